@@ -1,0 +1,131 @@
+"""Every error that api2db raises, sorted by what the caller must do.
+
+    Api2dbError
+    ├── ConfigurationError (ValueError)   fix the configuration
+    │   ├── InvalidNameError              a name that can't be a folder, a table or a stream
+    │   └── MissingExtraError             a library that an extra of api2db installs
+    ├── DataError (ValueError)            fix the data
+    │   ├── FrameError (TypeError)        what was put is no frame, or one that can't be stored
+    │   └── FormatError                   a file that can't be read or written in its format
+    │       └── UnsafePickleError         a pickle that holds more than a DataFrame
+    ├── JournalError                      look at the disk, or at who else uses it
+    │   ├── JournalBusyError              another process, or a forked parent, owns the journal
+    │   ├── JournalWriteError (OSError)   the disk refused; whether the put counts is unknown
+    │   └── BacklogFullError (queue.Full) the quota of a stream is spent
+    ├── TargetError                       what a target says
+    │   ├── TargetUnavailableError        wait: it is down, busy, full, or refuses the password
+    │   ├── BatchRefusedError             it will not take these rows, whoever asks
+    │   └── ForeignLedgerError            somebody else wrote under our name: nothing helps but a decision
+    ├── StreamDiedError                   a worker ended by a fault of ours; its cause is attached
+    └── PollError                         a poll of an API failed; the next tick tries again
+
+Each message says what happened, to what, and the next step. None holds a secret.
+"""
+
+import queue
+
+__all__ = [
+    "Api2dbError",
+    "BacklogFullError",
+    "BatchRefusedError",
+    "ConfigurationError",
+    "DataError",
+    "ForeignLedgerError",
+    "FormatError",
+    "FrameError",
+    "InvalidNameError",
+    "JournalBusyError",
+    "JournalError",
+    "JournalWriteError",
+    "MissingExtraError",
+    "PollError",
+    "StreamDiedError",
+    "TargetError",
+    "TargetUnavailableError",
+    "UnsafePickleError",
+]
+
+
+class Api2dbError(Exception):
+    """The root: catch it to catch everything that api2db raises on purpose."""
+
+
+class ConfigurationError(Api2dbError, ValueError):
+    """An argument, option or file that a person wrote can't be used as it stands."""
+
+
+class InvalidNameError(ConfigurationError):
+    """A name that would leave its folder, or that no target could hold."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """A library is not installed.
+
+    Args:
+        library: The name that failed to import.
+        extra: The extra of api2db that installs it.
+    """
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed; install it with: pip install 'api2db[{extra}]'")
+        self.library = library
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
+        return type(self), (self.library, self.extra)
+
+
+class DataError(Api2dbError, ValueError):
+    """The data itself is at fault; putting it again will not help."""
+
+
+class FrameError(DataError, TypeError):
+    """What was put is no frame, or a frame that can't be stored without a loss."""
+
+
+class FormatError(DataError):
+    """A file can't be read or written in the format that was asked for."""
+
+
+class UnsafePickleError(FormatError):
+    """A pickle names something that no DataFrame is made of; nothing of it was run."""
+
+
+class JournalError(Api2dbError):
+    """The journal can't do what was asked."""
+
+
+class JournalBusyError(JournalError):
+    """The journal has another owner: a second process, or the parent of a forked child."""
+
+
+class JournalWriteError(JournalError, OSError):
+    """The disk refused a write or an fsync: whether the put counts is unknown."""
+
+
+class BacklogFullError(JournalError, queue.Full):
+    """A stream has as many bytes waiting as ``max_backlog_bytes`` allows."""
+
+
+class TargetError(Api2dbError):
+    """A target did not take a batch."""
+
+
+class TargetUnavailableError(TargetError):
+    """The target may take the same batch later: it is down, busy, full or locked."""
+
+
+class BatchRefusedError(TargetError):
+    """The target refuses these rows for themselves."""
+
+
+class ForeignLedgerError(TargetError):
+    """The target's ledger was written by a copy of this project: delivery stops until a person decides."""
+
+
+class StreamDiedError(Api2dbError):
+    """The worker of a stream ended by an error that nobody foresaw; ``__cause__`` holds it."""
+
+
+class PollError(Api2dbError):
+    """A poll raised, took too long, or gave something that is no frame."""
