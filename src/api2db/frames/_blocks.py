@@ -1,0 +1,54 @@
+"""The columns of a DataFrame as arrays: straight from the blocks pandas keeps them in, or else the public way.
+
+This is the only module that looks inside pandas: reading the blocks takes a fifth of the time of ``frame[label]``. Whatever
+is not as pandas 2.2 to 3.1 have it sends the frame down the public way, which gives the same.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Column", "columns", "public_columns"]
+
+Column: TypeAlias = tuple[Any, Any]
+"""A dtype, and the values: zoned times as UTC ``datetime64``, other extension arrays as they are, the rest as ndarray."""
+
+
+def columns(frame: pd.DataFrame) -> list[Column]:
+    """Give dtype and values of every column, in order; the values may share memory with the frame."""
+    try:
+        return _block_columns(frame)
+    except (AttributeError, TypeError, IndexError, ValueError):
+        return public_columns(frame)
+
+
+def public_columns(frame: pd.DataFrame) -> list[Column]:
+    """Give what ``columns`` gives, by the public interface of pandas alone."""
+    return [_public_column(frame.iloc[:, position]) for position in range(frame.shape[1])]
+
+
+def _public_column(series: "pd.Series[Any]") -> Column:
+    dtype = series.dtype
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return dtype, series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+    return dtype, series.to_numpy() if isinstance(dtype, np.dtype) else series.array
+
+
+def _block_columns(frame: pd.DataFrame) -> list[Column]:
+    height, width = frame.shape
+    found: list[Column | None] = [None] * width
+    for block in frame._mgr.blocks:  # type: ignore[attr-defined]
+        values = block.values
+        dtype = values.dtype
+        rows = getattr(values, "_ndarray", None) if dtype.kind in "mM" else values
+        places = block.mgr_locs.as_array.tolist()
+        if isinstance(rows, np.ndarray) and rows.ndim == 2:
+            for place, row in zip(places, rows, strict=True):
+                found[place] = (dtype, row)
+        else:
+            (place,) = places
+            found[place] = (dtype, rows)
+    if any(column is None or len(column[1]) != height for column in found):
+        raise ValueError("pandas keeps its columns in another way than this module knows")
+    return found  # type: ignore[return-value]

@@ -1,0 +1,135 @@
+"""Arrow tables and batches as one batch of plain columns: nested values as JSON cells, views and run ends decoded."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import FrameError
+from api2db.frames._names import column_names
+from api2db.frames._objects import array_of_objects
+from api2db.frames.cells import JSON, is_json, json_array
+
+__all__ = ["batch_of_batch", "batch_of_table", "plain_array"]
+
+_types = pa.types
+
+
+def batch_of_table(table: pa.Table) -> pa.RecordBatch:
+    """Combine the chunks of a table, and give its columns plain types."""
+    return _plain_batch([_one_chunk(column) for column in table.columns], table.schema)
+
+
+def batch_of_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give the columns of a batch plain types."""
+    return _plain_batch(batch.columns, batch.schema)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if _types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+    if column.nbytes >= 2**31 and (_types.is_string(column.type) or _types.is_binary(column.type)):
+        column = column.cast(pa.large_utf8() if _types.is_string(column.type) else pa.large_binary())
+    combined = column.combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _plain_batch(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    names = column_names(schema.names)
+    plain = [plain_array(array, name) for array, name in zip(arrays, names, strict=True)]
+    fields = [(name, array.type) for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
+    kept = [array for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
+    metadata = (schema.metadata or {}).get(b"pandas")
+    recast = tuple(name for name, array in zip(names, plain, strict=True) if array.type != schema.field(name).type)
+    pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
+    return pa.RecordBatch.from_arrays(kept, schema=pa.schema(fields, pandas))
+
+
+def _is_nameless_index(name: str) -> bool:
+    return name.startswith("__index_level_") and name.endswith("__")
+
+
+@lru_cache(maxsize=256)
+def _without_index(metadata: bytes, recast: tuple[str, ...]) -> bytes:
+    described = json.loads(metadata)
+    described["index_columns"] = []
+    described["columns"] = [
+        column | {"numpy_type": "object", "metadata": None} if column.get("field_name") in recast else column
+        for column in described["columns"]
+        if not _is_nameless_index(str(column.get("field_name")))
+    ]
+    return json.dumps(described).encode()
+
+
+def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+    """Express an array in a type that files and tables know.
+
+    Nested values become JSON cells; views, run ends, half floats, narrow decimals and other extension types become what
+    they stand for. A dictionary stays one.
+
+    Raises:
+        FrameError: A nested cell has no JSON form.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = _one_chunk(array)
+    type_ = array.type
+    if isinstance(type_, pa.BaseExtensionType):
+        return _plain_extension(array, name)
+    if _types.is_nested(type_) or _types.is_interval(type_):
+        return _json(array.to_pylist(), name)
+    if _types.is_run_end_encoded(type_):
+        return plain_array(pc.run_end_decode(array), name)
+    if _types.is_dictionary(type_):
+        return _plain_dictionary(array, name)
+    plain = _plain_type(type_)
+    return array if plain is None else array.cast(plain)
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType | None:
+    if _types.is_string_view(type_):
+        return pa.utf8()
+    if _types.is_binary_view(type_) or _types.is_fixed_size_binary(type_):
+        return pa.binary()
+    if _types.is_float16(type_):
+        return pa.float32()
+    if _types.is_decimal32(type_) or _types.is_decimal64(type_):
+        return pa.decimal128(type_.precision, type_.scale)
+    return None
+
+
+def _plain_dictionary(array: pa.DictionaryArray, name: str) -> pa.Array:
+    values = plain_array(array.dictionary, name)
+    if values.type == array.dictionary.type:
+        return array if not is_json(values.type) else array.dictionary_decode()
+    if isinstance(values.type, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(values.type, values.storage.take(array.indices))
+    return pa.DictionaryArray.from_arrays(array.indices, values, ordered=array.type.ordered)
+
+
+def _plain_extension(array: pa.ExtensionArray, name: str) -> pa.Array:
+    extension = array.type.extension_name
+    if extension == "arrow.json":
+        return pa.ExtensionArray.from_storage(JSON, array.storage.cast(pa.utf8()))
+    if extension == "arrow.uuid":
+        return array_of_objects(array.to_pylist(), name)
+    if extension == "arrow.bool8":
+        return array.storage.cast(pa.bool_())
+    if extension in ("pandas.period", "pandas.interval"):
+        return array_of_objects([None if cell is None else str(cell) for cell in _pandas_cells(array)], name)
+    return plain_array(array.storage, name)
+
+
+def _pandas_cells(array: pa.Array) -> list[Any]:
+    series = array.to_pandas()
+    return [None if missing else cell for cell, missing in zip(series, series.isna(), strict=True)]
+
+
+def _json(cells: list[Any], name: str) -> pa.Array:
+    try:
+        return json_array(cells)
+    except FrameError as error:
+        raise FrameError(f"column {name!r}: {error}") from error

@@ -1,0 +1,30 @@
+"""Column names: text, and each only once."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from api2db.errors import FrameError
+
+__all__ = ["column_names"]
+
+
+def column_names(labels: Iterable[object]) -> tuple[str, ...]:
+    names = tuple(map(_name, labels))
+    if len(set(names)) != len(names):
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        raise FrameError(
+            f"more than one column is named {', '.join(map(repr, repeated))}; rename them (an index with a name is a "
+            "column too: frame.reset_index(drop=True) leaves it out)"
+        )
+    return names
+
+
+def _name(label: object) -> str:
+    if isinstance(label, (tuple, list)):
+        raise FrameError(f"the column label {label!r} is no name; join its parts to one text first")
+    name = str(label)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FrameError(f"the column name {name!r} holds half of a surrogate pair; rename the column") from None
+    return name

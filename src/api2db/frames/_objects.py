@@ -1,0 +1,166 @@
+"""Python objects of one column to an Arrow array, with no value changed on the way.
+
+``pa.array`` alone would turn True into 1.0 beside a float, a date-time into a date beside a date, cut nanoseconds, and drop
+the missing zone of a naive time beside a zoned one. So the classes of the values decide first.
+"""
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from api2db.errors import FrameError
+from api2db.frames.cells import encode_cell, json_array
+
+__all__ = ["array_of_objects"]
+
+_UNFIT = (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError)
+_INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
+_QUICK = frozenset({str, int, bool, type(None)})
+_NONE = type(None)
+
+
+def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
+    """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
+
+    One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact; all
+    else, and any other mix, gives JSON cells.
+
+    Raises:
+        FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
+    """
+    classes = set(map(type, values))
+    try:
+        if len(classes) <= 2 and classes <= _QUICK and (len(classes) == 1 or _NONE in classes):
+            return _quick_array(values, classes)
+        return _array_of_present(*_without_missing(values))
+    except (FrameError, UnicodeEncodeError) as error:
+        raise _located(error, values, column) from error
+
+
+def _quick_array(values: Sequence[Any] | np.ndarray, classes: set[type]) -> pa.Array:
+    return _ints(list(values)) if int in classes else pa.array(values)
+
+
+def _without_missing(values: Sequence[Any] | np.ndarray) -> tuple[list[Any], set[type]]:
+    cells = values if isinstance(values, np.ndarray) else np.fromiter(values, object, len(values))
+    cells = np.where(pd.isna(cells), None, cells)
+    boxed = [_boxed(cell) if isinstance(cell, np.generic) else cell for cell in cells]
+    return boxed, set(map(type, boxed)) - {_NONE}
+
+
+def _boxed(scalar: np.generic) -> Any:
+    if isinstance(scalar, np.datetime64):
+        return pd.Timestamp(scalar)
+    if isinstance(scalar, np.timedelta64):
+        return pd.Timedelta(scalar)
+    return scalar if isinstance(scalar, np.longdouble) else scalar.item()
+
+
+def _array_of_present(cells: list[Any], classes: set[type]) -> pa.Array:
+    if not classes:
+        return pa.nulls(len(cells))
+    try:
+        return _builder(classes)(cells)
+    except UnicodeEncodeError:
+        raise
+    except _UNFIT:
+        return json_array(cells)
+
+
+def _builder(classes: set[type]) -> Callable[[list[Any]], pa.Array]:
+    for kinds, build in _BUILDERS:
+        if all(issubclass(class_, kinds) for class_ in classes) and (bool in kinds or bool not in classes):
+            return build
+    return json_array
+
+
+def _ints(cells: list[Any]) -> pa.Array:
+    for type_ in _INT_TYPES:
+        try:
+            return pa.array(cells, type_)
+        except _UNFIT:
+            continue
+    return json_array(cells)
+
+
+def _floats(cells: list[Any]) -> pa.Array:
+    return pa.array(cells, pa.float64())
+
+
+def _decimals(cells: list[Any]) -> pa.Array:
+    return pa.array([decimal.Decimal(cell) if isinstance(cell, int) else cell for cell in cells])
+
+
+def _texts(cells: list[Any]) -> pa.Array:
+    return pa.array(cells, pa.utf8())
+
+
+def _blobs(cells: list[Any]) -> pa.Array:
+    return pa.array(cells, pa.binary())
+
+
+def _uuids(cells: list[Any]) -> pa.Array:
+    return pa.array([None if cell is None else str(cell) for cell in cells], pa.utf8())
+
+
+def _dates(cells: list[Any]) -> pa.Array:
+    if any(isinstance(cell, datetime.datetime) for cell in cells):
+        return json_array(cells)
+    return pa.array(cells, pa.date32())
+
+
+def _datetimes(cells: list[Any]) -> pa.Array:
+    zones = {None if cell.tzinfo is None else str(cell.tzinfo) for cell in cells if cell is not None}
+    if None in zones and len(zones) > 1:
+        return json_array(cells)
+    unit = "ns" if any(getattr(cell, "nanosecond", 0) for cell in cells) else "us"
+    if None in zones:
+        return pa.array(cells, pa.timestamp(unit))
+    zoned = pa.array(cells).type.tz if len(zones) == 1 else "UTC"
+    return pa.array(cells, pa.timestamp(unit, zoned))
+
+
+def _times(cells: list[Any]) -> pa.Array:
+    if any(cell is not None and cell.tzinfo is not None for cell in cells):
+        return json_array(cells)
+    return pa.array(cells, pa.time64("us"))
+
+
+def _durations(cells: list[Any]) -> pa.Array:
+    unit = "ns" if any(getattr(cell, "nanoseconds", 0) for cell in cells) else "us"
+    return pa.array(cells, pa.duration(unit))
+
+
+_BUILDERS: tuple[tuple[tuple[type, ...], Callable[[list[Any]], pa.Array]], ...] = (
+    ((bool,), lambda cells: pa.array(cells, pa.bool_())),
+    ((int,), _ints),
+    ((int, float), _floats),
+    ((int, decimal.Decimal), _decimals),
+    ((str,), _texts),
+    ((bytes, bytearray), _blobs),
+    ((uuid.UUID,), _uuids),
+    ((datetime.datetime,), _datetimes),
+    ((datetime.date,), _dates),
+    ((datetime.time,), _times),
+    ((datetime.timedelta,), _durations),
+)
+
+
+def _located(error: Exception, values: Sequence[Any] | np.ndarray, column: str) -> FrameError:
+    for row, value in enumerate(values):
+        try:
+            encode_cell(value).encode()
+        except UnicodeEncodeError:
+            return FrameError(
+                f"column {column!r}, row {row}: the text holds half of a surrogate pair, which is no Unicode character; "
+                "clean it with text.encode('utf-8', 'replace').decode()"
+            )
+        except FrameError as cause:
+            return FrameError(f"column {column!r}, row {row}: {cause}")
+    return FrameError(f"column {column!r}: {error}")
