@@ -1,0 +1,72 @@
+# Everything there is to know: make help. A fresh machine needs Python 3.11 or newer, make and pip.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := requirements-dev.txt
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+# The first of these that runs and is new enough; or name one: make test PYTHON=/path/to/python3.12
+CANDIDATES := python3 python3.13 python3.12 python3.11 python
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
+	"$$candidate" -c '$(IS_NEW_ENOUGH)' >/dev/null 2>&1 && { echo "$$candidate"; break; }; done)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TYPED := src tests $(wildcard benchmarks docs/generate.py)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check torture bench docs pins clean
+
+help: ## print this list
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUNTIME) ## install, and carry a recorded API into Parquet and DuckDB before your eyes
+	$(BIN)/api2db demo
+
+test: $(DEVELOPMENT) ## install, and run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(DEVELOPMENT) ## lint, types, import directions, and whether docs, --help and code agree
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/docs
+
+torture: $(DEVELOPMENT) ## the long forms of the tests: hundreds of kills
+	$(BIN)/python -m pytest -m torture
+
+bench: $(DEVELOPMENT) ## measure, each number as a ratio to a floor of the same run
+	$(BIN)/python -m benchmarks
+
+docs: $(DEVELOPMENT) ## write docs/command_line.md anew from the command line itself
+	$(BIN)/python docs/generate.py
+
+pins: $(DEVELOPMENT) ## bring the pinned versions up to the newest that pyproject.toml allows
+	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
+	{ sed '/^[^#]/d' $(PINS); $(BIN)/python -m pip freeze --exclude-editable; } > $(PINS).new
+	mv $(PINS).new $(PINS)
+
+clean: ## remove .venv, caches, builds and what the demo left
+	rm -rf $(VENV) build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEVELOPMENT): $(RUNTIME)
+	$(PIP) install --requirement $(PINS)
+	@touch $@
+
+$(RUNTIME): pyproject.toml $(PINS)
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer among: $(CANDIDATES).' \
+		'Install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@'$(PYTHON)' -c '$(IS_NEW_ENOUGH)' || { echo "api2db needs Python 3.11 or newer, and $(PYTHON) is not." \
+		'Name another: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@if '$(PYTHON)' -c 'import ensurepip' 2>/dev/null; then '$(PYTHON)' -m venv $(VENV); \
+	elif '$(PYTHON)' -m pip --version >/dev/null 2>&1; then \
+		'$(PYTHON)' -m venv --without-pip $(VENV) && \
+		'$(PYTHON)' -m pip --quiet --python $(BIN)/python install pip; \
+	else echo "$(PYTHON) can make no virtual environment: it has neither ensurepip nor pip." \
+		'On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; fi
+	$(PIP) install --constraint $(PINS) --editable '.[duckdb]'
+	@touch $@
