@@ -1,0 +1,17 @@
+"""What holds for every test: no home is inherited, and none is made where the suite stands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")
+
+
+@pytest.fixture(autouse=True)
+def _no_home_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("API2DB_HOME", raising=False)
+    yield
+    left = [name for name in FOLDERS_OF_A_HOME if (ROOT / name).exists()]
+    assert not left, f"this test left {left} in {ROOT}: give it a home under tmp_path"
