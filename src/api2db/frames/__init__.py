@@ -1,10 +1,30 @@
 """Frames: what users put, and the one Arrow form in which everything behind them carries it.
 
-Pandas stands at the edges. A frame of any kind becomes one record batch (``to_batch``) of plain columns. Nothing is lost on
-the way, and nothing here does I/O.
+Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), and a DataFrame again
+where users' code wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``) and values are cast
+(``cast_exactly``) only where nothing is lost. Nothing here does I/O.
 """
 
 from api2db.frames.batch import to_batch
 from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json
+from api2db.frames.dataframes import to_pandas
+from api2db.frames.dtypes import dtypes_of, merge_dtypes
+from api2db.frames.exact import cast_exactly
+from api2db.frames.repeats import duplicate_rows
+from api2db.frames.unify import conform, unify, widened
 
-__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "to_batch"]
+__all__ = [
+    "JSON",
+    "cast_exactly",
+    "conform",
+    "decode_cell",
+    "dtypes_of",
+    "duplicate_rows",
+    "encode_cell",
+    "is_json",
+    "merge_dtypes",
+    "to_batch",
+    "to_pandas",
+    "unify",
+    "widened",
+]

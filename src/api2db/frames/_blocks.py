@@ -38,7 +38,7 @@ def _public_column(series: "pd.Series[Any]") -> Column:
 def _block_columns(frame: pd.DataFrame) -> list[Column]:
     height, width = frame.shape
     found: list[Column | None] = [None] * width
-    for block in frame._mgr.blocks:  # type: ignore[attr-defined]
+    for block in frame._mgr.blocks:
         values = block.values
         dtype = values.dtype
         rows = getattr(values, "_ndarray", None) if dtype.kind in "mM" else values

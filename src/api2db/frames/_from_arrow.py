@@ -103,11 +103,10 @@ def _plain_type(type_: pa.DataType) -> pa.DataType | None:
 
 def _plain_dictionary(array: pa.DictionaryArray, name: str) -> pa.Array:
     values = plain_array(array.dictionary, name)
-    if values.type == array.dictionary.type:
-        return array if not is_json(values.type) else array.dictionary_decode()
     if isinstance(values.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(values.type, values.storage.take(array.indices))
-    return pa.DictionaryArray.from_arrays(array.indices, values, ordered=array.type.ordered)
+    # Indices of one width, so that the types of two frames, and later all of a batch's chunks, agree.
+    return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), values, ordered=array.type.ordered)
 
 
 def _plain_extension(array: pa.ExtensionArray, name: str) -> pa.Array:

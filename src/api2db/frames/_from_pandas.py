@@ -128,7 +128,7 @@ def _category_array(values: pd.Categorical, name: str) -> pa.Array:
     if pa.types.is_null(dictionary.type):
         dictionary = dictionary.cast(pa.utf8())
     codes = values.codes
-    indices = pa.array(codes, mask=codes < 0)
+    indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     if isinstance(dictionary.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(dictionary.type, dictionary.storage.take(indices))
     return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=bool(values.ordered))

@@ -49,8 +49,8 @@ def _quick_array(values: Sequence[Any] | np.ndarray, classes: set[type]) -> pa.A
 
 def _without_missing(values: Sequence[Any] | np.ndarray) -> tuple[list[Any], set[type]]:
     cells = values if isinstance(values, np.ndarray) else np.fromiter(values, object, len(values))
-    cells = np.where(pd.isna(cells), None, cells)
-    boxed = [_boxed(cell) if isinstance(cell, np.generic) else cell for cell in cells]
+    present = (None if missing else cell for cell, missing in zip(cells, pd.isna(cells), strict=True))
+    boxed = [_boxed(cell) if isinstance(cell, np.generic) else cell for cell in present]
     return boxed, set(map(type, boxed)) - {_NONE}
 
 

@@ -1,0 +1,54 @@
+"""The way back to pandas, for users' own code and for the file formats that pandas writes."""
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.frames.cells import decode_cell, is_json
+from api2db.frames.dtypes import told_dtypes, whole_name
+
+__all__ = ["to_pandas"]
+
+_types = pa.types
+
+
+def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
+    """Give a DataFrame with the dtypes the frame once had, where its schema tells.
+
+    Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and are never turned into floats. JSON
+    cells are dicts, lists and so on again. Decimals, dates and times are Python objects.
+    """
+    table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
+    told = told_dtypes(table.schema)
+    ours = {
+        name: place for place, name in enumerate(table.column_names) if _is_ours(table.column(place), told.get(name))
+    }
+    converted = _by_arrow(table.drop_columns(list(ours)), table.num_rows)
+    for name, place in ours.items():
+        converted.insert(place, name, _series(table.column(place)))
+    return converted
+
+
+def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
+    """Tell whether Arrow's own conversion would lose something."""
+    if is_json(column.type):
+        return True
+    whole = _types.is_integer(column.type) or _types.is_boolean(column.type)
+    return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
+
+
+def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
+    return (
+        table.to_pandas()
+        if table.num_columns
+        else pd.DataFrame(index=pd.RangeIndex(rows), columns=pd.Index([], dtype=str))
+    )
+
+
+def _series(column: pa.ChunkedArray) -> "pd.Series[Any]":
+    if is_json(column.type):
+        cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
+        return pd.Series(cells, dtype=object)
+    dtype = pd.api.types.pandas_dtype(whole_name(column.type, nullable=True))
+    return column.to_pandas(types_mapper=lambda _: dtype)

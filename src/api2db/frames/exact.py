@@ -1,0 +1,281 @@
+"""Casts that never change a value without saying so.
+
+A value counts as held exactly when casting it back gives it again. So 0.1 as a float fits ``decimal(10, 2)``, and a Decimal
+of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are no numbers;
+naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.frames.cells import is_json
+
+__all__ = ["cast_exactly", "decimal_digits"]
+
+Cast: TypeAlias = tuple[pa.Array, "np.ndarray[Any, np.dtype[np.bool_]]"]
+
+_types = pa.types
+_TICK_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY_NS = 86_400 * 10**9
+_INTEGER_DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}
+_WIDEST_DIGITS = 76
+
+
+def decimal_digits(type_: pa.DataType) -> tuple[int, int]:
+    """Give precision and scale of a decimal type, or of the least decimal that holds an integer type."""
+    if _types.is_decimal(type_):
+        return type_.precision, type_.scale
+    return 20 if type_ == pa.uint64() else _INTEGER_DIGITS[type_.bit_width], 0
+
+
+def cast_exactly(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """Cast every value that the type holds exactly, and tell which it does not.
+
+    Returns:
+        The cast array, null wherever a value can't be held exactly; and a boolean mask, without nulls, that is true there,
+        or None when every value was held.
+    """
+    if array.type.equals(to):
+        return array, None
+    if array.null_count == len(array):
+        return pa.nulls(len(array), to), None
+    cast, inexact = _cast_from(array, to)
+    return cast, pa.array(inexact) if inexact.any() else None
+
+
+def _cast_from(array: pa.Array, to: pa.DataType) -> Cast:
+    if _types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.type.equals(to):
+        return array, np.zeros(len(array), bool)
+    if _types.is_dictionary(to):
+        values, inexact = _cast_from(array, to.value_type)
+        encoded = values.dictionary_encode()
+        return pa.DictionaryArray.from_arrays(
+            encoded.indices.cast(to.index_type), encoded.dictionary, ordered=to.ordered
+        ), inexact
+    source, target = _kind(array.type), _kind(to)
+    cast = _CASTS.get((source, target))
+    return _refuse(array, to) if cast is None else cast(array, to)
+
+
+def _kind(type_: pa.DataType) -> str:
+    if is_json(type_):
+        return "json"
+    return next((kind for kind, is_kind in _KINDS if is_kind(type_)), "other")
+
+
+_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
+    ("integer", _types.is_integer),
+    ("float", _types.is_floating),
+    ("decimal", _types.is_decimal),
+    ("text", lambda type_: _types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_)),
+    ("fixed", _types.is_fixed_size_binary),
+    ("binary", lambda type_: _types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_binary_view(type_)),
+    ("naive", lambda type_: _types.is_date(type_) or _types.is_timestamp(type_) and type_.tz is None),
+    ("zoned", _types.is_timestamp),
+    ("time", _types.is_time),
+    ("duration", _types.is_duration),
+)
+
+
+def _refuse(array: pa.Array, to: pa.DataType) -> Cast:
+    return pa.nulls(len(array), to), _valid(array)
+
+
+def _valid(array: pa.Array) -> np.ndarray:
+    return array.is_valid().to_numpy(zero_copy_only=False)
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """Give the values with 0 in place of nulls."""
+    filled = pc.fill_null(array, pa.scalar(0, array.type)) if array.null_count else array
+    return filled.to_numpy(zero_copy_only=False)
+
+
+def _kept(array: pa.Array, numbers: np.ndarray, fits: np.ndarray, to: pa.DataType) -> Cast:
+    valid = _valid(array)
+    return pa.array(numbers, to, mask=~(fits & valid)), ~fits & valid
+
+
+def _without(array: pa.Array, inexact: np.ndarray) -> pa.Array:
+    return pc.if_else(pa.array(inexact), pa.scalar(None, array.type), array) if inexact.any() else array
+
+
+def _integer_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
+    values, bounds = _numbers(array), np.iinfo(to.to_pandas_dtype())
+    fits = _at_least(values, int(bounds.min)) & _at_most(values, int(bounds.max))
+    return _kept(array, np.where(fits, values, 0).astype(bounds.dtype), fits, to)
+
+
+def _at_least(values: np.ndarray, bound: int) -> np.ndarray:
+    return values >= bound if bound > np.iinfo(values.dtype).min else np.ones(len(values), bool)
+
+
+def _at_most(values: np.ndarray, bound: int) -> np.ndarray:
+    return values <= bound if bound < np.iinfo(values.dtype).max else np.ones(len(values), bool)
+
+
+def _integer_to_float(array: pa.Array, to: pa.DataType) -> Cast:
+    values = _numbers(array)
+    with np.errstate(over="ignore"):
+        floats = values.astype(to.to_pandas_dtype())
+    wide = floats.astype(np.float64)
+    below = wide < float(int(np.iinfo(values.dtype).max) + 1)
+    fits = below & (np.where(below, wide, 0).astype(values.dtype) == values)
+    return _kept(array, floats, fits, to)
+
+
+def _float_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
+    values, bounds = _numbers(array).astype(np.float64), np.iinfo(to.to_pandas_dtype())
+    fits = (values >= float(bounds.min)) & (values < float(int(bounds.max) + 1)) & (values == np.trunc(values))
+    return _kept(array, np.where(fits, values, 0).astype(bounds.dtype), fits, to)
+
+
+def _float_to_float(array: pa.Array, to: pa.DataType) -> Cast:
+    values = _numbers(array)
+    with np.errstate(over="ignore"):
+        floats = values.astype(to.to_pandas_dtype())
+    return _kept(array, floats, (floats == values) | np.isnan(values), to)
+
+
+def _decimal_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
+    try:
+        return array.cast(to), np.zeros(len(array), bool)
+    except pa.ArrowInvalid:
+        inexact = _decimals_beyond(array, to.precision, to.scale)
+        return _without(array, inexact).cast(to), inexact
+
+
+def _decimals_beyond(array: pa.Array, precision: int, scale: int) -> np.ndarray:
+    """Tell which decimals have too many digits before or after the point."""
+    finest = max(scale, array.type.scale)
+    if array.type.precision - array.type.scale + finest > _WIDEST_DIGITS:
+        return np.array([_is_beyond(value, precision, scale) for value in array.to_pylist()])
+    wide = array.cast(pa.decimal256(_WIDEST_DIGITS, finest))
+    cut = wide.cast(pa.decimal256(_WIDEST_DIGITS, scale), safe=False).cast(wide.type)
+    most = _decimal(10**precision - 1, -scale)
+    return _any(pc.not_equal(cut, wide), *_outside(wide, -most, most))
+
+
+def _is_beyond(value: Decimal | None, precision: int, scale: int) -> bool:
+    return value is not None and (
+        Fraction(value) * 10**scale % 1 != 0 or abs(Fraction(value)) * 10**scale >= 10**precision
+    )
+
+
+def _decimal(digits: int, exponent: int) -> Decimal:
+    return Decimal((int(digits < 0), tuple(map(int, str(abs(digits)))), exponent))
+
+
+def _outside(array: pa.Array, low: Decimal, high: Decimal) -> list[pa.Array]:
+    """Tell which decimals lie beyond two bounds; one that the array's type can't hold is never passed."""
+    type_ = array.type
+    reachable = len(str(int(high))) <= type_.precision - type_.scale
+    bounds = (pa.scalar(low, type_), pa.scalar(high, type_)) if reachable else None
+    return [] if bounds is None else [pc.less(array, bounds[0]), pc.greater(array, bounds[1])]
+
+
+def _any(*masks: pa.Array) -> np.ndarray:
+    return np.logical_or.reduce([mask.fill_null(False).to_numpy(zero_copy_only=False) for mask in masks])
+
+
+def _integer_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
+    return _decimal_to_decimal(array.cast(pa.decimal128(*decimal_digits(array.type))), to)
+
+
+def _decimal_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
+    bounds = np.iinfo(to.to_pandas_dtype())
+    whole, fractional = _decimal_to_decimal(array, pa.decimal128(*decimal_digits(to)))
+    beyond = _any(*_outside(whole, Decimal(int(bounds.min)), Decimal(int(bounds.max))))
+    return _without(whole, beyond).cast(to), fractional | beyond
+
+
+def _float_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
+    values = _numbers(array)
+    # Half a step below the bound: what lies above would be rounded up to one digit too many.
+    fits = np.abs(values) < float((10**to.precision - Fraction(1, 2)) / Fraction(10) ** to.scale)
+    decimals = pa.array(np.where(fits, values, 0).astype(values.dtype)).cast(to)
+    fits &= _floats_of(decimals, array.type).to_numpy(zero_copy_only=False) == values
+    valid = _valid(array)
+    return pc.if_else(pa.array(fits & valid), decimals, pa.scalar(None, to)), ~fits & valid
+
+
+def _floats_of(decimals: pa.Array, to: pa.DataType) -> pa.Array:
+    # Arrow's own cast of decimals to floats is not rounded correctly; the one by way of text is.
+    return decimals.cast(pa.utf8()).cast(to)
+
+
+def _decimal_to_float(array: pa.Array, to: pa.DataType) -> Cast:
+    floats = _floats_of(array, to)
+    back, inexact = _float_to_decimal(floats, array.type)
+    inexact = inexact | _any(pc.not_equal(back, array))
+    return _without(floats, inexact), inexact
+
+
+def _text_to_text(array: pa.Array, to: pa.DataType) -> Cast:
+    return array.cast(to), np.zeros(len(array), bool)
+
+
+def _binary_to_fixed(array: pa.Array, to: pa.DataType) -> Cast:
+    inexact = _any(pc.not_equal(pc.binary_length(array), to.byte_width))
+    return _without(array, inexact).cast(to), inexact
+
+
+def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
+    return _text_to_text(array.storage, to)
+
+
+def _json_to_json(array: pa.Array, to: pa.DataType) -> Cast:
+    return pa.ExtensionArray.from_storage(to, array.storage.cast(to.storage_type)), np.zeros(len(array), bool)
+
+
+def _ticks_to_ticks(array: pa.Array, to: pa.DataType) -> Cast:
+    """Cast between dates, times, timestamps or durations by counting their ticks."""
+    ticks = _numbers(array.view(pa.int64() if array.type.bit_width == 64 else pa.int32())).astype(np.int64)
+    source_ns, target_ns = _tick_ns(array.type), _tick_ns(to)
+    bounds = np.iinfo(np.int64 if to.bit_width == 64 else np.int32)
+    if source_ns >= target_ns:
+        factor = source_ns // target_ns
+        fits = (ticks >= -(-int(bounds.min) // factor)) & (ticks <= int(bounds.max) // factor)
+        ticks = np.where(fits, ticks, 0) * factor
+    else:
+        whole, rest = np.divmod(ticks, target_ns // source_ns)
+        ticks, fits = whole, (rest == 0) & (whole >= bounds.min) & (whole <= bounds.max)
+    cast, inexact = _kept(array, np.where(fits, ticks, 0).astype(bounds.dtype), fits, pa.from_numpy_dtype(bounds.dtype))
+    return cast.view(to), inexact
+
+
+def _tick_ns(type_: pa.DataType) -> int:
+    if _types.is_date(type_):
+        return _DAY_NS if _types.is_date32(type_) else _TICK_NS["ms"]
+    return _TICK_NS[type_.unit]
+
+
+_CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
+    ("integer", "integer"): _integer_to_integer,
+    ("integer", "float"): _integer_to_float,
+    ("integer", "decimal"): _integer_to_decimal,
+    ("float", "integer"): _float_to_integer,
+    ("float", "float"): _float_to_float,
+    ("float", "decimal"): _float_to_decimal,
+    ("decimal", "integer"): _decimal_to_integer,
+    ("decimal", "float"): _decimal_to_float,
+    ("decimal", "decimal"): _decimal_to_decimal,
+    ("text", "text"): _text_to_text,
+    ("binary", "binary"): _text_to_text,
+    ("fixed", "binary"): _text_to_text,
+    ("binary", "fixed"): _binary_to_fixed,
+    ("json", "text"): _json_to_text,
+    ("json", "json"): _json_to_json,
+    ("naive", "naive"): _ticks_to_ticks,
+    ("zoned", "zoned"): _ticks_to_ticks,
+    ("time", "time"): _ticks_to_ticks,
+    ("duration", "duration"): _ticks_to_ticks,
+}
