@@ -1,0 +1,59 @@
+"""The project's folders: where they are, and which names may become part of a path in them."""
+
+import os
+import re
+from pathlib import Path
+
+from api2db.errors import InvalidNameError
+
+__all__ = ["check_name", "project_home", "rejected_folder", "shard_folder", "static_file", "upload_failed_folder"]
+
+_LONGEST_BYTES = 120
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]|^\.|^\s|\s$")
+
+
+def project_home(home: str | os.PathLike[str] | None = None) -> Path:
+    """The project's folder: what was given, else ``API2DB_HOME``, else the current folder."""
+    return Path(home or os.environ.get("API2DB_HOME") or ".").absolute()
+
+
+def check_name(name: object, what: str = "collector") -> str:
+    """Give back a name that may become a folder and a file; it can't leave the folder that it stands in.
+
+    Raises:
+        InvalidNameError: It could.
+    """
+    if isinstance(name, str) and name and not _FORBIDDEN.search(name) and _encodes(name):
+        return name
+    message = (
+        f"{name!r} can't name a {what}: give it 1 to {_LONGEST_BYTES} bytes without slashes, control characters, "
+        "a leading dot, or spaces at its ends"
+    )
+    raise InvalidNameError(message)
+
+
+def _encodes(name: str) -> bool:
+    try:
+        return len(name.encode()) <= _LONGEST_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def upload_failed_folder(home: Path, name: str, stream_type: str) -> Path:
+    """Where batches lie whose tries ran out."""
+    return home / "STORE" / "upload_failed" / name / stream_type
+
+
+def rejected_folder(home: Path, name: str, stream_type: str) -> Path:
+    """Where rows lie that a target refused for themselves."""
+    return home / "STORE" / "rejected" / name / stream_type
+
+
+def shard_folder(home: Path, name: str, fmt: str) -> Path:
+    """Where Stream2Local puts shards unless it is given a path."""
+    return home / "STORE" / name / fmt
+
+
+def static_file(home: Path, name: str, fmt: str) -> Path:
+    """The one file that Stream2Local updates or replaces unless it is given a path."""
+    return home / "CACHE" / f"{name}_static.{fmt}"

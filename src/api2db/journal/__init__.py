@@ -1,0 +1,89 @@
+r"""The durable log between whoever puts frames and the workers that deliver them.
+
+Promise
+    * ``append`` returns when the frames are on this machine's disk (``durability="full"``), or when the
+      kernel has them (``"process"``); what is handed to a worker has been fsynced either way.
+    * What was appended together becomes visible together, or, after a crash, not at all.
+    * A sequence number is never given twice, and ``timestamp_ns`` rises strictly, whatever the clock does.
+    * One damaged record costs that record: it is set aside, counted and reported, the rest is delivered.
+    * Memory does not grow with the backlog. A segment is freed by unlinking it, which works on a full disk.
+
+Layout, below ``STORE/journal/<collector>/``
+    ``owner.lock``      locked (fcntl) by the one process that owns the journal; says who that is
+    ``opens``           a line an open: counter, epoch, checksum; fsynced before anything else is written
+    ``<n>.segment``     a header, then records; append-only; a new one at open, at 64 MiB, after any error
+    ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
+    ``damaged/``        bytes that could not be read, for a person to look at
+    ``inbox/``          requests from commands while the owner runs
+    ``status.json``     what the owner last said of its streams, for ``api2db status``
+
+A record
+    header (64 bytes)   magic, kind, flags, lane, schema, rows, sequence, timestamp_ns, length, two checksums
+    payload             kind ``SCHEMA``: an Arrow schema; ``ROWS``: an Arrow IPC record batch (a small one
+                        without its schema, a large one as an lz4 stream of its own); ``CURSOR``: the collector's
+                        JSON state; ``REMOVAL``: the name of a file that the group replaces
+
+    The lane says whose rows they are: 0 for every stream of the collector, else one stream's own.
+    Records between a flag ``FIRST`` and a flag ``LAST`` are one group: one ``append``.
+    The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.
+
+Crash rules
+    * A group without its ``LAST`` record was never acknowledged: it is cut off when the journal is opened.
+    * After a failed fsync a segment is dead. It is cut at its last synced byte, and what had been written
+      behind that is written anew into a new segment under the same sequence numbers, or the put raises.
+      Where the cut itself failed both copies may be found: the second is known by its sequence number.
+    * The high half of a sequence number is the open counter, so a number that was lost with an unsynced tail
+      is not given again.
+    * A damaged ``state.sqlite`` is set aside and rebuilt: identities and positions from the newest segment's
+      header, the epochs from ``opens``, the rest from the targets' ledgers. Where a target has no ledger (files),
+      shards that are still there are recognised by their names; shards that somebody has consumed
+      since that header was written are delivered again, and the log says so.
+    * A removal names a file whose rows the same group holds: the file goes once the group is durable, at the
+      latest when the journal is opened again.
+"""
+
+from api2db.journal._inbox import ask
+from api2db.journal._log import SegmentedJournal, journal_folder
+from api2db.journal._overview import StreamOverview, journals_in, overview
+from api2db.journal._owner import is_owned
+from api2db.journal._share import Lease, share
+from api2db.journal.port import (
+    ALL,
+    Backlog,
+    Delivered,
+    Durability,
+    Entry,
+    Journal,
+    Lane,
+    Limit,
+    NoteKind,
+    Position,
+    StreamIdentity,
+    StreamLog,
+    Superseded,
+)
+
+__all__ = [
+    "ALL",
+    "Backlog",
+    "Delivered",
+    "Durability",
+    "Entry",
+    "Journal",
+    "Lane",
+    "Lease",
+    "Limit",
+    "NoteKind",
+    "Position",
+    "SegmentedJournal",
+    "StreamIdentity",
+    "StreamLog",
+    "StreamOverview",
+    "Superseded",
+    "ask",
+    "is_owned",
+    "journal_folder",
+    "journals_in",
+    "overview",
+    "share",
+]

@@ -1,0 +1,195 @@
+"""What the rest of the house sees of a journal, so that another kind of log can stand in its place."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NewType, Protocol
+
+import pyarrow as pa
+
+Durability = Literal["full", "process"]
+Lane = NewType("Lane", int)
+ALL = Lane(0)
+NoteKind = Literal["plan", "parked", "pending", "rebuilt"]
+Note = dict[str, Any]
+
+
+class Position(NamedTuple):
+    """How far a stream is: all records up to ``sequence``, and ``skip`` rows of the next one that is its own."""
+
+    sequence: int
+    skip: int = 0
+
+
+class Limit(NamedTuple):
+    """How much one read may give: it stops at the first of them, but gives at least one row."""
+
+    rows: int
+    size_bytes: int
+    whole_frames: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """Who a stream is across restarts.
+
+    Attributes:
+        name: Collector, normalised target and table, or the ``stream_id`` that the user gave.
+        stream_type: The folder name below ``upload_failed/`` and ``rejected/``.
+        quota_bytes: What may wait for it on disk; None for no limit.
+    """
+
+    name: str
+    stream_type: str
+    quota_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A slice of a frame as read back.
+
+    Attributes:
+        position: Where a stream stands once this entry is in its target.
+        timestamp_ns: The frame's time and name; slices of one frame share it.
+        batch: Its rows that have not been delivered yet.
+        frame_end: Whether this ends its frame.
+    """
+
+    position: Position
+    timestamp_ns: int
+    batch: pa.RecordBatch
+    frame_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one stream.
+
+    Attributes:
+        oldest_ns: When the oldest waiting frame was put, nanoseconds since 1970; None when nothing waits.
+    """
+
+    frames: int
+    rows: int
+    size_bytes: int
+    oldest_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of the entries that an acknowledgement covers, in rows and files."""
+
+    frames: int = 0
+    rows: int = 0
+    rejected: int = 0
+    rejected_bytes: int = 0
+    superseded: int = 0
+    duplicates: int = 0
+
+
+class Superseded(NamedTuple):
+    """What stood before the newest frame and will never be loaded."""
+
+    frames: int = 0
+    rows: int = 0
+
+
+class StreamLog(Protocol):
+    """One stream's view of a journal: read, acknowledge, backlog, and its notes."""
+
+    @property
+    def key(self) -> str:
+        """The stream's own id, drawn when it was registered: its key in every ledger."""
+
+    @property
+    def epoch(self) -> str:
+        """The random id of this opening of the journal."""
+
+    @property
+    def journal_id(self) -> str:
+        """The random id of the journal."""
+
+    @property
+    def position(self) -> Position:
+        """How far the stream has been acknowledged."""
+
+    def knows_epoch(self, epoch: str) -> bool:
+        """Whether this journal was ever opened under an epoch."""
+
+    def read(self, limit: Limit, timeout_s: float | None = None) -> list[Entry]:
+        """The next entries behind the position, fsynced; an empty list after a timeout or when woken."""
+
+    def newest(self) -> tuple[list[Entry], Superseded]:
+        """All entries of the newest waiting frame, and how much stands before it."""
+
+    def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
+        """Move on, and drop notes in the same transaction; durable when notes are dropped."""
+
+    def seek(self, position: Position) -> None:
+        """Take over what a ledger says."""
+
+    def backlog(self) -> Backlog:
+        """What waits."""
+
+    def mark(self) -> int:
+        """A mark behind everything that is visible now."""
+
+    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
+        """Whether everything before a mark is acknowledged; waits for that as long as it is told."""
+
+    def note(self, kind: NoteKind) -> Note | None:
+        """A note that was kept, or None."""
+
+    def keep(self, kind: NoteKind, note: Note) -> None:
+        """Keep a note; durable when this returns."""
+
+    def say(self, error: str | None) -> None:
+        """Record the last error, or that it has passed."""
+
+    def wake(self) -> None:
+        """End a waiting ``read``."""
+
+
+class Journal(Protocol):
+    """A durable log of frames, one a collector."""
+
+    def append(
+        self,
+        frames: Sequence[pa.RecordBatch],
+        *,
+        lane: Lane = ALL,
+        cursor: Mapping[str, Any] | None = None,
+        removes: str | None = None,
+        block: bool = True,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Store frames together, and say the last sequence number.
+
+        Args:
+            frames: They become visible together, in this order.
+            lane: All streams, or one.
+            cursor: The collector's state that goes with them.
+            removes: A file below the home whose rows these are; it goes when they are durable.
+            block: Whether to wait when a stream's quota is spent.
+            timeout_s: How long to wait for that, seconds.
+
+        Raises:
+            BacklogFullError: A quota is spent.
+            JournalWriteError: The disk refused; whether the frames count is unknown.
+            JournalBusyError: This process does not own the journal.
+        """
+
+    def attach(self, identity: StreamIdentity) -> tuple[Lane, StreamLog]:
+        """Register a stream at the journal's end, or take it up where it was.
+
+        Raises:
+            ConfigurationError: A stream of this identity is attached already.
+        """
+
+    def detach(self, lane: Lane) -> None:
+        """The stream has ended; what waits for it stays."""
+
+    def cursor(self) -> dict[str, Any]:
+        """The collector's state as of its last committed group."""
+
+    def on_request(self, verb: str, answer: Callable[[Mapping[str, Any]], Any]) -> None:
+        """Answer what commands ask of the owner."""
