@@ -45,7 +45,7 @@ docs: $(DEVELOPMENT) ## write docs/command_line.md anew from the command line it
 	$(BIN)/python docs/generate.py
 
 pins: $(DEVELOPMENT) ## bring the pinned versions up to the newest that pyproject.toml allows
-	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
 	{ sed '/^[^#]/d' $(PINS); $(BIN)/python -m pip freeze --exclude-editable; } > $(PINS).new
 	mv $(PINS).new $(PINS)
 
@@ -54,7 +54,7 @@ clean: ## remove .venv, caches, builds and what the demo left
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEVELOPMENT): $(RUNTIME)
-	$(PIP) install --requirement $(PINS)
+	@$(PIP) install --requirement $(PINS)
 	@touch $@
 
 $(RUNTIME): pyproject.toml $(PINS)
@@ -62,11 +62,12 @@ $(RUNTIME): pyproject.toml $(PINS)
 		'Install one, or name it: make PYTHON=/path/to/python3.12' >&2; exit 1; }
 	@'$(PYTHON)' -c '$(IS_NEW_ENOUGH)' || { echo "api2db needs Python 3.11 or newer, and $(PYTHON) is not." \
 		'Name another: make PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@echo 'Installing into $(VENV), which takes a minute the first time'
 	@if '$(PYTHON)' -c 'import ensurepip' 2>/dev/null; then '$(PYTHON)' -m venv $(VENV); \
 	elif '$(PYTHON)' -m pip --version >/dev/null 2>&1; then \
 		'$(PYTHON)' -m venv --without-pip $(VENV) && \
 		'$(PYTHON)' -m pip --quiet --python $(BIN)/python install pip; \
 	else echo "$(PYTHON) can make no virtual environment: it has neither ensurepip nor pip." \
 		'On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; fi
-	$(PIP) install --constraint $(PINS) --editable '.[duckdb]'
+	@$(PIP) install --constraint $(PINS) --editable '.[duckdb]'
 	@touch $@
