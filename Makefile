@@ -45,7 +45,7 @@ docs: $(DEVELOPMENT) ## write docs/command_line.md anew from the command line it
 	$(BIN)/python docs/generate.py
 
 pins: $(DEVELOPMENT) ## bring the pinned versions up to the newest that pyproject.toml allows
-	@$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
+	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
 	{ sed '/^[^#]/d' $(PINS); $(BIN)/python -m pip freeze --exclude-editable; } > $(PINS).new
 	mv $(PINS).new $(PINS)
 
