@@ -12,6 +12,11 @@ FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")
 @pytest.fixture(autouse=True)
 def _no_home_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("API2DB_HOME", raising=False)
+    before = _folders_here()
     yield
-    left = [name for name in FOLDERS_OF_A_HOME if (ROOT / name).exists()]
-    assert not left, f"this test left {left} in {ROOT}: give it a home under tmp_path"
+    left = _folders_here() - before
+    assert not left, f"this test left {sorted(left)} in {ROOT}: give it a home under tmp_path"
+
+
+def _folders_here() -> set[str]:
+    return {name for name in FOLDERS_OF_A_HOME if (ROOT / name).exists()}
