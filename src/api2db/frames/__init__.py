@@ -1,8 +1,8 @@
 """Frames: what users put, and the one Arrow form in which everything behind them carries it.
 
-Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), and a DataFrame again
-where users' code wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``) and values are cast
-(``cast_exactly``) only where nothing is lost. Nothing here does I/O.
+Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), and a
+DataFrame again where users' code wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``)
+and values are cast (``cast_exactly``) only where nothing is lost. Nothing here does I/O.
 """
 
 from api2db.frames.batch import to_batch

@@ -1,7 +1,7 @@
 """The columns of a DataFrame as arrays: straight from the blocks pandas keeps them in, or else the public way.
 
-This is the only module that looks inside pandas: reading the blocks takes a fifth of the time of ``frame[label]``. Whatever
-is not as pandas 2.2 to 3.1 have it sends the frame down the public way, which gives the same.
+This is the only module that looks inside pandas: reading the blocks takes a fifth of the time of ``frame[label]``.
+Whatever is not as pandas 2.2 to 3.1 have it sends the frame down the public way, which gives the same.
 """
 
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ import pandas as pd
 __all__ = ["Column", "columns", "public_columns"]
 
 Column: TypeAlias = tuple[Any, Any]
-"""A dtype, and the values: zoned times as UTC ``datetime64``, other extension arrays as they are, the rest as ndarray."""
+"""A dtype and its values: zoned times as UTC ``datetime64``, other extension arrays as they are, else an ndarray."""
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
@@ -41,11 +41,11 @@ def _block_columns(frame: pd.DataFrame) -> list[Column]:
     for block in frame._mgr.blocks:
         values = block.values
         dtype = values.dtype
-        rows = getattr(values, "_ndarray", None) if dtype.kind in "mM" else values
+        rows = getattr(values, "_ndarray", values) if dtype.kind in "mM" else values
         places = block.mgr_locs.as_array.tolist()
-        if isinstance(rows, np.ndarray) and rows.ndim == 2:
-            for place, row in zip(places, rows, strict=True):
-                found[place] = (dtype, row)
+        if rows.ndim == 2:
+            for row, place in enumerate(places):
+                found[place] = (dtype, rows[row])
         else:
             (place,) = places
             found[place] = (dtype, rows)

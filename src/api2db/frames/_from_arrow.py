@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from api2db.errors import FrameError
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
-from api2db.frames.cells import JSON, is_json, json_array
+from api2db.frames.cells import JSON, json_array
 
 __all__ = ["batch_of_batch", "batch_of_table", "plain_array"]
 
@@ -79,10 +79,10 @@ def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     type_ = array.type
     if isinstance(type_, pa.BaseExtensionType):
         return _plain_extension(array, name)
-    if _types.is_nested(type_) or _types.is_interval(type_):
-        return _json(array.to_pylist(), name)
     if _types.is_run_end_encoded(type_):
         return plain_array(pc.run_end_decode(array), name)
+    if _types.is_nested(type_) or _types.is_interval(type_):
+        return _json(array.to_pylist(), name)
     if _types.is_dictionary(type_):
         return _plain_dictionary(array, name)
     plain = _plain_type(type_)

@@ -40,7 +40,7 @@ def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
     index = frame.index
     names = [f"level_{place}" if name is None else name for place, name in enumerate(index.names)]
     column_names([*names, *frame.columns])
-    leading = index.to_frame(index=False, name=names if isinstance(index, pd.MultiIndex) else names[0])
+    leading = index.set_names(names).to_frame(index=False)
     return pd.concat([leading, frame.reset_index(drop=True)], axis=1)
 
 

@@ -1,7 +1,7 @@
 """Python objects of one column to an Arrow array, with no value changed on the way.
 
-``pa.array`` alone would turn True into 1.0 beside a float, a date-time into a date beside a date, cut nanoseconds, and drop
-the missing zone of a naive time beside a zoned one. So the classes of the values decide first.
+``pa.array`` alone would turn True into 1.0 beside a float, a date-time into a date beside a date, cut nanoseconds, and
+drop the missing zone of a naive time beside a zoned one. So the classes of the values decide first.
 """
 
 import datetime
@@ -28,8 +28,8 @@ _NONE = type(None)
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
     """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact; all
-    else, and any other mix, gives JSON cells.
+    One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact;
+    all else, and any other mix, gives JSON cells.
 
     Raises:
         FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
@@ -158,7 +158,7 @@ def _located(error: Exception, values: Sequence[Any] | np.ndarray, column: str) 
             encode_cell(value).encode()
         except UnicodeEncodeError:
             return FrameError(
-                f"column {column!r}, row {row}: the text holds half of a surrogate pair, which is no Unicode character; "
+                f"column {column!r}, row {row}: the text holds half of a surrogate pair, which is no character; "
                 "clean it with text.encode('utf-8', 'replace').decode()"
             )
         except FrameError as cause:

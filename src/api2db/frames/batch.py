@@ -16,16 +16,18 @@ __all__ = ["to_batch"]
 def to_batch(frame: object) -> pa.RecordBatch:
     """Express a DataFrame, an Arrow table or batch, or a sequence of dicts as one record batch, losing nothing.
 
-    Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON cells.
-    Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name becomes the
-    leading columns; one without is dropped. Labels that are no text become text. Dicts may differ in their keys: the columns
-    are all keys in order of first appearance. The ``pandas`` metadata says what dtypes a DataFrame had.
+    Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON
+    cells. Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name
+    becomes the leading columns; one without is dropped. Labels that are no text become text. Dicts may differ in their
+    keys: the columns are all keys in order of first appearance. The ``pandas`` metadata says what dtypes a DataFrame
+    had.
 
     The batch may share memory with the frame: don't change the frame in place before the batch has been written.
 
     Raises:
-        FrameError: It is no frame, two columns have one name, the columns have levels, a text is no valid Unicode, or a cell
-            or dtype (complex numbers, say) has no exact form. The message names the column, and the row where there is one.
+        FrameError: It is no frame, two columns have one name, the columns have levels, a text is no valid Unicode, or
+            a cell or dtype (complex numbers, say) has no exact form. The message names the column, and the row where
+            there is one.
     """
     if isinstance(frame, pd.DataFrame):
         return batch_of_dataframe(frame)

@@ -1,7 +1,8 @@
 """Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
 
-A JSON cell holds what JSON can say. Beyond it: a Decimal and a UUID become text, dates and times ISO 8601, bytes base64,
-a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity the text ``"Infinity"``.
+A JSON cell holds what JSON can say. Beyond it: a Decimal and a UUID become text, dates and times ISO 8601, bytes
+base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity the text
+``"Infinity"``.
 """
 
 import base64
@@ -12,7 +13,8 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,7 @@ def _encode_any(value: object) -> str:
 
 
 def _jsonable(value: Any) -> object:
-    if value is None or isinstance(value, (str, bool, int)) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, (str, int)) and not isinstance(value, enum.Enum)):
         return value
     if value is pd.NA or value is pd.NaT:
         return None
@@ -79,7 +81,7 @@ def _jsonable(value: Any) -> object:
         return _jsonable_float(float(value))
     if isinstance(value, Mapping):
         return _jsonable_mapping(value)
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return sorted(map(_jsonable, value), key=_encode_plain)
     if isinstance(value, (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
         return [_jsonable(item) for item in _items(value)]
@@ -118,29 +120,28 @@ def _items(values: Any) -> Iterable[object]:
 
 
 def _jsonable_scalar(value: Any) -> object:
-    match value:
-        case decimal.Decimal():
-            return None if value.is_nan() else str(value)
-        case datetime.timedelta():
-            return pd.Timedelta(value).isoformat()
-        case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
-        case uuid.UUID():
-            return str(value)
-        case bytes() | bytearray() | memoryview():
-            return base64.b64encode(value).decode("ascii")
-        case np.datetime64():
-            return _jsonable(pd.Timestamp(value))
-        case np.timedelta64():
-            return _jsonable(pd.Timedelta(value))
-        case np.bool_() | np.integer() | np.floating() if not isinstance(value, np.longdouble):
-            return _jsonable(value.item())
-        case enum.Enum():
-            return _jsonable(value.value)
-        case pa.Scalar():
-            return _jsonable(value.as_py())
-        case pd.Period() | pd.Interval():
-            return str(value)
-        case os.PathLike():
-            return os.fsdecode(value)
+    for kinds, plain in _PLAIN:
+        if isinstance(value, kinds):
+            return plain(value)
     raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
+
+
+def _jsonable_number(value: Any) -> object:
+    if isinstance(value, np.longdouble):
+        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
+    return _jsonable(value.item())
+
+
+_PLAIN: tuple[tuple[Any, Callable[[Any], object]], ...] = (
+    (decimal.Decimal, lambda value: None if value.is_nan() else str(value)),
+    (datetime.timedelta, lambda value: pd.Timedelta(value).isoformat()),
+    ((datetime.date, datetime.time), lambda value: value.isoformat()),
+    ((uuid.UUID, pd.Period, pd.Interval), str),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode("ascii")),
+    (np.datetime64, lambda value: _jsonable(pd.Timestamp(value))),
+    (np.timedelta64, lambda value: _jsonable(pd.Timedelta(value))),
+    ((np.bool_, np.integer, np.floating), _jsonable_number),
+    (enum.Enum, lambda value: _jsonable(value.value)),
+    (pa.Scalar, lambda value: _jsonable(value.as_py())),
+    (os.PathLike, os.fsdecode),
+)

@@ -16,8 +16,8 @@ _types = pa.types
 def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     """Give a DataFrame with the dtypes the frame once had, where its schema tells.
 
-    Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and are never turned into floats. JSON
-    cells are dicts, lists and so on again. Decimals, dates and times are Python objects.
+    Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and are never turned into floats.
+    JSON cells are dicts, lists and so on again. Decimals, dates and times are Python objects.
     """
     table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
     told = told_dtypes(table.schema)
@@ -51,4 +51,5 @@ def _series(column: pa.ChunkedArray) -> "pd.Series[Any]":
         cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
         return pd.Series(cells, dtype=object)
     dtype = pd.api.types.pandas_dtype(whole_name(column.type, nullable=True))
-    return column.to_pandas(types_mapper=lambda _: dtype)
+    series: pd.Series[Any] = column.to_pandas(types_mapper=lambda _: dtype)
+    return series

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from api2db.frames._kinds import is_text
 from api2db.frames.unify import widened
 
 __all__ = ["dtypes_of", "merge_dtypes", "told_dtypes", "whole_name"]
@@ -15,9 +16,10 @@ _types = pa.types
 
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:
-    """Name the dtype of each column: the one the DataFrame had, where the schema tells, else the one that loses nothing.
+    """Name the dtype of each column: what the DataFrame had, where the schema tells, else one that loses nothing.
 
-    So an int column that may hold nulls is ``Int64``, never ``float64``; a category is ``category`` whatever its values.
+    So an int column that may hold nulls is ``Int64``, never ``float64``; a category is ``category`` whatever its
+    values.
     """
     told = told_dtypes(schema)
     return {field.name: told.get(field.name) or _name_of(field) for field in schema}
@@ -42,22 +44,18 @@ def _name_of(field: pa.Field) -> str:
     if _types.is_dictionary(type_):
         return "category"
     if _types.is_integer(type_) or _types.is_boolean(type_):
-        return whole_name(type_, field.nullable)
+        return whole_name(type_, nullable=field.nullable)
     if _types.is_timestamp(type_) or _types.is_duration(type_) or _types.is_floating(type_):
         return str(pd.Series(pa.array([], type_).to_pandas()).dtype)
-    return _text_name() if _is_text(type_) else "object"
+    return _text_name() if is_text(type_) else "object"
 
 
-def whole_name(type_: pa.DataType, nullable: bool) -> str:
+def whole_name(type_: pa.DataType, *, nullable: bool) -> str:
     """Name the dtype of ints or booleans, with nulls or without."""
     name = "boolean" if _types.is_boolean(type_) else str(type_)
     if not nullable:
         return name.removesuffix("ean")
     return name if name == "boolean" else name.replace("uint", "UInt").replace("int", "Int", 1)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return _types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_)
 
 
 def _text_name() -> str:

@@ -1,8 +1,8 @@
 """Casts that never change a value without saying so.
 
-A value counts as held exactly when casting it back gives it again. So 0.1 as a float fits ``decimal(10, 2)``, and a Decimal
-of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are no numbers;
-naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight.
+A value counts as held exactly when casting it back gives it again. So 0.1 as a float fits ``decimal(10, 2)``, and a
+Decimal of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are
+no numbers; naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.frames._kinds import is_binary, is_text
 from api2db.frames.cells import is_json
 
 __all__ = ["cast_exactly", "decimal_digits"]
 
-Cast: TypeAlias = tuple[pa.Array, "np.ndarray[Any, np.dtype[np.bool_]]"]
+Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
+Cast: TypeAlias = tuple[pa.Array, Mask]
 
 _types = pa.types
 _TICK_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -38,8 +40,8 @@ def cast_exactly(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array |
     """Cast every value that the type holds exactly, and tell which it does not.
 
     Returns:
-        The cast array, null wherever a value can't be held exactly; and a boolean mask, without nulls, that is true there,
-        or None when every value was held.
+        The cast array, null wherever a value can't be held exactly; and a boolean mask, without nulls, that is true
+        there, or None when every value was held.
     """
     if array.type.equals(to):
         return array, None
@@ -75,10 +77,10 @@ _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
     ("integer", _types.is_integer),
     ("float", _types.is_floating),
     ("decimal", _types.is_decimal),
-    ("text", lambda type_: _types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_)),
+    ("text", is_text),
     ("fixed", _types.is_fixed_size_binary),
-    ("binary", lambda type_: _types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_binary_view(type_)),
-    ("naive", lambda type_: _types.is_date(type_) or _types.is_timestamp(type_) and type_.tz is None),
+    ("binary", is_binary),
+    ("naive", lambda type_: _types.is_date(type_) or (_types.is_timestamp(type_) and type_.tz is None)),
     ("zoned", _types.is_timestamp),
     ("time", _types.is_time),
     ("duration", _types.is_duration),
@@ -89,14 +91,19 @@ def _refuse(array: pa.Array, to: pa.DataType) -> Cast:
     return pa.nulls(len(array), to), _valid(array)
 
 
-def _valid(array: pa.Array) -> np.ndarray:
-    return array.is_valid().to_numpy(zero_copy_only=False)
+def _valid(array: pa.Array) -> Mask:
+    return _numpy(array.is_valid())
 
 
 def _numbers(array: pa.Array) -> np.ndarray:
     """Give the values with 0 in place of nulls."""
     filled = pc.fill_null(array, pa.scalar(0, array.type)) if array.null_count else array
-    return filled.to_numpy(zero_copy_only=False)
+    return _numpy(filled)
+
+
+def _numpy(array: pa.Array) -> np.ndarray:
+    numbers: np.ndarray = array.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _kept(array: pa.Array, numbers: np.ndarray, fits: np.ndarray, to: pa.DataType) -> Cast:
@@ -183,7 +190,8 @@ def _outside(array: pa.Array, low: Decimal, high: Decimal) -> list[pa.Array]:
 
 
 def _any(*masks: pa.Array) -> np.ndarray:
-    return np.logical_or.reduce([mask.fill_null(False).to_numpy(zero_copy_only=False) for mask in masks])
+    merged: Mask = np.logical_or.reduce([_numpy(mask.fill_null(False)) for mask in masks])
+    return merged
 
 
 def _integer_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
@@ -202,7 +210,7 @@ def _float_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
     # Half a step below the bound: what lies above would be rounded up to one digit too many.
     fits = np.abs(values) < float((10**to.precision - Fraction(1, 2)) / Fraction(10) ** to.scale)
     decimals = pa.array(np.where(fits, values, 0).astype(values.dtype)).cast(to)
-    fits &= _floats_of(decimals, array.type).to_numpy(zero_copy_only=False) == values
+    fits &= _numpy(_floats_of(decimals, array.type)) == values
     valid = _valid(array)
     return pc.if_else(pa.array(fits & valid), decimals, pa.scalar(None, to)), ~fits & valid
 

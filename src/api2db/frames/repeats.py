@@ -21,8 +21,8 @@ _SHIFT = np.uint64(29)
 def duplicate_rows(batch: pa.RecordBatch, keys: Sequence[str] | None = None) -> pa.Array:
     """Tell for each row whether an earlier one has the same values under ``keys``, or in all columns.
 
-    It is as ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, as do 0.0 and -0.0. JSON cells
-    are compared as text.
+    It is as ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, as do 0.0 and -0.0.
+    JSON cells are compared as text.
 
     Raises:
         DataError: The batch has no column of that name.
@@ -70,7 +70,7 @@ def _hashed(columns: list[np.ndarray]) -> np.ndarray:
 
 
 def _numbered(array: pa.Array) -> list[np.ndarray]:
-    """Number the values so that equal ones, and only those, have equal numbers; nulls are told apart by a second column."""
+    """Number the values so that equal ones, and only those, have equal numbers; a second column tells the nulls."""
     if _types.is_floating(array.type):
         return _numbered_floats(array)
     numbers = _encoded(array) if _number_type(array.type) is None else _bits(array)
@@ -98,7 +98,7 @@ def _number_type(type_: pa.DataType) -> pa.DataType | None:
 def _bits(array: pa.Array) -> np.ndarray:
     integers = array.view(_number_type(array.type))
     filled = pc.fill_null(integers, 0) if integers.null_count else integers
-    return filled.to_numpy().astype(np.uint64, copy=False)
+    return _unsigned(filled)
 
 
 def _encoded(array: pa.Array) -> np.ndarray:
@@ -108,4 +108,9 @@ def _encoded(array: pa.Array) -> np.ndarray:
         return np.zeros(len(array), np.uint64)
     if _types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return pc.fill_null(array.dictionary_encode().indices, 0).to_numpy().astype(np.uint64)
+    return _unsigned(pc.fill_null(array.dictionary_encode().indices, 0))
+
+
+def _unsigned(array: pa.Array) -> np.ndarray:
+    numbers: np.ndarray = array.to_numpy()
+    return numbers.astype(np.uint64, copy=False)

@@ -1,8 +1,8 @@
 """How the schemas of many frames become one, losing no value.
 
 A type is widened only to one that holds every value of both exactly. So int64 and float64 have no common type (an int
-beyond 2^53 would change), nor have naive and zoned timestamps, nor bool and int. Timestamps and durations of two units take
-the finer one; ``conform`` refuses the few values, centuries away, that the finer unit can't reach.
+beyond 2^53 would change), nor have naive and zoned timestamps, nor bool and int. Timestamps and durations of two units
+take the finer one; ``conform`` refuses the few values, centuries away, that the finer unit can't reach.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ from functools import lru_cache, reduce
 import pyarrow as pa
 
 from api2db.errors import DataError
+from api2db.frames._kinds import is_binary, is_text
 from api2db.frames.cells import JSON, is_json
 from api2db.frames.exact import cast_exactly, decimal_digits
 
@@ -51,7 +52,7 @@ def _value_type(type_: pa.DataType) -> pa.DataType:
 
 
 def _is_number(type_: pa.DataType) -> bool:
-    return _types.is_integer(type_) or _types.is_floating(type_) or _types.is_decimal(type_)
+    return bool(_types.is_integer(type_) or _types.is_floating(type_) or _types.is_decimal(type_))
 
 
 def _widened_number(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
@@ -93,7 +94,7 @@ def _widened_decimal(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def _finer(a: pa.DataType, b: pa.DataType) -> str:
-    return max(a.unit, b.unit, key=_UNITS.index)
+    return _UNITS[max(_UNITS.index(a.unit), _UNITS.index(b.unit))]
 
 
 def _widened_timestamp(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
@@ -107,32 +108,27 @@ def _widened_time(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    return _types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_)
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    kinds = (_types.is_binary, _types.is_large_binary, _types.is_binary_view, _types.is_fixed_size_binary)
-    return not _types.is_decimal(type_) and any(is_kind(type_) for is_kind in kinds)
+def _is_any_binary(type_: pa.DataType) -> bool:
+    return is_binary(type_) or type(type_) is pa.FixedSizeBinaryType
 
 
 _KINDS = (
     (_is_number, _widened_number),
     (_types.is_timestamp, _widened_timestamp),
-    (_types.is_date, lambda a, b: pa.date64()),
+    (_types.is_date, lambda _a, _b: pa.date64()),
     (_types.is_time, _widened_time),
     (_types.is_duration, lambda a, b: pa.duration(_finer(a, b))),
-    (_is_text, lambda a, b: pa.large_utf8()),
-    (_is_binary, lambda a, b: pa.large_binary()),
-    (is_json, lambda a, b: JSON),
+    (is_text, lambda _a, _b: pa.large_utf8()),
+    (_is_any_binary, lambda _a, _b: pa.large_binary()),
+    (is_json, lambda _a, _b: JSON),
 )
 
 
 def unify(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
     """Give one schema that every frame of these schemas conforms to, or None if a column has no common type.
 
-    Its columns are the union of all, in order of first appearance. The ``pandas`` metadata is kept only where all agree.
-    Thousands of equal schemas cost about a millisecond.
+    Its columns are the union of all, in order of first appearance. The ``pandas`` metadata is kept only where all
+    agree. Thousands of equal schemas cost about a millisecond.
     """
     distinct = _distinct(schemas)
     if len(distinct) == 1:
@@ -182,8 +178,9 @@ def _conformed(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     array, inexact = cast_exactly(batch.column(place), field.type)
     if inexact is not None:
         row = inexact.index(True).as_py()
+        value = batch.column(place)[row].as_py()
         raise DataError(
-            f"column {field.name!r}, row {row}: {batch.column(place)[row].as_py()!r} is not held exactly by {field.type}; "
+            f"column {field.name!r}, row {row}: {field.type} does not hold {value!r} exactly; "
             "load this frame apart from the others"
         )
     return array

@@ -1,0 +1,18 @@
+"""Kinds of Arrow types that Arrow itself splits finer than anybody here needs."""
+
+import pyarrow as pa
+
+__all__ = ["is_binary", "is_text"]
+
+_TEXTS = frozenset({pa.utf8(), pa.large_utf8(), pa.string_view()})
+_BINARIES = frozenset({pa.binary(), pa.large_binary(), pa.binary_view()})
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Say whether a type is text, whatever the width of its offsets."""
+    return type_ in _TEXTS
+
+
+def is_binary(type_: pa.DataType) -> bool:
+    """Say whether a type is bytes of any length."""
+    return type_ in _BINARIES

@@ -1,0 +1,237 @@
+"""Whatever is put becomes one record batch, and nothing is lost."""
+
+import datetime
+import decimal
+import uuid
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from api2db.errors import FrameError
+from api2db.frames import JSON, is_json, to_batch
+from tests.frames.examples import every_kind, objects
+
+
+def _column(values: Any) -> pa.Array:
+    return to_batch(pd.DataFrame({"c": values})).column(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "values"),
+    [
+        ("uint64", pa.uint64(), [2**64 - 1, 0]),
+        ("nan", pa.float64(), [1.5, None]),
+        (">i8", pa.int64(), [1, 2]),
+        ("object_text", pa.utf8(), ["é", None]),
+        ("Int64", pa.int64(), [2**60 + 1, None]),
+        ("boolean", pa.bool_(), [True, None]),
+        ("arrow_int", pa.int32(), [1, None]),
+        ("arrow_list", JSON, ["[1]", None]),
+        ("category_of_intervals", pa.dictionary(pa.int32(), pa.utf8(), ordered=True), ["(0, 5]", "(5, 10]"]),
+        ("period", pa.utf8(), ["2020-01", None]),
+        ("interval", pa.utf8(), ["(0, 1]", "(1, 2]"]),
+        ("sparse", pa.int64(), [0, 1]),
+        ("decimal", pa.decimal128(3, 2), [decimal.Decimal("1.50"), None]),
+        ("date", pa.date32(), [datetime.date(2020, 1, 1), None]),
+        ("time", pa.time64("us"), [datetime.time(1, 2, 3), None]),
+        ("bytes", pa.binary(), [b"\xff", None]),
+        ("uuid", pa.utf8(), [str(uuid.UUID(int=5)), None]),
+        ("int_and_none", pa.int64(), [2**60 + 1, None]),
+        ("dict", JSON, ['{"a": [1]}', None]),
+        ("array", JSON, ["[1.5, 2.0]", None]),
+        ("mixed", JSON, ['"x"', "1"]),
+        ("nothing", pa.null(), [None, None]),
+    ],
+)
+def test_every_kind_of_pandas_column_has_a_type_that_loses_nothing(
+    name: str, type_: pa.DataType, values: list[object]
+) -> None:
+    array = _column(every_kind()[name])
+    assert array.type == type_
+    assert _plain(array) == values
+
+
+def _plain(array: pa.Array) -> list[Any]:
+    return list((array.storage if is_json(array.type) else array).to_pylist())
+
+
+@pytest.mark.parametrize(
+    "name", ["paris", "utc", "offset", *(f"{kind}8[{unit}]" for kind in "mM" for unit in ("s", "ns"))]
+)
+def test_times_keep_unit_zone_and_gaps(name: str) -> None:
+    series = every_kind()[name]
+    array = _column(series)
+    expected = pa.Array.from_pandas(series)
+    assert str(array.type) == str(expected.type)
+    assert array.equals(expected)
+
+
+def _is_object(dtype: Any) -> bool:
+    return str(dtype) == "object"
+
+
+def test_the_dtypes_come_back_from_the_schema_of_any_frame() -> None:
+    odd = {"period", "interval", "category_of_intervals", "sparse", "arrow_list", ">i8"}
+    whole = pd.DataFrame({name: series for name, series in every_kind().items() if name not in odd})
+    read = to_batch(whole).to_pandas()
+    assert {name: str(read.dtypes[name]) for name, dtype in whole.dtypes.items() if not _is_object(dtype)} == {
+        name: str(dtype) for name, dtype in whole.dtypes.items() if not _is_object(dtype)
+    }
+
+
+def test_the_schema_does_not_depend_on_the_number_of_rows_or_categories() -> None:
+    few = pd.DataFrame({"a": [1], "c": pd.Categorical(["x"])})
+    many = pd.DataFrame({"a": range(300), "c": pd.Categorical([str(place) for place in range(300)])})
+    assert to_batch(few).schema.equals(to_batch(many).schema, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "type_", "expected"),
+    [
+        ([True, 1.5], JSON, ["true", "1.5"]),
+        ([True, 2], JSON, ["true", "2"]),
+        ([1, 2.5, None], pa.float64(), [1.0, 2.5, None]),
+        ([1, float("nan")], pa.int64(), [1, None]),
+        ([2**53 + 1, 0.5], JSON, ["9007199254740993", "0.5"]),
+        ([2**64 - 1, 1], pa.uint64(), [2**64 - 1, 1]),
+        ([2**64, -1], pa.decimal128(38, 0), [decimal.Decimal(2**64), decimal.Decimal(-1)]),
+        ([10**40, 1], JSON, [str(10**40), "1"]),
+        ([np.int64(1), 2], pa.int64(), [1, 2]),
+        ([np.float32(0.5), 1], pa.float64(), [0.5, 1.0]),
+        ([decimal.Decimal("1.5"), 2], pa.decimal128(2, 1), [decimal.Decimal("1.5"), decimal.Decimal(2)]),
+        ([decimal.Decimal("Infinity"), decimal.Decimal(1)], JSON, ['"Infinity"', '"1"']),
+        (["x", b"x"], JSON, ['"x"', '"eA=="']),
+        (
+            [datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 5)],
+            JSON,
+            ['"2020-01-01"', '"2020-01-01T05:00:00"'],
+        ),
+        ([datetime.time(1, tzinfo=datetime.UTC)], JSON, ['"01:00:00+00:00"']),
+        ([{1, 2}], JSON, ["[1, 2]"]),
+        ([[1, 2], [3, 4]], JSON, ["[1, 2]", "[3, 4]"]),
+    ],
+)
+def test_python_values_are_never_bent_to_fit(values: list[Any], type_: pa.DataType, expected: list[object]) -> None:
+    for array in (_column(objects(*values)), to_batch([{"c": value} for value in values]).column(0)):
+        assert array.type == type_
+        assert _plain(array) == expected
+
+
+def test_nanoseconds_survive_in_object_columns() -> None:
+    moment = pd.Timestamp("2020-01-01 00:00:00.000000001")
+    assert _column(objects(moment, None)).cast(pa.int64()).to_pylist() == [moment.value, None]
+
+
+def test_naive_and_zoned_times_are_not_mixed() -> None:
+    zoned = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    assert _column(objects(zoned, pd.Timestamp(2020, 1, 1))).type == JSON
+
+
+def test_the_columns_of_dicts_are_all_their_keys_in_order_of_first_appearance() -> None:
+    batch = to_batch([{"a": 1}, {"b": "x", "a": 2}, {"c": [1], "a": None}])
+    assert batch.schema.names == ["a", "b", "c"]
+    assert batch.column(0).to_pylist() == [1, 2, None]
+    assert batch.column(1).to_pylist() == [None, "x", None]
+    assert _plain(batch.column(2)) == [None, None, "[1]"]
+
+
+def test_an_empty_list_is_an_empty_batch() -> None:
+    assert to_batch([]).num_rows == 0
+
+
+def test_a_named_index_leads_and_a_nameless_one_is_dropped() -> None:
+    named = pd.DataFrame({"v": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "n"]))
+    assert to_batch(named).schema.names == ["k", "n", "v"]
+    assert to_batch(named.droplevel("n")).to_pydict() == {"k": ["a", "b"], "v": [1, 2]}
+    assert to_batch(named.reset_index(drop=True).iloc[::-1]).to_pydict() == {"v": [2, 1]}
+
+
+def test_labels_that_are_no_text_become_text() -> None:
+    assert to_batch(pd.DataFrame([[1, 2]])).schema.names == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (5, "int is no frame"),
+        ({"a": [1]}, "dict is no frame"),
+        ("text", "str is no frame"),
+        ([{"a": 1}, 5], "row 1 is a int"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "named 'a'"),
+        (pd.DataFrame([[1, 2]], columns=[1, "1"]), "named '1'"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([1], name="a")), "named 'a'"),
+        (pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])), "MultiIndex"),
+        (pa.table([[1], [2]], names=["a", "a"]), "named 'a'"),
+        (pd.DataFrame({"c": [1j]}), "column 'c' is of dtype complex128"),
+        (pd.DataFrame({"c": objects("a", "\ud800")}), "column 'c', row 1: the text holds half"),
+        ([{"c": {"k": "\ud800"}}], "column 'c', row 0: the text holds half"),
+        ([{"\ud800": 1}], "column name"),
+        (pd.DataFrame({"c": objects(1, object())}), "column 'c', row 1: a cell of type object"),
+    ],
+)
+def test_what_can_not_be_stored_exactly_is_refused_by_name(frame: object, message: str) -> None:
+    with pytest.raises(FrameError, match=message):
+        to_batch(frame)
+
+
+def test_arrow_columns_become_plain() -> None:
+    table = pa.table(
+        {
+            "list": pa.array([[1], None]),
+            "struct": pa.array([{"a": 1}, None]),
+            "map": pa.array([[("k", 1)], None], pa.map_(pa.utf8(), pa.int64())),
+            "view": pa.array(["x", None], pa.string_view()),
+            "runs": pa.RunEndEncodedArray.from_arrays([1, 2], ["a", "b"]),
+            "dictionary": pa.array(["a", None]).dictionary_encode(),
+            "uuid": pa.array([uuid.UUID(int=5).bytes, None], pa.uuid()),
+            "half": pa.array([np.float16(1.5), None], pa.float16()),
+            "json": pa.array(['{"a":1}', None], JSON),
+        }
+    )
+    batch = to_batch(pa.concat_tables([table, table]))
+    assert {field.name: field.type for field in batch.schema} == {
+        "list": JSON,
+        "struct": JSON,
+        "map": JSON,
+        "view": pa.utf8(),
+        "runs": pa.utf8(),
+        "dictionary": pa.dictionary(pa.int32(), pa.utf8()),
+        "uuid": pa.utf8(),
+        "half": pa.float32(),
+        "json": JSON,
+    }
+    first = {name: _plain(batch.column(name))[0] for name in batch.schema.names}
+    assert first == {
+        "list": "[1]",
+        "struct": '{"a": 1}',
+        "map": '[["k", 1]]',
+        "view": "x",
+        "runs": "a",
+        "dictionary": "a",
+        "uuid": str(uuid.UUID(int=5)),
+        "half": 1.5,
+        "json": '{"a":1}',
+    }
+    assert batch.num_rows == 4
+
+
+def test_chunks_with_different_dictionaries_are_joined() -> None:
+    chunks = pa.chunked_array([pa.array(["a"]).dictionary_encode(), pa.array(["b"]).dictionary_encode()])
+    assert to_batch(pa.table({"c": chunks})).column(0).to_pylist() == ["a", "b"]
+
+
+def test_an_arrow_table_made_by_pandas_loses_its_nameless_index_but_keeps_its_dtypes() -> None:
+    frame = pd.DataFrame({"v": pd.array([1, None], dtype="Int64")}, index=[5, 7])
+    batch = to_batch(pa.Table.from_pandas(frame))
+    assert batch.schema.names == ["v"]
+    assert batch.to_pandas().dtypes["v"] == "Int64"
+
+
+def test_a_table_without_rows_keeps_its_columns() -> None:
+    schema = pa.schema({"a": pa.int64(), "b": JSON, "c": pa.list_(pa.int8()), "d": pa.dictionary(pa.int8(), pa.utf8())})
+    assert to_batch(pa.table([pa.chunked_array([], type=t) for t in schema.types], schema=schema)).schema.names == list(
+        "abcd"
+    )

@@ -1,0 +1,109 @@
+"""A cast holds a value exactly, or says that it does not."""
+
+import datetime
+import decimal
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from api2db.frames import JSON, cast_exactly
+from tests.frames.values import TYPES, arrays, same
+
+_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001
+
+
+@given(some.data(), some.sampled_from(TYPES), some.sampled_from(TYPES))
+def test_what_is_not_masked_comes_back_as_it_was(
+    data: some.DataObject, source: pa.DataType, target: pa.DataType
+) -> None:
+    array = data.draw(arrays(source))
+    cast, inexact = cast_exactly(array, target)
+    assert cast.type == target
+    cast.validate(full=True)
+    masked = [False] * len(array) if inexact is None else inexact.to_pylist()
+    back, lost = cast_exactly(cast, source)
+    assert lost is None
+    for before, after, there, masked_here in zip(array, back, cast, masked, strict=True):
+        assert masked_here == (before.is_valid and not there.is_valid)
+        assert masked_here or same(before, after)
+
+
+@given(some.data(), some.sampled_from(TYPES))
+def test_a_cast_to_its_own_type_changes_nothing(data: some.DataObject, type_: pa.DataType) -> None:
+    array = data.draw(arrays(type_))
+    assert cast_exactly(array, type_) == (array, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "values", "target", "expected", "masked"),
+    [
+        (pa.int64(), [1, 300, -1, None], pa.uint8(), [1, None, None, None], [1, 2]),
+        (pa.uint64(), [2**63, 5], pa.int64(), [None, 5], [0]),
+        (pa.int64(), [2**53 + 1, 2**62, 2**63 - 1], pa.float64(), [None, 2.0**62, None], [0, 2]),
+        (pa.uint64(), [2**64 - 1, 2**63], pa.float64(), [None, 2.0**63], [0]),
+        (pa.int32(), [2**24 + 1, 2**24], pa.float32(), [None, 2.0**24], [0]),
+        (
+            pa.float64(),
+            [1.0, 1.5, float("nan"), 2.0**63, -(2.0**63)],
+            pa.int64(),
+            [1, None, None, None, -(2**63)],
+            [1, 2, 3],
+        ),
+        (pa.float64(), [0.1, 0.5, 1e300, float("inf")], pa.float32(), [None, 0.5, None, float("inf")], [0, 2]),
+        (
+            pa.float64(),
+            [0.1, 0.123, 999.999, float("nan")],
+            pa.decimal128(5, 2),
+            [Decimal("0.10"), None, None, None],
+            [1, 2, 3],
+        ),
+        (pa.decimal128(22, 1), [Decimal("0.1"), Decimal("123456789012345678901.1")], pa.float64(), [0.1, None], [1]),
+        (
+            pa.decimal128(6, 2),
+            [Decimal("1.50"), Decimal("1.55"), Decimal("1000.00")],
+            pa.decimal128(4, 1),
+            [Decimal("1.5"), None, None],
+            [1, 2],
+        ),
+        (pa.decimal128(5, 1), [Decimal("5.0"), Decimal("5.5"), Decimal("300.0")], pa.int8(), [5, None, None], [1, 2]),
+        (pa.decimal256(76, 0), [Decimal(10**75), Decimal(5)], pa.decimal128(38, 2), [None, Decimal("5.00")], [0]),
+        (pa.utf8(), ["1", None], pa.int64(), [None, None], [0]),
+        (pa.int64(), [1], pa.utf8(), [None], [0]),
+        (pa.bool_(), [True], pa.int64(), [None], [0]),
+        (pa.timestamp("us"), [_EPOCH], pa.timestamp("us", "UTC"), [None], [0]),
+        (pa.timestamp("us"), [5, 10**6], pa.timestamp("s"), [None, _EPOCH + datetime.timedelta(seconds=1)], [0]),
+        (pa.timestamp("s"), [32503680000], pa.timestamp("ns"), [None], [0]),
+        (pa.timestamp("us"), [_EPOCH, 1], pa.date32(), [datetime.date(1970, 1, 1), None], [1]),
+        (pa.date32(), [1], pa.timestamp("us"), [_EPOCH + datetime.timedelta(days=1)], []),
+        (pa.date64(), [86_400_000 * 2**31, 0], pa.date32(), [None, datetime.date(1970, 1, 1)], [0]),
+        (pa.time64("us"), [1, 1000], pa.time32("ms"), [None, datetime.time(0, 0, 0, 1000)], [0]),
+        (pa.binary(), [b"ab", b"a"], pa.binary(2), [b"ab", None], [1]),
+        (pa.utf8(), ["a", None], pa.dictionary(pa.int8(), pa.large_utf8()), ["a", None], []),
+        (pa.utf8(), ["a"], JSON, [None], [0]),
+    ],
+)
+def test_values_that_do_not_fit_are_masked(
+    source: pa.DataType, values: list[Any], target: pa.DataType, expected: list[Any], masked: list[int]
+) -> None:
+    cast, inexact = cast_exactly(pa.array(values, source), target)
+    assert cast.to_pylist() == expected
+    assert cast.type == target
+    assert [place for place in range(len(values)) if inexact is not None and inexact[place].as_py()] == masked
+    assert (inexact is None) == (not masked)
+
+
+def test_json_may_be_kept_as_text() -> None:
+    cells = pa.ExtensionArray.from_storage(JSON, pa.array(['{"a": 1}', None], pa.utf8()))
+    cast, inexact = cast_exactly(cells, pa.large_utf8())
+    assert (cast.to_pylist(), inexact) == (['{"a": 1}', None], None)
+
+
+def test_decimals_keep_every_digit() -> None:
+    exact = decimal.Context(prec=38).create_decimal("12345678901234567890123456789012345.67")
+    cast, inexact = cast_exactly(pa.array([exact]), pa.decimal256(50, 10))
+    assert inexact is None
+    assert cast[0].as_py() == exact
