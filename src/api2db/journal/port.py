@@ -112,6 +112,10 @@ class StreamLog(Protocol):
     def position(self) -> Position:
         """How far the stream has been acknowledged."""
 
+    @property
+    def delivered(self) -> Delivered:
+        """What has become of everything before the position, since the stream was registered."""
+
     def knows_epoch(self, epoch: str) -> bool:
         """Whether this journal was ever opened under an epoch."""
 
