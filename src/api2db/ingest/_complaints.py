@@ -1,0 +1,34 @@
+"""Failures that repeat are told once, and so is their end."""
+
+import logging
+
+_log = logging.getLogger("api2db.ingest")
+
+
+class Complaints:
+    """Logs a failure once, however often it repeats, until things have gone well again.
+
+    Args:
+        what: The subject, as in "the poll of departures".
+        advice: What to do about it.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        self._what = what
+        self._advice = advice
+        self._told: set[str] = set()
+        self._failures = 0
+
+    def failed(self, error: str) -> None:
+        """Tell of a failure."""
+        self._failures += 1
+        level = logging.DEBUG if error in self._told else logging.WARNING
+        self._told.add(error)
+        _log.log(level, "%s failed: %s; %s", self._what, error, self._advice)
+
+    def went_well(self) -> None:
+        """Tell of the end of failures, if there were any."""
+        if self._failures:
+            _log.info("%s goes well again after %d failures", self._what, self._failures)
+        self._failures = 0
+        self._told.clear()

@@ -1,0 +1,41 @@
+"""Stores, each at its own seconds in a thread of its own, so that none waits for another or for a poll."""
+
+import threading
+from collections.abc import Callable
+
+from api2db.ingest._complaints import Complaints
+from api2db.ingest._grid import Grid
+from api2db.ingest._masking import told
+from api2db.ingest.collector import PeriodicStore
+
+
+class StoreClock:
+    """Runs one store at its seconds until the process stops; a run that fails is logged, counted and tried again."""
+
+    def __init__(self, name: str, store: PeriodicStore, stopping: threading.Event, on_fail: Callable[[], None]) -> None:
+        self._store = store
+        self._stopping = stopping
+        self._on_fail = on_fail
+        self._complaints = Complaints(
+            f"the store {type(store).__name__} of {name}", f"it is tried again in {store.seconds:g} s"
+        )
+        self._thread = threading.Thread(target=self._run, name=f"api2db-store-{name}", daemon=True)
+        if store.seconds > 0:
+            self._thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for a run that has begun."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        grid = Grid(self._store.seconds)
+        while not self._stopping.wait(grid.remaining_s()):
+            grid.passed()
+            try:
+                self._store.store()
+            except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
+                self._complaints.failed(told(error))
+                self._on_fail()
+            else:
+                self._complaints.went_well()
