@@ -74,7 +74,7 @@ def _is_object(dtype: Any) -> bool:
 
 
 def test_the_dtypes_come_back_from_the_schema_of_any_frame() -> None:
-    odd = {"period", "interval", "category_of_intervals", "sparse", "arrow_list", ">i8"}
+    odd = {"offset", "period", "interval", "category_of_intervals", "sparse", "arrow_list", ">i8"}
     whole = pd.DataFrame({name: series for name, series in every_kind().items() if name not in odd})
     read = to_batch(whole).to_pandas()
     assert {name: str(read.dtypes[name]) for name, dtype in whole.dtypes.items() if not _is_object(dtype)} == {
@@ -105,7 +105,7 @@ def test_the_schema_does_not_depend_on_the_number_of_rows_or_categories() -> Non
         ([decimal.Decimal("Infinity"), decimal.Decimal(1)], JSON, ['"Infinity"', '"1"']),
         (["x", b"x"], JSON, ['"x"', '"eA=="']),
         (
-            [datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 5)],
+            [datetime.date(2020, 1, 1), pd.Timestamp(2020, 1, 1, 5)],
             JSON,
             ['"2020-01-01"', '"2020-01-01T05:00:00"'],
         ),
@@ -151,6 +151,7 @@ def test_a_named_index_leads_and_a_nameless_one_is_dropped() -> None:
 
 def test_labels_that_are_no_text_become_text() -> None:
     assert to_batch(pd.DataFrame([[1, 2]])).schema.names == ["0", "1"]
+    assert to_batch(pd.DataFrame([[1, 2]], columns=[False, True])).schema.names == ["False", "True"]
 
 
 @pytest.mark.parametrize(
@@ -219,8 +220,10 @@ def test_arrow_columns_become_plain() -> None:
 
 
 def test_chunks_with_different_dictionaries_are_joined() -> None:
-    chunks = pa.chunked_array([pa.array(["a"]).dictionary_encode(), pa.array(["b"]).dictionary_encode()])
-    assert to_batch(pa.table({"c": chunks})).column(0).to_pylist() == ["a", "b"]
+    narrow = pa.dictionary(pa.int8(), pa.utf8())
+    texts = [[f"{letter}{place}" for place in range(100)] for letter in "ab"]
+    chunks = pa.chunked_array([pa.array(some, narrow) for some in texts])
+    assert to_batch(pa.table({"c": chunks})).column(0).to_pylist() == [*texts[0], *texts[1]]
 
 
 def test_an_arrow_table_made_by_pandas_loses_its_nameless_index_but_keeps_its_dtypes() -> None:

@@ -9,7 +9,8 @@ import pytest
 from api2db.frames import conform, to_batch, to_pandas, unify
 from tests.frames.examples import every_kind, objects
 
-_CHANGED = {"period", "interval", "category_of_intervals", "sparse", "arrow_list", ">i8", "uuid", "array"}
+# pandas 2 gives a fixed offset back as another class of the same zone.
+_CHANGED = {"offset", "period", "interval", "category_of_intervals", "sparse", "arrow_list", ">i8", "uuid", "array"}
 
 
 @pytest.mark.parametrize("name", sorted(set(every_kind()) - _CHANGED))

@@ -31,7 +31,8 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
     if _types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
+        # Joined dictionaries may be longer than narrow indices reach.
+        column = column.cast(pa.dictionary(pa.int32(), column.type.value_type, ordered=column.type.ordered))
     if column.nbytes >= 2**31 and (_types.is_string(column.type) or _types.is_binary(column.type)):
         column = column.cast(pa.large_utf8() if _types.is_string(column.type) else pa.large_binary())
     combined = column.combine_chunks()

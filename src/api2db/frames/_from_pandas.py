@@ -26,7 +26,7 @@ def batch_of_dataframe(frame: pd.DataFrame) -> pa.RecordBatch:
         frame = _with_index_as_columns(frame)
     labels = tuple(frame.columns)
     found = columns(frame)
-    names = _names(labels)
+    names = _names(labels, tuple(map(type, labels)))
     arrays = [column_array(column, name) for column, name in zip(found, names, strict=True)]
     schema = _schema(names, tuple(_key(dtype) for dtype, _ in found), tuple(array.type for array in arrays))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -45,7 +45,8 @@ def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @lru_cache(maxsize=1024)
-def _names(labels: tuple[object, ...]) -> tuple[str, ...]:
+def _names(labels: tuple[object, ...], _types: tuple[type, ...]) -> tuple[str, ...]:
+    # The types belong to the key: 1, 1.0 and True are equal, but their names are not.
     return column_names(labels)
 
 

@@ -206,10 +206,10 @@ def _decimal_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _float_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
-    values = _numbers(array)
+    values = _numbers(array).astype(np.float64)
     # Half a step below the bound: what lies above would be rounded up to one digit too many.
     fits = np.abs(values) < float((10**to.precision - Fraction(1, 2)) / Fraction(10) ** to.scale)
-    decimals = pa.array(np.where(fits, values, 0).astype(values.dtype)).cast(to)
+    decimals = pa.array(np.where(fits, values, 0)).cast(to)
     fits &= _numpy(_floats_of(decimals, array.type)) == values
     valid = _valid(array)
     return pc.if_else(pa.array(fits & valid), decimals, pa.scalar(None, to)), ~fits & valid
