@@ -1,8 +1,8 @@
 """Files that are there whole or not at all, and that a power cut doesn't take back.
 
-A new file is written under a temporary name in the folder of its final name, fsynced, renamed, and the folder is fsynced.
-A reader, or a crash at any step, sees the old file or the new one. What a crash leaves behind is a temporary file, which
-:func:`is_temporary` knows. Files are made with mode 0600 and folders with 0700, whatever the umask.
+A new file is written under a temporary name in the folder of its final name, fsynced, renamed, and the folder is
+fsynced. A reader, or a crash at any step, sees the old file or the new one. What a crash leaves behind is a temporary
+file, which ``is_temporary`` knows. Files are made with mode 0600 and folders with 0700, whatever the umask.
 
 Errors of the operating system pass through as they are: only the caller knows what the file was for.
 """
@@ -106,8 +106,8 @@ def sync_file(file: int | Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file anew: at the end of the block it is durable under its name, in place of any older one.
 
-    If the block or anything up to the rename raises, the older file is untouched and the temporary one is gone. An error of
-    the folder's fsync, which comes after the rename, leaves the new file in place, perhaps not durably.
+    If the block or anything up to the rename raises, the older file is untouched and the temporary one gone. An error of
+    the folder's fsync, which follows, leaves the new file in place, perhaps not durably.
     """
     with write_temporary(path) as temporary:
         yield temporary.file
@@ -120,7 +120,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def write_temporary(final: Path) -> Iterator[Temporary]:
     """Write a file beside its final name: at the end of the block its contents are durable, its name not yet.
 
-    :func:`publish` gives it its name. If the block raises, the temporary file is gone.
+    ``publish`` gives it its name. If the block raises, the temporary file is gone.
     """
     path = temporary_name(final)
     with open(path, "xb", opener=_open_private) as file, _removed_on_failure(path):
@@ -133,8 +133,8 @@ def write_temporary(final: Path) -> Iterator[Temporary]:
 def publish(temporary: Path, final: Path) -> None:
     """Give a temporary file its final name, and never take that name from another file.
 
-    The caller syncs the folder, once for any number of files. On a file system that can't rename so in one step (some network
-    and FAT ones) a look comes before the rename: there, two writers of one name must not meet.
+    The caller syncs the folder, once for any number of files. On a file system that can't rename so in one step (some
+    network and FAT ones) a look comes before the rename: there, two writers of one name must not meet.
 
     Raises:
         FileExistsError: The final name is taken; both files are untouched.
@@ -149,7 +149,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def temporary_name(final: Path) -> Path:
-    """Give a new name in the same folder that :func:`is_temporary` knows."""
+    """Give a new name in the same folder that ``is_temporary`` knows."""
     ending = f".{secrets.token_hex(_RANDOM_BYTES)}.tmp"
     room = _LONGEST_NAME_BYTES - len(ending) - 1
     beginning = os.fsencode(final.name)[:room].decode(errors="ignore")

@@ -1,0 +1,85 @@
+"""Frames and tables to files and back, in any of the four formats."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.formats import csv_text, json_table, parquet, pickled
+from api2db.formats._malformed import malformed_is_format_error, unwritable_is_format_error
+from api2db.formats.atomic import replacing
+from api2db.formats.kinds import check_format
+from api2db.frames import to_batch, to_pandas
+
+__all__ = ["read", "read_frame", "write", "write_frame"]
+
+_CODECS = {"parquet": parquet, "json": json_table, "csv": csv_text, "pickle": pickled}
+
+
+def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str) -> None:
+    """Write a table into an open file.
+
+    Raises:
+        ConfigurationError: There is no such format.
+        FormatError: The format has no form for a column.
+        FrameError: Two columns have one name, which only CSV can hold.
+        OSError: The file can't be written.
+    """
+    codec = _CODECS[check_format(fmt)]
+    with unwritable_is_format_error(fmt):
+        codec.write(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table, file)
+
+
+def read(path: Path, fmt: str) -> pa.Table:
+    """Read a file as a table. Parquet, JSON and pickle are exact; see ``csv_text`` for what CSV tells of types.
+
+    Raises:
+        ConfigurationError: There is no such format.
+        FormatError: The file is not in that format, or damaged.
+        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
+        OSError: The file can't be opened or read; FileNotFoundError where there is none.
+    """
+    codec = _CODECS[check_format(fmt)]
+    with path.open("rb") as file, malformed_is_format_error(path, fmt):
+        return codec.read(file)
+
+
+def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
+    """Write a DataFrame to a file of its own: whole, durable and private, or not at all.
+
+    A pickle keeps the DataFrame as it is. In the other formats an index with a name becomes the leading columns, one
+    without is dropped, and nested cells are JSON.
+
+    Raises:
+        ConfigurationError: There is no such format.
+        FormatError: The format has no form for a column or a cell.
+        FrameError: It is no frame, or one that can't be stored without a loss.
+        OSError: The file can't be written.
+    """
+    if check_format(fmt) == "pickle":
+        with unwritable_is_format_error(fmt):
+            content = pickled.dump(df)
+        with replacing(path) as file:
+            file.write(content)
+        return
+    batch = to_batch(df)
+    with replacing(path) as file:
+        write(batch, file, fmt)
+
+
+def read_frame(path: Path, fmt: str) -> pd.DataFrame:
+    """Read a file as a DataFrame.
+
+    Raises:
+        ConfigurationError: There is no such format.
+        FormatError: The file is not in that format, or damaged.
+        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
+        OSError: The file can't be opened or read; FileNotFoundError where there is none.
+    """
+    if check_format(fmt) == "pickle":
+        with path.open("rb") as file, malformed_is_format_error(path, fmt):
+            return pickled.load(file)
+    table = read(path, fmt)
+    with malformed_is_format_error(path, fmt):
+        return to_pandas(table)

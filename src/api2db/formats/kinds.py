@@ -1,0 +1,22 @@
+"""The four formats by name."""
+
+from typing import Literal, get_args
+
+from api2db.errors import ConfigurationError
+
+__all__ = ["FORMATS", "Format", "check_format"]
+
+Format = Literal["parquet", "json", "csv", "pickle"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def check_format(fmt: object) -> Format:
+    """Accept the name of a format.
+
+    Raises:
+        ConfigurationError: It is none of the four.
+    """
+    if isinstance(fmt, str) and fmt in FORMATS:
+        return fmt
+    raise ConfigurationError(f"there is no format {fmt!r}; choose one of {', '.join(FORMATS)}")
