@@ -14,6 +14,9 @@
     │   └── BacklogFullError (queue.Full) the quota of a stream is spent
     ├── TargetError                       what a target says
     │   ├── TargetUnavailableError        wait: it is down, busy, full, or refuses the password
+    │   │   ├── ConnectionBrokenError     a connection that stood broke during a load
+    │   │   ├── TableChangedError         somebody altered the table meanwhile
+    │   │   └── LedgerMovedError          somebody else moved the ledger meanwhile
     │   ├── BatchRefusedError             it will not take these rows, whoever asks
     │   └── ForeignLedgerError            somebody else wrote under our name: nothing helps but a decision
     ├── StreamDiedError                   a worker ended by a fault of ours; its cause is attached
@@ -29,6 +32,7 @@ __all__ = [
     "BacklogFullError",
     "BatchRefusedError",
     "ConfigurationError",
+    "ConnectionBrokenError",
     "DataError",
     "ForeignLedgerError",
     "FormatError",
@@ -37,9 +41,11 @@ __all__ = [
     "JournalBusyError",
     "JournalError",
     "JournalWriteError",
+    "LedgerMovedError",
     "MissingExtraError",
     "PollError",
     "StreamDiedError",
+    "TableChangedError",
     "TargetError",
     "TargetUnavailableError",
     "UnsafePickleError",
@@ -113,6 +119,18 @@ class TargetError(Api2dbError):
 
 class TargetUnavailableError(TargetError):
     """The target may take the same batch later: it is down, busy, full or locked."""
+
+
+class ConnectionBrokenError(TargetUnavailableError):
+    """A connection broke during a load: the batch itself may be what breaks it."""
+
+
+class TableChangedError(TargetUnavailableError):
+    """The table's columns are not those that the rows were cast for."""
+
+
+class LedgerMovedError(TargetUnavailableError):
+    """The ledger does not stand where this stream left it."""
 
 
 class BatchRefusedError(TargetError):

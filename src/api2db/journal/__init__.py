@@ -44,7 +44,7 @@ Crash rules
 
 from api2db.journal._inbox import ask
 from api2db.journal._log import SegmentedJournal, journal_folder
-from api2db.journal._overview import StreamOverview, journals_in, overview
+from api2db.journal._overview import StreamOverview, describe, journals_in, overview
 from api2db.journal._owner import is_owned
 from api2db.journal._share import Lease, share
 from api2db.journal.port import (
@@ -81,6 +81,7 @@ __all__ = [
     "StreamOverview",
     "Superseded",
     "ask",
+    "describe",
     "is_owned",
     "journal_folder",
     "journals_in",

@@ -1,0 +1,91 @@
+"""A batch: consecutive entries of a journal, on their way to be loaded together."""
+
+"""A batch: consecutive entries of a journal as one Arrow table."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import pyarrow as pa
+
+from api2db.frames import conform, unify
+from api2db.journal import Entry, Position, Superseded
+from api2db.targets.port import Piece
+
+__all__ = ["Batch", "batch_of"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one load takes.
+
+    Attributes:
+        entries: Consecutive, and of schemas that have a common one.
+        start: The stream's position before them.
+        schema: The common one.
+        superseded: What stood before the newest frame and is not loaded.
+    """
+
+    entries: Sequence[Entry]
+    start: Position
+    schema: pa.Schema
+    superseded: Superseded = Superseded()
+
+    @property
+    def end(self) -> Position:
+        """The stream's position after them."""
+        return self.entries[-1].position
+
+    @property
+    def frames(self) -> int:
+        """How many frames end in it, those that it supersedes among them."""
+        return sum(entry.frame_end for entry in self.entries) + self.superseded.frames
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows it has."""
+        return sum(entry.batch.num_rows for entry in self.entries)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """All rows under the common schema; entries that follow each other with one schema are cast as one."""
+        runs = groupby((entry.batch for entry in self.entries), key=lambda batch: batch.schema)
+        return pa.Table.from_batches([conform(_joined(list(run)), self.schema) for _, run in runs], self.schema)
+
+    def frame_times(self) -> Iterator[tuple[int, int]]:
+        """For each entry its frame's ``timestamp_ns`` and its number of rows."""
+        return ((entry.timestamp_ns, entry.batch.num_rows) for entry in self.entries)
+
+    def pieces(self) -> list[Piece]:
+        """The rows frame by frame, each under its own schema."""
+        frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
+        return [Piece(time, pa.Table.from_batches([entry.batch for entry in frame])) for time, frame in frames]
+
+
+def batch_of(
+    entries: Sequence[Entry], start: Position, whole_frames: bool = False, superseded: Superseded = Superseded()
+) -> Batch:
+    """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for."""
+    schema = unify([entry.batch.schema for entry in entries])
+    if schema is None:
+        entries = _with_common_schema(entries, whole_frames)
+        schema = unify([entry.batch.schema for entry in entries])
+    if schema is None:
+        raise AssertionError("the slices of one frame have one schema")
+    return Batch(entries, start, schema, superseded)
+
+
+def _with_common_schema(entries: Sequence[Entry], whole_frames: bool) -> Sequence[Entry]:
+    """The entries before the first whose schema does not go with those before it."""
+    count, schema = 0, unify([entries[0].batch.schema])
+    while schema is not None and count < len(entries):
+        count += 1
+        schema = unify([schema, entries[count].batch.schema]) if count < len(entries) else None
+    kept = entries[:count]
+    ends = [number for number, entry in enumerate(kept, 1) if entry.frame_end]
+    return kept[: ends[-1]] if whole_frames and ends else kept
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

@@ -1,0 +1,106 @@
+"""Which rows of a batch a table holds exactly, found column by column before anything is sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.frames import cast_exactly
+from api2db.targets.port import Column
+
+__all__ = ["Fitted", "Misfit", "fit"]
+
+_types = pa.types
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Values of one column that its type can't hold.
+
+    Attributes:
+        column: None where the table has no such column.
+        mask: True for each row in question.
+    """
+
+    name: str
+    type: pa.DataType
+    column: Column | None
+    mask: pa.Array
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, for the person who reads the rejected rows."""
+        if self.column is None:
+            return f"the table has no column {self.name!r}"
+        return f"{self.name!r}: {_kind(self.type)} does not fit the column's type {self.column.declared}"
+
+
+@dataclass(slots=True)
+class Fitted:
+    """A batch cast to a table's types.
+
+    Attributes:
+        rows: With the table's own column names; null where a value did not fit.
+        misfits: What did not fit, a column each.
+        truncated: Columns whose times lost digits below a microsecond, as the type table says.
+    """
+
+    rows: pa.Table
+    misfits: list[Misfit] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+
+
+def fit(rows: pa.Table, columns: Sequence[Column]) -> Fitted:
+    """Cast every column to what the table has for it."""
+    exact = {column.name: column for column in columns}
+    folded = {column.name.lower(): column for column in columns}
+    fitted = Fitted(rows)
+    arrays, names = [], []
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        home = exact.get(name) or folded.get(name.lower())
+        if home is None:
+            if column.null_count < len(column):
+                fitted.misfits.append(Misfit(name, column.type, None, pc.is_valid(column).combine_chunks()))
+            continue
+        arrays.append(_fit_column(name, column, home, fitted))
+        names.append(home.name)
+    fitted.rows = pa.table(arrays, names=names) if names else rows.select([])
+    return fitted
+
+
+def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted) -> pa.ChunkedArray:
+    if _same_kind(column.type, home.type):
+        return column
+    values = column.combine_chunks()
+    if _loses_only_digits(values.type, home.type):
+        fitted.truncated.append(name)
+        values = values.cast(home.type, safe=False)
+    cast, mask = cast_exactly(values, home.type)
+    if mask is not None:
+        fitted.misfits.append(Misfit(name, column.type, home, mask))
+    return pa.chunked_array([cast])
+
+
+def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
+    return one.equals(other) or (_is_text(one) and _is_text(other)) or (_is_bytes(one) and _is_bytes(other))
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(_types.is_string(type_) or _types.is_large_string(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(_types.is_binary(type_) or _types.is_large_binary(type_))
+
+
+def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
+    """Nanoseconds where the column ends at microseconds: cut, and said once."""
+    both_zoned = _types.is_timestamp(one) and _types.is_timestamp(other) and (one.tz is None) == (other.tz is None)
+    both_times = _types.is_time(one) and _types.is_time(other)
+    both_durations = _types.is_duration(one) and _types.is_duration(other)
+    return bool((both_zoned or both_times or both_durations) and one.unit == "ns" and other.unit == "us")
+
+
+def _kind(type_: pa.DataType) -> str:
+    return str(type_.value_type if _types.is_dictionary(type_) else type_)

@@ -1,0 +1,173 @@
+"""The courier for targets with transactions: the ledger alone says what is in.
+
+Batch boundaries move after a restart, so nothing is concluded from what a batch was: after a connect, and after anything
+that went wrong, the ledger is read under a lock, and delivery goes on behind it.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.delivery.batch import Batch
+from api2db.delivery.fitting import Misfit, fit
+from api2db.delivery.parking import Parking
+from api2db.delivery.rejected import Rejects
+from api2db.errors import BatchRefusedError, ForeignLedgerError
+from api2db.journal import Delivered, NoteKind, Position, StreamLog
+from api2db.targets.port import Claim, Column, LedgerRow, LedgerTarget
+
+__all__ = ["LedgerCourier", "TooManyRefusalsError"]
+
+_log = logging.getLogger(__name__)
+_TRIALS = 200
+SMALL_ROWS: Final = 64
+
+
+class TooManyRefusalsError(Exception):
+    """So many rows of a batch are refused that it is to be taken again in smaller ones."""
+
+
+class LedgerCourier:
+    """Delivers batches into one target; see ``Courier``."""
+
+    def __init__(self, log: StreamLog, target: LedgerTarget, rejects: Rejects, parking: Parking) -> None:
+        self._log = log
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+        self._ledger: LedgerRow | None = None
+        self._told: set[str] = set()
+
+    def settle(self) -> None:
+        self._target.connect()
+        self._ledger = row = self._target.how_far(self._log.key)
+        known = self._log.position
+        if row is None:
+            self._report_gap(Position(0)) if self._log.delivered.rows else None
+        elif not self._log.knows_epoch(row.epoch):
+            raise ForeignLedgerError(
+                "the target's ledger was last written under an epoch that this journal never had: a copy of this "
+                "project delivers there too, or the journal was restored from a backup. Stop one of the two; then "
+                "give this stream another stream_id, or drop it with: api2db forget"
+            )
+        elif Position(row.sequence, row.skip) < known:
+            self._report_gap(Position(row.sequence, row.skip))
+        elif Position(row.sequence, row.skip) > known:
+            self._catch_up(Position(row.sequence, row.skip))
+        self._close_notes(self._log.position, Delivered())
+
+    def deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            self._close_notes(batch.end, Delivered(frames=batch.frames))
+            return
+        columns = self._target.prepare(batch.schema)
+        rows, columns, reasons = self._fit(batch.rows, columns)
+        try:
+            self._load(batch, rows, columns, reasons)
+        except BatchRefusedError as error:
+            reasons = self._find_refused(batch, rows, columns, reasons, error)
+            self._load(batch, rows, columns, reasons)
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
+        if reasons:
+            self._rejects.set_aside(batch, reasons)
+            rows = _without(rows, reasons)
+        after = LedgerRow(self._log.epoch, *batch.end)
+        claim = Claim(self._log.key, self._ledger, after, rows.num_rows)
+        self._target.load(rows if rows.num_rows else rows.select([]), columns, claim)
+        self._ledger = after
+        delivered = Delivered(frames=batch.frames, rows=rows.num_rows, superseded=batch.superseded.rows)
+        self._close_notes(batch.end, delivered)
+
+    def _fit(self, rows: pa.Table, columns: Sequence[Column]) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
+        """Cast to the table's types, widening those that need it; say which rows still do not fit, and why."""
+        fitted = fit(rows, columns)
+        wider = [column for misfit in fitted.misfits if (column := self._widen(misfit))]
+        if wider:
+            changed = {column.name: column for column in wider}
+            columns = [changed.get(column.name, column) for column in columns]
+            fitted = fit(rows, columns)
+        for name in set(fitted.truncated) - self._told:
+            self._told.add(name)
+            _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
+        reasons: dict[int, str] = {}
+        for misfit in fitted.misfits:
+            for row in pc.indices_nonzero(misfit.mask).to_pylist():
+                reasons[row] = f"{reasons[row]}; {misfit.reason}" if row in reasons else misfit.reason
+        return fitted.rows, columns, reasons
+
+    def _widen(self, misfit: Misfit) -> Column | None:
+        return self._target.widen(misfit.column, misfit.type) if misfit.column else None
+
+    def _find_refused(
+        self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError
+    ) -> dict[int, str]:
+        """Halve until the refused rows stand alone, in transactions that are rolled back."""
+        found = dict(reasons)
+        left = _TRIALS if batch.num_rows > SMALL_ROWS and not self._target.takes_newest else batch.num_rows * 4
+        open_ranges: list[tuple[list[int], BatchRefusedError]] = [
+            ([row for row in range(batch.num_rows) if row not in reasons], error)
+        ]
+        while open_ranges:
+            chosen, refusal = open_ranges.pop()
+            if len(chosen) == 1:
+                found[chosen[0]] = str(refusal)
+                continue
+            middle = len(chosen) // 2
+            for half in (chosen[:middle], chosen[middle:]):
+                left -= 1
+                if left < 0:
+                    raise TooManyRefusalsError
+                try:
+                    self._target.trial(rows.take(half), columns)
+                except BatchRefusedError as again:
+                    open_ranges.append((half, again))
+        if len(found) == len(reasons):
+            raise TooManyRefusalsError from error
+        return found
+
+    def _catch_up(self, reached: Position) -> None:
+        """What was committed before the last stop, but not acknowledged in the journal any more."""
+        before = self._log.backlog()
+        self._log.seek(reached)
+        after = self._log.backlog()
+        self._log.acknowledge(
+            reached, Delivered(frames=max(0, before.frames - after.frames), rows=max(0, before.rows - after.rows))
+        )
+
+    def _report_gap(self, reached: Position) -> None:
+        message = (
+            f"the target's ledger stands at {tuple(reached)}, before {tuple(self._log.position)}, which was delivered: "
+            "the target was restored to an earlier state or its ledger was dropped, and the rows between are missing "
+            "there; delivery goes on behind them"
+        )
+        _log.error("%s", message)
+        self._log.say(message)
+
+    def _close_notes(self, reached: Position, delivered: Delivered) -> None:
+        """Acknowledge, and settle what was pending on it in the same transaction."""
+        clear: list[NoteKind] = []
+        if note := self._rejects.settle(reached):
+            clear.append("pending")
+            delivered = Delivered(
+                frames=delivered.frames,
+                rows=delivered.rows,
+                rejected=note["rows"],
+                rejected_bytes=note["size_bytes"],
+                superseded=delivered.superseded,
+            )
+        if self._parking.leave(reached):
+            clear.append("parked")
+        if clear or reached != self._log.position:
+            self._log.acknowledge(reached, delivered, clear=clear)
+
+
+def _without(rows: pa.Table, reasons: dict[int, str]) -> pa.Table:
+    keep = [row for row in range(rows.num_rows) if row not in reasons]
+    return rows.take(keep)

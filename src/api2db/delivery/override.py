@@ -1,0 +1,87 @@
+"""The courier for streams whose ``stream`` method a user has overridden: it is called with each frame, at least once.
+
+What the method hands on to the class it overrides goes into that class's target, under the position of its frame.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.worker import Courier
+from api2db.errors import TargetUnavailableError
+from api2db.frames import to_batch, to_pandas
+from api2db.journal import Delivered, Entry, StreamLog
+from api2db.targets.port import Target
+
+__all__ = ["OverrideCourier", "OverrideTarget"]
+
+
+class OverrideTarget:
+    """The user's own method as a target, in front of the one that it may hand frames on to."""
+
+    takes_newest = False
+    whole_frames = True
+
+    def __init__(self, onward: Target | None = None) -> None:
+        self._onward = onward
+
+    def connect(self) -> None:
+        if self._onward is not None:
+            self._onward.connect()
+
+    def close(self) -> None:
+        if self._onward is not None:
+            self._onward.close()
+
+
+class OverrideCourier:
+    """Calls a method with each frame; see ``Courier``.
+
+    Args:
+        log: The stream's view of its journal.
+        call: Runs the method on a DataFrame, and gives the frames that it handed on.
+        onward: Delivers those; None for a stream without a target of its own.
+    """
+
+    def __init__(
+        self,
+        log: StreamLog,
+        call: Callable[[pd.DataFrame], list[pa.RecordBatch]],
+        onward: Courier | None,
+    ) -> None:
+        self._log = log
+        self._call = call
+        self._onward = onward
+
+    def settle(self) -> None:
+        if self._onward is not None:
+            self._onward.settle()
+
+    def deliver(self, batch: Batch) -> None:
+        ends = [entry for entry in batch.entries if entry.frame_end]
+        for end, piece in zip(ends, batch.pieces(), strict=True):
+            try:
+                handed_on = self._call(to_pandas(piece.rows))
+            except Exception as error:  # whatever a user's code raises, the frame is kept and tried again
+                raise TargetUnavailableError(f"the overridden stream method raised {error!r}") from error
+            self._pass_on(end, handed_on)
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        if self._onward is not None:
+            self._onward.reject(batch, reason)
+
+    def _pass_on(self, end: Entry, handed_on: list[pa.RecordBatch]) -> None:
+        """The position moves with the last frame; frames whose schemas do not go together are loaded one after another."""
+        if self._onward is None or not handed_on:
+            self._log.acknowledge(end.position, Delivered(frames=1, rows=end.batch.num_rows))
+            return
+        start = self._log.position
+        entries = [Entry(start, end.timestamp_ns, to_batch(frame), False) for frame in handed_on]
+        entries[-1] = replace(entries[-1], position=end.position, frame_end=True)
+        while entries:
+            batch = batch_of(entries, start)
+            self._onward.deliver(batch)
+            entries = entries[len(batch.entries) :]

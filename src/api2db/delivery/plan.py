@@ -1,0 +1,94 @@
+"""The courier for targets without transactions: a plan is on disk before anything can be seen, and is finished exactly."""
+
+from collections.abc import Sequence
+
+from api2db.delivery.batch import Batch
+from api2db.delivery.parking import Parking
+from api2db.delivery.rejected import Rejects
+from api2db.errors import BatchRefusedError
+from api2db.journal import Delivered, NoteKind, Position, StreamLog
+from api2db.targets.port import Piece, Plan, PlannedTarget
+
+__all__ = ["PlanCourier"]
+
+
+class PlanCourier:
+    """Delivers batches into one target; see ``Courier``."""
+
+    def __init__(self, log: StreamLog, target: PlannedTarget, rejects: Rejects, parking: Parking) -> None:
+        self._log = log
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+
+    def settle(self) -> None:
+        self._target.connect()
+        note = self._log.note("plan")
+        if note is not None:
+            self._finish(note)
+        self._target.claim(self._log.key)
+
+    def deliver(self, batch: Batch) -> None:
+        pieces = [piece for piece in batch.pieces() if piece.rows.num_rows]
+        reasons: dict[int, str] = {}
+        try:
+            plan = self._stage(pieces)
+        except BatchRefusedError:
+            pieces, reasons = self._sort(pieces)
+            plan = self._stage(pieces)
+        self._carry_out(batch, plan, sum(piece.rows.num_rows for piece in pieces), reasons)
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._carry_out(batch, self._stage([]), 0, dict.fromkeys(range(batch.num_rows), reason))
+
+    def _carry_out(self, batch: Batch, plan: Plan, rows: int, reasons: dict[int, str]) -> None:
+        note = {
+            "plan": plan,
+            "end": list(batch.end),
+            "frames": batch.frames,
+            "rows": rows - plan["duplicates"],
+            "duplicates": plan["duplicates"],
+            "superseded": batch.superseded.rows,
+        }
+        try:
+            if reasons:
+                self._rejects.set_aside(batch, reasons)
+            self._log.keep("plan", note)
+        except BaseException:
+            self._target.discard(plan)
+            raise
+        self._finish(note)
+
+    def _finish(self, note: Plan) -> None:
+        self._target.finish(note["plan"], lambda plan: self._log.keep("plan", {**note, "plan": plan}))
+        reached = Position(*note["end"])
+        clear: list[NoteKind] = ["plan", "rebuilt"]
+        pending = self._rejects.settle(reached)
+        clear += ["pending"] if pending else []
+        clear += ["parked"] if self._parking.leave(reached) else []
+        delivered = Delivered(
+            frames=note["frames"],
+            rows=note["rows"],
+            rejected=pending.get("rows", 0),
+            rejected_bytes=pending.get("size_bytes", 0),
+            superseded=note["superseded"],
+            duplicates=note["duplicates"],
+        )
+        self._log.acknowledge(reached, delivered, clear=clear)
+
+    def _stage(self, pieces: Sequence[Piece]) -> Plan:
+        return self._target.stage(pieces, lambda: self._log.note("rebuilt") is not None)
+
+    def _sort(self, pieces: Sequence[Piece]) -> tuple[list[Piece], dict[int, str]]:
+        """Which pieces are refused for themselves; with the reason for each of their rows."""
+        good: list[Piece] = []
+        reasons: dict[int, str] = {}
+        row = 0
+        for piece in pieces:
+            try:
+                self._target.discard(self._stage([piece]))
+                good.append(piece)
+            except BatchRefusedError as error:
+                reasons.update(dict.fromkeys(range(row, row + piece.rows.num_rows), str(error)))
+            row += piece.rows.num_rows
+        return good, reasons

@@ -1,0 +1,97 @@
+"""Rows that a target refused for themselves: a Parquet file with the reason beside each row.
+
+The file is written under a temporary name, and a note of it is durable, before the good rows are committed. When the ledger
+says that they are in, the file gets its name; when it says that they are not, the file goes.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch
+from api2db.formats import write
+from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
+from api2db.journal import Position, StreamLog
+
+__all__ = ["METADATA_KEY", "Rejects", "origin"]
+
+METADATA_KEY = b"api2db"
+_log = logging.getLogger(__name__)
+
+
+def origin(log: StreamLog, first: Position, last: Position) -> dict[str, Any]:
+    """Whose rows a file holds, so that no other stream ever takes them."""
+    return {
+        "journal": log.journal_id,
+        "stream": log.key,
+        "epoch": log.epoch,
+        "first": list(first),
+        "last": list(last),
+    }
+
+
+class Rejects:
+    """The rejected rows of one stream."""
+
+    def __init__(self, log: StreamLog, folder: Path) -> None:
+        self._log = log
+        self._folder = folder
+
+    def set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        """Write refused rows down as pending.
+
+        Args:
+            batch: What they are part of.
+            reasons: Why, by the row's number in the batch.
+        """
+        make_folders(self._folder)
+        chosen = sorted(reasons)
+        times = [time for time, rows in batch.frame_times() for _ in range(rows)]
+        table = batch.rows.take(chosen)
+        table = table.append_column("_api2db_reason", pa.array([reasons[row] for row in chosen], pa.string()))
+        table = table.append_column("_api2db_frame_ns", pa.array([times[row] for row in chosen], pa.int64()))
+        metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(self._origin(batch)).encode()}
+        final = self._folder / f"{times[chosen[0]]}.parquet"
+        with write_temporary(final) as temporary:
+            write(table.replace_schema_metadata(metadata), temporary.file, "parquet")
+        note = {
+            "temporary": temporary.path.name,
+            "final": final.name,
+            "end": list(batch.end),
+            "rows": len(chosen),
+            "size_bytes": temporary.path.stat().st_size,
+        }
+        self._log.keep("pending", note)
+
+    def settle(self, reached: Position) -> Mapping[str, Any]:
+        """What the ledger says of pending rows: theirs has been committed, or it has not and they go.
+
+        Returns:
+            The note of what has become final, empty where nothing has; the caller clears it.
+        """
+        note = self._log.note("pending")
+        if note is None:
+            return {}
+        temporary = self._folder / note["temporary"]
+        if Position(*note["end"]) > reached:
+            temporary.unlink(missing_ok=True)
+            return {}
+        self._publish(temporary, self._folder / note["final"])
+        _log.warning("%d rows were refused; they are in %s with the reason beside each", note["rows"], self._folder)
+        return note
+
+    def _origin(self, batch: Batch) -> dict[str, Any]:
+        return origin(self._log, batch.start, batch.end)
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        number = int(final.stem)
+        while temporary.exists():
+            try:
+                publish(temporary, final.with_name(f"{number}.parquet"))
+            except FileExistsError:
+                number += 1
+        sync_folder(self._folder)

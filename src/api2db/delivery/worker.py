@@ -1,0 +1,196 @@
+"""The loop of one stream: what the journal holds, up to a limit, is delivered; then what has come meanwhile.
+
+So a batch is one frame when little comes and thousands under load, without a timer.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import pyarrow as pa
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
+
+from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.ledger import SMALL_ROWS, TooManyRefusalsError
+from api2db.delivery.parking import Parking
+from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
+from api2db.journal import Limit, StreamLog
+from api2db.targets.port import Target
+
+__all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
+
+_log = logging.getLogger(__name__)
+LIMIT = Limit(rows=262_144, size_bytes=32 << 20)
+RETRIES = 5
+_BREAKS = 3
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
+_WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
+
+
+class Courier(Protocol):
+    """How batches get into a target exactly once."""
+
+    def settle(self) -> None:
+        """Reach the target, finish what was begun, and take over how far it is.
+
+        Raises:
+            TargetUnavailableError: Later, perhaps.
+            ForeignLedgerError: Never, until a person decides.
+        """
+
+    def deliver(self, batch: Batch) -> None:
+        """Load a batch, set aside what is refused, and acknowledge."""
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        """Set all rows of a batch aside, and acknowledge."""
+
+
+class Worker:
+    """Delivers one stream until it is told to stop.
+
+    Args:
+        log: The stream's view of its journal.
+        target: Closed after any failure.
+        courier: Delivers into it.
+        parking: Takes a copy of the head batch when the tries ran out.
+        limit: The largest batch.
+        learn: Called with a batch's schema before it is delivered.
+
+    Attributes:
+        retries: How often a batch is tried again before it is parked; it is tried on all the same.
+    """
+
+    def __init__(
+        self,
+        log: StreamLog,
+        target: Target,
+        courier: Courier,
+        parking: Parking,
+        limit: Limit = LIMIT,
+        learn: Callable[[pa.Schema], None] = lambda _: None,
+    ) -> None:
+        self._learn = learn
+        self._log = log
+        self._target = target
+        self._courier = courier
+        self._parking = parking
+        self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
+        self._stopping = threading.Event()
+        self._nudged = threading.Event()
+        self.retries = RETRIES
+        self._settled = False
+        self._troubled = False
+        self._breaks = 0
+
+    def run(self) -> None:
+        """Deliver until ``stop``; what is left then stays in the journal.
+
+        Raises:
+            ForeignLedgerError: Somebody else writes into the target under our name.
+        """
+        try:
+            while not self._stopping.is_set():
+                self._deliver_next()
+        finally:
+            self._target.close()
+
+    def stop(self) -> None:
+        """End ``run`` after the batch that it is at, or at once when it waits."""
+        self._stopping.set()
+        self.nudge()
+        self._log.wake()
+
+    def nudge(self) -> None:
+        """Try again now, where it waits for its target."""
+        self._nudged.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the target is reached, and it is known how far it is."""
+        return self._settled
+
+    def _deliver_next(self) -> None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_WAITABLE),
+            wait=wait_exponential_jitter(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter=_JITTER_S),
+            stop=stop_when_event_set(self._stopping),
+            sleep=self._pause,
+            before_sleep=self._failed,
+            reraise=True,
+        )
+        try:
+            retrying(self._try)
+        except _WAITABLE as error:
+            self._log.say(str(error))
+
+    def _try(self) -> None:
+        batch = self._next(None)
+        if batch is not None and not self._settled:
+            self._courier.settle()
+            self._settled = True
+            batch = self._next(0)
+        if batch is None:
+            return
+        self._learn(batch.schema)
+        try:
+            self._courier.deliver(batch)
+        except TooManyRefusalsError:
+            self._limit = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2)))
+            return
+        self._succeeded()
+
+    def _next(self, timeout_s: float | None) -> Batch | None:
+        start = self._log.position
+        if self._target.takes_newest:
+            self._log.read(self._limit._replace(rows=1), timeout_s)
+            entries, superseded = self._log.newest()
+            return batch_of(entries, start, True, superseded) if entries else None
+        entries = self._log.read(self._limit, timeout_s)
+        return batch_of(entries, start, self._limit.whole_frames) if entries else None
+
+    def _pause(self, seconds: float) -> None:
+        self._nudged.wait(seconds)
+        self._nudged.clear()
+
+    def _succeeded(self) -> None:
+        self._breaks = 0
+        if self._limit.rows < self._full_limit.rows:
+            self._limit = self._limit._replace(rows=min(self._full_limit.rows, self._limit.rows * 2))
+        if self._troubled:
+            self._troubled = False
+            self._log.say(None)
+            _log.info("the target is back")
+
+    def _failed(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if not self._troubled:
+            _log.warning("not delivered, will be tried again: %s", error)
+        self._troubled = True
+        self._log.say(str(error))
+        if isinstance(error, ConnectionBrokenError) and self._settled:
+            self._breaks += 1
+        self._settled = False
+        self._target.close()
+        try:
+            if self._breaks >= _BREAKS:
+                self._make_smaller(str(error))
+            elif state.attempt_number > self.retries:
+                self._park()
+        except _WAITABLE as failure:
+            _log.warning("the head batch stays as it is: %s", failure)
+
+    def _park(self) -> None:
+        batch = None if self._parking.occupied else self._next(0)
+        if batch is not None:
+            self._parking.park(batch)
+
+    def _make_smaller(self, reason: str) -> None:
+        """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
+        self._breaks = 0
+        batch = self._next(0)
+        if batch is not None and batch.num_rows > 1:
+            self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
+        elif batch is not None:
+            self._courier.settle()
+            self._courier.reject(batch, reason)

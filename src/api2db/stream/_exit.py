@@ -1,0 +1,53 @@
+"""Draining streams when the interpreter ends."""
+
+import atexit
+import os
+import signal
+import threading
+import time
+import weakref
+from typing import Protocol
+
+__all__ = ["drain_at_exit"]
+
+_DRAIN_S = 8.0
+_TERMINATED = 128 + signal.SIGTERM
+
+
+class _Drainable(Protocol):
+    def flush(self, timeout: float | None = None) -> bool: ...
+    def stop(self, timeout: float | None = None) -> None: ...
+
+
+_streams: "weakref.WeakSet[_Drainable]" = weakref.WeakSet()
+_owner_pid = 0
+
+
+def drain_at_exit(stream: _Drainable) -> None:
+    """Have a running stream deliver what it has, for some seconds, before the process ends; the rest stays on disk.
+
+    A SIGTERM that nobody handles would end the process without that: it is turned into an ordinary exit.
+    """
+    global _owner_pid
+    if _owner_pid != os.getpid():
+        _owner_pid = os.getpid()
+        _streams.clear()
+        atexit.register(_drain, _owner_pid)
+    _streams.add(stream)
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(_number: int, _frame: object) -> None:
+    raise SystemExit(_TERMINATED)
+
+
+def _drain(pid: int) -> None:
+    if pid != os.getpid():
+        return
+    deadline = time.monotonic() + _DRAIN_S
+    streams = list(_streams)
+    for stream in streams:
+        stream.flush(max(0.0, deadline - time.monotonic()))
+    for stream in streams:
+        stream.stop(1.0)

@@ -1,0 +1,95 @@
+"""What the command line asks for that writes: by the running owner of a journal, or in its place when none runs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from api2db.delivery import METADATA_KEY
+from api2db.errors import ConfigurationError, FormatError, JournalBusyError
+from api2db.formats import read
+from api2db.frames import to_batch
+from api2db.journal import Lane, SegmentedJournal, ask, is_owned, journal_folder
+
+__all__ = ["forget", "register_requests", "retry"]
+
+_OURS = ("_api2db_reason", "_api2db_frame_ns")
+
+
+def register_requests(journal: SegmentedJournal) -> None:
+    """Have the owner of a journal answer ``forget`` and ``retry``."""
+    journal.on_request("forget", lambda arguments: _forget(journal, arguments))
+    journal.on_request("retry", lambda arguments: _retry(journal, arguments))
+
+
+def forget(home: Path, collector: str, identity: str) -> None:
+    """Drop a stream that is not running, with all that waits for it.
+
+    Raises:
+        ConfigurationError: There is none of that name, or it is running.
+    """
+    _ask_or_do(home, collector, "forget", {"stream": identity})
+
+
+def retry(home: Path, file: str) -> int:
+    """Put the rejected rows of a file again, for the stream that they were rejected by.
+
+    The new put and the removal of the file are recorded together. Rows of the frames that came meanwhile stand before them.
+
+    Args:
+        home: The project's folder.
+        file: Relative to it: ``STORE/rejected/<collector>/<stream_type>/<timestamp_ns>.parquet``.
+
+    Returns:
+        How many rows.
+    """
+    parts = Path(file).parts
+    if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
+        raise ConfigurationError(f"{file} is no file of STORE/rejected; see: api2db rejected list")
+    return int(_ask_or_do(home, parts[2], "retry", {"file": file}))
+
+
+def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, Any]) -> Any:
+    folder = journal_folder(home, collector)
+    if not folder.exists():
+        raise ConfigurationError(f"there is no journal of a collector {collector!r} in {home}; see: api2db status")
+    if is_owned(folder):
+        return ask(folder, verb, arguments)
+    try:
+        journal = SegmentedJournal(home, collector)
+    except JournalBusyError:
+        return ask(folder, verb, arguments)
+    try:
+        return {"forget": _forget, "retry": _retry}[verb](journal, arguments)
+    finally:
+        journal.close()
+
+
+def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
+    if not journal.forget(arguments["stream"]):
+        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
+
+
+def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
+    file = arguments["file"]
+    rows = read(journal.home / file, "parquet")
+    origin = _origin(rows, file)
+    lane = next((lane for lane, log in journal.lanes.items() if log.key == origin.get("stream")), None)
+    if lane is None or origin.get("journal") != journal.journal_id:
+        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
+    metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if key != METADATA_KEY}
+    batch = to_batch(rows.drop_columns([name for name in _OURS if name in rows.column_names]))
+    size_bytes = (journal.home / file).stat().st_size
+    journal.append([batch.replace_schema_metadata(metadata)], lane=Lane(lane), removes=file)
+    journal.state.add_rejected(lane, -rows.num_rows, -size_bytes)
+    return int(rows.num_rows)
+
+
+def _origin(rows: pa.Table, file: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((rows.schema.metadata or {})[METADATA_KEY])
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{file} does not say which stream its rows are of; it was not written by a stream") from error
+    return found

@@ -1,0 +1,51 @@
+"""What a stream says of itself."""
+
+from dataclasses import dataclass
+
+from api2db.journal import StreamOverview
+
+__all__ = ["StreamStatus", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A stream at one moment; sums are since it was first started in this home.
+
+    Attributes:
+        running: Whether its worker lives.
+        rows_superseded: Rows of frames that a newer one replaced before they were loaded (``replace``).
+        duplicates_dropped: Rows that were dropped as the target asks (``Stream2Local``).
+        last_error: Why nothing is delivered at the moment; None when all is well.
+        lag_s: The age of the oldest frame that waits, seconds.
+    """
+
+    running: bool
+    frames_waiting: int
+    rows_waiting: int
+    frames_delivered: int
+    rows_delivered: int
+    rows_parked: int
+    rows_rejected: int
+    rows_superseded: int
+    duplicates_dropped: int
+    last_error: str | None
+    lag_s: float
+
+
+def status_of(overview: StreamOverview | None, *, running: bool) -> StreamStatus:
+    """The status of a stream that its journal knows, or not yet."""
+    if overview is None:
+        return StreamStatus(running, 0, 0, 0, 0, 0, 0, 0, 0, None, 0.0)
+    return StreamStatus(
+        running=running,
+        frames_waiting=overview.frames_waiting,
+        rows_waiting=overview.rows_waiting,
+        frames_delivered=overview.frames_delivered,
+        rows_delivered=overview.rows_delivered,
+        rows_parked=overview.rows_parked,
+        rows_rejected=overview.rows_rejected,
+        rows_superseded=overview.rows_superseded,
+        duplicates_dropped=overview.duplicates_dropped,
+        last_error=overview.last_error,
+        lag_s=overview.lag_s,
+    )

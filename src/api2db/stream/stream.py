@@ -1,0 +1,359 @@
+"""The spec's Stream: what every stream does with its journal and its worker, whatever its target."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.delivery import Worker
+from api2db.errors import ConfigurationError, StreamDiedError
+from api2db.formats.dtypes_file import write_dtypes
+from api2db.formats.folders import check_name, project_home
+from api2db.frames import dtypes_of, merge_dtypes, to_batch
+from api2db.journal import Durability, Lane, Lease, StreamIdentity, StreamLog, describe, journal_folder, overview, share
+from api2db.stream._delivery import build_worker
+from api2db.stream._exit import drain_at_exit
+from api2db.stream._queue import JournalQueue
+from api2db.stream.commands import register_requests
+from api2db.stream.file_converter import FileConverter
+from api2db.stream.status import StreamStatus, status_of
+from api2db.targets.port import LedgerTarget, PlannedTarget
+from api2db.targets.sql import SchemaRule
+
+__all__ = ["Stream"]
+
+_log = logging.getLogger(__name__)
+_GLANCE_S = 0.1
+_DURABILITIES = ("full", "process")
+_SCHEMA_RULES = ("evolve", "freeze")
+
+
+class Stream(FileConverter):
+    """Carries the frames of a journal to one target; the base of all streams.
+
+    A stream of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
+    each frame at least once, in order, from the worker; what it hands on to ``super().stream`` goes into the target of the
+    class it inherits from.
+
+    The constructor only records. Files, threads and connections are opened by the first ``start`` or ``put``.
+
+    Args:
+        name: The collector's.
+        path: Where files go; what it means is up to the class.
+        dtypes: What ``DataFrame.astype`` takes; by default what the collector's frames have had so far.
+        fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
+        chunk_size: The most rows of one transaction; 0 for no limit of its own.
+        stream_type: The name of its folders below ``STORE/upload_failed`` and ``STORE/rejected``, and in log lines.
+        store: Whether a Store is what it serves; then nothing polls its queue.
+        home: The project's folder: by default ``API2DB_HOME``, else the current one.
+        durability: ``"full"``: ``put`` returns after an fsync; ``"process"``: rows survive this process, not a power cut.
+        max_backlog_bytes: At so much waiting on disk ``put`` waits, or raises queue.Full; None for no limit.
+        schema: ``"evolve"``: the table follows the data; ``"freeze"``: it stays, and what does not fit is set aside.
+        table: The table's name; the collector's by default.
+        stream_id: Who the stream is across restarts, where its target is not to say that.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+
+    Attributes:
+        is_store_instance: As ``store``.
+        lock: Held while the worker lives: taken by ``start``, free before and after.
+        q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the frames that wait.
+        home: The project's folder.
+    """
+
+    _journalled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        path: str | None = None,
+        dtypes: dict[str, Any] | None = None,
+        fmt: str | None = None,
+        chunk_size: int = 0,
+        stream_type: str = "stream",
+        store: bool = False,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        durability: Durability = "full",
+        max_backlog_bytes: int | None = None,
+        schema: SchemaRule = "evolve",
+        table: str | None = None,
+        stream_id: str | None = None,
+    ) -> None:
+        self.home = project_home(home)
+        check_name(name)
+        super().__init__(name=name, dtypes=dtypes, path=path, fmt=fmt)
+        self.name: str = name
+        self.chunk_size = _natural(chunk_size, "chunk_size")
+        self.stream_type = stream_type
+        self.is_store_instance = store
+        self.durability: Durability = _one_of(durability, _DURABILITIES, "durability")
+        self.max_backlog_bytes = None if max_backlog_bytes is None else _natural(max_backlog_bytes, "max_backlog_bytes")
+        self.schema_rule: SchemaRule = _one_of(schema, _SCHEMA_RULES, "schema")
+        self.table_name = table or name
+        self.stream_id = stream_id
+        self.lock = threading.Lock()
+        self.q: JournalQueue = JournalQueue(self._put, self._frames_waiting, self._join, self._has_room)
+        self._making = threading.RLock()
+        self._lease: Lease | None = None
+        self._lane = Lane(0)
+        self._stream_log: StreamLog | None = None
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._death: BaseException | None = None
+        self._handed_on: list[pa.RecordBatch] | None = None
+        self._known_schema: pa.Schema | None = None
+
+    @property
+    def identity(self) -> str:
+        """Who the stream is across restarts: its target, or the ``stream_id`` that it was given."""
+        return self.stream_id or f"{type(self).__name__}.stream"
+
+    @property
+    def embedded_file(self) -> Path | None:
+        """The database file that it writes, which only one process may have open; None for other targets."""
+        return None
+
+    def describe(self) -> str:
+        """The target's name for a person's eyes; never a secret."""
+        return self.identity
+
+    def start(self) -> None:
+        """Start the worker; does nothing where it runs.
+
+        Raises:
+            JournalBusyError: Another process owns the collector's journal.
+            ConfigurationError: A stream to the same target runs already.
+        """
+        with self._making:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._begin()
+            self._thread = threading.Thread(target=self._run, name=f"api2db-{self.name}-{self.stream_type}", daemon=True)
+            self._thread.start()
+        drain_at_exit(self)
+
+    def stream_start(self) -> None:
+        """Run the worker in this thread, until ``stop`` is called in another.
+
+        Raises:
+            StreamDiedError: The worker ended by an error.
+        """
+        with self._making:
+            self._begin()
+            self._thread = threading.current_thread()
+        drain_at_exit(self)
+        self._run()
+        self._check_alive()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the worker after the batch that it is at; what is not delivered stays on disk for the next start.
+
+        Args:
+            timeout: How long to wait for that, seconds; None for as long as it takes.
+        """
+        with self._making:
+            worker, thread = self._worker, self._thread
+        if worker is not None:
+            worker.stop()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        with self._making:
+            if thread is None or not thread.is_alive():
+                self._release()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was put so far is in the target, or set aside by it.
+
+        Args:
+            timeout: How long to wait, seconds; None for as long as it takes.
+
+        Returns:
+            Whether it is.
+
+        Raises:
+            StreamDiedError: The worker has ended by an error, so it never will be.
+        """
+        log = self._attached()
+        mark = log.mark()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            remaining = _GLANCE_S if deadline is None else min(_GLANCE_S, deadline - time.monotonic())
+            if log.wait_for(mark, max(0.0, remaining)):
+                return True
+            self._check_alive()
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    def check_failures(self) -> None:
+        """Try the parked batch again now, instead of at its next turn.
+
+        Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in the
+        journal, so the files are only to look at, and go once the rows are in the target.
+        """
+        if self._worker is not None:
+            self._worker.nudge()
+
+    def stream(self, data: pd.DataFrame) -> None:
+        """Raise: a Stream has no target of its own.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError("Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql")
+
+    def status(self) -> StreamStatus:
+        """How much waits, has been delivered, is parked or set aside, and what is wrong."""
+        thread = self._thread
+        running = thread is not None and thread.is_alive()
+        folder = journal_folder(self.home, self.name)
+        if self._lease is not None:
+            known = describe(self._lease.journal, self.name)
+        else:
+            known = overview(folder) if (folder / "state.sqlite").exists() else []
+        found = next((stream for stream in known if stream.identity == self.identity), None)
+        return status_of(found, running=running)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self.stop()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} → {self.describe()}>"
+
+    def _target(self) -> LedgerTarget | PlannedTarget | None:
+        """A new target; None for a stream that has none of its own."""
+        return None
+
+    def _stream(self, data: Any, retry_depth: int | None = None) -> None:
+        """What ``stream`` does in the spec's classes: journal, then wait until the frame is delivered or parked."""
+        if self._handed_on is not None and threading.current_thread() is self._thread:
+            self._handed_on.append(to_batch(data))
+            return
+        self.start()
+        log, worker = self._attached(), self._worker
+        if worker is not None and retry_depth is not None:
+            worker.retries = max(0, retry_depth)
+        self.q.put(data)
+        mark = log.mark()
+        while not log.wait_for(mark, _GLANCE_S):
+            self._check_alive()
+            if log.note("parked") is not None:
+                return
+
+    def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
+        self._check_alive()
+        batch = to_batch(frame)
+        lease = self._lease
+        if lease is None:
+            self._attached()
+            lease = self._lease
+        if lease is not None:
+            lease.journal.append((batch,), lane=self._lane, block=block, timeout_s=timeout)
+
+    def _attached(self) -> StreamLog:
+        with self._making:
+            if self._stream_log is None:
+                lease = share(self.home, self.name, self.durability)
+                try:
+                    identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
+                    self._lane, self._stream_log = lease.journal.attach(identity)
+                except BaseException:
+                    lease.release()
+                    raise
+                register_requests(lease.journal)
+                self._lease = lease
+            return self._stream_log
+
+    def _begin(self) -> None:
+        if self.is_store_instance:
+            raise AttributeError(f"{self!r} serves a Store, which loads through it: nothing polls its queue")
+        log = self._attached()
+        if not self.lock.acquire(blocking=False):
+            raise ConfigurationError(f"{self!r} runs already")
+        try:
+            self._death = None
+            overridden = not getattr(type(self).stream, "__journalled__", False)
+            call = self._call_override if overridden else None
+            self._worker = build_worker(self, log, self._target(), call, self._learn)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def _run(self) -> None:
+        try:
+            if self._worker is not None:
+                self._worker.run()
+        except BaseException as error:  # whatever ended the worker is told by the next put
+            self._death = error
+            _log.exception("%r has stopped; its frames stay in the journal", self)
+        finally:
+            self.lock.release()
+
+    def _release(self) -> None:
+        lease, self._lease = self._lease, None
+        self._stream_log = self._worker = self._thread = None
+        if lease is not None:
+            lease.journal.detach(self._lane)
+            lease.release()
+
+    def _check_alive(self) -> None:
+        if self._death is not None:
+            raise StreamDiedError(f"{self!r} has stopped ({self._death}); mend that, then start it again") from self._death
+
+    def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
+        self._handed_on = []
+        try:
+            self.stream(frame)
+            return self._handed_on
+        finally:
+            self._handed_on = None
+
+    def _learn(self, schema: pa.Schema) -> None:
+        if schema is self._known_schema:
+            return
+        self._known_schema = schema
+        dtypes = merge_dtypes(self.dtypes or {}, dtypes_of(schema))
+        if dtypes != self.dtypes:
+            self.dtypes = dtypes
+            with suppress(OSError):
+                write_dtypes(self.home, self.name, dtypes)
+
+    def _frames_waiting(self) -> int:
+        return self.status().frames_waiting
+
+    def _has_room(self) -> bool:
+        return self._lease is None or self._lease.journal.lanes[self._lane].has_room(1)
+
+    def _join(self) -> None:
+        self.flush()
+
+
+def _natural(value: object, what: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ConfigurationError(f"{what} must be a whole number of at least 0, not {value!r}")
+
+
+def _one_of(value: Any, known: tuple[str, ...], what: str) -> Any:
+    if value in known:
+        return value
+    raise ConfigurationError(f"{what} must be one of {', '.join(known)}, not {value!r}")

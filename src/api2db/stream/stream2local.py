@@ -1,0 +1,131 @@
+"""The spec's Stream2Local: frames into files."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from api2db.errors import ConfigurationError
+from api2db.formats import check_format
+from api2db.formats.folders import shard_folder, static_file
+from api2db.journal import Durability
+from api2db.stream._journalled import journalled
+from api2db.stream._places import relative_to_home
+from api2db.stream.stream import Stream
+from api2db.targets.files import ShardTarget, SingleFileTarget
+from api2db.targets.port import PlannedTarget
+from api2db.targets.sql import SchemaRule
+
+__all__ = ["Stream2Local"]
+
+Mode = Literal["shard", "update", "replace"]
+_MODES = ("shard", "update", "replace")
+
+
+class Stream2Local(Stream):
+    """Streams the frames of a collector into files.
+
+    Args:
+        name: The collector's.
+        path: ``mode="shard"``: a folder, by default ``STORE/<name>/<fmt>/``; else a file, by default
+            ``CACHE/<name>_static.<fmt>``. A relative path is below the project's folder.
+        mode: ``"shard"``: a file for each frame, ``<timestamp_ns>.<fmt>``; ``"update"``: the file gets the new rows;
+            ``"replace"``: the file is the newest frame.
+        fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
+        drop_duplicate_keys: Rows that repeat these columns of an earlier row are dropped, within the frame, or within the
+            file for ``"update"``; None for all columns. They are counted in ``status()``.
+        chunk_size: A frame of more rows becomes several shards; 0 for no limit.
+
+    The other arguments are those of ``Stream``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str | None = None,
+        mode: str = "shard",
+        fmt: str = "parquet",
+        drop_duplicate_keys: list[str] | None = None,
+        *,
+        chunk_size: int = 0,
+        home: str | os.PathLike[str] | None = None,
+        durability: Durability = "full",
+        max_backlog_bytes: int | None = None,
+        schema: SchemaRule = "evolve",
+        table: str | None = None,
+        stream_id: str | None = None,
+    ) -> None:
+        if mode not in _MODES:
+            raise ConfigurationError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}")
+        self._format = check_format(fmt)
+        super().__init__(
+            name,
+            path,
+            fmt=fmt,
+            chunk_size=chunk_size,
+            stream_type="local",
+            home=home,
+            durability=durability,
+            max_backlog_bytes=max_backlog_bytes,
+            schema=schema,
+            table=table,
+            stream_id=stream_id,
+        )
+        self.mode = mode
+        self.drop_duplicate_keys = drop_duplicate_keys
+        default = shard_folder if mode == "shard" else static_file
+        self._place: Path = (self.home / path) if path else default(self.home, name, fmt)
+        self.path: str = str(self._place)
+
+    @property
+    def identity(self) -> str:
+        """Who the stream is across restarts."""
+        return self.stream_id or f"{self.mode}:{relative_to_home(self._place, self.home)}"
+
+    def describe(self) -> str:
+        """The target's name for a person's eyes."""
+        return f"{self.fmt} {self.mode} {relative_to_home(self._place, self.home)}"
+
+    @journalled
+    def stream(self, data: pd.DataFrame) -> None:
+        """Journal a frame, and wait until it is in its file, or parked."""
+        self._stream(data)
+
+    def stream_shard(self, data: pd.DataFrame) -> None:
+        """Store a frame as a shard, as ``stream`` does.
+
+        Raises:
+            ConfigurationError: The stream has another mode.
+        """
+        self._stream_as("shard", data)
+
+    def stream_update(self, data: pd.DataFrame) -> None:
+        """Add a frame to the file, as ``stream`` does.
+
+        Raises:
+            ConfigurationError: The stream has another mode.
+        """
+        self._stream_as("update", data)
+
+    def stream_replace(self, data: pd.DataFrame) -> None:
+        """Replace the file by a frame, as ``stream`` does.
+
+        Raises:
+            ConfigurationError: The stream has another mode.
+        """
+        self._stream_as("replace", data)
+
+    def _stream_as(self, mode: Mode, data: pd.DataFrame) -> None:
+        if mode != self.mode:
+            raise ConfigurationError(f"this stream has mode={self.mode!r}; make one with mode={mode!r}")
+        self._stream(data)
+
+    def _target(self) -> PlannedTarget:
+        keys = self.drop_duplicate_keys
+        if self.mode == "shard":
+            return ShardTarget(self._place, self._format, keys, self.chunk_size)
+        return SingleFileTarget(self._place, self._format, keys, replace=self.mode == "replace")

@@ -1,0 +1,209 @@
+"""DuckDB: Arrow tables are scanned as they are; the file is let go between loads, so that others can open it."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
+from api2db.formats.atomic import make_folders
+from api2db.targets.port import Column
+from api2db.targets.sql import Session, quote
+from api2db.targets.types import duckdb_type, from_duckdb
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["DuckdbDatabase"]
+
+_IDLE_S = 0.2
+_LONGEST_HOLD_S = 3.0
+_PAUSE_S = 0.05
+_HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+
+
+class _OpenFile:
+    """A database file that all streams of this process share: each has a cursor, and it is let go when none needs it.
+
+    A DuckDB file that one process has open no other can read. So it is closed 0.2 s after the last use, and for a moment
+    every few seconds when there is no idle time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = threading.Condition()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._users = 0
+        self._opened_at = self._used_at = self._closed_at = 0.0
+
+    @contextmanager
+    def cursor(self) -> Iterator["duckdb.DuckDBPyConnection"]:
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._users and self._is_due()))
+            connection = self._connection or self._open()
+            self._users += 1
+        cursor = connection.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+            with self._changed:
+                self._users -= 1
+                self._used_at = time.monotonic()
+                if self._is_due() and not self._users:
+                    self._close()
+                self._changed.notify_all()
+
+    def break_off(self) -> None:
+        """Close the database after an error that leaves it unusable."""
+        with self._changed:
+            self._close()
+
+    def _is_due(self) -> bool:
+        """Whether it has been held so long that others must have their turn."""
+        return self._connection is not None and time.monotonic() - self._opened_at > _LONGEST_HOLD_S
+
+    def _open(self) -> "duckdb.DuckDBPyConnection":
+        pause = self._closed_at + _PAUSE_S - time.monotonic()
+        if pause > 0:
+            self._changed.wait(pause)
+        if self._connection is None:
+            self._connection = _connect(self._path)
+            self._opened_at = time.monotonic()
+            threading.Thread(target=self._let_go_when_idle, name="api2db-duckdb", daemon=True).start()
+        return self._connection
+
+    def _let_go_when_idle(self) -> None:
+        with self._changed:
+            while self._connection is not None:
+                idle = time.monotonic() - self._used_at
+                if not self._users and idle >= _IDLE_S:
+                    self._close()
+                    return
+                self._changed.wait(_IDLE_S if self._users else max(0.01, _IDLE_S - idle))
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        self._closed_at = time.monotonic()
+        if connection is not None:
+            connection.close()
+        self._changed.notify_all()
+
+
+_files: dict[Path, _OpenFile] = {}
+_files_lock = threading.Lock()
+
+
+def _shared_file(path: Path) -> _OpenFile:
+    with _files_lock:
+        return _files.setdefault(path, _OpenFile(path))
+
+
+def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
+    duckdb = _library()
+    try:
+        new = not path.exists()
+        make_folders(path.parent)
+        connection = duckdb.connect(str(path))
+        if new:
+            path.chmod(0o600)
+    except (duckdb.Error, OSError) as error:
+        holder = _HOLDER.search(str(error))
+        if holder:
+            message = f"{path} is held by {holder['program']} (pid {holder['pid']}); close it there"
+        else:
+            message = f"the DuckDB file {path} can't be opened: {error}"
+        raise TargetUnavailableError(message) from error
+    return connection
+
+
+def _library() -> Any:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingExtraError("duckdb", "duckdb") from error
+    return duckdb
+
+
+class DuckdbDatabase:
+    """A DuckDB file, shared with the other streams of this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _shared_file(path)
+        self._path = path
+
+    def connect(self) -> None:
+        with self._file.cursor():
+            return
+
+    def close(self) -> None:
+        return
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        duckdb = _library()
+        refused = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError)
+        try:
+            with self._file.cursor() as cursor:
+                cursor.begin()
+                try:
+                    yield _DuckdbSession(cursor)
+                    cursor.commit()
+                except BaseException:
+                    with suppress(duckdb.Error):
+                        cursor.rollback()
+                    raise
+        except refused as error:
+            raise BatchRefusedError(_first_line(error)) from error
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            self._file.break_off()
+            raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
+        except duckdb.Error as error:
+            raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
+
+    def type_name(self, type_: pa.DataType) -> str | None:
+        return duckdb_type(type_)
+
+    def change_type(self, session: Session, table: str, column: Column, to: str) -> None:
+        session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {to}")
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or one.lower() == other.lower()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+class _DuckdbSession:
+    def __init__(self, cursor: "duckdb.DuckDBPyConnection") -> None:
+        self._cursor = cursor
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        found = self._cursor.execute(sql, values).fetchone()
+        return int(found[0]) if found and isinstance(found[0], int) else 0
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._cursor.execute(sql, values).fetchall()
+
+    def columns(self, table: str) -> list[Column] | None:
+        found = self.rows(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
+            " AND schema_name = current_schema() AND lower(table_name) = lower(?) ORDER BY column_index",
+            (table,),
+        )
+        return [Column(name, from_duckdb(declared), declared) for name, declared in found] or None
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        self._cursor.register("_api2db_batch", rows)
+        names = ", ".join(quote(name) for name in rows.column_names)
+        values = ", ".join(f"CAST({quote(name)} AS {columns[name].declared})" for name in rows.column_names)
+        try:
+            return self.run(f"INSERT INTO {quote(table)} ({names}) SELECT {values} FROM _api2db_batch")
+        finally:
+            self._cursor.unregister("_api2db_batch")

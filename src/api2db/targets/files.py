@@ -1,0 +1,199 @@
+"""Files: temporary first, then a plan, then a rename; a temporary file that is missing has been published.
+
+Duplicate rows are dropped as the spec asks, within a frame for shards and within the whole for a file that is updated.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
+from api2db.formats import Format, read, write
+from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.frames import conform, duplicate_rows, unify
+from api2db.targets.port import Piece, Plan
+
+__all__ = ["ShardTarget", "SingleFileTarget"]
+
+
+class ShardTarget:
+    """A folder with a file for each frame, named by the frame's ``timestamp_ns``.
+
+    Args:
+        folder: Made when the first shard is.
+        fmt: The files' format, and the ending of their names.
+        keys: Rows that repeat these columns of an earlier row of the frame are dropped; None for all columns.
+        chunk_rows: A frame of more rows is several files of at most so many; 0 for no limit.
+    """
+
+    takes_newest = False
+    whole_frames = True
+
+    def __init__(self, folder: Path, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
+        self._folder = folder
+        self._fmt = fmt
+        self._keys = keys
+        self._chunk_rows = chunk_rows
+        self._owner = "unclaimed"
+
+    def connect(self) -> None:
+        _reach(self._folder)
+
+    def claim(self, owner: str) -> None:
+        self._owner = owner
+        _sweep(self._folder, owner)
+
+    def close(self) -> None:
+        return
+
+    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+        plan: Plan = {"files": [], "duplicates": 0}
+        try:
+            for piece in pieces:
+                self._stage_piece(piece, plan, known)
+        except BaseException:
+            self.discard(plan)
+            raise
+        return plan
+
+    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
+        for file in plan["files"]:
+            while (temporary := self._folder / file["temporary"]).exists():
+                try:
+                    publish(temporary, self._folder / file["final"])
+                except FileExistsError:
+                    file["final"] = self._free_name(int(Path(file["final"]).stem) + 1, plan)
+                    keep(plan)
+        if plan["files"]:
+            sync_folder(self._folder)
+
+    def discard(self, plan: Mapping[str, object]) -> None:
+        _discard(self._folder, plan)
+
+    def _stage_piece(self, piece: Piece, plan: Plan, known: Callable[[], bool]) -> None:
+        if (self._folder / f"{piece.timestamp_ns}.{self._fmt}").exists() and known():
+            return
+        rows, dropped = _without_duplicates(piece.rows, self._keys)
+        plan["duplicates"] += dropped
+        step = self._chunk_rows or rows.num_rows
+        for start in range(0, rows.num_rows, step):
+            temporary = _write(rows.slice(start, step), self._folder / self._owner, self._fmt)
+            plan["files"].append({"temporary": temporary.name, "final": self._free_name(piece.timestamp_ns, plan)})
+
+    def _free_name(self, number: int, plan: Plan) -> str:
+        if plan["files"]:
+            number = max(number, int(Path(plan["files"][-1]["final"]).stem) + 1)
+        while (name := f"{number}.{self._fmt}") and (self._folder / name).exists():
+            number += 1
+        return name
+
+
+class SingleFileTarget:
+    """One file that new rows are added to, or that the newest frame replaces.
+
+    Args:
+        path: The file.
+        fmt: Its format.
+        keys: Rows that repeat these columns of an earlier row are dropped; None for all columns.
+        replace: Whether the file is the newest frame, or everything so far.
+    """
+
+    whole_frames = True
+
+    def __init__(self, path: Path, fmt: Format, keys: Sequence[str] | None, *, replace: bool) -> None:
+        self._path = path
+        self._fmt = fmt
+        self._keys = keys
+        self._owner = "unclaimed"
+        self.takes_newest = replace
+
+    def connect(self) -> None:
+        _reach(self._path.parent)
+
+    def claim(self, owner: str) -> None:
+        self._owner = owner
+        _sweep(self._path.parent, owner)
+
+    def close(self) -> None:
+        return
+
+    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+        if not pieces:
+            return {"files": [], "duplicates": 0}
+        rows, dropped = _without_duplicates(self._whole(pieces), self._keys)
+        temporary = _write(rows, self._path.with_name(self._owner), self._fmt)
+        return {"files": [{"temporary": temporary.name, "final": self._path.name}], "duplicates": dropped}
+
+    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
+        for file in plan["files"]:
+            temporary = self._path.with_name(file["temporary"])
+            if temporary.exists():
+                os.replace(temporary, self._path)
+            sync_folder(self._path.parent)
+
+    def discard(self, plan: Mapping[str, object]) -> None:
+        _discard(self._path.parent, plan)
+
+    def _whole(self, pieces: Sequence[Piece]) -> pa.Table:
+        tables = [piece.rows for piece in pieces]
+        if not self.takes_newest and self._path.exists():
+            try:
+                tables.insert(0, read(self._path, self._fmt))
+            except FormatError as error:
+                raise TargetUnavailableError(f"{error}; move the file away to begin a new one") from error
+        return _joined(tables, self._path)
+
+
+def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
+    schema = unify([table.schema for table in tables])
+    if schema is None:
+        raise BatchRefusedError(f"the columns of {path} have other types, which these rows do not fit")
+    batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
+    return pa.Table.from_batches(batches, schema)
+
+
+def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.Table, int]:
+    batch = rows.combine_chunks().to_batches()
+    if not batch or not rows.num_columns:
+        return rows, 0
+    try:
+        repeated = duplicate_rows(batch[0], keys)
+    except DataError as error:
+        raise BatchRefusedError(str(error)) from error
+    dropped = pc.sum(repeated).as_py() or 0
+    return (rows.filter(pc.invert(repeated)) if dropped else rows), dropped
+
+
+def _write(rows: pa.Table, beside: Path, fmt: Format) -> Path:
+    try:
+        with write_temporary(beside) as temporary:
+            write(rows, temporary.file, fmt)
+    except FormatError as error:
+        raise BatchRefusedError(str(error)) from error
+    return temporary.path
+
+
+def _reach(folder: Path) -> None:
+    try:
+        make_folders(folder)
+    except OSError as error:
+        raise TargetUnavailableError(f"the folder {folder} can't be used: {error}") from error
+
+
+def _sweep(folder: Path, owner: str) -> None:
+    """Clear away what a crash left of this stream before its plan was kept."""
+    for path in folder.glob(f".{owner}.*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def _discard(folder: Path, plan: Mapping[str, object]) -> None:
+    files = plan["files"]
+    if isinstance(files, list):
+        for file in files:
+            with suppress(OSError):
+                (folder / file["temporary"]).unlink()

@@ -1,0 +1,148 @@
+"""What delivery asks of a target: a ledger in the rows' own transaction, or a plan that can be finished later."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+Plan = dict[str, Any]
+
+
+class LedgerRow(NamedTuple):
+    """How far a stream has been committed, as the target's ledger has it.
+
+    Attributes:
+        epoch: The opening of the journal that wrote it.
+        sequence: All records up to this number are in.
+        skip: So many rows of the next one too.
+    """
+
+    epoch: str
+    sequence: int
+    skip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The step of a ledger that one load makes: it is made only where the ledger stands at ``before``.
+
+    Attributes:
+        stream: The stream's key.
+        before: What the ledger said when it was last read or written; None for no row.
+        after: What it will say.
+        rows: How many rows the load adds.
+    """
+
+    stream: str
+    before: LedgerRow | None
+    after: LedgerRow
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        type: The Arrow type that holds exactly what the column holds.
+        declared: The type as the target itself writes it.
+    """
+
+    name: str
+    type: pa.DataType
+    declared: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """A change of a table's schema, as its row in ``_api2db_schema_changes``."""
+
+    column: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one frame, or a part of them, for targets that keep frames apart."""
+
+    timestamp_ns: int
+    rows: pa.Table
+
+
+class Target(Protocol):
+    """Where rows land. All methods are called by one worker."""
+
+    def connect(self) -> None:
+        """Reach the target; does nothing where it is reached already.
+
+        Raises:
+            TargetUnavailableError: It can't be reached now; the message says why.
+        """
+
+    def close(self) -> None:
+        """Let everything go; never raises. ``connect`` may follow."""
+
+    @property
+    def takes_newest(self) -> bool:
+        """Whether only the newest frame counts (``replace``)."""
+
+    @property
+    def whole_frames(self) -> bool:
+        """Whether a batch must not end within a frame."""
+
+
+class LedgerTarget(Target, Protocol):
+    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
+
+    def how_far(self, stream: str) -> LedgerRow | None:
+        """Read the ledger under a lock, so that a commit that is still under way has ended first."""
+
+    def columns(self) -> Sequence[Column] | None:
+        """The table's columns as they are now; None where there is no table."""
+
+    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+        """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
+
+    def widen(self, column: Column, to: pa.DataType) -> Column | None:
+        """Change a column to hold another type too, where all its rows stay exact; None where that can't be."""
+
+    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
+        """Rows and claim in one transaction.
+
+        Args:
+            rows: Cast to the types of ``columns``, in any order, some of the columns.
+            columns: What the table had when the rows were cast.
+            claim: The step of the ledger.
+
+        Raises:
+            TableChangedError: The table's columns are others by now; nothing was loaded.
+            LedgerMovedError: The ledger does not stand at ``claim.before``; nothing was loaded.
+            BatchRefusedError: A row is refused for itself; nothing was loaded.
+            TargetUnavailableError: Whether it was loaded is for the ledger to say.
+        """
+
+    def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+        """Load rows and roll back; raises as ``load`` does."""
+
+
+class PlannedTarget(Target, Protocol):
+    """A target without transactions: what a load is about to do is on disk before it is done."""
+
+    def claim(self, owner: str) -> None:
+        """Mark what ``stage`` will leave as one stream's, and clear what an earlier life of it left without a plan."""
+
+    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+        """Prepare all that can be prepared unseen, and say what is left to do, as JSON.
+
+        Args:
+            pieces: What to load.
+            known: Whether a piece may have been loaded before (the journal's positions were rebuilt).
+        """
+
+    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
+        """Do what a plan says, whatever part of it has been done; a plan that must change is kept first."""
+
+    def discard(self, plan: Mapping[str, Any]) -> None:
+        """Undo what ``stage`` left, where its plan was never kept."""

@@ -1,0 +1,151 @@
+"""SQLite: the standard library's driver, ``executemany``, one writer at a time."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetUnavailableError
+from api2db.formats.atomic import make_folders
+from api2db.frames import is_json
+from api2db.targets.port import Column
+from api2db.targets.sql import Session, quote
+from api2db.targets.types import from_sqlite, sqlite_type
+
+__all__ = ["SqliteDatabase"]
+
+_types = pa.types
+_BUSY_MS = 2_000
+_COMMIT_TRIES = 5
+
+
+class SqliteDatabase:
+    """One connection to a file. A file that is new is made for its owner alone, in WAL mode, so that readers never wait."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def connect(self) -> None:
+        if self._connection is not None:
+            return
+        try:
+            self._connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise TargetUnavailableError(f"the SQLite file {self._path} can't be opened: {error}") from error
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        self.connect()
+        connection = self._connection
+        if connection is None:
+            raise ConnectionBrokenError(f"the SQLite file {self._path} was closed meanwhile")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield _SqliteSession(connection)
+            _commit(connection)
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+            raise BatchRefusedError(str(error)) from error
+        except sqlite3.Error as error:
+            raise TargetUnavailableError(f"SQLite says of {self._path}: {error}") from error
+        finally:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
+    def type_name(self, type_: pa.DataType) -> str | None:
+        return sqlite_type(type_)
+
+    def change_type(self, session: Session, table: str, column: Column, to: str) -> None:
+        """SQLite can't alter a type. A column of nulls is made anew; a number column holds any number as it comes."""
+        if session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]:
+            session.run(f"ALTER TABLE {quote(table)} DROP COLUMN {quote(column.name)}")
+            session.run(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(column.name)} {to}")
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or _fold(one) == _fold(other)
+
+    def _open(self) -> sqlite3.Connection:
+        new = not self._path.exists()
+        if new:
+            make_folders(self._path.parent)
+            self._path.touch(mode=0o600)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        if new:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    """A COMMIT that found readers in its way has not ended the transaction: it is tried again as it stands."""
+    for attempt in range(1, _COMMIT_TRIES + 1):
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:
+            if attempt == _COMMIT_TRIES or not connection.in_transaction:
+                raise
+        else:
+            return
+
+
+def _fold(name: str) -> str:
+    """SQLite folds the case of ASCII letters only."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+
+
+class _SqliteSession:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def columns(self, table: str) -> list[Column] | None:
+        found = self.rows("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,))
+        return [Column(name, from_sqlite(declared), declared) for name, declared in found] or None
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        names = ", ".join(quote(name) for name in rows.column_names)
+        marks = ", ".join("?" * rows.num_columns)
+        values = zip(*(_values(column) for column in rows.columns), strict=True)
+        return self._connection.executemany(f"INSERT INTO {quote(table)} ({names}) VALUES ({marks})", values).rowcount
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    return _plain(column).to_pylist()
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in a type that ``to_pylist`` turns into what SQLite stores as it is."""
+    type_ = column.type
+    if is_json(type_):
+        return column.cast(pa.string())
+    if _types.is_timestamp(type_):
+        naive = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
+        return naive if type_.tz is None else pc.binary_join_element_wise(naive, "+00:00", "")
+    if _types.is_duration(type_):
+        return column.cast(pa.duration("ns")).cast(pa.int64())
+    return column.cast(pa.string()) if any(is_kind(type_) for is_kind in _AS_TEXT) else column
+
+
+_AS_TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
+    _types.is_uint64,
+    _types.is_decimal,
+    _types.is_date,
+    _types.is_time,
+)
