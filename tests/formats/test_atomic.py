@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o777])
-def any_umask(request: pytest.FixtureRequest):
+def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
     before = os.umask(request.param)
     yield
     os.umask(before)
@@ -30,7 +31,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def recording_fsync(descriptor: int) -> None:
         fsync(descriptor)
-        events.append("fsync " + os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append("fsync " + str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     def recording_replace(old: Path, new: Path) -> None:
         replace(old, new)
@@ -77,7 +78,7 @@ def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path, below: str)
 
 def test_a_link_to_nowhere_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(OSError):
+    with pytest.raises(NotADirectoryError):
         atomic.make_folders(tmp_path / "link" / "folder")
 
 
@@ -101,12 +102,17 @@ def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"new")]
 
 
+def write_and_raise(path: Path, error: type[BaseException]) -> None:
+    with atomic.replacing(path) as file:
+        file.write(b"new")
+        raise error
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_a_failed_block_leaves_the_old_file_and_no_temporary(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(error), atomic.replacing(tmp_path / "file") as file:
-        file.write(b"new")
-        raise error
+    with pytest.raises(error):
+        write_and_raise(tmp_path / "file", error)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
 
 

@@ -106,8 +106,8 @@ def sync_file(file: int | Path) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file anew: at the end of the block it is durable under its name, in place of any older one.
 
-    If the block or anything up to the rename raises, the older file is untouched and the temporary one gone. An error of
-    the folder's fsync, which follows, leaves the new file in place, perhaps not durably.
+    If the block or anything up to the rename raises, the older file is untouched and the temporary one gone. An error
+    of the folder's fsync, which follows, leaves the new file in place, perhaps not durably.
     """
     with write_temporary(path) as temporary:
         yield temporary.file
