@@ -67,7 +67,7 @@ def every_dtype() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "int": [1, 2],
-            "big_endian": np.array([1, 2], ">i4"),
+            "int16": np.array([1, 2], "i2"),
             "float32": np.array([1.5, np.nan], "f4"),
             "bool": [True, False],
             "text": ["x", None],

@@ -54,6 +54,12 @@ def test_every_cell_comes_back(file: Path, cell: object, protocol: int) -> None:
     assert repr(back) == repr(cell)
 
 
+def test_numbers_of_the_other_byte_order_come_back(file: Path) -> None:
+    frame = pd.DataFrame({"a": np.array([1, 2], ">i4")})
+    write_frame(frame, file, "pickle")
+    assert read_frame(file, "pickle")["a"].tolist() == [1, 2]
+
+
 INDEXES = [
     pd.Index(["x", "y"], name="k"),
     pd.MultiIndex.from_tuples([("x", 1), ("y", 2)], names=["k", None]),

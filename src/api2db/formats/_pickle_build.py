@@ -99,6 +99,10 @@ def _named_time_zone(part: Part, build: _Builder) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(build(part.args[0]) if part.args else "UTC")
 
 
+def _fixed_offset(part: Part, build: _Builder) -> datetime.timezone:
+    return datetime.timezone(datetime.timedelta(minutes=build(part.args[0])))
+
+
 def _called(function: Callable[..., Any]) -> Callable[[Part, _Builder], Any]:
     return lambda part, build: function(*(build(arg) for arg in part.args))
 
@@ -343,6 +347,7 @@ _BUILDERS: dict[GlobalName, Callable[[Part, _Builder], Any]] = {
     **_ways(_uuid, "UUID", "uuid"),
     **_ways(_named_time_zone, "_p", "pytz"),
     **_ways(_named_time_zone, "_UTC", "pytz"),
+    **_ways(_fixed_offset, "FixedOffset", "pytz"),
     **_ways(_dtype, "dtype", "numpy"),
     **_ways(_array_of_state, "_reconstruct", *_NUMPY),
     **_ways(_array_of_buffer, "_frombuffer", "numpy._core.numeric", "numpy.core.numeric"),

@@ -1,0 +1,257 @@
+"""The spec's FileConverter: frames to files and back; a failure is one log line and False or None."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from api2db.errors import Api2dbError, FormatError
+from api2db.formats import check_format, read_frame, write_frame
+from api2db.formats.atomic import make_folders
+from api2db.formats.compose import compose
+from api2db.formats.dtypes_file import read_dtypes
+from api2db.formats.folders import project_home
+
+__all__ = ["FileConverter"]
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+_FAILURES = (Api2dbError, OSError)
+
+
+class FileConverter:
+    """The base of all streams and stores: stores frames in files of four formats, and loads them.
+
+    The static methods never raise for what a file or a frame is at fault: they log it once and answer False or None.
+    Making one of these creates no file and no folder.
+
+    Args:
+        name: The collector's.
+        dtypes: What ``DataFrame.astype`` takes; by default what the collector's frames have had so far.
+        path: A file or a folder; which of them is up to the class that inherits.
+        fmt: ``"parquet"`` (recommended), ``"json"``, ``"pickle"`` or ``"csv"``.
+
+    Raises:
+        ConfigurationError: There is no such format, or the file of dtypes is damaged.
+        InvalidNameError: The name could leave the project's folder.
+    """
+
+    home: Path
+
+    def __init__(
+        self,
+        name: str | None = None,
+        dtypes: dict[str, Any] | None = None,
+        path: str | None = None,
+        fmt: str | None = None,
+    ) -> None:
+        self.home = getattr(self, "home", None) or project_home()
+        self.name = name
+        self.dtypes = dtypes
+        self.path = path
+        self.fmt = None if fmt is None else check_format(fmt)
+        self.dtypes = self.build_dtypes()
+
+    def build_dtypes(self) -> dict[str, Any] | None:
+        """Give the dtypes that were given, else those that the collector's frames have had so far, else None.
+
+        Raises:
+            ConfigurationError: ``CACHE/<name>_dtypes.json`` is damaged.
+        """
+        if self.dtypes is not None or self.name is None:
+            return self.dtypes
+        return read_dtypes(self.home, self.name)
+
+    @staticmethod
+    def static_compose_df_from_dir(
+        path: str,
+        fmt: str,
+        move_shards_path: str | None = None,
+        move_composed_path: str | None = None,
+        force: bool = True,
+    ) -> pd.DataFrame | None:
+        """Join all shards of a folder in the order of their names, and delete or move them.
+
+        Nothing is deleted or moved before the composed file, where one is asked for, is durable. A crash at any point
+        leaves each row in a shard or in that file, and the next call composes none twice. A shard that can't be read
+        stays where it is. Temporary files and those of another ending are passed over.
+
+        Args:
+            path: The folder of the shards.
+            fmt: Their format, and the composed file's.
+            move_shards_path: The folder to move the shards to; without it they are deleted.
+            move_composed_path: The folder for the composed file ``<first>_<last>.<fmt>``; without it there is none.
+            force: Make these folders where they are missing.
+
+        Returns:
+            The rows of all shards that could be read; None if there are none, or on a failure.
+        """
+        composition = _Logged(f"composing the shards in {path}")(
+            lambda: compose(
+                Path(path),
+                fmt,
+                shards_to=_path_or_none(move_shards_path),
+                composed_to=_path_or_none(move_composed_path),
+                make_missing=force,
+            )
+        )
+        if composition is None:
+            return None
+        for problem in composition.problems:
+            _log.error("composing the shards in %s: %s", path, problem)
+        return composition.frame
+
+    @staticmethod
+    def static_store_df(df: pd.DataFrame, path: str, fmt: str) -> bool:
+        """Store a frame in a file, in place of an older one; missing folders are made.
+
+        Returns:
+            Whether it is there, durably.
+        """
+        return _stored(path, df, fmt, force=True)
+
+    @staticmethod
+    def pickle_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
+        """Store a frame as a pickle; ``force`` makes missing folders.
+
+        Returns:
+            Whether it is there, durably.
+        """
+        return _stored(path, df, "pickle", force=force)
+
+    @staticmethod
+    def json_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
+        """Store a frame as JSON; ``force`` makes missing folders.
+
+        Returns:
+            Whether it is there, durably.
+        """
+        return _stored(path, df, "json", force=force)
+
+    @staticmethod
+    def csv_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
+        """Store a frame as CSV; ``force`` makes missing folders.
+
+        Returns:
+            Whether it is there, durably.
+        """
+        return _stored(path, df, "csv", force=force)
+
+    @staticmethod
+    def parquet_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
+        """Store a frame as Parquet; ``force`` makes missing folders.
+
+        Returns:
+            Whether it is there, durably.
+        """
+        return _stored(path, df, "parquet", force=force)
+
+    @staticmethod
+    def store_valid(path: str, force: bool) -> bool:
+        """Say whether a file can have this path: its folder is there, or ``force`` made it.
+
+        Returns:
+            Whether it is valid.
+        """
+        return _Logged(f"storing {path}")(lambda: _check_place(Path(path), make_missing=force)) or False
+
+    @staticmethod
+    def static_load_df(path: str, fmt: str, dtypes: dict[str, Any] | None = None) -> pd.DataFrame | None:
+        """Load a frame from a file.
+
+        Args:
+            path: The file.
+            fmt: Its format.
+            dtypes: What to cast the frame to, as ``DataFrame.astype`` takes it.
+
+        Returns:
+            The frame, or None on a failure.
+        """
+        return _Logged(f"loading {path}")(lambda: _cast(read_frame(Path(path), fmt), dtypes, path))
+
+    @staticmethod
+    def pickle_load(path: str) -> pd.DataFrame | None:
+        """Load a frame from a pickle; nothing in it is run.
+
+        Returns:
+            The frame, or None on a failure.
+        """
+        return FileConverter.static_load_df(path, "pickle")
+
+    @staticmethod
+    def json_load(path: str) -> pd.DataFrame | None:
+        """Load a frame from JSON.
+
+        Returns:
+            The frame, or None on a failure.
+        """
+        return FileConverter.static_load_df(path, "json")
+
+    @staticmethod
+    def csv_load(path: str) -> pd.DataFrame | None:
+        """Load a frame from CSV, which tells dtypes by the looks of the values.
+
+        Returns:
+            The frame, or None on a failure.
+        """
+        return FileConverter.static_load_df(path, "csv")
+
+    @staticmethod
+    def parquet_load(path: str) -> pd.DataFrame | None:
+        """Load a frame from Parquet.
+
+        Returns:
+            The frame, or None on a failure.
+        """
+        return FileConverter.static_load_df(path, "parquet")
+
+
+class _Logged:
+    """Calls, and turns a failure into a log line and None."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __call__(self, work: Callable[[], _Answer]) -> _Answer | None:
+        try:
+            return work()
+        except _FAILURES as error:
+            _log.error("%s: %s", self._doing, error)
+            return None
+
+
+def _path_or_none(path: str | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _stored(path: str, df: pd.DataFrame, fmt: str, *, force: bool) -> bool:
+    def store() -> bool:
+        check_format(fmt)
+        _check_place(Path(path), make_missing=force)
+        write_frame(df, Path(path), fmt)
+        return True
+
+    return _Logged(f"storing {path}")(store) or False
+
+
+def _check_place(path: Path, *, make_missing: bool) -> bool:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
+    if make_missing:
+        make_folders(path.parent)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}; make it, or pass force=True")
+    return True
+
+
+def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.DataFrame:
+    if dtypes is None:
+        return df
+    try:
+        return df.astype(dict(dtypes))
+    except (TypeError, ValueError, KeyError) as error:
+        raise FormatError(
+            f"{path} does not fit the dtypes that were asked for: {error}; give others, or none"
+        ) from error
