@@ -2,7 +2,7 @@
 
 import pytest
 
-from api2db.ingest._masking import masked, told
+from api2db.ingest.masking import masked, told
 
 SECRET = "s3cr3t-v4lue"
 

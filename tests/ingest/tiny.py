@@ -32,12 +32,22 @@ class TinyStream:
         self.open_gate.set()
         self._identity = StreamIdentity(f"{name}/tiny", "tiny", quota_bytes)
         self._stopping = threading.Event()
+        self._dead = False
 
     @property
     def file(self) -> Path:
         return self.home / f"{self.name}.sqlite"
 
+    def die(self) -> None:
+        """End the worker as a fault of its own would."""
+        self._stopping.set()
+        self.log.wake()
+        self._thread.join()
+        self.lock.release()
+        self._dead = True
+
     def start(self) -> None:
+        self._stopping.clear()
         self.home.mkdir(exist_ok=True)
         self.lease = share(self.home, self.name, self.durability)
         self.lane, self.log = self.lease.journal.attach(self._identity)
@@ -49,7 +59,7 @@ class TinyStream:
         return self.log.wait_for(self.log.mark(), timeout)
 
     def stop(self, timeout: float | None = None) -> None:
-        if not self.lock.locked():
+        if not self.lock.locked() and not self._dead:
             return
         self._stopping.set()
         self.open_gate.set()
@@ -57,7 +67,9 @@ class TinyStream:
         self._thread.join(timeout)
         self.lease.journal.detach(self.lane)
         self.lease.release()
-        self.lock.release()
+        if not self._dead:
+            self.lock.release()
+        self._dead = False
 
     def _work(self) -> None:
         with closing(sqlite3.connect(self.file)) as target:

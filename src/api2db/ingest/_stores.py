@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from api2db.ingest._complaints import Complaints
 from api2db.ingest._grid import Grid
-from api2db.ingest._masking import told
 from api2db.ingest.collector import PeriodicStore
+from api2db.ingest.masking import told
 
 
 class StoreClock:

@@ -13,11 +13,11 @@ from api2db.errors import ConfigurationError, PollError
 from api2db.formats.folders import project_home
 from api2db.ingest._complaints import Complaints
 from api2db.ingest._grid import Grid
-from api2db.ingest._masking import told
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import preview
 from api2db.ingest._stores import StoreClock
 from api2db.ingest.collector import Collector, RunnableStream, check_each
+from api2db.ingest.masking import told
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.journal import Lease, share
 
@@ -98,16 +98,16 @@ class Runner:
         flushed = [stream.flush(_left(deadline_s)) for stream in self.streams]
         return all(flushed)
 
-    def stop_polling(self) -> None:
-        """Begin no poll any more, and give one that runs a few seconds; returns at once."""
+    def stop_polling(self, timeout_s: float | None = 0) -> None:
+        """Begin no poll any more, and wait for one that runs; it is given a few seconds at most."""
         self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """End polls and stores, then the streams; what is not delivered by then stays in the journal."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self.stop_polling()
-        if self._thread is not None:
-            self._thread.join(_left(deadline_s))
+        self.stop_polling(_left(deadline_s))
         for store in self._stores:
             store.join(0.1)
         for stream in self.streams:

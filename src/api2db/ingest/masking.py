@@ -4,6 +4,8 @@ import re
 import traceback
 from pathlib import Path
 
+__all__ = ["masked", "told"]
+
 _MASK = "***"
 _GUARDED = "key|token|password|passwd|pwd|secret|signature|sig|credential|auth"
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;&'")}\]]+)"""

@@ -1,0 +1,54 @@
+"""Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once."""
+
+import logging
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from api2db.app.run import Run
+    from api2db.errors import Api2dbError
+    from api2db.ingest import Collector
+    from api2db.stream.file_converter import FileConverter
+    from api2db.stream.stream import Stream
+    from api2db.stream.stream2local import Stream2Local
+    from api2db.stream.stream2sql import Stream2Sql
+
+    __version__: str
+
+__all__ = [
+    "Api2dbError",
+    "Collector",
+    "FileConverter",
+    "Run",
+    "Stream",
+    "Stream2Local",
+    "Stream2Sql",
+    "__version__",
+]
+
+# pandas takes most of a second to import, which `api2db --help` has not: a name is imported when it is first asked for.
+_HOMES: Final = {
+    "Api2dbError": "api2db.errors",
+    "Collector": "api2db.ingest",
+    "FileConverter": "api2db.stream.file_converter",
+    "Run": "api2db.app.run",
+    "Stream": "api2db.stream.stream",
+    "Stream2Local": "api2db.stream.stream2local",
+    "Stream2Sql": "api2db.stream.stream2sql",
+}
+
+logging.getLogger("api2db").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("api2db")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'api2db' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, "__version__"})

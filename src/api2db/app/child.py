@@ -1,0 +1,105 @@
+"""A process of a run: ``python -m api2db.app.child WHAT REPORT MAIN_FILE PROCESS NAME…``, started by a supervisor.
+
+It ends when it is asked to (SIGTERM, SIGINT), when its parent is gone (its standard input closes), or when nothing is
+left to do; each time it delivers what it can within some seconds and leaves the rest in the journal.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from api2db.app.host import started
+from api2db.app.logs import is_set_up, log_to_console, log_to_file
+from api2db.app.project import collectors_named, load
+from api2db.app.report import Report, send_report
+from api2db.app.stopping import Stop, stopped_by_signals
+from api2db.errors import ConfigurationError, JournalBusyError
+from api2db.formats.folders import project_home
+from api2db.ingest import Collector
+from api2db.ingest.runner import resolved
+
+__all__ = ["main"]
+
+_LONGEST_END_S: Final = 10.0
+_log = logging.getLogger("api2db.app")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what a supervisor asks for; give the exit code, which the report explains."""
+    what, report, main_file, process, *names = arguments
+    descriptor, path, stop = int(report), Path(main_file), Stop()
+    with stopped_by_signals(stop):
+        _watch_parent(stop)
+        try:
+            collectors = _loaded(path, names)
+            said = _planned(collectors) if what == "plan" else _run(collectors, process, stop)
+        except ConfigurationError as error:
+            said = Report("configuration", str(error))
+        except JournalBusyError as error:
+            said = Report("busy", str(error))
+    send_report(descriptor, said)
+    return 0 if said.kind in {"done", "plan"} else 2
+
+
+def _loaded(main_file: Path, names: Sequence[str]) -> list[Collector]:
+    sys.argv = [str(main_file)]
+    if sys.path and sys.path[0] in {"", str(Path.cwd())}:
+        del sys.path[0]  # python -m puts the current folder there; python main.py does not
+    load(main_file)
+    return collectors_named(names, main_file)
+
+
+def _planned(collectors: Sequence[Collector]) -> Report:
+    files = {
+        collector.name: [
+            str(file.resolve())
+            for stream in resolved(collector.name, "streams", collector.streams)
+            if (file := getattr(stream, "embedded_file", None)) is not None
+        ]
+        for collector in collectors
+    }
+    return Report("plan", files=files)
+
+
+def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
+    if not is_set_up():
+        log_to_console(logging.WARNING)
+    log_to_file(project_home(collectors[0].home), process)
+    host = started(collectors, stop)
+    _log.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
+    host.watch(stop)
+    _end_in_time()
+    if not host.drain():
+        _log.info("not everything could be delivered before the end; it waits in the journal")
+    return Report("done")
+
+
+def _watch_parent(stop: Stop) -> None:
+    """Take standard input for the line to the parent, and leave an empty one to the user's code."""
+    line = os.dup(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+
+    def wait() -> None:
+        while os.read(line, 1):
+            pass
+        stop.wish()
+        _end_in_time()
+
+    threading.Thread(target=wait, name="api2db-parent", daemon=True).start()
+
+
+def _end_in_time() -> None:
+    """Whatever hangs, this process is gone after ten seconds; all that was acknowledged is on disk."""
+    timer = threading.Timer(_LONGEST_END_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

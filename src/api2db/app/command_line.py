@@ -1,0 +1,185 @@
+"""The command line. What a command needs is imported when it runs, so that --help is there at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from api2db.errors import Api2dbError, ConfigurationError
+
+__all__ = ["app", "main"]
+
+FAILED: Final = 1
+UNUSABLE: Final = 2
+UNHEALTHY: Final = 3
+
+app = typer.Typer(
+    name="api2db", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+rejected = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(rejected, name="rejected")
+
+Home = Annotated[
+    Path | None, typer.Option(help="The project's folder; by default API2DB_HOME, else the current folder.")
+]
+
+
+def main() -> NoReturn:
+    """Run the command line, and end this process with its exit code."""
+    try:
+        app()
+    except Api2dbError as error:
+        sys.stderr.write(f"api2db: {error}\n")
+        sys.exit(UNUSABLE if isinstance(error, ConfigurationError) else FAILED)
+    sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("api2db"))
+        raise typer.Exit
+
+
+@app.callback()
+def _api2db(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
+
+    Exit codes: 0 all went well; 1 something failed; 2 the command or the project can't be used as it is written;
+    3 "api2db status" found parked or rejected rows, or rows that wait for a stream that has died.
+    """
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is missing.")],
+    collectors: Annotated[
+        list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="The names of its collectors.")
+    ] = None,
+) -> None:
+    """Make a project that runs as it stands; no file that is there is overwritten."""
+    from api2db.app.scaffold import make_project
+
+    for path in make_project(folder, collectors or ()):
+        print(path)
+    print(f"\nNow: cd {folder} && api2db run")
+
+
+@app.command()
+def run(
+    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
+        "main.py"
+    ),
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Poll each collector once, deliver, and end.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="With --once: seconds to wait for the delivery; by default without end.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Run a project's collectors until Ctrl-C, with a table of how they do; plain lines where that is no terminal."""
+    from api2db.app.commands import run_project
+
+    run_project(main_file, _home(home), once=once, timeout_s=timeout)
+
+
+@app.command()
+def status(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    home: Home = None,
+) -> None:
+    """Say how the streams of a project do, whether or not a run is on; exit code 3 where a person should look."""
+    from api2db.app.commands import print_status
+
+    if not print_status(_home(home), as_json_text=json):
+        raise typer.Exit(UNHEALTHY)
+
+
+@app.command()
+def forget(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="As api2db status names it, or a part of that.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    home: Home = None,
+) -> None:
+    """Drop a stream that is not used any more, and all rows that wait for it."""
+    from api2db.app.commands import forget_stream
+
+    forget_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
+
+
+@rejected.callback()
+def _rejected() -> None:
+    """Look at rows that a target refused, and put them again."""
+
+
+@rejected.command("list")
+def list_rejected(home: Home = None) -> None:
+    """List the files of rejected rows."""
+    from api2db.app.commands import print_rejected
+
+    print_rejected(_home(home))
+
+
+@rejected.command("show")
+def show_rejected(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="As listed, or a part of that.")],
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 20,
+    home: Home = None,
+) -> None:
+    """Show rejected rows, each with the reason."""
+    from api2db.app.commands import show_rejected_rows
+
+    show_rejected_rows(_home(home), file, rows)
+
+
+@rejected.command("retry")
+def retry_rejected(
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="As listed, or parts of that.")] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All files.")] = False,
+    home: Home = None,
+) -> None:
+    """Put rejected rows again, for the stream that rejected them, once what stood in their way is mended."""
+    from api2db.app.commands import retry_rejected_files
+
+    if bool(files) == everything:
+        raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
+    if not retry_rejected_files(_home(home), files or None):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def demo(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it polls.")] = 15.0,
+    home: Annotated[Path | None, typer.Option(help="Where it leaves its data; by default a new folder.")] = None,
+) -> None:
+    """Carry a recorded API into Parquet and DuckDB before your eyes, and prove that no row is missing or doubled."""
+    from importlib import import_module
+
+    show: Any = import_module("api2db.app.demo.show")
+    raise typer.Exit(show.run_demo(seconds, home))
+
+
+def _home(home: Path | None) -> Path:
+    """The project's folder; what this process and its children make is then below it."""
+    from api2db.formats.folders import project_home
+
+    if home is not None:
+        os.environ["API2DB_HOME"] = str(home.absolute())
+    return project_home()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What the commands of the command line do."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from api2db.app.figures import CollectorFigures, as_json, figures
+from api2db.app.live import LiveView
+from api2db.app.logs import log_to_console, log_to_file
+from api2db.app.project import collectors_in, load
+from api2db.app.rejects import RejectedFile, find_file, read_rows, rejected_files
+from api2db.app.run import Run
+from api2db.app.screen import ConsoleHandler, print_figures, print_table
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.frames import to_pandas
+from api2db.journal import StreamOverview
+from api2db.stream import commands
+
+__all__ = [
+    "forget_stream",
+    "print_rejected",
+    "print_status",
+    "retry_rejected_files",
+    "run_project",
+    "show_rejected_rows",
+]
+
+
+def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | None) -> None:
+    """Run the collectors of a main file, with the live view.
+
+    Raises:
+        Api2dbError: As ``Run.run`` does.
+    """
+    console = Console()
+    log_to_console(logging.INFO, ConsoleHandler(console))
+    log_to_file(home, "run")
+    collectors = collectors_in(load(main_file))
+    names = [collector.name for collector in collectors]
+    run = Run(
+        collectors,
+        main_file=main_file.absolute(),
+        output=lambda line: console.out(line, highlight=False),
+    )
+    if once:
+        run.run(once=True, timeout=timeout_s)
+        print_figures(console, figures(home, names))
+        return
+    with LiveView(home, console, names):
+        run.run()
+    if waiting := sum(stream.rows_waiting for found in figures(home, names) for stream in found.streams):
+        console.out(f"{waiting:,} rows wait in the journals; the next run goes on with them", highlight=False)
+
+
+def print_status(home: Path, *, as_json_text: bool) -> bool:
+    """Print how the streams do; False where a person should look."""
+    found = figures(home)
+    said = as_json(home, found)
+    if as_json_text:
+        print(json.dumps(said, indent=2))
+    elif found:
+        console = Console()
+        print_figures(console, found)
+        running = [collector for collector in found if collector.running]
+        console.out(_who_runs(running, found), highlight=False)
+    else:
+        print(f"There are no journals in {home}: nothing has been collected here, or this is not the project's folder.")
+    return bool(said["healthy"])
+
+
+def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
+    """Drop a stream, and say what went.
+
+    Raises:
+        ConfigurationError: There is no such stream, or it is running.
+    """
+    stream = _stream_named(home, wanted)
+    name = f"{stream.collector} → {stream.identity}"
+    if confirm(f"Forget {name}, with {stream.rows_waiting:,} rows that wait for it?"):
+        commands.forget(home, stream.collector, stream.identity)
+        print(f"{name} is forgotten; {stream.rows_waiting:,} rows that waited for it are dropped.")
+
+
+def print_rejected(home: Path) -> None:
+    """Print the files of rejected rows."""
+    files = rejected_files(home)
+    if not files:
+        print("There are no rejected rows.")
+        return
+    rows = [[f"{file.rejected_at:%Y-%m-%d %H:%M:%S}", f"{file.rows:,}", _reason(file), file.file] for file in files]
+    print_table(Console(), ["put at", "rows", "reason", "file"], rows)
+
+
+def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
+    """Print rejected rows with their reasons.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    file = find_file(home, wanted)
+    frame = to_pandas(read_rows(home, file).slice(0, most))
+    print(f"{file.file}: {file.rows:,} rows")
+    print(frame.to_string(index=False))
+    if file.rows > most:
+        print(f"… {file.rows - most:,} more rows")
+
+
+def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
+    """Put the rows of some files again, or of all; False where that failed for one.
+
+    Raises:
+        ConfigurationError: There is no such file; then nothing is done.
+    """
+    files = rejected_files(home) if wanted is None else [find_file(home, name) for name in wanted]
+    went_well = True
+    for file in files:
+        try:
+            rows = commands.retry(home, file.file)
+        except Api2dbError as error:
+            went_well = False
+            print(f"{file.file}: {error}")
+        else:
+            print(f"{file.file}: {rows:,} rows are put again")
+    return went_well
+
+
+def _reason(file: RejectedFile) -> str:
+    return file.reason + (f" (and {file.reasons - 1} other reasons)" if file.reasons > 1 else "")
+
+
+def _who_runs(running: Sequence[CollectorFigures], found: Sequence[CollectorFigures]) -> str:
+    pids = sorted({collector.status.pid for collector in running if collector.status is not None})
+    if not running:
+        return "No run is on."
+    return f"{len(running)} of {len(found)} collectors run, in processes {', '.join(map(str, pids)) or 'of their own'}."
+
+
+def _stream_named(home: Path, wanted: str) -> StreamOverview:
+    streams = [stream for collector in figures(home) for stream in collector.streams]
+    exact = [stream for stream in streams if wanted in {stream.identity, _full_name(stream)}]
+    found = exact or [stream for stream in streams if wanted in _full_name(stream)]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(_full_name(stream) for stream in found or streams) or "none"
+    many = f"{len(found)} streams match" if found else "no stream matches"
+    raise ConfigurationError(f"{many} {wanted!r} in {home}; there are: {known}")
+
+
+def _full_name(stream: StreamOverview) -> str:
+    return f"{stream.collector}/{stream.identity}"

@@ -1,0 +1,86 @@
+"""What the journals and collectors of a project say of themselves, for screens and scripts."""
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from api2db.ingest.status import CollectorStatus, read_status
+from api2db.journal import StreamOverview, is_owned, journals_in, overview
+
+__all__ = ["CollectorFigures", "Rates", "as_json", "figures", "is_unhealthy"]
+
+_WINDOW_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorFigures:
+    """A collector and its streams at one moment.
+
+    Attributes:
+        running: Whether a living process has its journal.
+        status: What it has polled; None where it never did.
+        error: Why its journal can't be read; None when it can.
+    """
+
+    name: str
+    running: bool
+    status: CollectorStatus | None
+    streams: tuple[StreamOverview, ...]
+    error: str | None = None
+
+
+def figures(home: Path, names: Collection[str] | None = None) -> list[CollectorFigures]:
+    """Look at all journals of a project, or at those of some collectors; nothing is written or held."""
+    return [_figures(home, folder) for folder in journals_in(home) if names is None or folder.name in names]
+
+
+def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
+    """Whether a person should look: rows are parked or rejected, or wait for a stream that is not running in a run."""
+    return bool(stream.rows_parked or stream.rows_rejected or (owned and not stream.running and stream.rows_waiting))
+
+
+def as_json(home: Path, collectors: list[CollectorFigures]) -> dict[str, Any]:
+    """Put the figures into what JSON holds."""
+    return {
+        "home": str(home),
+        "healthy": not any(
+            collector.error or any(is_unhealthy(stream, owned=collector.running) for stream in collector.streams)
+            for collector in collectors
+        ),
+        "collectors": [_collector_as_json(collector) for collector in collectors],
+    }
+
+
+class Rates:
+    """Rows a second of each stream, over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}
+
+    def of(self, stream: StreamOverview, now_s: float | None = None) -> float:
+        """Take over how many rows are delivered by now, and say how many that is a second."""
+        seen = self._seen.setdefault((stream.collector, stream.identity), deque())
+        seen.append((time.monotonic() if now_s is None else now_s, stream.rows_delivered))
+        while len(seen) > 2 and seen[-1][0] - seen[0][0] > _WINDOW_S:
+            seen.popleft()
+        (begin_s, before), (end_s, after) = seen[0], seen[-1]
+        return max(0.0, (after - before) / (end_s - begin_s)) if end_s > begin_s else 0.0
+
+
+def _figures(home: Path, folder: Path) -> CollectorFigures:
+    name = folder.name
+    try:
+        streams, error = tuple(overview(folder)), None
+    except (sqlite3.DatabaseError, OSError) as problem:
+        streams, error = (), f"its journal can't be read: {problem}"
+    return CollectorFigures(name, is_owned(folder), read_status(home, name), streams, error)
+
+
+def _collector_as_json(collector: CollectorFigures) -> dict[str, Any]:
+    said = asdict(collector)
+    said["streams"] = [{**asdict(stream), "lag_s": stream.lag_s} for stream in collector.streams]
+    return said

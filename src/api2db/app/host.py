@@ -1,0 +1,144 @@
+"""Collectors at work in this process, a few threads each."""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from api2db.app.backoff import BackOff
+from api2db.app.stopping import Stop
+from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
+from api2db.ingest import Collector, Runner
+from api2db.ingest.masking import told
+
+__all__ = ["DRAIN_S", "Host", "failure", "started"]
+
+DRAIN_S: Final = 8.0
+_BUSY_S: Final = 3.0
+_WATCH_S: Final = 0.5
+_STOP_S: Final = 1.0
+_log = logging.getLogger("api2db.app")
+
+
+class Host:
+    """Runs collectors in this process until it is told to stop.
+
+    Args:
+        collectors: Those of this process.
+    """
+
+    def __init__(self, collectors: Sequence[Collector]) -> None:
+        self._runners = [Runner(collector) for collector in collectors]
+        self._back_offs: dict[int, BackOff] = {}
+        self._dead: set[int] = set()
+
+    def start(self, *, polling: bool = True) -> None:
+        """Start all of them; where one can't be started, none is.
+
+        Raises:
+            ConfigurationError: One can't be started as it is written down.
+            JournalBusyError: Another process runs one of them.
+        """
+        try:
+            for runner in self._runners:
+                runner.start(polling=polling)
+        except BaseException:
+            self.drain(0)
+            raise
+
+    def watch(self, stop: Stop) -> None:
+        """Keep streams alive until somebody wants an end, or nothing is left to do."""
+        while not stop.wait(_WATCH_S) and not all(runner.done for runner in self._runners):
+            for runner in self._runners:
+                for stream in runner.streams:
+                    self._keep_alive(stream)
+
+    def poll_once(self) -> list[PollError]:
+        """Poll each once, side by side; the errors of those that failed."""
+        with ThreadPoolExecutor(len(self._runners), "api2db-once") as pool:
+            return [error for error in pool.map(_poll_error, self._runners) if error is not None]
+
+    def flush(self, timeout_s: float | None, stop: Stop) -> bool:
+        """Wait until all that is journalled is delivered; False after the timeout, or where somebody wants an end."""
+        deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            for runner in self._runners:
+                while not runner.flush(max(0.0, min(_WATCH_S, deadline_s - time.monotonic()))):
+                    if stop.wished or time.monotonic() >= deadline_s:
+                        return False
+        except StreamDiedError as error:
+            _log.error("%s", told(error))
+            return False
+        return True
+
+    def drain(self, timeout_s: float = DRAIN_S) -> bool:
+        """End the polls, deliver what can be within this time, and stop; the rest stays in the journal."""
+        deadline_s = time.monotonic() + timeout_s
+        for runner in self._runners:
+            runner.stop_polling()
+        for runner in self._runners:
+            runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
+        flushed = self.flush(max(0.0, deadline_s - time.monotonic()), Stop())
+        for runner in self._runners:
+            runner.stop(_STOP_S)
+        return flushed
+
+    def _keep_alive(self, stream: Any) -> None:
+        """Start a stream again whose worker has died; its lock tells."""
+        lock = getattr(stream, "lock", None)
+        if lock is None or lock.locked():
+            return
+        back_off = self._back_offs.setdefault(id(stream), BackOff())
+        if id(stream) not in self._dead:
+            self._dead.add(id(stream))
+            _log.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
+        elif back_off.due:
+            self._start_again(stream, back_off)
+
+    def _start_again(self, stream: Any, back_off: BackOff) -> None:
+        try:
+            stream.stop(_STOP_S)
+            stream.start()
+        except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
+            _log.error("the stream %s can't be started again: %s", stream.name, told(error))
+            back_off.died()
+        else:
+            self._dead.discard(id(stream))
+            back_off.started()
+
+
+def started(collectors: Sequence[Collector], stop: Stop, *, polling: bool = True) -> Host:
+    """A host that runs; waits a moment for a process that is just about to let the journals go.
+
+    Raises:
+        ConfigurationError: A collector can't be started as it is written down.
+        JournalBusyError: Another process runs one of them, and goes on doing so.
+    """
+    deadline_s = time.monotonic() + _BUSY_S
+    while True:
+        host = Host(collectors)
+        try:
+            host.start(polling=polling)
+        except JournalBusyError:
+            if time.monotonic() > deadline_s or stop.wait(0.2):
+                raise
+        else:
+            return host
+
+
+def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:
+    """What a run of one round has to say against it, in one error."""
+    late = "not everything could be delivered in time; it waits in the journal, and the next run goes on with it"
+    said = [str(error) for error in errors] + ([] if flushed else [late])
+    if not said:
+        return None
+    return PollError("; ".join(said)) if errors else TargetUnavailableError(late)
+
+
+def _poll_error(runner: Runner) -> PollError | None:
+    try:
+        runner.poll_once()
+    except PollError as error:
+        return error
+    return None

@@ -1,0 +1,71 @@
+"""The live view of a run: a table that is drawn anew twice a second, or plain lines now and then."""
+
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console
+from rich.live import Live
+
+from api2db.app.figures import Rates, figures
+from api2db.app.screen import is_live, lines_of, table_of
+
+__all__ = ["LiveView"]
+
+_REFRESH_S: Final = 0.5
+_PLAIN_S: Final = 5.0
+
+
+class LiveView:
+    """Shows what the journals of a home say, while the block runs; it only reads, so any process may show it.
+
+    Args:
+        home: The project's folder.
+        console: Where to show it: a table on a terminal, else plain lines every few seconds.
+        names: The collectors to show; by default all.
+    """
+
+    def __init__(self, home: Path, console: Console, names: Collection[str] | None = None) -> None:
+        self._home = home
+        self._console = console
+        self._names = names
+        self._rates = Rates()
+        self._ended = threading.Event()
+        self._live = Live(console=console, auto_refresh=False) if is_live(console) else None
+        self._thread = threading.Thread(target=self._show, name="api2db-live", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._live is not None:
+            self._draw(self._live)
+            self._live.stop()
+        else:
+            self._print()
+
+    def _show(self) -> None:
+        printed_s = time.monotonic()
+        while not self._ended.wait(_REFRESH_S):
+            if self._live is not None:
+                self._draw(self._live)
+            elif time.monotonic() - printed_s >= _PLAIN_S:
+                printed_s = time.monotonic()
+                self._print()
+
+    def _draw(self, live: Live) -> None:
+        live.update(table_of(figures(self._home, self._names), self._rates), refresh=True)
+
+    def _print(self) -> None:
+        for line in lines_of(figures(self._home, self._names), self._rates):
+            self._console.out(line, highlight=False)

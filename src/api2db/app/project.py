@@ -1,0 +1,100 @@
+"""A user's main file: which one it is, and the collectors in it."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.ingest import Collector, registered
+from api2db.ingest.masking import told
+
+__all__ = ["MODULE_NAME", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
+
+MODULE_NAME: Final = "__api2db_main__"
+_loading: list[Path] = []
+
+
+def running_main_file() -> Path | None:
+    """The file that Python was started with; None for an interactive session, ``python -m`` and test runners."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None or not file.endswith(".py"):
+        return None
+    path = Path(file).absolute()
+    return path if path.exists() else None
+
+
+def is_loading() -> bool:
+    """Whether a main file is being imported right now, so that nothing must be run from it."""
+    return bool(_loading)
+
+
+def load(main_file: Path) -> ModuleType:
+    """Import a main file as Python would run it, but for what stands under ``if __name__ == "__main__"``.
+
+    Raises:
+        ConfigurationError: There is no such file, or it can't be imported.
+    """
+    path = main_file.absolute()
+    if not path.is_file():
+        raise ConfigurationError(
+            f"there is no file {main_file}; name your project's main file, or make one: api2db init"
+        )
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{main_file} is no Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    sys.path.insert(0, str(path.parent))
+    with _marked_as_loading(path):
+        try:
+            spec.loader.exec_module(module)
+        except Api2dbError:
+            raise
+        except (ImportError, SyntaxError) as error:
+            raise ConfigurationError(f"{main_file} can't be imported: {told(error)}") from error
+    return module
+
+
+def collectors_in(module: ModuleType) -> list[Collector]:
+    """The list ``collectors`` of a main file, or else all collectors that were made while it was imported.
+
+    Raises:
+        ConfigurationError: There are none.
+    """
+    listed = getattr(module, "collectors", None)
+    found = list(listed) if isinstance(listed, Sequence) else list(registered().values())
+    if not found or not all(isinstance(item, Collector) for item in found):
+        raise ConfigurationError(
+            f"{module.__file__} has no collectors; it needs a line such as: collectors = [Collector(...)], "
+            'and not under if __name__ == "__main__"'
+        )
+    return found
+
+
+def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
+    """The collectors of those names that an imported main file has made.
+
+    Raises:
+        ConfigurationError: One was not made.
+    """
+    found = registered()
+    if missing := [name for name in names if name not in found]:
+        raise ConfigurationError(
+            f"importing {main_file} does not make the collector {', '.join(missing)}: make it at the top of the file, "
+            'or in a module that the file imports, and only run it under if __name__ == "__main__"'
+        )
+    return [found[name] for name in names]
+
+
+@contextmanager
+def _marked_as_loading(path: Path) -> Iterator[None]:
+    _loading.append(path)
+    try:
+        yield
+    finally:
+        _loading.pop()

@@ -1,0 +1,140 @@
+"""A run: all collectors of a project, spread over the cores, until somebody wants an end."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from api2db.app.host import failure, started
+from api2db.app.logs import is_set_up, log_to_console, log_to_file
+from api2db.app.project import is_loading, running_main_file
+from api2db.app.spread import spread
+from api2db.app.stopping import Stop, stopped_by_signals
+from api2db.app.supervisor import Output, Supervisor, plan
+from api2db.errors import ConfigurationError
+from api2db.formats.folders import project_home
+from api2db.ingest import Collector
+
+__all__ = ["Run"]
+
+_log = logging.getLogger("api2db.app")
+
+
+class Run:
+    """Runs collectors.
+
+    Each core is given a process, which is started anew (never forked), imports the main file under another name than
+    ``__main__``, and is started again when it dies. Collectors that write one embedded database file share a process.
+    Without a main file, as in an interactive session, they run in threads of this process, and nothing starts that
+    again.
+
+    Args:
+        collectors: What to run.
+        main_file: What the processes import; by default the file that Python was started with.
+        output: Takes the lines that the processes print; by default they print where this one does.
+
+    Raises:
+        ConfigurationError: Two have one name, or one is no collector.
+    """
+
+    def __init__(
+        self, collectors: Sequence[Collector], *, main_file: Path | None = None, output: Output | None = None
+    ) -> None:
+        for collector in collectors:
+            if not isinstance(collector, Collector):
+                raise ConfigurationError(f"Run takes a list of collectors; it was given a {type(collector).__name__}")
+        names = [collector.name for collector in collectors]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigurationError(f"two collectors are named {', '.join(twice)}; each needs a name of its own")
+        self._collectors = list(collectors)
+        self._main_file = main_file
+        self._output = output
+        self._stop = Stop()
+        self._supervisor: Supervisor | None = None
+
+    @property
+    def processes(self) -> dict[int, tuple[str, ...]]:
+        """The ids of the processes that poll, each with the names of its collectors."""
+        return {} if self._supervisor is None else self._supervisor.processes
+
+    def stop(self) -> None:
+        """Ask a ``run`` in another thread to end, as SIGTERM does."""
+        self._stop.wish()
+
+    def run(self, once: bool = False, *, timeout: float | None = None) -> None:
+        """Run until SIGINT, SIGTERM or ``stop``; then deliver what is on its way, within ten seconds.
+
+        What can't be delivered by then waits in the journals for the next run: nothing is lost.
+
+        Args:
+            once: Poll each once in this process, wait until all is delivered, and return.
+            timeout: With ``once``: seconds to wait for the delivery; None for as long as it takes.
+
+        Raises:
+            ConfigurationError: The project can't be run as it is written down.
+            JournalBusyError: Another process runs one of these collectors.
+            PollError: With ``once``: a poll failed; what came before that is stored.
+            TargetUnavailableError: With ``once``: not all could be delivered in time; it waits in the journal.
+        """
+        if is_loading():
+            raise ConfigurationError(
+                'Run(...).run() was called while the main file was imported; put it under if __name__ == "__main__":'
+            )
+        enabled = [collector for collector in self._collectors if collector.seconds > 0]
+        if not enabled:
+            _log.warning("no collector is enabled, so there is nothing to run")
+            return
+        main_file = self._main_file or running_main_file()
+        with stopped_by_signals(self._stop), self._stop.forgotten_afterwards():
+            if once:
+                self._run_once(enabled, timeout)
+            elif main_file is None:
+                self._run_here(enabled)
+            else:
+                self._run_in_processes(enabled, main_file)
+
+    def _run_once(self, enabled: Sequence[Collector], timeout_s: float | None) -> None:
+        host = started(enabled, self._stop, polling=False)
+        try:
+            errors = host.poll_once()
+            flushed = host.flush(timeout_s, self._stop)
+        finally:
+            host.drain(0)
+        if (error := failure(errors, flushed=flushed)) is not None:
+            raise error
+
+    def _run_here(self, enabled: Sequence[Collector]) -> None:
+        _log.info("there is no main file to start processes from: the collectors run in threads of this process")
+        host = started(enabled, self._stop)
+        try:
+            host.watch(self._stop)
+        finally:
+            host.drain()
+
+    def _run_in_processes(self, enabled: Sequence[Collector], main_file: Path) -> None:
+        if not is_set_up():
+            log_to_console(logging.INFO)
+            log_to_file(project_home(enabled[0].home), "run")
+        groups = self._groups(enabled, main_file)
+        _log.info("running %d collectors in %d processes; Ctrl-C ends it", len(enabled), len(groups))
+        self._supervisor = Supervisor(main_file, groups, self._output)
+        try:
+            self._supervisor.run(self._stop)
+        finally:
+            self._supervisor = None
+        _log.info("all processes have ended")
+
+    def _groups(self, enabled: Sequence[Collector], main_file: Path) -> list[list[str]]:
+        names = [collector.name for collector in enabled]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if len(names) == 1 or cores == 1:
+            return [names]
+        if any(callable(collector.streams) for collector in enabled):
+            return spread(names, plan(main_file, names), cores)
+        return spread(names, {collector.name: _files(collector) for collector in enabled}, cores)
+
+
+def _files(collector: Collector) -> list[Path]:
+    streams = [] if callable(collector.streams) else collector.streams
+    files = [getattr(stream, "embedded_file", None) for stream in streams]
+    return [file.resolve() for file in files if file is not None]

@@ -1,0 +1,123 @@
+"""Tables for a terminal, and the same as plain lines for everything else."""
+
+import logging
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from api2db.app.figures import CollectorFigures, Rates
+from api2db.journal import StreamOverview
+
+__all__ = ["ConsoleHandler", "is_live", "lines_of", "print_figures", "print_table", "table_of"]
+
+_HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
+_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows"})
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes log lines to a console, above a live table where there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else ""
+        self._console.print(Text(self.format(record), style=style))
+
+
+def is_live(console: Console) -> bool:
+    """Whether a table can be drawn over and over in the same place."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: drawn for a terminal, else in columns of plain text that nothing cuts off."""
+    if console.is_terminal:
+        console.print(_drawn(head, rows))
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        console.out(line.rstrip(), highlight=False)
+
+
+def table_of(collectors: Sequence[CollectorFigures], rates: Rates) -> Table:
+    """The live table."""
+    return _drawn(_HEAD, [cells for collector in collectors for cells in _rows(collector, rates)])
+
+
+def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
+    """Print a line a stream, without rates, which one look can't know."""
+    keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
+    rows = [cells for collector in collectors for cells in _rows(collector, Rates())]
+    print_table(console, [_HEAD[place] for place in keep], [[cells[place] for place in keep] for cells in rows])
+
+
+def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
+    """The live table as plain lines."""
+    return [
+        f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
+        + (f"; {errors}" if errors else "")
+        for collector in collectors
+        for name, _, stream, rate, delivered, waiting, lag, errors in _rows(collector, rates)
+    ]
+
+
+def _rows(collector: CollectorFigures, rates: Rates) -> list[list[str]]:
+    polls = _polls(collector)
+    if not collector.streams:
+        return [[collector.name, polls, "", "", "", "", "", collector.error or _poll_error(collector)]]
+    return [
+        [
+            collector.name,
+            polls,
+            stream.identity,
+            f"{rates.of(stream):,.0f}",
+            f"{stream.rows_delivered:,}",
+            f"{stream.rows_waiting:,}",
+            f"{stream.lag_s:.1f} s",
+            _errors(collector, stream, first=number == 0),
+        ]
+        for number, stream in enumerate(collector.streams)
+    ]
+
+
+def _polls(collector: CollectorFigures) -> str:
+    status = collector.status
+    if status is None:
+        return "0"
+    further = [f"{count} {what}" for count, what in ((status.failed, "failed"), (status.late, "late")) if count]
+    return f"{status.polls:,}" + (f" ({', '.join(further)})" if further else "")
+
+
+def _errors(collector: CollectorFigures, stream: StreamOverview, *, first: bool) -> str:
+    said = [
+        f"{stream.rows_parked:,} rows parked" if stream.rows_parked else "",
+        f"{stream.rows_rejected:,} rows rejected" if stream.rows_rejected else "",
+        "not running" if collector.running and not stream.running else "",
+        stream.last_error or "",
+        _poll_error(collector) if first else "",
+    ]
+    return "; ".join(filter(None, said))
+
+
+def _poll_error(collector: CollectorFigures) -> str:
+    status = collector.status
+    return f"last poll: {status.last_error}" if status is not None and status.last_error else ""
+
+
+def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        right = name in _NUMBERS
+        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        cells = [Text(cell) for cell in row]
+        if "errors" in head:
+            cells[-1].stylize("red")
+        table.add_row(*cells)
+    return table

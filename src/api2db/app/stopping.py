@@ -1,0 +1,66 @@
+"""A wish to stop, from a signal or from another thread."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+__all__ = ["Stop", "stopped_by_signals"]
+
+_STEP_S: Final = 0.05
+
+
+class Stop:
+    """Counts wishes to stop.
+
+    A plain number instead of an event: a signal handler that sets an event while the same thread waits for it can find
+    the event's lock taken, and never end.
+    """
+
+    def __init__(self) -> None:
+        self.wishes = 0
+
+    @property
+    def wished(self) -> bool:
+        """Whether anybody wants an end."""
+        return self.wishes > 0
+
+    def wish(self) -> None:
+        """Ask for an end; asking twice asks for haste."""
+        self.wishes += 1
+
+    @contextmanager
+    def forgotten_afterwards(self) -> Iterator[None]:
+        """Begin anew behind the block."""
+        try:
+            yield
+        finally:
+            self.wishes = 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the wish, but no longer than this; say whether it was made."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
+            time.sleep(min(_STEP_S, left_s))
+        return self.wished
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Let SIGINT and SIGTERM ask for an end inside the block; only the main thread can arrange that, others don't."""
+
+    def wish(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
+        stop.wish()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, wish) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
