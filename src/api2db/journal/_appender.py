@@ -1,48 +1,69 @@
 """Writing groups into segments: numbers, times, the shared fsync, and what happens when it fails."""
 
+import errno
 import logging
 import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from api2db.errors import JournalWriteError
-from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, Part, pack
-from api2db.journal._segment import Location, SegmentWriter
+from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, pack
+from api2db.journal._rows import Part
+from api2db.journal._segment import BEGINNING, Location, SegmentWriter
 from api2db.journal._shelf import Shelf
 from api2db.journal.port import Durability
 
 _log = logging.getLogger(__name__)
 _UNSYNCED_BYTES = 8 << 20
+COUNTER_BITS = 32
+_LAST_NUMBER = (1 << COUNTER_BITS) - 1
 
 
 @dataclass(slots=True)
 class Group:
-    """Records of one append, from their numbering until they are durable."""
+    """Records of one append, from their numbering until they are durable.
 
-    records: list[tuple[Header, Part]]
+    Attributes:
+        headers: The records' own, as last written.
+        segment: The number of the segment that holds them.
+        end: The byte behind them.
+        error: Why nothing can be said of them.
+    """
+
+    parts: Sequence[Part]
+    lane: int
+    first_sequence: int
+    times_ns: list[int]
     size_bytes: int
+    headers: list[Header] = field(default_factory=list)
     segment: int = 0
     end: int = 0
     durable: bool = False
     error: OSError | None = None
 
+    @property
+    def last_sequence(self) -> int:
+        """The number of its last record."""
+        return self.first_sequence + len(self.parts) - 1
+
 
 @dataclass(slots=True)
 class Appender:
-    """The writing end of a journal.
-
-    All methods are called with ``changed`` held, but ``encode``.
+    """The writing end of a journal; every method is called with ``changed`` held.
 
     Attributes:
         shelf: Where segments are known.
         changed: The journal's one lock; notified when something becomes visible or durable.
-        preamble: What a new segment's header says.
+        preamble: What a new segment's beginning says.
         publish: Called with a group once readers may see it.
         retire: Called with a segment's number when nothing more will be written to it.
-        relocate: Called when a rescue has moved records.
+        relocate: Called when a rescue has moved visible groups from one segment to another.
+        reclaim: Called when the disk is full; says whether it could free something.
+        renew: Counts an opening more, durably, and gives the counter.
         sequence: The last one given.
         timestamp_ns: The last one given.
         fresh: Whether the next group begins a new segment.
@@ -58,44 +79,33 @@ class Appender:
     publish: Callable[[Group], None]
     retire: Callable[[int], None]
     relocate: Callable[[], None]
+    reclaim: Callable[[], bool]
+    renew: Callable[[], int]
     sequence: int = 0
     timestamp_ns: int = 0
     fresh: bool = False
-    durable: Location = Location(0, 0)
+    durable: Location = BEGINNING
+    last_segment: int = 0
     _writer: SegmentWriter | None = None
-    _synced_end: int = 0
+    _dead: SegmentWriter | None = None
     _syncing: bool = False
     _unsynced: deque[Group] = field(default_factory=deque)
     _unsynced_bytes: int = 0
-    _schema_ids: dict[bytes, int] = field(default_factory=dict)
 
-    def number(self, parts: Sequence[Part], lane: int) -> Group:
-        """Give each record its sequence number, and each frame its time."""
-        records: list[tuple[Header, Part]] = []
-        frame, last = -1, len(parts) - 1
-        for index, part in enumerate(parts):
-            if part.frame != frame or index == 0:
-                frame, self.timestamp_ns = part.frame, max(self.clock(), self.timestamp_ns + 1)
-            self.sequence += 1
-            flags = part.flags | (Flag.FIRST if index == 0 else 0) | (Flag.LAST if index == last else 0)
-            schema = self._schema_ids.setdefault(part.schema, len(self._schema_ids) + 1) if part.schema else 0
-            header = Header(
-                part.kind, flags, lane, schema, part.rows, self.sequence, self.timestamp_ns, len(part.payload), part.crc
-            )
-            records.append((header, part))
-        return Group(records, sum(HEADER_BYTES + header.length for header, _ in records))
+    def append(self, parts: Sequence[Part], lane: int) -> Group:
+        """Number and write a group; visible at once for ``process``.
 
-    def write(self, group: Group) -> None:
-        """Append a group; visible at once where the durability allows that.
+        Once the segment is ready the lock is not let go, so that the order of numbers is the order of bytes.
 
         Raises:
             JournalWriteError: Nothing of the group is in the journal.
         """
         try:
             writer = self._ready()
+            group = self._number(parts, lane)
             self._put_down(writer, group)
         except OSError as error:
-            self._abandon()
+            self.fresh = True
             message = f"the journal in {self.shelf.folder} can't be written ({error}); free disk space and put again"
             raise JournalWriteError(message) from error
         self._unsynced.append(group)
@@ -103,6 +113,7 @@ class Appender:
         if self.durability == "process":
             self.publish(group)
             self.changed.notify_all()
+        return group
 
     def settle(self, group: Group) -> None:
         """Return when a group is durable, or, for ``process``, when not too much waits for an fsync.
@@ -129,128 +140,212 @@ class Appender:
                 self._lead()
 
     def close(self) -> None:
-        """Sync and let the segment go."""
-        self.sync()
-        self._seal()
+        """Sync and let the segment go.
 
-    def _sync_or_wait(self) -> None:
-        if self._syncing:
-            self.changed.wait()
-        else:
+        Raises:
+            JournalWriteError: The disk refuses; the segment is let go all the same.
+        """
+        try:
             self.sync()
+            self._seal()
+        finally:
+            for writer in (self._writer, self._dead):
+                if writer is not None:
+                    writer.close()
+            self._writer = self._dead = None
+
+    def holds(self, number: int) -> bool:
+        """Whether a segment is being written."""
+        return self._writer is not None and self._writer.segment.number == number
+
+    def _number(self, parts: Sequence[Part], lane: int) -> Group:
+        if (self.sequence & _LAST_NUMBER) + len(parts) > _LAST_NUMBER:
+            self.sequence = self.renew() << COUNTER_BITS
+        times: list[int] = []
+        frame = -1
+        for part in parts:
+            if part.frame != frame:
+                frame, self.timestamp_ns = part.frame, max(self.clock(), self.timestamp_ns + 1)
+            times.append(self.timestamp_ns)
+        size_bytes = sum(HEADER_BYTES + part.size_bytes for part in parts)
+        group = Group(parts, lane, self.sequence + 1, times, size_bytes)
+        self.sequence += len(parts)
+        return group
 
     def _lead(self) -> None:
-        """One fsync for all that has been written, with the lock released meanwhile."""
-        if self._writer is None:
-            self._rescue(None)
-            return
+        """One fsync for all that has been written, with the lock let go meanwhile."""
         writer, groups = self._writer, list(self._unsynced)
-        self._syncing = True
-        self.changed.release()
-        error: OSError | None = None
-        try:
-            writer.sync()
-        except OSError as failure:
-            error = failure
-        finally:
-            self.changed.acquire()
-            self._syncing = False
+        if writer is None:
+            self._rescue()
+            return
+        error = self._sync_unlocked(writer)
         if error is None:
+            writer.synced_end = groups[-1].end
+            self._bury()
             self._done(groups)
         else:
             _log.error("fsync of %s failed (%s): what it held unsynced is written anew", writer.segment.path, error)
-            self._rescue(writer)
+            self._let_die(writer)
+            self._rescue()
+
+    def _sync_unlocked(self, writer: SegmentWriter) -> OSError | None:
+        self._syncing = True
+        self.changed.release()
+        try:
+            writer.sync()
+        except OSError as failure:
+            return failure
+        finally:
+            self.changed.acquire()
+            self._syncing = False
+            self.changed.notify_all()
+        return None
 
     def _done(self, groups: Sequence[Group]) -> None:
         for group in groups:
             self._unsynced.popleft()
             self._unsynced_bytes -= group.size_bytes
-            self._synced_end = group.end
             self.durable = Location(group.segment, group.end)
             group.durable = True
             if self.durability == "full":
                 self.publish(group)
         self.changed.notify_all()
 
-    def _rescue(self, dead: SegmentWriter | None) -> None:
+    def _let_die(self, writer: SegmentWriter) -> None:
+        """What is not synced stays in the file until it stands elsewhere, but no reader goes there."""
+        self._bury()
+        writer.segment.end = writer.synced_end
+        self._writer, self._dead = None, writer
+
+    def _rescue(self) -> None:
         """Write the unsynced groups into a new segment; where that fails too, those that nobody was promised end."""
-        self._writer = None
-        if dead is not None:
-            self._bury(dead)
         groups = list(self._unsynced)
         try:
-            writer = self._ready()
-            for group in groups:
-                self._put_down(writer, group)
+            writer = self._begin()
             writer.sync()
         except OSError as error:
             self._give_up(groups, error)
-            return
-        self._done(groups)
-        self.relocate()
+        else:
+            writer.synced_end = writer.segment.end
+            self._bury()
+            self._done(groups)
 
     def _give_up(self, groups: Sequence[Group], error: OSError) -> None:
-        if self._writer is not None:
-            self._bury(self._writer)
-            self._writer = None
+        """For ``full`` those who wait are told; for ``process`` the groups stay, and are written anew next time."""
+        self._drop_begun()
         self.changed.notify_all()
-        if self.durability == "full":
-            for group in groups:
-                group.error = error
-            self._unsynced.clear()
-            self._unsynced_bytes = 0
-            return
-        raise self._unsure(error) from error
+        if self.durability == "process":
+            raise self._unsure(error) from error
+        self._bury()
+        for group in groups:
+            group.error = error
+        self._unsynced.clear()
+        self._unsynced_bytes = 0
 
-    def _bury(self, dead: SegmentWriter) -> None:
+    def _bury(self) -> None:
+        """Cut what stands elsewhere by now; where the disk refuses, the copy is known by its sequence numbers."""
+        dead, self._dead = self._dead, None
+        if dead is None:
+            return
         try:
-            dead.cut(self._synced_end)
+            dead.cut(dead.synced_end)
         except OSError as error:
             _log.warning("%s can't be cut: %s", dead.segment.path, error)
-            dead.segment.end = self._synced_end
         dead.close()
+
+    def _drop_begun(self) -> None:
+        """A segment into which nothing could be rescued is as if it had not been."""
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.segment.path.unlink()
+            self._writer.close()
+            del self.shelf.segments[self._writer.segment.number]
+            self._writer = None
 
     def _ready(self) -> SegmentWriter:
         """The segment to write to: a new one at first, at the size, when asked for, after an error."""
         while self._writer is not None:
             if not self.fresh and self._writer.segment.end < self.segment_bytes:
                 return self._writer
-            if self._unsynced or self._syncing:
-                self._sync_or_wait()
+            if self._syncing:
+                self.changed.wait()
+            elif self._unsynced:
+                self.sync()
             else:
                 self._seal()
-        number = max(self.shelf.segments, default=0) + 1
-        writer = SegmentWriter(self.shelf.folder, number, self.preamble())
-        self.shelf.segments[number] = writer.segment
-        self._writer, self._synced_end, self.fresh = writer, writer.segment.end, False
+        try:
+            return self._begin()
+        except OSError:
+            self._drop_begun()
+            raise
+
+    def _begin(self) -> SegmentWriter:
+        """A new segment, into which goes first what has lost its own."""
+        writer = self._open_segment()
+        self.shelf.segments[self.last_segment] = writer.segment
+        self._writer, self.fresh = writer, False
+        if self._unsynced:
+            for group in self._unsynced:
+                self._put_down(writer, group)
+            if self.durability == "process":
+                self.shelf.visible = Location(writer.segment.number, writer.segment.end)
+                self.relocate()
         return writer
+
+    def _open_segment(self) -> SegmentWriter:
+        self.last_segment += 1
+        try:
+            return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not self.reclaim():
+                raise
+        self.last_segment += 1
+        return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
 
     def _seal(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self.retire(self._writer.segment.number)
-            self._writer = None
+            number, self._writer = self._writer.segment.number, None
+            self.retire(number)
 
     def _put_down(self, writer: SegmentWriter, group: Group) -> None:
-        buffers: list[bytes | memoryview] = []
-        schemas = set(writer.schemas)
-        for header, part in group.records:
-            if part.schema is not None and header.schema not in schemas:
-                schemas.add(header.schema)
-                buffers += _schema_record(header.schema, part.schema)
-            buffers += [pack(header), memoryview(part.payload)]
+        buffers: list[Any] = []
+        begun: dict[bytes, int] = {}
+        last = len(group.parts) - 1
+        group.headers = []
+        for index, part in enumerate(group.parts):
+            schema = 0
+            if part.schema is not None:
+                schema = writer.schemas.get(part.schema) or begun.get(part.schema) or 0
+                if not schema:
+                    schema = begun[part.schema] = len(writer.schemas) + len(begun) + 1
+                    buffers += _schema_record(schema, part.schema, writer.synced_end)
+            header = Header(
+                part.kind,
+                part.flags | (index == 0 and Flag.FIRST) | (index == last and Flag.LAST),
+                group.lane,
+                schema,
+                part.rows,
+                group.first_sequence + index,
+                group.times_ns[index],
+                part.size_bytes,
+                part.crc,
+                writer.synced_end,
+            )
+            group.headers.append(header)
+            buffers += (pack(header), part.payload)
+        self._write(writer, buffers)
+        group.segment, group.end = writer.segment.number, writer.segment.end
+        writer.schemas.update(begun)
+
+    def _write(self, writer: SegmentWriter, buffers: list[Any]) -> None:
         before = writer.segment.end
         try:
-            group.end = writer.write(buffers)
+            writer.write(buffers)
         except OSError:
-            writer.cut(before)
+            with suppress(OSError):
+                writer.cut(before)
             raise
-        group.segment = writer.segment.number
-        writer.schemas = schemas
-
-    def _abandon(self) -> None:
-        """After a failed write nothing more goes into the segment; what it holds is synced by those who wait."""
-        self.fresh = True
 
     def _unsure(self, error: OSError) -> JournalWriteError:
         return JournalWriteError(
@@ -259,6 +354,6 @@ class Appender:
         )
 
 
-def _schema_record(number: int, schema: bytes) -> list[bytes | memoryview]:
-    header = Header(Kind.SCHEMA, 0, 0, number, 0, 0, 0, len(schema), zlib.crc32(schema))
-    return [pack(header), schema]
+def _schema_record(number: int, schema: bytes, synced_end: int) -> tuple[bytes, bytes]:
+    header = Header(Kind.SCHEMA, 0, 0, number, 0, 0, 0, len(schema), zlib.crc32(schema), synced_end)
+    return pack(header), schema

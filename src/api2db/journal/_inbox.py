@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from api2db.formats.atomic import is_temporary, make_folders, replacing
 _log = logging.getLogger(__name__)
 _ANSWER = ".answer"
 _POLL_S = 0.05
+_KEPT_S = 60
 
 
 def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float = 15.0) -> Any:
@@ -25,45 +27,65 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     """
     inbox = folder / "inbox"
     make_folders(inbox)
-    request = inbox / f"{time.time_ns()}-{os.getpid()}.json"
-    with replacing(request) as file:
-        file.write(json.dumps({"verb": verb, "arguments": dict(arguments)}).encode())
+    request = inbox / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.json"
     answer = request.with_suffix(_ANSWER)
-    deadline = time.monotonic() + timeout_s
-    while not answer.exists():
-        if time.monotonic() > deadline:
-            request.unlink(missing_ok=True)
-            message = f"the process that owns {folder} does not answer; stop it, then try again"
-            raise JournalBusyError(message)
-        time.sleep(_POLL_S)
-    said = json.loads(answer.read_text())
-    answer.unlink()
+    try:
+        with replacing(request) as file:
+            file.write(_dump({"verb": verb, "arguments": dict(arguments), "until": time.time() + timeout_s}))
+        said = _wait_for(answer, timeout_s)
+    finally:
+        request.unlink(missing_ok=True)
+        answer.unlink(missing_ok=True)
+    if said is None:
+        raise JournalBusyError(f"the process that owns {folder} does not answer; stop it, then try again")
     if "error" in said:
         raise Api2dbError(said["error"])
     return said["result"]
 
 
 def answer_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> None:
-    """Answer whatever lies in the inbox; what nobody fetched within a minute is thrown away."""
+    """Answer whatever lies in the inbox, but what nobody waits for any more; that, and old answers, are thrown away."""
     inbox = folder / "inbox"
     if not inbox.exists():
         return
     for path in sorted(inbox.iterdir()):
         if path.suffix == ".json" and not is_temporary(path):
             said = _answer(path, answers)
-            with replacing(path.with_suffix(_ANSWER)) as file:
-                file.write(json.dumps(said).encode())
+            if said is not None:
+                with replacing(path.with_suffix(_ANSWER)) as file:
+                    file.write(_dump(said))
             path.unlink(missing_ok=True)
-        elif path.suffix == _ANSWER and time.time() - path.stat().st_mtime > 60:
+        elif time.time() - path.stat().st_mtime > _KEPT_S:
             path.unlink(missing_ok=True)
 
 
-def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any]:
+def _wait_for(answer: Path, timeout_s: float) -> dict[str, Any] | None:
+    deadline = time.monotonic() + timeout_s
+    while not answer.exists():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_POLL_S)
+    said: dict[str, Any] = json.loads(answer.read_text())
+    return said
+
+
+def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any] | None:
     try:
         request = json.loads(path.read_text())
+        if time.time() > request["until"]:
+            return None
         answer = answers.get(request["verb"])
         if answer is None:
             return {"error": f"this process can't {request['verb']}; its streams are not running"}
-        return {"result": answer(request["arguments"])}
-    except (Api2dbError, OSError, ValueError, KeyError, TypeError) as error:
+        said = {"result": answer(request["arguments"])}
+        _dump(said)
+        return said
+    except Api2dbError as error:
+        return {"error": str(error)}
+    except Exception as error:  # noqa: BLE001 - whoever asks is told; the owner goes on
+        _log.warning("a request could not be answered", exc_info=True)
         return {"error": str(error) or type(error).__name__}
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode()

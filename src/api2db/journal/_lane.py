@@ -1,30 +1,34 @@
 """One stream's view of the journal: where it stands, what waits, reading and acknowledging."""
 
 import logging
+import operator
+import sys
 import time
-import zlib
 from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
-
-import pyarrow as pa
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from api2db.errors import JournalWriteError
-from api2db.journal._record import Flag, Header, Kind, decode_rows
-from api2db.journal._segment import Count, Damage, Location, figures
-from api2db.journal._shelf import Found
+from api2db.journal._record import Header, Kind
+from api2db.journal._segment import BEGINNING, Count, Location, figures
 from api2db.journal._state import StreamRow
+from api2db.journal._taking import Taking
+from api2db.journal._walk import Record
 from api2db.journal.port import ALL, Backlog, Delivered, Entry, Limit, Note, NoteKind, Position, Superseded
 
 if TYPE_CHECKING:
     from api2db.journal._log import SegmentedJournal
 
 _log = logging.getLogger(__name__)
+_PAUSE_S = 1.0
+_RACES = 5
+_WITHOUT_LIMIT = Limit(sys.maxsize, sys.maxsize)
+_values = operator.attrgetter(*(field.name for field in fields(Delivered)))
 
 
 class _Handed(NamedTuple):
-    """A record that the worker has been given, until it is acknowledged."""
+    """Records that the worker has been given, until they are acknowledged."""
 
     sequence: int
     after: Location
@@ -35,19 +39,25 @@ class _Handed(NamedTuple):
 
 @dataclass(slots=True)
 class LaneLog:
-    """See ``StreamLog`` in ``port``; every method may be called from any thread."""
+    """See ``StreamLog`` in ``port``; every method may be called from any thread of the owning process.
+
+    Attributes:
+        at: The place behind which all that waits is found.
+        waiting: What is visible and not acknowledged; a record that is acknowledged in part counts whole.
+    """
 
     journal: "SegmentedJournal"
     row: StreamRow
     position: Position
     delivered: Delivered
-    at: Location = Location(0, 0)
+    at: Location = BEGINNING
     waiting: Count = field(default_factory=Count)
     attached: bool = False
-    extra_bytes: int = 0
+    _parked_bytes: int = 0
     _handed: deque[_Handed] = field(default_factory=deque)
     _woken: bool = False
     _enqueued_bytes: int = 0
+    _oldest: tuple[Position, int | None] | None = None
 
     @property
     def key(self) -> str:
@@ -67,105 +77,63 @@ class LaneLog:
     def owns(self, header: Header) -> bool:
         """Whether a record is a row of this stream that has not been acknowledged."""
         return (
-            header.kind == Kind.ROWS and header.lane in {ALL, self.row.lane} and header.sequence > self.position.sequence
+            header.kind == Kind.ROWS
+            and header.lane in {ALL, self.row.lane}
+            and header.sequence > self.position.sequence
         )
 
     def read(self, limit: Limit, timeout_s: float | None = None) -> list[Entry]:
-        if not self._wait_for_rows(timeout_s):
-            return []
-        at, stop = self._durable_part()
-        entries: list[Entry] = []
-        rows = size_bytes = 0
-        position, skip = self.position.sequence, self.position.skip
-        handed: deque[_Handed] = deque()
-        for found in self.journal.shelf.records(at, self.owns, stop):
-            if not self.owns(found.header):
-                continue
-            batch = self._decode(found)
-            frames, length, stored = figures(found.header)
-            handed.append(_Handed(found.header.sequence, found.after, frames, length, stored))
-            if batch is None:
-                continue
-            taken = batch.slice(skip, max(1, limit.rows - rows))
-            whole = skip + taken.num_rows >= batch.num_rows
-            reached = Position(found.header.sequence) if whole else Position(position, skip + taken.num_rows)
-            ends = whole and bool(found.header.flags & Flag.FRAME_END)
-            entries.append(Entry(reached, found.header.timestamp_ns, taken, ends))
-            rows, size_bytes = rows + taken.num_rows, size_bytes + taken.nbytes
-            position, skip = found.header.sequence, 0
-            full = rows >= limit.rows or size_bytes >= limit.size_bytes
-            if full and (ends or not limit.whole_frames):
-                break
-        self._hand_over(handed, nothing=not entries)
-        return entries
+        self.journal.owner.check()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._wait_for_rows(deadline):
+            if entries := self._take(limit):
+                return entries
+        return []
 
     def newest(self) -> tuple[list[Entry], Superseded]:
-        if not self._wait_for_rows(0):
+        self.journal.owner.check()
+        if not self._wait_for_rows(time.monotonic()):
             return [], Superseded()
         at, stop = self._durable_part()
-        frame: list[Found] = []
-        before, total, after = Count(), Count(), at
-        for found in self.journal.shelf.records(at, stop=stop):
-            if self.owns(found.header):
-                if not frame or frame[0].header.timestamp_ns != found.header.timestamp_ns:
-                    frame, before = [], replace(total)
-                frame.append(found)
-                total.add(*figures(found.header))
-                after = found.after
-        entries = [entry for found in frame if (entry := self._whole(found))]
-        sequence = frame[-1].header.sequence if frame else self.position.sequence
-        handed = deque([_Handed(sequence, after, total.frames, total.rows, total.size_bytes)])
-        self._hand_over(handed, nothing=not entries)
+        found = self._last_sound_frame(at, stop)
+        if found is None:
+            self._hand_over((), empty_until=stop)
+            return [], Superseded()
+        before, records, entries = found
+        first = records[0]
+        start = Location(first.segment.number, first.start)
+        passed = _Handed(first.header.sequence - 1, start, before.frames, before.rows, before.size_bytes)
+        self._hand_over((passed, *map(_handed, records)))
         return entries, Superseded(before.frames, before.rows)
 
-    def _whole(self, header_only: Found) -> Entry | None:
-        found = next(self.journal.shelf.records(header_only.at, self.owns, header_only.after))
-        batch = self._decode(found)
-        if batch is None:
-            return None
-        ends = bool(found.header.flags & Flag.FRAME_END)
-        return Entry(Position(found.header.sequence), found.header.timestamp_ns, batch, ends)
-
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
+        self.journal.owner.check()
+        self._record(position, delivered, clear)
         with self.journal.changed:
-            self._record(position, delivered, clear)
-            while self._handed and self._handed[0].sequence <= position.sequence:
-                record = self._handed.popleft()
-                self.at = record.after
-                self.waiting.add(-record.frames, self._skipped - record.rows, -record.size_bytes)
-                self.position = Position(record.sequence)
-            self.waiting.add(0, self.position.skip - position.skip, 0)
-            moved_elsewhere = self.position.sequence != position.sequence
-            self.position = position
-            if moved_elsewhere:
-                self.place()
+            self._move(position)
             self.delivered = _sum(self.delivered, delivered)
-            self.extra_bytes += delivered.rejected_bytes
-            self.journal.free()
+            if "parked" in clear:
+                self._parked_bytes = 0
+            finished = self.journal.take_finished()
             self.journal.changed.notify_all()
-
-    @property
-    def _skipped(self) -> int:
-        return self.position.skip
+        self.journal.discard(finished)
 
     def seek(self, position: Position) -> None:
+        self.journal.owner.check()
+        if position == self.position:
+            return
+        self._record(position, Delivered(), ())
         with self.journal.changed:
-            if position == self.position:
-                return
-            self.journal.state.move(self.row.lane, position, Delivered(), (), durable=False)
             self.position = position
             self.place()
             self.journal.changed.notify_all()
 
     def backlog(self) -> Backlog:
         with self.journal.changed:
-            count = replace(self.waiting)
-            at = self.at
-        oldest = None
-        if count.frames:
-            owned = (found.header.timestamp_ns for found in self.journal.shelf.records(at) if self.owns(found.header))
-            oldest = next(owned, None)
-        return Backlog(count.frames, count.rows, count.size_bytes, oldest)
+            count, skip = replace(self.waiting), self.position.skip
+        if count.size_bytes <= 0:
+            return Backlog(0, 0, 0, None)
+        return Backlog(count.frames, max(0, count.rows - skip), count.size_bytes, self._oldest_ns())
 
     def mark(self) -> int:
         with self.journal.changed:
@@ -175,14 +143,15 @@ class LaneLog:
         with self.journal.changed:
             return self.journal.changed.wait_for(lambda: self._passed(mark), timeout_s)
 
-    def _passed(self, mark: int) -> bool:
-        return self._enqueued_bytes - self.waiting.size_bytes >= mark
-
     def note(self, kind: NoteKind) -> Note | None:
         return self.journal.state.note(self.row.lane, kind)
 
     def keep(self, kind: NoteKind, note: Note) -> None:
+        self.journal.owner.check()
         self.journal.state.keep_note(self.row.lane, kind, note)
+        if kind == "parked":
+            with self.journal.changed:
+                self._parked_bytes = _parked_bytes(note)
 
     def say(self, error: str | None) -> None:
         with self.journal.changed:
@@ -204,21 +173,29 @@ class LaneLog:
     @property
     def stored_bytes(self) -> int:
         """What stands on disk for this stream: waiting, parked and set aside."""
-        return self.waiting.size_bytes + self.extra_bytes
+        return self.waiting.size_bytes + self._parked_bytes + self.delivered.rejected_bytes
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether the quota lets more in; with nothing waiting a single group always may."""
         quota = self.row.quota_bytes
-        return quota is None or not self.waiting.size_bytes or self.stored_bytes + size_bytes <= quota
+        return quota is None or self.waiting.size_bytes <= 0 or self.stored_bytes + size_bytes <= quota
 
     def limit_backlog(self, quota_bytes: int | None) -> None:
         """Take over the quota that a stream was started with."""
-        self.row = replace(self.row, quota_bytes=quota_bytes)
+        if quota_bytes != self.row.quota_bytes:
+            self.journal.state.set_quota(self.row.lane, quota_bytes)
+            self.row = replace(self.row, quota_bytes=quota_bytes)
+
+    def take_back_rejected(self, rows: int, size_bytes: int) -> None:
+        """Rows that had been set aside are put again; called with the journal's lock."""
+        rejected = max(0, self.delivered.rejected - rows)
+        rejected_bytes = max(0, self.delivered.rejected_bytes - size_bytes)
+        self.delivered = replace(self.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
+        self.journal.state.set_rejected(self.row.lane, rejected, rejected_bytes)
 
     def restore(self) -> None:
         """Find the place after an open."""
-        parked = self.note("parked") or {}
-        self.extra_bytes = self.row.delivered.rejected_bytes + int(parked.get("size_bytes", 0))
+        self._parked_bytes = _parked_bytes(self.note("parked") or {})
         self.place()
         self._enqueued_bytes = self.waiting.size_bytes
 
@@ -231,58 +208,122 @@ class LaneLog:
 
     def place(self) -> None:
         """Find the position in the segments, and count what waits behind it; called with the journal's lock."""
-        self.waiting, self._handed, self.at = Count(), deque(), self.journal.shelf.visible
-        found_first = False
-        for segment in self.journal.shelf.segments.values():
-            if segment.last_sequence <= self.position.sequence:
-                continue
-            if not found_first:
-                self.at, found_first = Location(segment.number, segment.begin), True
-            if segment.first_sequence > self.position.sequence:
+        shelf = self.journal.shelf
+        behind = [segment for segment in shelf.segments.values() if segment.last_sequence > self.position.sequence]
+        self.waiting, self._handed = Count(), deque()
+        self.at = Location(behind[0].number, behind[0].begin) if behind else shelf.visible
+        for segment in behind:
+            if segment.first_sequence <= self.position.sequence:
+                stop = min(Location(segment.number, segment.end), shelf.visible)
+                self._count(Location(segment.number, segment.begin), stop)
+            else:
                 for lane in (ALL, self.row.lane):
                     count = segment.lanes.get(lane, Count())
                     self.waiting.add(count.frames, count.rows, count.size_bytes)
-            else:
-                self._count_part(segment.number)
-        self.waiting.add(0, -self.position.skip if self.waiting.frames else 0, 0)
 
-    def _count_part(self, number: int) -> None:
-        for found in self.journal.shelf.records(Location(number, self.journal.shelf.segments[number].begin)):
-            if found.segment.number != number:
-                return
-            if self.owns(found.header):
-                self.waiting.add(*figures(found.header))
+    def _count(self, start: Location, stop: Location) -> None:
+        for record in self.journal.shelf.records(start, stop, self.owns):
+            self.waiting.add(*figures(record.header))
+
+    def _wait_for_rows(self, deadline: float | None) -> bool:
+        with self.journal.changed:
+            self.journal.changed.wait_for(self._has_news, None if deadline is None else deadline - time.monotonic())
+            self.journal.owner.check()
+            self._woken = False
+            return self.waiting.size_bytes > 0
+
+    def _has_news(self) -> bool:
+        return self.waiting.size_bytes > 0 or self._woken or not self.journal.owner.is_held
 
     def _durable_part(self) -> tuple[Location, Location]:
+        """Where to read; where the disk fails those who put are told, and it is tried again, once a second at most."""
         with self.journal.changed:
-            self.journal.appender.sync()
+            if self.journal.durability == "process":
+                try:
+                    self.journal.appender.sync()
+                except JournalWriteError as error:
+                    _log.warning("only what is on the disk is delivered for now: %s", error)
+                    self.journal.changed.wait(_PAUSE_S)
             return self.at, self.journal.appender.durable
 
-    def _wait_for_rows(self, timeout_s: float | None) -> bool:
-        with self.journal.changed:
-            self.journal.changed.wait_for(lambda: self.waiting.size_bytes or self._woken, timeout_s)
-            self._woken = False
-            return bool(self.waiting.size_bytes)
+    def _take(self, limit: Limit) -> list[Entry]:
+        at, stop = self._durable_part()
+        taking = Taking(self.journal.shelf, self.position, limit)
+        for record in self.journal.shelf.records(at, stop, self.owns, payloads=True):
+            if taking.add(record):
+                break
+        self._hand_over(map(_handed, taking.records), empty_until=None if taking.entries else stop)
+        return taking.entries
 
-    def _decode(self, found: Found) -> pa.RecordBatch | None:
-        """The rows of a record; None, once they are set aside, where they are damaged."""
-        try:
-            if found.payload is None or zlib.crc32(found.payload) != found.header.payload_crc:
-                raise ValueError
-            schemas = self.journal.shelf.schemas(found.segment, found.header.schema)
-            return decode_rows(found.header, found.payload, schemas)
-        except (ValueError, KeyError, pa.ArrowInvalid, OSError):
-            self.journal.shelf.set_aside(found.segment, Damage(found.at.offset, found.after.offset))
-            return None
+    def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
+        """The newest frame of which something can be read, and how much stands before it."""
+        while True:
+            before, records = self._last_frame(at, stop)
+            if not records:
+                return None
+            start, end = Location(records[0].segment.number, records[0].start), records[-1].after
+            again = self.journal.shelf.records(start, end, self.owns, payloads=True)
+            taking = Taking(self.journal.shelf, Position(0), _WITHOUT_LIMIT)
+            for record in again:
+                taking.add(record)
+            if taking.entries:
+                return before, records, taking.entries
+            stop = start
 
-    def _hand_over(self, handed: deque[_Handed], *, nothing: bool) -> None:
+    def _last_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record]]:
+        frame: list[Record] = []
+        before, total = Count(), Count()
+        for record in self.journal.shelf.records(at, stop, self.owns):
+            if not frame or frame[0].header.timestamp_ns != record.header.timestamp_ns:
+                frame, before = [], replace(total)
+            frame.append(record)
+            total.add(*figures(record.header))
+        return before, frame
+
+    def _hand_over(self, handed: Iterable[_Handed], *, empty_until: Location | None = None) -> None:
+        """Remember what the worker has; where all is damaged up to a place, nothing waits before it any more."""
         with self.journal.changed:
-            self._handed = handed
-            if nothing and handed:
-                self.position = Position(handed[-1].sequence)
-                self.place()
-            elif nothing and self.at == self.journal.shelf.visible:
-                self.waiting = Count()
+            self._handed = deque(handed)
+            if empty_until is None:
+                return
+            if self._handed:
+                self.position = Position(self._handed.pop().sequence)
+                self._handed.clear()
+            self.at, self.waiting = max(self.at, empty_until), Count()
+            self._count(self.at, self.journal.shelf.visible)
+            self.journal.changed.notify_all()
+
+    def _move(self, position: Position) -> None:
+        reach = self._handed[-1].sequence if self._handed else self.position.sequence
+        if not self.position.sequence <= position.sequence <= reach:
+            self.position = position
+            self.place()
+            return
+        self.position = position
+        while self._handed and self._handed[0].sequence <= position.sequence:
+            passed = self._handed.popleft()
+            self.at = passed.after
+            self.waiting.add(-passed.frames, -passed.rows, -passed.size_bytes)
+        if self.at == self.journal.shelf.visible:
+            self.waiting = Count()
+
+    def _passed(self, mark: int) -> bool:
+        return self._enqueued_bytes - self.waiting.size_bytes >= mark
+
+    def _oldest_ns(self) -> int | None:
+        """The time of the first waiting record; looked up once a position."""
+        for _ in range(_RACES):
+            at, position = self.at, self.position
+            if self._oldest is not None and self._oldest[0] == position:
+                return self._oldest[1]
+            try:
+                first = next(self.journal.shelf.records(at, self.journal.shelf.visible, self.owns), None)
+            except FileNotFoundError:
+                continue  # it has been acknowledged and freed meanwhile
+            if first is not None:
+                self._oldest = position, first.header.timestamp_ns
+                return first.header.timestamp_ns
+        return None
 
     def _record(self, position: Position, delivered: Delivered, clear: Collection[NoteKind]) -> None:
         try:
@@ -293,12 +334,13 @@ class LaneLog:
             _log.warning("a position is kept in memory only, the target's ledger has it: %s", error)
 
 
+def _handed(record: Record) -> _Handed:
+    return _Handed(record.header.sequence, record.after, *figures(record.header))
+
+
+def _parked_bytes(note: Mapping[str, Any]) -> int:
+    return int(note.get("size_bytes", 0))
+
+
 def _sum(one: Delivered, other: Delivered) -> Delivered:
-    return Delivered(
-        one.frames + other.frames,
-        one.rows + other.rows,
-        one.rejected + other.rejected,
-        one.rejected_bytes + other.rejected_bytes,
-        one.superseded + other.superseded,
-        one.duplicates + other.duplicates,
-    )
+    return Delivered(*map(operator.add, _values(one), _values(other)))

@@ -3,29 +3,41 @@
 import json
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
 from api2db.errors import BacklogFullError, ConfigurationError, JournalError, JournalWriteError
-from api2db.formats.atomic import make_folders, sync_folder
-from api2db.journal._appender import Appender, Group
+from api2db.formats.atomic import make_folders
+from api2db.journal._appender import COUNTER_BITS, Appender, Group
 from api2db.journal._lane import LaneLog
-from api2db.journal._opens import add_open, read_opens
+from api2db.journal._opening import (
+    NO_CURSOR,
+    Cursor,
+    cursor_in,
+    cursor_of,
+    is_sound,
+    newest_of,
+    open_state,
+    read_preambles,
+)
+from api2db.journal._opens import add_open
 from api2db.journal._owner import Owner
-from api2db.journal._record import HEADER_BYTES, Flag, Kind, Part, encode_rows, part
-from api2db.journal._segment import Location, Record, Segment, read_preamble, segment_paths
-from api2db.journal._shelf import Shelf, repair
-from api2db.journal._state import STATE_NAME, State, StreamRow
+from api2db.journal._record import HEADER_BYTES, Kind
+from api2db.journal._repair import repair
+from api2db.journal._rows import frame_parts, note_part
+from api2db.journal._segment import Location, Segment
+from api2db.journal._shelf import Shelf
+from api2db.journal._state import StreamRow
+from api2db.journal._walk import anything
 from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Position, StreamIdentity
 
 _log = logging.getLogger(__name__)
-_COUNTER_BITS = 32
 SEGMENT_BYTES: Final = 64 << 20
 SLICE: Final = Limit(rows=131_072, size_bytes=16 << 20)
 
@@ -47,8 +59,8 @@ class SegmentedJournal:
         slice_limit: The largest record: a longer frame is stored as several.
 
     Raises:
-        JournalBusyError: Another process owns the journal.
-        JournalError: A disk error stands in the way.
+        JournalBusyError: It has an owner already.
+        JournalError: A disk error stands in the way, or a newer version has written here.
     """
 
     def __init__(
@@ -65,7 +77,7 @@ class SegmentedJournal:
         self.folder = journal_folder(home, name)
         self.durability = durability
         self.slice_limit = slice_limit
-        self.changed = threading.Condition(threading.RLock())
+        self.changed = threading.Condition(threading.Lock())
         self.lanes: dict[int, LaneLog] = {}
         self.answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
         self.shelf = Shelf(self.folder)
@@ -79,15 +91,24 @@ class SegmentedJournal:
             publish=self._publish,
             retire=self._retire,
             relocate=self._relocate,
+            reclaim=self._reclaim,
+            renew=self._renew,
         )
-        self._cursor: dict[str, Any] = {}
-        self._cursor_segment = 0
-        make_folders(self.folder)
-        self.owner = Owner(self.folder)
+        self._cursor = NO_CURSOR
+        self._last_lane = 0
+        try:
+            make_folders(self.folder)
+            self.owner = Owner(self.folder)
+        except JournalError:
+            raise
+        except OSError as error:
+            raise self._cannot_open(error) from error
         try:
             self._open()
-        except BaseException:
+        except BaseException as error:
             self.owner.release()
+            if isinstance(error, OSError) and not isinstance(error, JournalError):
+                raise self._cannot_open(error) from error
             raise
 
     def append(
@@ -101,26 +122,28 @@ class SegmentedJournal:
         timeout_s: float | None = None,
     ) -> int:
         self.owner.check()
-        parts = [piece for number, frame in enumerate(frames) for piece in self._slices(frame, number)]
+        parts = [part for number, frame in enumerate(frames) for part in frame_parts(frame, number, self.slice_limit)]
         if cursor is not None:
-            parts.append(part(Kind.CURSOR, _json(cursor)))
+            parts.append(note_part(Kind.CURSOR, _json(cursor)))
         if removes is not None:
-            parts.append(part(Kind.REMOVAL, removes.encode()))
+            parts.append(note_part(Kind.REMOVAL, _below(self.home, removes).encode()))
         if not parts:
             return self.appender.sequence
-        size_bytes = sum(len(piece.payload) + HEADER_BYTES for piece in parts)
+        size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
         with self.changed:
             self._wait_for_room(lane, size_bytes, timeout_s if block else 0)
-            group = self.appender.number(parts, lane)
-            self.appender.write(group)
+            self.owner.check()
+            group = self.appender.append(parts, lane)
             self.appender.settle(group)
-        if removes is not None:
-            (self.home / removes).unlink(missing_ok=True)
-        return group.records[-1][0].sequence
+            if removes is not None:
+                self.appender.sync(group)
+                self._remove(removes, lane, sum(part.rows for part in parts))
+        return group.last_sequence
 
     def attach(self, identity: StreamIdentity) -> tuple[Lane, LaneLog]:
+        self.owner.check()
         with self.changed:
-            log = next((log for log in self.lanes.values() if log.row.identity == identity.name), None)
+            log = self._log_of(identity.name)
             if log is None:
                 log = self._register(identity)
             elif log.attached:
@@ -129,7 +152,6 @@ class SegmentedJournal:
                     "or give one of the two another table or stream_id"
                 )
                 raise ConfigurationError(message)
-            self.state.set_quota(log.row.lane, identity.quota_bytes)
             log.limit_backlog(identity.quota_bytes)
             log.attached = True
             return Lane(log.row.lane), log
@@ -145,8 +167,9 @@ class SegmentedJournal:
         Raises:
             ConfigurationError: It is running.
         """
+        self.owner.check()
         with self.changed:
-            log = next((log for log in self.lanes.values() if log.row.identity == identity), None)
+            log = self._log_of(identity)
             if log is None:
                 return False
             if log.attached:
@@ -154,13 +177,14 @@ class SegmentedJournal:
                 raise ConfigurationError(message)
             self.state.drop_stream(log.row.lane)
             del self.lanes[log.row.lane]
-            self.free()
+            finished = self.take_finished()
             self.changed.notify_all()
-            return True
+        self.discard(finished)
+        return True
 
     def cursor(self) -> dict[str, Any]:
         with self.changed:
-            return dict(self._cursor)
+            return dict(self._cursor.value)
 
     def on_request(self, verb: str, answer: Callable[[Mapping[str, Any]], Any]) -> None:
         self.answers[verb] = answer
@@ -170,22 +194,31 @@ class SegmentedJournal:
         with self.changed:
             self.appender.sync()
 
-    def free(self) -> None:
-        """Unlink what every stream is past; what only a dying segment says is kept in the state first."""
-        needed = min((log.at for log in self.lanes.values()), default=self.shelf.visible)
-        numbers = [number for number in list(self.shelf.segments)[:-1] if number < needed.segment]
-        if not numbers:
+    def take_finished(self) -> list[Segment]:
+        """The segments that every stream is past, taken off the shelf; called with the journal's lock."""
+        return self.shelf.take_off(min((log.at for log in self.lanes.values()), default=self.shelf.visible))
+
+    def discard(self, finished: Sequence[Segment]) -> None:
+        """Unlink finished segments; the cursor stands in the beginning of each later one."""
+        if not finished:
             return
         try:
-            if self._cursor_segment <= numbers[-1]:
-                self.state.keep_meta({"cursor": self._cursor})
-            self.shelf.free(needed)
-            self.state.drop_segments(numbers)
+            self.state.keep_meta({"cursor": self._cursor}, durable=False)
+            self.state.drop_segments([segment.number for segment in finished])
         except JournalWriteError as error:
-            _log.warning("finished segments are kept for now: %s", error)
+            _log.warning("the state file is not told of finished segments: %s", error)
+        for segment in finished:
+            try:
+                segment.path.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("%s stays until the journal is opened again: %s", segment.path, error)
 
     def close(self) -> None:
-        """Sync, and give the journal up; a forked child only lets go."""
+        """Sync, and give the journal up; a forked child, or a second call, does nothing.
+
+        Raises:
+            JournalWriteError: The disk refuses; the journal is given up all the same.
+        """
         try:
             self.owner.check()
         except JournalError:
@@ -196,104 +229,86 @@ class SegmentedJournal:
             finally:
                 self.state.close()
                 self.owner.release()
+                self.changed.notify_all()
 
     def _open(self) -> None:
-        rebuilt = not self._open_state()
-        preambles = [head[0] for path in segment_paths(self.folder).values() if (head := read_preamble(path))]
-        newest: Mapping[str, Any] = preambles[-1] if preambles else {}
-        known = {**{head["epoch"]: head["counter"] for head in preambles}, **self.state.epochs()}
-        self.counter, self.epoch, opens = add_open(self.folder, max(known.values(), default=0))
-        self.epochs = {**known, **opens, self.epoch: self.counter}
-        self.state.add_epochs(self.epochs)
+        preambles = read_preambles(self.folder)
+        newest = preambles[-1] if preambles else {}
+        self.state = open_state(self.folder, newest)
+        try:
+            self._take_up(preambles, newest)
+        except BaseException:
+            self.state.close()
+            raise
+
+    def _take_up(self, preambles: Sequence[Mapping[str, Any]], newest: Mapping[str, Any]) -> None:
         self.journal_id: str = self.state.meta("journal") or newest.get("journal") or secrets.token_hex(8)
-        self._cursor = newest.get("cursor") or self.state.meta("cursor") or {}
-        self.appender.timestamp_ns = max([0, *(head["timestamp_ns"] for head in preambles)])
-        if rebuilt:
-            self._rebuild(newest)
+        self._cursor = newest_of([cursor_of(newest), Cursor(*(self.state.meta("cursor") or NO_CURSOR))])
+        self.appender.timestamp_ns = max([0, *(said["timestamp_ns"] for said in preambles)])
         self._walk()
-        self.appender.sequence = self.counter << _COUNTER_BITS
-        self.appender.durable = self.shelf.visible
+        streams = self.state.streams()
+        self._last_lane = max([self.state.meta("lanes") or 0, newest.get("lanes", 0), *(row.lane for row in streams)])
+        self._count_open(preambles, streams)
         self.state.keep_meta({"journal": self.journal_id})
-        self.lanes = {row.lane: LaneLog(self, row, row.position, row.delivered) for row in self.state.streams()}
+        self.appender.durable = self.shelf.visible
+        self.lanes = {row.lane: LaneLog(self, row, row.position, row.delivered) for row in streams}
         for log in self.lanes.values():
             log.restore()
-        self.free()
+        self.discard(self.take_finished())
 
-    def _open_state(self) -> bool:
-        """Open the state file; False where it was damaged and a new one was begun."""
-        try:
-            self.state = State(self.folder)
-        except sqlite3.DatabaseError as error:
-            aside = self.folder / "damaged" / f"state-{time.time_ns()}"
-            make_folders(aside)
-            for path in self.folder.glob(f"{STATE_NAME}*"):
-                path.rename(aside / path.name)
-            sync_folder(self.folder)
-            _log.error("%s was damaged (%s); it is kept in %s and made anew", self.folder / STATE_NAME, error, aside)
-            self.state = State(self.folder)
-            return False
-        return self.state.meta("journal") is not None or not (segment_paths(self.folder) and read_opens(self.folder))
-
-    def _rebuild(self, newest: Mapping[str, Any]) -> None:
-        for stream in newest.get("streams", []):
-            row = StreamRow(
-                lane=stream["lane"],
-                key=stream["key"],
-                identity=stream["identity"],
-                stream_type=stream["stream_type"],
-                quota_bytes=None,
-                position=Position(*stream["position"]),
-                delivered=Delivered(),
-                error=None,
-                error_at=None,
-            )
-            self.state.add_stream(row)
-            self.state.keep_note(row.lane, "rebuilt", {"from": list(row.position)})
-        self.state.keep_meta({"lanes": newest.get("lanes", 0)})
-        _log.warning("the positions of %s are rebuilt from its newest segment and the targets' ledgers", self.folder)
+    def _count_open(self, preambles: Sequence[Mapping[str, Any]], streams: Sequence[StreamRow]) -> None:
+        """A new counter, above all that any trace of an older one is left of."""
+        known = {**{said["epoch"]: said["counter"] for said in preambles}, **self.state.epochs()}
+        seen = [segment.last_sequence for segment in self.shelf.segments.values()]
+        seen += [row.position.sequence for row in streams]
+        at_least = max([0, *known.values(), *(sequence >> COUNTER_BITS for sequence in seen)])
+        self.counter, self.epoch, opens = add_open(self.folder, at_least)
+        self.epochs = {**known, **opens, self.epoch: self.counter}
+        self.state.add_epochs(self.epochs)
+        self.appender.sequence = self.counter << COUNTER_BITS
 
     def _walk(self) -> None:
         summaries = self.state.segments()
-        for number, summary in sorted(summaries.items()):
-            if "cursor" in summary:
-                self._cursor, self._cursor_segment = summary["cursor"], number
-        for segment, record in repair(self.folder, self.shelf, summaries):
-            segment.note(record.header)
-            self._recall(segment, record)
+        self._cursor = newest_of([self._cursor, *map(cursor_of, summaries.values())])
+        for _, record in repair(self.folder, self.shelf, summaries):
+            self._cursor = newest_of([self._cursor, cursor_in(record)])
+            if record.header.kind == Kind.REMOVAL and is_sound(record):
+                with suppress(ConfigurationError, FileNotFoundError):
+                    (self.home / _below(self.home, record.payload.decode())).unlink()
+        for number in self.shelf.segments.keys() - summaries.keys():
+            self._retire(number)
+        self.appender.last_segment = max(self.shelf.segments, default=0)
         known = [segment.last_timestamp_ns for segment in self.shelf.segments.values()]
         self.appender.timestamp_ns = max([self.appender.timestamp_ns, *known])
 
-    def _recall(self, segment: Segment, record: Record) -> None:
-        if record.header.kind == Kind.CURSOR and record.payload is not None:
-            self._cursor, self._cursor_segment = _parse(bytes(record.payload)), segment.number
-        elif record.header.kind == Kind.REMOVAL and record.payload is not None:
-            (self.home / bytes(record.payload).decode()).unlink(missing_ok=True)
+    def _renew(self) -> int:
+        """The numbers of one opening are used up: the journal counts as opened once more, in the same epoch."""
+        self.counter, epoch, _ = add_open(self.folder, self.counter)
+        self.epochs[epoch] = self.counter
+        return self.counter
+
+    def _log_of(self, identity: str) -> LaneLog | None:
+        return next((log for log in self.lanes.values() if log.row.identity == identity), None)
 
     def _register(self, identity: StreamIdentity) -> LaneLog:
-        lane = max([self.state.meta("lanes") or 0, *self.lanes]) + 1
-        position = Position(self.appender.sequence)
+        lane, position = self._last_lane + 1, Position(self.appender.sequence)
+        key = secrets.token_hex(8)
         row = StreamRow(
-            lane, secrets.token_hex(8), identity.name, identity.stream_type, None, position, Delivered(), None, None
+            lane, key, identity.name, identity.stream_type, identity.quota_bytes, position, Delivered(), None, None
         )
         self.state.keep_meta({"lanes": lane})
         self.state.add_stream(row)
         log = LaneLog(self, row, position, Delivered())
         log.place()
         self.lanes[lane] = log
-        self.appender.fresh = True
+        self._last_lane, self.appender.fresh = lane, True
         return log
-
-    def _slices(self, frame: pa.RecordBatch, number: int) -> list[Part]:
-        limit = self.slice_limit
-        rows = min(limit.rows, max(1, limit.size_bytes * frame.num_rows // max(1, frame.nbytes)))
-        pieces = [encode_rows(frame.slice(at, rows), number) for at in range(0, max(1, frame.num_rows), rows)]
-        pieces[-1].flags |= Flag.FRAME_END
-        return pieces
 
     def _wait_for_room(self, lane: Lane, size_bytes: int, timeout_s: float | None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         told = False
         while full := [log for log in self._receivers(lane) if not log.has_room(size_bytes)]:
+            self.owner.check()
             message = (
                 f"{full[0].row.identity} has {full[0].stored_bytes} bytes waiting, as many as its max_backlog_bytes "
                 "allows; mend its target, raise the quota, or drop the stream with: api2db forget"
@@ -309,13 +324,25 @@ class SegmentedJournal:
     def _receivers(self, lane: Lane) -> list[LaneLog]:
         return [log for number, log in self.lanes.items() if lane in {ALL, number}]
 
+    def _remove(self, removes: str, lane: Lane, rows: int) -> None:
+        path = self.home / removes
+        try:
+            size_bytes = path.stat().st_size
+            path.unlink()
+            if lane in self.lanes:
+                self.lanes[lane].take_back_rejected(rows, size_bytes)
+        except FileNotFoundError:
+            return
+        except (OSError, JournalWriteError) as error:
+            _log.warning("%s goes when the journal is opened again: %s", path, error)
+
     def _publish(self, group: Group) -> None:
         segment = self.shelf.segments[group.segment]
         self.shelf.visible = Location(group.segment, group.end)
-        for header, piece in group.records:
+        for header, part in zip(group.headers, group.parts, strict=True):
             segment.note(header)
             if header.kind == Kind.CURSOR:
-                self._cursor, self._cursor_segment = _parse(bytes(memoryview(piece.payload))), group.segment
+                self._cursor = Cursor(header.sequence, json.loads(bytes(part.payload)))
             for log in self.lanes.values():
                 log.publish(header)
 
@@ -323,23 +350,33 @@ class SegmentedJournal:
         segment = self.shelf.segments.get(number)
         if segment is not None:
             try:
-                cursor = {"cursor": self._cursor} if self._cursor_segment == number else {}
-                self.state.keep_segment(number, {**segment.summary(), **cursor})
+                self.state.keep_segment(number, {**segment.summary(), "cursor": self._cursor})
             except JournalWriteError as error:
                 _log.warning("segment %d will be walked at the next open: %s", number, error)
 
     def _relocate(self) -> None:
         """After a rescue: what was published under the dead segment is found in the new one."""
-        if self.durability == "full":
-            return
-        self.shelf.visible = self.appender.durable
-        for segment in list(self.shelf.segments.values())[-2:]:
+        first = self.appender.durable.segment
+        for segment in [segment for number, segment in self.shelf.segments.items() if number >= first]:
             segment.forget_counts()
-            for found in self.shelf.records(Location(segment.number, segment.begin)):
-                if found.segment is segment:
-                    segment.note(found.header)
+            stop = Location(segment.number, segment.end)
+            for record in self.shelf.records(Location(segment.number, segment.begin), stop, anything):
+                segment.note(record.header)
         for log in self.lanes.values():
             log.place()
+
+    def _reclaim(self) -> bool:
+        """On a full disk, empty the last segment too, if every stream is past it; what only it says is kept first."""
+        last = next(reversed(self.shelf.segments.values()), None)
+        if last is None or last.end == last.begin or any(log.at < self.shelf.visible for log in self.lanes.values()):
+            return False
+        try:
+            self.state.keep_meta({"cursor": self._cursor})
+            last.empty()
+        except OSError as error:
+            _log.warning("%s can't be emptied: %s", last.path, error)
+            return False
+        return True
 
     def _preamble(self) -> dict[str, Any]:
         streams = [
@@ -348,7 +385,7 @@ class SegmentedJournal:
                 "key": log.row.key,
                 "identity": log.row.identity,
                 "stream_type": log.row.stream_type,
-                "position": list(log.position),
+                "position": log.position,
             }
             for log in self.lanes.values()
         ]
@@ -357,10 +394,16 @@ class SegmentedJournal:
             "epoch": self.epoch,
             "counter": self.counter,
             "timestamp_ns": self.appender.timestamp_ns,
-            "lanes": max(self.lanes, default=0),
+            "lanes": self._last_lane,
             "cursor": self._cursor,
             "streams": streams,
         }
+
+    def _cannot_open(self, error: OSError) -> JournalWriteError:
+        return JournalWriteError(
+            f"the journal in {self.folder} can't be opened ({error}); "
+            "free disk space or mend the disk, then start again"
+        )
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -371,6 +414,8 @@ def _json(value: Mapping[str, Any]) -> bytes:
         raise ConfigurationError(message) from error
 
 
-def _parse(payload: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(payload)
-    return value
+def _below(home: Path, name: str) -> str:
+    """A file's name, if it can't lead out of the home."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConfigurationError(f"{name} is not below {home}; name a file of the project")
+    return name

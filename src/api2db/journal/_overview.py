@@ -1,16 +1,22 @@
 """Looking at journals without owning them: nothing is written, nothing is held."""
 
 import json
-import sqlite3
+import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from api2db.journal._owner import is_owned
-from api2db.journal._record import Kind
-from api2db.journal._segment import Count, Record, Segment, figures, read_preamble, segment_paths, walk
-from api2db.journal._state import STATE_NAME, StreamRow, read_segments, read_streams, reading
+from api2db.journal._opening import read_preambles, registered
+from api2db.journal._owner import LOCK_NAME, is_owned
+from api2db.journal._record import Header, Kind
+from api2db.journal._repair import committed, look_at
+from api2db.journal._segment import Count, figures, segment_paths
+from api2db.journal._state import DamagedStateError, StreamRow, read_note, read_segments, read_streams, reading
+from api2db.journal._walk import Record, walk
+from api2db.journal.port import ALL, Note
 
 if TYPE_CHECKING:
     from api2db.journal._log import SegmentedJournal
@@ -54,7 +60,7 @@ class StreamOverview:
 
 def journals_in(home: Path) -> list[Path]:
     """The folders of all journals of a project, by name."""
-    return sorted(path.parent for path in (home / "STORE" / "journal").glob(f"*/{STATE_NAME}"))
+    return sorted(path.parent for path in (home / "STORE" / "journal").glob(f"*/{LOCK_NAME}"))
 
 
 def describe(journal: "SegmentedJournal", name: str) -> list[StreamOverview]:
@@ -63,25 +69,22 @@ def describe(journal: "SegmentedJournal", name: str) -> list[StreamOverview]:
     for log in list(journal.lanes.values()):
         backlog = log.backlog()
         count = Count(backlog.frames, backlog.rows, backlog.size_bytes)
-        parked = log.note("parked") or {}
-        found.append(_overview(name, log.current_row(), count, int(parked.get("rows", 0)), backlog.oldest_ns, log.attached))
+        parked = _parked_rows(log.note("parked"))
+        row = log.current_row()
+        found.append(_overview(name, row, count, parked, backlog.oldest_ns, running=log.attached))
     return found
 
 
 def publish(folder: Path, streams: list[StreamOverview]) -> None:
-    """Leave what the owner knows where readers find it."""
+    """Leave what the owner knows where readers find it; it need not survive a power cut."""
     temporary = folder / f".{STATUS_NAME}.tmp"
-    temporary.touch(mode=0o600)
-    temporary.write_text(json.dumps({"at": time.time(), "streams": [asdict(stream) for stream in streams]}))
+    with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        json.dump({"at": time.time(), "streams": [asdict(stream) for stream in streams]}, file)
     temporary.replace(folder / STATUS_NAME)
 
 
 def overview(folder: Path) -> list[StreamOverview]:
-    """The streams of a journal: from its owner where one lives, else counted from the files.
-
-    Raises:
-        sqlite3.DatabaseError: The state file is damaged; the next owner will rebuild it.
-    """
+    """The streams of a journal: from its owner where one lives, else counted from the files."""
     if is_owned(folder) and (streams := _published(folder)) is not None:
         return streams
     return _counted(folder)
@@ -97,51 +100,71 @@ def _published(folder: Path) -> list[StreamOverview] | None:
         return None
 
 
+@dataclass(slots=True)
+class _Known:
+    """What the state file says; where it is damaged, what the newest segment's beginning says."""
+
+    rows: list[StreamRow]
+    summaries: Mapping[int, Mapping[str, Any]]
+    parked_rows: Mapping[int, int]
+
+
 def _counted(folder: Path) -> list[StreamOverview]:
-    with reading(folder) as connection:
-        rows = read_streams(connection)
-        summaries = read_segments(connection)
-        parked = {row.lane: _parked_rows(connection, row.lane) for row in rows}
-    waiting = {row.lane: Count() for row in rows}
+    known = _known(folder)
+    waiting = {row.lane: Count() for row in known.rows}
     oldest: dict[int, int] = {}
+    newest = max(segment_paths(folder), default=0)
     for number, path in segment_paths(folder).items():
-        _count_segment(_known(number, path, summaries), rows, waiting, oldest)
+        with suppress(FileNotFoundError):  # an owner has freed it meanwhile
+            for header in _headers(number, path, known, is_newest=number == newest):
+                _count(header, known.rows, waiting, oldest)
     return [
-        _overview(folder.name, row, waiting[row.lane], parked[row.lane], oldest.get(row.lane), running=False)
-        for row in rows
+        _overview(folder.name, row, waiting[row.lane], known.parked_rows.get(row.lane, 0), oldest.get(row.lane))
+        for row in known.rows
     ]
 
 
-def _known(number: int, path: Path, summaries: dict[int, dict[str, object]]) -> Segment:
-    head = read_preamble(path)
-    segment = Segment(number, path, head[1] if head else 0, path.stat().st_size)
-    if number in summaries:
-        segment.recall(summaries[number])
-    return segment
+def _known(folder: Path) -> _Known:
+    try:
+        with reading(folder) as connection:
+            rows = read_streams(connection)
+            parked = {row.lane: _parked_rows(read_note(connection, row.lane, "parked")) for row in rows}
+            return _Known(rows, read_segments(connection), parked)
+    except DamagedStateError:
+        preambles = read_preambles(folder)
+        return _Known(registered(preambles[-1]) if preambles else [], {}, {})
 
 
-def _count_segment(
-    segment: Segment, rows: list[StreamRow], waiting: dict[int, Count], oldest: dict[int, int]
-) -> None:
-    behind = [row for row in rows if not segment.last_sequence or row.position.sequence < segment.last_sequence]
-    if not behind:
+def _headers(number: int, path: Path, known: _Known, *, is_newest: bool) -> Iterator[Header]:
+    segment = look_at(number, path)
+    if segment is None:
         return
-    for found in walk(segment.path, segment.begin, segment.end):
-        if not isinstance(found, Record) or found.header.kind != Kind.ROWS:
-            continue
-        for row in behind:
-            if found.header.lane in {0, row.lane} and found.header.sequence > row.position.sequence:
-                waiting[row.lane].add(*figures(found.header))
-                oldest.setdefault(row.lane, found.header.timestamp_ns)
+    if number in known.summaries and segment.recall(known.summaries[number]):
+        if all(row.position.sequence >= segment.last_sequence for row in known.rows):
+            return
+        found = walk(segment, segment.begin, segment.end)
+        yield from (record.header for record in found if isinstance(record, Record))
+    else:
+        yield from (record.header for run in committed(segment, is_newest=is_newest) for record in run.records)
 
 
-def _parked_rows(connection: sqlite3.Connection, lane: int) -> int:
-    note = connection.execute("SELECT body FROM notes WHERE lane = ? AND kind = 'parked'", (lane,)).fetchone()
-    return int(json.loads(note[0]).get("rows", 0)) if note else 0
+def _count(header: Header, rows: list[StreamRow], waiting: dict[int, Count], oldest: dict[int, int]) -> None:
+    if header.kind != Kind.ROWS:
+        return
+    for row in rows:
+        if header.lane in {ALL, row.lane} and header.sequence > row.position.sequence:
+            skip = row.position.skip if header.sequence == row.position.sequence + 1 else 0
+            waiting[row.lane].add(*figures(header))
+            waiting[row.lane].add(0, -skip, 0)
+            oldest.setdefault(row.lane, header.timestamp_ns)
+
+
+def _parked_rows(note: Note | None) -> int:
+    return int((note or {}).get("rows", 0))
 
 
 def _overview(
-    name: str, row: StreamRow, waiting: Count, parked: int, oldest_ns: int | None, running: bool
+    name: str, row: StreamRow, waiting: Count, parked: int, oldest_ns: int | None, *, running: bool = False
 ) -> StreamOverview:
     return StreamOverview(
         collector=name,

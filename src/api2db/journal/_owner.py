@@ -6,10 +6,11 @@ import struct
 import sys
 from pathlib import Path
 
-from api2db.errors import JournalBusyError
+from api2db.errors import JournalBusyError, JournalError
 
 LOCK_NAME = "owner.lock"
-_HELD: dict[Path, int] = {}
+_File = tuple[int, int]
+_HELD: dict[_File, int] = {}
 _FLOCK = struct.Struct("hhqqi4x") if sys.platform == "linux" else None
 
 
@@ -26,27 +27,36 @@ class Owner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pid = os.getpid()
-        self._fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._held = True
+        path = folder / LOCK_NAME
+        if _holds(path):
+            raise _busy(folder, str(self._pid))
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._file = _identify(os.fstat(self._fd))
+        _HELD[self._file] = self._pid
+
+    def _lock(self) -> None:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._fd, 64, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            message = (
-                f"the journal {folder} belongs to a running process (pid {holder}); "
-                "stop that process, or give this one another home"
-            )
-            raise JournalBusyError(message) from error
+            raise _busy(self._folder, os.pread(self._fd, 64, 0).decode(errors="replace").strip()) from error
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{self._pid}\n".encode(), 0)
-        _HELD[folder] = self._pid
 
     def check(self) -> None:
         """Raise where this process is not the one that took the lock.
 
         Raises:
             JournalBusyError: This is a forked child.
+            JournalError: The journal has been closed.
         """
+        if not self._held:
+            raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
         if os.getpid() != self._pid:
             message = (
                 f"the journal {self._folder} belongs to process {self._pid}, which forked this one; "
@@ -54,25 +64,51 @@ class Owner:
             )
             raise JournalBusyError(message)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock has not been given back."""
+        return self._held
+
     def release(self) -> None:
         """Give the lock back; a forked child leaves it alone."""
-        if os.getpid() == self._pid:
-            _HELD.pop(self._folder, None)
+        if os.getpid() == self._pid and self._held:
+            self._held = False
+            _HELD.pop(self._file, None)
             os.close(self._fd)
 
 
 def is_owned(folder: Path) -> bool:
     """Whether a living process owns a journal; looks only, and takes nothing."""
-    if _HELD.get(folder) == os.getpid():
-        return True  # to open and close the file here would drop our own lock
+    path = folder / LOCK_NAME
+    if _holds(path):
+        return True
     try:
-        fd = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
         return _is_locked(fd)
     finally:
         os.close(fd)
+
+
+def _holds(path: Path) -> bool:
+    """Whether this process has the lock; to open and close the file, by whatever name, would then drop it."""
+    try:
+        return _HELD.get(_identify(path.stat())) == os.getpid()
+    except FileNotFoundError:
+        return False
+
+
+def _identify(found: os.stat_result) -> _File:
+    return found.st_dev, found.st_ino
+
+
+def _busy(folder: Path, holder: str) -> JournalBusyError:
+    return JournalBusyError(
+        f"the journal {folder} belongs to a running process (pid {holder or 'unknown'}); "
+        "stop that process, or give this one another home"
+    )
 
 
 def _is_locked(fd: int) -> bool:

@@ -1,21 +1,22 @@
-"""One append-only file of the journal: how it is begun, written, and walked again."""
+"""One append-only file of the journal: its name and beginning, what is known of it, and the writing to it."""
 
 import json
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from api2db.errors import JournalError
 from api2db.formats.atomic import sync_folder
-from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, Kind, unpack
+from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind
 
 SUFFIX = ".segment"
-_PREAMBLE = b"api2db journal 1\n"
+FORMAT = 1
+_PREAMBLE = b"api2db journal\n"
 _PREAMBLE_SIZES = struct.Struct("<II")
-_CHUNK_BYTES = 1 << 20
 _IOV_MAX = 512
 
 
@@ -26,20 +27,7 @@ class Location(NamedTuple):
     offset: int
 
 
-class Record(NamedTuple):
-    """A record as found: its payload is None where the caller did not want it."""
-
-    header: Header
-    start: int
-    end: int
-    payload: memoryview | None
-
-
-class Damage(NamedTuple):
-    """Bytes between two records that are none."""
-
-    start: int
-    end: int
+BEGINNING = Location(0, 0)
 
 
 @dataclass(slots=True)
@@ -59,12 +47,19 @@ class Count:
 
 @dataclass(slots=True)
 class Segment:
-    """What is known of a segment without reading it."""
+    """What is known of a segment without reading it.
+
+    Attributes:
+        begin: Where the records begin, behind the preamble.
+        end: Where they end, as far as they count.
+        epoch: The opening of the journal that wrote it; empty where the preamble is damaged.
+    """
 
     number: int
     path: Path
     begin: int
     end: int
+    epoch: str = ""
     first_sequence: int = 0
     last_sequence: int = 0
     last_timestamp_ns: int = 0
@@ -83,10 +78,17 @@ class Segment:
         self.lanes.clear()
         self.first_sequence = self.last_sequence = 0
 
+    def empty(self) -> None:
+        """Give its space back, of a segment that nobody needs or writes; its beginning stays."""
+        os.truncate(self.path, self.begin)
+        self.end = self.begin
+        self.forget_counts()
+
     def summary(self) -> dict[str, Any]:
         """What to remember of a finished segment."""
         lanes = {str(lane): [count.frames, count.rows, count.size_bytes] for lane, count in self.lanes.items()}
         return {
+            "epoch": self.epoch,
             "end": self.end,
             "first_sequence": self.first_sequence,
             "last_sequence": self.last_sequence,
@@ -94,12 +96,28 @@ class Segment:
             "lanes": lanes,
         }
 
-    def recall(self, summary: Mapping[str, Any]) -> None:
-        """Take over what was remembered."""
-        self.end = summary["end"]
+    def recall(self, summary: Mapping[str, Any]) -> bool:
+        """Take over what was remembered; False where that speaks of another file, or of this one at another time."""
+        if (summary["epoch"], summary["end"]) != (self.epoch, self.end):
+            return False
         self.first_sequence, self.last_sequence = summary["first_sequence"], summary["last_sequence"]
         self.last_timestamp_ns = summary["last_timestamp_ns"]
         self.lanes = {int(lane): Count(*sums) for lane, sums in summary["lanes"].items()}
+        return True
+
+
+class Preamble(NamedTuple):
+    """What stands before a segment's records.
+
+    Attributes:
+        says: Its contents; None where it is damaged or torn.
+        begin: Where the records begin; 0 where that is not known.
+        torn: Whether it is what a crash leaves of the making of a segment.
+    """
+
+    says: dict[str, Any] | None
+    begin: int
+    torn: bool
 
 
 def figures(header: Header) -> tuple[int, int, int]:
@@ -108,12 +126,16 @@ def figures(header: Header) -> tuple[int, int, int]:
 
 
 class SegmentWriter:
-    """Appends to one segment; after any error it is not to be used again."""
+    """Appends to one segment.
+
+    Attributes:
+        schemas: The numbers of the schemas that stand in the segment.
+        synced_end: Up to where it is known to be on the disk.
+    """
 
     def __init__(self, folder: Path, number: int, preamble: Mapping[str, Any]) -> None:
         path = folder / f"{number:010d}{SUFFIX}"
-        body = json.dumps(preamble).encode()
-        head = _PREAMBLE + _PREAMBLE_SIZES.pack(len(body), zlib.crc32(body)) + body
+        head = pack_preamble(preamble)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             _write_all(self._fd, [head])
@@ -123,13 +145,13 @@ class SegmentWriter:
             self.close()
             path.unlink(missing_ok=True)
             raise
-        self.segment = Segment(number, path, len(head), len(head))
-        self.schemas: set[int] = set()
+        self.segment = Segment(number, path, len(head), len(head), preamble["epoch"])
+        self.synced_end = len(head)
+        self.schemas: dict[bytes, int] = {}
 
-    def write(self, buffers: list[bytes | memoryview]) -> int:
+    def write(self, buffers: list[Any]) -> int:
         """Append, and give the new end; an error leaves ``segment.end`` where it was."""
-        written = _write_all(self._fd, buffers)
-        self.segment.end += written
+        self.segment.end += _write_all(self._fd, buffers)
         return self.segment.end
 
     def sync(self) -> None:
@@ -137,105 +159,62 @@ class SegmentWriter:
         os.fdatasync(self._fd)
 
     def cut(self, end: int) -> None:
-        """Drop what stands behind a byte, as far as the disk lets us."""
-        os.ftruncate(self._fd, end)
+        """Drop what stands behind a byte; where the disk refuses, it is still not counted any more."""
         self.segment.end = end
+        if os.fstat(self._fd).st_size > end:
+            os.ftruncate(self._fd, end)
 
     def close(self) -> None:
         """Let the file go."""
         os.close(self._fd)
 
 
-def _write_all(fd: int, buffers: list[bytes | memoryview]) -> int:
-    total = 0
-    views = [memoryview(buffer).cast("B") for buffer in buffers]
-    while views:
-        written = os.writev(fd, views[:_IOV_MAX])
-        total += written
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if views and written:
-            views[0] = views[0][written:]
+def _write_all(fd: int, buffers: list[Any]) -> int:
+    total = sum(len(buffer) for buffer in buffers)
+    written = os.writev(fd, buffers) if len(buffers) <= _IOV_MAX else 0
+    if written < total:
+        _write_rest(fd, [memoryview(buffer).cast("B") for buffer in buffers], written)
     return total
 
 
-def read_preamble(path: Path) -> tuple[dict[str, Any], int] | None:
-    """What a segment's header says and where its records begin; None when it is torn or damaged."""
+def _write_rest(fd: int, views: list[memoryview], written: int) -> None:
+    while True:
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if not views:
+            return
+        views[0] = views[0][written:]
+        written = os.writev(fd, views[:_IOV_MAX])
+
+
+def pack_preamble(says: Mapping[str, Any]) -> bytes:
+    """The bytes that stand before a segment's records."""
+    body = json.dumps({"format": FORMAT, **says}).encode()
+    return _PREAMBLE + _PREAMBLE_SIZES.pack(len(body), zlib.crc32(body)) + body
+
+
+def read_preamble(path: Path) -> Preamble:
+    """What a segment's beginning says.
+
+    Raises:
+        JournalError: A newer version wrote the segment.
+    """
     with path.open("rb") as file:
-        head = file.read(len(_PREAMBLE) + _PREAMBLE_SIZES.size)
-        if len(head) < len(_PREAMBLE) + _PREAMBLE_SIZES.size or not head.startswith(_PREAMBLE):
-            return None
-        length, checksum = _PREAMBLE_SIZES.unpack(head[len(_PREAMBLE) :])
+        name = file.read(len(_PREAMBLE))
+        sizes = file.read(_PREAMBLE_SIZES.size)
+        if name != _PREAMBLE or len(sizes) < _PREAMBLE_SIZES.size:
+            return Preamble(None, 0, torn=_PREAMBLE.startswith(name))
+        length, checksum = _PREAMBLE_SIZES.unpack(sizes)
         body = file.read(length)
-    if len(body) < length or zlib.crc32(body) != checksum:
-        return None
-    return json.loads(body), len(head) + length
+    if zlib.crc32(body) != checksum:
+        return Preamble(None, 0, torn=len(body) < length)
+    says = json.loads(body)
+    if says["format"] > FORMAT:
+        raise JournalError(f"{path} was written by a newer version of api2db; install that version, or a newer one")
+    return Preamble(says, len(name) + len(sizes) + length, torn=False)
 
 
 def segment_paths(folder: Path) -> dict[int, Path]:
     """The segments of a journal by their numbers, in order."""
     found = {int(path.stem): path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit()}
     return dict(sorted(found.items()))
-
-
-def walk(
-    path: Path, start: int, end: int | None = None, want: Callable[[Header], bool] | None = None
-) -> Iterator[Record | Damage]:
-    """The records between two offsets, and what is damaged between them.
-
-    Only headers are checked here, and payloads are read only where they are wanted, so that counting is cheap.
-    """
-    with path.open("rb", buffering=0) as file:
-        window = _Window(file.fileno(), os.fstat(file.fileno()).st_size if end is None else end)
-        offset = start
-        while offset < window.end:
-            header = unpack(window.bytes(offset, HEADER_BYTES))
-            stop = offset + HEADER_BYTES + header.length if header else 0
-            if header is None or stop > window.end:
-                stop = window.next_record(offset + 1)
-                yield Damage(offset, stop)
-            else:
-                payload = window.bytes(offset + HEADER_BYTES, header.length) if want and want(header) else None
-                yield Record(header, offset, stop, payload)
-            offset = stop
-
-
-class _Window:
-    """A file read in large pieces."""
-
-    def __init__(self, fd: int, end: int) -> None:
-        self.end = end
-        self._fd = fd
-        self._start = 0
-        self._data = memoryview(b"")
-
-    def bytes(self, offset: int, length: int) -> memoryview:
-        """A run of bytes, shorter at the end of the file."""
-        if not self._start <= offset or offset + length > self._start + len(self._data):
-            self._fill(offset, length)
-        begin = offset - self._start
-        return self._data[begin : begin + length]
-
-    def next_record(self, offset: int) -> int:
-        """Where the next sound header stands; the end where there is none."""
-        while offset < self.end:
-            piece = self.bytes(offset, min(_CHUNK_BYTES, self.end - offset)).tobytes()
-            found = piece.find(MAGIC)
-            if found < 0:
-                offset += max(1, len(piece) - len(MAGIC) + 1)
-                continue
-            offset += found
-            if unpack(self.bytes(offset, HEADER_BYTES)) is not None:
-                return offset
-            offset += 1
-        return self.end
-
-    def _fill(self, offset: int, length: int) -> None:
-        wanted = min(max(length, _CHUNK_BYTES), self.end - offset)
-        pieces = bytearray()
-        while len(pieces) < wanted:
-            piece = os.pread(self._fd, wanted - len(pieces), offset + len(pieces))
-            if not piece:
-                break
-            pieces += piece
-        self._start, self._data = offset, memoryview(bytes(pieces))

@@ -1,10 +1,12 @@
 """Everything of a journal that is not payload: positions, notes, counters, in one small SQLite file."""
 
 import json
-import logging
+import os
 import sqlite3
+import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ from api2db.errors import JournalWriteError
 from api2db.journal.port import Delivered, Note, NoteKind, Position
 
 STATE_NAME = "state.sqlite"
-_log = logging.getLogger(__name__)
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+_TRIES = 5
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -37,7 +40,8 @@ CREATE TABLE IF NOT EXISTS streams (
     superseded INTEGER NOT NULL DEFAULT 0,
     duplicates INTEGER NOT NULL DEFAULT 0,
     error TEXT,
-    error_at REAL
+    error_at REAL,
+    checksum INTEGER NOT NULL
 );
 """
 
@@ -57,45 +61,56 @@ class StreamRow:
     error_at: float | None
 
 
+class DamagedStateError(Exception):
+    """The state file can't be believed; it never leaves this package."""
+
+
 class State:
     """The state file, open for its owner.
 
     Raises:
-        sqlite3.DatabaseError: The file is damaged.
+        DamagedStateError: The file can't be believed.
+        JournalError: It can't be read or written for another reason.
     """
 
     def __init__(self, folder: Path) -> None:
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(folder / STATE_NAME, isolation_level=None, check_same_thread=False)
+        self._identities: dict[int, int] = {}
+        self._is_durable: bool | None = None
+        path = folder / STATE_NAME
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
-        except sqlite3.DatabaseError:
+            with _told_apart():
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                check(self._connection)
+                self._connection.executescript(_SCHEMA)
+                self._identities = {row.lane: _identity_checksum(row) for row in read_streams(self._connection)}
+        except BaseException:
             self._connection.close()
             raise
-
-    def _prepare(self) -> None:
-        if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check found damage")
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.executescript(_SCHEMA)
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """One transaction; where it need not survive a power cut it costs no fsync (and is never torn)."""
         with self._lock:
             try:
-                self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._be_durable(durable)
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 self._roll_back()
                 message = f"the journal's state file can't be written ({error}); free disk space or mend the disk"
                 raise JournalWriteError(message) from error
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _be_durable(self, wanted: bool) -> None:  # noqa: FBT001
+        if wanted != self._is_durable:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if wanted else 'NORMAL'}")
+            self._is_durable = wanted
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -105,13 +120,13 @@ class State:
         """A value that was kept under a name, or None."""
         with self._lock:
             row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return _unseal(row[0]) if row else None
 
-    def keep_meta(self, values: Mapping[str, Any]) -> None:
-        """Keep values under their names; durable."""
-        with self._transaction(durable=True) as connection:
+    def keep_meta(self, values: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Keep values under their names."""
+        with self._transaction(durable=durable) as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in values.items()]
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, _seal(value)) for key, value in values.items()]
             )
 
     def add_epochs(self, epochs: Mapping[str, int]) -> None:
@@ -131,12 +146,13 @@ class State:
 
     def add_stream(self, row: StreamRow) -> None:
         """Register a stream; durable."""
+        self._identities[row.lane] = _identity_checksum(row)
         values = (row.lane, row.key, row.identity, row.stream_type, row.quota_bytes, *row.position)
         with self._transaction(durable=True) as connection:
             connection.execute(
-                "INSERT INTO streams (lane, key, identity, stream_type, quota_bytes, sequence, skip)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                values,
+                "INSERT INTO streams (lane, key, identity, stream_type, quota_bytes, sequence, skip, checksum)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, self._checksum(row.lane, row.position)),
             )
 
     def set_quota(self, lane: int, quota_bytes: int | None) -> None:
@@ -158,7 +174,7 @@ class State:
             connection.execute(
                 "UPDATE streams SET sequence = ?, skip = ?, frames = frames + ?, rows = rows + ?,"
                 " rejected = rejected + ?, rejected_bytes = rejected_bytes + ?, superseded = superseded + ?,"
-                " duplicates = duplicates + ? WHERE lane = ?",
+                " duplicates = duplicates + ?, checksum = ? WHERE lane = ?",
                 (
                     *position,
                     delivered.frames,
@@ -167,34 +183,24 @@ class State:
                     delivered.rejected_bytes,
                     delivered.superseded,
                     delivered.duplicates,
+                    self._checksum(lane, position),
                     lane,
                 ),
             )
             connection.executemany("DELETE FROM notes WHERE lane = ? AND kind = ?", [(lane, kind) for kind in clear])
 
-    def settle(self, positions: Mapping[int, Position], meta: Mapping[str, Any]) -> None:
-        """Make positions and values durable before the segments that they free are unlinked."""
-        with self._transaction(durable=True) as connection:
-            connection.executemany(
-                "UPDATE streams SET sequence = ?, skip = ? WHERE lane = ?",
-                [(*position, lane) for lane, position in positions.items()],
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()]
-            )
+    def _checksum(self, lane: int, position: Position) -> int:
+        return _position_checksum(self._identities[lane], position)
 
     def note(self, lane: int, kind: NoteKind) -> Note | None:
         """A note of a stream."""
         with self._lock:
-            row = self._connection.execute(
-                "SELECT body FROM notes WHERE lane = ? AND kind = ?", (lane, kind)
-            ).fetchone()
-        return json.loads(row[0]) if row else None
+            return read_note(self._connection, lane, kind)
 
     def keep_note(self, lane: int, kind: NoteKind, note: Note) -> None:
         """Keep a note; durable."""
         with self._transaction(durable=True) as connection:
-            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (lane, kind, json.dumps(note)))
+            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (lane, kind, _seal(note)))
 
     def say(self, lane: int, error: str | None) -> None:
         """The last error of a stream; the time stands beside it."""
@@ -203,19 +209,17 @@ class State:
                 "UPDATE streams SET error = ?, error_at = ? WHERE lane = ?", (error, error and time.time(), lane)
             )
 
-    def add_rejected(self, lane: int, rows: int, size_bytes: int) -> None:
-        """Correct the sums of set-aside rows; negative when they are put again."""
+    def set_rejected(self, lane: int, rows: int, size_bytes: int) -> None:
+        """Correct the sums of set-aside rows."""
         with self._transaction(durable=False) as connection:
             connection.execute(
-                "UPDATE streams SET rejected = max(0, rejected + ?), rejected_bytes = max(0, rejected_bytes + ?)"
-                " WHERE lane = ?",
-                (rows, size_bytes, lane),
+                "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE lane = ?", (rows, size_bytes, lane)
             )
 
     def keep_segment(self, number: int, summary: Mapping[str, Any]) -> None:
         """What a finished segment holds, so that it need not be walked again."""
         with self._transaction(durable=False) as connection:
-            connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (number, json.dumps(summary)))
+            connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (number, _seal(summary)))
 
     def drop_segments(self, numbers: Collection[int]) -> None:
         """Forget segments that are gone."""
@@ -236,24 +240,114 @@ class State:
 def read_streams(connection: sqlite3.Connection) -> list[StreamRow]:
     """All registered streams, for the owner and for readers."""
     rows = connection.execute(
-        "SELECT lane, key, identity, stream_type, quota_bytes, sequence, skip, frames, rows, rejected,"
-        " rejected_bytes, superseded, duplicates, error, error_at FROM streams ORDER BY lane"
+        "SELECT sequence, skip, frames, rows, rejected, rejected_bytes, superseded, duplicates,"
+        " lane, key, identity, stream_type, quota_bytes, error, error_at FROM streams ORDER BY lane"
     )
-    return [StreamRow(*row[:5], Position(*row[5:7]), Delivered(*row[7:13]), *row[13:15]) for row in rows]
+    return [_stream_row(Position(*row[:2]), Delivered(*row[2:8]), *row[8:]) for row in rows]
+
+
+def _stream_row(position: Position, delivered: Delivered, *rest: Any) -> StreamRow:
+    lane, key, identity, stream_type, quota_bytes, error, error_at = rest
+    return StreamRow(lane, key, identity, stream_type, quota_bytes, position, delivered, error, error_at)
 
 
 def read_segments(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
     """Summaries of finished segments, for the owner and for readers."""
-    return {number: json.loads(summary) for number, summary in connection.execute("SELECT * FROM segments")}
+    return {number: _unseal(summary) for number, summary in connection.execute("SELECT * FROM segments")}
+
+
+def read_note(connection: sqlite3.Connection, lane: int, kind: NoteKind) -> Note | None:
+    """A note of a stream, for the owner and for readers."""
+    row = connection.execute("SELECT body FROM notes WHERE lane = ? AND kind = ?", (lane, kind)).fetchone()
+    return _unseal(row[0]) if row else None
 
 
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The state file as a reader sees it: nothing is written, and nothing is held longer than a query."""
-    path = folder / STATE_NAME
-    shared = Path(f"{path}-wal").exists()
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{'mode=ro' if shared else 'immutable=1'}", uri=True)
+    """A copy of the state file: nothing in the folder is written, locked, or kept open.
+
+    Raises:
+        DamagedStateError: There is none, or it can't be believed.
+    """
+    with tempfile.TemporaryDirectory(prefix="api2db-status-") as place:
+        connection = _open_copy(folder, Path(place))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _open_copy(folder: Path, place: Path) -> sqlite3.Connection:
+    """An owner may write between the copying of the two files: then they don't fit, and are copied again."""
+    for tries_left in reversed(range(_TRIES)):
+        for ending in ("-wal", ""):
+            source = folder / f"{STATE_NAME}{ending}"
+            (place / f"{STATE_NAME}{ending}").write_bytes(source.read_bytes() if source.exists() else b"")
+        connection = sqlite3.connect(place / STATE_NAME, isolation_level=None)
+        try:
+            with _told_apart():
+                check(connection)
+                read_streams(connection)
+            return connection
+        except DamagedStateError:
+            connection.close()
+            if not tries_left:
+                raise
+    raise AssertionError
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Read all that matters once.
+
+    Raises:
+        DamagedStateError: Something is not what was written.
+        sqlite3.DatabaseError: The file can't be read.
+    """
+    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise DamagedStateError("its pages don't hang together")
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "meta" not in tables:
+        return
+    for (text,) in connection.execute(
+        "SELECT value FROM meta UNION ALL SELECT body FROM notes UNION ALL SELECT summary FROM segments"
+    ):
+        _unseal(text)
+    checksums = dict(connection.execute("SELECT lane, checksum FROM streams"))
+    for row in read_streams(connection):
+        if checksums[row.lane] != _position_checksum(_identity_checksum(row), row.position):
+            raise DamagedStateError(f"the position of {row.identity!r} is not what was written")
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Damage is mended; a disk that is full or fails says so."""
     try:
-        yield connection
-    finally:
-        connection.close()
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code & 0xFF in _DAMAGED:
+            raise DamagedStateError(str(error)) from error
+        message = f"the journal's state file can't be opened ({error}); free disk space or mend the disk"
+        raise JournalWriteError(message) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DamagedStateError(str(error)) from error
+
+
+def _seal(value: Any) -> str:
+    text = json.dumps(value)
+    return f"{zlib.crc32(text.encode()):08x}{text}"
+
+
+def _unseal(sealed: str) -> Any:
+    text = sealed[8:]
+    if sealed[:8] != f"{zlib.crc32(text.encode()):08x}":
+        raise DamagedStateError("a value is not what was written")
+    return json.loads(text)
+
+
+def _identity_checksum(row: StreamRow) -> int:
+    return zlib.crc32(json.dumps([row.lane, row.key, row.identity, row.stream_type]).encode())
+
+
+def _position_checksum(identity_checksum: int, position: Position) -> int:
+    return zlib.crc32(b"%d %d" % position, identity_checksum)

@@ -1,0 +1,108 @@
+"""What is known when a journal is opened: from its state file, or, where that is damaged, from everything else."""
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from api2db.formats.atomic import make_folders, sync_folder
+from api2db.journal._opens import read_opens
+from api2db.journal._record import Kind
+from api2db.journal._segment import read_preamble, segment_paths
+from api2db.journal._state import STATE_NAME, DamagedStateError, State, StreamRow
+from api2db.journal._walk import Record
+from api2db.journal.port import Delivered, Position
+
+_log = logging.getLogger(__name__)
+
+
+class Cursor(NamedTuple):
+    """The collector's state, and the number of the record that brought it; the highest number is the newest."""
+
+    sequence: int
+    value: dict[str, Any]
+
+
+NO_CURSOR = Cursor(0, {})
+
+
+def cursor_of(said: Mapping[str, Any]) -> Cursor:
+    """What a preamble or a summary says of the collector's state."""
+    return Cursor(*said["cursor"]) if "cursor" in said else NO_CURSOR
+
+
+def cursor_in(record: Record) -> Cursor:
+    """What a record says of the collector's state; nothing where it is damaged."""
+    if record.header.kind != Kind.CURSOR or not is_sound(record):
+        return NO_CURSOR
+    return Cursor(record.header.sequence, json.loads(record.payload))
+
+
+def newest_of(cursors: Iterable[Cursor]) -> Cursor:
+    """The one that was committed last."""
+    return max(cursors, key=lambda cursor: cursor.sequence)
+
+
+def is_sound(record: Record) -> bool:
+    """Whether a payload is what was written."""
+    return zlib.crc32(record.payload) == record.header.payload_crc
+
+
+def read_preambles(folder: Path) -> list[Mapping[str, Any]]:
+    """What the segments' beginnings say, as far as they are sound, in order."""
+    found = (read_preamble(path).says for path in segment_paths(folder).values())
+    return [says for says in found if says is not None]
+
+
+def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
+    """The state file; where it is damaged or gone it is made anew from what the newest segment's beginning says.
+
+    Raises:
+        JournalError: The disk refuses.
+    """
+    try:
+        state = State(folder)
+    except DamagedStateError as error:
+        _set_aside(folder, error)
+        state = State(folder)
+    if state.meta("journal") is None and (newest or read_opens(folder)):
+        _rebuild(state, newest)
+        _log.warning("the positions of %s are rebuilt from its newest segment and the targets' ledgers", folder)
+    return state
+
+
+def registered(newest: Mapping[str, Any]) -> list[StreamRow]:
+    """The streams that a segment's beginning names, where they stood when it was written."""
+    return [
+        StreamRow(
+            lane=stream["lane"],
+            key=stream["key"],
+            identity=stream["identity"],
+            stream_type=stream["stream_type"],
+            quota_bytes=None,
+            position=Position(*stream["position"]),
+            delivered=Delivered(),
+            error=None,
+            error_at=None,
+        )
+        for stream in newest.get("streams", [])
+    ]
+
+
+def _set_aside(folder: Path, error: DamagedStateError) -> None:
+    aside = folder / "damaged" / f"state-{time.time_ns()}"
+    make_folders(aside)
+    for path in folder.glob(f"{STATE_NAME}*"):
+        path.rename(aside / path.name)
+    sync_folder(folder)
+    _log.error("%s was damaged (%s); it is kept in %s and made anew", folder / STATE_NAME, error, aside)
+
+
+def _rebuild(state: State, newest: Mapping[str, Any]) -> None:
+    for row in registered(newest):
+        state.add_stream(row)
+        state.keep_note(row.lane, "rebuilt", {"from": list(row.position)})
+    state.keep_meta({"lanes": newest.get("lanes", 0)})

@@ -1,0 +1,182 @@
+"""What counts of a segment that nobody finished: whole groups, up to where the disk is known to have held them."""
+
+import logging
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api2db.errors import JournalError
+from api2db.formats.atomic import sync_folder
+from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, unpack
+from api2db.journal._segment import Location, Segment, read_preamble, segment_paths
+from api2db.journal._shelf import Shelf
+from api2db.journal._walk import Damage, Record, anything, walk
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Run:
+    """The records of one append, and what is damaged among them."""
+
+    start: int
+    end: int
+    records: list[Record] = field(default_factory=list)
+    damages: list[Damage] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all headers from the first to the last are there."""
+        ends = self.records and self.records[0].header.flags & Flag.FIRST and self.records[-1].header.flags & Flag.LAST
+        return bool(ends) and not self.damages
+
+    @property
+    def synced_end(self) -> int:
+        """What its records know to have been on the disk when they were written."""
+        return max((record.header.synced_end for record in self.records), default=0)
+
+
+def repair(folder: Path, shelf: Shelf, summaries: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[Segment, Record]]:
+    """Put every segment on the shelf, cut torn tails, and give the records of those that are not summed up.
+
+    Args:
+        folder: The journal's.
+        shelf: Empty; holds the segments when the iterator has ended.
+        summaries: What is remembered of finished segments, which need not be walked.
+
+    Raises:
+        JournalError: A tail can't be cut or made durable.
+    """
+    paths = segment_paths(folder)
+    sequence = 0
+    for number, path in paths.items():
+        segment = look_at(number, path)
+        if segment is None:
+            path.unlink()
+            continue
+        if not segment.epoch:
+            shelf.set_aside(segment, Damage(0, segment.begin))
+        if not (number in summaries and segment.recall(summaries[number])):
+            for run in _mend(shelf, segment, is_newest=number == max(paths)):
+                for record in run.records:
+                    if record.header.sequence > sequence:
+                        segment.note(record.header)
+                        yield segment, record
+        sequence = max(sequence, segment.last_sequence)
+        shelf.segments[number] = segment
+        shelf.visible = Location(number, segment.end)
+
+
+def look_at(number: int, path: Path) -> Segment | None:
+    """A segment of which nothing but its beginning has been read; None where its making was not finished."""
+    preamble = read_preamble(path)
+    if preamble.torn:
+        return None
+    size = path.stat().st_size
+    if preamble.says is None:
+        return Segment(number, path, _first_record(Segment(number, path, 0, size)), size)
+    return Segment(number, path, preamble.begin, size, preamble.says["epoch"])
+
+
+def committed(segment: Segment, *, is_newest: bool) -> Iterator[Run]:
+    """The groups that count, in order; reads only.
+
+    All but the newest segment are known to have been on the disk before the next was begun, and so is what a later
+    record of the newest says so of: damage there costs what is damaged. Behind that, a group counts if it is all there.
+    """
+    waiting: deque[Run] = deque()
+    synced_end = segment.begin
+    for run in _runs(segment):
+        waiting.append(run)
+        synced_end = max(synced_end, run.synced_end)
+        while waiting and waiting[0].end <= synced_end:
+            yield waiting.popleft()
+        while len(waiting) > 1 and not is_newest:
+            yield waiting.popleft()
+    while waiting and (_is_sound(segment, waiting[0]) or (not is_newest and waiting[0].damages)):
+        yield waiting.popleft()
+
+
+def _first_record(segment: Segment) -> int:
+    return next((found.start for found in walk(segment, 0, segment.end) if isinstance(found, Record)), segment.end)
+
+
+def _runs(segment: Segment) -> Iterator[Run]:
+    run: Run | None = None
+    schema_start: int | None = None
+    for found in walk(segment, segment.begin, segment.end, _is_note):
+        start = found.start if schema_start is None else schema_start
+        if isinstance(found, Record) and found.header.kind == Kind.SCHEMA:
+            schema_start = start
+            continue
+        schema_start = None
+        if run is None or (isinstance(found, Record) and found.header.flags & Flag.FIRST):
+            if run is not None:
+                yield run
+            run = Run(start, found.end)
+        run.end = found.end
+        if isinstance(found, Damage):
+            run.damages.append(found)
+            continue
+        run.records.append(found)
+        if found.header.flags & Flag.LAST:
+            yield run
+            run = None
+    if run is not None:
+        yield run
+
+
+def _mend(shelf: Shelf, segment: Segment, *, is_newest: bool) -> Iterator[Run]:
+    end = segment.begin
+    for run in committed(segment, is_newest=is_newest):
+        for damage in run.damages:
+            shelf.set_aside(segment, damage)
+        end = run.end
+        yield run
+    if end < segment.end and not _is_torn(segment, end):
+        shelf.set_aside(segment, Damage(end, segment.end))
+    _cut_and_sync(segment, end)
+
+
+def _is_sound(segment: Segment, run: Run) -> bool:
+    if not run.is_whole:
+        return False
+    found = walk(segment, run.start, run.end, anything)
+    return all(
+        isinstance(record, Record) and zlib.crc32(record.payload) == record.header.payload_crc for record in found
+    )
+
+
+def _is_torn(segment: Segment, start: int) -> bool:
+    """Whether a tail is what a killed process leaves of a write: sound records, the last of them cut short."""
+    with segment.path.open("rb") as file:
+        for found in walk(segment, start, segment.end, anything):
+            if isinstance(found, Damage):
+                file.seek(found.start)
+                head = file.read(HEADER_BYTES)
+                return found.end == segment.end and (len(head) < HEADER_BYTES or unpack(head) is not None)
+            if zlib.crc32(found.payload) != found.header.payload_crc or found.header.flags & Flag.LAST:
+                return False
+    return True
+
+
+def _cut_and_sync(segment: Segment, end: int) -> None:
+    """What a killed owner left may still be in the page cache only: nothing is delivered before it is on the disk."""
+    try:
+        with segment.path.open("r+b") as file:
+            if segment.end > end:
+                file.truncate(end)
+            os.fsync(file.fileno())
+        sync_folder(segment.path.parent)
+    except OSError as error:
+        message = f"{segment.path} can't be made durable ({error}); mend the disk and start again"
+        raise JournalError(message) from error
+    segment.end = end
+
+
+def _is_note(header: Header) -> bool:
+    return header.kind in {Kind.CURSOR, Kind.REMOVAL}

@@ -1,0 +1,147 @@
+"""How frames become payloads, in slices that bound memory, and how a payload becomes rows again."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from api2db.journal._record import Flag, Header, Kind
+from api2db.journal.port import Limit
+
+LARGE_BYTES = 32 * 1024
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(slots=True)
+class Part:
+    """A record that has no place in a segment yet.
+
+    Attributes:
+        frame: Which frame of its group it belongs to.
+        schema: What its payload needs to be read, where the payload doesn't say so itself.
+    """
+
+    kind: Kind
+    payload: bytes | memoryview | pa.Buffer
+    size_bytes: int
+    crc: int
+    flags: int = 0
+    rows: int = 0
+    frame: int = 0
+    schema: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What has to be known of a schema to store its batches."""
+
+    schema: pa.Schema
+    serialized: bytes
+    has_dictionary: bool
+    has_view: bool
+
+
+class _Layouts:
+    """The layouts of the last few schemas: serializing one anew for each tiny frame costs more than the rest."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._recent: tuple[_Layout, ...] = ()
+
+    def of(self, schema: pa.Schema) -> _Layout:
+        for layout in self._recent:
+            if schema.equals(layout.schema, check_metadata=True):
+                return layout
+        layout = _Layout(
+            schema,
+            schema.serialize().to_pybytes(),
+            any(_has_dictionary(field.type) for field in schema),
+            any(_is_view(field.type) for field in schema),
+        )
+        self._recent = (layout, *self._recent[: self._size - 1])
+        return layout
+
+
+_layouts = _Layouts(8)
+
+
+def note_part(kind: Kind, payload: bytes) -> Part:
+    """A record of bytes that are ready as they stand."""
+    return Part(kind, payload, len(payload), zlib.crc32(payload))
+
+
+def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit) -> Iterator[Part]:
+    """A frame as records, none of which has more rows or bytes than the limit (but at least one row)."""
+    layout = _layouts.of(frame.schema)
+    if layout.has_view:
+        frame = _without_views(frame)
+        layout = _layouts.of(frame.schema)
+    rows = _rows_a_slice(frame, limit, layout)
+    if frame.num_rows <= rows:
+        yield _encode(frame, number, layout, Flag.FRAME_END)
+        return
+    for at in range(0, frame.num_rows, rows):
+        yield _encode(frame.slice(at, rows), number, layout, Flag.FRAME_END if at + rows >= frame.num_rows else 0)
+
+
+def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[int, pa.Schema]) -> pa.RecordBatch:
+    """The record batch of a ``ROWS`` record.
+
+    Raises:
+        KeyError: The schema's record has been damaged.
+        pyarrow.ArrowInvalid: The payload is no Arrow data.
+    """
+    if header.flags & Flag.STREAM:
+        with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
+            return reader.read_next_batch()
+    return pa.ipc.read_record_batch(pa.py_buffer(payload), schemas[header.schema])
+
+
+def _rows_a_slice(frame: pa.RecordBatch, limit: Limit, layout: _Layout) -> int:
+    """As many rows as fit; a dictionary stands in each slice whole, so it doesn't count."""
+    if frame.get_total_buffer_size() <= limit.size_bytes:
+        return limit.rows
+    size_bytes = sum(column.nbytes for column in frame.columns if not pa.types.is_dictionary(column.type))
+    if layout.has_dictionary:
+        size_bytes += 8 * frame.num_rows
+    rows: int = max(1, limit.size_bytes * frame.num_rows // max(1, size_bytes))
+    return min(limit.rows, rows)
+
+
+def _encode(batch: pa.RecordBatch, frame: int, layout: _Layout, flags: int) -> Part:
+    """A small batch without its schema; a large one, or one with dictionaries, as an lz4 stream of its own."""
+    if layout.has_dictionary or (batch.get_total_buffer_size() > LARGE_BYTES and batch.nbytes > LARGE_BYTES):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
+            writer.write_batch(batch)
+        payload, flags, schema = sink.getvalue(), flags | Flag.STREAM, None
+    else:
+        payload, schema = batch.serialize(), layout.serialized
+    return Part(Kind.ROWS, payload, payload.size, zlib.crc32(payload), int(flags), batch.num_rows, frame, schema)
+
+
+def _without_views(frame: pa.RecordBatch) -> pa.RecordBatch:
+    """Views drag the whole of their buffers along, however few rows refer to them."""
+    fields = [field.with_type(_viewless(field.type)) for field in frame.schema]
+    columns = [column.cast(field.type) for column, field in zip(frame.columns, fields, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, frame.schema.metadata))
+
+
+def _viewless(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(type_):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary_view(type_) else type_
+
+
+def _is_view(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(type_) or pa.types.is_binary_view(type_))
+
+
+def _has_dictionary(type_: pa.DataType) -> bool:
+    """Whether a type is a dictionary, or has one within it."""
+    if isinstance(type_, pa.BaseExtensionType):
+        return _has_dictionary(type_.storage_type)
+    if pa.types.is_dictionary(type_):
+        return True
+    return any(_has_dictionary(type_.field(index).type) for index in range(type_.num_fields))

@@ -1,0 +1,68 @@
+"""What one read takes from the journal: records become entries until a limit is reached."""
+
+import zlib
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from api2db.journal._record import Flag
+from api2db.journal._rows import decode_rows
+from api2db.journal._shelf import Shelf
+from api2db.journal._walk import Damage, Record
+from api2db.journal.port import Entry, Limit, Position
+
+
+@dataclass(slots=True)
+class Taking:
+    """Entries as they are gathered for one stream.
+
+    Attributes:
+        position: Where the stream stands; ``skip`` speaks of the record with the very next number, if that is there.
+        records: All that were looked at, damaged ones too.
+    """
+
+    shelf: Shelf
+    position: Position
+    limit: Limit
+    entries: list[Entry] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    _rows: int = 0
+    _size_bytes: int = 0
+
+    def add(self, record: Record) -> bool:
+        """Take a record, as far as the limit lets it; True once no more may be taken."""
+        if self._is_full and self.entries[-1].timestamp_ns != record.header.timestamp_ns:
+            return True  # the end of the last frame has been damaged
+        batch = decode(self.shelf, record)
+        self.records.append(record._replace(payload=b""))
+        if batch is not None:
+            self._take(record, batch)
+        return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._rows >= self.limit.rows or self._size_bytes >= self.limit.size_bytes
+
+    def _take(self, record: Record, batch: pa.RecordBatch) -> None:
+        header = record.header
+        skip = self.position.skip if header.sequence == self.position.sequence + 1 else 0
+        room = batch.num_rows if self.limit.whole_frames else max(1, self.limit.rows - self._rows)
+        taken = batch if not skip and batch.num_rows <= room else batch.slice(skip, room)
+        reached = skip + taken.num_rows
+        is_whole = reached >= batch.num_rows
+        position = Position(header.sequence) if is_whole else Position(header.sequence - 1, reached)
+        frame_end = is_whole and bool(header.flags & Flag.FRAME_END)
+        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end))
+        self._rows += taken.num_rows
+        self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
+
+
+def decode(shelf: Shelf, record: Record) -> pa.RecordBatch | None:
+    """The rows of a record; None, once they are set aside, where they are damaged."""
+    try:
+        if zlib.crc32(record.payload) == record.header.payload_crc:
+            return decode_rows(record.header, record.payload, shelf.schemas(record))
+    except (KeyError, pa.ArrowInvalid, OSError):
+        pass
+    shelf.set_aside(record.segment, Damage(record.start, record.end))
+    return None
