@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream._places import relative_to_home
 from api2db.stream.stream import Stream
-from api2db.targets.duckdb import DuckdbDatabase
+from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.port import LedgerTarget
 from api2db.targets.sql import Database, IfExists, SchemaRule, SqlTarget
 from api2db.targets.sqlite import SqliteDatabase
@@ -150,14 +152,11 @@ class Stream2Sql(Stream):
         Returns:
             Whether it was reached; where not, the log says why.
         """
-        from sqlalchemy import create_engine
-        from sqlalchemy.pool import NullPool
-
         try:
             target = self._target()
             target.connect()
             target.close()
-            self.con = self.con or create_engine(self.engine_str, poolclass=NullPool)
+            self.con = self.con or self._engine()
         except (TargetUnavailableError, MissingExtraError) as error:
             _log.warning("%s can't be reached: %s", self.log_str, error)
             self._reached = False
@@ -175,6 +174,11 @@ class Stream2Sql(Stream):
                 ``STORE/upload_failed/<collector>/sql.<dialect>/<timestamp_ns>.parquet``; it is delivered first later on.
         """
         self._stream(data, retry_depth)
+
+    def _engine(self) -> "Engine":
+        if self.dialect == "duckdb":
+            return duckdb_engine(self.engine_str, self.embedded_file)
+        return create_engine(self.engine_str, poolclass=NullPool)
 
     def _database(self) -> Database:
         return DuckdbDatabase(self.embedded_file) if self.dialect == "duckdb" else SqliteDatabase(self.embedded_file)

@@ -18,8 +18,9 @@ from api2db.targets.types import duckdb_type, from_duckdb
 
 if TYPE_CHECKING:
     import duckdb
+    from sqlalchemy import Engine
 
-__all__ = ["DuckdbDatabase"]
+__all__ = ["DuckdbDatabase", "duckdb_engine"]
 
 _IDLE_S = 0.2
 _LONGEST_HOLD_S = 3.0
@@ -39,6 +40,7 @@ class _OpenFile:
         self._changed = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
+        self._streams: set[int] = set()
         self._opened_at = self._used_at = self._closed_at = 0.0
 
     @contextmanager
@@ -58,6 +60,18 @@ class _OpenFile:
                 if self._is_due() and not self._users:
                     self._close()
                 self._changed.notify_all()
+
+    def join(self, stream: object) -> None:
+        """Count a stream that will come back."""
+        with self._changed:
+            self._streams.add(id(stream))
+
+    def leave(self, stream: object) -> None:
+        """Let the file go at once when the last stream leaves."""
+        with self._changed:
+            self._streams.discard(id(stream))
+            if not self._streams and not self._users:
+                self._close()
 
     def break_off(self) -> None:
         """Close the database after an error that leaves it unusable."""
@@ -130,6 +144,21 @@ def _library() -> Any:
     return duckdb
 
 
+def duckdb_engine(url: str, path: Path) -> "Engine":
+    """A SQLAlchemy engine on a DuckDB file that this process may have open already.
+
+    The dialect would open it under settings of its own, which DuckDB refuses within one process.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    try:
+        from duckdb_engine import ConnectionWrapper
+    except ImportError as error:
+        raise MissingExtraError("duckdb_engine", "duckdb") from error
+    return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(_connect(path)))
+
+
 class DuckdbDatabase:
     """A DuckDB file, shared with the other streams of this process."""
 
@@ -138,11 +167,12 @@ class DuckdbDatabase:
         self._path = path
 
     def connect(self) -> None:
+        self._file.join(self)
         with self._file.cursor():
             return
 
     def close(self) -> None:
-        return
+        self._file.leave(self)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -169,8 +199,10 @@ class DuckdbDatabase:
     def type_name(self, type_: pa.DataType) -> str | None:
         return duckdb_type(type_)
 
-    def change_type(self, session: Session, table: str, column: Column, to: str) -> None:
-        session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {to}")
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        if wider.declared != column.declared:
+            session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {wider.declared}")
+        return wider
 
     def same_column(self, one: str, other: str) -> bool:
         return one == other or one.lower() == other.lower()

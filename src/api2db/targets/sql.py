@@ -68,8 +68,8 @@ class Database(Protocol):
     def type_name(self, type_: pa.DataType) -> str | None:
         """The column type for an Arrow type; None for nulls."""
 
-    def change_type(self, session: Session, table: str, column: Column, to: str) -> None:
-        """Give a column another type."""
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        """Give a column another type, and say what it is then."""
 
     def same_column(self, one: str, other: str) -> bool:
         """Whether two names are one column to it."""
@@ -146,10 +146,10 @@ class SqlTarget:
             declared = wider and self._database.type_name(wider)
             if wider is None or declared is None:
                 return None
-            if declared != column.declared:
-                self._database.change_type(session, self._table, column, declared)
-                self._record(session, [SchemaChange(column.name, column.declared, declared)])
-            return Column(column.name, wider, declared)
+            changed = self._database.change_type(session, self._table, column, Column(column.name, wider, declared))
+            if changed.declared != column.declared:
+                self._record(session, [SchemaChange(column.name, column.declared, changed.declared)])
+            return changed
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         with self._database.transaction() as session:

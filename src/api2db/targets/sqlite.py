@@ -29,6 +29,7 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._wider: dict[tuple[str, str], Column] = {}
 
     def connect(self) -> None:
         if self._connection is not None:
@@ -52,7 +53,7 @@ class SqliteDatabase:
             raise ConnectionBrokenError(f"the SQLite file {self._path} was closed meanwhile")
         try:
             connection.execute("BEGIN IMMEDIATE")
-            yield _SqliteSession(connection)
+            yield _SqliteSession(connection, self._wider)
             _commit(connection)
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
             raise BatchRefusedError(str(error)) from error
@@ -66,11 +67,14 @@ class SqliteDatabase:
     def type_name(self, type_: pa.DataType) -> str | None:
         return sqlite_type(type_)
 
-    def change_type(self, session: Session, table: str, column: Column, to: str) -> None:
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A column of nulls is made anew; a number column holds any number as it comes."""
         if session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]:
             session.run(f"ALTER TABLE {quote(table)} DROP COLUMN {quote(column.name)}")
-            session.run(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(column.name)} {to}")
+            session.run(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(column.name)} {wider.declared}")
+            return wider
+        self._wider[table, column.name] = Column(column.name, wider.type, column.declared)
+        return self._wider[table, column.name]
 
     def same_column(self, one: str, other: str) -> bool:
         return one == other or _fold(one) == _fold(other)
@@ -106,8 +110,9 @@ def _fold(name: str) -> str:
 
 
 class _SqliteSession:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, wider: Mapping[tuple[str, str], Column]) -> None:
         self._connection = connection
+        self._wider = wider
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return self._connection.execute(sql, values).rowcount
@@ -117,7 +122,8 @@ class _SqliteSession:
 
     def columns(self, table: str) -> list[Column] | None:
         found = self.rows("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,))
-        return [Column(name, from_sqlite(declared), declared) for name, declared in found] or None
+        columns = [Column(name, from_sqlite(declared), declared) for name, declared in found]
+        return [self._wider.get((table, column.name), column) for column in columns] or None
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         names = ", ".join(quote(name) for name in rows.column_names)
@@ -136,11 +142,19 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if is_json(type_):
         return column.cast(pa.string())
     if _types.is_timestamp(type_):
-        naive = column.cast(pa.timestamp(type_.unit)).cast(pa.string())
+        naive = _to_microseconds(column.cast(pa.timestamp(type_.unit))).cast(pa.string())
         return naive if type_.tz is None else pc.binary_join_element_wise(naive, "+00:00", "")
     if _types.is_duration(type_):
         return column.cast(pa.duration("ns")).cast(pa.int64())
     return column.cast(pa.string()) if any(is_kind(type_) for is_kind in _AS_TEXT) else column
+
+
+def _to_microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Six digits behind the second, which every reader of ISO text takes; nine only where they are needed."""
+    try:
+        return column.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return column
 
 
 _AS_TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
