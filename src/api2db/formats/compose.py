@@ -80,8 +80,8 @@ def compose(
 
     Raises:
         ConfigurationError: There is no such format, or the manifest of an earlier call is damaged.
-        DataError: Columns of one name have types with nothing in common, or a composed file that an earlier call made is
-            gone while its shards are not; nothing was deleted.
+        DataError: Columns of one name have no common type, or the composed file of an earlier call is gone
+            while its shards are not; nothing was deleted.
         OSError: A folder can't be read or written, or the composed file's name is taken; no row is lost.
     """
     kind = check_format(fmt)

@@ -1,0 +1,270 @@
+"""Composing joins each row once, whatever happens in between."""
+
+import json
+import os
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from api2db.errors import ConfigurationError, DataError, FormatError
+from api2db.formats import FORMATS, read_frame, write_frame
+from api2db.formats.atomic import is_temporary, temporary_name
+from api2db.formats.compose import MANIFEST_NAME, compose
+from tests.formats.killing import finishes_unless_killed_at
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    return folder
+
+
+def put_shards(folder: Path, numbers: Iterable[int], fmt: str = "parquet") -> None:
+    for number in numbers:
+        write_frame(pd.DataFrame({"n": [number], "t": [f"row {number}"]}), folder / f"{number:03}.{fmt}", fmt)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def rows_in(*folders: Path) -> list[int]:
+    """Numbers of all rows in the visible files of some folders."""
+    found: list[int] = []
+    for folder in folders:
+        for path in folder.glob("[!.]*.parquet"):
+            found += read_frame(path, "parquet")["n"].tolist()
+    return sorted(found)
+
+
+def composed(folder: Path, *, shards_to: Path | None = None, composed_to: Path | None = None) -> list[int]:
+    composition = compose(folder, "parquet", shards_to=shards_to, composed_to=composed_to)
+    assert not composition.problems
+    return [] if composition.frame is None else composition.frame["n"].tolist()
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_shards_are_joined_in_the_order_of_their_names_and_deleted(folder: Path, fmt: str) -> None:
+    put_shards(folder, [3, 1, 2], fmt)
+    composition = compose(folder, fmt)
+    assert composition.frame is not None
+    assert composition.frame["n"].tolist() == [1, 2, 3]
+    assert composition.frame["t"].tolist() == ["row 1", "row 2", "row 3"]
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_the_composed_file_is_named_by_the_first_and_the_last_shard(folder: Path, tmp_path: Path, fmt: str) -> None:
+    put_shards(folder, [1, 2, 3], fmt)
+    compose(folder, fmt, composed_to=tmp_path / "composed")
+    assert names(tmp_path / "composed") == [f"001_003.{fmt}"]
+    assert read_frame(tmp_path / "composed" / f"001_003.{fmt}", fmt)["n"].tolist() == [1, 2, 3]
+    assert names(folder) == []
+
+
+def test_shards_are_moved_where_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1, 2])
+    assert composed(folder, shards_to=tmp_path / "moved") == [1, 2]
+    assert names(folder) == []
+    assert names(tmp_path / "moved") == ["001.parquet", "002.parquet"]
+
+
+def test_an_empty_folder_composes_to_nothing(folder: Path, tmp_path: Path) -> None:
+    assert compose(folder, "parquet", composed_to=tmp_path / "composed").frame is None
+    assert names(tmp_path / "composed") == []
+
+
+def test_temporary_hidden_and_foreign_files_are_passed_over(folder: Path) -> None:
+    put_shards(folder, [1])
+    others = [temporary_name(folder / "x.parquet"), folder / ".hidden.parquet", folder / "notes.txt"]
+    for path in others:
+        path.write_bytes(b"x")
+    (folder / "folder.parquet").mkdir()
+    assert composed(folder) == [1]
+    assert names(folder) == sorted([*(path.name for path in others), "folder.parquet"])
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"x" * 1000])
+def test_a_shard_that_can_not_be_read_stays_and_is_named_and_the_others_are_composed(
+    folder: Path, content: bytes
+) -> None:
+    put_shards(folder, [1, 2, 3])
+    (folder / "002.parquet").write_bytes(content)
+    composition = compose(folder, "parquet")
+    assert composition.frame is not None
+    assert composition.frame["n"].tolist() == [1, 3]
+    assert names(folder) == ["002.parquet"]
+    [problem] = composition.problems
+    assert isinstance(problem, FormatError)
+    assert "002.parquet" in str(problem)
+
+
+def test_shards_with_other_columns_and_types_are_unified(folder: Path) -> None:
+    write_frame(pd.DataFrame({"a": pd.Series([1], dtype="int8")}), folder / "1.parquet", "parquet")
+    write_frame(pd.DataFrame({"b": ["x"], "a": [1 << 40]}), folder / "2.parquet", "parquet")
+    frame = compose(folder, "parquet").frame
+    assert frame is not None
+    assert frame["a"].tolist() == [1, 1 << 40]
+    assert frame["b"].isna().tolist() == [True, False]
+
+
+def test_shards_that_have_no_common_type_stay_and_the_column_is_named(folder: Path) -> None:
+    write_frame(pd.DataFrame({"a": [1]}), folder / "1.parquet", "parquet")
+    write_frame(pd.DataFrame({"a": ["x"]}), folder / "2.parquet", "parquet")
+    with pytest.raises(DataError, match=r"2\.parquet: column 'a' is int64"):
+        compose(folder, "parquet")
+    assert names(folder) == ["1.parquet", "2.parquet"]
+
+
+def test_whole_floats_of_a_csv_shard_join_the_fractions_of_another(folder: Path) -> None:
+    for number, value in enumerate([1.0, 2.5]):
+        write_frame(pd.DataFrame({"a": [value]}), folder / f"{number}.csv", "csv")
+    frame = compose(folder, "csv").frame
+    assert frame is not None
+    assert frame["a"].tolist() == [1.0, 2.5]
+
+
+def test_a_composed_file_of_that_name_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1, 2])
+    (tmp_path / "001_002.parquet").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        compose(folder, "parquet", composed_to=tmp_path)
+    assert (tmp_path / "001_002.parquet").read_bytes() == b"precious"
+    assert names(folder) == ["001.parquet", "002.parquet"]
+
+
+def test_a_moved_shard_never_overwrites_another(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1])
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "001.parquet").write_bytes(b"precious")
+    composition = compose(folder, "parquet", shards_to=moved)
+    assert isinstance(composition.problems[0], FileExistsError)
+    assert (moved / "001.parquet").read_bytes() == b"precious"
+    assert rows_in(folder) == [1]
+
+
+def test_missing_folders_are_an_error_where_they_may_not_be_made(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1])
+    with pytest.raises(FileNotFoundError):
+        compose(folder, "parquet", composed_to=tmp_path / "none", make_missing=False)
+    assert names(folder) == ["001.parquet"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+def test_a_move_to_another_file_system_copies_and_then_unlinks(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = Path("/dev/shm") / f"api2db-test-{os.getpid()}"
+    put_shards(folder, [1, 2])
+    assert folder.stat().st_dev != Path("/dev/shm").stat().st_dev
+    try:
+        assert composed(folder, shards_to=target) == [1, 2]
+        assert rows_in(target) == [1, 2]
+        assert names(folder) == []
+    finally:
+        for path in target.iterdir():
+            path.unlink()
+        target.rmdir()
+
+
+def compose_into(folder: Path, shards_to: Path | None, composed_to: Path) -> None:
+    compose(folder, "parquet", shards_to=shards_to, composed_to=composed_to)
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["deleting", "moving"])
+def test_a_kill_at_any_step_loses_no_row_and_the_next_call_doubles_none(tmp_path: Path, *, moving: bool) -> None:
+    steps = 0
+    for step in count():
+        home = tmp_path / str(step)
+        folder, target, moved = home / "shards", home / "composed", home / "moved" if moving else None
+        for made in (folder, target, *([moved] if moved else [])):
+            made.mkdir(parents=True)
+        put_shards(folder, [1, 2, 3])
+        finished = finishes_unless_killed_at(step, compose_into, folder, moved, target)
+        assert set(rows_in(folder, target)) == {1, 2, 3}
+        put_shards(folder, [4, 5])
+        composed(folder, shards_to=moved, composed_to=target)
+        assert rows_in(target) == [1, 2, 3, 4, 5]
+        assert all(is_temporary(path) for path in folder.iterdir())
+        assert moved is None or rows_in(moved) == [1, 2, 3, 4, 5]
+        if finished:
+            break
+        steps += 1
+    assert steps >= 10
+
+
+def test_without_the_manifest_a_kill_would_double_rows(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1, 2])
+    for step in count():
+        assert not finishes_unless_killed_at(step, compose_into, folder, None, tmp_path / "composed")
+        if rows_in(tmp_path / "composed"):
+            break
+    assert rows_in(folder) == [1, 2]
+    (folder / MANIFEST_NAME).unlink()
+    put_shards(folder, [3])
+    composed(folder, composed_to=tmp_path / "composed")
+    assert rows_in(tmp_path / "composed") == [1, 1, 2, 2, 3]
+
+
+def killed_once_published(folder: Path, composed_to: Path) -> None:
+    step = count()
+    composed_to.mkdir(exist_ok=True)
+    while not list(composed_to.glob("[!.]*")):
+        assert not finishes_unless_killed_at(next(step), compose_into, folder, None, composed_to)
+
+
+def test_shards_whose_composed_file_is_gone_are_left_to_a_person(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1, 2])
+    killed_once_published(folder, tmp_path / "composed")
+    (tmp_path / "composed" / "001_002.parquet").unlink()
+    with pytest.raises(DataError, match="put it back"):
+        compose(folder, "parquet", composed_to=tmp_path / "composed")
+    assert rows_in(folder) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"version": 2}', json.dumps({"version": 1, "temporary": "/x/.a.0123456789abcdef.tmp"}).encode()],
+)
+def test_a_damaged_manifest_stops_before_anything_is_touched(folder: Path, content: bytes) -> None:
+    put_shards(folder, [1])
+    (folder / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=MANIFEST_NAME):
+        compose(folder, "parquet")
+    assert rows_in(folder) == [1]
+
+
+def test_a_forged_manifest_deletes_nothing_elsewhere(folder: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"x")
+    forged = {
+        "version": 1,
+        "temporary": str(precious),
+        "final": str(precious),
+        "shards": ["../precious"],
+        "shards_to": None,
+    }
+    (folder / MANIFEST_NAME).write_bytes(json.dumps(forged).encode())
+    with pytest.raises(ConfigurationError):
+        compose(folder, "parquet")
+    assert precious.exists()
+
+
+def test_two_thousand_small_shards_are_composed_in_one_go(folder: Path) -> None:
+    write_frame(pd.DataFrame({"n": range(5)}), folder / "0000.parquet", "parquet")
+    content = (folder / "0000.parquet").read_bytes()
+    for number in range(1, 2_000):
+        (folder / f"{number:04}.parquet").write_bytes(content)
+    assert len(composed(folder)) == 10_000
+
+
+def test_the_composed_file_is_one_that_others_read(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, range(20))
+    composed(folder, composed_to=tmp_path)
+    assert pq.read_table(tmp_path / "000_019.parquet").column("n").to_pylist() == list(range(20))
