@@ -83,7 +83,8 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     batch = to_batch(rows.drop_columns([name for name in _OURS if name in rows.column_names]))
     size_bytes = (journal.home / file).stat().st_size
     journal.append([batch.replace_schema_metadata(metadata)], lane=Lane(lane), removes=file)
-    journal.state.add_rejected(lane, -rows.num_rows, -size_bytes)
+    with journal.changed:
+        journal.lanes[lane].take_back_rejected(rows.num_rows, size_bytes)
     return int(rows.num_rows)
 
 
