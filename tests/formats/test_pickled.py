@@ -236,7 +236,7 @@ def test_a_text_that_ends_beyond_its_buffer_is_refused(file: Path) -> None:
     forged = content.replace(struct.pack("<q", 8), struct.pack("<q", 1 << 30))
     assert forged != content
     file.write_bytes(forged)
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match="ArrowInvalid"):
         read_frame(file, "pickle")
 
 

@@ -58,7 +58,8 @@ def loaded(path: str, fmt: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("method", SIGNATURES)
 def test_each_signature_is_the_spec_s(method: str) -> None:
-    assert str(inspect.signature(getattr(FileConverter, method))) == SIGNATURES[method]
+    signature = str(inspect.signature(getattr(FileConverter, method)))
+    assert signature.replace("pandas.core.frame.", "pandas.") == SIGNATURES[method]
 
 
 def test_there_are_no_other_public_methods_and_those_that_the_spec_has_static_are() -> None:
