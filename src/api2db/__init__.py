@@ -1,11 +1,11 @@
 """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once."""
 
+import importlib
+import importlib.metadata
 import logging
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+import typing
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from api2db.app.run import Run
     from api2db.errors import Api2dbError
     from api2db.ingest import Collector
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # pandas takes most of a second to import, which `api2db --help` has not: a name is imported when it is first asked for.
-_HOMES: Final = {
+_HOMES = {
     "Api2dbError": "api2db.errors",
     "Collector": "api2db.ingest",
     "FileConverter": "api2db.stream.file_converter",
@@ -41,12 +41,12 @@ _HOMES: Final = {
 logging.getLogger("api2db").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name == "__version__":
-        return version("api2db")
+        return importlib.metadata.version("api2db")
     if name not in _HOMES:
         raise AttributeError(f"module 'api2db' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
     return value
 
 

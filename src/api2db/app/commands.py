@@ -37,8 +37,8 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
     """
     console = Console()
     log_to_console(logging.INFO, ConsoleHandler(console))
-    log_to_file(home, "run")
     collectors = collectors_in(load(main_file))
+    log_to_file(home, "run")
     names = [collector.name for collector in collectors]
     run = Run(
         collectors,

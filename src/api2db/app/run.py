@@ -116,7 +116,7 @@ class Run:
             log_to_console(logging.INFO)
             log_to_file(project_home(enabled[0].home), "run")
         groups = self._groups(enabled, main_file)
-        _log.info("running %d collectors in %d processes; Ctrl-C ends it", len(enabled), len(groups))
+        _log.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
         try:
             self._supervisor.run(self._stop)

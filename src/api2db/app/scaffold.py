@@ -1,6 +1,6 @@
 """A new project: folders, templates for credentials, and collectors that run as they stand.
 
-The ``.txt`` files of this folder are what is written, with ``$NAME`` in place of names.
+What is written lies in ``templates/``, with ``$NAME`` in place of names.
 """
 
 import json
@@ -78,7 +78,7 @@ def _texts(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _template(name: str, **values: str) -> str:
-    text = files(__package__).joinpath(f"{name}.py.txt").read_text(encoding="utf-8")
+    text = files(__package__).joinpath("templates", f"{name}.py.txt").read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
 

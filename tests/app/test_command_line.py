@@ -1,0 +1,309 @@
+"""The command line as a person and a script see it."""
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+
+from api2db import Stream2Sql
+from api2db.app.command_line import main
+from tests.app.projects import Project
+from tests.ingest.tiny import wait_until
+
+PROGRAM = [sys.executable, "-m", "api2db.app.command_line"]
+ESCAPE = "\x1b"
+pytestmark = pytest.mark.usefixtures("_api2db_logger_as_before")
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    error: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def _api2db_logger_as_before() -> Iterator[None]:
+    import logging
+
+    logger = logging.getLogger("api2db")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    for handler in set(logger.handlers) - set(handlers):
+        handler.close()
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process, with the test's folder as the current one."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["api2db", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else 0, *capfd.readouterr())
+
+    return command
+
+
+def test_help_imports_nothing_that_takes_its_time() -> None:
+    program = "import sys, api2db.app.command_line; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pandas", "pyarrow", "rich.live", "sqlalchemy", "sqlite3", "duckdb"} & set(modules)
+
+
+def test_help_tells_the_exit_codes_and_all_commands(api2db: Command) -> None:
+    ended = api2db("--help")
+    assert ended.code == 0
+    for word in ("Exit codes: 0", "init", "run", "status", "forget", "rejected", "demo", "--version"):
+        assert word in ended.out
+
+
+@pytest.mark.parametrize(
+    "command", [["init"], ["run"], ["status"], ["forget"], ["demo"], ["rejected", "retry"]], ids=str
+)
+def test_each_command_has_help(api2db: Command, command: list[str]) -> None:
+    assert api2db(*command, "--help").code == 0
+
+
+def test_the_version_is_that_of_the_package(api2db: Command) -> None:
+    import api2db as package
+
+    assert api2db("--version").out.strip() == package.__version__
+
+
+@pytest.mark.parametrize("arguments", [["walk"], ["run", "--twice"], ["forget"]], ids=str)
+def test_a_command_that_does_not_exist_ends_with_2(api2db: Command, arguments: list[str]) -> None:
+    assert api2db(*arguments).code == 2
+
+
+def test_init_writes_private_files_and_refuses_to_overwrite_any(api2db: Command, tmp_path: Path) -> None:
+    assert api2db("init", "weather", "cities", "rivers").code == 0
+    project = tmp_path / "weather"
+    assert sorted(path.name for path in project.iterdir()) == [
+        ".gitignore", "AUTH", "CACHE", "LOGS", "STORE", "apis", "main.py",
+    ]  # fmt: skip
+    assert {path.name for path in (project / "apis").iterdir()} == {"__init__.py", "cities.py", "rivers.py"}
+    everything = list(project.rglob("*"))
+    assert {path.stat().st_mode & 0o777 for path in everything if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in everything if path.is_file()} == {0o600}
+    for template in (project / "AUTH").iterdir():
+        values = json.loads(template.read_text())
+        assert any(value.startswith("$") for value in values.values())
+    (project / "main.py").write_text("mine")
+    again = api2db("init", "weather")
+    assert again.code == 2
+    assert "is there already" in again.error
+    assert (project / "main.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "a-b", "class", "2nd"])
+def test_init_refuses_a_name_that_no_module_can_have(api2db: Command, tmp_path: Path, name: str) -> None:
+    assert api2db("init", "project", name).code == 2
+    assert not (tmp_path / "project").exists()
+
+
+def rows_of(file: Path, table: str) -> int:
+    import duckdb
+
+    with duckdb.connect(file) as database:
+        return int(database.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+def test_a_new_project_runs_as_it_stands(api2db: Command, tmp_path: Path) -> None:
+    api2db("init", "project", "cities", "rivers")
+    home = tmp_path / "project"
+    ended = subprocess.run(
+        [*PROGRAM, "run", "--once"], cwd=home, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ESCAPE not in ended.stdout
+    for name in ("cities", "rivers"):
+        assert rows_of(home / "STORE" / "data.duckdb", name) == 1
+        assert len(list((home / "STORE" / name / "parquet").glob("*.parquet"))) == 1
+    assert api2db("status", "--home", str(home)).code == 0
+
+
+def test_python_main_py_streams_rows_until_a_signal(api2db: Command, tmp_path: Path) -> None:
+    api2db("init", "project")
+    home = tmp_path / "project"
+    shards = home / "STORE" / "machine" / "parquet"
+    with subprocess.Popen([sys.executable, "main.py"], cwd=home, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(lambda: shards.exists() and len(list(shards.glob("*.parquet"))) >= 2, 40)
+            status = json.loads(api2db("status", "--json", "--home", str(home)).out)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    assert status["healthy"]
+    [collector] = status["collectors"]
+    assert collector["running"]
+    assert {stream["stream_type"] for stream in collector["streams"]} == {"local", "sql.duckdb"}
+    assert rows_of(home / "STORE" / "data.duckdb", "machine") == len(list(shards.glob("*.parquet")))
+
+
+COUNTING = 'collectors = [polls("alpha")]\n'
+
+
+def test_run_prints_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
+    project = Project(tmp_path, COUNTING)
+    process = subprocess.Popen(
+        [*PROGRAM, "run"], cwd=tmp_path, env=project.environment(), stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            project.pids("alpha")
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=12)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert ESCAPE not in said
+    assert "alpha → alpha/tiny: " in said
+    assert "delivered, 0 waiting" in said
+
+
+def test_run_draws_a_table_on_a_terminal(tmp_path: Path) -> None:
+    project = Project(tmp_path, 'collectors = [polls("alpha", lambda: print("hello from the poll") or [{"id": 1}])]\n')
+    drawn = on_a_terminal(project, lambda: project.pids("alpha"))
+    assert "rows/s" in drawn
+    assert "alpha/tiny" in drawn
+    assert "hello from the poll" in drawn
+    assert ESCAPE in drawn
+    assert "\x1b[31m" not in drawn, "NO_COLOR is set"
+
+
+def on_a_terminal(project: Project, until: Callable[[], object]) -> str:
+    ours, theirs = pty.openpty()
+    environment = project.environment() | {"TERM": "xterm", "COLUMNS": "120", "LINES": "30"}
+    process = subprocess.Popen(
+        [*PROGRAM, "run"], cwd=project.home, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    try:
+        until()
+        process.send_signal(signal.SIGINT)
+        drawn = _everything_from(ours)
+        assert process.wait(12) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return drawn
+
+
+def _everything_from(terminal: int) -> str:
+    seen = b""
+    with suppress(OSError):  # Linux says that all is read by an input/output error
+        while piece := os.read(terminal, 1 << 16):
+            seen += piece
+    return seen.decode(errors="replace")
+
+
+def test_run_says_what_is_wrong_with_a_project(api2db: Command, tmp_path: Path) -> None:
+    assert "there is no file main.py" in api2db("run").error
+    (tmp_path / "main.py").write_text("x = 1\n")
+    assert "has no collectors" in api2db("run", "main.py").error
+    (tmp_path / "main.py").write_text("import no_such_module\n")
+    ended = api2db("run")
+    assert ended.code == 2
+    assert "no_such_module" in ended.error
+    assert not (tmp_path / "LOGS").exists()
+
+
+def test_a_failed_poll_ends_run_once_with_1(tmp_path: Path) -> None:
+    project = Project(tmp_path, 'collectors = [polls("alpha", lambda: 1 / 0)]\n')
+    ended = subprocess.run(
+        [*PROGRAM, "run", "--once"],
+        cwd=tmp_path, env=project.environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "the poll of alpha failed: ZeroDivisionError" in ended.stderr
+
+
+def test_status_of_a_folder_without_journals_says_so(api2db: Command) -> None:
+    ended = api2db("status")
+    assert ended.code == 0
+    assert "There are no journals" in ended.out
+    assert json.loads(api2db("status", "--json").out)["collectors"] == []
+
+
+@pytest.fixture
+def rejecting(tmp_path: Path) -> Path:
+    """A home in which a stream has rejected one row of two, and has waiting rows left."""
+    with closing(sqlite3.connect(tmp_path / "cities.sqlite")) as database:
+        database.execute("CREATE TABLE cities (id INTEGER, name TEXT NOT NULL)")
+    frame = pd.DataFrame({"id": [1, 2], "name": ["Ulm", None]})
+    with Stream2Sql("cities", "cities.sqlite", "sqlite", home=tmp_path, schema="freeze") as stream:
+        stream.q.put(frame)
+        assert stream.flush(20)
+    stream.q.put(pd.DataFrame({"id": [3], "name": ["Bonn"]}))
+    stream.stop()
+    return tmp_path
+
+
+def test_rejected_rows_make_status_end_with_3(api2db: Command, rejecting: Path) -> None:
+    ended = api2db("status")
+    assert ended.code == 3
+    assert "1 rows rejected" in ended.out
+    assert json.loads(api2db("status", "--json").out)["healthy"] is False
+
+
+def test_rejected_rows_are_listed_shown_and_put_again(api2db: Command, rejecting: Path) -> None:
+    listed = api2db("rejected", "list")
+    [line] = listed.out.splitlines()[1:]
+    file = line.split()[-1]
+    assert (rejecting / file).is_file()
+    shown = api2db("rejected", "show", Path(file).stem)
+    assert "_api2db_reason" in shown.out
+    assert shown.code == 0
+    again = api2db("rejected", "retry", file)
+    assert again.code == 0, again
+    assert "1 rows are put again" in again.out
+    assert not (rejecting / file).exists()
+    assert api2db("rejected", "list").out == "There are no rejected rows.\n"
+    assert api2db("status").code == 0
+
+
+def test_retry_wants_to_know_what(api2db: Command, rejecting: Path) -> None:
+    assert api2db("rejected", "retry").code == 2
+    assert api2db("rejected", "retry", "nothing-like-that").code == 2
+    assert api2db("rejected", "retry", "--all").code == 0
+
+
+def test_forget_drops_a_stream_and_says_how_many_rows_go(api2db: Command, rejecting: Path) -> None:
+    assert "no stream matches 'rivers'" in api2db("forget", "rivers").error
+    ended = api2db("forget", "cities", "--yes")
+    assert ended.code == 0
+    assert "1 rows that waited for it are dropped" in ended.out
+    assert json.loads(api2db("status", "--json").out)["collectors"][0]["streams"] == []
+
+
+def test_forget_asks_first_and_does_nothing_on_no(
+    api2db: Command, rejecting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    ended = api2db("forget", "cities")
+    assert ended.code == 1
+    assert "with 1 rows that wait for it?" in ended.out
+    assert len(json.loads(api2db("status", "--json").out)["collectors"][0]["streams"]) == 1

@@ -1,0 +1,85 @@
+"""Figures of a run: rates, health, and what a screen makes of them."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from api2db.app.figures import CollectorFigures, Rates, as_json, figures, is_unhealthy
+from api2db.app.screen import lines_of, print_figures
+from api2db.ingest import CollectorStatus
+from api2db.journal import StreamOverview
+
+
+def stream(**changes: object) -> StreamOverview:
+    known: dict[str, object] = dict.fromkeys(StreamOverview.__dataclass_fields__, 0)
+    known |= {"collector": "cities", "identity": "duckdb:x#cities", "stream_type": "sql.duckdb", "running": True}
+    known |= {"oldest_ns": None, "last_error": None, "error_at": None}
+    return StreamOverview(**(known | changes))  # type: ignore[arg-type]
+
+
+def test_rates_are_rows_a_second_over_the_last_seconds() -> None:
+    rates = Rates()
+    seen = [rates.of(stream(rows_delivered=100 * second), float(second)) for second in range(10)]
+    assert seen == [0.0, *[100.0] * 9]
+    assert [rates.of(stream(rows_delivered=900), 10.0 + second) for second in range(5)][-1] == 0.0
+
+
+def test_each_stream_has_a_rate_of_its_own() -> None:
+    rates = Rates()
+    for second in range(2):
+        one = rates.of(stream(rows_delivered=5 * second), float(second))
+        other = rates.of(stream(identity="other", rows_delivered=second), float(second))
+    assert (one, other) == (5.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "owned", "unhealthy"),
+    [
+        ({}, True, False),
+        ({"rows_waiting": 9}, True, False),
+        ({"rows_parked": 1}, True, True),
+        ({"rows_rejected": 1}, False, True),
+        ({"running": False, "rows_waiting": 9}, True, True),
+        ({"running": False, "rows_waiting": 9}, False, False),
+        ({"running": False}, True, False),
+    ],
+)
+def test_a_person_should_look_at_parked_rejected_and_dead_streams(
+    changes: dict[str, object],
+    owned: bool,  # noqa: FBT001
+    unhealthy: bool,  # noqa: FBT001
+) -> None:
+    assert is_unhealthy(stream(**changes), owned=owned) is unhealthy
+
+
+def collector(*streams: StreamOverview, error: str | None = None) -> CollectorFigures:
+    status = CollectorStatus("cities", 1, polls=7, late=2, failed=1, last_error="OSError: down")
+    return CollectorFigures("cities", running=True, status=status, streams=streams, error=error)
+
+
+def test_a_line_tells_of_everything_that_is_wrong() -> None:
+    [line] = lines_of([collector(stream(rows_delivered=1234, rows_rejected=3, last_error="disk full"))], Rates())
+    assert line == (
+        "cities → duckdb:x#cities: 0 rows/s, 1,234 delivered, 0 waiting, lag 0.0 s; "
+        "3 rows rejected; disk full; last poll: OSError: down"
+    )
+
+
+def test_without_a_terminal_nothing_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "duckdb:" + "x" * 300
+    print_figures(Console(width=40), [collector(stream(identity=long))])
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["collector", "polls", "stream", "delivered", "waiting", "lag", "errors"]
+    assert long in row
+    assert "7 (1 failed, 2 late)" in row
+
+
+def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) -> None:
+    folder = tmp_path / "STORE" / "journal" / "cities"
+    folder.mkdir(parents=True)
+    (folder / "owner.lock").touch()
+    (folder / "state.sqlite").write_bytes(b"no database at all" * 100)
+    found = figures(tmp_path)
+    assert "can't be read" in (found[0].error or "")
+    assert as_json(tmp_path, found)["healthy"] is False
