@@ -1,7 +1,5 @@
 """A batch: consecutive entries of a journal, on their way to be loaded together."""
 
-"""A batch: consecutive entries of a journal as one Arrow table."""
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +12,8 @@ from api2db.journal import Entry, Position, Superseded
 from api2db.targets.port import Piece
 
 __all__ = ["Batch", "batch_of"]
+
+_NOTHING_SUPERSEDED = Superseded()
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Batch:
     entries: Sequence[Entry]
     start: Position
     schema: pa.Schema
-    superseded: Superseded = Superseded()
+    superseded: Superseded = _NOTHING_SUPERSEDED
 
     @property
     def end(self) -> Position:
@@ -64,19 +64,23 @@ class Batch:
 
 
 def batch_of(
-    entries: Sequence[Entry], start: Position, whole_frames: bool = False, superseded: Superseded = Superseded()
+    entries: Sequence[Entry],
+    start: Position,
+    superseded: Superseded = _NOTHING_SUPERSEDED,
+    *,
+    whole_frames: bool = False,
 ) -> Batch:
     """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for."""
     schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
-        entries = _with_common_schema(entries, whole_frames)
+        entries = _with_common_schema(entries, whole_frames=whole_frames)
         schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         raise AssertionError("the slices of one frame have one schema")
     return Batch(entries, start, schema, superseded)
 
 
-def _with_common_schema(entries: Sequence[Entry], whole_frames: bool) -> Sequence[Entry]:
+def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequence[Entry]:
     """The entries before the first whose schema does not go with those before it."""
     count, schema = 0, unify([entries[0].batch.schema])
     while schema is not None and count < len(entries):

@@ -1,7 +1,7 @@
 """The courier for targets with transactions: the ledger alone says what is in.
 
-Batch boundaries move after a restart, so nothing is concluded from what a batch was: after a connect, and after anything
-that went wrong, the ledger is read under a lock, and delivery goes on behind it.
+Batch boundaries move after a restart, so nothing is concluded from what a batch was: after a connect, and after
+anything that went wrong, the ledger is read under a lock, and delivery goes on behind it.
 """
 
 import logging

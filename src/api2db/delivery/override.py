@@ -74,7 +74,7 @@ class OverrideCourier:
             self._onward.reject(batch, reason)
 
     def _pass_on(self, end: Entry, handed_on: list[pa.RecordBatch]) -> None:
-        """The position moves with the last frame; frames whose schemas do not go together are loaded one after another."""
+        """The position moves with the last frame; frames whose schemas do not go together are loaded in turn."""
         if self._onward is None or not handed_on:
             self._log.acknowledge(end.position, Delivered(frames=1, rows=end.batch.num_rows))
             return

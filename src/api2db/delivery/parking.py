@@ -1,7 +1,7 @@
 """The head batch whose tries ran out, as a Parquet file that a person can look at.
 
-The rows stay in the journal and are delivered from there, first, when the target is back; the file then goes. It says which
-journal, stream and range it is of, so nothing ever loads it twice.
+The rows stay in the journal and are delivered from there, first, when the target is back; the file then goes. It says
+which journal, stream and range it is of, so nothing ever loads it twice.
 """
 
 import json

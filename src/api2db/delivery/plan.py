@@ -1,4 +1,4 @@
-"""The courier for targets without transactions: a plan is on disk before anything can be seen, and is finished exactly."""
+"""The courier for targets without transactions: a plan is on disk before anything is seen, and is finished exactly."""
 
 from collections.abc import Sequence
 

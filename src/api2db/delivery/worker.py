@@ -145,9 +145,9 @@ class Worker:
         if self._target.takes_newest:
             self._log.read(self._limit._replace(rows=1), timeout_s)
             entries, superseded = self._log.newest()
-            return batch_of(entries, start, True, superseded) if entries else None
+            return batch_of(entries, start, superseded, whole_frames=True) if entries else None
         entries = self._log.read(self._limit, timeout_s)
-        return batch_of(entries, start, self._limit.whole_frames) if entries else None
+        return batch_of(entries, start, whole_frames=self._limit.whole_frames) if entries else None
 
     def _pause(self, seconds: float) -> None:
         self._nudged.wait(seconds)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import LIMIT, Courier, LedgerCourier, OverrideCourier, OverrideTarget, Parking, PlanCourier, Rejects, Worker
+from api2db.delivery import (
+    LIMIT,
+    Courier,
+    LedgerCourier,
+    OverrideCourier,
+    OverrideTarget,
+    Parking,
+    PlanCourier,
+    Rejects,
+    Worker,
+)
 from api2db.formats.folders import rejected_folder, upload_failed_folder
 from api2db.journal import StreamLog
 from api2db.targets.port import LedgerTarget, PlannedTarget, Target
@@ -46,9 +56,7 @@ def build_worker(
     return Worker(log, reached, courier, parking, limit, learn)
 
 
-def _courier(
-    log: StreamLog, target: LedgerTarget | PlannedTarget, rejects: Rejects, parking: Parking
-) -> Courier:
-    if hasattr(target, "stage"):
+def _courier(log: StreamLog, target: LedgerTarget | PlannedTarget, rejects: Rejects, parking: Parking) -> Courier:
+    if isinstance(target, PlannedTarget):
         return PlanCourier(log, target, rejects, parking)
     return LedgerCourier(log, target, rejects, parking)

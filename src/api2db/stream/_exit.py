@@ -19,8 +19,8 @@ class _Drainable(Protocol):
     def stop(self, timeout: float | None = None) -> None: ...
 
 
-_streams: "weakref.WeakSet[_Drainable]" = weakref.WeakSet()
-_owner_pid = 0
+# By process, so that a forked child drains none of its parent's.
+_streams: "dict[int, weakref.WeakSet[_Drainable]]" = {}
 
 
 def drain_at_exit(stream: _Drainable) -> None:
@@ -28,12 +28,12 @@ def drain_at_exit(stream: _Drainable) -> None:
 
     A SIGTERM that nobody handles would end the process without that: it is turned into an ordinary exit.
     """
-    global _owner_pid
-    if _owner_pid != os.getpid():
-        _owner_pid = os.getpid()
+    pid = os.getpid()
+    if pid not in _streams:
         _streams.clear()
-        atexit.register(_drain, _owner_pid)
-    _streams.add(stream)
+        _streams[pid] = weakref.WeakSet()
+        atexit.register(_drain, pid)
+    _streams[pid].add(stream)
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit)
 
@@ -46,7 +46,7 @@ def _drain(pid: int) -> None:
     if pid != os.getpid():
         return
     deadline = time.monotonic() + _DRAIN_S
-    streams = list(_streams)
+    streams = list(_streams[pid])
     for stream in streams:
         stream.flush(max(0.0, deadline - time.monotonic()))
     for stream in streams:

@@ -36,7 +36,8 @@ def forget(home: Path, collector: str, identity: str) -> None:
 def retry(home: Path, file: str) -> int:
     """Put the rejected rows of a file again, for the stream that they were rejected by.
 
-    The new put and the removal of the file are recorded together. Rows of the frames that came meanwhile stand before them.
+    The new put and the removal of the file are recorded together. Rows of the frames that came meanwhile stand before
+    them.
 
     Args:
         home: The project's folder.
@@ -92,5 +93,7 @@ def _origin(rows: pa.Table, file: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((rows.schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError) as error:
-        raise FormatError(f"{file} does not say which stream its rows are of; it was not written by a stream") from error
+        raise FormatError(
+            f"{file} does not say which stream its rows are of; it was not written by a stream"
+        ) from error
     return found

@@ -4,7 +4,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -40,8 +39,8 @@ class Stream(FileConverter):
     """Carries the frames of a journal to one target; the base of all streams.
 
     A stream of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
-    each frame at least once, in order, from the worker; what it hands on to ``super().stream`` goes into the target of the
-    class it inherits from.
+    each frame at least once, in order, from the worker; what it hands on to ``super().stream`` goes into the target
+    of the class it inherits from.
 
     The constructor only records. Files, threads and connections are opened by the first ``start`` or ``put``.
 
@@ -54,7 +53,8 @@ class Stream(FileConverter):
         stream_type: The name of its folders below ``STORE/upload_failed`` and ``STORE/rejected``, and in log lines.
         store: Whether a Store is what it serves; then nothing polls its queue.
         home: The project's folder: by default ``API2DB_HOME``, else the current one.
-        durability: ``"full"``: ``put`` returns after an fsync; ``"process"``: rows survive this process, not a power cut.
+        durability: ``"full"``: ``put`` returns after an fsync; ``"process"``: rows survive this process, not a power
+            cut.
         max_backlog_bytes: At so much waiting on disk ``put`` waits, or raises queue.Full; None for no limit.
         schema: ``"evolve"``: the table follows the data; ``"freeze"``: it stays, and what does not fit is set aside.
         table: The table's name; the collector's by default.
@@ -138,7 +138,9 @@ class Stream(FileConverter):
             if self._thread is not None and self._thread.is_alive():
                 return
             self._begin()
-            self._thread = threading.Thread(target=self._run, name=f"api2db-{self.name}-{self.stream_type}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name=f"api2db-{self.name}-{self.stream_type}", daemon=True
+            )
             self._thread.start()
         drain_at_exit(self)
 
@@ -197,8 +199,8 @@ class Stream(FileConverter):
     def check_failures(self) -> None:
         """Try the parked batch again now, instead of at its next turn.
 
-        Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in the
-        journal, so the files are only to look at, and go once the rows are in the target.
+        Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in
+        the journal, so the files are only to look at, and go once the rows are in the target.
         """
         if self._worker is not None:
             self._worker.nudge()
@@ -209,7 +211,9 @@ class Stream(FileConverter):
         Raises:
             AttributeError: Always.
         """
-        raise AttributeError("Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql")
+        raise AttributeError(
+            "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
+        )
 
     def status(self) -> StreamStatus:
         """How much waits, has been delivered, is parked or set aside, and what is wrong."""
@@ -302,7 +306,7 @@ class Stream(FileConverter):
         try:
             if self._worker is not None:
                 self._worker.run()
-        except BaseException as error:  # whatever ended the worker is told by the next put
+        except BaseException as error:  # noqa: BLE001 - whatever ended the worker is told by the next put
             self._death = error
             _log.exception("%r has stopped; its frames stay in the journal", self)
         finally:
@@ -317,7 +321,9 @@ class Stream(FileConverter):
 
     def _check_alive(self) -> None:
         if self._death is not None:
-            raise StreamDiedError(f"{self!r} has stopped ({self._death}); mend that, then start it again") from self._death
+            raise StreamDiedError(
+                f"{self!r} has stopped ({self._death}); mend that, then start it again"
+            ) from self._death
 
     def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
         self._handed_on = []

@@ -33,7 +33,8 @@ class Stream2Local(Stream):
         mode: ``"shard"``: a file for each frame, ``<timestamp_ns>.<fmt>``; ``"update"``: the file gets the new rows;
             ``"replace"``: the file is the newest frame.
         fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
-        drop_duplicate_keys: Rows that repeat these columns of an earlier row are dropped, within the frame, or within the
+        drop_duplicate_keys: Rows that repeat these columns of an earlier row are dropped, within the frame, or within
+            the
             file for ``"update"``; None for all columns. They are counted in ``status()``.
         chunk_size: A frame of more rows becomes several shards; 0 for no limit.
 

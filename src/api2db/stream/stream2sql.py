@@ -42,7 +42,8 @@ class Stream2Sql(Stream):
         host: Not needed for an embedded database.
         auth_path: Not needed for an embedded database.
         port: Not needed for an embedded database.
-        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits while
+        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
+            while
             there is a table that this stream has not made.
         chunk_size: The most rows of one transaction; 0 for no limit of its own.
         store: Whether a Store is what it serves.
@@ -171,7 +172,8 @@ class Stream2Sql(Stream):
         Args:
             data: The frame.
             retry_depth: How often an unavailable database is tried again before the frame is parked in
-                ``STORE/upload_failed/<collector>/sql.<dialect>/<timestamp_ns>.parquet``; it is delivered first later on.
+                ``STORE/upload_failed/<collector>/sql.<dialect>/<timestamp_ns>.parquet``; it is delivered first later
+                on.
         """
         self._stream(data, retry_depth)
 

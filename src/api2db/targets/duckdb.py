@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -31,8 +31,8 @@ _HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 class _OpenFile:
     """A database file that all streams of this process share: each has a cursor, and it is let go when none needs it.
 
-    A DuckDB file that one process has open no other can read. So it is closed 0.2 s after the last use, and for a moment
-    every few seconds when there is no idle time.
+    A DuckDB file that one process has open no other can read. So it is closed 0.2 s after the last use, and for a
+    moment every few seconds when there is no idle time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,21 +119,21 @@ def _shared_file(path: Path) -> _OpenFile:
 
 
 def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
-    duckdb = _library()
+    driver = _library()
     try:
         new = not path.exists()
         make_folders(path.parent)
-        connection = duckdb.connect(str(path))
+        connection = driver.connect(str(path))
         if new:
             path.chmod(0o600)
-    except (duckdb.Error, OSError) as error:
+    except (driver.Error, OSError) as error:
         holder = _HOLDER.search(str(error))
         if holder:
             message = f"{path} is held by {holder['program']} (pid {holder['pid']}); close it there"
         else:
             message = f"the DuckDB file {path} can't be opened: {error}"
         raise TargetUnavailableError(message) from error
-    return connection
+    return cast("duckdb.DuckDBPyConnection", connection)
 
 
 def _library() -> Any:

@@ -3,7 +3,6 @@
 Duplicate rows are dropped as the spec asks, within a frame for shards and within the whole for a file that is updated.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -132,7 +131,7 @@ class SingleFileTarget:
         for file in plan["files"]:
             temporary = self._path.with_name(file["temporary"])
             if temporary.exists():
-                os.replace(temporary, self._path)
+                temporary.replace(self._path)
             sync_folder(self._path.parent)
 
     def discard(self, plan: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -127,6 +127,7 @@ class LedgerTarget(Target, Protocol):
         """Load rows and roll back; raises as ``load`` does."""
 
 
+@runtime_checkable
 class PlannedTarget(Target, Protocol):
     """A target without transactions: what a load is about to do is on disk before it is done."""
 

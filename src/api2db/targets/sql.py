@@ -1,4 +1,4 @@
-"""What every SQL target shares: the ledger, the table that follows the data, and the load of both in one transaction."""
+"""What every SQL target shares: the ledger, a table that follows the data, and the load of both in one transaction."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -238,12 +238,13 @@ def _values(change: SchemaChange) -> tuple[str, str | None, str]:
 
 def _make_ledger(session: Session) -> None:
     session.run(
-        f"CREATE TABLE IF NOT EXISTS {LEDGER_TABLE} (stream VARCHAR(64) NOT NULL PRIMARY KEY, epoch VARCHAR(64) NOT NULL,"
-        " sequence BIGINT NOT NULL, skip BIGINT NOT NULL, loaded BIGINT NOT NULL)"
+        f"CREATE TABLE IF NOT EXISTS {LEDGER_TABLE} (stream VARCHAR(64) NOT NULL PRIMARY KEY,"
+        " epoch VARCHAR(64) NOT NULL, sequence BIGINT NOT NULL, skip BIGINT NOT NULL, loaded BIGINT NOT NULL)"
     )
     session.run(
-        f"CREATE TABLE IF NOT EXISTS {CHANGES_TABLE} (changed_at VARCHAR(32) NOT NULL, table_name VARCHAR(255) NOT NULL,"
-        " column_name VARCHAR(255) NOT NULL, old_type VARCHAR(255), new_type VARCHAR(255) NOT NULL)"
+        f"CREATE TABLE IF NOT EXISTS {CHANGES_TABLE} (changed_at VARCHAR(32) NOT NULL,"
+        " table_name VARCHAR(255) NOT NULL, column_name VARCHAR(255) NOT NULL,"
+        " old_type VARCHAR(255), new_type VARCHAR(255) NOT NULL)"
     )
 
 

@@ -24,7 +24,10 @@ _COMMIT_TRIES = 5
 
 
 class SqliteDatabase:
-    """One connection to a file. A file that is new is made for its owner alone, in WAL mode, so that readers never wait."""
+    """One connection to a file.
+
+    A file that is new is made for its owner alone, and in WAL mode, so that readers never wait.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -133,7 +136,8 @@ class _SqliteSession:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    return _plain(column).to_pylist()
+    values: list[Any] = _plain(column).to_pylist()
+    return values
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
