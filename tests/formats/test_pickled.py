@@ -233,7 +233,7 @@ def test_a_category_that_is_none_is_refused(file: Path) -> None:
 
 def test_a_text_that_ends_beyond_its_buffer_is_refused(file: Path) -> None:
     content = pickle.dumps(pd.DataFrame({"a": pd.array(["abcdefgh"], "string[pyarrow]")}), 5)
-    forged = content.replace(struct.pack("<q", 8), struct.pack("<q", 1 << 30))
+    forged = content.replace(struct.pack("<qq", 0, 8), struct.pack("<qq", 0, 1 << 30))
     assert forged != content
     file.write_bytes(forged)
     with pytest.raises(FormatError, match="ArrowInvalid"):
