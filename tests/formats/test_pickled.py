@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from api2db.errors import FormatError, UnsafePickleError
@@ -232,7 +233,8 @@ def test_a_category_that_is_none_is_refused(file: Path) -> None:
 
 
 def test_a_text_that_ends_beyond_its_buffer_is_refused(file: Path) -> None:
-    content = pickle.dumps(pd.DataFrame({"a": pd.array(["abcdefgh"], "string[pyarrow]")}), 5)
+    frame = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(pa.array(["abcdefgh"], pa.large_utf8()))})
+    content = pickle.dumps(frame, 5)
     forged = content.replace(struct.pack("<qq", 0, 8), struct.pack("<qq", 0, 1 << 30))
     assert forged != content
     file.write_bytes(forged)
