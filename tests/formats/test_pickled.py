@@ -233,9 +233,9 @@ def test_a_category_that_is_none_is_refused(file: Path) -> None:
 
 
 def test_a_text_that_ends_beyond_its_buffer_is_refused(file: Path) -> None:
-    frame = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(pa.array(["abcdefgh"], pa.large_utf8()))})
+    frame = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(pa.array(["ab", "cd"], pa.large_utf8()))})
     content = pickle.dumps(frame, 5)
-    forged = content.replace(struct.pack("<qq", 0, 8), struct.pack("<qq", 0, 1 << 30))
+    forged = content.replace(struct.pack("<qqq", 0, 2, 4), struct.pack("<qqq", 0, 1 << 30, 4))
     assert forged != content
     file.write_bytes(forged)
     with pytest.raises(FormatError, match="ArrowInvalid"):
