@@ -107,8 +107,7 @@ class SqlTarget:
     def connect(self) -> None:
         self._database.connect()
         if not self._ready:
-            with self._database.transaction() as session:
-                _make_ledger(session)
+            self._make_ledger()
             self._ready = True
 
     def close(self) -> None:
@@ -163,6 +162,15 @@ class SqlTarget:
                 raise _RolledBackError
         except _RolledBackError:
             return
+
+    def _make_ledger(self) -> None:
+        """Make our tables; another stream may be at just that, so it is tried twice."""
+        try:
+            with self._database.transaction() as session:
+                _make_ledger(session)
+        except TargetUnavailableError:
+            with self._database.transaction() as session:
+                _make_ledger(session)
 
     def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column]) -> None:
         if not rows.num_columns and not self.takes_newest:
