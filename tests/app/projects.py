@@ -67,10 +67,10 @@ class Project:
         )
 
     @contextmanager
-    def running(self) -> "Iterator[subprocess.Popen[str]]":
+    def running(self, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
         """A run in a process of its own; whatever is left of it at the end is killed."""
         process = subprocess.Popen(
-            self.command(),
+            self.command(*arguments),
             cwd=self.home,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

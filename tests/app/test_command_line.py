@@ -222,6 +222,8 @@ def test_run_says_what_is_wrong_with_a_project(api2db: Command, tmp_path: Path) 
     assert "there is no file main.py" in api2db("run").error
     (tmp_path / "main.py").write_text("x = 1\n")
     assert "has no collectors" in api2db("run", "main.py").error
+    (tmp_path / "main.py").write_text("collectors = [5]\n")
+    assert "has no collectors" in api2db("run", "main.py").error
     (tmp_path / "main.py").write_text("import no_such_module\n")
     ended = api2db("run")
     assert ended.code == 2

@@ -27,10 +27,14 @@ def test_rates_are_rows_a_second_over_the_last_seconds() -> None:
 
 def test_each_stream_has_a_rate_of_its_own() -> None:
     rates = Rates()
-    for second in range(2):
-        one = rates.of(stream(rows_delivered=5 * second), float(second))
-        other = rates.of(stream(identity="other", rows_delivered=second), float(second))
-    assert (one, other) == (5.0, 1.0)
+    seen = [
+        (
+            rates.of(stream(rows_delivered=5 * second), float(second)),
+            rates.of(stream(identity="other", rows_delivered=second), float(second)),
+        )
+        for second in range(2)
+    ]
+    assert seen[-1] == (5.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) ->
     folder = tmp_path / "STORE" / "journal" / "cities"
     folder.mkdir(parents=True)
     (folder / "owner.lock").touch()
-    (folder / "state.sqlite").write_bytes(b"no database at all" * 100)
+    (folder / "state.sqlite").mkdir()
     found = figures(tmp_path)
     assert "can't be read" in (found[0].error or "")
     assert as_json(tmp_path, found)["healthy"] is False

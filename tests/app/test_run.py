@@ -11,7 +11,7 @@ import pytest
 
 from api2db.app.run import Run
 from api2db.errors import ConfigurationError, JournalBusyError, PollError, TargetUnavailableError
-from api2db.ingest import Collector, read_status
+from api2db.ingest import Collector, CollectorStatus, read_status
 from tests.app.projects import Project, counted
 from tests.ingest.tiny import TinyStream, rows_in, wait_until
 
@@ -113,6 +113,46 @@ def test_a_poll_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
         wait_until(lambda: project.ids("alpha"), 30)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+    assert project.ids("alpha") == [1]
+
+
+def test_what_cannot_be_delivered_does_not_hold_up_the_end_and_waits_for_the_next_run(tmp_path: Path) -> None:
+    project = Project(
+        tmp_path,
+        """
+        collectors = [polls("alpha"), polls("beta")]
+        if "--once" not in sys.argv:
+            collectors[0].streams[0].open_gate.clear()
+        """,
+    )
+    with project.running() as process:
+        project.pids("beta")
+        wait_until(lambda: (read_status(tmp_path, "alpha") or CollectorStatus("alpha", 0)).rows >= 3)
+        assert project.ids("alpha") == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    rows = (read_status(tmp_path, "alpha") or CollectorStatus("alpha", 0)).rows
+    assert project.ended("--once").returncode == 0
+    ids = project.ids("alpha")
+    assert ids == counted(ids)
+    assert len(ids) == rows + 1
+
+
+def test_a_signal_ends_a_run_of_one_round_too(tmp_path: Path) -> None:
+    project = Project(
+        tmp_path,
+        """
+        def hang(state):
+            yield count(state)
+            time.sleep(3600)
+
+        collectors = [polls("alpha", hang)]
+        """,
+    )
+    with project.running("--once") as process:
+        wait_until(lambda: project.ids("alpha"), 30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 1
     assert project.ids("alpha") == [1]
 
 

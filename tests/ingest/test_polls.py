@@ -221,7 +221,7 @@ def test_a_failing_poll_is_logged_once_counted_and_tried_again(bench: Bench, cap
     def poll() -> list[dict[str, Any]]:
         tries.append(1)
         if len(tries) <= 3:
-            raise OSError("no route to https://me:hunter2@example.org/rows?token=abc")
+            raise OSError(f"no route to https://me:hunter2@example.org/rows?token=abc at {time.time()}")
         return ROWS
 
     with caplog.at_level(logging.INFO, "api2db"), bench.running(poll, 0.05, polling=True) as runner:

@@ -1,9 +1,9 @@
 """Collectors at work in this process, a few threads each."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from api2db.app.backoff import BackOff
@@ -17,6 +17,7 @@ __all__ = ["DRAIN_S", "Host", "failure", "started"]
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0
 _WATCH_S: Final = 0.5
+_GLANCE_S: Final = 0.05
 _STOP_S: Final = 1.0
 _log = logging.getLogger("api2db.app")
 
@@ -54,10 +55,27 @@ class Host:
                 for stream in runner.streams:
                     self._keep_alive(stream)
 
-    def poll_once(self) -> list[PollError]:
-        """Poll each once, side by side; the errors of those that failed."""
-        with ThreadPoolExecutor(len(self._runners), "api2db-once") as pool:
-            return [error for error in pool.map(_poll_error, self._runners) if error is not None]
+    def poll_once(self, stop: Stop) -> list[PollError]:
+        """Poll each once, side by side, and give the errors of those that failed; a wish to stop ends them early."""
+        errors: list[PollError] = []
+        threads = [
+            threading.Thread(target=_poll, args=(runner, errors), name="api2db-once", daemon=True)
+            for runner in self._runners
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if stop.wait(_GLANCE_S):
+                self._end_polls(threads)
+                break
+        return errors
+
+    def _end_polls(self, threads: Sequence[threading.Thread]) -> None:
+        deadline_s = time.monotonic() + DRAIN_S / 2
+        for runner in self._runners:
+            runner.stop_polling()
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def flush(self, timeout_s: float | None, stop: Stop) -> bool:
         """Wait until all that is journalled is delivered; False after the timeout, or where somebody wants an end."""
@@ -136,9 +154,8 @@ def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None
     return PollError("; ".join(said)) if errors else TargetUnavailableError(late)
 
 
-def _poll_error(runner: Runner) -> PollError | None:
+def _poll(runner: Runner, errors: list[PollError]) -> None:
     try:
         runner.poll_once()
     except PollError as error:
-        return error
-    return None
+        errors.append(error)

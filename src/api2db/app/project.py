@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -12,10 +13,23 @@ from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
 from api2db.ingest.masking import told
 
-__all__ = ["MODULE_NAME", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
+__all__ = ["MODULE_NAME", "MainFile", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
 
 MODULE_NAME: Final = "__api2db_main__"
 _loading: list[Path] = []
+
+
+@dataclass(frozen=True, slots=True)
+class MainFile:
+    """A main file that was imported.
+
+    Attributes:
+        made: The collectors that were made meanwhile.
+    """
+
+    path: Path
+    module: ModuleType
+    made: tuple[Collector, ...]
 
 
 def running_main_file() -> Path | None:
@@ -33,7 +47,7 @@ def is_loading() -> bool:
     return bool(_loading)
 
 
-def load(main_file: Path) -> ModuleType:
+def load(main_file: Path) -> MainFile:
     """Import a main file as Python would run it, but for what stands under ``if __name__ == "__main__"``.
 
     Raises:
@@ -50,6 +64,7 @@ def load(main_file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     sys.path.insert(0, str(path.parent))
+    before = registered()
     with _marked_as_loading(path):
         try:
             spec.loader.exec_module(module)
@@ -57,20 +72,21 @@ def load(main_file: Path) -> ModuleType:
             raise
         except (ImportError, SyntaxError) as error:
             raise ConfigurationError(f"{main_file} can't be imported: {told(error)}") from error
-    return module
+    made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
+    return MainFile(path, module, made)
 
 
-def collectors_in(module: ModuleType) -> list[Collector]:
+def collectors_in(main_file: MainFile) -> list[Collector]:
     """The list ``collectors`` of a main file, or else all collectors that were made while it was imported.
 
     Raises:
         ConfigurationError: There are none.
     """
-    listed = getattr(module, "collectors", None)
-    found = list(listed) if isinstance(listed, Sequence) else list(registered().values())
+    listed = getattr(main_file.module, "collectors", None)
+    found = list(listed) if isinstance(listed, Sequence) else list(main_file.made)
     if not found or not all(isinstance(item, Collector) for item in found):
         raise ConfigurationError(
-            f"{module.__file__} has no collectors; it needs a line such as: collectors = [Collector(...)], "
+            f"{main_file.path} has no collectors; it needs a line such as: collectors = [Collector(...)], "
             'and not under if __name__ == "__main__"'
         )
     return found

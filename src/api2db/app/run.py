@@ -7,10 +7,11 @@ from pathlib import Path
 
 from api2db.app.host import failure, started
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
+from api2db.app.process import Output
 from api2db.app.project import is_loading, running_main_file
 from api2db.app.spread import spread
 from api2db.app.stopping import Stop, stopped_by_signals
-from api2db.app.supervisor import Output, Supervisor, plan
+from api2db.app.supervisor import Supervisor, plan
 from api2db.errors import ConfigurationError
 from api2db.formats.folders import project_home
 from api2db.ingest import Collector
@@ -96,7 +97,7 @@ class Run:
     def _run_once(self, enabled: Sequence[Collector], timeout_s: float | None) -> None:
         host = started(enabled, self._stop, polling=False)
         try:
-            errors = host.poll_once()
+            errors = host.poll_once(self._stop)
             flushed = host.flush(timeout_s, self._stop)
         finally:
             host.drain(0)

@@ -1,12 +1,18 @@
 """Failures that repeat are told once, and so is their end."""
 
 import logging
+import re
+from typing import Final
 
 _log = logging.getLogger("api2db.ingest")
+_NUMBER = re.compile(r"\d+")
+_MOST: Final = 100
 
 
 class Complaints:
     """Logs a failure once, however often it repeats, until things have gone well again.
+
+    Failures that differ only in numbers, as in times and page numbers, are the same.
 
     Args:
         what: The subject, as in "the poll of departures".
@@ -22,8 +28,10 @@ class Complaints:
     def failed(self, error: str) -> None:
         """Tell of a failure."""
         self._failures += 1
-        level = logging.DEBUG if error in self._told else logging.WARNING
-        self._told.add(error)
+        kind = _NUMBER.sub("#", error)
+        level = logging.DEBUG if kind in self._told else logging.WARNING
+        if len(self._told) < _MOST:
+            self._told.add(kind)
         _log.log(level, "%s failed: %s; %s", self._what, error, self._advice)
 
     def went_well(self) -> None:
