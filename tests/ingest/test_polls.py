@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from api2db.errors import ConfigurationError, PollError
+from api2db.errors import ConfigurationError, JournalWriteError, PollError
 from api2db.ingest import Collector, Runner, read_status
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
@@ -215,6 +215,29 @@ def test_small_pages_are_journalled_together_and_large_ones_in_groups(bench: Ben
     assert max(groups) <= 5
 
 
+@pytest.mark.parametrize("size", [1, 5_000_000], ids=["at the end of the poll", "between two pages"])
+def test_when_the_disk_refuses_rows_their_state_is_not_committed_either(bench: Bench, size: int) -> None:
+    def pages(state: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        for page in range(2):
+            state["page"] = page + 1
+            yield [{"id": page, "text": "x" * size}]
+
+    with bench.running(pages) as runner:
+        assert runner._lease is not None
+        append = runner._lease.journal.append
+
+        def refusing(frames: list[pa.RecordBatch], **options: Any) -> int:
+            if frames:
+                raise JournalWriteError("no space left on device")
+            return append(frames, **options)
+
+        runner._lease.journal.append = refusing  # type: ignore[method-assign, assignment]
+        with pytest.raises(PollError, match="no space left"):
+            runner.poll_once()
+    assert bench.rows == []
+    assert bench.state() == {}
+
+
 def test_a_failing_poll_is_logged_once_counted_and_tried_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     tries: list[int] = []
 
@@ -243,6 +266,23 @@ def test_a_poll_that_calls_exit_does_not_stop_the_collector(bench: Bench) -> Non
 
     with bench.running(poll, 0.05, polling=True) as runner:
         wait_until(lambda: runner.status.failed >= 2)
+
+
+def test_a_fault_of_ours_does_not_stop_the_collector_either(bench: Bench) -> None:
+    with bench.running(lambda: ROWS, 0.1, polling=True) as runner:
+        assert runner._lease is not None
+        faults = iter([RuntimeError("can't start new thread")])
+        cursor = runner._lease.journal.cursor
+
+        def failing_once() -> dict[str, Any]:
+            for fault in faults:
+                raise fault
+            return cursor()
+
+        runner._lease.journal.cursor = failing_once  # type: ignore[method-assign]
+        wait_until(lambda: runner.status.failed == 1)
+        rows = runner.status.rows
+        wait_until(lambda: runner.status.rows > rows)
 
 
 def test_a_poll_still_running_at_the_next_tick_is_not_started_twice(bench: Bench) -> None:
@@ -274,7 +314,7 @@ def test_what_a_poll_yields_after_its_timeout_is_dropped_and_no_second_one_runs_
         if len(polls) == 1:
             assert go_on.wait(20)
             state["page"] = 99
-            yield [{"id": "too late"}]
+            yield [{"id": "too late", "text": "x" * 5_000_000}]  # a group of its own
 
     with bench.running(pages, 0.05, polling=True, poll_timeout=0.3) as runner:
         wait_until(lambda: runner.status.failed == 1)
