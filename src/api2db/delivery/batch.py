@@ -1,9 +1,9 @@
-"""A batch: consecutive entries of a journal, on their way to be loaded together."""
+"""A batch: consecutive entries of a journal as one Arrow table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import pyarrow as pa
 
@@ -60,7 +60,13 @@ class Batch:
     def pieces(self) -> list[Piece]:
         """The rows frame by frame, each under its own schema."""
         frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
-        return [Piece(time, pa.Table.from_batches([entry.batch for entry in frame])) for time, frame in frames]
+        return [Piece(time, _table([entry.batch for entry in frame])) for time, frame in frames]
+
+    def leading_alike(self) -> "Batch":
+        """The first entries, as many as have the columns of the very first."""
+        names = self.entries[0].batch.schema.names
+        alike = list(takewhile(lambda entry: entry.batch.schema.names == names, self.entries))
+        return batch_of(alike, self.start, superseded=self.superseded)
 
 
 def batch_of(
@@ -89,6 +95,12 @@ def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequ
     kept = entries[:count]
     ends = [number for number, entry in enumerate(kept, 1) if entry.frame_end]
     return kept[: ends[-1]] if whole_frames and ends else kept
+
+
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
+    """Slices of one frame; where a user's own method handed on several frames for it, under their common schema."""
+    schema = unify([batch.schema for batch in batches])
+    return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -14,20 +14,17 @@ import pyarrow.compute as pc
 from api2db.delivery.batch import Batch
 from api2db.delivery.fitting import Misfit, fit
 from api2db.delivery.parking import Parking
+from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, ForeignLedgerError
 from api2db.journal import Delivered, NoteKind, Position, StreamLog
 from api2db.targets.port import Claim, Column, LedgerRow, LedgerTarget
 
-__all__ = ["LedgerCourier", "TooManyRefusalsError"]
+__all__ = ["SMALL_ROWS", "LedgerCourier"]
 
 _log = logging.getLogger(__name__)
 _TRIALS = 200
 SMALL_ROWS: Final = 64
-
-
-class TooManyRefusalsError(Exception):
-    """So many rows of a batch are refused that it is to be taken again in smaller ones."""
 
 
 class LedgerCourier:
@@ -61,9 +58,13 @@ class LedgerCourier:
 
     def deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
-            self._close_notes(batch.end, Delivered(frames=batch.frames))
+            self._close_notes(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
-        columns = self._target.prepare(batch.schema)
+        try:
+            columns = self._target.prepare(batch.schema)
+        except BatchRefusedError as error:
+            self._reject_columns(batch, str(error))
+            return
         rows, columns, reasons = self._fit(batch.rows, columns)
         try:
             self._load(batch, rows, columns, reasons)
@@ -73,6 +74,14 @@ class LedgerCourier:
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _reject_columns(self, batch: Batch, reason: str) -> None:
+        """Columns that one table can't have together: those of one frame, or only those of several."""
+        alike = batch.leading_alike()
+        if len(alike.entries) == len(batch.entries):
+            self.reject(batch, reason)
+        else:
+            self.deliver(alike)
 
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         if reasons:
@@ -108,29 +117,21 @@ class LedgerCourier:
     def _find_refused(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError
     ) -> dict[int, str]:
-        """Halve until the refused rows stand alone, in transactions that are rolled back."""
-        found = dict(reasons)
-        left = _TRIALS if batch.num_rows > SMALL_ROWS and not self._target.takes_newest else batch.num_rows * 4
-        open_ranges: list[tuple[list[int], BatchRefusedError]] = [
-            ([row for row in range(batch.num_rows) if row not in reasons], error)
-        ]
-        while open_ranges:
-            chosen, refusal = open_ranges.pop()
-            if len(chosen) == 1:
-                found[chosen[0]] = str(refusal)
-                continue
-            middle = len(chosen) // 2
-            for half in (chosen[:middle], chosen[middle:]):
-                left -= 1
-                if left < 0:
-                    raise TooManyRefusalsError
-                try:
-                    self._target.trial(rows.take(half), columns)
-                except BatchRefusedError as again:
-                    open_ranges.append((half, again))
-        if len(found) == len(reasons):
-            raise TooManyRefusalsError from error
-        return found
+        def refusal_of(chosen: list[int]) -> BatchRefusedError | None:
+            try:
+                self._target.trial(rows.take(chosen), columns)
+            except BatchRefusedError as refusal:
+                return refusal
+            return None
+
+        left = [row for row in range(batch.num_rows) if row not in reasons]
+        is_small = self._target.takes_newest or batch.num_rows <= SMALL_ROWS
+        try:
+            return {**reasons, **find_refused(left, refusal_of, error, None if is_small else _TRIALS)}
+        except TooManyRefusalsError:
+            if not self._target.takes_newest:
+                raise
+            return {**dict.fromkeys(left, str(error)), **reasons}
 
     def _catch_up(self, reached: Position) -> None:
         """What was committed before the last stop, but not acknowledged in the journal any more."""
@@ -170,4 +171,4 @@ class LedgerCourier:
 
 def _without(rows: pa.Table, reasons: dict[int, str]) -> pa.Table:
     keep = [row for row in range(rows.num_rows) if row not in reasons]
-    return rows.take(keep)
+    return rows.take(pa.array(keep, pa.int64()))

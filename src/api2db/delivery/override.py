@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
@@ -67,21 +68,38 @@ class OverrideCourier:
                 handed_on = self._call(to_pandas(piece.rows))
             except Exception as error:  # whatever a user's code raises, the frame is kept and tried again
                 raise TargetUnavailableError(f"the overridden stream method raised {error!r}") from error
-            self._pass_on(end, handed_on)
+            self._pass_on(end, piece.rows.num_rows, handed_on)
 
     def reject(self, batch: Batch, reason: str) -> None:
         if self._onward is not None:
             self._onward.reject(batch, reason)
 
-    def _pass_on(self, end: Entry, handed_on: list[pa.RecordBatch]) -> None:
+    def _pass_on(self, end: Entry, rows: int, handed_on: list[pa.RecordBatch]) -> None:
         """The position moves with the last frame; frames whose schemas do not go together are loaded in turn."""
         if self._onward is None or not handed_on:
-            self._log.acknowledge(end.position, Delivered(frames=1, rows=end.batch.num_rows))
+            self._log.acknowledge(end.position, Delivered(frames=1, rows=rows))
             return
         start = self._log.position
         entries = [Entry(start, end.timestamp_ns, to_batch(frame), False) for frame in handed_on]
         entries[-1] = replace(entries[-1], position=end.position, frame_end=True)
         while entries:
             batch = batch_of(entries, start)
-            self._onward.deliver(batch)
+            _deliver(self._onward, batch)
             entries = entries[len(batch.entries) :]
+
+
+def _deliver(onward: Courier, batch: Batch) -> None:
+    """In halves where too many rows are refused for one load; only the last half moves the position."""
+    try:
+        onward.deliver(batch)
+    except TooManyRefusalsError:
+        for half in _halves(batch):
+            _deliver(onward, half)
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    middle, entry = batch.num_rows // 2, batch.entries[-1]
+    rows = batch.rows.combine_chunks().to_batches()[0]
+    first = Entry(batch.start, entry.timestamp_ns, rows.slice(0, middle), False)
+    second = replace(entry, batch=rows.slice(middle))
+    return [batch_of([half], batch.start) for half in (first, second)]

@@ -65,7 +65,10 @@ class Rejects:
             "rows": len(chosen),
             "size_bytes": temporary.path.stat().st_size,
         }
+        earlier = self._log.note("pending")
         self._log.keep("pending", note)
+        if earlier is not None:
+            (self._folder / earlier["temporary"]).unlink(missing_ok=True)
 
     def settle(self, reached: Position) -> Mapping[str, Any]:
         """What the ledger says of pending rows: theirs has been committed, or it has not and they go.

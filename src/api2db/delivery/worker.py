@@ -9,11 +9,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 import pyarrow as pa
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_exponential,
+    wait_random,
+)
 
 from api2db.delivery.batch import Batch, batch_of
-from api2db.delivery.ledger import SMALL_ROWS, TooManyRefusalsError
+from api2db.delivery.ledger import SMALL_ROWS
 from api2db.delivery.parking import Parking
+from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import Limit, StreamLog
 from api2db.targets.port import Target
@@ -113,7 +121,7 @@ class Worker:
     def _deliver_next(self) -> None:
         retrying = Retrying(
             retry=retry_if_exception_type(_WAITABLE),
-            wait=wait_exponential_jitter(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter=_JITTER_S),
+            wait=wait_exponential(_FIRST_PAUSE_S, _LONGEST_PAUSE_S) + wait_random(0, _JITTER_S),
             stop=stop_when_event_set(self._stopping),
             sleep=self._pause,
             before_sleep=self._failed,

@@ -173,7 +173,7 @@ class SqlTarget:
                 _make_ledger(session)
 
     def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column]) -> None:
-        if not rows.num_columns and not self.takes_newest:
+        if not rows.num_columns:
             return
         if session.columns(self._table) != list(columns):
             raise TableChangedError(f"the table {self._table} was altered meanwhile; the batch is cast anew")
