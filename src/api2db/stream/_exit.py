@@ -1,6 +1,7 @@
 """Draining streams when the interpreter ends."""
 
 import atexit
+import logging
 import os
 import signal
 import threading
@@ -8,13 +9,18 @@ import time
 import weakref
 from typing import Protocol
 
+from api2db.errors import Api2dbError
+
 __all__ = ["drain_at_exit"]
 
+_log = logging.getLogger(__name__)
 _DRAIN_S = 8.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
 class _Drainable(Protocol):
+    lock: threading.Lock
+
     def flush(self, timeout: float | None = None) -> bool: ...
     def stop(self, timeout: float | None = None) -> None: ...
 
@@ -46,8 +52,11 @@ def _drain(pid: int) -> None:
     if pid != os.getpid():
         return
     deadline = time.monotonic() + _DRAIN_S
-    streams = list(_streams[pid])
-    for stream in streams:
-        stream.flush(max(0.0, deadline - time.monotonic()))
-    for stream in streams:
+    running = [stream for stream in _streams[pid] if stream.lock.locked()]
+    for stream in running:
+        try:
+            stream.flush(max(0.0, deadline - time.monotonic()))
+        except Api2dbError as error:  # one that can't be drained must not keep the others from it
+            _log.warning("not drained: %s", error)
+    for stream in running:
         stream.stop(1.0)
