@@ -58,8 +58,8 @@ def _api2db(
     """
 
 
-@app.command()
-def init(
+@app.command("init")
+def _init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is missing.")],
     collectors: Annotated[
         list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="The names of its collectors.")
@@ -73,8 +73,8 @@ def init(
     print(f"\nNow: cd {folder} && api2db run")
 
 
-@app.command()
-def run(
+@app.command("run")
+def _run(
     main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
         "main.py"
     ),
@@ -91,8 +91,8 @@ def run(
     run_project(main_file, _home(home), once=once, timeout_s=timeout)
 
 
-@app.command()
-def status(
+@app.command("status")
+def _status(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     home: Home = None,
@@ -104,8 +104,8 @@ def status(
         raise typer.Exit(UNHEALTHY)
 
 
-@app.command()
-def forget(
+@app.command("forget")
+def _forget(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="As api2db status names it, or a part of that.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
@@ -123,7 +123,7 @@ def _rejected() -> None:
 
 
 @rejected.command("list")
-def list_rejected(home: Home = None) -> None:
+def _list_rejected(home: Home = None) -> None:
     """List the files of rejected rows."""
     from api2db.app.commands import print_rejected
 
@@ -131,7 +131,7 @@ def list_rejected(home: Home = None) -> None:
 
 
 @rejected.command("show")
-def show_rejected(
+def _show_rejected(
     file: Annotated[str, typer.Argument(metavar="FILE", help="As listed, or a part of that.")],
     *,
     rows: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 20,
@@ -144,7 +144,7 @@ def show_rejected(
 
 
 @rejected.command("retry")
-def retry_rejected(
+def _retry_rejected(
     files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="As listed, or parts of that.")] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All files.")] = False,
@@ -159,8 +159,8 @@ def retry_rejected(
         raise typer.Exit(FAILED)
 
 
-@app.command()
-def demo(
+@app.command("demo")
+def _demo(
     *,
     seconds: Annotated[float, typer.Option(min=1, help="How long it polls.")] = 15.0,
     home: Annotated[Path | None, typer.Option(help="Where it leaves its data; by default a new folder.")] = None,

@@ -14,7 +14,7 @@ from api2db.errors import ConfigurationError
 from api2db.formats.folders import check_name
 from api2db.journal import Durability
 
-__all__ = ["Collector", "PeriodicStore", "RunnableStream", "registered"]
+__all__ = ["Collector", "PeriodicStore", "RunnableStream", "check_each", "registered", "takes_state"]
 
 Transform = Callable[[pd.DataFrame], pd.DataFrame]
 
