@@ -1,7 +1,6 @@
 """Which rows of a batch repeat an earlier one."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,8 @@ __all__ = ["duplicate_rows"]
 _types = pa.types
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
+_LOOK_EVERY = 3
+_SAMPLE_ROWS = 8192
 
 
 def duplicate_rows(batch: pa.RecordBatch, keys: Sequence[str] | None = None) -> pa.Array:
@@ -27,10 +28,8 @@ def duplicate_rows(batch: pa.RecordBatch, keys: Sequence[str] | None = None) -> 
     Raises:
         DataError: The batch has no column of that name.
     """
-    columns = list(chain.from_iterable(_numbered(batch.column(place)) for place in _places(batch, keys)))
-    if not columns:
-        return pa.array(np.zeros(batch.num_rows, bool))
-    return pa.array(_repeated(columns))
+    columns = [batch.column(place) for place in _places(batch, keys)]
+    return pa.array(_repeated(columns) if columns else np.zeros(batch.num_rows, bool))
 
 
 def _places(batch: pa.RecordBatch, keys: Sequence[str] | None) -> list[int]:
@@ -43,13 +42,35 @@ def _places(batch: pa.RecordBatch, keys: Sequence[str] | None) -> list[int]:
     return [names.index(key) for key in (names if keys is None else keys)]
 
 
-def _repeated(columns: list[np.ndarray]) -> np.ndarray:
-    """Look by a hash of each row first, then compare the values of those that share one."""
-    hashes = _hashed(columns)
+def _repeated(arrays: list[pa.Array]) -> np.ndarray:
+    """Look by a hash of each row, then compare the values of the rows that share one.
+
+    Rows that differ in a few columns differ in all: so the hash is looked at on the way, the cheap columns first.
+    """
+    columns: list[np.ndarray] = []
+    hashes = np.zeros(len(arrays[0]), np.uint64)
+    for count, array in enumerate(sorted(arrays, key=_cost), 1):
+        numbered = _numbered(array)
+        columns += numbered
+        _mix_in(hashes, numbered)
+        if count % _LOOK_EVERY == 0 and _all_differ(hashes):
+            return np.zeros(len(hashes), bool)
     repeated = pd.Series(hashes).duplicated().to_numpy()
     if not repeated.any() or _are_repeats(columns, hashes, repeated):
         return repeated
     return pd.DataFrame(dict(enumerate(columns))).duplicated().to_numpy()
+
+
+def _all_differ(hashes: np.ndarray) -> bool:
+    """Whether no hash is there twice; a few rows tell mostly that one is."""
+    return bool(pd.Series(hashes[:_SAMPLE_ROWS]).is_unique and pd.Series(hashes).is_unique)
+
+
+def _cost(array: pa.Array) -> int:
+    """Whole numbers are hashed as they are, floats looked at for NaN, all else encoded first."""
+    if _number_type(array.type) is not None:
+        return 0
+    return 1 if _types.is_floating(array.type) else 2
 
 
 def _are_repeats(columns: list[np.ndarray], hashes: np.ndarray, repeated: np.ndarray) -> bool:
@@ -60,13 +81,11 @@ def _are_repeats(columns: list[np.ndarray], hashes: np.ndarray, repeated: np.nda
     return all(np.array_equal(column[rows], column[earlier]) for column in columns)
 
 
-def _hashed(columns: list[np.ndarray]) -> np.ndarray:
-    hashes = np.zeros(len(columns[0]), np.uint64)
+def _mix_in(hashes: np.ndarray, columns: list[np.ndarray]) -> None:
     for column in columns:
         hashes ^= column
         hashes *= _ODD
         hashes ^= hashes >> _SHIFT
-    return hashes
 
 
 def _numbered(array: pa.Array) -> list[np.ndarray]:

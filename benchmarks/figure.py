@@ -1,0 +1,54 @@
+"""A figure beside its floor and its aim."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Figure", "median_of", "show"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the report.
+
+    Attributes:
+        value: What was measured, in ``unit``.
+        floor: The same work without api2db, in ``unit``; None where an aim is absolute.
+        aim: The ratio to the floor to reach, or the figure itself where there is no floor.
+        less_is_better: For times and sizes.
+    """
+
+    name: str
+    value: float
+    unit: str
+    floor: float | None = None
+    aim: float | None = None
+    less_is_better: bool = False
+
+    @property
+    def ratio(self) -> float | None:
+        """The value to the floor, so that 1 is as good as without api2db."""
+        if self.floor is None:
+            return None
+        return self.floor / self.value if self.less_is_better else self.value / self.floor
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the aim was reached in this run; None where there is none."""
+        if self.aim is None:
+            return None
+        if self.ratio is not None:
+            return self.ratio >= self.aim
+        return self.value <= self.aim if self.less_is_better else self.value >= self.aim
+
+
+def median_of(runs: int, measure: Callable[[int], float]) -> float:
+    """The median of several runs; each is given its number, for names of its own."""
+    return statistics.median(measure(run) for run in range(runs))
+
+
+def show(figure: Figure) -> None:
+    """Print a line."""
+    floor = "" if figure.floor is None else f"floor {figure.floor:>12,.1f}  ratio {figure.ratio:.2f}"
+    aim = "" if figure.aim is None else f"aim {figure.aim:g}  {'reached' if figure.met else 'NOT REACHED'}"
+    print(f"{figure.name:<52} {figure.value:>12,.1f} {figure.unit:<9} {floor:<36} {aim}".rstrip(), flush=True)

@@ -1,0 +1,72 @@
+"""The flights, end to end: from the DataFrame through the journal to committed."""
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from api2db import Stream2Local, Stream2Sql
+from api2db.stream import Stream
+from benchmarks.figure import Figure, median_of
+from benchmarks.frames import flights_frame
+
+__all__ = ["measure"]
+
+_RUNS = 3
+_FRAME_ROWS = 20_000
+
+
+def measure(folder: Path) -> Iterator[Figure]:
+    """Into DuckDB and into shards, as one frame and as frames of 20,000 rows."""
+    frame = flights_frame()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pieces = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
+    floor = len(frame) / median_of(_RUNS, lambda run: _duckdb_alone(folder / f"floor-{run}.duckdb", table))
+    for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
+        took_s = median_of(_RUNS, partial(_into_duckdb, folder, frames))
+        yield Figure(f"flights into DuckDB, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
+    floor = len(frame) / median_of(_RUNS, lambda run: _parquet_alone(folder / f"floor-{run}.parquet", table))
+    for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
+        took_s = median_of(_RUNS, partial(_into_shards, folder, frames))
+        yield Figure(f"flights into shards, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
+
+
+def _into_duckdb(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+    home = folder / f"duckdb-{len(frames)}-{run}"
+    return _through(Stream2Sql("flights", "flights.duckdb", "duckdb", home=home), frames)
+
+
+def _into_shards(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+    return _through(Stream2Local("flights", home=folder / f"shards-{len(frames)}-{run}"), frames)
+
+
+def _through(stream: Stream, frames: list[pd.DataFrame]) -> float:
+    with stream:
+        began_s = time.perf_counter()
+        for frame in frames:
+            stream.q.put(frame)
+        stream.flush()
+        return time.perf_counter() - began_s
+
+
+def _duckdb_alone(path: Path, table: pa.Table) -> float:
+    began_s = time.perf_counter()
+    with duckdb.connect(str(path)) as connection:
+        connection.register("flights_frame", table)
+        connection.execute("CREATE TABLE flights AS SELECT * FROM flights_frame")
+    return time.perf_counter() - began_s
+
+
+def _parquet_alone(path: Path, table: pa.Table) -> float:
+    began_s = time.perf_counter()
+    with path.open("wb") as file:
+        pyarrow.parquet.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return time.perf_counter() - began_s
