@@ -16,7 +16,7 @@ from api2db.delivery.fitting import Misfit, fit
 from api2db.delivery.parking import Parking
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
-from api2db.errors import BatchRefusedError, ForeignLedgerError
+from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError
 from api2db.journal import Delivered, NoteKind, Position, StreamLog
 from api2db.targets.port import Claim, Column, LedgerRow, LedgerTarget
 
@@ -57,6 +57,12 @@ class LedgerCourier:
         self._close_notes(self._log.position, Delivered())
 
     def deliver(self, batch: Batch) -> None:
+        try:
+            self._deliver(batch)
+        except TableChangedError:
+            self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
             self._close_notes(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return

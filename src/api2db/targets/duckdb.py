@@ -165,6 +165,7 @@ class DuckdbDatabase:
     def __init__(self, path: Path) -> None:
         self._file = _shared_file(path)
         self._path = path
+        self._known_tables: set[str] = set()
 
     def connect(self) -> None:
         self._file.join(self)
@@ -172,6 +173,7 @@ class DuckdbDatabase:
             return
 
     def close(self) -> None:
+        self._known_tables.clear()
         self._file.leave(self)
 
     @contextmanager
@@ -182,7 +184,7 @@ class DuckdbDatabase:
             with self._file.cursor() as cursor:
                 cursor.begin()
                 try:
-                    yield _DuckdbSession(cursor)
+                    yield _DuckdbSession(cursor, self._known_tables)
                     cursor.commit()
                 except BaseException:
                     with suppress(duckdb.Error):
@@ -213,8 +215,9 @@ def _first_line(error: Exception) -> str:
 
 
 class _DuckdbSession:
-    def __init__(self, cursor: "duckdb.DuckDBPyConnection") -> None:
+    def __init__(self, cursor: "duckdb.DuckDBPyConnection", known_tables: set[str]) -> None:
         self._cursor = cursor
+        self._known_tables = known_tables
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         found = self._cursor.execute(sql, values).fetchone()
@@ -224,11 +227,18 @@ class _DuckdbSession:
         return self._cursor.execute(sql, values).fetchall()
 
     def columns(self, table: str) -> list[Column] | None:
-        found = self.rows(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
-            " AND schema_name = current_schema() AND lower(table_name) = lower(?) ORDER BY column_index",
-            (table,),
-        )
+        """The catalogue is slow to ask (3 ms); a table that is known to be there is asked itself (0.3 ms)."""
+        if table in self._known_tables:
+            self._known_tables.discard(table)  # where it is gone by now the transaction ends with that error
+            found = self.rows("SELECT name, type FROM pragma_table_info(?)", (quote(table),))
+        else:
+            found = self.rows(
+                "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
+                " AND schema_name = current_schema() AND lower(table_name) = lower(?) ORDER BY column_index",
+                (table,),
+            )
+        if found:
+            self._known_tables.add(table)
         return [Column(name, from_duckdb(declared), declared) for name, declared in found] or None
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:

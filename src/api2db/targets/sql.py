@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 from sqlalchemy.engine.default import DefaultDialect
 
-from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.frames import widened
 from api2db.targets.port import Claim, Column, LedgerRow, SchemaChange
 
@@ -95,6 +95,7 @@ class SqlTarget:
         self._if_exists = if_exists
         self._schema = schema
         self._ready = False
+        self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
 
     @property
     def takes_newest(self) -> bool:
@@ -112,6 +113,7 @@ class SqlTarget:
 
     def close(self) -> None:
         self._ready = False
+        self._prepared = None
         self._database.close()
 
     def how_far(self, stream: str) -> LedgerRow | None:
@@ -128,18 +130,14 @@ class SqlTarget:
             return session.columns(self._table)
 
     def prepare(self, schema: pa.Schema) -> Sequence[Column]:
-        self._check_names(schema.names)
-        with self._database.transaction() as session:
-            columns = session.columns(self._table)
-            if columns is None:
-                return self._create(session, schema)
-            if self._schema == "evolve" and (new := self._unknown(schema, columns)):
-                return self._add(session, new)
-            return columns
+        if self._prepared is None or not self._prepared[0].equals(schema):
+            self._prepared = schema, self._prepare(schema)
+        return self._prepared[1]
 
     def widen(self, column: Column, to: pa.DataType) -> Column | None:
         if self._schema == "freeze":
             return None
+        self._prepared = None
         with self._database.transaction() as session:
             wider = self._wider(session, column, to)
             declared = wider and self._database.type_name(wider)
@@ -151,9 +149,13 @@ class SqlTarget:
             return changed
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
-        with self._database.transaction() as session:
-            _step_ledger(session, claim)
-            self._load(session, rows, columns)
+        try:
+            with self._database.transaction() as session:
+                _step_ledger(session, claim)
+                self._load(session, rows, columns)
+        except TargetError:
+            self._prepared = None
+            raise
 
     def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
         try:
@@ -162,6 +164,16 @@ class SqlTarget:
                 raise _RolledBackError
         except _RolledBackError:
             return
+
+    def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
+        self._check_names(schema.names)
+        with self._database.transaction() as session:
+            columns = session.columns(self._table)
+            if columns is None:
+                return self._create(session, schema)
+            if self._schema == "evolve" and (new := self._unknown(schema, columns)):
+                return self._add(session, new)
+            return columns
 
     def _make_ledger(self) -> None:
         """Make our tables; another stream may be at just that, so it is tried twice."""
