@@ -1,5 +1,6 @@
 """Figures of a run: rates, health, and what a screen makes of them."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,16 @@ def test_without_a_terminal_nothing_is_cut_off(capsys: pytest.CaptureFixture[str
     assert head.split() == ["collector", "polls", "stream", "delivered", "waiting", "lag", "errors"]
     assert long in row
     assert "7 (1 failed, 2 late)" in row
+
+
+def test_a_terminal_shows_errors_below_the_table_and_whole() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None, record=True, file=io.StringIO())
+    print_figures(console, [collector(stream(last_error="the disk is full " + "x" * 50))])
+    head, row, *errors = console.export_text().splitlines()
+    assert head.split() == ["collector", "polls", "stream", "delivered", "waiting", "lag"]
+    assert row.split()[-2:] == ["0.0", "s"]
+    assert "".join(errors).startswith("cities → duckdb:x#cities: the disk is full x")
+    assert "last poll: OSError: down" in " ".join(errors)
 
 
 def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from api2db.app.figures import Rates, figures
-from api2db.app.screen import is_live, lines_of, table_of
+from api2db.app.screen import is_live, lines_of, live_figures
 
 __all__ = ["LiveView"]
 
@@ -64,7 +64,7 @@ class LiveView:
                 self._print()
 
     def _draw(self, live: Live) -> None:
-        live.update(table_of(figures(self._home, self._names), self._rates), refresh=True)
+        live.update(live_figures(figures(self._home, self._names), self._rates), refresh=True)
 
     def _print(self) -> None:
         for line in lines_of(figures(self._home, self._names), self._rates):

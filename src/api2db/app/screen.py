@@ -1,16 +1,16 @@
 """Tables for a terminal, and the same as plain lines for everything else."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from api2db.app.figures import CollectorFigures, Rates
 from api2db.journal import StreamOverview
 
-__all__ = ["ConsoleHandler", "is_live", "lines_of", "print_figures", "print_table", "table_of"]
+__all__ = ["ConsoleHandler", "is_live", "lines_of", "live_figures", "print_figures", "print_table"]
 
 _HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
 _NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows"})
@@ -45,16 +45,23 @@ def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[s
         console.out(line.rstrip(), highlight=False)
 
 
-def table_of(collectors: Sequence[CollectorFigures], rates: Rates) -> Table:
-    """The live table."""
-    return _drawn(_HEAD, [cells for collector in collectors for cells in _rows(collector, rates)])
+def live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
+    """Draw the live table; what is wrong stands below it, where there is room to say it.
+
+    The last line is empty: the ``^C`` that a terminal echoes must not push the table about.
+    """
+    return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
 
 
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
     """Print a line a stream, without rates, which one look can't know."""
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
-    rows = [cells for collector in collectors for cells in _rows(collector, Rates())]
-    print_table(console, [_HEAD[place] for place in keep], [[cells[place] for place in keep] for cells in rows])
+    head = [_HEAD[place] for place in keep]
+    rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
+    if console.is_terminal:
+        console.print(Group(*_table_and_errors(head, rows)))
+    else:
+        print_table(console, head, rows)
 
 
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
@@ -110,14 +117,20 @@ def _poll_error(collector: CollectorFigures) -> str:
     return f"last poll: {status.last_error}" if status is not None and status.last_error else ""
 
 
+def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
+    """The table without its last column, and that below, a paragraph an error."""
+    yield _drawn(head[:-1], [row[:-1] for row in rows])
+    stream = head.index("stream")
+    for row in rows:
+        if row[-1]:
+            yield Text(" → ".join(filter(None, (row[0], row[stream]))) + f": {row[-1]}", style="red")
+
+
 def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
         right = name in _NUMBERS
         table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        cells = [Text(cell) for cell in row]
-        if "errors" in head:
-            cells[-1].stylize("red")
-        table.add_row(*cells)
+        table.add_row(*map(Text, row))
     return table
