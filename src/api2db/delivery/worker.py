@@ -29,7 +29,7 @@ from api2db.targets.port import Target
 __all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
 
 _log = logging.getLogger(__name__)
-LIMIT = Limit(rows=262_144, size_bytes=32 << 20)
+LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
 _BREAKS = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1

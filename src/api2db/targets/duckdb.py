@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["DuckdbDatabase", "duckdb_engine"]
 
 _IDLE_S = 0.2
-_LONGEST_HOLD_S = 3.0
-_PAUSE_S = 0.05
+_LONGEST_HOLD_S = 5.0
+_PAUSE_S = 0.02
 _HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
@@ -202,8 +202,13 @@ class DuckdbDatabase:
         return duckdb_type(type_)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        if wider.declared != column.declared:
+        duckdb = _library()
+        if wider.declared == column.declared:
+            return wider
+        try:
             session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {wider.declared}")
+        except (duckdb.BinderException, duckdb.CatalogException, duckdb.DependencyException) as error:
+            raise BatchRefusedError(_first_line(error)) from error  # an index or a constraint stands on it
         return wider
 
     def same_column(self, one: str, other: str) -> bool:
@@ -248,4 +253,5 @@ class _DuckdbSession:
         try:
             return self.run(f"INSERT INTO {quote(table)} ({names}) SELECT {values} FROM _api2db_batch")
         finally:
-            self._cursor.unregister("_api2db_batch")
+            with suppress(_library().Error):  # after an error all that may follow is a rollback, which forgets it too
+                self._cursor.unregister("_api2db_batch")
