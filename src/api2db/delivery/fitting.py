@@ -65,7 +65,9 @@ def fit(rows: pa.Table, columns: Sequence[Column]) -> Fitted:
             continue
         arrays.append(_fit_column(name, column, home, fitted))
         names.append(home.name)
-    fitted.rows = pa.table(arrays, names=names) if names else rows.select([])
+    if not names:  # rows of nulls are rows too
+        arrays, names = [pa.nulls(rows.num_rows, columns[0].type)], [columns[0].name]
+    fitted.rows = pa.table(arrays, names=names)
     return fitted
 
 

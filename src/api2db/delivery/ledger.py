@@ -118,7 +118,13 @@ class LedgerCourier:
         return fitted.rows, columns, reasons
 
     def _widen(self, misfit: Misfit) -> Column | None:
-        return self._target.widen(misfit.column, misfit.type) if misfit.column else None
+        if misfit.column is None:
+            return None
+        try:
+            return self._target.widen(misfit.column, misfit.type)
+        except BatchRefusedError as error:
+            _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, error)
+            return None
 
     def _find_refused(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError

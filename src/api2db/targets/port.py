@@ -106,7 +106,11 @@ class LedgerTarget(Target, Protocol):
         """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
 
     def widen(self, column: Column, to: pa.DataType) -> Column | None:
-        """Change a column to hold another type too, where all its rows stay exact; None where that can't be."""
+        """Change a column to hold another type too, where all its rows stay exact; None where that can't be.
+
+        Raises:
+            BatchRefusedError: The table forbids it, for an index or a rule of its own.
+        """
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         """Rows and claim in one transaction.

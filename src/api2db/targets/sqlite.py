@@ -73,8 +73,7 @@ class SqliteDatabase:
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A column of nulls is made anew; a number column holds any number as it comes."""
         if session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]:
-            session.run(f"ALTER TABLE {quote(table)} DROP COLUMN {quote(column.name)}")
-            session.run(f"ALTER TABLE {quote(table)} ADD COLUMN {quote(column.name)} {wider.declared}")
+            _make_anew(session, f"ALTER TABLE {quote(table)}", quote(column.name), wider.declared)
             return wider
         self._wider[table, column.name] = Column(column.name, wider.type, column.declared)
         return self._wider[table, column.name]
@@ -105,6 +104,16 @@ def _commit(connection: sqlite3.Connection) -> None:
                 raise
         else:
             return
+
+
+def _make_anew(session: Session, alter: str, column: str, declared: str) -> None:
+    """The old one goes last: a table can't be without columns, and it stays where an index or a rule stands on it."""
+    try:
+        session.run(f"{alter} RENAME COLUMN {column} TO _api2db_old")
+        session.run(f"{alter} ADD COLUMN {column} {declared}")
+        session.run(f"{alter} DROP COLUMN _api2db_old")
+    except sqlite3.OperationalError as error:
+        raise BatchRefusedError(str(error)) from error
 
 
 def _fold(name: str) -> str:
