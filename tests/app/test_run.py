@@ -64,10 +64,10 @@ def test_collectors_that_write_one_embedded_file_share_a_process(tmp_path: Path,
         assert (gamma == alpha) is (os.cpu_count() == 1)
 
 
-def kill_and_see_it_go_on(project: Project) -> None:
+def kill_and_see_it_go_on(project: Project, number: signal.Signals) -> None:
     [pid] = project.pids("alpha")
     before = len(project.ids("alpha"))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     wait_until(lambda: project.pids("alpha") != [pid], 30)
     wait_until(lambda: len(project.ids("alpha")) > before + 3, 30)
 
@@ -75,13 +75,14 @@ def kill_and_see_it_go_on(project: Project) -> None:
 def test_a_process_that_is_killed_is_started_again_and_goes_on_where_it_was(tmp_path: Path) -> None:
     project = Project(tmp_path, 'collectors = [polls("alpha")]\n')
     with project.running() as process:
-        for _ in range(2):
-            kill_and_see_it_go_on(project)
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            kill_and_see_it_go_on(project, number)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         assert process.stdout is not None
         said = process.stdout.read()
     assert "has died, killed by SIGKILL; it is started again" in said
+    assert "has died, exit code 0; it is started again" in said
     ids = project.ids("alpha")
     assert ids == counted(ids)
 
@@ -167,14 +168,22 @@ def test_a_second_run_on_the_same_home_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_a_new_run_waits_for_the_processes_of_one_that_is_just_ending(tmp_path: Path) -> None:
-    project = Project(tmp_path, 'collectors = [polls("alpha")]\n')
+    project = Project(
+        tmp_path,
+        """
+        def slow_to_end(state):
+            yield count(state)
+            time.sleep(3600)
+
+        collectors = [polls("alpha", slow_to_end)]
+        """,
+    )
     with project.running() as process:
         project.pids("alpha")
         process.kill()
         process.wait()
         with project.running() as second:
-            before = len(project.ids("alpha"))
-            wait_until(lambda: len(project.ids("alpha")) > before, 30)
+            wait_until(lambda: project.ids("alpha") == [1, 2], 30)
             assert second.poll() is None
 
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         except JournalBusyError as error:
             said = Report("busy", str(error))
     send_report(descriptor, said)
-    return 0 if said.kind in {"done", "plan"} else 2
+    return 0 if said.kind in {"done", "asked", "plan"} else 2
 
 
 def _loaded(main_file: Path, names: Sequence[str]) -> list[Collector]:
@@ -72,10 +72,11 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
     host = started(collectors, stop)
     _log.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
     host.watch(stop)
+    asked = stop.wished
     _end_in_time()
     if not host.drain():
         _log.info("not everything could be delivered before the end; it waits in the journal")
-    return Report("done")
+    return Report("asked" if asked else "done")
 
 
 def _watch_parent(stop: Stop) -> None:

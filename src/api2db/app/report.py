@@ -17,12 +17,13 @@ class Report:
     """How a child ended.
 
     Attributes:
-        kind: ``done`` where it had nothing more to do or was asked to end; the others can't be mended by another try.
+        kind: ``done`` where it had nothing more to do, ``asked`` where it was asked to end; ``configuration`` and
+            ``busy`` can't be mended by another try.
         message: What is wrong, and the next step.
         files: For ``plan``: the embedded database files of each collector.
     """
 
-    kind: Literal["done", "plan", "configuration", "busy"]
+    kind: Literal["done", "asked", "plan", "configuration", "busy"]
     message: str = ""
     files: dict[str, list[str]] | None = None
 

@@ -84,7 +84,8 @@ class Supervisor:
         report = process.ended()
         if report is not None:
             report.raise_if_final()
-            place.done = True
+            place.done = report.kind == "done"
+        if place.done:
             return
         wait_s = place.back_off.died()
         names = ", ".join(place.names)
