@@ -1,7 +1,8 @@
 """Putting a stream's worker together from the parts of delivery."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -17,42 +18,55 @@ from api2db.delivery import (
     Rejects,
     Worker,
 )
-from api2db.formats.folders import rejected_folder, upload_failed_folder
 from api2db.journal import StreamLog
 from api2db.targets.port import LedgerTarget, PlannedTarget, Target
 
-if TYPE_CHECKING:
-    from api2db.stream.stream import Stream
+__all__ = ["Places", "build_worker"]
 
-__all__ = ["build_worker"]
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a stream sets things aside, and how much it loads at once.
+
+    Attributes:
+        parked: The folder of batches whose tries ran out.
+        rejected: The folder of rows that were refused.
+        chunk_rows: The most rows of one batch; 0 for no limit of its own.
+    """
+
+    parked: Path
+    rejected: Path
+    chunk_rows: int
 
 
 def build_worker(
-    stream: "Stream",
     log: StreamLog,
     target: LedgerTarget | PlannedTarget | None,
     call: Callable[[pd.DataFrame], list[pa.RecordBatch]] | None,
+    places: Places,
     learn: Callable[[pa.Schema], None],
 ) -> Worker:
     """A worker for a stream.
 
     Args:
-        stream: Whose options count.
-        log: Its view of the journal.
+        log: The stream's view of its journal.
         target: Where rows go; None for a stream without a target of its own.
         call: The user's own ``stream`` method; None where it is not overridden.
+        places: Where it sets things aside.
         learn: Told of each batch's schema.
+
+    Raises:
+        AttributeError: There is neither a target nor a method.
     """
-    parking = Parking(log, upload_failed_folder(stream.home, stream.name, stream.stream_type))
-    rejects = Rejects(log, rejected_folder(stream.home, stream.name, stream.stream_type))
+    parking, rejects = Parking(log, places.parked), Rejects(log, places.rejected)
     courier = None if target is None else _courier(log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
     if call is not None:
         courier = OverrideCourier(log, call, courier)
         reached = OverrideTarget(reached)
     if courier is None:
-        raise AttributeError(f"{stream!r} has no target and does not override stream")
-    limit = LIMIT._replace(rows=stream.chunk_size) if stream.chunk_size else LIMIT
+        raise AttributeError("a Stream has no target: inherit from it and override stream")
+    limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
     return Worker(log, reached, courier, parking, limit, learn)
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 from api2db.delivery import Worker
 from api2db.errors import ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import write_dtypes
-from api2db.formats.folders import check_name, project_home
+from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, to_batch
 from api2db.journal import Durability, Lane, Lease, StreamIdentity, StreamLog, describe, journal_folder, overview, share
-from api2db.stream._delivery import build_worker
+from api2db.stream._delivery import Places, build_worker
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
@@ -297,7 +297,12 @@ class Stream(FileConverter):
             self._death = None
             overridden = not getattr(type(self).stream, "__journalled__", False)
             call = self._call_override if overridden else None
-            self._worker = build_worker(self, log, self._target(), call, self._learn)
+            places = Places(
+                parked=upload_failed_folder(self.home, self.name, self.stream_type),
+                rejected=rejected_folder(self.home, self.name, self.stream_type),
+                chunk_rows=self.chunk_size,
+            )
+            self._worker = build_worker(log, self._target(), call, places, self._learn)
         except BaseException:
             self.lock.release()
             raise
