@@ -13,6 +13,7 @@ Layout, below ``STORE/journal/<collector>/``
     ``opens``           a line an open: counter, epoch, checksum; fsynced before anything else is written
     ``<n>.segment``     a header, then records; append-only; a new one at open, at 64 MiB, after any error
     ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
+    ``spare``           space held back, so that a full disk can still be told what must not be lost
     ``damaged/``        bytes that could not be read, for a person to look at
     ``inbox/``          requests from commands while the owner runs
     ``status.json``     what the owner last said of its streams, for ``api2db status``

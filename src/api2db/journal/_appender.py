@@ -214,7 +214,6 @@ class Appender:
     def _let_die(self, writer: SegmentWriter) -> None:
         """What is not synced stays in the file until it stands elsewhere, but no reader goes there."""
         self._bury()
-        writer.segment.end = writer.synced_end
         self._writer, self._dead = None, writer
 
     def _rescue(self) -> None:
@@ -228,6 +227,9 @@ class Appender:
         else:
             writer.synced_end = writer.segment.end
             self._bury()
+            if self.durability == "process":
+                self.shelf.visible = Location(writer.segment.number, writer.segment.end)
+                self.relocate()
             self._done(groups)
 
     def _give_up(self, groups: Sequence[Group], error: OSError) -> None:
@@ -273,23 +275,20 @@ class Appender:
                 self.sync()
             else:
                 self._seal()
-        try:
-            return self._begin()
-        except OSError:
-            self._drop_begun()
-            raise
+        if self._unsynced:
+            self._rescue()
+        return self._current() or self._begin()
+
+    def _current(self) -> SegmentWriter | None:
+        return self._writer
 
     def _begin(self) -> SegmentWriter:
         """A new segment, into which goes first what has lost its own."""
         writer = self._open_segment()
         self.shelf.segments[self.last_segment] = writer.segment
         self._writer, self.fresh = writer, False
-        if self._unsynced:
-            for group in self._unsynced:
-                self._put_down(writer, group)
-            if self.durability == "process":
-                self.shelf.visible = Location(writer.segment.number, writer.segment.end)
-                self.relocate()
+        for group in self._unsynced:
+            self._put_down(writer, group)
         return writer
 
     def _open_segment(self) -> SegmentWriter:

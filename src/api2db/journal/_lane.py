@@ -86,7 +86,8 @@ class LaneLog:
         self.journal.owner.check()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._wait_for_rows(deadline):
-            if entries := self._take(limit):
+            entries = self._take(limit)
+            if entries or (deadline is not None and time.monotonic() >= deadline):
                 return entries
         return []
 
@@ -274,9 +275,10 @@ class LaneLog:
         frame: list[Record] = []
         before, total = Count(), Count()
         for record in self.journal.shelf.records(at, stop, self.owns):
-            if not frame or frame[0].header.timestamp_ns != record.header.timestamp_ns:
-                frame, before = [], replace(total)
-            frame.append(record)
+            if record.header.rows or not (frame and frame[0].header.rows):  # an empty frame replaces nothing
+                if not frame or frame[0].header.timestamp_ns != record.header.timestamp_ns:
+                    frame, before = [], replace(total)
+                frame.append(record)
             total.add(*figures(record.header))
         return before, frame
 

@@ -33,6 +33,7 @@ from api2db.journal._repair import repair
 from api2db.journal._rows import frame_parts, note_part
 from api2db.journal._segment import Location, Segment
 from api2db.journal._shelf import Shelf
+from api2db.journal._spare import give_spare, hold_spare
 from api2db.journal._state import StreamRow
 from api2db.journal._walk import anything
 from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Position, StreamIdentity
@@ -196,7 +197,8 @@ class SegmentedJournal:
 
     def take_finished(self) -> list[Segment]:
         """The segments that every stream is past, taken off the shelf; called with the journal's lock."""
-        return self.shelf.take_off(min((log.at for log in self.lanes.values()), default=self.shelf.visible))
+        behind = (log.at for log in self.lanes.values() if log.waiting.size_bytes > 0)
+        return self.shelf.take_off(min(behind, default=self.shelf.visible))
 
     def discard(self, finished: Sequence[Segment]) -> None:
         """Unlink finished segments; the cursor stands in the beginning of each later one."""
@@ -255,6 +257,7 @@ class SegmentedJournal:
         for log in self.lanes.values():
             log.restore()
         self.discard(self.take_finished())
+        hold_spare(self.folder)
 
     def _count_open(self, preambles: Sequence[Mapping[str, Any]], streams: Sequence[StreamRow]) -> None:
         """A new counter, above all that any trace of an older one is left of."""
@@ -368,14 +371,17 @@ class SegmentedJournal:
     def _reclaim(self) -> bool:
         """On a full disk, empty the last segment too, if every stream is past it; what only it says is kept first."""
         last = next(reversed(self.shelf.segments.values()), None)
-        if last is None or last.end == last.begin or any(log.at < self.shelf.visible for log in self.lanes.values()):
+        if last is None or last.end == last.begin or any(log.waiting.size_bytes > 0 for log in self.lanes.values()):
             return False
+        give_spare(self.folder)
         try:
             self.state.keep_meta({"cursor": self._cursor})
             last.empty()
         except OSError as error:
             _log.warning("%s can't be emptied: %s", last.path, error)
             return False
+        finally:
+            hold_spare(self.folder)
         return True
 
     def _preamble(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Everything of a journal that is not payload: positions, notes, counters, in one small SQLite file."""
 
+import functools
 import json
 import os
 import sqlite3
@@ -84,7 +85,7 @@ class State:
             with _told_apart():
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 check(self._connection)
-                self._connection.executescript(_SCHEMA)
+                self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
                 self._identities = {row.lane: _identity_checksum(row) for row in read_streams(self._connection)}
         except BaseException:
             self._connection.close()
@@ -303,11 +304,13 @@ def check(connection: sqlite3.Connection) -> None:
         DamagedStateError: Something is not what was written.
         sqlite3.DatabaseError: The file can't be read.
     """
-    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+    if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
         raise DamagedStateError("its pages don't hang together")
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "meta" not in tables:
+    tables = _tables(connection)
+    if not tables:
         return
+    if tables != _expected_tables():
+        raise DamagedStateError("its tables are not those that were made")
     for (text,) in connection.execute(
         "SELECT value FROM meta UNION ALL SELECT body FROM notes UNION ALL SELECT summary FROM segments"
     ):
@@ -316,6 +319,20 @@ def check(connection: sqlite3.Connection) -> None:
     for row in read_streams(connection):
         if checksums[row.lane] != _position_checksum(_identity_checksum(row), row.position):
             raise DamagedStateError(f"the position of {row.identity!r} is not what was written")
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    return set(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+@functools.cache
+def _expected_tables() -> set[tuple[str, str]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(_SCHEMA)
+        return _tables(connection)
+    finally:
+        connection.close()
 
 
 @contextmanager

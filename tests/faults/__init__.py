@@ -1,0 +1,1 @@
+"""Faults that tests make: killed children, failing system calls, full disks, power cuts."""

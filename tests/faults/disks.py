@@ -1,0 +1,58 @@
+"""Disks that are small, or that lose what was not fsynced: mounted for the length of a test."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.needs import lack, need
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of so many bytes."""
+    need("mount", "umount", root=True)
+    place.mkdir(parents=True, exist_ok=True)
+    _mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place))
+    try:
+        yield place
+    finally:
+        _run("umount", "--lazy", str(place))
+
+
+@contextmanager
+def disk_image(image: Path, place: Path, size_mb: int) -> Iterator[Path]:
+    """An ext4 file system in a file, mounted."""
+    need("mount", "umount", "mkfs.ext4", "losetup", root=True)
+    with image.open("wb") as file:
+        os.truncate(file.fileno(), size_mb << 20)
+    _run("mkfs.ext4", "-q", str(image))
+    with mounted(image, place):
+        yield place
+
+
+@contextmanager
+def mounted(image: Path, place: Path) -> Iterator[Path]:
+    place.mkdir(parents=True, exist_ok=True)
+    _mount("-o", "loop", str(image), str(place))
+    try:
+        yield place
+    finally:
+        _run("umount", str(place))
+
+
+def cut_power(image: Path, copy: Path) -> None:
+    """What the disk holds at this moment; whatever is only in memory is not in the copy."""
+    shutil.copyfile(image, copy)
+
+
+def _mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lack(f"can't mount here: {done.stderr.strip()}")
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,364 @@
+"""What a disk may do to a journal while nobody looks; and what is delivered nevertheless."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from api2db.errors import JournalError
+from api2db.journal import Delivered, Limit, SegmentedJournal
+from api2db.journal._record import HEADER_BYTES, Kind
+from api2db.journal._repair import look_at
+from api2db.journal._segment import FORMAT, pack_preamble
+from api2db.journal._walk import Record, walk
+from tests.journal.conftest import Opener
+from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, numbers, segments, take
+
+
+def records(path: Path) -> list[Record]:
+    segment = look_at(int(path.stem), path)
+    assert segment is not None
+    return [found for found in walk(segment, segment.begin, segment.end) if isinstance(found, Record)]
+
+
+def rows(path: Path) -> list[Record]:
+    return [record for record in records(path) if record.header.kind == Kind.ROWS]
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        old = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([old ^ 0x10]))
+
+
+def crashed(opened: Opener, home: Path, place: Path) -> Path:
+    """A copy of the home as it stands: what a kill would leave."""
+    return Path(shutil.copytree(home, place, dirs_exist_ok=True))
+
+
+def put(opened: Opener, home: Path, count: int, **options: object) -> SegmentedJournal:
+    journal = opened(home, **options)
+    journal.attach(STREAM)
+    for number in range(count):
+        journal.append([frame(number)])
+    return journal
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
+@pytest.mark.parametrize("part", ["header", "payload"])
+def test_a_damaged_record_in_the_middle_is_set_aside_and_counted_and_the_rest_is_delivered(
+    opened: Opener, tmp_path: Path, part: str, *, close: bool
+) -> None:
+    journal = put(opened, tmp_path / "a", 10)
+    if close:
+        journal.close()
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    path = segments(home / "STORE/journal/flights")[0]
+    fourth = rows(path)[4]
+    flip(path, fourth.start + (20 if part == "header" else HEADER_BYTES + 30))
+    damaged = path.read_bytes()[fourth.start : fourth.end]
+    journal = opened(home)
+    _, log = journal.attach(STREAM)
+    assert drain(log) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert journal.shelf.damaged == 1
+    assert [file.read_bytes() for file in (journal.folder / "damaged").iterdir()] == [damaged]
+    assert log.backlog().frames == 0
+    assert log.wait_for(log.mark(), 0)
+
+
+def test_a_zeroed_page_costs_the_records_on_it(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path, 60)
+    journal.close()
+    path = segments(journal.folder)[0]
+    hit = [record for record in rows(path) if record.start < 8192 and record.end > 4096]
+    overwrite(path, 4096, b"\0" * 4096)
+    found = delivered_from(tmp_path)
+    lost = {rows_.header.sequence for rows_ in hit}
+    assert len(found) == 60 - len(lost)
+    assert found == sorted(found)
+
+
+def test_a_damaged_beginning_of_a_segment_costs_no_record(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path, 10, segment_bytes=2500)
+    journal.close()
+    for path in segments(journal.folder):
+        flip(path, 3)
+        flip(path, 40)
+    assert delivered_from(tmp_path) == list(range(10))
+
+
+def test_a_damaged_schema_costs_the_records_that_need_it(opened: Opener, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    for number in range(4):
+        journal.append([pa.record_batch({"other": [number]})])
+        journal.append([frame(number)])
+    journal.close()
+    path = segments(journal.folder)[0]
+    schema = next(record for record in records(path) if record.header.kind == Kind.SCHEMA)
+    flip(path, schema.start + HEADER_BYTES + 8)
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    assert drain(log) == [0, 1, 2, 3]
+    assert journal.shelf.damaged >= 4
+
+
+def test_a_stream_with_nothing_but_damage_waits_instead_of_spinning(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path, 3)
+    journal.close()
+    path = segments(journal.folder)[0]
+    for record in rows(path):
+        flip(path, record.start + 9)
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    assert log.read(LIMIT, 0.05) == []
+    assert log.backlog().frames == 0
+    assert log.wait_for(log.mark(), 0)
+    journal.append([frame(7)])
+    assert drain(log) == [7]
+
+
+def test_rows_of_a_frame_already_delivered_in_part_are_not_taken_from_the_next_when_it_is_damaged(
+    opened: Opener, tmp_path: Path
+) -> None:
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    journal.append([frame(0, rows=10)])
+    journal.append([frame(1, rows=10)])
+    take(log, Limit(4, 1 << 20))
+    journal.close()
+    path = segments(journal.folder)[0]
+    flip(path, rows(path)[0].start + 9)
+    assert delivered_from(tmp_path) == [1] * 10
+
+
+def test_when_the_newest_frame_is_damaged_the_one_before_it_is_the_newest(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path, 3)
+    journal.close()
+    path = segments(journal.folder)[0]
+    flip(path, rows(path)[2].start + HEADER_BYTES + 9)
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    entries, superseded = log.newest()
+    assert (numbers(entries), superseded.frames) == ([1], 1)
+    log.acknowledge(entries[-1].position, Delivered(rows=1))
+    assert log.newest()[0] == []
+    assert log.backlog().frames == 0
+
+
+def test_a_torn_tail_is_cut_at_every_byte(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "a")
+    journal.attach(STREAM)
+    journal.append([frame(0)])
+    journal.append([frame(1), frame(2)], cursor={"n": 2})
+    path = segments(journal.folder)[0]
+    first_end = rows(path)[0].end
+    whole = path.stat().st_size
+    for size in range(first_end, whole + 1, 7):
+        home = crashed(opened, tmp_path / "a", tmp_path / f"{size}")
+        os.truncate(segments(home / "STORE/journal/flights")[0], size)
+        again = opened(home)
+        _, log = again.attach(STREAM)
+        is_whole = size == whole
+        assert drain(log) == ([0, 1, 2] if is_whole else [0]), "all of a put is visible, or nothing"
+        assert again.cursor() == ({"n": 2} if is_whole else {})
+        assert again.shelf.damaged == 0, "what a kill leaves is no damage"
+        again.append([frame(9)])
+        assert drain(log) == [9]
+        again.close()
+        shutil.rmtree(home)
+
+
+def test_of_a_put_that_reached_the_disk_with_a_hole_nothing_is_visible(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "a")
+    journal.attach(STREAM)
+    journal.append([frame(0)])
+    journal.append([frame(number) for number in range(1, 6)], cursor={"n": 5})
+    path = segments(journal.folder)[0]
+    for hole in (rows(path)[1], rows(path)[3], records(path)[-1]):
+        home = crashed(opened, tmp_path / "a", tmp_path / f"{hole.start}")
+        damaged = segments(home / "STORE/journal/flights")[0]
+        overwrite(damaged, hole.start + HEADER_BYTES, b"\0" * (hole.end - hole.start - HEADER_BYTES))
+        again = opened(home)
+        assert drain(again.attach(STREAM)[1]) == [0]
+        assert again.cursor() == {}
+        assert again.shelf.damaged == 1, "it may have been acknowledged: it is kept, and said"
+        assert len(list((again.folder / "damaged").iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [0, 5, 30, 200])
+def test_a_segment_whose_making_was_cut_short_is_as_if_it_had_not_been(
+    opened: Opener, tmp_path: Path, size: int
+) -> None:
+    journal = put(opened, tmp_path, 3)
+    journal.close()
+    torn = journal.folder / "0000000002.segment"
+    torn.write_bytes(segments(journal.folder)[0].read_bytes()[:size])
+    again = opened(tmp_path)
+    _, log = again.attach(STREAM)
+    again.append([frame(3)])
+    assert drain(log) == [0, 1, 2, 3]
+    assert again.shelf.damaged == 0
+
+
+def test_a_segment_of_a_newer_version_is_refused_clearly_and_left_alone(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path, 1)
+    journal.close()
+    newer = journal.folder / "0000000009.segment"
+    newer.write_bytes(pack_preamble({"format": FORMAT + 1, "epoch": "?"}))
+    with pytest.raises(JournalError, match="newer version"):
+        opened(tmp_path)
+    assert newer.exists()
+    newer.unlink()
+    assert delivered_from(tmp_path) == [0]
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _zero(path: Path) -> None:
+    overwrite(path, 4096, b"\0" * 4096)
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 1000)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _truncate, _zero, _empty, _garbage], ids=lambda harm: harm.__name__)
+def test_a_damaged_state_file_is_rebuilt_from_the_newest_segment(
+    opened: Opener, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    journal = put(opened, tmp_path, 10, segment_bytes=2500)
+    log = journal.lanes[1]
+    take(log, Limit(3, 1 << 20))
+    key, epoch, name = log.key, log.epoch, log.journal_id
+    journal.append([frame(10)], cursor={"n": 10})
+    journal.appender.fresh = True
+    journal.append([frame(11)])
+    journal.close()
+    harm(journal.folder / "state.sqlite")
+    journal = opened(tmp_path)
+    _, log = journal.attach(STREAM)
+    assert (log.key, log.journal_id, journal.cursor()) == (key, name, {"n": 10})
+    assert log.knows_epoch(epoch)
+    assert log.note("rebuilt") == {"from": list(log.position)}
+    assert drain(log) == list(range(3, 12))
+
+
+def test_wherever_a_byte_of_the_state_is_flipped_no_position_is_believed_that_was_not_written(
+    opened: Opener, tmp_path: Path
+) -> None:
+    journal = put(opened, tmp_path / "a", 6, segment_bytes=1500)
+    log = journal.lanes[1]
+    take(log, Limit(2, 1 << 20))
+    log.keep("plan", {"first": 1, "names": ["shard"]})
+    journal.append([frame(6)], cursor={"n": 6})
+    journal.close()
+    state = journal.folder / "state.sqlite"
+    content = state.read_bytes()
+    interesting = [at for at in range(len(content)) if content[at]]
+    for at in interesting[:: max(1, len(interesting) // 120)]:
+        home = Path(shutil.copytree(tmp_path / "a", tmp_path / "b"))
+        flip(home / "STORE/journal/flights/state.sqlite", at)
+        again = opened(home)
+        _, log = again.attach(STREAM)
+        assert log.note("plan") in ({"first": 1, "names": ["shard"]}, None)
+        assert again.cursor() == {"n": 6}
+        found = drain(log)
+        assert found in (list(range(2, 7)), list(range(7))), f"byte {at}"
+        again.close()
+        shutil.rmtree(home)
+
+
+def test_a_position_and_a_note_that_were_altered_are_not_believed(opened: Opener, tmp_path: Path) -> None:
+    import sqlite3
+
+    for statement in (
+        "UPDATE streams SET sequence = sequence + 1000000",
+        "UPDATE streams SET skip = 1",
+        "UPDATE streams SET key = 'other'",
+        "UPDATE notes SET body = replace(body, 'shard', 'shirt')",
+        "UPDATE segments SET summary = replace(summary, 'end', 'eng')",
+        "ALTER TABLE streams DROP COLUMN skip",
+    ):
+        journal = put(opened, tmp_path / statement[-6:], 3, segment_bytes=1000)
+        journal.lanes[1].keep("plan", {"names": ["shard"]})
+        journal.close()
+        with sqlite3.connect(journal.folder / "state.sqlite") as connection:
+            connection.execute(statement)
+        connection.close()
+        assert delivered_from(tmp_path / statement[-6:]) == [0, 1, 2], statement
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _empty, _garbage], ids=lambda harm: harm.__name__)
+def test_numbers_are_not_given_twice_though_the_opens_are_lost(
+    opened: Opener, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    journal = opened(tmp_path)
+    last = journal.append([frame(1)])
+    epoch = journal.epoch
+    journal.close()
+    harm(journal.folder / "opens")
+    journal = opened(tmp_path)
+    assert journal.append([frame(2)]) >> 32 > last >> 32
+    assert epoch in journal.epochs
+    journal.close()
+    harm(journal.folder / "opens")
+    (journal.folder / "state.sqlite").unlink()
+    assert opened(tmp_path).append([frame(2)]) >> 32 > 2
+
+
+def test_a_damaged_line_of_the_opens_costs_that_line(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for _ in range(2):
+        journal.close()
+        journal = opened(tmp_path)
+    journal.close()
+    flip(journal.folder / "opens", 3)
+    assert opened(tmp_path).counter == 4
+
+
+def test_numbers_are_never_given_twice_though_the_unsynced_tail_was_lost(opened: Opener, tmp_path: Path) -> None:
+    given: set[int] = set()
+    for number in range(4):
+        journal = opened(tmp_path)
+        begin = journal.shelf.visible
+        given_now = {journal.append([frame(number)]) for _ in range(5)}
+        assert not given & given_now
+        given |= given_now
+        journal.close()
+        path = segments(journal.folder)[-1]
+        os.truncate(path, records(path)[0].start)
+        assert begin <= journal.shelf.visible
+
+
+def test_a_copy_of_a_running_journal_opens_and_holds_what_was_acknowledged(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path / "a", 10, segment_bytes=1500)
+    take(journal.lanes[1], Limit(3, 1 << 20))
+    copy = crashed(opened, tmp_path / "a", tmp_path / "b")
+    state = journal.folder / "state.sqlite"
+    for number in range(10, 20):
+        journal.append([frame(number)])
+    for path in state.parent.glob("state.sqlite*"):
+        shutil.copy(path, copy / "STORE/journal/flights" / path.name)
+    found = delivered_from(copy)
+    assert found == list(range(3, 10)), "a newer state says nothing of older segments"
+    journal.append([frame(20)])
+    assert drain(journal.lanes[1]) == list(range(3, 21))

@@ -1,0 +1,168 @@
+"""The journal against a model that is a list: put, read, acknowledged, closed, killed or torn, they agree."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from api2db.journal import ALL, Delivered, Entry, Lane, Limit, SegmentedJournal, StreamLog
+from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
+
+OPTIONS: dict[str, Any] = {"segment_bytes": 3000, "slice_limit": Limit(rows=7, size_bytes=4000)}
+STREAMS = (STREAM, OTHER)
+
+
+@dataclass
+class Expected:
+    """The rows that wait for a stream, each as the number of its frame."""
+
+    waiting: list[int] = field(default_factory=list)
+
+
+class JournalMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp(prefix="journal-model-"))
+        self.homes = 0
+        self.number = 0
+        self.cursor: dict[str, Any] = {}
+        self.last_sequence = 0
+        self.last_time_ns = 0
+        self.model = [Expected(), Expected()]
+
+    @property
+    def home(self) -> Path:
+        return self.place / str(self.homes)
+
+    @initialize(durability=st.sampled_from(["full", "process"]))
+    def begin(self, durability: str) -> None:
+        self.durability = durability
+        self.open()
+
+    def open(self) -> None:
+        self.journal = SegmentedJournal(self.home, "flights", self.durability, **OPTIONS)  # type: ignore[arg-type]
+        self.lanes: list[Lane] = []
+        self.logs: list[StreamLog] = []
+        for identity in STREAMS:
+            lane, log = self.journal.attach(identity)
+            self.lanes.append(lane)
+            self.logs.append(log)
+
+    @rule(
+        sizes=st.lists(st.integers(0, 20), min_size=1, max_size=4),
+        stream=st.sampled_from([None, 0, 1]),
+        with_cursor=st.booleans(),
+    )
+    def put(self, sizes: list[int], stream: int | None, with_cursor: bool) -> None:  # noqa: FBT001
+        frames = []
+        for rows in sizes:
+            self.number += 1
+            frames.append(frame(self.number, rows, size_bytes=self.number % 300))
+            for at in [stream] if stream is not None else [0, 1]:
+                self.model[at].waiting += [self.number] * rows
+        if with_cursor:
+            self.cursor = {"n": self.number}
+        lane = ALL if stream is None else self.lanes[stream]
+        sequence = self.journal.append(frames, lane=lane, cursor=self.cursor if with_cursor else None)
+        assert sequence > self.last_sequence
+        self.last_sequence = sequence
+
+    @rule(
+        stream=st.sampled_from([0, 1]),
+        rows=st.integers(1, 60),
+        size_bytes=st.integers(1, 20_000),
+        whole=st.booleans(),
+        share=st.floats(0, 1),
+    )
+    def deliver(self, stream: int, rows: int, size_bytes: int, whole: bool, share: float) -> None:  # noqa: FBT001
+        log, expected = self.logs[stream], self.model[stream]
+        entries = log.read(Limit(rows, size_bytes, whole_frames=whole), 0)
+        self.check_entries(entries, expected)
+        if whole and entries:
+            assert entries[-1].frame_end
+        taken = entries[: round(share * len(entries))]
+        if taken:
+            log.acknowledge(taken[-1].position, Delivered(rows=len(numbers(taken))))
+            del expected.waiting[: len(numbers(taken))]
+
+    def check_entries(self, entries: list[Entry], expected: Expected) -> None:
+        found = numbers(entries)
+        assert found == expected.waiting[: len(found)]
+        if expected.waiting:
+            assert found or entries, "something is given where something waits"
+        assert [entry.position for entry in entries] == sorted(entry.position for entry in entries)
+
+    @rule(stream=st.sampled_from([0, 1]))
+    def replace(self, stream: int) -> None:
+        log, expected = self.logs[stream], self.model[stream]
+        entries, superseded = log.newest()
+        found = numbers(entries)
+        assert len(set(found)) <= 1
+        if found and len(set(expected.waiting)) > 1:
+            assert found == [number for number in expected.waiting if number == expected.waiting[-1]]
+        if entries:
+            log.acknowledge(entries[-1].position, Delivered(superseded=superseded.rows))
+            assert log.backlog().rows == 0, "empty frames replace nothing, and may still wait"
+            expected.waiting.clear()
+
+    @rule()
+    def detach_and_attach(self) -> None:
+        self.journal.detach(self.lanes[0])
+        lane, self.logs[0] = self.journal.attach(STREAMS[0])
+        assert lane == self.lanes[0]
+
+    @rule()
+    def close_and_open(self) -> None:
+        self.journal.close()
+        self.open()
+
+    @rule()
+    def kill_and_open(self) -> None:
+        old, journal = self.home, self.journal
+        self.homes += 1
+        shutil.copytree(old, self.home)
+        journal.close()
+        shutil.rmtree(old)
+        self.open()
+
+    @precondition(lambda self: self.number)
+    @rule(garbage=st.binary(min_size=1, max_size=40))
+    def kill_in_the_middle_of_a_put(self, garbage: bytes) -> None:
+        self.journal.append([frame(self.number + 1), frame(self.number + 2)])
+        old, journal = self.home, self.journal
+        self.homes += 1
+        shutil.copytree(old, self.home)
+        journal.close()
+        shutil.rmtree(old)
+        path = segments(self.home / "STORE/journal/flights")[-1]
+        os.truncate(path, path.stat().st_size - len(garbage))
+        self.open()
+
+    @invariant()
+    def figures_agree(self) -> None:
+        if not hasattr(self, "logs"):
+            return
+        assert self.journal.cursor() == self.cursor
+        for log, expected in zip(self.logs, self.model, strict=True):
+            assert log.backlog().rows == len(expected.waiting)
+        assert self.journal.shelf.damaged == 0
+
+    def teardown(self) -> None:
+        if hasattr(self, "journal"):
+            self.journal.close()
+        shutil.rmtree(self.place)
+
+
+TestJournal = JournalMachine.TestCase
+TestJournal.settings = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

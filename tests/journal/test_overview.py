@@ -1,0 +1,206 @@
+"""Looking at a journal: nothing is written, nothing is held; and asking its owner."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api2db.errors import Api2dbError, JournalBusyError
+from api2db.journal import Delivered, Limit, StreamOverview, ask, journals_in, overview, share
+from api2db.journal._inbox import answer_requests
+from tests.faults.children import Child
+from tests.faults.system_calls import traced
+from tests.journal.conftest import Opener
+from tests.journal.tools import OTHER, STREAM, frame, take
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """All that could tell that somebody has written."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
+        for path in [folder, *folder.rglob("*")]
+        if path.name not in {"status.json", ".status.json.tmp"} and path != folder
+    }
+
+
+def filled(opened: Opener, home: Path) -> Any:
+    journal = opened(home, segment_bytes=2000)
+    _, log = journal.attach(STREAM)
+    journal.attach(OTHER)
+    for number in range(10):
+        journal.append([frame(number, rows=2)], cursor={"n": number})
+    first = log.read(Limit(7, 1 << 20), 0)
+    log.acknowledge(first[-1].position, Delivered(frames=3, rows=7, rejected=1, rejected_bytes=9))
+    log.keep("parked", {"rows": 2, "size_bytes": 5})
+    log.say("the target is down")
+    return journal
+
+
+def check(streams: list[StreamOverview], *, running: bool) -> None:
+    one, two = streams
+    assert (one.identity, one.stream_type, one.collector) == (STREAM.name, STREAM.stream_type, "flights")
+    assert (one.frames_waiting, one.rows_waiting, one.rows_delivered) == (7, 13, 7)
+    assert (one.rows_parked, one.rows_rejected, one.last_error) == (2, 1, "the target is down")
+    assert (two.frames_waiting, two.rows_waiting) == (10, 20)
+    assert one.oldest_ns is not None
+    assert two.oldest_ns is not None
+    assert two.oldest_ns < one.oldest_ns
+    assert two.lag_s > 0
+    assert (one.running, two.running) == (running, running)
+
+
+def test_the_overview_of_a_closed_journal_counts_and_writes_nothing(opened: Opener, tmp_path: Path) -> None:
+    journal = filled(opened, tmp_path)
+    journal.close()
+    before = fingerprint(tmp_path)
+    check(overview(journal.folder), running=False)
+    assert fingerprint(tmp_path) == before
+
+
+def test_the_overview_of_a_killed_journal_counts_and_writes_nothing(opened: Opener, tmp_path: Path) -> None:
+    journal = filled(opened, tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b/STORE/journal/flights/state.sqlite-wal").stat().st_size
+    before = fingerprint(tmp_path / "b")
+    check(overview(tmp_path / "b/STORE/journal/flights"), running=False)
+    assert fingerprint(tmp_path / "b") == before
+    assert journal.append([frame(1)])
+
+
+def test_the_overview_of_a_live_journal_is_what_its_owner_says(tmp_path: Path) -> None:
+    lease = share(tmp_path, "flights")
+    filled(lambda home, **_: lease.journal, tmp_path)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            check(overview(lease.journal.folder), running=True)
+            break
+        except (AssertionError, ValueError):
+            assert time.monotonic() < deadline
+    before = fingerprint(tmp_path)
+    overview(lease.journal.folder)
+    assert fingerprint(tmp_path) == before
+    lease.release()
+
+
+def test_a_reader_opens_nothing_of_a_live_journal_for_writing_and_takes_no_lock(tmp_path: Path) -> None:
+    arguments = [str(tmp_path), str(tmp_path / "log"), "0", "1000000"]
+    with Child("tests.journal.child", arguments) as child:
+        child.wait_for_line()
+        child.wait_for(tmp_path / "log", 3)
+        folder = tmp_path / "STORE/journal/flights"
+        done = traced(
+            "tests.journal.looker", [str(folder)], tmp_path / "strace", calls="openat,fcntl,unlink,rename,flock,mkdir"
+        )
+    assert done.returncode == 0, done.errors
+    assert "flights" in done.output
+    opened = [call for call in done.calls if str(folder) in call]
+    assert any("openat" in call for call in opened)
+    assert [call for call in opened if "O_RDONLY" not in call and "F_GET" not in call] == []
+
+
+def test_a_damaged_state_is_looked_past(opened: Opener, tmp_path: Path) -> None:
+    journal = filled(opened, tmp_path)
+    journal.appender.fresh = True
+    journal.append([frame(10, rows=2)])
+    journal.close()
+    for harm in (lambda path: path.write_bytes(b"garbage" * 1000), Path.unlink):
+        harm(journal.folder / "state.sqlite")
+        one, two = overview(journal.folder)
+        assert (one.frames_waiting, two.frames_waiting) == (8, 11)
+
+
+def test_a_put_that_a_kill_cut_short_is_not_counted(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "a")
+    journal.attach(STREAM)
+    journal.append([frame(1)])
+    journal.append([frame(2), frame(3)])
+    copy = shutil.copytree(tmp_path / "a", tmp_path / "b") / "STORE/journal/flights"
+    path = next(copy.glob("*.segment"))
+    os.truncate(path, path.stat().st_size - 1)
+    assert overview(copy)[0].frames_waiting == 1
+
+
+def test_journals_are_found_by_name(opened: Opener, tmp_path: Path) -> None:
+    assert journals_in(tmp_path) == []
+    for name in ("b", "a"):
+        opened(tmp_path, name).close()
+    assert [folder.name for folder in journals_in(tmp_path)] == ["a", "b"]
+
+
+def test_the_owner_answers_what_commands_ask(tmp_path: Path) -> None:
+    lease = share(tmp_path, "flights")
+    folder = lease.journal.folder
+
+    def refuse(arguments: Mapping[str, Any]) -> None:
+        raise Api2dbError("the stream is running; stop it first")
+
+    lease.journal.on_request("double", lambda arguments: 2 * arguments["n"])
+    lease.journal.on_request("refuse", refuse)
+    lease.journal.on_request("break", lambda arguments: 1 / 0)
+    lease.journal.on_request("odd", lambda arguments: object())
+    assert ask(folder, "double", {"n": 21}) == 42
+    with pytest.raises(Api2dbError, match="stop it first"):
+        ask(folder, "refuse", {})
+    with pytest.raises(Api2dbError, match="division"):
+        ask(folder, "break", {})
+    with pytest.raises(Api2dbError, match="JSON"):
+        ask(folder, "odd", {})
+    with pytest.raises(Api2dbError, match="not running"):
+        ask(folder, "unknown", {})
+    assert ask(folder, "double", {"n": 1}) == 2, "the owner goes on after each"
+    assert list((folder / "inbox").iterdir()) == []
+    lease.release()
+
+
+def test_a_request_that_nobody_answers_times_out_and_is_not_answered_later(opened: Opener, tmp_path: Path) -> None:
+    journal = opened()
+    done: list[object] = []
+    with pytest.raises(JournalBusyError, match="does not answer"):
+        ask(journal.folder, "forget", {}, timeout_s=0.05)
+    assert list((journal.folder / "inbox").iterdir()) == []
+    answer_requests(journal.folder, {"forget": done.append})
+    assert done == []
+
+
+def test_a_request_left_by_a_command_that_was_killed_is_thrown_away(opened: Opener) -> None:
+    journal = opened()
+    inbox = journal.folder / "inbox"
+    inbox.mkdir()
+    (inbox / "1.json").write_text('{"verb": "forget", "arguments": {}, "until": 5}')
+    (inbox / "2.json").write_text("half a requ")
+    done: list[object] = []
+    answer_requests(journal.folder, {"forget": done.append})
+    assert done == []
+    assert not list(inbox.glob("*.json"))
+
+
+def test_housekeeping_goes_on_while_frames_are_put_and_freed(tmp_path: Path) -> None:
+    lease = share(tmp_path, "flights", "process")
+    _, log = lease.journal.attach(STREAM)
+    lease.journal.appender.segment_bytes = 1500
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            while not stop.is_set():
+                log.backlog()
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(100):
+        lease.journal.append([frame(number)])
+        if number % 5 == 0:
+            take(log)
+    stop.set()
+    thread.join()
+    assert failures == []
+    lease.release()

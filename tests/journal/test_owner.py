@@ -1,0 +1,179 @@
+"""One owner; a forked child is none; and the shared use of one journal within a process."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from api2db.errors import ConfigurationError, JournalBusyError, JournalError
+from api2db.journal import SegmentedJournal, is_owned, overview, share
+from tests.faults.children import Child
+from tests.journal.conftest import Opener
+from tests.journal.tools import STREAM, delivered_from, drain, frame
+
+CHILD = "tests.journal.child"
+
+
+def in_fork(work: Callable[[], object]) -> str:
+    """What a forked child says: the error that its work raised."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = "nothing was raised"
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def test_a_second_process_is_refused_and_told_which_one_owns_the_journal(tmp_path: Path) -> None:
+    with Child(CHILD, [str(tmp_path), str(tmp_path / "log"), "0", "1000000"]) as child:
+        assert child.wait_for_line() == "ready"
+        with pytest.raises(JournalBusyError, match=rf"\b{child.pid}\b"):
+            SegmentedJournal(tmp_path, "flights")
+        assert is_owned(tmp_path / "STORE/journal/flights")
+        child.wait_for(tmp_path / "log", 1)
+    assert not is_owned(tmp_path / "STORE/journal/flights")
+    assert delivered_from(tmp_path) != []
+
+
+def test_a_second_opening_in_one_process_is_refused_under_whatever_name(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "home")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    with pytest.raises(JournalBusyError, match=str(os.getpid())):
+        SegmentedJournal(tmp_path / "link", "flights")
+    journal.append([frame(1)])
+
+
+@pytest.mark.parametrize("look", [is_owned, overview])
+def test_to_look_at_an_own_journal_does_not_let_its_lock_go(
+    opened: Opener, tmp_path: Path, look: Callable[[Path], object]
+) -> None:
+    journal = opened(tmp_path / "home")
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    look(tmp_path / "link/STORE/journal/flights")
+    look(journal.folder)
+    with Child(CHILD, [str(tmp_path / "home"), str(tmp_path / "log"), "0", "1"]) as child:
+        code, _, errors = child.wait()
+    assert code != 0
+    assert "JournalBusyError" in errors
+
+
+def test_a_forked_child_refuses_and_its_end_leaves_the_parents_lock(tmp_path: Path) -> None:
+    lease = share(tmp_path, "flights")
+    journal = lease.journal
+    _, log = journal.attach(STREAM)
+    journal.append([frame(1)])
+    for work in (
+        lambda: journal.append([frame(2)]),
+        lambda: journal.attach(STREAM),
+        lambda: log.read((1, 1), 0),  # type: ignore[arg-type]
+        lambda: log.acknowledge(log.position, log.delivered),
+        lambda: log.keep("plan", {}),
+        lambda: share(tmp_path, "flights"),
+        lambda: SegmentedJournal(tmp_path, "flights"),
+    ):
+        said = in_fork(work)
+        assert said.startswith("JournalBusyError"), said
+        assert str(os.getpid()) in said
+
+    def give_up() -> None:
+        journal.close()
+        lease.release()
+
+    assert in_fork(give_up) == "nothing was raised"
+    with Child(CHILD, [str(tmp_path), str(tmp_path / "log"), "0", "1"]) as child:
+        assert "JournalBusyError" in child.wait()[2]
+    journal.append([frame(3)])
+    assert drain(log) == [1, 3]
+    lease.release()
+    assert delivered_from(tmp_path) == []
+
+
+def test_a_forked_child_that_ends_in_the_ordinary_way_harms_nothing(tmp_path: Path) -> None:
+    lease = share(tmp_path, "flights")
+    _, log = lease.journal.attach(STREAM)
+    lease.journal.append([frame(1)])
+    pid = os.fork()
+    if pid == 0:
+        del log, lease
+        import gc
+
+        gc.collect()
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    lease.journal.append([frame(2)])
+    assert drain(log) == [1, 2]
+    log.keep("plan", {"a": 1})
+    lease.release()
+
+
+def test_the_last_of_a_journals_users_closes_it(tmp_path: Path) -> None:
+    one, two = share(tmp_path, "flights"), share(tmp_path / ".", "flights")
+    assert one.journal is two.journal
+    with pytest.raises(ConfigurationError, match="durability"):
+        share(tmp_path, "flights", "process")
+    one.release()
+    one.release()
+    two.journal.append([frame(1)])
+    two.release()
+    assert not is_owned(tmp_path / "STORE/journal/flights")
+    with pytest.raises(JournalError, match="closed"):
+        two.journal.append([frame(2)])
+    share(tmp_path, "flights", "process").release()
+
+
+def test_sharing_and_releasing_from_many_threads_leaves_nothing_open(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for at in range(10):
+                lease = share(tmp_path, "flights")
+                lease.journal.append([frame(10 * number + at)])
+                lease.release()
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert not is_owned(tmp_path / "STORE/journal/flights")
+    assert [thread.name for thread in threading.enumerate() if "journal" in thread.name] == []
+
+
+def test_a_read_that_waits_ends_when_the_journal_is_closed(opened: Opener, tmp_path: Path) -> None:
+    from tests.journal.tools import LIMIT
+
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            log.read(LIMIT)
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    journal.close()
+    thread.join(30)
+    assert "closed" in str(errors[0])
