@@ -34,7 +34,9 @@ def public_modules() -> list[str]:
 
 def names_offered_by(package: ModuleType) -> set[str]:
     return {
-        name for name, value in vars(package).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+        name
+        for name in dir(package)  # and not vars: a package may import its names when they are asked for
+        if not name.startswith("_") and not isinstance(getattr(package, name), ModuleType)
     }
 
 

@@ -36,7 +36,7 @@ def the_command_line() -> Any:
 def the_classes() -> dict[str, type]:
     """The classes of api2db.stream, and the others that api2db itself offers."""
     rooms = [importlib.import_module(name) for name in ("api2db", "api2db.stream") if exists(name)]
-    return {name: value for room in rooms for name, value in vars(room).items() if isinstance(value, type)}
+    return {name: value for room in rooms for name in dir(room) if isinstance(value := getattr(room, name), type)}
 
 
 def numbered(pair: tuple[Block, str]) -> str:
