@@ -31,6 +31,7 @@ __all__ = ["Stream"]
 
 _log = logging.getLogger(__name__)
 _GLANCE_S = 0.1
+_NO_TARGET = "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
 _DURABILITIES = ("full", "process")
 _SCHEMA_RULES = ("evolve", "freeze")
 
@@ -211,9 +212,7 @@ class Stream(FileConverter):
         Raises:
             AttributeError: Always.
         """
-        raise AttributeError(
-            "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
-        )
+        raise AttributeError(_NO_TARGET)
 
     def status(self) -> StreamStatus:
         """How much waits, has been delivered, is parked or set aside, and what is wrong."""
@@ -290,6 +289,8 @@ class Stream(FileConverter):
     def _begin(self) -> None:
         if self.is_store_instance:
             raise AttributeError(f"{self!r} serves a Store, which loads through it: nothing polls its queue")
+        if type(self).stream is Stream.stream:
+            raise AttributeError(_NO_TARGET)
         log = self._attached()
         if not self.lock.acquire(blocking=False):
             raise ConfigurationError(f"{self!r} runs already")

@@ -1,5 +1,6 @@
 """DuckDB: Arrow tables are scanned as they are; the file is let go between loads, so that others can open it."""
 
+import os
 import re
 import threading
 import time
@@ -37,6 +38,7 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._log_path = path.with_name(f"{path.name}.wal")
         self._changed = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
@@ -49,6 +51,7 @@ class _OpenFile:
             self._changed.wait_for(lambda: not (self._users and self._is_due()))
             connection = self._connection or self._open()
             self._users += 1
+            _make_log_private(self._log_path)
         cursor = connection.cursor()
         try:
             yield cursor
@@ -105,6 +108,9 @@ class _OpenFile:
         connection, self._connection = self._connection, None
         self._closed_at = time.monotonic()
         if connection is not None:
+            with suppress(OSError):
+                if not self._log_path.stat().st_size:  # nobody else has the file open yet, so nobody has begun this log
+                    self._log_path.unlink()
             connection.close()
         self._changed.notify_all()
 
@@ -116,6 +122,16 @@ _files_lock = threading.Lock()
 def _shared_file(path: Path) -> _OpenFile:
     with _files_lock:
         return _files.setdefault(path, _OpenFile(path))
+
+
+def _make_log_private(path: Path) -> None:
+    """DuckDB makes its log, which holds rows, with the umask's mode; one that is there it keeps."""
+    with suppress(OSError):
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(log, 0o600)
+        finally:
+            os.close(log)
 
 
 def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
