@@ -19,7 +19,7 @@ _LOOK_EVERY = 3
 _SAMPLE_ROWS = 8192
 
 
-def duplicate_rows(batch: pa.RecordBatch, keys: Sequence[str] | None = None) -> pa.Array:
+def duplicate_rows(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None = None) -> pa.Array:
     """Tell for each row whether an earlier one has the same values under ``keys``, or in all columns.
 
     It is as ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, as do 0.0 and -0.0.
@@ -32,7 +32,7 @@ def duplicate_rows(batch: pa.RecordBatch, keys: Sequence[str] | None = None) -> 
     return pa.array(_repeated(columns) if columns else np.zeros(batch.num_rows, bool))
 
 
-def _places(batch: pa.RecordBatch, keys: Sequence[str] | None) -> list[int]:
+def _places(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None) -> list[int]:
     names = batch.schema.names
     unknown = [key for key in keys or () if key not in names]
     if unknown:
@@ -42,7 +42,7 @@ def _places(batch: pa.RecordBatch, keys: Sequence[str] | None) -> list[int]:
     return [names.index(key) for key in (names if keys is None else keys)]
 
 
-def _repeated(arrays: list[pa.Array]) -> np.ndarray:
+def _repeated(arrays: list[pa.Array | pa.ChunkedArray]) -> np.ndarray:
     """Look by a hash of each row, then compare the values of the rows that share one.
 
     Rows that differ in a few columns differ in all: so the hash is looked at on the way, the cheap columns first.
@@ -50,7 +50,7 @@ def _repeated(arrays: list[pa.Array]) -> np.ndarray:
     columns: list[np.ndarray] = []
     hashes = np.zeros(len(arrays[0]), np.uint64)
     for count, array in enumerate(sorted(arrays, key=_cost), 1):
-        numbered = _numbered(array)
+        numbered = _numbered(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array)
         columns += numbered
         _mix_in(hashes, numbered)
         if count % _LOOK_EVERY == 0 and _all_differ(hashes):
@@ -66,7 +66,7 @@ def _all_differ(hashes: np.ndarray) -> bool:
     return bool(pd.Series(hashes[:_SAMPLE_ROWS]).is_unique and pd.Series(hashes).is_unique)
 
 
-def _cost(array: pa.Array) -> int:
+def _cost(array: pa.Array | pa.ChunkedArray) -> int:
     """Whole numbers are hashed as they are, floats looked at for NaN, all else encoded first."""
     if _number_type(array.type) is not None:
         return 0

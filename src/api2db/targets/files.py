@@ -156,11 +156,10 @@ def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
 
 
 def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.Table, int]:
-    batch = rows.combine_chunks().to_batches()
-    if not batch or not rows.num_columns:
+    if not rows.num_columns:
         return rows, 0
     try:
-        repeated = duplicate_rows(batch[0], keys)
+        repeated = duplicate_rows(rows, keys)
     except DataError as error:
         raise BatchRefusedError(str(error)) from error
     dropped = pc.sum(repeated).as_py() or 0
