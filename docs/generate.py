@@ -41,7 +41,7 @@ def _table(kind: str, params: list[Any]) -> str:
 
 def _names(param: Any) -> str:
     if param.param_type_name == "argument":
-        return f"`{param.name.upper()}`"
+        return f"`{param.metavar or param.name.upper()}`"
     return ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts])
 
 
