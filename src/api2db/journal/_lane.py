@@ -7,13 +7,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from api2db.errors import JournalWriteError
 from api2db.journal._record import Header, Kind
 from api2db.journal._segment import BEGINNING, Count, Location, figures
 from api2db.journal._state import StreamRow
-from api2db.journal._taking import Taking
+from api2db.journal._taking import Handed, Taking, handed
 from api2db.journal._walk import Record
 from api2db.journal.port import ALL, Backlog, Delivered, Entry, Limit, Note, NoteKind, Position, Superseded
 
@@ -25,16 +25,6 @@ _PAUSE_S = 1.0
 _RACES = 5
 _WITHOUT_LIMIT = Limit(sys.maxsize, sys.maxsize)
 _values = operator.attrgetter(*(field.name for field in fields(Delivered)))
-
-
-class _Handed(NamedTuple):
-    """Records that the worker has been given, until they are acknowledged."""
-
-    sequence: int
-    after: Location
-    frames: int
-    rows: int
-    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -54,7 +44,7 @@ class LaneLog:
     waiting: Count = field(default_factory=Count)
     attached: bool = False
     _parked_bytes: int = 0
-    _handed: deque[_Handed] = field(default_factory=deque)
+    _handed: deque[Handed] = field(default_factory=deque)
     _woken: bool = False
     _enqueued_bytes: int = 0
     _oldest: tuple[Position, int | None] | None = None
@@ -103,8 +93,8 @@ class LaneLog:
         before, records, entries = found
         first = records[0]
         start = Location(first.segment.number, first.start)
-        passed = _Handed(first.header.sequence - 1, start, before.frames, before.rows, before.size_bytes)
-        self._hand_over((passed, *map(_handed, records)))
+        passed = Handed(first.header.sequence - 1, *start, before.frames, before.rows, before.size_bytes)
+        self._hand_over((passed, *map(handed, records)))
         return entries, Superseded(before.frames, before.rows)
 
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
@@ -253,7 +243,7 @@ class LaneLog:
         for record in self.journal.shelf.records(at, stop, self.owns, payloads=True):
             if taking.add(record):
                 break
-        self._hand_over(map(_handed, taking.records), empty_until=None if taking.entries else stop)
+        self._hand_over(taking.handed, empty_until=None if taking.entries else stop)
         return taking.entries
 
     def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
@@ -282,7 +272,7 @@ class LaneLog:
             total.add(*figures(record.header))
         return before, frame
 
-    def _hand_over(self, handed: Iterable[_Handed], *, empty_until: Location | None = None) -> None:
+    def _hand_over(self, handed: Iterable[Handed], *, empty_until: Location | None = None) -> None:
         """Remember what the worker has; where all is damaged up to a place, nothing waits before it any more."""
         with self.journal.changed:
             self._handed = deque(handed)
@@ -304,7 +294,7 @@ class LaneLog:
         self.position = position
         while self._handed and self._handed[0].sequence <= position.sequence:
             passed = self._handed.popleft()
-            self.at = passed.after
+            self.at = Location(passed.segment, passed.end)
             self.waiting.add(-passed.frames, -passed.rows, -passed.size_bytes)
         if self.at == self.journal.shelf.visible:
             self.waiting = Count()
@@ -334,10 +324,6 @@ class LaneLog:
             if clear:
                 raise
             _log.warning("a position is kept in memory only, the target's ledger has it: %s", error)
-
-
-def _handed(record: Record) -> _Handed:
-    return _Handed(record.header.sequence, record.after, *figures(record.header))
 
 
 def _parked_bytes(note: Mapping[str, Any]) -> int:

@@ -40,7 +40,7 @@ from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Positio
 
 _log = logging.getLogger(__name__)
 SEGMENT_BYTES: Final = 64 << 20
-SLICE: Final = Limit(rows=131_072, size_bytes=16 << 20)
+SLICE: Final = Limit(rows=131_072, size_bytes=8 << 20)
 
 
 def journal_folder(home: Path, name: str) -> Path:

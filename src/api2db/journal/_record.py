@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 MAGIC = b"\xa2DB1"
@@ -21,8 +21,8 @@ class Kind(IntEnum):
     REMOVAL = 4
 
 
-class Flag(IntFlag):
-    """Marks of a record within its group, and of its payload's form."""
+class Flag(IntEnum):
+    """Marks of a record within its group, and of its payload's form; no IntFlag, whose operators are slow."""
 
     FIRST = 1
     LAST = 2

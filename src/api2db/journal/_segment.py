@@ -122,7 +122,7 @@ class Preamble(NamedTuple):
 
 def figures(header: Header) -> tuple[int, int, int]:
     """What a record of rows adds to frames, rows and bytes."""
-    return int(bool(header.flags & Flag.FRAME_END)), header.rows, HEADER_BYTES + header.length
+    return 1 if header.flags & Flag.FRAME_END else 0, header.rows, HEADER_BYTES + header.length
 
 
 class SegmentWriter:

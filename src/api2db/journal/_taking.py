@@ -2,14 +2,34 @@
 
 import zlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from api2db.journal._record import Flag
 from api2db.journal._rows import decode_rows
+from api2db.journal._segment import figures
 from api2db.journal._shelf import Shelf
 from api2db.journal._walk import Damage, Record
 from api2db.journal.port import Entry, Limit, Position
+
+
+class Handed(NamedTuple):
+    """Records that the worker has been given, until they are acknowledged."""
+
+    sequence: int
+    segment: int
+    end: int
+    frames: int
+    rows: int
+    size_bytes: int
+
+
+def handed(record: Record) -> Handed:
+    """A record as it counts among those that are in the worker's hands."""
+    header = record.header
+    frames, rows, size_bytes = figures(header)
+    return Handed(header.sequence, record.segment.number, record.end, frames, rows, size_bytes)
 
 
 @dataclass(slots=True)
@@ -18,14 +38,14 @@ class Taking:
 
     Attributes:
         position: Where the stream stands; ``skip`` speaks of the record with the very next number, if that is there.
-        records: All that were looked at, damaged ones too.
+        handed: All that were looked at, damaged ones too.
     """
 
     shelf: Shelf
     position: Position
     limit: Limit
     entries: list[Entry] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    handed: list[Handed] = field(default_factory=list)
     _rows: int = 0
     _size_bytes: int = 0
 
@@ -34,7 +54,7 @@ class Taking:
         if self._is_full and self.entries[-1].timestamp_ns != record.header.timestamp_ns:
             return True  # the end of the last frame has been damaged
         batch = decode(self.shelf, record)
-        self.records.append(record._replace(payload=b""))
+        self.handed.append(handed(record))
         if batch is not None:
             self._take(record, batch)
         return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
