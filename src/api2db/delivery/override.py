@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.parking import Parking
 from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
-from api2db.journal import Delivered, Entry, StreamLog
+from api2db.journal import Delivered, Entry, NoteKind, StreamLog
 from api2db.targets.port import Target
 
 __all__ = ["OverrideCourier", "OverrideTarget"]
@@ -44,6 +45,7 @@ class OverrideCourier:
     Args:
         log: The stream's view of its journal.
         call: Runs the method on a DataFrame, and gives the frames that it handed on.
+        parking: Holds what the method kept raising on.
         onward: Delivers those; None for a stream without a target of its own.
     """
 
@@ -51,9 +53,11 @@ class OverrideCourier:
         self,
         log: StreamLog,
         call: Callable[[pd.DataFrame], list[pa.RecordBatch]],
+        parking: Parking,
         onward: Courier | None,
     ) -> None:
         self._log = log
+        self._parking = parking
         self._call = call
         self._onward = onward
 
@@ -77,7 +81,8 @@ class OverrideCourier:
     def _pass_on(self, end: Entry, rows: int, handed_on: list[pa.RecordBatch]) -> None:
         """The position moves with the last frame; frames whose schemas do not go together are loaded in turn."""
         if self._onward is None or not handed_on:
-            self._log.acknowledge(end.position, Delivered(frames=1, rows=rows))
+            clear: list[NoteKind] = ["parked"] if self._parking.leave(end.position) else []
+            self._log.acknowledge(end.position, Delivered(frames=1, rows=rows), clear=clear)
             return
         start = self._log.position
         entries = [Entry(start, end.timestamp_ns, to_batch(frame), False) for frame in handed_on]

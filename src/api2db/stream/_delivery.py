@@ -62,7 +62,7 @@ def build_worker(
     courier = None if target is None else _courier(log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
     if call is not None:
-        courier = OverrideCourier(log, call, courier)
+        courier = OverrideCourier(log, call, parking, courier)
         reached = OverrideTarget(reached)
     if courier is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")

@@ -1,0 +1,211 @@
+"""A user's own class: its stream method gets each frame at least once, in order, and may hand on what it likes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from api2db import Stream, Stream2Local, Stream2Sql
+from tests.stream.eventually import eventually
+from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
+
+
+class Collecting(Stream):
+    """A stream without a target of its own, which fails as often as it is told."""
+
+    def __init__(self, home: Path, failures: int = 0) -> None:
+        super().__init__("flights", stream_type="collecting", home=home)
+        self.seen: list[pd.DataFrame] = []
+        self.failures = failures
+
+    def stream(self, data: pd.DataFrame) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("not now")
+        self.seen.append(data)
+
+    @property
+    def ids(self) -> list[int]:
+        return [number for each in self.seen for number in each["id"]]
+
+
+def test_an_overridden_stream_gets_each_frame_in_order_as_it_was_put(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as stream:
+        for number in range(5):
+            stream.q.put(frame(number, number + 10))
+    assert len(stream.seen) == 5
+    for number, seen in enumerate(stream.seen):
+        pd.testing.assert_frame_equal(seen, frame(number, number + 10))
+    assert (stream.status().frames_delivered, stream.status().rows_delivered) == (5, 10)
+
+
+def test_a_frame_that_the_method_raised_on_comes_again_before_those_behind_it(tmp_path: Path) -> None:
+    stream = Collecting(tmp_path, failures=3)
+    for number in range(3):
+        stream.q.put(frame(number))
+    stream.start()
+    assert stream.flush(20)
+    stream.stop()
+    assert stream.ids == [0, 1, 2]
+
+
+def test_what_a_method_keeps_raising_on_is_told_and_parked_and_not_lost(tmp_path: Path) -> None:
+    stream = Collecting(tmp_path, failures=10**9)
+    stream.q.put(frame(1, 2))
+    stream.start()
+    assert "not now" in eventually(lambda: stream.status().last_error or "")
+    folder = tmp_path / "STORE" / "upload_failed" / "flights" / "collecting"
+    assert eventually(lambda: list(folder.glob("[0-9]*.parquet")))
+    stream.failures = 0
+    stream.check_failures()
+    assert stream.flush(20)
+    assert stream.ids == [1, 2]
+    assert not list(folder.glob("[0-9]*.parquet"))
+    stream.stop()
+
+
+def test_an_overridden_stream_goes_on_where_it_ended(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as first:
+        first.q.put(frame(1))
+    first.q.put(frame(2))
+    first.stop()
+    with Collecting(tmp_path) as second:
+        pass
+    assert (first.ids, second.ids) == ([1], [2])
+
+
+class Doubling(Stream2Sql):
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        super().stream(data.assign(double=data["id"] * 2), retry_depth)
+
+
+class Splitting(Stream2Sql):
+    """Hands on two frames for one, or none."""
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        for remainder in (0, 1):
+            part = data[data["id"] % 2 == remainder]
+            if len(part):
+                super().stream(part.rename(columns={"text": f"text_{remainder}"}))
+
+
+class Retyping(Stream2Sql):
+    """Hands on frames that have no common schema."""
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        super().stream(data)
+        super().stream(pd.DataFrame({"id": ["no number"]}))
+
+
+Make = Callable[..., Any]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_a_subclass_of_stream2sql_hands_on_is_in_its_table(dialect: str, tmp_path: Path) -> None:
+    with Doubling("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(1, 2))
+        stream.q.put(frame(3))
+    rows = table_rows(tmp_path, dialect)
+    assert [(row["id"], row["text"], row["double"]) for row in rows] == [
+        (1, "row 1", 2),
+        (2, "row 2", 4),
+        (3, "row 3", 6),
+    ]
+    assert stream.status().frames_delivered == 2
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_method_may_hand_on_several_frames_or_none(dialect: str, tmp_path: Path) -> None:
+    with Splitting("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(1, 2, 3))
+        stream.q.put(frame())
+        stream.q.put(frame(4))
+    rows = table_rows(tmp_path, dialect)
+    assert [row["id"] for row in rows] == [2, 1, 3, 4]
+    assert [row["text_0"] for row in rows] == ["row 2", None, None, "row 4"]
+    assert stream.status().frames_delivered == 3
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_was_handed_on_and_does_not_fit_is_rejected_with_its_reason(dialect: str, tmp_path: Path) -> None:
+    with Retyping("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(1))
+        stream.q.put(frame(2))
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ["no number"] * 2
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_of_a_large_frame_that_was_handed_on_much_may_be_refused(dialect: str, tmp_path: Path) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT CHECK (id % 3 <> 1), text VARCHAR, double BIGINT)")
+    with Doubling("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(*range(150)))
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [n for n in range(150) if n % 3 != 1]
+    assert sorted(row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")) == list(range(1, 150, 3))
+    status = stream.status()
+    assert (status.frames_delivered, status.rows_delivered, status.rows_rejected) == (1, 100, 50)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_each_load_of_a_subclass_steps_the_ledger(dialect: str, tmp_path: Path) -> None:
+    with Doubling("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(1))
+        stream.q.put(frame(2))
+    assert query(tmp_path, dialect, "SELECT loaded FROM _api2db_ledger") == [(2,)]
+
+
+class Sharding(Stream2Local):
+    """Hands on two frames for one, whose columns are of two widths."""
+
+    def stream(self, data: pd.DataFrame) -> None:
+        super().stream(data.head(1))
+        super().stream(data.tail(-1).astype({"id": "Int32"}).assign(more=1))
+
+
+def test_what_a_subclass_of_stream2local_hands_on_for_one_frame_is_one_shard(tmp_path: Path) -> None:
+    with Sharding("flights", home=tmp_path) as stream:
+        stream.q.put(frame(1, 2, 3))
+        stream.q.put(frame(4, 5))
+    found = [pd.read_parquet(path) for path in shards(tmp_path, "parquet")]
+    assert [list(each["id"]) for each in found] == [[1, 2, 3], [4, 5]]
+    assert [each["more"].fillna(0).tolist() for each in found] == [[0, 1, 1], [0, 1]]
+    assert stream.status().frames_delivered == 2
+
+
+class Failing(Stream2Sql):
+    failures = 3
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        super().stream(data)
+        if type(self).failures:
+            type(self).failures -= 1
+            raise ValueError("behind the hand-over")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_was_handed_on_before_the_method_raised_is_not_loaded(
+    dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "failures", 3)
+    with Failing("flights", DATABASES[dialect], dialect, home=tmp_path) as stream:
+        stream.q.put(frame(1))
+        stream.q.put(frame(2))
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2]
+    assert stream.status().last_error is None
+
+
+def test_a_subclass_that_overrides_nothing_is_as_its_base(tmp_path: Path) -> None:
+    class Mine(Stream2Local):
+        pass
+
+    with Mine("flights", home=tmp_path) as stream:
+        stream.q.put(frame(1))
+    assert len(shards(tmp_path, "parquet")) == 1
+
+
+def test_to_call_an_overridden_method_oneself_hands_on_to_the_journal(tmp_path: Path) -> None:
+    with Doubling("flights", DATABASES["sqlite"], "sqlite", home=tmp_path) as stream:
+        stream.stream(frame(1))
+    assert len(table_rows(tmp_path, "sqlite")) == 1
