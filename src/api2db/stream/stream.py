@@ -291,7 +291,7 @@ class Stream(FileConverter):
             raise AttributeError(f"{self!r} serves a Store, which loads through it: nothing polls its queue")
         if type(self).stream is Stream.stream:
             raise AttributeError(_NO_TARGET)
-        log = self._attached()
+        target, log = self._target(), self._attached()
         if not self.lock.acquire(blocking=False):
             raise ConfigurationError(f"{self!r} runs already")
         try:
@@ -303,7 +303,7 @@ class Stream(FileConverter):
                 rejected=rejected_folder(self.home, self.name, self.stream_type),
                 chunk_rows=self.chunk_size,
             )
-            self._worker = build_worker(log, self._target(), call, places, self._learn)
+            self._worker = build_worker(log, target, call, places, self._learn)
         except BaseException:
             self.lock.release()
             raise

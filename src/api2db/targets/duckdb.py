@@ -176,9 +176,14 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
 
 
 class DuckdbDatabase:
-    """A DuckDB file, shared with the other streams of this process."""
+    """A DuckDB file, shared with the other streams of this process.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+    """
 
     def __init__(self, path: Path) -> None:
+        _library()
         self._file = _shared_file(path)
         self._path = path
         self._known_tables: set[str] = set()
