@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
@@ -412,3 +413,24 @@ def test_where_an_index_forbids_a_wider_type_the_rows_are_rejected_and_nothing_w
     widened = dialect == "sqlite" and first == [1]  # a number column of SQLite holds any number
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == ([1, 2, 3] if widened else [1, 3])
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ([] if widened else [2])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "fits"),
+    [
+        ([1], pa.array([2**64 - 1, 5], pa.uint64()), [5]),
+        ([1], pa.array([Decimal("12345678901234567890.123"), Decimal(5)]), [5]),
+        ([0.5], pa.array([Decimal("12345678901234567890.123"), Decimal("0.25")]), [0.25]),
+        ([0.5], pa.array([2**62 + 1, 3]), [3]),
+        ([2**62 + 1], pa.array([0.1, 3.0]), [3]),
+    ],
+    ids=["unsigned", "decimal", "decimal into floats", "integer into floats", "float into integers"],
+)
+def test_no_number_is_rounded_to_fit_a_column(
+    dialect: str, deliver: Deliver, tmp_path: Path, first: list[Any], then: pa.Array, fits: list[Any]
+) -> None:
+    rows = [row["n"] for row in deliver(pa.table({"n": first}), pa.table({"n": then}))]
+    rejected = [row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}")]
+    assert sorted([*rows, *rejected]) == sorted([*first, *then.to_pylist()])
+    assert rows[0] == first[0]
+    assert set(fits) <= set(rows)

@@ -78,6 +78,8 @@ def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
     if _loses_only_digits(values.type, home.type):
         fitted.truncated.append(name)
         values = values.cast(home.type, safe=False)
+    if _types.is_decimal256(values.type) and _is_text(home.type):
+        values = values.cast(pa.string())  # more digits than any database has a type for
     cast, mask = cast_exactly(values, home.type)
     if mask is not None:
         fitted.misfits.append(Misfit(name, column.type, home, mask))

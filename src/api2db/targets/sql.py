@@ -141,7 +141,7 @@ class SqlTarget:
         with self._database.transaction() as session:
             wider = self._wider(session, column, to)
             declared = wider and self._database.type_name(wider)
-            if wider is None or declared is None:
+            if wider is None or declared in {None, column.declared}:
                 return None
             changed = self._database.change_type(session, self._table, column, Column(column.name, wider, declared))
             if changed.declared != column.declared:

@@ -75,6 +75,8 @@ class SqliteDatabase:
         if session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]:
             _make_anew(session, f"ALTER TABLE {quote(table)}", quote(column.name), wider.declared)
             return wider
+        if _is_number(column.type) and not _is_number(wider.type):
+            raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
         self._wider[table, column.name] = Column(column.name, wider.type, column.declared)
         return self._wider[table, column.name]
 
@@ -104,6 +106,11 @@ def _commit(connection: sqlite3.Connection) -> None:
                 raise
         else:
             return
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    """One that SQLite stores as a number; of uint64 and decimals it would keep 15 digits."""
+    return bool((_types.is_integer(type_) and type_ != pa.uint64()) or _types.is_floating(type_))
 
 
 def _make_anew(session: Session, alter: str, column: str, declared: str) -> None:
