@@ -10,6 +10,7 @@ import pytest
 
 from api2db.errors import ConfigurationError
 from api2db.journal import ALL, Delivered, Lane, Limit, Position
+from api2db.journal._opens import read_opens
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, OTHER, STREAM, drain, frame, numbers, random_frame, segments, take
 
@@ -492,6 +493,7 @@ def test_the_numbers_of_one_opening_can_run_out(opened: Opener) -> None:
     given = [journal.append([frame(number), frame(number)]) for number in range(2, 5)]
     assert given == sorted(set(given))
     assert drain(log) == [1, 2, 2, 3, 3, 4, 4]
+    assert max(read_opens(journal.folder).values()) == given[-1] >> 32, "it is on the disk before a number is given"
     journal.close()
     journal = opened()
     assert journal.append([frame(5)]) > given[-1]

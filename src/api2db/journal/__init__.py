@@ -29,7 +29,9 @@ A record
     The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.
 
 Crash rules
-    * A group without its ``LAST`` record was never acknowledged: it is cut off when the journal is opened.
+    * A record says up to where its segment was known to be on the disk. Behind the last such byte of the newest
+      segment only whole groups with sound payloads count; the rest is cut off when the journal is opened, and kept
+      in ``damaged/`` unless it is plainly a write that a kill cut short. Before that byte damage costs what is damaged.
     * After a failed fsync a segment is dead. It is cut at its last synced byte, and what had been written
       behind that is written anew into a new segment under the same sequence numbers, or the put raises.
       Where the cut itself failed both copies may be found: the second is known by its sequence number.
