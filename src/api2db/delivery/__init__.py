@@ -10,7 +10,7 @@ from api2db.delivery.ledger import LedgerCourier
 from api2db.delivery.override import OverrideCourier, OverrideTarget
 from api2db.delivery.parking import Parking
 from api2db.delivery.plan import PlanCourier
-from api2db.delivery.rejected import METADATA_KEY, Rejects
+from api2db.delivery.rejected import METADATA_KEY, Rejects, without_added
 from api2db.delivery.worker import LIMIT, RETRIES, Courier, Worker
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "PlanCourier",
     "Rejects",
     "Worker",
+    "without_added",
 ]

@@ -17,9 +17,10 @@ from api2db.formats import write
 from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
 from api2db.journal import Position, StreamLog
 
-__all__ = ["METADATA_KEY", "Rejects", "origin"]
+__all__ = ["ADDED_COLUMNS", "METADATA_KEY", "Rejects", "origin", "without_added"]
 
 METADATA_KEY = b"api2db"
+REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
 _log = logging.getLogger(__name__)
 
 
@@ -32,6 +33,11 @@ def origin(log: StreamLog, first: Position, last: Position) -> dict[str, Any]:
         "first": list(first),
         "last": list(last),
     }
+
+
+def without_added(rows: pa.Table) -> pa.Table:
+    """Rows as they were put, without the columns that say why they were refused."""
+    return rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
 
 
 class Rejects:
@@ -51,9 +57,10 @@ class Rejects:
         make_folders(self._folder)
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
-        table = batch.rows.take(chosen)
-        table = table.append_column("_api2db_reason", pa.array([reasons[row] for row in chosen], pa.string()))
-        table = table.append_column("_api2db_frame_ns", pa.array([times[row] for row in chosen], pa.int64()))
+        # Rows that somebody has mended and put again may still have these columns.
+        table = without_added(batch.rows.take(chosen))
+        table = table.append_column(REASON, pa.array([reasons[row] for row in chosen], pa.string()))
+        table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
         metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(self._origin(batch)).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
         with write_temporary(final) as temporary:

@@ -7,15 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from api2db.delivery import METADATA_KEY
+from api2db.delivery import METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError, JournalBusyError
 from api2db.formats import read
 from api2db.frames import to_batch
 from api2db.journal import Lane, SegmentedJournal, ask, is_owned, journal_folder
 
 __all__ = ["forget", "register_requests", "retry"]
-
-_OURS = ("_api2db_reason", "_api2db_frame_ns")
 
 
 def register_requests(journal: SegmentedJournal) -> None:
@@ -75,14 +73,17 @@ def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
 
 def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     file = arguments["file"]
-    rows = read(journal.home / file, "parquet")
+    path = journal.home / file
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
+    rows = read(path, "parquet")
     origin = _origin(rows, file)
     lane = next((lane for lane, log in journal.lanes.items() if log.key == origin.get("stream")), None)
     if lane is None or origin.get("journal") != journal.journal_id:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if key != METADATA_KEY}
-    batch = to_batch(rows.drop_columns([name for name in _OURS if name in rows.column_names]))
-    size_bytes = (journal.home / file).stat().st_size
+    batch = to_batch(without_added(rows))
+    size_bytes = path.stat().st_size
     journal.append([batch.replace_schema_metadata(metadata)], lane=Lane(lane), removes=file)
     with journal.changed:
         journal.lanes[lane].take_back_rejected(rows.num_rows, size_bytes)

@@ -1,0 +1,202 @@
+"""What the command line asks for: forget and retry, by the running owner or in its place."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from api2db import Stream2Local, Stream2Sql
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.stream.commands import forget, retry
+from tests.stream.eventually import eventually
+from tests.stream.ways import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
+
+Make = Callable[..., Stream2Sql]
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
+    made: list[Stream2Sql] = []
+
+    def make(**options: Any) -> Stream2Sql:
+        made.append(Stream2Sql("flights", DATABASES[dialect], dialect, home=tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for stream in made:
+        stream.stop()
+
+
+def rejected_files(home: Path) -> list[str]:
+    return sorted(str(path.relative_to(home)) for path in (home / "STORE" / "rejected").rglob("[0-9]*.parquet"))
+
+
+def reject_two_rows(stream: Stream2Sql, home: Path, dialect: str) -> str:
+    """A table that refuses 2 and 3; gives the file of them."""
+    execute(home, dialect, "CREATE TABLE flights (id BIGINT CHECK (id NOT IN (2, 3)), text VARCHAR)")
+    stream.stream(frame(1, 2, 3, 4))
+    assert stream.status().rows_rejected == 2
+    [file] = rejected_files(home)
+    return file
+
+
+def mend(home: Path, dialect: str) -> None:
+    execute(home, dialect, "ALTER TABLE flights RENAME TO refusing")
+    execute(home, dialect, "CREATE TABLE flights AS SELECT * FROM refusing")
+
+
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+def test_retried_rows_are_in_the_mended_table_once_and_the_file_is_gone(
+    owner: str, make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    mend(tmp_path, dialect)
+    if owner == "stopped":
+        stream.stop()
+    assert retry(tmp_path, file) == 2
+    assert rejected_files(tmp_path) == []
+    stream.start()
+    assert stream.flush(20)
+    assert sorted(row["id"] for row in table_rows(tmp_path, dialect)) == [1, 2, 3, 4]
+    assert set(table_rows(tmp_path, dialect)[0]) == {"id", "text"}
+    status = stream.status()
+    assert (status.rows_rejected, status.rows_delivered) == (0, 4)
+    with pytest.raises(Api2dbError, match="there is no file"):
+        retry(tmp_path, file)
+
+
+def test_rows_that_are_refused_again_are_set_aside_again(make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    assert retry(tmp_path, file) == 2
+    assert stream.flush(20)
+    [again] = eventually(lambda: rejected_files(tmp_path))
+    assert again != file
+    rows = rejected_rows(tmp_path, f"sql.{dialect}")
+    assert [row["id"] for row in rows] == [2, 3]
+    assert list(rows[0]) == ["id", "text", "_api2db_reason", "_api2db_frame_ns"]
+    assert stream.status().rows_rejected == 2
+
+
+def test_retried_rows_are_those_of_the_stream_that_they_were_rejected_by(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream, other = make(), Stream2Local("flights", home=tmp_path)
+    other.start()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    mend(tmp_path, dialect)
+    retry(tmp_path, file)
+    assert stream.flush(20)
+    assert other.flush(20)
+    assert not (tmp_path / "STORE" / "flights").exists()
+    other.stop()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "x.parquet",
+        "/etc/passwd",
+        "STORE/rejected/../../../x",
+        "STORE/rejected/flights/../../x.parquet",
+        "STORE/a/b/c/d",
+    ],
+)
+def test_a_file_elsewhere_is_not_retried(file: str, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no file of STORE/rejected"):
+        retry(tmp_path, file)
+
+
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+def test_a_file_that_no_stream_wrote_is_not_retried_and_stays(owner: str, make: Make, tmp_path: Path) -> None:
+    stream = make()
+    stream.stream(frame(1))
+    folder = tmp_path / "STORE" / "rejected" / "flights" / stream.stream_type
+    folder.mkdir(parents=True)
+    pyarrow.parquet.write_table(pa.table({"id": [5]}), folder / "1.parquet")
+    if owner == "stopped":
+        stream.stop()
+    with pytest.raises(Api2dbError, match="not written by a stream"):
+        retry(tmp_path, f"STORE/rejected/flights/{stream.stream_type}/1.parquet")
+    assert (folder / "1.parquet").exists()
+
+
+def test_rows_of_a_stream_that_was_forgotten_are_not_retried(make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    stream.stop()
+    forget(tmp_path, "flights", stream.identity)
+    with pytest.raises(ConfigurationError, match="does not have any more"):
+        retry(tmp_path, file)
+    assert rejected_files(tmp_path) == [file]
+
+
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+def test_a_forgotten_stream_s_waiting_frames_are_dropped_and_those_of_others_not(
+    owner: str, make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream, other = make(), make(table="other")
+    for each in (stream, other):
+        each.q.put(frame(1))
+        each.stop()
+    if owner == "running":
+        other.start()
+    forget(tmp_path, "flights", stream.identity)
+    assert eventually(lambda: stream.status().frames_waiting == 0)
+    stream.start()
+    other.start()
+    stream.q.put(frame(2))
+    assert stream.flush(20)
+    assert other.flush(20)
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [2]
+    assert [row["id"] for row in table_rows(tmp_path, dialect, "other")] == [1]
+
+
+def test_a_stream_that_runs_is_not_forgotten(make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    with pytest.raises(Api2dbError, match="running"):
+        forget(tmp_path, "flights", stream.identity)
+    stream.stream(frame(1))
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1]
+
+
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+def test_an_unknown_stream_or_collector_is_named(owner: str, make: Make, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    if owner == "stopped":
+        stream.stop()
+    with pytest.raises(Api2dbError, match="no stream is named 'nobody'"):
+        forget(tmp_path, "flights", "nobody")
+    with pytest.raises(ConfigurationError, match="no journal of a collector 'arrivals'"):
+        forget(tmp_path, "arrivals", "nobody")
+    assert not (tmp_path / "STORE" / "journal" / "arrivals").exists()
+
+
+def test_rows_that_are_mended_and_put_again_with_their_old_reason_get_the_new_one(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        stream.stream(pd.DataFrame({"id": ["x"], "_api2db_reason": ["mine"]}))
+        stream.stream(frame(2))
+    assert stream.status().rows_rejected == 1
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2]
+    [row] = rejected_rows(tmp_path, f"sql.{dialect}")
+    assert list(row) == ["id", "_api2db_reason", "_api2db_frame_ns"]
+    assert "does not fit" in row["_api2db_reason"]
