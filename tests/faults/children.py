@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -68,6 +69,16 @@ class Child:
         time.sleep(dice.uniform(shortest_s, longest_s))
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Stopped, and so between two system calls, for the length of the block."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float = 60) -> tuple[int, str, str]:
         output, errors = self._process.communicate(timeout=timeout_s)

@@ -44,7 +44,10 @@ def mounted(image: Path, place: Path) -> Iterator[Path]:
 
 
 def cut_power(image: Path, copy: Path) -> None:
-    """What the disk holds at this moment; whatever is only in memory is not in the copy."""
+    """What the disk holds at this moment; whatever is only in memory is not in the copy.
+
+    Whoever writes to the disk is held meanwhile: a copy of which one half is older than the other is no power cut.
+    """
     shutil.copyfile(image, copy)
 
 

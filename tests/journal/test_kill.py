@@ -71,9 +71,9 @@ def cut_and_check(tmp_path: Path, cuts: int) -> None:
     with disk_image(image, place, 96), Child(CHILD, [str(place), str(log), "0", MANY, options]) as child:
         for at in range(cuts):
             child.wait_for(log, len(acknowledged(log)) + dice.randrange(1, 40))
-            known = acknowledged(log)
-            cut_power(image, tmp_path / f"{at}.img")
-            seen.append(known)
+            with child.held():
+                seen.append(acknowledged(log))
+                cut_power(image, tmp_path / f"{at}.img")
     for at, known in enumerate(seen):
         with mounted(tmp_path / f"{at}.img", tmp_path / f"{at}"):
             found = deliver_some(tmp_path / f"{at}", dice, all_of_it=True)
