@@ -107,4 +107,5 @@ def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _kind(type_: pa.DataType) -> str:
-    return str(type_.value_type if _types.is_dictionary(type_) else type_)
+    kind = type_.value_type if _types.is_dictionary(type_) else type_
+    return "text" if _is_text(kind) else str(kind)

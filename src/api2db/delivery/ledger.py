@@ -37,24 +37,21 @@ class LedgerCourier:
         self._parking = parking
         self._ledger: LedgerRow | None = None
         self._told: set[str] = set()
+        self._adopting = False
 
-    def settle(self) -> None:
+    def settle(self) -> str | None:
         self._target.connect()
         self._ledger = row = self._target.how_far(self._log.key)
-        known = self._log.position
-        if row is None:
-            self._report_gap(Position(0)) if self._log.delivered.rows else None
-        elif not self._log.knows_epoch(row.epoch):
-            raise ForeignLedgerError(
-                "the target's ledger was last written under an epoch that this journal never had: a copy of this "
-                "project delivers there too, or the journal was restored from a backup. Stop one of the two; then "
-                "give this stream another stream_id, or drop it with: api2db forget"
-            )
-        elif Position(row.sequence, row.skip) < known:
-            self._report_gap(Position(row.sequence, row.skip))
-        elif Position(row.sequence, row.skip) > known:
-            self._catch_up(Position(row.sequence, row.skip))
+        self._adopting = row is not None and not self._log.knows_epoch(row.epoch)
+        warning = None
+        if self._adopting:
+            self._check_adopted()
+        else:
+            warning = self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
         self._close_notes(self._log.position, Delivered())
+        if row is not None and self._target.columns() is None:
+            _log.warning("the table is gone, though rows were delivered into it; it is made anew")
+        return warning
 
     def deliver(self, batch: Batch) -> None:
         try:
@@ -145,6 +142,23 @@ class LedgerCourier:
                 raise
             return {**dict.fromkeys(left, str(error)), **reasons}
 
+    def _check_adopted(self) -> None:
+        if self._log.note("adopt") is None:
+            raise ForeignLedgerError(
+                "the target's ledger was last written under an epoch that this journal never had: a copy of this "
+                "project delivers there too, or the journal was restored from a backup. Stop the other one, look at "
+                "the target, then let this one go on with: api2db adopt"
+            )
+        _log.warning("the target's ledger, which a copy of this project has written, is this stream's again")
+
+    def _compare(self, reached: Position) -> str | None:
+        """Take over what the ledger says; what it says is missing is told."""
+        if reached > self._log.position:
+            self._catch_up(reached)
+        elif reached < self._log.position and (reached.sequence or self._log.delivered.rows):
+            return self._report_gap(reached)
+        return None
+
     def _catch_up(self, reached: Position) -> None:
         """What was committed before the last stop, but not acknowledged in the journal any more."""
         before = self._log.backlog()
@@ -154,14 +168,14 @@ class LedgerCourier:
             reached, Delivered(frames=max(0, before.frames - after.frames), rows=max(0, before.rows - after.rows))
         )
 
-    def _report_gap(self, reached: Position) -> None:
+    def _report_gap(self, reached: Position) -> str:
         message = (
             f"the target's ledger stands at {tuple(reached)}, before {tuple(self._log.position)}, which was delivered: "
             "the target was restored to an earlier state or its ledger was dropped, and the rows between are missing "
             "there; delivery goes on behind them"
         )
         _log.error("%s", message)
-        self._log.say(message)
+        return message
 
     def _close_notes(self, reached: Position, delivered: Delivered) -> None:
         """Acknowledge, and settle what was pending on it in the same transaction."""
@@ -177,6 +191,9 @@ class LedgerCourier:
             )
         if self._parking.leave(reached):
             clear.append("parked")
+        if self._adopting and self._ledger is not None and self._ledger.epoch == self._log.epoch:
+            self._adopting = False
+            clear.append("adopt")
         if clear or reached != self._log.position:
             self._log.acknowledge(reached, delivered, clear=clear)
 

@@ -61,9 +61,8 @@ class OverrideCourier:
         self._call = call
         self._onward = onward
 
-    def settle(self) -> None:
-        if self._onward is not None:
-            self._onward.settle()
+    def settle(self) -> str | None:
+        return None if self._onward is None else self._onward.settle()
 
     def deliver(self, batch: Batch) -> None:
         ends = [entry for entry in batch.entries if entry.frame_end]

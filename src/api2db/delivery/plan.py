@@ -21,12 +21,13 @@ class PlanCourier:
         self._rejects = rejects
         self._parking = parking
 
-    def settle(self) -> None:
+    def settle(self) -> str | None:
         self._target.connect()
         note = self._log.note("plan")
         if note is not None:
             self._finish(note)
         self._target.claim(self._log.key)
+        return None
 
     def deliver(self, batch: Batch) -> None:
         pieces = [piece for piece in batch.pieces() if piece.rows.num_rows]

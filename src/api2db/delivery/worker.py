@@ -31,7 +31,7 @@ __all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
 _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
-_BREAKS = 3
+_BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
@@ -39,8 +39,11 @@ _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 class Courier(Protocol):
     """How batches get into a target exactly once."""
 
-    def settle(self) -> None:
+    def settle(self) -> str | None:
         """Reach the target, finish what was begun, and take over how far it is.
+
+        Returns:
+            What a person should know, though delivery goes on; None where all is well.
 
         Raises:
             TargetUnavailableError: Later, perhaps.
@@ -89,6 +92,8 @@ class Worker:
         self.retries = RETRIES
         self._settled = False
         self._troubled = False
+        self._warning: str | None = None
+        self._said: str | None = "what an earlier run said"
         self._breaks = 0
 
     def run(self) -> None:
@@ -130,12 +135,12 @@ class Worker:
         try:
             retrying(self._try)
         except _WAITABLE as error:
-            self._log.say(str(error))
+            self._say(str(error))
 
     def _try(self) -> None:
         batch = self._next(None)
         if batch is not None and not self._settled:
-            self._courier.settle()
+            self._warning = self._courier.settle() or self._warning
             self._settled = True
             batch = self._next(0)
         if batch is None:
@@ -167,15 +172,20 @@ class Worker:
             self._limit = self._limit._replace(rows=min(self._full_limit.rows, self._limit.rows * 2))
         if self._troubled:
             self._troubled = False
-            self._log.say(None)
             _log.info("the target is back")
+        self._say(self._warning)
+
+    def _say(self, said: str | None) -> None:
+        if said != self._said:
+            self._said = said
+            self._log.say(said)
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if not self._troubled:
             _log.warning("not delivered, will be tried again: %s", error)
         self._troubled = True
-        self._log.say(str(error))
+        self._say(str(error))
         if isinstance(error, ConnectionBrokenError) and self._settled:
             self._breaks += 1
         self._settled = False
@@ -195,10 +205,11 @@ class Worker:
 
     def _make_smaller(self, reason: str) -> None:
         """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
-        self._breaks = 0
         batch = self._next(0)
         if batch is not None and batch.num_rows > 1:
+            self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
-        elif batch is not None:
+        elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
+            self._breaks = 0
             self._courier.settle()
             self._courier.reject(batch, reason)

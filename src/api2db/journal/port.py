@@ -9,7 +9,7 @@ import pyarrow as pa
 Durability = Literal["full", "process"]
 Lane = NewType("Lane", int)
 ALL = Lane(0)
-NoteKind = Literal["plan", "parked", "pending", "rebuilt"]
+NoteKind = Literal["plan", "parked", "pending", "rebuilt", "adopt"]
 Note = dict[str, Any]
 
 

@@ -13,13 +13,14 @@ from api2db.formats import read
 from api2db.frames import to_batch
 from api2db.journal import Lane, SegmentedJournal, ask, is_owned, journal_folder
 
-__all__ = ["forget", "register_requests", "retry"]
+__all__ = ["adopt", "forget", "register_requests", "retry"]
 
 
 def register_requests(journal: SegmentedJournal) -> None:
     """Have the owner of a journal answer ``forget`` and ``retry``."""
     journal.on_request("forget", lambda arguments: _forget(journal, arguments))
     journal.on_request("retry", lambda arguments: _retry(journal, arguments))
+    journal.on_request("adopt", lambda arguments: _adopt(journal, arguments))
 
 
 def forget(home: Path, collector: str, identity: str) -> None:
@@ -29,6 +30,17 @@ def forget(home: Path, collector: str, identity: str) -> None:
         ConfigurationError: There is none of that name, or it is running.
     """
     _ask_or_do(home, collector, "forget", {"stream": identity})
+
+
+def adopt(home: Path, collector: str, identity: str) -> None:
+    """Let a stream go on although a copy of this project has written into its target's ledger.
+
+    Rows of frames that both had, and that the copy has delivered, are then in the target twice.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    _ask_or_do(home, collector, "adopt", {"stream": identity})
 
 
 def retry(home: Path, file: str) -> int:
@@ -61,7 +73,7 @@ def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, An
     except JournalBusyError:
         return ask(folder, verb, arguments)
     try:
-        return {"forget": _forget, "retry": _retry}[verb](journal, arguments)
+        return {"adopt": _adopt, "forget": _forget, "retry": _retry}[verb](journal, arguments)
     finally:
         journal.close()
 
@@ -69,6 +81,13 @@ def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, An
 def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
     if not journal.forget(arguments["stream"]):
         raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
+
+
+def _adopt(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
+    log = next((log for log in journal.lanes.values() if log.row.identity == arguments["stream"]), None)
+    if log is None:
+        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
+    log.keep("adopt", {})
 
 
 def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:

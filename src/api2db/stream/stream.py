@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery import Worker
-from api2db.errors import ConfigurationError, StreamDiedError
+from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import write_dtypes
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, to_batch
@@ -314,9 +314,16 @@ class Stream(FileConverter):
                 self._worker.run()
         except BaseException as error:  # noqa: BLE001 - whatever ended the worker is told by the next put
             self._death = error
-            _log.exception("%r has stopped; its frames stay in the journal", self)
+            self._tell_of_death(error)
         finally:
             self.lock.release()
+
+    def _tell_of_death(self, error: BaseException) -> None:
+        """A fault that was foreseen says itself what to do; any other is shown with where it happened."""
+        foreseen = isinstance(error, Api2dbError)
+        _log.error("%r has stopped; its frames stay in the journal: %s", self, error, exc_info=not foreseen)
+        if self._stream_log is not None:
+            self._stream_log.say(f"stopped: {str(error) or type(error).__name__}")
 
     def _release(self) -> None:
         lease, self._lease = self._lease, None

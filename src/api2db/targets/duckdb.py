@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["DuckdbDatabase", "duckdb_engine"]
 
 _IDLE_S = 0.2
-_LONGEST_HOLD_S = 5.0
-_PAUSE_S = 0.02
+_LONGEST_HOLD_S = 3.0
+_PAUSE_S = 0.06
 _HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
