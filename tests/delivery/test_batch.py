@@ -1,0 +1,96 @@
+"""A batch is as many consecutive entries as have a common schema."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api2db.delivery.batch import batch_of
+from api2db.journal import Entry, Position, Superseded
+
+START = Position(10)
+
+
+def entries(*frames: dict[str, Any] | Sequence[dict[str, Any]]) -> list[Entry]:
+    """Frames; one that is a list of slices is stored as several entries."""
+    found: list[Entry] = []
+    for time, frame in enumerate(frames, 1000):
+        slices = [frame] if isinstance(frame, dict) else list(frame)
+        for number, each in enumerate(slices, 1):
+            batch = pa.RecordBatch.from_pydict(each)
+            found.append(Entry(Position(11 + len(found)), time, batch, number == len(slices)))
+    return found
+
+
+def test_entries_of_one_schema_are_one_batch() -> None:
+    batch = batch_of(entries({"a": [1]}, {"a": [2, 3]}), START)
+    assert batch.rows.to_pydict() == {"a": [1, 2, 3]}
+    assert (batch.num_rows, batch.frames, batch.start, batch.end) == (3, 2, START, Position(12))
+    assert list(batch.frame_times()) == [(1000, 1), (1001, 2)]
+
+
+def test_columns_that_come_and_go_do_not_cut_it() -> None:
+    batch = batch_of(entries({"a": [1]}, {"b": ["x"]}, {"a": pa.array([2], pa.int8())}), START)
+    assert batch.rows.to_pydict() == {"a": [1, None, 2], "b": [None, "x", None]}
+    assert batch.rows.schema.field("a").type == pa.int64()
+
+
+def test_types_that_have_nothing_in_common_cut_it_before_the_first_of_them() -> None:
+    found = entries({"a": [1]}, {"a": [2]}, {"a": ["x"]}, {"a": [3]})
+    sizes = []
+    while found:
+        batch = batch_of(found, START)
+        sizes.append(batch.num_rows)
+        found = found[len(batch.entries) :]
+    assert sizes == [2, 1, 1]
+
+
+def test_nulls_before_a_type_take_it() -> None:
+    batch = batch_of(entries({"a": [None]}, {"a": ["x"]}), START)
+    assert batch.rows.to_pydict() == {"a": [None, "x"]}
+
+
+def test_a_batch_of_whole_frames_ends_with_a_frame() -> None:
+    found = entries({"a": [1]}, [{"a": [2]}, {"a": [3]}], {"a": ["x"]})
+    assert batch_of(found, START, whole_frames=True).num_rows == 3
+    assert batch_of(found[:2], START, whole_frames=False).frames == 1
+
+
+def test_pieces_are_frames_each_under_its_own_schema() -> None:
+    batch = batch_of(entries({"a": [1]}, [{"b": [2]}, {"b": [3]}]), START)
+    pieces = batch.pieces()
+    assert [(piece.timestamp_ns, piece.rows.to_pydict()) for piece in pieces] == [
+        (1000, {"a": [1]}),
+        (1001, {"b": [2, 3]}),
+    ]
+
+
+def test_superseded_frames_are_counted_with_it() -> None:
+    batch = batch_of(entries({"a": [1]}), START, Superseded(4, 40))
+    assert (batch.frames, batch.num_rows, batch.superseded.rows) == (5, 1, 40)
+
+
+def test_the_leading_entries_of_the_same_columns_are_a_batch_of_their_own() -> None:
+    batch = batch_of(entries({"a": [1]}, {"a": [2]}, {"A": [3]}, {"a": [4]}), START)
+    assert batch.rows.column_names == ["a", "A"]
+    alike = batch.leading_alike()
+    assert (alike.rows.to_pydict(), alike.end) == ({"a": [1, 2]}, Position(12))
+    assert alike.leading_alike().num_rows == 2
+
+
+KINDS: st.SearchStrategy[list[Any]] = st.sampled_from([[1, 2], [1.5], ["x"], [None], [True], [b"b"], [2**40]])
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), KINDS.map(lambda values: values[:1]), min_size=1), min_size=1))
+def test_whatever_comes_every_row_is_in_one_batch_in_order(frames: list[dict[str, Any]]) -> None:
+    found = entries(*frames)
+    rows: list[dict[str, Any]] = []
+    while found:
+        batch = batch_of(found, START)
+        assert batch.entries
+        rows += batch.rows.to_pylist()
+        found = found[len(batch.entries) :]
+    values = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    assert values == [{name: value[0] for name, value in frame.items() if value[0] is not None} for frame in frames]

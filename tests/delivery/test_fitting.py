@@ -1,0 +1,98 @@
+"""Which rows of a batch a table holds exactly."""
+
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from api2db.delivery.fitting import fit
+from api2db.frames import JSON
+from api2db.targets.port import Column
+
+
+def column(name: str, type_: pa.DataType) -> Column:
+    return Column(name, type_, str(type_).upper())
+
+
+def test_what_fits_is_cast_to_the_table_s_types() -> None:
+    rows = pa.table({"a": pa.array([1, None], pa.int8()), "b": [1.0, 2.0]})
+    fitted = fit(rows, [column("a", pa.int64()), column("b", pa.int32())])
+    assert fitted.misfits == []
+    assert fitted.rows == pa.table({"a": pa.array([1, None], pa.int64()), "b": pa.array([1, 2], pa.int32())})
+
+
+def test_a_value_that_does_not_fit_is_null_and_its_row_is_told() -> None:
+    fitted = fit(pa.table({"a": [1, 300, None, -1]}), [column("a", pa.uint8())])
+    [misfit] = fitted.misfits
+    assert misfit.mask.to_pylist() == [False, True, False, True]
+    assert misfit.reason == "'a': int64 does not fit the column's type UINT8"
+    assert fitted.rows["a"].to_pylist() == [1, None, None, None]
+
+
+def test_a_column_that_the_table_lacks_is_a_misfit_where_it_has_values() -> None:
+    rows = pa.table({"id": [1, 2], "new": ["x", None], "nothing": pa.array([None, None], pa.string())})
+    fitted = fit(rows, [column("id", pa.int64())])
+    [misfit] = fitted.misfits
+    assert (misfit.name, misfit.column, misfit.mask.to_pylist()) == ("new", None, [True, False])
+    assert misfit.reason == "the table has no column 'new'"
+    assert fitted.rows.column_names == ["id"]
+
+
+def test_a_column_is_found_in_spite_of_its_case_but_its_own_name_first() -> None:
+    table = [column("Name", pa.string()), column("name", pa.int64())]
+    assert fit(pa.table({"name": [1]}), table).rows.column_names == ["name"]
+    assert fit(pa.table({"NAME": [1]}), table[1:]).rows.column_names == ["name"]
+
+
+def test_rows_without_a_column_that_the_table_knows_stay_rows() -> None:
+    fitted = fit(pa.table({"x": pa.nulls(3)}), [column("id", pa.int64())])
+    assert fitted.misfits == []
+    assert fitted.rows == pa.table({"id": pa.array([None] * 3, pa.int64())})
+
+
+@pytest.mark.parametrize(
+    ("values", "to"),
+    [
+        (pa.array([1], pa.timestamp("ns")), pa.timestamp("us")),
+        (pa.array([1], pa.timestamp("ns", "Asia/Tokyo")), pa.timestamp("us", "UTC")),
+        (pa.array([1], pa.time64("ns")), pa.time64("us")),
+        (pa.array([1], pa.duration("ns")), pa.duration("us")),
+    ],
+    ids=str,
+)
+def test_nanoseconds_are_cut_where_the_column_ends_at_microseconds_and_it_is_told(
+    values: pa.Array, to: pa.DataType
+) -> None:
+    fitted = fit(pa.table({"t": values}), [column("t", to)])
+    assert (fitted.truncated, fitted.misfits) == (["t"], [])
+    assert fitted.rows["t"].cast(pa.int64()).to_pylist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("values", "to"),
+    [
+        (pa.array([1], pa.timestamp("ns")), pa.timestamp("us", "UTC")),
+        (pa.array([1], pa.timestamp("ns", "UTC")), pa.timestamp("us")),
+        (pa.array([1]), pa.string()),
+        (pa.array(["1"]), pa.int64()),
+        (pa.array([True]), pa.int64()),
+        (pa.array([2**53 + 1]), pa.float64()),
+        (pa.array([Decimal("1.25")]), pa.decimal128(5, 1)),
+    ],
+    ids=str,
+)
+def test_nothing_is_reinterpreted(values: pa.Array, to: pa.DataType) -> None:
+    fitted = fit(pa.table({"x": values}), [column("x", to)])
+    assert [misfit.mask.to_pylist() for misfit in fitted.misfits] == [[True]]
+
+
+def test_texts_of_all_widths_are_one_kind_and_json_goes_into_text() -> None:
+    assert fit(pa.table({"x": pa.array(["a"], pa.large_string())}), [column("x", pa.string())]).misfits == []
+    cells = pa.ExtensionArray.from_storage(JSON, pa.array(['{"a": 1}']))
+    fitted = fit(pa.table({"x": cells}), [column("x", pa.string())])
+    assert (fitted.misfits, fitted.rows["x"].to_pylist()) == ([], ['{"a": 1}'])
+
+
+def test_more_digits_than_any_database_has_become_text() -> None:
+    fitted = fit(pa.table({"x": pa.array([Decimal("9" * 50), None])}), [column("x", pa.string())])
+    assert (fitted.misfits, fitted.rows["x"].to_pylist()) == ([], ["9" * 50, None])

@@ -1,0 +1,131 @@
+"""A plan is on disk before a file can be seen, and finishing it twice is finishing it once."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from api2db.errors import BatchRefusedError
+from api2db.formats.atomic import is_temporary
+from api2db.targets.files import ShardTarget, SingleFileTarget
+from api2db.targets.port import Piece
+
+PIECES = [Piece(100, pa.table({"id": [1, 1, 2]})), Piece(200, pa.table({"id": [3]}))]
+
+
+def keep(_plan: dict[str, Any]) -> None:
+    """What delivery writes down."""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not is_temporary(path))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> ShardTarget:
+    target = ShardTarget(tmp_path, "parquet", None)
+    target.connect()
+    target.claim("me")
+    return target
+
+
+def test_nothing_is_visible_before_the_plan_is_finished(shards: ShardTarget, tmp_path: Path) -> None:
+    plan = shards.stage(PIECES, lambda: False)
+    assert names(tmp_path) == []
+    assert plan["duplicates"] == 1
+    shards.finish(plan, keep)
+    assert names(tmp_path) == ["100.parquet", "200.parquet"]
+    assert pd.read_parquet(tmp_path / "100.parquet")["id"].tolist() == [1, 2]
+
+
+def test_a_plan_that_was_finished_before_is_finished_again_without_effect(shards: ShardTarget, tmp_path: Path) -> None:
+    plan = shards.stage(PIECES, lambda: False)
+    shards.finish(plan, keep)
+    (tmp_path / "100.parquet").unlink()  # consumed meanwhile
+    shards.finish(plan, keep)
+    assert names(tmp_path) == ["200.parquet"]
+
+
+def test_a_plan_that_was_finished_in_part_is_finished(shards: ShardTarget, tmp_path: Path) -> None:
+    plan = shards.stage(PIECES, lambda: False)
+    (tmp_path / plan["files"][0]["temporary"]).rename(tmp_path / "100.parquet")
+    shards.finish(plan, keep)
+    assert names(tmp_path) == ["100.parquet", "200.parquet"]
+
+
+def test_a_name_that_is_taken_meanwhile_is_raised_and_the_new_plan_kept_first(
+    shards: ShardTarget, tmp_path: Path
+) -> None:
+    plan = shards.stage(PIECES[:1], lambda: False)
+    (tmp_path / "100.parquet").write_bytes(b"another's")
+    kept: list[str] = []
+    shards.finish(plan, lambda changed: kept.append(changed["files"][0]["final"]))
+    assert kept == ["101.parquet"]
+    assert names(tmp_path) == ["100.parquet", "101.parquet"]
+    assert (tmp_path / "100.parquet").read_bytes() == b"another's"
+
+
+def test_a_piece_that_may_have_been_loaded_before_is_left_out_where_its_file_is(
+    shards: ShardTarget, tmp_path: Path
+) -> None:
+    shards.finish(shards.stage(PIECES[:1], lambda: False), keep)
+    plan = shards.stage(PIECES, lambda: True)
+    assert [file["final"] for file in plan["files"]] == ["200.parquet"]
+    shards.discard(plan)
+
+
+def test_a_discarded_plan_leaves_nothing(shards: ShardTarget, tmp_path: Path) -> None:
+    shards.discard(shards.stage(PIECES, lambda: False))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_crash_left_before_its_plan_was_kept_is_cleared_but_not_what_others_stage(tmp_path: Path) -> None:
+    for owner in ("me", "you"):
+        target = ShardTarget(tmp_path, "parquet", None)
+        target.claim(owner)
+        target.stage(PIECES[:1], lambda: False)
+    ShardTarget(tmp_path, "parquet", None).claim("me")
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".you.")
+
+
+def test_a_refused_piece_takes_its_whole_stage_back(shards: ShardTarget, tmp_path: Path) -> None:
+    target = ShardTarget(tmp_path, "parquet", ["missing"])
+    with pytest.raises(BatchRefusedError, match="missing"):
+        target.stage(PIECES, lambda: False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_frames_are_several_shards_whose_names_follow_each_other(tmp_path: Path) -> None:
+    target = ShardTarget(tmp_path, "parquet", None, chunk_rows=2)
+    frames = [Piece(100, pa.table({"id": [1, 2, 3, 4, 5]})), Piece(101, pa.table({"id": [6]}))]
+    target.finish(target.stage(frames, lambda: False), keep)
+    found = [(name, pd.read_parquet(tmp_path / name)["id"].tolist()) for name in names(tmp_path)]
+    assert found == [("100.parquet", [1, 2]), ("101.parquet", [3, 4]), ("102.parquet", [5]), ("103.parquet", [6])]
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["update", "replace"])
+def test_a_single_file_is_changed_in_one_step(tmp_path: Path, replace: bool) -> None:  # noqa: FBT001 - a parameter
+    path = tmp_path / "one.parquet"
+    target = SingleFileTarget(path, "parquet", None, replace=replace)
+    target.connect()
+    target.claim("me")
+    target.finish(target.stage(PIECES[:1], lambda: False), keep)
+    plan = target.stage(PIECES[1:], lambda: False)
+    assert pd.read_parquet(path)["id"].tolist() == [1, 2]
+    target.finish(plan, keep)
+    wanted = [3] if replace else [1, 2, 3]
+    assert pd.read_parquet(path)["id"].tolist() == wanted
+    target.finish(plan, keep)
+    assert pd.read_parquet(path)["id"].tolist() == wanted
+
+
+def test_a_single_file_of_other_types_refuses_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "one.parquet"
+    target = SingleFileTarget(path, "parquet", None, replace=False)
+    target.finish(target.stage(PIECES, lambda: False), keep)
+    with pytest.raises(BatchRefusedError, match="types"):
+        target.stage([Piece(300, pa.table({"id": ["x"]}))], lambda: False)
+    assert pd.read_parquet(path)["id"].tolist() == [1, 2, 3]
