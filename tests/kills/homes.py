@@ -1,0 +1,82 @@
+"""A home, the logs of who puts into it, and what the checker says of its targets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.faults.children import acknowledged
+from tests.kills.oracle import (
+    Verdict,
+    in_duckdb,
+    in_file,
+    in_shards,
+    in_sqlite,
+    judge,
+    judge_newest,
+    set_aside,
+)
+from tests.kills.rows import expected
+
+EMBEDDED = ("duckdb", "sqlite", "shards")
+_STREAM_TYPES = {"duckdb": "sql.duckdb", "sqlite": "sql.sqlite"}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A project's folder, with the logs beside it.
+
+    Attributes:
+        kinds: The targets that its streams have.
+    """
+
+    place: Path
+    kinds: tuple[str, ...] = EMBEDDED
+
+    def __post_init__(self) -> None:
+        for folder in (self.path, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def path(self) -> Path:
+        return self.place / "home"
+
+    @property
+    def logs(self) -> Path:
+        return self.place / "logs"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What each job of a child needs to know."""
+        return {"home": str(self.path), "logs": str(self.logs), "kinds": list(self.kinds)}
+
+    @property
+    def log(self) -> Path:
+        return self.logs / "acknowledged"
+
+    def acknowledged(self, kind: str) -> list[int]:
+        return expected(acknowledged(self.log), kind, self.kinds)
+
+    def rows(self, kind: str) -> list[Any]:
+        """What a target holds, in its order."""
+        if kind == "shards":
+            return in_shards(self.path / "STORE" / "flights" / "parquet", self.place / "consumed")
+        if kind in {"update", "replace"}:
+            return in_file(self.path / "CACHE" / f"{kind}d.parquet")
+        dialect, _, replaced = kind.partition("_")
+        path = self.path / "db" / f"{'replaced' if replaced else 'flights'}.{dialect}"
+        return in_duckdb(path) if dialect == "duckdb" else in_sqlite(path)
+
+    def consume(self, batch: str) -> None:
+        """Move all shards away, as who reads them may do at any time."""
+        folder = self.place / "consumed" / batch
+        folder.mkdir(parents=True)
+        for shard in (self.path / "STORE" / "flights" / "parquet").glob("[0-9]*.parquet"):
+            shard.rename(folder / shard.name)
+
+    def judge(self, kind: str) -> Verdict:
+        if "replace" in kind:
+            return judge_newest(self.rows(kind), self.acknowledged(kind))
+        return judge(self.rows(kind), self.acknowledged(kind), set_aside(self.path, _STREAM_TYPES.get(kind, "local")))
+
+    def judgements(self) -> dict[str, Verdict]:
+        return {kind: self.judge(kind) for kind in self.kinds}

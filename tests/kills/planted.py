@@ -1,0 +1,45 @@
+"""Bugs to plant in a child: each takes one thing away that exactly once rests on. Never part of the product."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from api2db.journal._lane import LaneLog
+from api2db.journal._segment import SegmentWriter
+from api2db.targets import sql
+from api2db.targets.sql import SqlTarget
+
+
+def take_away(what: str) -> None:
+    """Plant one bug; nothing for an empty name."""
+    if what:
+        BUGS[what]()
+
+
+def _ledger() -> None:
+    """Rows are committed alone; after a restart the journal's own position must do."""
+    SqlTarget.how_far = lambda target, stream: None  # type: ignore[method-assign]
+    sql._step_ledger = lambda session, claim: None
+
+
+def _fsync() -> None:
+    """A put is acknowledged once the kernel has it."""
+    SegmentWriter.sync = lambda writer: None  # type: ignore[method-assign]
+
+
+def _plan() -> None:
+    """Nothing says what a load was about to do."""
+    real = LaneLog.keep
+
+    def keep(log: LaneLog, kind: Any, note: Any) -> None:
+        if kind != "plan":
+            real(log, kind, note)
+
+    LaneLog.keep = keep  # type: ignore[method-assign]
+
+
+def _epoch() -> None:
+    """Whoever wrote the ledger, it is believed."""
+    LaneLog.knows_epoch = lambda log, epoch: True  # type: ignore[method-assign]
+
+
+BUGS: Mapping[str, Callable[[], None]] = {"ledger": _ledger, "fsync": _fsync, "plan": _plan, "epoch": _epoch}

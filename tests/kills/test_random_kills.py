@@ -1,0 +1,50 @@
+"""A child puts and delivers until it is killed, at any moment, and is started again, many times; nothing shows in a target."""
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.children import acknowledged
+from tests.kills.homes import Home
+from tests.kills.marks import AFTER, BEFORE, DURING, where_killed
+from tests.kills.oracle import Verdict
+from tests.kills.zygote import Zygote
+
+SHORTEST_S, LONGEST_S = 0.001, 0.5
+
+
+def kill_once(zygote: Zygote, home: Home, dice: random.Random) -> Counter[str]:
+    """A round: it is killed some time after its first acknowledged row of the round."""
+    before = len(acknowledged(home.log))
+    with zygote.start("produce", **home.options) as child:
+        child.wait_for(home.log, before + 1)
+        time.sleep(dice.uniform(SHORTEST_S, LONGEST_S))
+        child.kill()
+    return where_killed(home.logs / "marks", child.pid, len(home.kinds))
+
+
+def kill_often(zygote: Zygote, home: Home, rounds: int) -> str:
+    dice = random.Random(rounds)
+    killed: Counter[str] = Counter()
+    for number in range(rounds):
+        killed += kill_once(zygote, home, dice)
+        home.consume(str(number))
+    zygote.run("produce", **home.options, frames=3)
+    assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
+    where = ", ".join(f"{killed[moment]} {moment} a load" for moment in (BEFORE, DURING, AFTER))
+    return f"{rounds} random kills of {len(home.kinds)} streams, {len(acknowledged(home.log))} frames: {where}"
+
+
+def test_whenever_a_process_is_killed_each_acknowledged_row_is_there_once(
+    zygote: Zygote, tmp_path: Path, say: list[str]
+) -> None:
+    say.append(kill_often(zygote, Home(tmp_path), 5))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+def test_two_hundred_random_kills(zygote: Zygote, tmp_path: Path, say: list[str]) -> None:
+    say.append(kill_often(zygote, Home(tmp_path), 200))

@@ -1,0 +1,36 @@
+"""One delivery is killed at each of its system calls; what follows finds the batches cut elsewhere; nothing shows."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kills.steps import Delivery, sample
+from tests.kills.zygote import Zygote
+
+KINDS = ("duckdb", "sqlite", "shards", "update", "replace", "duckdb_replace", "sqlite_replace")
+IN_THE_SUITE = 9
+
+
+def kill_at_steps(delivery: Delivery, count: int | None) -> str:
+    steps = delivery.steps()
+    chosen = steps if count is None else sample(steps, count)
+    assert len(chosen) > 3, "a delivery has more steps than these"
+    verdicts = {str(step): delivery.killed_at(step) for step in chosen}
+    assert {step: verdict for step, verdict in verdicts.items() if not verdict.is_clean} == {}
+    return f"a delivery into {delivery.kind} killed at {len(chosen)} of its {len(steps)} system calls"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_delivery_killed_at_a_step_is_finished_by_the_next_process(
+    zygote: Zygote, tmp_path: Path, say: list[str], kind: str
+) -> None:
+    say.append(kill_at_steps(Delivery(zygote, tmp_path, kind), IN_THE_SUITE))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_delivery_killed_at_every_step_is_finished_by_the_next_process(
+    zygote: Zygote, tmp_path: Path, say: list[str], kind: str
+) -> None:
+    say.append(kill_at_steps(Delivery(zygote, tmp_path, kind), None))
