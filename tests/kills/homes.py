@@ -27,10 +27,12 @@ class Home:
 
     Attributes:
         kinds: The targets that its streams have.
+        without: What is taken away from its processes.
     """
 
     place: Path
     kinds: tuple[str, ...] = EMBEDDED
+    without: str = ""
 
     def __post_init__(self) -> None:
         for folder in (self.path, self.logs):
@@ -45,9 +47,14 @@ class Home:
         return self.place / "logs"
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What each job of a child needs to know."""
-        return {"home": str(self.path), "logs": str(self.logs), "kinds": list(self.kinds)}
+    def databases(self) -> Path:
+        return self.path / "db"
+
+    @property
+    def project(self) -> dict[str, Any]:
+        """What each child needs to know."""
+        places = {"home": str(self.path), "db": str(self.databases), "logs": str(self.logs)}
+        return {**places, "kinds": list(self.kinds), "without": self.without}
 
     @property
     def log(self) -> Path:
@@ -63,7 +70,7 @@ class Home:
         if kind in {"update", "replace"}:
             return in_file(self.path / "CACHE" / f"{kind}d.parquet")
         dialect, _, replaced = kind.partition("_")
-        path = self.path / "db" / f"{'replaced' if replaced else 'flights'}.{dialect}"
+        path = self.databases / f"{'replaced' if replaced else 'flights'}.{dialect}"
         return in_duckdb(path) if dialect == "duckdb" else in_sqlite(path)
 
     def consume(self, batch: str) -> None:

@@ -3,7 +3,8 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,51 +20,61 @@ COLLECTOR = "flights"
 _LONG_S = 60.0
 
 KINDS: dict[str, Callable[..., Stream]] = {
-    "duckdb": lambda **options: Stream2Sql(COLLECTOR, "db/flights.duckdb", "duckdb", **options),
-    "sqlite": lambda **options: Stream2Sql(COLLECTOR, "db/flights.sqlite", "sqlite", **options),
-    "duckdb_replace": lambda **options: Stream2Sql(
-        COLLECTOR, "db/replaced.duckdb", "duckdb", if_exists="replace", **options
+    "duckdb": lambda db, **options: Stream2Sql(COLLECTOR, f"{db}/flights.duckdb", "duckdb", **options),
+    "sqlite": lambda db, **options: Stream2Sql(COLLECTOR, f"{db}/flights.sqlite", "sqlite", **options),
+    "duckdb_replace": lambda db, **options: Stream2Sql(
+        COLLECTOR, f"{db}/replaced.duckdb", "duckdb", if_exists="replace", **options
     ),
-    "sqlite_replace": lambda **options: Stream2Sql(
-        COLLECTOR, "db/replaced.sqlite", "sqlite", if_exists="replace", **options
+    "sqlite_replace": lambda db, **options: Stream2Sql(
+        COLLECTOR, f"{db}/replaced.sqlite", "sqlite", if_exists="replace", **options
     ),
-    "shards": lambda **options: Stream2Local(COLLECTOR, **options),
-    "update": lambda **options: Stream2Local(COLLECTOR, "CACHE/updated.parquet", mode="update", **options),
-    "replace": lambda **options: Stream2Local(COLLECTOR, "CACHE/replaced.parquet", mode="replace", **options),
+    "shards": lambda db, **options: Stream2Local(COLLECTOR, **options),
+    "update": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/updated.parquet", mode="update", **options),
+    "replace": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/replaced.parquet", mode="replace", **options),
 }
 
 
-def produce(home: str, logs: str, kinds: list[str], frames: int = 0, without: str = "", mark: bool = True) -> None:
+@dataclass(frozen=True)
+class Project:
+    """Where a child works.
+
+    Attributes:
+        home: The project's folder.
+        db: The folder of its databases.
+        logs: Where it says what was acknowledged.
+        kinds: The streams that it has.
+        without: What is taken away from it; nothing by default.
+    """
+
+    home: str
+    db: str
+    logs: str
+    kinds: Sequence[str]
+    without: str = ""
+
+    def streams(self) -> dict[str, Stream]:
+        planted.take_away(self.without)
+        return {kind: KINDS[kind](self.db, home=self.home) for kind in self.kinds}
+
+
+def produce(project: Project, frames: int = 0) -> None:
     """Put numbered frames, without end or so many, while the streams deliver them; with an end, drain."""
-    planted.take_away(without)
-    if mark:
-        mark_loads(Path(logs) / "marks")
-    streams = _streams(home, kinds)
+    mark_loads(Path(project.logs) / "marks")
+    streams = project.streams()
     for stream in streams.values():
         stream.start()
-    with _Producer(home, Path(logs), streams) as producer:
+    with _Producer(project, streams) as producer:
         producer.put(frames)
     for stream in streams.values():
         assert stream.flush(_LONG_S), stream.status()
         stream.stop()
 
 
-def put(home: str, logs: str, kinds: list[str], frames: int, without: str = "") -> None:
-    """Put frames that nobody delivers for now."""
-    planted.take_away(without)
-    streams = _streams(home, kinds)
-    with _Producer(home, Path(logs), streams) as producer:
-        producer.put(frames)
-    for stream in streams.values():
-        stream.stop()
-
-
-def deliver(home: str, logs: str, kinds: list[str], frames: int, go: str = "", without: str = "") -> None:
+def deliver(project: Project, frames: int, go: str = "") -> None:
     """Put frames, wait until told to go on, then deliver them in this thread."""
-    planted.take_away(without)
-    streams = _streams(home, kinds)
+    streams = project.streams()
     (stream,) = streams.values()
-    with _Producer(home, Path(logs), streams) as producer:
+    with _Producer(project, streams) as producer:
         producer.put(frames)
     if go:
         print("ready", flush=True)
@@ -75,14 +86,15 @@ def deliver(home: str, logs: str, kinds: list[str], frames: int, go: str = "", w
 
 
 class _Producer:
-    def __init__(self, home: str, logs: Path, streams: dict[str, Stream]) -> None:
+    def __init__(self, project: Project, streams: dict[str, Stream]) -> None:
+        logs = Path(project.logs)
         self._streams = streams
         self._begun = os.open(logs / "begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._said = Acknowledgements(logs / "acknowledged")
         self._n = max(acknowledged(logs / "begun"), default=0)
         for stream in streams.values():
             stream._attached()
-        self._lease = share(Path(home), COLLECTOR)
+        self._lease = share(Path(project.home), COLLECTOR)
 
     def __enter__(self) -> "_Producer":
         return self
@@ -111,19 +123,15 @@ class _Producer:
             self._streams[lane].q.put(batch.to_pandas())
 
 
-def _streams(home: str, kinds: list[str]) -> dict[str, Stream]:
-    return {kind: KINDS[kind](home=home) for kind in kinds}
-
-
 def _stop_when_done(stream: Stream) -> None:
     stream.flush(_LONG_S)
     stream.stop(0)
 
 
-JOBS: dict[str, Callable[..., None]] = {"produce": produce, "put": put, "deliver": deliver}
+JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver}
 
 
 def run(line: str) -> None:
     """Run a job as a test has asked for it."""
     asked: dict[str, Any] = json.loads(line)
-    JOBS[asked.pop("job")](**asked)
+    JOBS[asked.pop("job")](Project(**asked.pop("project")), **asked)

@@ -45,8 +45,8 @@ class Delivery:
     without: str = ""
 
     def __post_init__(self) -> None:
-        self._origin = Home(self.place / "origin", (self.kind,))
-        self.zygote.run("produce", **self._origin.options, frames=7, without=self.without)
+        self._origin = Home(self.place / "origin", (self.kind,), self.without)
+        self.zygote.run("produce", self._origin.project, frames=7)
 
     def steps(self) -> list[Step]:
         """All the calls that it makes when nobody kills it."""
@@ -62,13 +62,13 @@ class Delivery:
         fault = f"inject={step.call}:signal=SIGKILL:when={step.number}"
         assert self._deliver(home, ["-e", fault, "-o", "/dev/null"]) != 0, f"it was not killed at {step}"
         home.consume("after the kill")
-        self.zygote.run("deliver", **home.options, frames=3, without=self.without)
+        self.zygote.run("deliver", home.project, frames=3)
         return home.judge(self.kind)
 
     def _deliver(self, home: Home, options: Sequence[str]) -> int:
         go = home.place / "go"
         os.mkfifo(go)
-        with self.zygote.start("deliver", **home.options, frames=4, go=str(go), without=self.without) as child:
+        with self.zygote.start("deliver", home.project, frames=4, go=str(go)) as child:
             child.wait_for_line("ready")
             with _strace(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
                 go.write_text("on")
@@ -78,7 +78,7 @@ class Delivery:
         place = self.place / "copy"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(self._origin.place, place)
-        return Home(place, (self.kind,))
+        return Home(place, (self.kind,), self.without)
 
 
 def sample(steps: Sequence[Step], count: int) -> list[Step]:

@@ -19,7 +19,7 @@ SHORTEST_S, LONGEST_S = 0.001, 0.5
 def kill_once(zygote: Zygote, home: Home, dice: random.Random) -> Counter[str]:
     """A round: it is killed some time after its first acknowledged row of the round."""
     before = len(acknowledged(home.log))
-    with zygote.start("produce", **home.options) as child:
+    with zygote.start("produce", home.project) as child:
         child.wait_for(home.log, before + 1)
         time.sleep(dice.uniform(SHORTEST_S, LONGEST_S))
         child.kill()
@@ -32,7 +32,7 @@ def kill_often(zygote: Zygote, home: Home, rounds: int) -> str:
     for number in range(rounds):
         killed += kill_once(zygote, home, dice)
         home.consume(str(number))
-    zygote.run("produce", **home.options, frames=3)
+    zygote.run("produce", home.project, frames=3)
     assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
     where = ", ".join(f"{killed[moment]} {moment} a load" for moment in (BEFORE, DURING, AFTER))
     return f"{rounds} random kills of {len(home.kinds)} streams, {len(acknowledged(home.log))} frames: {where}"

@@ -32,14 +32,14 @@ class Zygote:
             text=True,
         )
 
-    def start(self, job: str, **options: Any) -> "Newborn":
+    def start(self, job: str, project: dict[str, Any], **options: Any) -> "Newborn":
         assert self._process.stdin is not None
-        print(json.dumps({"job": job, **options}), file=self._process.stdin, flush=True)
+        print(json.dumps({"job": job, "project": project, **options}), file=self._process.stdin, flush=True)
         return Newborn(self, int(self.line()))
 
-    def run(self, job: str, **options: Any) -> None:
+    def run(self, job: str, project: dict[str, Any], **options: Any) -> None:
         """Run a job to its end."""
-        with self.start(job, **options) as child:
+        with self.start(job, project, **options) as child:
             assert child.wait() == 0, self.errors()
 
     def line(self) -> str:

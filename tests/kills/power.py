@@ -1,0 +1,32 @@
+"""A project on a disk of its own, whose power is cut while a child puts and delivers."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.faults.disks import cut_power, disk_image, mounted
+from tests.kills.homes import Home
+from tests.kills.oracle import Verdict
+from tests.kills.zygote import Zygote
+
+FRAMES_BEFORE_THE_CUT = 20
+
+
+def cut(zygote: Zygote, place: Path, without: str = "") -> dict[str, Verdict]:
+    """Cut the power once some frames are acknowledged, start again from what the disk held, and say what is found.
+
+    The logs stand on another disk, which loses nothing.
+    """
+    disk, copy = place / "disk.img", place / "copy.img"
+    with disk_image(disk, place / "home", 64):
+        home = Home(place, without=without)
+        zygote.run("produce", home.project, frames=3)
+        os.sync()
+        with zygote.start("produce", home.project) as child:
+            child.wait_for(home.log, FRAMES_BEFORE_THE_CUT)
+            os.kill(child.pid, signal.SIGSTOP)
+            cut_power(disk, copy)
+            child.kill()
+    with mounted(copy, place / "home"):
+        zygote.run("produce", home.project, frames=3)
+        return home.judgements()

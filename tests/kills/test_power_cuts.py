@@ -1,0 +1,22 @@
+"""The power is cut while all targets are busy: what was acknowledged is in them once, as soon as a process runs again."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kills.oracle import Verdict
+from tests.kills.power import cut
+from tests.kills.zygote import Zygote
+
+
+def test_a_power_cut_loses_nothing_that_was_acknowledged(zygote: Zygote, tmp_path: Path) -> None:
+    found = cut(zygote, tmp_path)
+    assert found == dict.fromkeys(found, Verdict())
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+def test_thirty_power_cuts_lose_nothing_that_was_acknowledged(zygote: Zygote, tmp_path: Path) -> None:
+    for number in range(30):
+        found = cut(zygote, tmp_path / str(number))
+        assert found == dict.fromkeys(found, Verdict())
