@@ -28,11 +28,13 @@ class Home:
     Attributes:
         kinds: The targets that its streams have.
         without: What is taken away from its processes.
+        elsewhere: The folder of its databases, where that is not in the project.
     """
 
     place: Path
     kinds: tuple[str, ...] = EMBEDDED
     without: str = ""
+    elsewhere: Path | None = None
 
     def __post_init__(self) -> None:
         for folder in (self.path, self.logs):
@@ -48,7 +50,7 @@ class Home:
 
     @property
     def databases(self) -> Path:
-        return self.path / "db"
+        return self.elsewhere or self.path / "db"
 
     @property
     def project(self) -> dict[str, Any]:
