@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.needs import need
+from tests.kills.databases import change
 from tests.kills.homes import Home
 from tests.kills.oracle import Verdict
 from tests.kills.zygote import Zygote
@@ -37,15 +38,19 @@ class Delivery:
 
     Args:
         without: What is taken away from the process that is killed, and from the one behind it.
+        table: How a user has made the table; by default the stream does.
     """
 
     zygote: Zygote
     place: Path
     kind: str
     without: str = ""
+    table: str = ""
 
     def __post_init__(self) -> None:
         self._origin = Home(self.place / "origin", (self.kind,), self.without)
+        if self.table:
+            change(self.kind, self._origin.databases / f"flights.{self.kind}", self.table)
         self.zygote.run("produce", self._origin.project, frames=7)
 
     def steps(self) -> list[Step]:

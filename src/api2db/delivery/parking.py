@@ -9,10 +9,10 @@ import logging
 from pathlib import Path
 
 from api2db.delivery.batch import Batch
-from api2db.delivery.rejected import METADATA_KEY, origin
+from api2db.delivery.rejected import METADATA_KEY, origin, sweep
 from api2db.errors import JournalError
 from api2db.formats import write
-from api2db.formats.atomic import make_folders, replacing
+from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
 from api2db.journal import Position, StreamLog
 
 __all__ = ["Parking"]
@@ -21,7 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Parking:
-    """The parked batch of one stream: at most one."""
+    """The parked batch of one stream: at most one.
+
+    Streams to two targets of one kind share the folder. So a file gets its name only once a durable note has it, and never
+    in place of another: while the temporary file is there, the named one is not ours.
+    """
 
     def __init__(self, log: StreamLog, folder: Path) -> None:
         self._log = log
@@ -30,35 +34,54 @@ class Parking:
     @property
     def occupied(self) -> bool:
         """Whether a batch is parked."""
-        return self._log.note("parked") is not None
+        note = self._log.note("parked")
+        return note is not None and not (self._folder / note["temporary"]).exists()
 
     def park(self, batch: Batch) -> None:
         """Write a batch down; where the disk refuses that too, it waits in the journal alone."""
-        path = self._folder / f"{batch.entries[0].timestamp_ns}.parquet"
-        metadata = {
-            **(batch.rows.schema.metadata or {}),
-            METADATA_KEY: json.dumps(origin(self._log, batch.start, batch.end)).encode(),
-        }
         try:
-            make_folders(self._folder)
-            with replacing(path) as file:
-                write(batch.rows.replace_schema_metadata(metadata), file, "parquet")
-            note = {
-                "file": path.name,
-                "end": list(batch.end),
-                "rows": batch.rows.num_rows,
-                "size_bytes": path.stat().st_size,
-            }
-            self._log.keep("parked", note)
+            path = self._park(batch)
         except (OSError, JournalError) as error:
-            _log.warning("the batch waits in the journal only, %s can't be written: %s", path, error)
+            _log.warning("the batch waits in the journal only, %s can't be written to: %s", self._folder, error)
             return
-        _log.error("%d rows are parked in %s; they go first when the target is back", batch.rows.num_rows, path)
+        _log.error("%d rows are parked in %s; they go first when the target is back", batch.num_rows, path)
 
     def leave(self, reached: Position) -> bool:
         """Drop the file once its rows are in the target; true where a note is to be cleared."""
         note = self._log.note("parked")
         if note is None or Position(*note["end"]) > reached:
             return False
-        (self._folder / note["file"]).unlink(missing_ok=True)
+        temporary = self._folder / note["temporary"]
+        ours = temporary if temporary.exists() else self._folder / note["file"]
+        ours.unlink(missing_ok=True)
         return True
+
+    def _park(self, batch: Batch) -> Path:
+        make_folders(self._folder)
+        sweep(self._folder, self._log.key)
+        metadata = {
+            **(batch.rows.schema.metadata or {}),
+            METADATA_KEY: json.dumps(origin(self._log, batch.start, batch.end)).encode(),
+        }
+        with write_temporary(self._folder / self._log.key) as temporary:
+            write(batch.rows.replace_schema_metadata(metadata), temporary.file, "parquet")
+        number = batch.entries[0].timestamp_ns
+        while temporary.path.exists():
+            path = self._folder / f"{number}.parquet"
+            self._keep(batch, temporary.path, path)
+            try:
+                publish(temporary.path, path)
+            except FileExistsError:
+                number += 1
+        sync_folder(self._folder)
+        return path
+
+    def _keep(self, batch: Batch, temporary: Path, path: Path) -> None:
+        note = {
+            "temporary": temporary.name,
+            "file": path.name,
+            "end": list(batch.end),
+            "rows": batch.num_rows,
+            "size_bytes": temporary.stat().st_size,
+        }
+        self._log.keep("parked", note)

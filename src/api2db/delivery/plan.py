@@ -26,6 +26,7 @@ class PlanCourier:
         note = self._log.note("plan")
         if note is not None:
             self._finish(note)
+        self._rejects.settle(self._log.position)
         self._target.claim(self._log.key)
         return None
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from api2db.delivery.batch import Batch
 from api2db.formats import write
-from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
-from api2db.journal import Position, StreamLog
+from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.journal import Delivered, Position, StreamLog
 
-__all__ = ["ADDED_COLUMNS", "METADATA_KEY", "Rejects", "origin", "without_added"]
+__all__ = ["ADDED_COLUMNS", "METADATA_KEY", "Rejects", "origin", "sweep", "without_added"]
 
 METADATA_KEY = b"api2db"
 REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
@@ -40,6 +40,13 @@ def without_added(rows: pa.Table) -> pa.Table:
     return rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
 
 
+def sweep(folder: Path, key: str) -> None:
+    """Clear away the temporary files that a stream left where it was killed before it could note them."""
+    for path in folder.glob(f".{key}.*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
 class Rejects:
     """The rejected rows of one stream."""
 
@@ -48,13 +55,14 @@ class Rejects:
         self._folder = folder
 
     def set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
-        """Write refused rows down as pending.
+        """Write refused rows down as pending; what was pending before has been rolled back, and goes.
 
         Args:
             batch: What they are part of.
             reasons: Why, by the row's number in the batch.
         """
         make_folders(self._folder)
+        sweep(self._folder, self._log.key)
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
         # Rows that somebody has mended and put again may still have these columns.
@@ -63,7 +71,7 @@ class Rejects:
         table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
         metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(self._origin(batch)).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
-        with write_temporary(final) as temporary:
+        with write_temporary(self._folder / self._log.key) as temporary:
             write(table.replace_schema_metadata(metadata), temporary.file, "parquet")
         note = {
             "temporary": temporary.path.name,
@@ -72,10 +80,7 @@ class Rejects:
             "rows": len(chosen),
             "size_bytes": temporary.path.stat().st_size,
         }
-        earlier = self._log.note("pending")
         self._log.keep("pending", note)
-        if earlier is not None:
-            (self._folder / earlier["temporary"]).unlink(missing_ok=True)
 
     def settle(self, reached: Position) -> Mapping[str, Any]:
         """What the ledger says of pending rows: theirs has been committed, or it has not and they go.
@@ -88,6 +93,7 @@ class Rejects:
             return {}
         temporary = self._folder / note["temporary"]
         if Position(*note["end"]) > reached:
+            self._log.acknowledge(self._log.position, Delivered(), clear=["pending"])
             temporary.unlink(missing_ok=True)
             return {}
         self._publish(temporary, self._folder / note["final"])
