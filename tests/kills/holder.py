@@ -3,23 +3,29 @@
 import sqlite3
 import sys
 import time
+from typing import Any
 
 import duckdb
 
+from tests.kills.saying import say
+
 
 def main(dialect: str, file: str) -> None:
-    if dialect == "duckdb":
-        connection = _connect(file, time.monotonic() + 10)
-    else:
-        sqlite = sqlite3.connect(file, isolation_level=None)
-        sqlite.execute("BEGIN EXCLUSIVE")
-    print("held", flush=True)
+    connection = {"duckdb": _duckdb, "sqlite": _sqlite}[dialect](file)
+    say("held")
     sys.stdin.read()
-    (connection if dialect == "duckdb" else sqlite).close()
+    connection.close()
 
 
-def _connect(file: str, deadline: float) -> duckdb.DuckDBPyConnection:
+def _sqlite(file: str) -> Any:
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def _duckdb(file: str) -> Any:
     """As soon as its owner lets it go."""
+    deadline = time.monotonic() + 10
     while True:
         try:
             return duckdb.connect(file)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.journal import ALL, share
@@ -15,6 +15,7 @@ from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads
 from tests.kills.rows import EVERYONE, frame, lane_of
+from tests.kills.saying import say
 
 COLLECTOR = "flights"
 _LONG_S = 60.0
@@ -63,7 +64,7 @@ def produce(project: Project, frames: int = 0) -> None:
     streams = project.streams()
     for stream in streams.values():
         stream.start()
-    with _Producer(project, streams) as producer:
+    with Producer(project, streams) as producer:
         producer.put(frames)
     for stream in streams.values():
         assert stream.flush(_LONG_S), stream.status()
@@ -74,10 +75,10 @@ def deliver(project: Project, frames: int, go: str = "") -> None:
     """Put frames, wait until told to go on, then deliver them in this thread."""
     streams = project.streams()
     (stream,) = streams.values()
-    with _Producer(project, streams) as producer:
+    with Producer(project, streams) as producer:
         producer.put(frames)
     if go:
-        print("ready", flush=True)
+        say("ready")
         Path(go).read_text()
     ending = threading.Thread(target=_stop_when_done, args=(stream,))
     ending.start()
@@ -85,7 +86,7 @@ def deliver(project: Project, frames: int, go: str = "") -> None:
     ending.join()
 
 
-class _Producer:
+class Producer:
     def __init__(self, project: Project, streams: dict[str, Stream]) -> None:
         logs = Path(project.logs)
         self._streams = streams
@@ -96,7 +97,7 @@ class _Producer:
             stream._attached()
         self._lease = share(Path(project.home), COLLECTOR)
 
-    def __enter__(self) -> "_Producer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -44,7 +44,12 @@ def _target_of(courier: Any) -> str:
 
 
 def _around(
-    kind: type, name: str, whose: Callable[[Any], str], say: Callable[[str], None], before: str | None, after: str | None
+    kind: type,
+    name: str,
+    whose: Callable[[Any], str],
+    say: Callable[[str], None],
+    before: str | None,
+    after: str | None,
 ) -> None:
     real = getattr(kind, name)
 

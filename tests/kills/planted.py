@@ -17,13 +17,13 @@ def take_away(what: str) -> None:
 
 def _ledger() -> None:
     """Rows are committed alone; after a restart the journal's own position must do."""
-    SqlTarget.how_far = lambda target, stream: None  # type: ignore[method-assign]
-    sql._step_ledger = lambda session, claim: None
+    _replace(SqlTarget, "how_far", lambda target, stream: None)
+    _replace(sql, "_step_ledger", lambda session, claim: None)
 
 
 def _fsync() -> None:
     """A put is acknowledged once the kernel has it."""
-    SegmentWriter.sync = lambda writer: None  # type: ignore[method-assign]
+    _replace(SegmentWriter, "sync", lambda writer: None)
 
 
 def _plan() -> None:
@@ -34,12 +34,17 @@ def _plan() -> None:
         if kind != "plan":
             real(log, kind, note)
 
-    LaneLog.keep = keep  # type: ignore[method-assign]
+    _replace(LaneLog, "keep", keep)
 
 
 def _epoch() -> None:
     """Whoever wrote the ledger, it is believed."""
-    LaneLog.knows_epoch = lambda log, epoch: True  # type: ignore[method-assign]
+    _replace(LaneLog, "knows_epoch", lambda log, epoch: True)
+
+
+def _replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more"
+    setattr(owner, name, by)
 
 
 BUGS: Mapping[str, Callable[[], None]] = {"ledger": _ledger, "fsync": _fsync, "plan": _plan, "epoch": _epoch}

@@ -13,7 +13,7 @@ _ALPHABET = "abc XYZ 019 '\"\\%,;\n\téß漢🜚"
 
 
 def frame(lane: str, n: int, rows: int | None = None) -> pa.RecordBatch:
-    """The frame of a number: always the same; of 1 to 7 rows, or now and then of 2,000; every fifth has one column more."""
+    """The frame of a number: always the same; of 1 to 7 rows, now and then of 2,000; every fifth has a column more."""
     dice = random.Random(n)
     count = rows or (_LARGE_ROWS if n % 61 == 60 else dice.randint(1, 7))
     payloads = ["".join(dice.choices(_ALPHABET, k=dice.randint(0, 30))) for _ in range(count)]

@@ -64,7 +64,7 @@ def test_rows_that_a_column_which_others_made_narrow_can_no_longer_hold_are_set_
 ) -> None:
     puts = Puts(tmp_path, dialect, schema="freeze")
     first_part(puts)
-    change(dialect, puts.database, f"ALTER TABLE flights DROP COLUMN extra")
+    change(dialect, puts.database, "ALTER TABLE flights DROP COLUMN extra")
     put_the_large_frame(puts)
     puts.deliver()
     aside = set_aside(puts.home.path, puts.stream.stream_type)
@@ -80,7 +80,7 @@ def test_a_table_altered_after_the_batch_was_cast_for_it_gets_each_value_as_it_w
     first_part(puts)
     put_the_large_frame(puts)
     real = SqlTarget.load
-    altered = []
+    altered: list[str] = []
 
     def load(target: SqlTarget, *arguments: Any) -> None:
         if not altered:

@@ -1,4 +1,4 @@
-"""The disk of a database is full or read-only: its stream waits and says why, and goes on by itself when that is mended."""
+"""The disk of a database is full or read-only: its stream waits, says why, and goes on by itself once mended."""
 
 import os
 import subprocess

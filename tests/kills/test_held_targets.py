@@ -54,7 +54,9 @@ def test_a_batch_whose_tries_ran_out_is_parked_goes_first_on_release_and_its_fil
             wait_until(lambda: puts.stream.status().rows_parked)
             puts.put(3)
             (parked,) = folder.iterdir()
-            assert [row["n"] for row in pq.ParquetFile(parked).read().to_pylist()] == [3] * puts.stream.status().rows_parked
+            assert [row["n"] for row in pq.ParquetFile(parked).read().to_pylist()] == [
+                3
+            ] * puts.stream.status().rows_parked
             check_origin(parked, puts)
             assert dialect != "duckdb" or f"pid {pid}" in str(puts.stream.status().last_error)
         puts.stream.check_failures()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kills.power import cut
 from tests.kills.oracle import Verdict
+from tests.kills.power import cut
 from tests.kills.steps import Delivery
 from tests.kills.zygote import Zygote
 
@@ -18,9 +18,7 @@ def verdicts(delivery: Delivery) -> list[Verdict]:
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
-def test_without_the_ledger_rows_are_doubled_and_the_checker_says_so(
-    zygote: Zygote, tmp_path: Path, kind: str
-) -> None:
+def test_without_the_ledger_rows_are_doubled_and_the_checker_says_so(zygote: Zygote, tmp_path: Path, kind: str) -> None:
     assert any(verdict.doubled for verdict in verdicts(Delivery(zygote, tmp_path, kind, "ledger")))
 
 

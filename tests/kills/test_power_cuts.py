@@ -1,4 +1,4 @@
-"""The power is cut while all targets are busy: what was acknowledged is in them once, as soon as a process runs again."""
+"""The power is cut while all targets are busy: what was acknowledged is in them once, when a process runs again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A child puts and delivers until it is killed, at any moment, and is started again, many times; nothing shows in a target."""
+"""A child puts and delivers until it is killed, at any moment, and is started again, many times; no target shows it."""
 
 import random
 import time

@@ -22,7 +22,7 @@ OPEN = "CREATE TABLE flights (lane VARCHAR, n BIGINT, row INTEGER, rows INTEGER,
 
 
 def is_refused(row: Any) -> bool:
-    return (row["n"] % 7 == 3 and row["row"] == 1) or row["n"] == 12
+    return bool((row["n"] % 7 == 3 and row["row"] == 1) or row["n"] == 12)
 
 
 def places(rows: Any) -> set[tuple[int, int]]:
@@ -44,9 +44,7 @@ def check(puts: Puts, at_fault: set[tuple[int, int]]) -> None:
 
 @pytest.mark.parametrize("frames_at_once", [1, 20])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_only_the_rows_that_break_a_constraint_are_set_aside(
-    tmp_path: Path, dialect: str, frames_at_once: int
-) -> None:
+def test_only_the_rows_that_break_a_constraint_are_set_aside(tmp_path: Path, dialect: str, frames_at_once: int) -> None:
     puts = Puts(tmp_path, dialect)
     change(dialect, puts.database, REFUSING.format(extra="BIGINT"))
     for _ in range(20 // frames_at_once):

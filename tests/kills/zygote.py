@@ -1,7 +1,7 @@
 """Children that start at once: a process that has imported everything, and forks one for each job.
 
-As a program (python -m tests.kills.zygote) it reads jobs from its input, one a line, and runs each in a child of its own.
-A child says its pid; the zygote says how it ended. Nothing is open, and no thread runs, where it forks.
+As a program (python -m tests.kills.zygote) it reads jobs from its input, one a line, and runs each in a
+child of its own. A child says its pid, the zygote how it ended. Nothing is open where it forks, and no thread runs.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.faults.children import ROOT, acknowledged
+from tests.kills.saying import say
 
 
 class Zygote:
@@ -105,12 +106,12 @@ def main() -> None:
         if pid == 0:
             _live(run, line)
         _, status = os.waitpid(pid, 0)
-        print("ended", os.waitstatus_to_exitcode(status), flush=True)
+        say(f"ended {os.waitstatus_to_exitcode(status)}")
 
 
 def _live(run: Any, line: str) -> None:
     try:
-        print(os.getpid(), flush=True)
+        say(os.getpid())
         run(line)
     except BaseException:  # noqa: BLE001 - whatever it was, the test reads it in the log
         traceback.print_exc()

@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 class Parking:
     """The parked batch of one stream: at most one.
 
-    Streams to two targets of one kind share the folder. So a file gets its name only once a durable note has it, and never
-    in place of another: while the temporary file is there, the named one is not ours.
+    Streams to two targets of one kind share the folder. So a file gets its name only once a durable note has it, and
+    never in place of another: while the temporary file is there, the named one is not ours.
     """
 
     def __init__(self, log: StreamLog, folder: Path) -> None:
@@ -65,14 +65,14 @@ class Parking:
         }
         with write_temporary(self._folder / self._log.key) as temporary:
             write(batch.rows.replace_schema_metadata(metadata), temporary.file, "parquet")
-        number = batch.entries[0].timestamp_ns
+        path = self._folder / f"{batch.entries[0].timestamp_ns}.parquet"
+        self._keep(batch, temporary.path, path)
         while temporary.path.exists():
-            path = self._folder / f"{number}.parquet"
-            self._keep(batch, temporary.path, path)
             try:
                 publish(temporary.path, path)
             except FileExistsError:
-                number += 1
+                path = path.with_name(f"{int(path.stem) + 1}.parquet")
+                self._keep(batch, temporary.path, path)
         sync_folder(self._folder)
         return path
 

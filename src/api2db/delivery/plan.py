@@ -26,6 +26,8 @@ class PlanCourier:
         note = self._log.note("plan")
         if note is not None:
             self._finish(note)
+        else:
+            self._drop_plan()
         self._rejects.settle(self._log.position)
         self._target.claim(self._log.key)
         return None
@@ -52,14 +54,17 @@ class PlanCourier:
             "duplicates": plan["duplicates"],
             "superseded": batch.superseded.rows,
         }
-        try:
-            if reasons:
-                self._rejects.set_aside(batch, reasons)
-            self._log.keep("plan", note)
-        except BaseException:
-            self._target.discard(plan)
-            raise
+        if reasons:
+            self._rejects.set_aside(batch, reasons)
+        self._log.keep("plan", note)
         self._finish(note)
+
+    def _drop_plan(self) -> None:
+        """Overwrite what a failed ``keep`` may have left on disk, before ``claim`` clears away what that would name.
+
+        A plan whose files are gone counts as carried out: its rows would be lost.
+        """
+        self._log.acknowledge(self._log.position, Delivered(), clear=["plan"])
 
     def _finish(self, note: Plan) -> None:
         self._target.finish(note["plan"], lambda plan: self._log.keep("plan", {**note, "plan": plan}))

@@ -1,0 +1,29 @@
+"""A process that puts frames and ends: python -m tests.kills.leaving PROJECT-AS-JSON FRAMES HOW.
+
+HOW: ``exit`` ends as any program does; ``wait`` waits for a signal; ``raise`` ends by an error of its own.
+"""
+
+import json
+import sys
+import threading
+
+from tests.kills.jobs import Producer, Project
+from tests.kills.saying import say
+
+
+def main(project: str, frames: str, how: str) -> None:
+    told = Project(**json.loads(project))
+    streams = told.streams()
+    for stream in streams.values():
+        stream.start()
+    with Producer(told, streams) as producer:
+        producer.put(int(frames))
+    say("ready")
+    if how == "wait":
+        threading.Event().wait()
+    if how == "raise":
+        raise RuntimeError("planted")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,58 @@
+"""A process that is told to end: what waits is delivered first, or stays on disk, within ten seconds."""
+
+import json
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.faults.children import Child
+from tests.kills.databases import held_here
+from tests.kills.homes import Home
+from tests.kills.oracle import Verdict
+from tests.kills.zygote import Zygote
+
+LONGEST_S = 10.0
+ENDINGS = [("exit", None), ("raise", None), ("wait", signal.SIGTERM), ("wait", signal.SIGINT)]
+
+
+def leaving(home: Home, how: str, frames: int = 60) -> Child:
+    return Child("tests.kills.leaving", [json.dumps(home.project), str(frames), how])
+
+
+@pytest.mark.parametrize(("how", "told"), ENDINGS)
+def test_a_process_that_ends_delivers_what_waits_first(tmp_path: Path, how: str, told: int | None) -> None:
+    home = Home(tmp_path)
+    with leaving(home, how) as child:
+        assert child.wait_for_line() == "ready"
+        begun = time.monotonic()
+        if told is not None:
+            os.kill(child.pid, told)
+        child.wait(LONGEST_S)
+        assert time.monotonic() - begun < LONGEST_S
+    assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
+
+
+def test_a_process_that_ends_while_a_target_is_held_keeps_what_waits_on_disk(zygote: Zygote, tmp_path: Path) -> None:
+    homes = [Home(tmp_path / str(number), ("sqlite", "shards")) for number in range(len(ENDINGS))]
+    with ExitStack() as ends:
+        for home in homes:
+            zygote.run("produce", home.project, frames=3)
+            ends.enter_context(held_here(home.databases / "flights.sqlite"))
+        children = [ends.enter_context(leaving(home, how, 6)) for home, (how, _) in zip(homes, ENDINGS, strict=True)]
+        for child, (_, told) in zip(children, ENDINGS, strict=True):
+            assert child.wait_for_line() == "ready"
+            if told is not None:
+                os.kill(child.pid, told)
+        begun = time.monotonic()
+        for child in children:
+            child.wait(LONGEST_S)
+        assert time.monotonic() - begun < LONGEST_S
+    for home in homes:
+        assert home.judge("shards") == Verdict(), "a target that is well is drained"
+        assert home.judge("sqlite").lost, "one that is held is not"
+        zygote.run("produce", home.project, frames=1)
+        assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
