@@ -1,6 +1,7 @@
 """A home, the logs of who puts into it, and what the checker says of its targets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ class Home:
     Attributes:
         kinds: The targets that its streams have.
         without: What is taken away from its processes.
+        options: The streams' own.
         elsewhere: The folder of its databases, where that is not in the project.
     """
 
     place: Path
     kinds: tuple[str, ...] = EMBEDDED
     without: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Path | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +59,7 @@ class Home:
     def project(self) -> dict[str, Any]:
         """What each child needs to know."""
         places = {"home": str(self.path), "db": str(self.databases), "logs": str(self.logs)}
-        return {**places, "kinds": list(self.kinds), "without": self.without}
+        return {**places, "kinds": list(self.kinds), "without": self.without, "options": dict(self.options)}
 
     @property
     def log(self) -> Path:

@@ -3,8 +3,8 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,6 +45,7 @@ class Project:
         logs: Where it says what was acknowledged.
         kinds: The streams that it has.
         without: What is taken away from it; nothing by default.
+        options: The streams' own.
     """
 
     home: str
@@ -52,10 +53,11 @@ class Project:
     logs: str
     kinds: Sequence[str]
     without: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def streams(self) -> dict[str, Stream]:
         planted.take_away(self.without)
-        return {kind: KINDS[kind](self.db, home=self.home) for kind in self.kinds}
+        return {kind: KINDS[kind](self.db, home=self.home, **self.options) for kind in self.kinds}
 
 
 def produce(project: Project, frames: int = 0) -> None:
@@ -95,7 +97,7 @@ class Producer:
         self._n = max(acknowledged(logs / "begun"), default=0)
         for stream in streams.values():
             stream._attached()
-        self._lease = share(Path(project.home), COLLECTOR)
+        self._lease = share(Path(project.home), COLLECTOR, project.options.get("durability", "full"))
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ def cut(zygote: Zygote, place: Path, without: str = "") -> dict[str, Verdict]:
 
     The logs stand on another disk, which loses nothing.
     """
+    place.mkdir(exist_ok=True)
     disk, copy = place / "disk.img", place / "copy.img"
     with disk_image(disk, place / "home", 64):
         home = Home(place, without=without)

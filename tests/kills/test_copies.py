@@ -54,6 +54,27 @@ def test_without_the_epoch_a_copied_project_loses_rows_and_the_checker_says_so(
     assert judge([*original.found()], [*original.acknowledged, 101, 102, 103]).lost
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_of_a_project_and_a_copy_made_while_it_ran_the_one_that_is_overtaken_is_told_why(
+    tmp_path: Path, dialect: str
+) -> None:
+    original = Puts(tmp_path / "original", dialect, tmp_path / "db")
+    with running(original.stream):
+        original.put(5)
+        assert original.stream.flush(30)
+        shutil.copytree(tmp_path / "original", tmp_path / "copy")
+        copy = Puts(tmp_path / "copy", dialect, tmp_path / "db")
+        copy.acknowledged = [100]
+        copy.put(3)
+        copy.deliver()
+        original.put(1)
+        wait_until(lambda: not original.stream.lock.locked())
+        with pytest.raises(StreamDiedError, match="a copy of this project"):
+            original.put(1)
+        assert original.stream.status().frames_waiting == 1, "its rows are kept"
+    assert judge(original.found(), [*range(1, 6), *range(101, 104)]) == Verdict()
+
+
 def test_a_journal_from_a_backup_is_stopped_and_told_why(stranger: tuple[Puts, Puts]) -> None:
     original, _ = stranger
     shutil.rmtree(original.home.path)

@@ -1,14 +1,18 @@
 """Rows that a table refuses are set aside with the reason, they alone, once each, whatever dies meanwhile."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from api2db.errors import TargetUnavailableError
+from api2db.journal._lane import LaneLog
 from api2db.targets.sql import SqlTarget
 from tests.kills.databases import change
-from tests.kills.here import Puts
+from tests.kills.here import Puts, wait_until
 from tests.kills.oracle import Verdict, judge, set_aside
 from tests.kills.rows import frame
 from tests.kills.steps import Delivery, sample
@@ -40,6 +44,17 @@ def check(puts: Puts, at_fault: set[tuple[int, int]]) -> None:
     assert places(aside) == at_fault
     assert judge(puts.found(), puts.acknowledged, aside) == Verdict()
     assert puts.stream.status().rows_rejected == len(aside)
+
+
+def failing_for_a_plan(real: Callable[..., None]) -> Callable[..., None]:
+    """Dies with the rejected rows written down, and no plan."""
+
+    def keep(log: LaneLog, kind: str, note: Any) -> None:
+        if kind == "plan":
+            raise RuntimeError("planted")
+        real(log, kind, note)
+
+    return keep
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 20])
@@ -106,6 +121,23 @@ def test_rows_that_were_refused_before_a_failed_load_and_not_behind_it_are_only_
     assert len(good_loads) == 1
     check(puts, set())
     assert list((puts.home.path / "STORE" / "rejected" / "flights" / f"sql.{dialect}").iterdir()) == []
+
+
+def test_rows_that_a_file_refused_before_a_crash_and_not_behind_it_are_only_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puts = Puts(tmp_path, "update")
+    file = puts.home.path / "CACHE" / "updated.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.table({"payload": [1]}), file)
+    puts.put(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(LaneLog, "keep", failing_for_a_plan(LaneLog.keep))
+        puts.stream.start()
+        wait_until(lambda: not puts.stream.lock.locked())
+    file.unlink()
+    puts.deliver()
+    check(puts, set())
 
 
 @pytest.mark.parametrize("kind", DIALECTS)
