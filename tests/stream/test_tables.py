@@ -147,7 +147,7 @@ def test_values_of_another_kind_are_rejected_row_by_row_and_nothing_waits_behind
     rejected = rejected_rows(tmp_path, f"sql.{dialect}")
     assert [row["n"] for row in rejected] == ["two", True]
     assert [row["_api2db_reason"].split(" does")[0].replace("large_", "") for row in rejected] == [
-        "'n': string",
+        "'n': text",
         "'n': bool",
     ]
 

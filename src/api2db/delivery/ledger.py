@@ -161,12 +161,8 @@ class LedgerCourier:
 
     def _catch_up(self, reached: Position) -> None:
         """What was committed before the last stop, but not acknowledged in the journal any more."""
-        before = self._log.backlog()
-        self._log.seek(reached)
-        after = self._log.backlog()
-        self._log.acknowledge(
-            reached, Delivered(frames=max(0, before.frames - after.frames), rows=max(0, before.rows - after.rows))
-        )
+        passed = self._log.seek(reached)
+        self._log.acknowledge(reached, Delivered(frames=passed.frames, rows=passed.rows))
 
     def _report_gap(self, reached: Position) -> str:
         message = (

@@ -109,15 +109,18 @@ class LaneLog:
             self.journal.changed.notify_all()
         self.journal.discard(finished)
 
-    def seek(self, position: Position) -> None:
+    def seek(self, position: Position) -> Backlog:
         self.journal.owner.check()
         if position == self.position:
-            return
+            return Backlog(0, 0, 0, None)
         self._record(position, Delivered(), ())
         with self.journal.changed:
+            before, skipped = replace(self.waiting), position.skip - self.position.skip
             self.position = position
             self.place()
             self.journal.changed.notify_all()
+            before.add(-self.waiting.frames, skipped - self.waiting.rows, -self.waiting.size_bytes)
+            return Backlog(max(0, before.frames), max(0, before.rows), max(0, before.size_bytes), None)
 
     def backlog(self) -> Backlog:
         with self.journal.changed:

@@ -128,8 +128,8 @@ class StreamLog(Protocol):
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
         """Move on, and drop notes in the same transaction; durable when notes are dropped."""
 
-    def seek(self, position: Position) -> None:
-        """Take over what a ledger says."""
+    def seek(self, position: Position) -> Backlog:
+        """Take over what a ledger says; give what waits before that place, and does not any more."""
 
     def backlog(self) -> Backlog:
         """What waits."""
