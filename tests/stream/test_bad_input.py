@@ -354,23 +354,28 @@ print(stream.status().frames_waiting)
     assert [row["id"] for row in table_rows(tmp_path, "sqlite")] == [1]
 
 
-def test_a_program_that_just_ends_delivers_what_it_put(tmp_path: Path) -> None:
+def test_a_program_that_just_ends_delivers_what_it_put_whatever_becomes_of_one_stream(tmp_path: Path) -> None:
     code = """
-import sys
+import sys, threading
 import pandas as pd
-from api2db import Stream2Local, Stream2Sql
-class Dead(Stream2Local):
+from api2db import Stream2Local
+class Dying(Stream2Local):
     def stream(self, data):
+        threading.Event().wait(0.3)
         raise SystemExit
-dead = Dead("flights", stream_id="dead", home=sys.argv[1])
-good = Stream2Local("flights", home=sys.argv[1])
+class Slow(Stream2Local):
+    def stream(self, data):
+        threading.Event().wait(0.03)
+        super().stream(data)
+dying = Dying("flights", stream_id="dying", home=sys.argv[1])
+slow = Slow("flights", home=sys.argv[1])
 never = Stream2Local("others", home=sys.argv[1])
-for stream in (dead, good):
+for stream in (dying, slow):
     stream.start()
 never.q.put(pd.DataFrame({"id": [1]}))
-dead.q.put(pd.DataFrame({"id": [1]}))
+dying.q.put(pd.DataFrame({"id": [1]}))
 for number in range(20):
-    good.q.put(pd.DataFrame({"id": [number]}))
+    slow.q.put(pd.DataFrame({"id": [number]}))
 """
     done = child(code, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -206,3 +206,10 @@ def test_how_far_waits_for_whoever_is_in_the_middle_of_a_load(tmp_path: Path) ->
         other.execute("ROLLBACK")
     assert target.how_far("stream") == FIRST
     target.close()
+
+
+def test_a_type_for_which_the_database_has_the_same_column_is_no_wider_one(place: Place) -> None:
+    place.ask("CREATE TABLE t (id TEXT)")
+    target = place.target()
+    [column] = target.prepare(pa.schema([("id", pa.string())]))
+    assert target.widen(column, pa.decimal256(60, 2)) is None
