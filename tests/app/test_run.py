@@ -164,7 +164,9 @@ def test_a_second_run_on_the_same_home_is_refused_by_name(tmp_path: Path) -> Non
         second = project.ended()
         assert second.returncode != 0
         assert "JournalBusyError" in second.stderr
-        assert "belongs to a running process" in second.stderr
+        assert f"belongs to a running process (pid {project.pids('alpha')[0]})" in second.stderr
+        assert second.stderr.count("Traceback") == 1
+        assert "processes: 1" not in second.stderr, "no process is started for that"
 
 
 def test_a_new_run_waits_for_the_processes_of_one_that_is_just_ending(tmp_path: Path) -> None:
@@ -213,7 +215,7 @@ def test_a_run_ends_by_itself_when_nothing_is_left_to_do(tmp_path: Path) -> None
     project = Project(tmp_path, 'collectors = [polls("alpha", debug=True), polls("beta", seconds=0)]\n')
     ended = project.ended()
     assert ended.returncode == 0
-    assert "alpha: 1 rows (debug: not stored)" in ended.stdout
+    assert "alpha: 1 row (debug: not stored)" in ended.stdout
 
 
 def test_log_files_are_private_and_hold_no_secret(tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from api2db.app.backoff import BackOff
 from api2db.app.stopping import Stop
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
+from api2db.formats.folders import project_home
 from api2db.ingest import Collector, Runner
 from api2db.ingest.masking import told
+from api2db.ingest.runner import home_of
+from api2db.journal import SegmentedJournal, is_owned, journal_folder
 
-__all__ = ["DRAIN_S", "Host", "failure", "started"]
+__all__ = ["DRAIN_S", "Host", "failure", "started", "wait_for_journals"]
 
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0
@@ -143,6 +147,29 @@ def started(collectors: Sequence[Collector], stop: Stop, *, polling: bool = True
                 raise
         else:
             return host
+
+
+def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
+    """Wait a moment for a process that is just about to let the journals go; nothing is started for that.
+
+    Raises:
+        ConfigurationError: A collector and its streams have different homes.
+        JournalBusyError: Another process runs one of them, and goes on doing so.
+    """
+    deadline_s = time.monotonic() + _BUSY_S
+    for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
+        home = project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
+        while is_owned(journal_folder(home, collector.name)) and not stop.wait(_GLANCE_S):
+            if time.monotonic() > deadline_s:
+                _open_for_a_moment(home, collector.name)
+
+
+def _open_for_a_moment(home: Path, name: str) -> None:
+    """Have the journal itself say who owns it, if anybody still does."""
+    try:
+        SegmentedJournal(home, name).close()
+    except JournalBusyError as error:
+        raise error from None
 
 
 def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:

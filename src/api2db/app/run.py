@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from api2db.app.host import failure, started
+from api2db.app.host import failure, started, wait_for_journals
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.process import Output
 from api2db.app.project import is_loading, running_main_file
@@ -116,6 +116,7 @@ class Run:
         if not is_set_up():
             log_to_console(logging.INFO)
             log_to_file(project_home(enabled[0].home), "run")
+        wait_for_journals(enabled, self._stop)
         groups = self._groups(enabled, main_file)
         _log.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
