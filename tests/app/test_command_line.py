@@ -1,8 +1,10 @@
 """The command line as a person and a script see it."""
 
+import io
 import json
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,13 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 
-from api2db import Stream2Sql
+from api2db import Stream2Local, Stream2Sql
 from api2db.app.command_line import main
+from api2db.errors import StreamDiedError
+from api2db.ingest.status import CollectorStatus, publish_status
 from tests.app.projects import Project
 from tests.ingest.tiny import wait_until
 
@@ -72,12 +76,12 @@ def test_help_imports_nothing_that_takes_its_time() -> None:
 def test_help_tells_the_exit_codes_and_all_commands(api2db: Command) -> None:
     ended = api2db("--help")
     assert ended.code == 0
-    for word in ("Exit codes: 0", "init", "run", "status", "forget", "rejected", "demo", "--version"):
+    for word in ("Exit codes: 0", "init", "run", "status", "forget", "adopt", "rejected", "demo", "--version"):
         assert word in ended.out
 
 
 @pytest.mark.parametrize(
-    "command", [["init"], ["run"], ["status"], ["forget"], ["demo"], ["rejected", "retry"]], ids=str
+    "command", [["init"], ["run"], ["status"], ["forget"], ["adopt"], ["demo"], ["rejected", "retry"]], ids=str
 )
 def test_each_command_has_help(api2db: Command, command: list[str]) -> None:
     assert api2db(*command, "--help").code == 0
@@ -160,6 +164,19 @@ def test_python_main_py_streams_rows_until_a_signal(api2db: Command, tmp_path: P
     assert rows_of(home / "STORE" / "data.duckdb", "machine") == len(list(shards.glob("*.parquet")))
 
 
+def test_the_generator_that_a_new_project_shows_gives_no_page_twice_after_a_failure(
+    api2db: Command, tmp_path: Path
+) -> None:
+    api2db("init", "project")
+    text = (tmp_path / "project" / "apis" / "machine.py").read_text()
+    example = text[text.index("# def import_data") :].replace("# ", "")
+    names: dict[str, Any] = {"orders_after": lambda number: [{"id": number + 1}]}
+    exec(example, names)
+    state: dict[str, int] = {}
+    pages = names["import_data"](state)
+    assert [(next(pages)[0]["id"], state["last"]) for _ in range(3)] == [(1, 1), (2, 2), (3, 3)]
+
+
 COUNTING = 'collectors = [polls("alpha")]\n'
 
 
@@ -179,6 +196,20 @@ def test_run_prints_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> No
     assert ESCAPE not in said
     assert "alpha → alpha/tiny: " in said
     assert "delivered, 0 waiting" in said
+
+
+def test_a_second_run_ends_with_one_line_that_names_the_process(tmp_path: Path) -> None:
+    project = Project(tmp_path, COUNTING)
+    with project.running():
+        [pid] = project.pids("alpha")
+        ended = subprocess.run(
+            [*PROGRAM, "run"],
+            cwd=tmp_path, env=project.environment(), capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert f"(pid {pid})" in line
 
 
 def test_run_draws_a_table_on_a_terminal(tmp_path: Path) -> None:
@@ -244,7 +275,7 @@ def test_a_failed_poll_ends_run_once_with_1(tmp_path: Path) -> None:
 def test_status_of_a_folder_without_journals_says_so(api2db: Command) -> None:
     ended = api2db("status")
     assert ended.code == 0
-    assert "There are no journals" in ended.out
+    assert "There are no streams" in ended.out
     assert json.loads(api2db("status", "--json").out)["collectors"] == []
 
 
@@ -262,10 +293,21 @@ def rejecting(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_status_without_a_run_says_how_many_rows_wait(api2db: Command, rejecting: Path) -> None:
+    assert api2db("status").out.splitlines()[-1] == "No run is on; 1 row waiting in the journals."
+
+
+def test_status_tells_a_run_from_a_program_that_uses_streams(api2db: Command, tmp_path: Path) -> None:
+    with Stream2Local("cities", home=tmp_path):
+        assert api2db("status").out.splitlines()[-1] == "A program that is no run uses the streams of cities."
+        publish_status(tmp_path, CollectorStatus("cities", os.getpid()))
+        assert api2db("status").out.splitlines()[-1] == f"1 of 1 collectors runs, in process {os.getpid()}."
+
+
 def test_rejected_rows_make_status_end_with_3(api2db: Command, rejecting: Path) -> None:
     ended = api2db("status")
     assert ended.code == 3
-    assert "1 rows rejected" in ended.out
+    assert "1 row rejected" in ended.out
     assert json.loads(api2db("status", "--json").out)["healthy"] is False
 
 
@@ -279,7 +321,7 @@ def test_rejected_rows_are_listed_shown_and_put_again(api2db: Command, rejecting
     assert shown.code == 0
     again = api2db("rejected", "retry", file)
     assert again.code == 0, again
-    assert "1 rows are put again" in again.out
+    assert "1 row put again" in again.out
     assert not (rejecting / file).exists()
     assert api2db("rejected", "list").out == "There are no rejected rows.\n"
     assert api2db("status").code == 0
@@ -295,17 +337,64 @@ def test_forget_drops_a_stream_and_says_how_many_rows_go(api2db: Command, reject
     assert "no stream matches 'rivers'" in api2db("forget", "rivers").error
     ended = api2db("forget", "cities", "--yes")
     assert ended.code == 0
-    assert "1 rows that waited for it are dropped" in ended.out
-    assert json.loads(api2db("status", "--json").out)["collectors"][0]["streams"] == []
+    assert "with 1 row that waited for it." in ended.out
+    assert json.loads(api2db("status", "--json").out)["collectors"] == []
 
 
 def test_forget_asks_first_and_does_nothing_on_no(
     api2db: Command, rejecting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io
-
     monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
     ended = api2db("forget", "cities")
     assert ended.code == 1
-    assert "with 1 rows that wait for it?" in ended.out
+    assert "with 1 row waiting for it?" in ended.out
     assert len(json.loads(api2db("status", "--json").out)["collectors"][0]["streams"]) == 1
+
+
+@pytest.fixture
+def overtaken(tmp_path: Path) -> Stream2Sql:
+    """A stream into a database that a copy of its project has written into; one row waits for it."""
+    home, database = tmp_path / "ours", str(tmp_path / "cities.sqlite")
+    put(Stream2Sql("cities", database, "sqlite", home=home), 1)
+    shutil.copytree(home, tmp_path / "copy")
+    put(Stream2Sql("cities", database, "sqlite", home=tmp_path / "copy"), 2)
+    stream = Stream2Sql("cities", database, "sqlite", home=home)
+    with suppress(StreamDiedError):
+        put(stream, 3)
+    stream.stop()
+    return stream
+
+
+def put(stream: Stream2Sql, number: int) -> None:
+    with stream:
+        stream.q.put(pd.DataFrame({"id": [number]}))
+        stream.flush(20)
+
+
+def test_a_stream_that_a_copy_has_overtaken_makes_status_end_with_3_and_goes_on_once_it_is_adopted(
+    api2db: Command, tmp_path: Path, overtaken: Stream2Sql
+) -> None:
+    home = ["--home", str(tmp_path / "ours")]
+    status = api2db("status", *home)
+    assert status.code == 3
+    assert "api2db adopt" in status.out
+    adopted = api2db("adopt", "cities", "--yes", *home)
+    assert adopted.code == 0, adopted
+    assert "First stop the copy" in adopted.out
+    assert "may be there twice" in adopted.out
+    put(overtaken, 4)
+    with closing(sqlite3.connect(tmp_path / "cities.sqlite")) as database:
+        assert database.execute("SELECT id FROM cities").fetchall() == [(1,), (2,), (3,), (4,)]
+    assert api2db("status", *home).code == 0
+
+
+def test_adopt_asks_first_and_does_nothing_on_no(
+    api2db: Command, tmp_path: Path, overtaken: Stream2Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    ended = api2db("adopt", "cities", "--home", str(tmp_path / "ours"))
+    assert ended.code == 1
+    assert "with 1 row waiting for it?" in ended.out
+    with suppress(StreamDiedError):
+        put(overtaken, 4)
+    assert overtaken.status().last_error is not None

@@ -9,6 +9,7 @@ from rich.console import Console
 from api2db.app.figures import CollectorFigures, Rates, as_json, figures, is_unhealthy
 from api2db.app.screen import lines_of, print_figures
 from api2db.ingest import CollectorStatus
+from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 
 
@@ -48,6 +49,7 @@ def test_each_stream_has_a_rate_of_its_own() -> None:
         ({"running": False, "rows_waiting": 9}, True, True),
         ({"running": False, "rows_waiting": 9}, False, False),
         ({"running": False}, True, False),
+        ({"last_error": "the disk is full"}, False, True),
     ],
 )
 def test_a_person_should_look_at_parked_rejected_and_dead_streams(
@@ -58,9 +60,9 @@ def test_a_person_should_look_at_parked_rejected_and_dead_streams(
     assert is_unhealthy(stream(**changes), owned=owned) is unhealthy
 
 
-def collector(*streams: StreamOverview, error: str | None = None) -> CollectorFigures:
+def collector(*streams: StreamOverview, error: str | None = None, damaged: int = 0) -> CollectorFigures:
     status = CollectorStatus("cities", 1, polls=7, late=2, failed=1, last_error="OSError: down")
-    return CollectorFigures("cities", running=True, status=status, streams=streams, error=error)
+    return CollectorFigures("cities", running=True, status=status, streams=streams, error=error, damaged=damaged)
 
 
 def test_a_line_tells_of_everything_that_is_wrong() -> None:
@@ -90,11 +92,43 @@ def test_a_terminal_shows_errors_below_the_table_and_whole() -> None:
     assert "last poll: OSError: down" in " ".join(errors)
 
 
-def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) -> None:
-    folder = tmp_path / "STORE" / "journal" / "cities"
+def journal(home: Path) -> Path:
+    folder = home / "STORE" / "journal" / "cities"
     folder.mkdir(parents=True)
     (folder / "owner.lock").touch()
-    (folder / "state.sqlite").mkdir()
+    return folder
+
+
+def test_damaged_pieces_of_a_journal_are_counted_named_and_unhealthy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = journal(tmp_path) / "damaged"
+    damaged.mkdir()
+    (damaged / "0000000001-64").write_bytes(b"?")
+    (damaged / "state-1").mkdir()
+    [found] = figures(tmp_path)
+    said = as_json(tmp_path, [found])
+    assert said["healthy"] is False
+    assert said["collectors"][0]["damaged"] == 2
+    assert said["collectors"][0]["damaged_folder"] == "STORE/journal/cities/damaged"
+    print_figures(Console(width=40), [found])
+    assert "2 damaged pieces of its journal set aside in STORE/journal/cities/damaged" in capsys.readouterr().out
+    [line] = lines_of([collector(stream(), damaged=2)], Rates())
+    assert "2 damaged pieces" in line
+
+
+def test_a_journal_that_is_whole_but_has_no_streams_any_more_is_left_out(tmp_path: Path) -> None:
+    (journal(tmp_path) / "damaged").mkdir()
+    assert figures(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
+def test_one_is_no_plural(number: int, said: str) -> None:
+    assert counted(number, "row") == said
+
+
+def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) -> None:
+    (journal(tmp_path) / "state.sqlite").mkdir()
     found = figures(tmp_path)
     assert "can't be read" in (found[0].error or "")
     assert as_json(tmp_path, found)["healthy"] is False

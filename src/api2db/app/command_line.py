@@ -54,7 +54,8 @@ def _api2db(
     """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
     Exit codes: 0 all went well; 1 something failed; 2 the command or the project can't be used as it is written;
-    3 "api2db status" found parked or rejected rows, or rows that wait for a stream that has died.
+    3 "api2db status" found something to look at: parked or rejected rows, damaged pieces of a journal, a target that
+    can't be reached, or rows that wait for a stream that has died.
     """
 
 
@@ -115,6 +116,23 @@ def _forget(
     from api2db.app.commands import forget_stream
 
     forget_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
+
+
+@app.command("adopt")
+def _adopt(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="As api2db status names it, or a part of that.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    home: Home = None,
+) -> None:
+    """Let a stream go on although a copy of this project has written into its target's ledger.
+
+    From now on this project owns it. First stop the copy. Rows that the copy delivered under the same frames may be
+    there twice: check the target.
+    """
+    from api2db.app.commands import adopt_stream
+
+    adopt_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
 
 
 @rejected.callback()

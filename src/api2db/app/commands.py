@@ -2,24 +2,29 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from api2db.app.figures import CollectorFigures, as_json, figures
+from api2db.app.host import wait_for_journals
 from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.rejects import RejectedFile, find_file, read_rows, rejected_files
 from api2db.app.run import Run
 from api2db.app.screen import ConsoleHandler, print_figures, print_table
+from api2db.app.stopping import Stop
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
+from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.stream import commands
 
 __all__ = [
+    "adopt_stream",
     "forget_stream",
     "print_rejected",
     "print_status",
@@ -27,6 +32,11 @@ __all__ = [
     "run_project",
     "show_rejected_rows",
 ]
+
+_BEFORE_ADOPTING = (
+    "First stop the copy that delivers there for good. Rows that were delivered by the copy under the same frames may "
+    "be there twice afterwards: look at the target."
+)
 
 
 def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | None) -> None:
@@ -49,10 +59,11 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
         run.run(once=True, timeout=timeout_s)
         print_figures(console, figures(home, names))
         return
+    wait_for_journals(collectors, Stop())
     with LiveView(home, console, names):
         run.run()
-    if waiting := sum(stream.rows_waiting for found in figures(home, names) for stream in found.streams):
-        console.out(f"{waiting:,} rows wait in the journals; the next run goes on with them", highlight=False)
+    if said := _waiting(figures(home, names)):
+        console.out(f"{said}; the next run goes on with them", highlight=False)
 
 
 def print_status(home: Path, *, as_json_text: bool) -> bool:
@@ -64,10 +75,9 @@ def print_status(home: Path, *, as_json_text: bool) -> bool:
     elif found:
         console = Console()
         print_figures(console, found)
-        running = [collector for collector in found if collector.running]
-        console.out(_who_runs(running, found), highlight=False)
+        console.out(_who_runs(found), highlight=False)
     else:
-        print(f"There are no journals in {home}: nothing has been collected here, or this is not the project's folder.")
+        print(f"There are no streams in {home}: nothing has been collected here, or this is not the project's folder.")
     return bool(said["healthy"])
 
 
@@ -78,10 +88,24 @@ def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> No
         ConfigurationError: There is no such stream, or it is running.
     """
     stream = _stream_named(home, wanted)
-    name = f"{stream.collector} → {stream.identity}"
-    if confirm(f"Forget {name}, with {stream.rows_waiting:,} rows that wait for it?"):
+    name, waiting = f"{stream.collector} → {stream.identity}", counted(stream.rows_waiting, "row")
+    if confirm(f"Forget {name}, with {waiting} waiting for it?"):
         commands.forget(home, stream.collector, stream.identity)
-        print(f"{name} is forgotten; {stream.rows_waiting:,} rows that waited for it are dropped.")
+        print(f"{name} is forgotten, with {waiting} that waited for it.")
+
+
+def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
+    """Let a stream go on although a copy of the project has written into its target's ledger.
+
+    Raises:
+        ConfigurationError: There is no such stream.
+    """
+    stream = _stream_named(home, wanted)
+    name = f"{stream.collector} → {stream.identity}"
+    print(_BEFORE_ADOPTING)
+    if confirm(f"Let {name} go on from here, with {counted(stream.rows_waiting, 'row')} waiting for it?"):
+        commands.adopt(home, stream.collector, stream.identity)
+        print(f"{name} is this project's from now on; its next load says so in the target's ledger.")
 
 
 def print_rejected(home: Path) -> None:
@@ -102,10 +126,10 @@ def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
     """
     file = find_file(home, wanted)
     frame = to_pandas(read_rows(home, file).slice(0, most))
-    print(f"{file.file}: {file.rows:,} rows")
+    print(f"{file.file}: {counted(file.rows, 'row')}")
     print(frame.to_string(index=False))
     if file.rows > most:
-        print(f"… {file.rows - most:,} more rows")
+        print(f"… {counted(file.rows - most, 'more row')}")
 
 
 def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
@@ -123,19 +147,47 @@ def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
             went_well = False
             print(f"{file.file}: {error}")
         else:
-            print(f"{file.file}: {rows:,} rows are put again")
+            print(f"{file.file}: {counted(rows, 'row')} put again")
     return went_well
 
 
 def _reason(file: RejectedFile) -> str:
-    return file.reason + (f" (and {file.reasons - 1} other reasons)" if file.reasons > 1 else "")
+    return file.reason + (f" (and {counted(file.reasons - 1, 'other reason')})" if file.reasons > 1 else "")
 
 
-def _who_runs(running: Sequence[CollectorFigures], found: Sequence[CollectorFigures]) -> str:
-    pids = sorted({collector.status.pid for collector in running if collector.status is not None})
-    if not running:
-        return "No run is on."
-    return f"{len(running)} of {len(found)} collectors run, in processes {', '.join(map(str, pids)) or 'of their own'}."
+def _who_runs(found: Sequence[CollectorFigures]) -> str:
+    pids = {collector.name: _polling_pid(collector) for collector in found if collector.running}
+    if not pids:
+        return "; ".join(filter(None, ("No run is on", _waiting(found)))) + "."
+    polling = {pid for pid in pids.values() if pid is not None}
+    others = [name for name, pid in pids.items() if pid is None]
+    said = [_who_polls(len(pids) - len(others), len(found), sorted(polling))] if polling else []
+    if others:
+        said.append(f"A program that is no run uses the streams of {', '.join(others)}.")
+    return " ".join(said)
+
+
+def _who_polls(polled: int, known: int, pids: Sequence[int]) -> str:
+    verb, processes = "runs" if polled == 1 else "run", "process" if len(pids) == 1 else "processes"
+    return f"{polled} of {known} collectors {verb}, in {processes} {', '.join(map(str, pids))}."
+
+
+def _polling_pid(collector: CollectorFigures) -> int | None:
+    """The process that polls; None where the journal is in use by another, such as a program with streams alone."""
+    if collector.status is None:
+        return None
+    try:
+        os.kill(collector.status.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return collector.status.pid
+
+
+def _waiting(found: Sequence[CollectorFigures]) -> str:
+    rows = sum(stream.rows_waiting for collector in found for stream in collector.streams)
+    return f"{counted(rows, 'row')} waiting in the journals" if rows else ""
 
 
 def _stream_named(home: Path, wanted: str) -> StreamOverview:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from api2db.formats.atomic import is_temporary
 from api2db.ingest.status import CollectorStatus, read_status
 from api2db.journal import StreamOverview, is_owned, journals_in, overview
 
@@ -24,6 +25,7 @@ class CollectorFigures:
         running: Whether a living process has its journal.
         status: What it has polled; None where it never did.
         error: Why its journal can't be read; None when it can.
+        damaged: How many pieces of its journal could not be read, and are kept for a person to look at.
     """
 
     name: str
@@ -31,26 +33,45 @@ class CollectorFigures:
     status: CollectorStatus | None
     streams: tuple[StreamOverview, ...]
     error: str | None = None
+    damaged: int = 0
+
+    @property
+    def damaged_folder(self) -> Path:
+        """Where the damaged pieces lie, relative to the home."""
+        return Path("STORE", "journal", self.name, "damaged")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nobody need look: its journal is whole and can be read, and so are its streams."""
+        unhealthy = any(is_unhealthy(stream, owned=self.running) for stream in self.streams)
+        return not (self.error or self.damaged or unhealthy)
 
 
 def figures(home: Path, names: Collection[str] | None = None) -> list[CollectorFigures]:
-    """Look at all journals of a project, or at those of some collectors; nothing is written or held."""
-    return [_figures(home, folder) for folder in journals_in(home) if names is None or folder.name in names]
+    """Look at all journals of a project, or at those of some collectors; nothing is written or held.
+
+    A journal whose streams have all been forgotten is left out, unless somebody uses it or it is damaged.
+    """
+    wanted = (folder for folder in journals_in(home) if names is None or folder.name in names)
+    found = (_figures(home, folder) for folder in wanted)
+    return [collector for collector in found if collector.streams or collector.running or not collector.healthy]
 
 
 def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
-    """Whether a person should look: rows are parked or rejected, or wait for a stream that is not running in a run."""
-    return bool(stream.rows_parked or stream.rows_rejected or (owned and not stream.running and stream.rows_waiting))
+    """Whether a person should look.
+
+    Rows are parked or rejected, something is wrong with its target, or rows wait for a stream that does not run while
+    its journal is in use.
+    """
+    left_alone = owned and not stream.running and stream.rows_waiting
+    return bool(stream.rows_parked or stream.rows_rejected or stream.last_error or left_alone)
 
 
 def as_json(home: Path, collectors: list[CollectorFigures]) -> dict[str, Any]:
     """Put the figures into what JSON holds."""
     return {
         "home": str(home),
-        "healthy": not any(
-            collector.error or any(is_unhealthy(stream, owned=collector.running) for stream in collector.streams)
-            for collector in collectors
-        ),
+        "healthy": all(collector.healthy for collector in collectors),
         "collectors": [_collector_as_json(collector) for collector in collectors],
     }
 
@@ -77,10 +98,18 @@ def _figures(home: Path, folder: Path) -> CollectorFigures:
         streams, error = tuple(overview(folder)), None
     except (sqlite3.DatabaseError, OSError) as problem:
         streams, error = (), f"its journal can't be read: {problem}"
-    return CollectorFigures(name, is_owned(folder), read_status(home, name), streams, error)
+    return CollectorFigures(name, is_owned(folder), read_status(home, name), streams, error, _damaged_in(folder))
+
+
+def _damaged_in(folder: Path) -> int:
+    try:
+        return sum(not is_temporary(path) for path in (folder / "damaged").iterdir())
+    except FileNotFoundError:
+        return 0
 
 
 def _collector_as_json(collector: CollectorFigures) -> dict[str, Any]:
     said = asdict(collector)
+    said["damaged_folder"] = str(collector.damaged_folder)
     said["streams"] = [{**asdict(stream), "lag_s": stream.lag_s} for stream in collector.streams]
     return said

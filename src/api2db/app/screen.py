@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api2db.app.figures import CollectorFigures, Rates
+from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 
 __all__ = ["ConsoleHandler", "is_live", "lines_of", "live_figures", "print_figures", "print_table"]
@@ -77,7 +78,7 @@ def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
 def _rows(collector: CollectorFigures, rates: Rates) -> list[list[str]]:
     polls = _polls(collector)
     if not collector.streams:
-        return [[collector.name, polls, "", "", "", "", "", collector.error or _poll_error(collector)]]
+        return [[collector.name, polls, "", "", "", "", "", "; ".join(_collector_errors(collector))]]
     return [
         [
             collector.name,
@@ -103,18 +104,23 @@ def _polls(collector: CollectorFigures) -> str:
 
 def _errors(collector: CollectorFigures, stream: StreamOverview, *, first: bool) -> str:
     said = [
-        f"{stream.rows_parked:,} rows parked" if stream.rows_parked else "",
-        f"{stream.rows_rejected:,} rows rejected" if stream.rows_rejected else "",
+        f"{counted(stream.rows_parked, 'row')} parked" if stream.rows_parked else "",
+        f"{counted(stream.rows_rejected, 'row')} rejected" if stream.rows_rejected else "",
         "not running" if collector.running and not stream.running else "",
         stream.last_error or "",
-        _poll_error(collector) if first else "",
+        *(_collector_errors(collector) if first else ()),
     ]
     return "; ".join(filter(None, said))
 
 
-def _poll_error(collector: CollectorFigures) -> str:
-    status = collector.status
-    return f"last poll: {status.last_error}" if status is not None and status.last_error else ""
+def _collector_errors(collector: CollectorFigures) -> list[str]:
+    status, pieces = collector.status, counted(collector.damaged, "damaged piece")
+    said = [
+        collector.error or "",
+        f"{pieces} of its journal set aside in {collector.damaged_folder}" if collector.damaged else "",
+        f"last poll: {status.last_error}" if status is not None and status.last_error else "",
+    ]
+    return list(filter(None, said))
 
 
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:

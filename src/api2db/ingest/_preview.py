@@ -7,6 +7,7 @@ import pyarrow as pa
 from api2db.frames import to_pandas
 from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
+from api2db.ingest.counts import counted
 
 _ROWS = 20
 
@@ -29,5 +30,6 @@ def preview(collector: Collector) -> int:
 def _show(name: str, batch: pa.RecordBatch) -> None:
     head = to_pandas(batch.slice(0, _ROWS))
     columns = "\n".join(f"  {field.name}: {field.type}" for field in batch.schema)
-    more = f"\n… {batch.num_rows - _ROWS} more rows" if batch.num_rows > _ROWS else ""
-    sys.stdout.write(f"{name}: {batch.num_rows} rows (debug: not stored)\n{head.to_string()}{more}\n{columns}\n\n")
+    more = f"\n… {counted(batch.num_rows - _ROWS, 'more row')}" if batch.num_rows > _ROWS else ""
+    rows = counted(batch.num_rows, "row")
+    sys.stdout.write(f"{name}: {rows} (debug: not stored)\n{head.to_string()}{more}\n{columns}\n\n")
