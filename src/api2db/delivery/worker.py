@@ -212,4 +212,5 @@ class Worker:
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._courier.settle()
-            self._courier.reject(batch, reason)
+            if self._log.position == batch.start:  # else it was in, and only the answer was lost
+                self._courier.reject(batch, reason)

@@ -1,0 +1,93 @@
+"""Calls that fail before what they do, or behind it: only the ledger or the plan knows which, and they are believed."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api2db.delivery import worker
+from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
+from api2db.journal._lane import LaneLog
+from api2db.targets.files import ShardTarget, SingleFileTarget
+from api2db.targets.sql import SqlTarget
+from tests.kills.here import Puts, running
+from tests.kills.oracle import Verdict, judge, judge_newest, set_aside
+
+KINDS = ("duckdb", "sqlite", "duckdb_replace", "sqlite_replace", "shards", "update", "replace")
+OFTEN, SELDOM = 0.5, 0.2
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
+
+
+def check(puts: Puts) -> None:
+    if "replace" in puts.kind:
+        assert judge_newest(puts.found(), puts.acknowledged) == Verdict()
+        return
+    aside = set_aside(puts.home.path, puts.stream.stream_type)
+    assert judge(puts.found(), puts.acknowledged, aside) == Verdict()
+    assert not aside, "no row was refused for itself"
+
+
+@pytest.mark.parametrize("error", [TargetUnavailableError, ConnectionBrokenError])
+@pytest.mark.parametrize("dialect", ["duckdb", "sqlite"])
+def test_a_commit_whose_answer_is_lost_is_neither_repeated_nor_taken_for_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str, error: type[Exception]
+) -> None:
+    puts = Puts(tmp_path, dialect)
+    real = SqlTarget.load
+
+    def load(*arguments: Any) -> None:
+        real(*arguments)
+        raise error("the answer is lost")
+
+    monkeypatch.setattr(SqlTarget, "load", load)
+    with running(puts.stream):
+        for _ in range(12):
+            puts.put(1, rows=1)
+            assert puts.stream.flush(60)
+    check(puts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    dice = random.Random(kind)
+    for owner, names, error in (
+        (SqlTarget, ("connect", "how_far", "prepare", "load"), TargetUnavailableError),
+        (ShardTarget, ("connect", "claim", "stage", "finish"), OSError),
+        (SingleFileTarget, ("connect", "claim", "stage", "finish"), OSError),
+        (LaneLog, ("acknowledge", "keep", "seek"), JournalWriteError),
+    ):
+        for name in names:
+            monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))
+    puts = Puts(tmp_path, kind)
+    with running(puts.stream):
+        for _ in range(25):
+            puts.put(2)
+            if dice.random() < OFTEN:
+                assert puts.stream.flush(60), puts.stream.status()
+        assert puts.stream.flush(60), puts.stream.status()
+    check(puts)
+
+
+def failing(real: Callable[..., Any], error: type[Exception], dice: random.Random) -> Callable[..., Any]:
+    """The same call, which fails now and then, before or behind what it does."""
+
+    def fails(*arguments: Any, **options: Any) -> Any:
+        fate = dice.random()
+        if fate < SELDOM / 2:
+            raise error("planted before")
+        result = real(*arguments, **options)
+        if fate < SELDOM:
+            raise error("planted behind")
+        return result
+
+    return fails
