@@ -45,7 +45,7 @@ def test_whenever_a_process_is_killed_each_acknowledged_row_is_there_once(
     say.append(kill_often(zygote, Home(tmp_path), 5))
 
 
-@pytest.mark.parametrize("options", [{"durability": "process"}, {"chunk_size": 10}], ids=str)
+@pytest.mark.parametrize("options", [{"durability": "process"}, {"chunk_size": 100}], ids=str)
 def test_so_it_is_without_an_fsync_a_put_and_with_frames_that_are_cut(
     zygote: Zygote, tmp_path: Path, say: list[str], options: dict[str, Any]
 ) -> None:
@@ -54,6 +54,6 @@ def test_so_it_is_without_an_fsync_a_put_and_with_frames_that_are_cut(
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("options", [{}, {"durability": "process"}, {"chunk_size": 10}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"durability": "process"}, {"chunk_size": 100}], ids=str)
 def test_two_hundred_random_kills(zygote: Zygote, tmp_path: Path, say: list[str], options: dict[str, Any]) -> None:
     say.append(f"{kill_often(zygote, Home(tmp_path, options=options), 200)} {options or ''}")
