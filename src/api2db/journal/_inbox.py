@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from api2db import errors
 from api2db.errors import Api2dbError, JournalBusyError
 from api2db.formats.atomic import is_temporary, make_folders, replacing
 
@@ -39,7 +40,7 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     if said is None:
         raise JournalBusyError(f"the process that owns {folder} does not answer; stop it, then try again")
     if "error" in said:
-        raise Api2dbError(said["error"])
+        raise getattr(errors, said.get("kind", ""), Api2dbError)(said["error"])
     return said["result"]
 
 
@@ -81,7 +82,7 @@ def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]
         _dump(said)
         return said
     except Api2dbError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "kind": type(error).__name__}
     except Exception as error:  # noqa: BLE001 - whoever asks is told; the owner goes on
         _log.warning("a request could not be answered", exc_info=True)
         return {"error": str(error) or type(error).__name__}

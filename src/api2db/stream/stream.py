@@ -185,6 +185,7 @@ class Stream(FileConverter):
 
         Raises:
             StreamDiedError: The worker has ended by an error, so it never will be.
+            ConfigurationError: Frames wait, no worker runs, and there is no timeout.
         """
         log = self._attached()
         mark = log.mark()
@@ -194,6 +195,8 @@ class Stream(FileConverter):
             if log.wait_for(mark, max(0.0, remaining)):
                 return True
             self._check_alive()
+            if deadline is None and not self.lock.locked():
+                raise ConfigurationError(f"{self!r} is not running, so nothing is delivered; start it before you flush")
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 

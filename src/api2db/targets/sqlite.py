@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
 from api2db.frames import is_json
 from api2db.targets.port import Column
@@ -61,7 +61,7 @@ class SqliteDatabase:
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
             raise BatchRefusedError(str(error)) from error
         except sqlite3.Error as error:
-            raise TargetUnavailableError(f"SQLite says of {self._path}: {error}") from error
+            raise self._translated(error) from error
         finally:
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
@@ -82,6 +82,13 @@ class SqliteDatabase:
 
     def same_column(self, one: str, other: str) -> bool:
         return one == other or _fold(one) == _fold(other)
+
+    def _translated(self, error: sqlite3.Error) -> TargetError:
+        """A statement that SQLite can't run is the batch's fault, but where a table is missing; the rest passes."""
+        plain = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        if plain and "no such" not in str(error):
+            return BatchRefusedError(str(error))
+        return TargetUnavailableError(f"SQLite says of {self._path}: {error}")
 
     def _open(self) -> sqlite3.Connection:
         new = not self._path.exists()
