@@ -12,7 +12,7 @@ from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavai
 from api2db.journal._lane import LaneLog
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.sql import SqlTarget
-from tests.kills.here import Puts, running
+from tests.kills.here import Puts, running, wait_until
 from tests.kills.oracle import Verdict, judge, judge_newest, set_aside
 
 KINDS = ("duckdb", "sqlite", "duckdb_replace", "sqlite_replace", "shards", "update", "replace")
@@ -53,6 +53,28 @@ def test_a_commit_whose_answer_is_lost_is_neither_repeated_nor_taken_for_a_refus
             puts.put(1, rows=1)
             assert puts.stream.flush(60)
     check(puts)
+
+
+def test_a_stop_that_falls_between_a_failure_and_the_next_try_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puts = Puts(tmp_path, "sqlite")
+    acknowledge, failed = LaneLog.acknowledge, worker.Worker._failed
+
+    def acknowledged(*arguments: Any, **options: Any) -> None:
+        acknowledge(*arguments, **options)
+        raise JournalWriteError("planted behind")
+
+    def stopped(self: worker.Worker, state: Any) -> None:
+        self.stop()
+        failed(self, state)
+        self._next(0)
+
+    monkeypatch.setattr(LaneLog, "acknowledge", acknowledged)
+    monkeypatch.setattr(worker.Worker, "_failed", stopped)
+    puts.put(1)
+    puts.stream.start()
+    wait_until(lambda: not puts.stream.lock.locked(), 10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -138,6 +138,8 @@ class Worker:
             self._say(str(error))
 
     def _try(self) -> None:
+        if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
+            return
         batch = self._next(None)
         if batch is not None and not self._settled:
             self._warning = self._courier.settle() or self._warning
