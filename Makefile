@@ -26,6 +26,7 @@ demo: $(RUNTIME) ## install, and carry a recorded API into Parquet and DuckDB be
 	$(BIN)/api2db demo
 
 test: $(DEVELOPMENT) ## install, and run the whole test suite
+	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m pytest
 
 check: $(DEVELOPMENT) ## lint, types, import directions, and whether docs, --help and code agree

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("tests.servers.fixtures",)
+
 ROOT = Path(__file__).parents[1]
 FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")
 

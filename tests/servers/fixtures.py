@@ -1,0 +1,117 @@
+"""The servers of a test session, each started when the first test asks for it and stopped at the end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from tests.faults.needs import lack
+from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
+from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.proxy import Proxy
+from tests.servers.server import Server, given_server, running_server
+from tests.servers.tls import Authority, make_authority
+
+KINDS: tuple[Kind, ...] = ("postgresql", "mariadb", "mysql")
+
+_started: list[Server] = []
+_absent: dict[Kind, str] = {}
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    with _server("postgresql") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    with _server("mariadb") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[Server]:
+    with _server("mysql") as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn."""
+    return cast("Server", request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def database(server: Server) -> str:
+    """A new database on that server."""
+    return server.new_database()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """A network before that server, with switches."""
+    with Proxy(server.host, server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificates of servers and clients."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(autouse=True)
+def _servers_left_running() -> Iterator[None]:
+    """A test may leave a server dead: the next finds it alive."""
+    yield
+    for server in _started:
+        if not server.running:
+            server.start()
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for kind, reason in _absent.items():
+        terminalreporter.write_line(f"NOT TESTED on {kind}: {reason}", red=True, bold=True)
+
+
+def engine(kind: Kind) -> Engine:
+    """The programs of a kind of server; where there are none, the test is skipped, but in CI it fails.
+
+    Only MySQL is skipped in CI, too: Debian unstable, where it comes from, changes from day to day.
+    """
+    found = find(kind, root_of_mysql())
+    if found:
+        return found
+    _absent[kind] = f"there is none here; get it by {WAYS[kind]}"
+    if kind == "mysql":
+        pytest.skip(_absent[kind])
+    lack(f"no {kind} is here: {WAYS[kind]}")
+    raise AssertionError
+
+
+@contextmanager
+def _server(kind: Kind) -> Iterator[Server]:
+    url = os.environ.get(f"API2DB_TEST_{kind.upper()}_URL")
+    if url:
+        yield given_server(_client_of(kind), url)
+        return
+    with running_server(engine(kind)) as server:
+        _started.append(server)
+        yield server
+        _started.remove(server)
+
+
+def _client_of(kind: Kind) -> Engine:
+    """A kind of server whose programs are elsewhere."""
+    nowhere = Path()
+    engines: dict[Kind, Engine] = {
+        "postgresql": PostgreSQL(nowhere),
+        "mariadb": MariaDB(nowhere, nowhere),
+        "mysql": MySQL(nowhere),
+    }
+    return engines[kind]
