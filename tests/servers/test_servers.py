@@ -140,7 +140,7 @@ def test_a_missing_server_skips_and_says_how_to_get_it_and_in_ci_only_mysql_may(
     monkeypatch.setattr(fixtures, "find", lambda *_: None)
     monkeypatch.setattr(fixtures, "_absent", {})
     monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="get|install"):
+    with pytest.raises(pytest.skip.Exception, match=r"get|install"):
         engine(kind)
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.skip.Exception if kind == "mysql" else pytest.fail.Exception):
