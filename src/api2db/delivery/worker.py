@@ -142,7 +142,7 @@ class Worker:
             return
         batch = self._next(None)
         if batch is not None and not self._settled:
-            self._warning = self._courier.settle() or self._warning
+            self._warn(self._courier.settle())
             self._settled = True
             batch = self._next(0)
         if batch is None:
@@ -176,6 +176,12 @@ class Worker:
             self._troubled = False
             _log.info("the target is back")
         self._say(self._warning)
+
+    def _warn(self, warning: str | None) -> None:
+        """Said before anything is delivered behind it, so that whoever flushes finds it."""
+        if warning is not None:
+            self._warning = warning
+            self._say(warning)
 
     def _say(self, said: str | None) -> None:
         if said != self._said:
