@@ -77,8 +77,9 @@ class LaneLog:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._wait_for_rows(deadline):
             entries = self._take(limit)
-            if entries or (deadline is not None and time.monotonic() >= deadline):
+            if entries or self._was_woken() or (deadline is not None and time.monotonic() >= deadline):
                 return entries
+        self._was_woken()
         return []
 
     def newest(self) -> tuple[list[Entry], Superseded]:
@@ -223,8 +224,12 @@ class LaneLog:
         with self.journal.changed:
             self.journal.changed.wait_for(self._has_news, None if deadline is None else deadline - time.monotonic())
             self.journal.owner.check()
-            self._woken = False
             return self.waiting.size_bytes > 0
+
+    def _was_woken(self) -> bool:
+        with self.journal.changed:
+            woken, self._woken = self._woken, False
+            return woken
 
     def _has_news(self) -> bool:
         return self.waiting.size_bytes > 0 or self._woken or not self.journal.owner.is_held

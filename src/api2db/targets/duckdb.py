@@ -52,11 +52,10 @@ class _OpenFile:
             connection = self._connection or self._open()
             self._users += 1
             _make_log_private(self._log_path)
-        cursor = connection.cursor()
         try:
-            yield cursor
+            with connection.cursor() as cursor:
+                yield cursor
         finally:
-            cursor.close()
             with self._changed:
                 self._users -= 1
                 self._used_at = time.monotonic()
