@@ -7,6 +7,7 @@ from itertools import groupby, takewhile
 
 import pyarrow as pa
 
+from api2db.errors import DataError
 from api2db.frames import conform, unify
 from api2db.journal import Entry, Position, Superseded
 from api2db.targets.port import Piece
@@ -83,7 +84,25 @@ def batch_of(
         schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         raise AssertionError("the slices of one frame have one schema")
-    return Batch(entries, start, schema, superseded)
+    batch = Batch(entries, start, schema, superseded)
+    first = entries[0].batch.schema
+    if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
+        return batch
+    return Batch(_of_one_schema(entries), start, first, superseded)
+
+
+def _can_be_cast(batch: Batch) -> bool:
+    """Whether the common schema holds every value: of times in two units, the finer one reaches less far."""
+    try:
+        _ = batch.rows
+    except DataError:
+        return False
+    return True
+
+
+def _of_one_schema(entries: Sequence[Entry]) -> Sequence[Entry]:
+    first = entries[0].batch.schema
+    return list(takewhile(lambda entry: entry.batch.schema.equals(first), entries))
 
 
 def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequence[Entry]:
