@@ -378,3 +378,25 @@ def test_a_copy_of_a_running_journal_opens_and_holds_what_was_acknowledged(opene
     assert drain(log) == list(range(3, 10)), "a newer state says nothing of older segments"
     journal.append([frame(20)])
     assert drain(journal.lanes[1]) == list(range(3, 21))
+
+
+def _kept_after(home: Path) -> tuple[list[int], int]:
+    """What a journal delivers, and how much of it is set aside."""
+    found = delivered_from(home)
+    aside = home / "STORE/journal/flights/damaged"
+    return found, len(list(aside.iterdir())) if aside.exists() else 0
+
+
+def test_whichever_bit_of_a_segments_beginning_is_flipped_no_frame_is_lost(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path / "a", 5)
+    path = segments(journal.folder)[0]
+    content, begin = path.read_bytes(), records(path)[0].start
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    lengths = range(8 * len(b"api2db journal\n"), 8 * len(b"api2db journal\n12345678"))
+    for bit in sorted({*lengths, *range(0, 8 * begin, 9)}):
+        shutil.rmtree(home)
+        crashed(opened, tmp_path / "a", home)
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        segments(home / "STORE/journal/flights")[0].write_bytes(changed)
+        assert _kept_after(home) == ([0, 1, 2, 3, 4], 1), f"bit {bit}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from api2db.errors import JournalError
 from api2db.formats.atomic import sync_folder
-from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind
+from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, Kind
 
 SUFFIX = ".segment"
 FORMAT = 1
@@ -205,9 +205,9 @@ def read_preamble(path: Path) -> Preamble:
         if name != _PREAMBLE or len(sizes) < _PREAMBLE_SIZES.size:
             return Preamble(None, 0, torn=_PREAMBLE.startswith(name))
         length, checksum = _PREAMBLE_SIZES.unpack(sizes)
-        body = file.read(length)
+        body = file.read(min(length, os.fstat(file.fileno()).st_size))
     if zlib.crc32(body) != checksum:
-        return Preamble(None, 0, torn=len(body) < length)
+        return Preamble(None, 0, torn=len(body) < length and MAGIC not in body)  # a damaged length reads records too
     says = json.loads(body)
     if says["format"] > FORMAT:
         raise JournalError(f"{path} was written by a newer version of api2db; install that version, or a newer one")
