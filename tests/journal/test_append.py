@@ -280,7 +280,7 @@ def test_a_large_dictionary_does_not_make_a_slice_of_each_row(opened: Opener) ->
     assert len(log.read(LIMIT, 0)) == 1
 
 
-def test_each_new_schema_is_stored_once_in_a_segment(opened: Opener) -> None:
+def test_a_schema_is_not_stored_anew_with_each_frame(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)
     wide = pa.record_batch({f"a column with a long name {number}": [number] for number in range(200)})

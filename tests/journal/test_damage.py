@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from api2db.errors import JournalError
@@ -98,22 +99,57 @@ def test_a_damaged_beginning_of_a_segment_costs_no_record(opened: Opener, tmp_pa
     assert delivered_from(tmp_path) == list(range(10))
 
 
-def test_a_damaged_schema_costs_the_records_that_need_it(opened: Opener, tmp_path: Path) -> None:
-    import pyarrow as pa
+def _flip_schemas(path: Path, count: int) -> None:
+    schemas = [record for record in records(path) if record.header.kind == Kind.SCHEMA]
+    for schema in schemas[:count]:
+        flip(path, schema.start + HEADER_BYTES + 8)
 
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_schema_costs_nothing_where_a_copy_is_left(opened: Opener, tmp_path: Path, damaged: int) -> None:
     journal = opened(tmp_path)
     _, log = journal.attach(STREAM)
     for number in range(4):
         journal.append([pa.record_batch({"other": [number]})])
         journal.append([frame(number)])
     journal.close()
-    path = segments(journal.folder)[0]
-    schema = next(record for record in records(path) if record.header.kind == Kind.SCHEMA)
-    flip(path, schema.start + HEADER_BYTES + 8)
+    _flip_schemas(segments(journal.folder)[0], damaged)
     journal = opened(tmp_path)
     _, log = journal.attach(STREAM)
-    assert drain(log) == [0, 1, 2, 3]
-    assert journal.shelf.damaged >= 4
+    names = [entry.batch.schema.names[0] for entry in take(log)]
+    assert names == ["other", "n"] * 4 if damaged == 1 else ["n"] * 4
+    assert journal.shelf.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
+
+
+def test_a_lost_page_costs_the_frames_on_it_for_a_later_copy_of_the_schema_is_found(
+    opened: Opener, tmp_path: Path
+) -> None:
+    journal = opened(tmp_path, durability="process")
+    journal.attach(STREAM)
+    for start in range(0, 5000, 500):
+        journal.append([frame(number, size_bytes=30) for number in range(start, start + 500)])
+    journal.close()
+    path = segments(journal.folder)[0]
+    _flip_schemas(path, 2)
+    assert delivered_from(tmp_path) == list(range(5000))
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
+def test_whichever_byte_of_a_segment_is_flipped_one_frame_is_lost_at_most_and_it_is_reported(
+    opened: Opener, tmp_path: Path, *, close: bool
+) -> None:
+    journal = put(opened, tmp_path / "a", 5)
+    if close:
+        journal.close()
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    content = segments(home / "STORE/journal/flights")[0].read_bytes()
+    for at in range(0, len(content), 7):
+        shutil.rmtree(home)
+        crashed(opened, tmp_path / "a", home)
+        flip(segments(home / "STORE/journal/flights")[0], at)
+        found, kept = _kept_after(home)
+        assert len(found) >= 4, f"byte {at}"
+        assert len(found) + kept >= 5, f"byte {at}"
 
 
 def test_a_stream_with_nothing_but_damage_waits_instead_of_spinning(opened: Opener, tmp_path: Path) -> None:

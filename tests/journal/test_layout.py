@@ -70,7 +70,7 @@ def test_a_segment_as_it_was_first_written_is_still_read(opened: Opener, tmp_pat
         assert header is not None
         kinds.append((header.kind, header.flags, header.lane, header.schema, header.rows))
         at += HEADER_BYTES + header.length
-    assert kinds == [(1, 0, 0, 1, 0), (2, 1 | 4, 0, 1, 1), (3, 2, 0, 0, 0)]
+    assert kinds == [(1, 0, 0, 1, 0), (1, 0, 0, 1, 0), (2, 1 | 4, 0, 1, 1), (3, 2, 0, 0, 0)]
 
 
 def test_an_opening_is_a_line_with_a_checksum(opened: Opener) -> None:

@@ -24,6 +24,8 @@ A record
                         without its schema, a large one as an lz4 stream of its own); ``CURSOR``: the collector's
                         JSON state; ``REMOVAL``: the name of a file that the group replaces
 
+    A schema stands before the first row that needs it, twice, and again after each MiB.
+
     The lane says whose rows they are: 0 for every stream of the collector, else one stream's own.
     Records between a flag ``FIRST`` and a flag ``LAST`` are one group: one ``append``.
     The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.

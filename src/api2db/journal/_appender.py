@@ -13,12 +13,14 @@ from typing import Any
 from api2db.errors import JournalWriteError
 from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, pack
 from api2db.journal._rows import Part
-from api2db.journal._segment import BEGINNING, Location, SegmentWriter
+from api2db.journal._segment import BEGINNING, Location, Placed, SegmentWriter
 from api2db.journal._shelf import Shelf
 from api2db.journal.port import Durability
 
 _log = logging.getLogger(__name__)
 _UNSYNCED_BYTES = 8 << 20
+_COPIES = 2
+_REPEAT_BYTES = 1 << 20
 COUNTER_BITS = 32
 _LAST_NUMBER = (1 << COUNTER_BITS) - 1
 
@@ -309,16 +311,14 @@ class Appender:
 
     def _put_down(self, writer: SegmentWriter, group: Group) -> None:
         buffers: list[Any] = []
-        begun: dict[bytes, int] = {}
+        begun: dict[bytes, Placed] = {}
         last = len(group.parts) - 1
         group.headers = []
         for index, part in enumerate(group.parts):
             schema = 0
             if part.schema is not None:
-                schema = writer.schemas.get(part.schema) or begun.get(part.schema) or 0
-                if not schema:
-                    schema = begun[part.schema] = len(writer.schemas) + len(begun) + 1
-                    buffers += _schema_record(schema, part.schema, writer.synced_end)
+                schema, copies = _place_schema(part.schema, writer, begun)
+                buffers += copies * _schema_record(schema, part.schema, writer.synced_end)
             header = Header(
                 part.kind,
                 part.flags | (index == 0 and Flag.FIRST) | (index == last and Flag.LAST),
@@ -351,6 +351,18 @@ class Appender:
             f"the journal in {self.shelf.folder} could not be synced ({error}): whether this put counts is unknown; "
             "mend the disk, then look at the target before putting the rows again"
         )
+
+
+def _place_schema(schema: bytes, writer: SegmentWriter, begun: dict[bytes, Placed]) -> tuple[int, int]:
+    """A schema's number in the segment, and how often it is to be written now, lest one damage cost all its rows."""
+    known, end = begun.get(schema) or writer.schemas.get(schema), writer.segment.end
+    if known is None:
+        begun[schema] = Placed(len(writer.schemas.keys() | begun.keys()) + 1, end)
+        return begun[schema].number, _COPIES
+    if end - known.at < _REPEAT_BYTES:
+        return known.number, 0
+    begun[schema] = Placed(known.number, end)
+    return known.number, 1
 
 
 def _schema_record(number: int, schema: bytes, synced_end: int) -> tuple[bytes, bytes]:

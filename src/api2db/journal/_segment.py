@@ -106,6 +106,13 @@ class Segment:
         return True
 
 
+class Placed(NamedTuple):
+    """A schema in a segment: its number, and where it was last written."""
+
+    number: int
+    at: int
+
+
 class Preamble(NamedTuple):
     """What stands before a segment's records.
 
@@ -129,7 +136,7 @@ class SegmentWriter:
     """Appends to one segment.
 
     Attributes:
-        schemas: The numbers of the schemas that stand in the segment.
+        schemas: The schemas that stand in the segment.
         synced_end: Up to where it is known to be on the disk.
     """
 
@@ -147,7 +154,7 @@ class SegmentWriter:
             raise
         self.segment = Segment(number, path, len(head), len(head), preamble["epoch"])
         self.synced_end = len(head)
-        self.schemas: dict[bytes, int] = {}
+        self.schemas: dict[bytes, Placed] = {}
 
     def write(self, buffers: list[Any]) -> int:
         """Append, and give the new end; an error leaves ``segment.end`` where it was."""

@@ -48,12 +48,13 @@ class Shelf:
                     yield found
 
     def schemas(self, record: Record) -> Mapping[int, pa.Schema]:
-        """The schemas that stand before a record in its segment, as far as they are needed to read it."""
+        """The schemas of a record's segment, as far as they are needed to read it; a later copy serves too."""
         found = self._schemas.get(record.segment.number)
         if found is None:
             found = self._schemas.setdefault(record.segment.number, _Schemas(record.segment))
-        if record.header.schema and record.header.schema not in found.known:
-            found.look_until(record.start)
+        for end in (record.start, record.segment.end):
+            if record.header.schema and record.header.schema not in found.known:
+                found.look_until(end)
         return found.known
 
     def set_aside(self, segment: Segment, damage: Damage) -> None:
@@ -89,10 +90,12 @@ class _Schemas:
         self._seen_until = segment.begin
 
     def look_until(self, end: int) -> None:
+        if end <= self._seen_until:
+            return
         for found in walk(self._segment, self._seen_until, end, _is_schema):
             if isinstance(found, Record) and zlib.crc32(found.payload) == found.header.payload_crc and found.payload:
                 self.known[found.header.schema] = pa.ipc.read_schema(pa.py_buffer(found.payload))
-        self._seen_until = max(self._seen_until, end)
+        self._seen_until = end
 
 
 def _is_schema(header: Header) -> bool:
