@@ -79,7 +79,7 @@ class Delivery:
         os.mkfifo(go)
         with self.zygote.start("deliver", home.project, frames=4, go=str(go)) as child:
             child.wait_for_line("ready")
-            with _strace(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
+            with attached(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
                 go.write_text("on")
                 return child.wait()
 
@@ -98,8 +98,8 @@ def sample(steps: Sequence[Step], count: int) -> list[Step]:
 
 
 @contextmanager
-def _strace(pid: int, options: Sequence[str]) -> Iterator[Any]:
-    """Trace the main thread of a process from here on; it is attached when the block begins."""
+def attached(pid: int, options: Sequence[str]) -> Iterator[Any]:
+    """Trace the main thread of a process from here on, by strace; it is attached when the block begins."""
     need("strace")
     command = ["strace", "-p", str(pid), *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
