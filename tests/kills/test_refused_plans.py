@@ -53,7 +53,6 @@ def test_a_refused_plan_that_is_on_the_disk_after_all_is_carried_out(home: Path)
     check_each_row_is_there_once(home)
 
 
-@pytest.mark.xfail(strict=True, reason="SQLite writes nothing for an UPDATE that changes nothing: the plan stays")
 def test_a_refused_plan_is_overwritten_before_the_files_that_it_names_are_cleared_away(home: Path) -> None:
     with refused(home) as (child, go):
         go.write_text("on")

@@ -24,7 +24,7 @@ class PlanCourier:
     def settle(self) -> str | None:
         self._target.connect()
         note = self._log.note("plan")
-        if note is not None:
+        if note:
             self._finish(note)
         else:
             self._drop_plan()
@@ -62,8 +62,10 @@ class PlanCourier:
     def _drop_plan(self) -> None:
         """Overwrite what a failed ``keep`` may have left on disk, before ``claim`` clears away what that would name.
 
-        A plan whose files are gone counts as carried out: its rows would be lost.
+        A plan whose files are gone counts as carried out: its rows would be lost. An empty one is kept first, since
+        SQLite writes nothing for a note that it takes for gone already.
         """
+        self._log.keep("plan", {})
         self._log.acknowledge(self._log.position, Delivered(), clear=["plan"])
 
     def _finish(self, note: Plan) -> None:
