@@ -13,6 +13,7 @@ from api2db.journal import Delivered, Limit, SegmentedJournal
 from api2db.journal._record import HEADER_BYTES, Kind
 from api2db.journal._repair import look_at
 from api2db.journal._segment import FORMAT, pack_preamble
+from api2db.journal._synced import keep_synced, read_synced
 from api2db.journal._walk import Record, walk
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, numbers, segments, take
@@ -199,7 +200,9 @@ def test_a_torn_tail_is_cut_at_every_byte(opened: Opener, tmp_path: Path) -> Non
     journal = opened(tmp_path / "a")
     journal.attach(STREAM)
     journal.append([frame(0)])
+    before = read_synced(journal.folder)
     journal.append([frame(1), frame(2)], cursor={"n": 2})
+    keep_synced(journal.folder, before)
     path = segments(journal.folder)[0]
     first_end = rows(path)[0].end
     whole = path.stat().st_size
@@ -222,7 +225,9 @@ def test_of_a_put_that_reached_the_disk_with_a_hole_nothing_is_visible(opened: O
     journal = opened(tmp_path / "a")
     journal.attach(STREAM)
     journal.append([frame(0)])
+    before = read_synced(journal.folder)
     journal.append([frame(number) for number in range(1, 6)], cursor={"n": 5})
+    keep_synced(journal.folder, before)
     path = segments(journal.folder)[0]
     for hole in (rows(path)[1], rows(path)[3], records(path)[-1]):
         home = crashed(opened, tmp_path / "a", tmp_path / f"{hole.start}")
@@ -436,3 +441,69 @@ def test_whichever_bit_of_a_segments_beginning_is_flipped_no_frame_is_lost(opene
         changed[bit // 8] ^= 1 << bit % 8
         segments(home / "STORE/journal/flights")[0].write_bytes(changed)
         assert _kept_after(home) == ([0, 1, 2, 3, 4], 1), f"bit {bit}"
+
+
+def _half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, _half, _empty], ids=lambda harm: harm.__name__)
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_what_was_on_the_disk_and_is_gone_is_reported_once(
+    opened: Opener, tmp_path: Path, harm: Callable[[Path], None], which: int, *, close: bool
+) -> None:
+    journal = put(opened, tmp_path / "a", 10, segment_bytes=2000)
+    if close:
+        journal.close()
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    path = segments(home / "STORE/journal/flights")[which]
+    lost = [record.header.sequence for record in rows(path)]
+    harm(path)
+    again = opened(home)
+    left = drain(again.attach(STREAM)[1])
+    lost = lost[len(left) + len(lost) - 10 :]
+    (word,) = (again.folder / "damaged").glob("*-missing-*")
+    assert f"sequence numbers {lost[0]} to {lost[-1]};" in word.read_text()
+    assert again.shelf.damaged == 1 + (harm is _half), "the record that was cut through is damaged"
+    again.close()
+    shutil.rmtree(again.folder / "damaged")
+    assert delivered_from(home) == []
+    assert not (again.folder / "damaged").exists()
+
+
+def test_of_a_put_that_was_on_the_disk_only_what_is_damaged_is_lost(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path / "a")
+    journal.attach(STREAM)
+    journal.append([frame(number) for number in range(5)])
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    path = segments(home / "STORE/journal/flights")[0]
+    flip(path, rows(path)[2].start + 9)
+    assert _kept_after(home) == ([0, 1, 3, 4], 1)
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
+def test_segments_that_were_let_go_are_not_missed(opened: Opener, tmp_path: Path, *, close: bool) -> None:
+    journal = put(opened, tmp_path / "a", 10, segment_bytes=1500)
+    for _ in range(9):
+        take(journal.lanes[1], Limit(1, 1 << 20))
+        home = crashed(opened, tmp_path / "a", tmp_path / "b")
+        again = opened(home)
+        assert again.shelf.damaged == 0
+        again.close()
+        shutil.rmtree(home)
+    if close:
+        journal.close()
+    home = crashed(opened, tmp_path / "a", tmp_path / "b")
+    assert _kept_after(home) == ([9], 0)
+    assert _kept_after(home) == ([], 0)
+
+
+def test_a_damaged_word_of_the_synced_end_is_not_believed(opened: Opener, tmp_path: Path) -> None:
+    journal = put(opened, tmp_path / "a", 3)
+    for at in range(24):
+        home = crashed(opened, tmp_path / "a", tmp_path / "b")
+        flip(home / "STORE/journal/flights/synced", at)
+        assert _kept_after(home) == ([0, 1, 2], 0)
+        shutil.rmtree(home)
+    assert read_synced(journal.folder).end == segments(journal.folder)[0].stat().st_size

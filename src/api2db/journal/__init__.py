@@ -13,8 +13,9 @@ Layout, below ``STORE/journal/<collector>/``
     ``opens``           a line an open: counter, epoch, checksum; fsynced before anything else is written
     ``<n>.segment``     a header, then records; append-only; a new one at open, at 64 MiB, after any error
     ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
+    ``synced``          how far an fsync has come last: segment, end, last sequence number, checksum
     ``spare``           space held back, so that a full disk can still be told what must not be lost
-    ``damaged/``        bytes that could not be read, for a person to look at
+    ``damaged/``        bytes that could not be read, and word of those that are gone, for a person to look at
     ``inbox/``          requests from commands while the owner runs
     ``status.json``     what the owner last said of its streams, for ``api2db status``
 
@@ -31,9 +32,12 @@ A record
     The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.
 
 Crash rules
-    * A record says up to where its segment was known to be on the disk. Behind the last such byte of the newest
-      segment only whole groups with sound payloads count; the rest is cut off when the journal is opened, and kept
-      in ``damaged/`` unless it is plainly a write that a kill cut short. Before that byte damage costs what is damaged.
+    * A record says up to where its segment was known to be on the disk, and so does ``synced``. Behind the last
+      such byte of the newest segment only whole groups with sound payloads count; the rest is cut off when the
+      journal is opened, and kept in ``damaged/`` unless it is plainly a write that a kill cut short. Before that
+      byte damage costs what is damaged.
+    * A segment that is gone, or ends before that byte, without having been let go: the log says so when the
+      journal is opened, and ``damaged/`` keeps word of it.
     * After a failed fsync a segment is dead. It is cut at its last synced byte, and what had been written
       behind that is written anew into a new segment under the same sequence numbers, or the put raises.
       Where the cut itself failed both copies may be found: the second is known by its sequence number.

@@ -15,6 +15,7 @@ from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, pack
 from api2db.journal._rows import Part
 from api2db.journal._segment import BEGINNING, Location, Placed, SegmentWriter
 from api2db.journal._shelf import Shelf
+from api2db.journal._synced import Synced
 from api2db.journal.port import Durability
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Appender:
         relocate: Called when a rescue has moved visible groups from one segment to another.
         reclaim: Called when the disk is full; says whether it could free something.
         renew: Counts an opening more, durably, and gives the counter.
+        remember: Called with what an fsync has put on the disk.
         sequence: The last one given.
         timestamp_ns: The last one given.
         fresh: Whether the next group begins a new segment.
@@ -83,6 +85,7 @@ class Appender:
     relocate: Callable[[], None]
     reclaim: Callable[[], bool]
     renew: Callable[[], int]
+    remember: Callable[[Synced], None]
     sequence: int = 0
     timestamp_ns: int = 0
     fresh: bool = False
@@ -211,6 +214,8 @@ class Appender:
             group.durable = True
             if self.durability == "full":
                 self.publish(group)
+        if groups:
+            self.remember(Synced(*self.durable, groups[-1].last_sequence))
         self.changed.notify_all()
 
     def _let_die(self, writer: SegmentWriter) -> None:

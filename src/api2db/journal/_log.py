@@ -5,8 +5,9 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,10 +32,11 @@ from api2db.journal._owner import Owner
 from api2db.journal._record import HEADER_BYTES, Kind
 from api2db.journal._repair import repair
 from api2db.journal._rows import frame_parts, note_part
-from api2db.journal._segment import Location, Segment
+from api2db.journal._segment import Location, Segment, segment_paths
 from api2db.journal._shelf import Shelf
 from api2db.journal._spare import give_spare, hold_spare
 from api2db.journal._state import StreamRow
+from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses, read_synced
 from api2db.journal._walk import anything
 from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Position, StreamIdentity
 
@@ -94,6 +96,7 @@ class SegmentedJournal:
             relocate=self._relocate,
             reclaim=self._reclaim,
             renew=self._renew,
+            remember=partial(keep_synced, self.folder),
         )
         self._cursor = NO_CURSOR
         self._last_lane = 0
@@ -206,9 +209,10 @@ class SegmentedJournal:
             return
         try:
             self.state.keep_meta({"cursor": self._cursor}, durable=False)
-            self.state.drop_segments([segment.number for segment in finished])
+            self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
             _log.warning("the state file is not told of finished segments: %s", error)
+        self._forget_synced(segment.number for segment in finished)
         for segment in finished:
             try:
                 segment.path.unlink(missing_ok=True)
@@ -273,16 +277,38 @@ class SegmentedJournal:
     def _walk(self) -> None:
         summaries = self.state.segments()
         self._cursor = newest_of([self._cursor, *map(cursor_of, summaries.values())])
-        for _, record in repair(self.folder, self.shelf, summaries):
+        ends = known_ends(self.folder, summaries)
+        missing = losses(segment_paths(self.folder), ends)
+        for _, record in repair(self.folder, self.shelf, summaries, ends):
             self._cursor = newest_of([self._cursor, cursor_in(record)])
             if record.header.kind == Kind.REMOVAL and is_sound(record):
                 with suppress(ConfigurationError, FileNotFoundError):
                     (self.home / _below(self.home, record.payload.decode())).unlink()
-        for number in self.shelf.segments.keys() - summaries.keys():
-            self._retire(number)
+        self._report(missing)
+        for number, segment in self.shelf.segments.items():
+            if number not in summaries or summaries[number]["end"] != segment.end:
+                self._retire(number)
         self.appender.last_segment = max(self.shelf.segments, default=0)
         known = [segment.last_timestamp_ns for segment in self.shelf.segments.values()]
         self.appender.timestamp_ns = max([self.appender.timestamp_ns, *known])
+
+    def _report(self, missing: Sequence[Loss]) -> None:
+        """Tell once what had been on the disk and is not; from now on what is there is all there was."""
+        delivered = min((row.position.sequence for row in self.state.streams()), default=0)
+        for loss in missing:
+            found = [segment.last_sequence for number, segment in self.shelf.segments.items() if number <= loss.segment]
+            first = max([delivered, *found]) + 1
+            if first <= loss.last_sequence:
+                self.shelf.report(loss, first)
+        if gone := {loss.segment for loss in missing} - self.shelf.segments.keys():
+            self.state.drop_segments(gone)
+        last = self.shelf.segments.get(self.shelf.visible.segment)
+        keep_synced(self.folder, Synced(last.number, last.end, last.last_sequence) if last else NOTHING_SYNCED)
+
+    def _forget_synced(self, numbers: Iterable[int]) -> None:
+        with self.changed:
+            if read_synced(self.folder).segment in numbers:
+                keep_synced(self.folder, NOTHING_SYNCED)
 
     def _renew(self) -> int:
         """The numbers of one opening are used up: the journal counts as opened once more, in the same epoch."""
@@ -376,6 +402,8 @@ class SegmentedJournal:
         give_spare(self.folder)
         try:
             self.state.keep_meta({"cursor": self._cursor})
+            self.state.drop_segments([last.number])
+            self._forget_synced([last.number])
             last.empty()
         except OSError as error:
             _log.warning("%s can't be emptied: %s", last.path, error)

@@ -15,6 +15,7 @@ from api2db.journal._record import Header, Kind
 from api2db.journal._repair import committed, look_at
 from api2db.journal._segment import Count, figures, segment_paths
 from api2db.journal._state import DamagedStateError, StreamRow, read_note, read_segments, read_streams, reading
+from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
 from api2db.journal._walk import Record, walk
 from api2db.journal.port import ALL, Note
 
@@ -106,6 +107,7 @@ class _Known:
 
     rows: list[StreamRow]
     summaries: Mapping[int, Mapping[str, Any]]
+    ends: Mapping[int, Synced]
     parked_rows: Mapping[int, int]
 
 
@@ -129,10 +131,11 @@ def _known(folder: Path) -> _Known:
         with reading(folder) as connection:
             rows = read_streams(connection)
             parked = {row.lane: _parked_rows(read_note(connection, row.lane, "parked")) for row in rows}
-            return _Known(rows, read_segments(connection), parked)
+            summaries = read_segments(connection)
+            return _Known(rows, summaries, known_ends(folder, summaries), parked)
     except DamagedStateError:
         preambles = read_preambles(folder)
-        return _Known(registered(preambles[-1]) if preambles else [], {}, {})
+        return _Known(registered(preambles[-1]) if preambles else [], {}, known_ends(folder, {}), {})
 
 
 def _headers(number: int, path: Path, known: _Known, *, is_newest: bool) -> Iterator[Header]:
@@ -145,7 +148,9 @@ def _headers(number: int, path: Path, known: _Known, *, is_newest: bool) -> Iter
         found = walk(segment, segment.begin, segment.end)
         yield from (record.header for record in found if isinstance(record, Record))
     else:
-        yield from (record.header for run in committed(segment, is_newest=is_newest) for record in run.records)
+        synced_end = known.ends.get(number, NOTHING_SYNCED).end
+        runs = committed(segment, synced_end, is_newest=is_newest)
+        yield from (record.header for run in runs for record in run.records)
 
 
 def _count(header: Header, rows: list[StreamRow], waiting: dict[int, Count], oldest: dict[int, int]) -> None:

@@ -14,6 +14,7 @@ from api2db.formats.atomic import sync_folder
 from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, unpack
 from api2db.journal._segment import Location, Segment, read_preamble, segment_paths
 from api2db.journal._shelf import Shelf
+from api2db.journal._synced import NOTHING_SYNCED, Synced
 from api2db.journal._walk import Damage, Record, anything, walk
 
 _log = logging.getLogger(__name__)
@@ -40,13 +41,16 @@ class Run:
         return max((record.header.synced_end for record in self.records), default=0)
 
 
-def repair(folder: Path, shelf: Shelf, summaries: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[Segment, Record]]:
+def repair(
+    folder: Path, shelf: Shelf, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
+) -> Iterator[tuple[Segment, Record]]:
     """Put every segment on the shelf, cut torn tails, and give the records of those that are not summed up.
 
     Args:
         folder: The journal's.
         shelf: Empty; holds the segments when the iterator has ended.
         summaries: What is remembered of finished segments, which need not be walked.
+        ends: Up to where segments are known to have been on the disk.
 
     Raises:
         JournalError: A tail can't be cut or made durable.
@@ -61,7 +65,8 @@ def repair(folder: Path, shelf: Shelf, summaries: Mapping[int, Mapping[str, Any]
         if not segment.epoch:
             shelf.set_aside(segment, Damage(0, segment.begin))
         if not (number in summaries and segment.recall(summaries[number])):
-            for run in _mend(shelf, segment, is_newest=number == max(paths)):
+            synced_end = ends.get(number, NOTHING_SYNCED).end
+            for run in _mend(shelf, segment, synced_end, is_newest=number == max(paths)):
                 for record in run.records:
                     if record.header.sequence > sequence:
                         segment.note(record.header)
@@ -82,14 +87,14 @@ def look_at(number: int, path: Path) -> Segment | None:
     return Segment(number, path, preamble.begin, size, preamble.says["epoch"])
 
 
-def committed(segment: Segment, *, is_newest: bool) -> Iterator[Run]:
+def committed(segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
     """The groups that count, in order; reads only.
 
-    All but the newest segment are known to have been on the disk before the next was begun, and so is what a later
-    record of the newest says so of: damage there costs what is damaged. Behind that, a group counts if it is all there.
+    All but the newest segment are known to have been on the disk before the next was begun, and so is what was
+    remembered of the newest (``synced_end``), or what a later record of it says so of: damage there costs what is
+    damaged. Behind that, a group counts if it is all there.
     """
     waiting: deque[Run] = deque()
-    synced_end = segment.begin
     for run in _runs(segment):
         waiting.append(run)
         synced_end = max(synced_end, run.synced_end)
@@ -130,9 +135,9 @@ def _runs(segment: Segment) -> Iterator[Run]:
         yield run
 
 
-def _mend(shelf: Shelf, segment: Segment, *, is_newest: bool) -> Iterator[Run]:
+def _mend(shelf: Shelf, segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
     end = segment.begin
-    for run in committed(segment, is_newest=is_newest):
+    for run in committed(segment, synced_end, is_newest=is_newest):
         for damage in run.damages:
             shelf.set_aside(segment, damage)
         end = run.end

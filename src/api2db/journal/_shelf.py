@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from api2db.formats.atomic import make_folders, replacing
 from api2db.journal._record import Header, Kind
-from api2db.journal._segment import Location, Segment
+from api2db.journal._segment import SUFFIX, Location, Segment
+from api2db.journal._synced import Loss
 from api2db.journal._walk import Damage, Record, Want, walk
 
 _log = logging.getLogger(__name__)
@@ -72,6 +73,23 @@ class Shelf:
         size_bytes = damage.end - damage.start
         message = "%d bytes of %s are damaged; they are kept in %s, the rest is delivered; check the disk"
         _log.error(message, size_bytes, segment.path, target)
+
+    def report(self, loss: Loss, first_sequence: int) -> None:
+        """Say of bytes that were on the disk and are gone, and leave word in the place of damaged ones."""
+        path = self.folder / f"{loss.segment:010d}{SUFFIX}"
+        target = self.folder / "damaged" / f"{loss.segment:010d}-missing-{loss.start}"
+        message = (
+            f"{loss.end - loss.start} bytes of {path} are gone that had been on the disk, and with them what was not "
+            f"yet delivered of the sequence numbers {first_sequence} to {loss.last_sequence}; check the disk"
+        )
+        try:
+            make_folders(target.parent)
+            with replacing(target) as note:
+                note.write(f"{message}\n".encode())
+        except OSError as error:
+            _log.warning("%s can't be written: %s", target, error)
+        self.damaged += 1
+        _log.error("%s", message)
 
     def take_off(self, needed: Location) -> list[Segment]:
         """The segments before a place, no longer on the shelf; the last one stays, it may be being written."""

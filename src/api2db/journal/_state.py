@@ -223,9 +223,14 @@ class State:
             connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (number, _seal(summary)))
 
     def drop_segments(self, numbers: Collection[int]) -> None:
-        """Forget segments that are gone."""
-        with self._transaction(durable=False) as connection:
+        """Forget segments; durable, so that one that is unlinked then is not missed."""
+        with self._transaction(durable=True) as connection:
             connection.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number in numbers])
+
+    def drop_segments_until(self, number: int) -> None:
+        """Forget segments up to one, and those that a full disk has kept from being forgotten earlier; durable."""
+        with self._transaction(durable=True) as connection:
+            connection.execute("DELETE FROM segments WHERE number <= ?", (number,))
 
     def segments(self) -> dict[int, dict[str, Any]]:
         """What is known of finished segments."""
