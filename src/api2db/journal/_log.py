@@ -212,7 +212,8 @@ class SegmentedJournal:
             self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
             _log.warning("the state file is not told of finished segments: %s", error)
-        self._forget_synced(segment.number for segment in finished)
+        with self.changed:
+            self._forget_synced(segment.number for segment in finished)
         for segment in finished:
             try:
                 segment.path.unlink(missing_ok=True)
@@ -306,9 +307,9 @@ class SegmentedJournal:
         keep_synced(self.folder, Synced(last.number, last.end, last.last_sequence) if last else NOTHING_SYNCED)
 
     def _forget_synced(self, numbers: Iterable[int]) -> None:
-        with self.changed:
-            if read_synced(self.folder).segment in numbers:
-                keep_synced(self.folder, NOTHING_SYNCED)
+        """Of segments that go by themselves; called with the journal's lock."""
+        if read_synced(self.folder).segment in numbers:
+            keep_synced(self.folder, NOTHING_SYNCED)
 
     def _renew(self) -> int:
         """The numbers of one opening are used up: the journal counts as opened once more, in the same epoch."""
