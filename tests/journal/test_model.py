@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from api2db.journal import ALL, Delivered, Entry, Lane, Limit, SegmentedJournal, StreamLog
+from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
 
 OPTIONS: dict[str, Any] = {"segment_bytes": 3000, "slice_limit": Limit(rows=7, size_bytes=4000)}
@@ -134,6 +135,7 @@ class JournalMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.number)
     @rule(garbage=st.binary(min_size=1, max_size=40))
     def kill_in_the_middle_of_a_put(self, garbage: bytes) -> None:
+        before = read_synced(self.journal.folder)
         self.journal.append([frame(self.number + 1), frame(self.number + 2)])
         old, journal = self.home, self.journal
         self.homes += 1
@@ -141,6 +143,7 @@ class JournalMachine(RuleBasedStateMachine):
         journal.close()
         shutil.rmtree(old)
         path = segments(self.home / "STORE/journal/flights")[-1]
+        keep_synced(path.parent, before)
         os.truncate(path, path.stat().st_size - len(garbage))
         self.open()
 

@@ -122,6 +122,7 @@ def test_a_put_that_a_kill_cut_short_is_not_counted(opened: Opener, tmp_path: Pa
     journal.append([frame(2), frame(3)])
     copy = shutil.copytree(tmp_path / "a", tmp_path / "b") / "STORE/journal/flights"
     path = next(copy.glob("*.segment"))
+    (copy / "synced").unlink()
     os.truncate(path, path.stat().st_size - 1)
     assert overview(copy)[0].frames_waiting == 1
 
