@@ -45,6 +45,30 @@ def server(request: pytest.FixtureRequest) -> Server:
     return cast("Server", request.getfixturevalue(request.param))
 
 
+@pytest.fixture(scope="session")
+def encrypted_postgresql(authority: Authority) -> Iterator[Server]:
+    with running_server(engine("postgresql"), authority=authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def encrypted_mariadb(authority: Authority) -> Iterator[Server]:
+    with running_server(engine("mariadb"), authority=authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def encrypted_mysql(authority: Authority) -> Iterator[Server]:
+    with running_server(engine("mysql"), authority=authority) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def encrypted_server(request: pytest.FixtureRequest) -> Server:
+    """Each kind of server in turn, with a certificate for localhost and 127.0.0.1."""
+    return cast("Server", request.getfixturevalue(f"encrypted_{request.param}"))
+
+
 @pytest.fixture
 def database(server: Server) -> str:
     """A new database on that server."""

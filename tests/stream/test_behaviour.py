@@ -22,7 +22,7 @@ Make = Callable[..., Stream]
 @pytest.fixture(params=WAYS, ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest) -> Way:
     assert isinstance(request.param, Way)
-    return request.param
+    return request.param.use(request)
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_a_stream_id_says_who_a_stream_is(way: Way, make: Make, tmp_path: Path) 
     assert way.ids(tmp_path) == [1]
 
 
-@pytest.mark.parametrize("way", APPENDING, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", APPENDING, ids=lambda way: way.name, indirect=True)
 def test_puts_of_many_threads_are_all_there_once_and_each_thread_s_in_order(
     way: Way, make: Make, tmp_path: Path
 ) -> None:
@@ -335,7 +335,7 @@ def test_puts_of_many_threads_are_all_there_once_and_each_thread_s_in_order(
         assert [number for number in ids if first <= number < first + 10] == list(range(first, first + 10))
 
 
-@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
 def test_replace_keeps_the_newest_frame_and_counts_those_before_it(way: Way, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     for number in range(5):
@@ -347,7 +347,7 @@ def test_replace_keeps_the_newest_frame_and_counts_those_before_it(way: Way, mak
     assert (status.frames_delivered, status.rows_delivered, status.rows_superseded) == (5, 2, 8)
 
 
-@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
 def test_an_empty_frame_replaces_nothing_even_when_it_waits_with_others(way: Way, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     stream.q.put(frame(1))
@@ -359,7 +359,7 @@ def test_an_empty_frame_replaces_nothing_even_when_it_waits_with_others(way: Way
     assert stream.status().rows_superseded == 1
 
 
-@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name)
+@pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
 def test_whoever_reads_while_a_table_is_replaced_sees_one_whole_frame(way: Way, make: Make, tmp_path: Path) -> None:
     ended = threading.Event()
     seen: list[list[int]] = []

@@ -1,7 +1,8 @@
-"""How a table follows the data, and what becomes of rows that it will not take: on every embedded database."""
+"""How a table follows the data, and what becomes of rows that it will not take: on every database."""
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,29 @@ import pytest
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.targets.sql import LEDGER_TABLE, SqlTarget
+from tests.stream.databases import (
+    DATABASE,
+    DATABASES,
+    DIALECTS,
+    SERVERS,
+    execute,
+    query,
+    running,
+    stream_into,
+    table_rows,
+    types,
+    use,
+)
 from tests.stream.eventually import eventually
-from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, table_rows
+from tests.stream.ways import frame, rejected_rows
 
 Make = Callable[..., Stream2Sql]
+FOLDING = [dialect for dialect in DIALECTS if dialect != "postgresql"]  # names that differ in case only are one name
 
 
 @pytest.fixture(params=DIALECTS)
 def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return use(str(request.param), request)
 
 
 @pytest.fixture
@@ -29,7 +44,7 @@ def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
     made: list[Stream2Sql] = []
 
     def make(**options: Any) -> Stream2Sql:
-        made.append(Stream2Sql("flights", DATABASES[dialect], dialect, home=tmp_path, **options))
+        made.append(stream_into(dialect, tmp_path, **options))
         return made[-1]
 
     yield make
@@ -49,14 +64,6 @@ def deliver(make: Make, dialect: str, tmp_path: Path) -> Callable[..., list[dict
         return table_rows(tmp_path, dialect)
 
     return deliver
-
-
-def types(home: Path, dialect: str) -> dict[str, str]:
-    catalogue = {
-        "duckdb": "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'flights'",
-        "sqlite": "SELECT name, type FROM pragma_table_info('flights')",
-    }
-    return dict(query(home, dialect, catalogue[dialect]))
 
 
 Deliver = Callable[..., list[dict[str, Any]]]
@@ -125,7 +132,7 @@ def test_a_column_of_nulls_takes_the_first_real_type(deliver: Deliver, dialect: 
     rows = deliver(nulls, real)
     assert rows[0]["when"] is None
     assert str(rows[1]["when"]) == "2026-01-02 03:04:05" + (".000000" if dialect == "sqlite" else "")
-    assert "TIMESTAMP" in types(tmp_path, dialect)["when"]
+    assert {"TIMESTAMP", "DATETIME"} & set(types(tmp_path, dialect)["when"].upper().replace("_", " ").split())
 
 
 def test_a_first_frame_of_nulls_alone_does_not_fix_a_type(deliver: Deliver) -> None:
@@ -168,6 +175,7 @@ def test_rejected_rows_are_counted_and_delivered_ones_too(make: Make) -> None:
     assert (status.rows_delivered, status.rows_rejected, status.frames_delivered) == (2, 2, 2)
 
 
+@pytest.mark.parametrize("dialect", FOLDING, indirect=True)
 def test_columns_that_differ_only_in_case_are_rejected_with_both_named(
     deliver: Deliver, dialect: str, tmp_path: Path
 ) -> None:
@@ -178,6 +186,7 @@ def test_columns_that_differ_only_in_case_are_rejected_with_both_named(
     assert all("'Text' and 'tEXT' are one column" in row["_api2db_reason"] for row in rows)
 
 
+@pytest.mark.parametrize("dialect", FOLDING, indirect=True)
 def test_frames_that_differ_in_the_case_of_a_column_share_the_column(make: Make, dialect: str, tmp_path: Path) -> None:
     stream = make()
     for number, name in enumerate(["text", "TEXT", "Text"]):
@@ -190,7 +199,7 @@ def test_frames_that_differ_in_the_case_of_a_column_share_the_column(make: Make,
 
 def test_rows_that_break_a_rule_of_the_table_are_found_one_by_one(make: Make, dialect: str, tmp_path: Path) -> None:
     make().flush(0)
-    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT CHECK (id % 10 <> 7), text VARCHAR)")
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT CHECK (id % 10 <> 7), text VARCHAR(99))")
     stream = make(stream_id="new")
     stream.q.put(frame(*range(100)))
     stream.q.put(frame(*range(100, 130)))
@@ -199,12 +208,12 @@ def test_rows_that_break_a_rule_of_the_table_are_found_one_by_one(make: Make, di
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [n for n in range(130) if n % 10 != 7]
     rows = rejected_rows(tmp_path, f"sql.{dialect}")
     assert sorted(row["id"] for row in rows) == list(range(7, 130, 10))
-    assert all("CHECK constraint failed" in row["_api2db_reason"] for row in rows)
+    assert all("constraint" in row["_api2db_reason"].lower() for row in rows)
     assert stream.status().rows_rejected == 13
 
 
 def test_of_rows_that_clash_with_each_other_the_first_is_kept(make: Make, dialect: str, tmp_path: Path) -> None:
-    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT UNIQUE, text VARCHAR)")
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT UNIQUE, text VARCHAR(99))")
     stream = make()
     stream.q.put(pd.DataFrame({"id": [1, 2, 1], "text": ["a", "b", "c"]}))
     stream.q.put(pd.DataFrame({"id": [3, 2], "text": ["d", "e"]}))
@@ -215,7 +224,7 @@ def test_of_rows_that_clash_with_each_other_the_first_is_kept(make: Make, dialec
 
 
 def test_a_replacing_frame_whose_rows_clash_replaces_with_the_others(make: Make, dialect: str, tmp_path: Path) -> None:
-    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT UNIQUE, text VARCHAR)")
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT UNIQUE, text VARCHAR(99))")
     with make(if_exists="replace") as stream:
         stream.stream(pd.DataFrame({"id": [1, 1], "text": ["a", "b"]}))
         stream.stream(pd.DataFrame({"id": [2, 3, 2], "text": ["c", "d", "e"]}))
@@ -223,6 +232,7 @@ def test_a_replacing_frame_whose_rows_clash_replaces_with_the_others(make: Make,
     assert [row["text"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ["b", "e"]
 
 
+@pytest.mark.parametrize("dialect", FOLDING, indirect=True)
 def test_a_replacing_frame_that_is_refused_as_a_whole_replaces_nothing(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
@@ -296,7 +306,7 @@ def test_fail_waits_while_a_table_of_others_stands_there_and_then_delivers_once(
 
 
 def test_append_goes_on_with_a_table_of_others(make: Make, dialect: str, tmp_path: Path) -> None:
-    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, mine VARCHAR DEFAULT 'mine')")
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, mine VARCHAR(99) DEFAULT 'mine')")
     execute(tmp_path, dialect, "INSERT INTO flights (id) VALUES (1)")
     with make() as stream:
         stream.stream(frame(2))
@@ -322,7 +332,7 @@ def test_a_column_that_somebody_alters_while_a_stream_runs_is_kept_to(make: Make
 
 def test_streams_of_several_collectors_share_one_database(make: Make, dialect: str, tmp_path: Path) -> None:
     names = [f"collector {number}" for number in range(4)]
-    streams = [Stream2Sql(name, DATABASES[dialect], dialect, home=tmp_path) for name in names]
+    streams = [stream_into(dialect, tmp_path, name=name) for name in names]
     for stream in streams:
         stream.start()
 
@@ -365,6 +375,7 @@ def test_connect_says_whether_the_database_can_be_reached_and_makes_con(
     stream.con.dispose()
 
 
+@pytest.mark.parametrize("dialect", DATABASES, indirect=True)
 def test_connect_answers_false_where_the_file_is_no_database(
     make: Make, dialect: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -376,6 +387,7 @@ def test_connect_answers_false_where_the_file_is_no_database(
     assert str(tmp_path / DATABASES[dialect]) in record.getMessage()
 
 
+@pytest.mark.parametrize("dialect", DATABASES, indirect=True)
 def test_a_file_that_is_no_database_is_waited_for_and_told_and_nothing_is_lost(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
@@ -399,7 +411,7 @@ def test_names_that_no_table_of_ours_may_have_are_refused(make: Make, table: str
 
 @pytest.mark.parametrize(
     ("column", "first", "then"),
-    [("BIGINT UNIQUE", [1], [0.5]), ("VARCHAR UNIQUE", [None], [2])],
+    [("BIGINT UNIQUE", [1], [0.5]), ("VARCHAR(99) UNIQUE", [None], [2])],
     ids=["number", "nulls"],
 )
 def test_where_an_index_forbids_a_wider_type_the_rows_are_rejected_and_nothing_waits(
@@ -410,7 +422,8 @@ def test_where_an_index_forbids_a_wider_type_the_rows_are_rejected_and_nothing_w
         stream.stream(pd.DataFrame({"id": [1], "n": first}))
         stream.stream(pd.DataFrame({"id": [2], "n": then}))
         stream.stream(pd.DataFrame({"id": [3]}))
-    widened = dialect == "sqlite" and first == [1]  # a number column of SQLite holds any number
+    # A number column of SQLite holds any number, and the servers make an index anew; text of a user's stays text.
+    widened = first == [1] and dialect != "duckdb"
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == ([1, 2, 3] if widened else [1, 3])
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ([] if widened else [2])
 
@@ -434,3 +447,24 @@ def test_no_number_is_rounded_to_fit_a_column(
     assert sorted([*rows, *rejected]) == sorted([*first, *then.to_pylist()])
     assert rows[0] == first[0]
     assert set(fits) <= set(rows)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+def test_postgresql_tells_columns_apart_by_their_case_alone(deliver: Deliver, dialect: str, tmp_path: Path) -> None:
+    rows = deliver(pd.DataFrame({"id": [1], "ID": [None]}), pd.DataFrame({"ID": [2], "Id": ["x"]}))
+    assert rows == [{"id": 1, "ID": None, "Id": None}, {"id": None, "ID": 2, "Id": "x"}]
+    deliver(pd.DataFrame({"iD": [3]}), schema="freeze")
+    assert [row["iD"] for row in rejected_rows(tmp_path, "sql.postgresql")] == [3]
+
+
+@pytest.mark.parametrize("dialect", SERVERS, indirect=True)
+def test_streams_of_several_processes_make_the_ledger_at_the_same_time(dialect: str, tmp_path: Path) -> None:
+    """PostgreSQL answers with a broken unique index of its catalogue, which is nothing that a row has done."""
+    for number in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            streams = [stream_into(dialect, tmp_path / f"{number}{n}", db_name=f"{DATABASE} {number}") for n in "abcd"]
+            list(pool.map(lambda stream, n=number: stream.stream(frame(n)), streams))
+        for stream in streams:
+            stream.stop()
+        assert [stream.status().rows_delivered for stream in streams] == [1] * 4
+        running(dialect).execute(f"DROP DATABASE {running(dialect).engine.quote(f'{DATABASE} {number}')}")

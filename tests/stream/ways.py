@@ -1,20 +1,35 @@
 """Every way that rows can go, each with what reads them back: the behaviour suite runs on all of them."""
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pandas as pd
+import pytest
 
-from api2db import FileConverter, Stream, Stream2Local, Stream2Sql
+from api2db import FileConverter, Stream, Stream2Local
+from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
 
-COLLECTOR = "flights"
-DATABASES = {"duckdb": "flights.duckdb", "sqlite": "flights.sqlite"}
+__all__ = [
+    "APPENDING",
+    "COLLECTOR",
+    "DATABASES",
+    "DIALECTS",
+    "REPLACING",
+    "WAYS",
+    "Way",
+    "execute",
+    "files",
+    "frame",
+    "query",
+    "records",
+    "rejected_rows",
+    "shards",
+    "sql",
+    "table_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class Way:
         make: Makes the stream; takes the home, and more options.
         rows: Reads what is there, in its order.
         newest_only: Whether only the newest frame counts.
+        dialect: Of a database.
     """
 
     name: str
@@ -33,6 +49,13 @@ class Way:
     make: Callable[..., Stream]
     rows: Callable[[Path], list[dict[str, Any]]]
     newest_only: bool = field(default=False)
+    dialect: str | None = field(default=None)
+
+    def use(self, request: pytest.FixtureRequest) -> "Way":
+        """Make its server ready for one test, where it has one."""
+        if self.dialect:
+            use(self.dialect, request)
+        return self
 
     def ids(self, home: Path) -> list[int]:
         return [int(row["id"]) for row in self.rows(home)]
@@ -59,39 +82,6 @@ def records(df: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in df.to_dict("records")]
 
 
-def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask with the database's own client; nothing where there is no such file or table."""
-    path = home / DATABASES[dialect]
-    if not path.exists():
-        return []
-    library: Any = duckdb if dialect == "duckdb" else sqlite3
-    with closing(library.connect(str(path))) as connection:
-        try:
-            return [tuple(row) for row in connection.execute(sql).fetchall()]
-        except (duckdb.CatalogException, sqlite3.OperationalError) as error:
-            if "does not exist" in str(error) or "no such table" in str(error):
-                return []
-            raise
-
-
-def execute(home: Path, dialect: str, sql: str) -> None:
-    """Change the database from outside."""
-    library: Any = duckdb if dialect == "duckdb" else sqlite3
-    with closing(library.connect(str(home / DATABASES[dialect]))) as connection:
-        connection.execute(sql)
-        if dialect == "sqlite":
-            connection.commit()
-
-
-def table_rows(home: Path, dialect: str, table: str = COLLECTOR) -> list[dict[str, Any]]:
-    catalogue = {
-        "duckdb": f"SELECT column_name FROM duckdb_columns() WHERE table_name = '{table}' ORDER BY column_index",
-        "sqlite": f"SELECT name FROM pragma_table_info('{table}') ORDER BY cid",
-    }
-    names = [name for (name,) in query(home, dialect, catalogue[dialect])]
-    return [dict(zip(names, row, strict=True)) for row in query(home, dialect, f'SELECT * FROM "{table}"')]
-
-
 def shards(home: Path, fmt: str) -> list[Path]:
     folder = home / "STORE" / COLLECTOR / fmt
     return sorted(folder.glob(f"[0-9]*.{fmt}"), key=lambda path: int(path.stem))
@@ -112,13 +102,15 @@ def _file_rows(path: Path, fmt: str) -> list[dict[str, Any]]:
     return records(loaded)
 
 
-def sql(dialect: str, if_exists: str = "append") -> Way:
+def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Way:
+    words = [dialect, *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
     return Way(
-        dialect if if_exists == "append" else f"{dialect}_{if_exists}",
+        "_".join(words),
         f"sql.{dialect}",
-        partial(Stream2Sql, COLLECTOR, DATABASES[dialect], dialect, if_exists=if_exists),
+        partial(stream_into, dialect, if_exists=if_exists, keys=keys),
         partial(table_rows, dialect=dialect),
         newest_only=if_exists == "replace",
+        dialect=dialect,
     )
 
 
@@ -135,10 +127,21 @@ def files(mode: str, fmt: str) -> Way:
 WAYS = (
     sql("duckdb"),
     sql("sqlite"),
+    sql("postgresql"),
+    sql("mariadb"),
+    sql("mysql"),
     sql("duckdb", "fail"),
     sql("sqlite", "fail"),
     sql("duckdb", "replace"),
     sql("sqlite", "replace"),
+    sql("postgresql", "replace"),
+    sql("mariadb", "replace"),
+    sql("mysql", "replace"),
+    sql("duckdb", keys=["id"]),
+    sql("sqlite", keys=["id"]),
+    sql("postgresql", keys=["id"]),
+    sql("mariadb", keys=["id"]),
+    sql("mysql", keys=["id"]),
     files("shard", "parquet"),
     files("shard", "json"),
     files("shard", "csv"),

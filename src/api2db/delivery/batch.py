@@ -15,6 +15,7 @@ from api2db.targets.port import Piece
 __all__ = ["Batch", "batch_of"]
 
 _NOTHING_SUPERSEDED = Superseded()
+_MANY_ROWS = 2_048
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Batch:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """All rows under the common schema; entries that follow each other with one schema are cast as one."""
+        """All rows under the common schema; small entries that follow each other with one schema are cast as one."""
         runs = groupby((entry.batch for entry in self.entries), key=lambda batch: batch.schema)
-        return pa.Table.from_batches([conform(_joined(list(run)), self.schema) for _, run in runs], self.schema)
+        joined = [batch for _, run in runs for batch in _joined(list(run))]
+        return pa.Table.from_batches([conform(batch, self.schema) for batch in joined], self.schema)
 
     def frame_times(self) -> Iterator[tuple[int, int]]:
         """For each entry its frame's ``timestamp_ns`` and its number of rows."""
@@ -122,5 +124,7 @@ def _table(batches: list[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """One batch, unless those that there are have many rows each: to copy them would cost more than it saves."""
+    rows = sum(batch.num_rows for batch in batches)
+    return batches if len(batches) == 1 or rows >= _MANY_ROWS * len(batches) else [pa.concat_batches(batches)]

@@ -1,6 +1,6 @@
 """Which rows of a batch a table holds exactly, found column by column before anything is sent."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -51,14 +51,17 @@ class Fitted:
     truncated: list[str] = field(default_factory=list)
 
 
-def fit(rows: pa.Table, columns: Sequence[Column]) -> Fitted:
-    """Cast every column to what the table has for it."""
+def fit(rows: pa.Table, columns: Sequence[Column], same_column: Callable[[str, str], bool] = str.__eq__) -> Fitted:
+    """Cast every column to what the table has for it.
+
+    Args:
+        same_column: Whether two names that differ are one column to the target, say in case only.
+    """
     exact = {column.name: column for column in columns}
-    folded = {column.name.lower(): column for column in columns}
     fitted = Fitted(rows)
     arrays, names = [], []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        home = exact.get(name) or folded.get(name.lower())
+        home = exact.get(name) or next((each for each in columns if same_column(name, each.name)), None)
         if home is None:
             if column.null_count < len(column):
                 fitted.misfits.append(Misfit(name, column.type, None, pc.is_valid(column).combine_chunks()))

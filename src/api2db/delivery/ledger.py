@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.fitting import Misfit, fit
+from api2db.delivery.keys import last_of_each_key, rows_without_key
 from api2db.delivery.parking import Parking
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
@@ -90,21 +91,30 @@ class LedgerCourier:
         if reasons:
             self._rejects.set_aside(batch, reasons)
             rows = _without(rows, reasons)
+        loaded = self._last_of_each_key(rows)
         after = LedgerRow(self._log.epoch, *batch.end)
-        claim = Claim(self._log.key, self._ledger, after, rows.num_rows)
-        self._target.load(rows if rows.num_rows else rows.select([]), columns, claim)
+        claim = Claim(self._log.key, self._ledger, after, loaded.num_rows)
+        self._target.load(loaded if loaded.num_rows else loaded.select([]), columns, claim)
         self._ledger = after
-        delivered = Delivered(frames=batch.frames, rows=rows.num_rows, superseded=batch.superseded.rows)
+        delivered = Delivered(
+            frames=batch.frames,
+            rows=loaded.num_rows,
+            superseded=batch.superseded.rows,
+            duplicates=rows.num_rows - loaded.num_rows,
+        )
         self._close_notes(batch.end, delivered)
+
+    def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
+        return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows
 
     def _fit(self, rows: pa.Table, columns: Sequence[Column]) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
         """Cast to the table's types, widening those that need it; say which rows still do not fit, and why."""
-        fitted = fit(rows, columns)
+        fitted = fit(rows, columns, self._target.same_column)
         wider = [column for misfit in fitted.misfits if (column := self._widen(misfit))]
         if wider:
             changed = {column.name: column for column in wider}
             columns = [changed.get(column.name, column) for column in columns]
-            fitted = fit(rows, columns)
+            fitted = fit(rows, columns, self._target.same_column)
         for name in set(fitted.truncated) - self._told:
             self._told.add(name)
             _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
@@ -112,6 +122,8 @@ class LedgerCourier:
         for misfit in fitted.misfits:
             for row in pc.indices_nonzero(misfit.mask).to_pylist():
                 reasons[row] = f"{reasons[row]}; {misfit.reason}" if row in reasons else misfit.reason
+        for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
+            reasons.setdefault(row, reason)
         return fitted.rows, columns, reasons
 
     def _widen(self, misfit: Misfit) -> Column | None:
@@ -128,7 +140,7 @@ class LedgerCourier:
     ) -> dict[int, str]:
         def refusal_of(chosen: list[int]) -> BatchRefusedError | None:
             try:
-                self._target.trial(rows.take(chosen), columns)
+                self._target.trial(self._last_of_each_key(rows.take(chosen)), columns)
             except BatchRefusedError as refusal:
                 return refusal
             return None
@@ -184,6 +196,7 @@ class LedgerCourier:
                 rejected=note["rows"],
                 rejected_bytes=note["size_bytes"],
                 superseded=delivered.superseded,
+                duplicates=delivered.duplicates,
             )
         if self._parking.leave(reached):
             clear.append("parked")

@@ -200,7 +200,7 @@ class Worker:
         self._target.close()
         try:
             if self._breaks >= _BREAKS:
-                self._make_smaller(str(error))
+                self._make_smaller(str(error), state)
             elif state.attempt_number > self.retries:
                 self._park()
         except _WAITABLE as failure:
@@ -211,12 +211,13 @@ class Worker:
         if batch is not None:
             self._parking.park(batch)
 
-    def _make_smaller(self, reason: str) -> None:
+    def _make_smaller(self, reason: str, state: RetryCallState) -> None:
         """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
         batch = self._next(0)
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
+            state.attempt_number = 0  # another batch, with tries and pauses of its own
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._courier.settle()

@@ -15,7 +15,8 @@ class StreamStatus:
         running: Whether its worker lives.
         rows_superseded: Rows of frames that a newer one replaced before they were loaded (``replace``).
         duplicates_dropped: Rows that were dropped as the target asks (``Stream2Local``).
-        last_error: Why nothing is delivered at the moment; None when all is well.
+        last_error: Why nothing is delivered at the moment, or what a person should know though it is: a gap in a
+            target that was restored. None when all is well.
         lag_s: The age of the oldest frame that waits, seconds.
     """
 

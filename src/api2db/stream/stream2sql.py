@@ -2,22 +2,21 @@
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 
 from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
 from api2db.journal import Durability
+from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._journalled import journalled
-from api2db.stream._places import relative_to_home
+from api2db.stream.credentials import credentials
 from api2db.stream.stream import Stream
-from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.port import LedgerTarget
-from api2db.targets.sql import Database, IfExists, SchemaRule, SqlTarget
-from api2db.targets.sqlite import SqliteDatabase
+from api2db.targets.server import Password
+from api2db.targets.sql import IfExists, SchemaRule, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,8 +25,8 @@ __all__ = ["Stream2Sql"]
 
 _log = logging.getLogger(__name__)
 _IF_EXISTS = ("append", "replace", "fail")
-_DRIVERS = {"duckdb": "duckdb", "sqlite": "sqlite"}
-_PLANNED = ("postgresql", "mysql", "mariadb", "amazon_aurora", "oracle", "microsoft_sql")
+_DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
+_UNSUPPORTED = ("oracle", "microsoft_sql")
 
 
 class Stream2Sql(Stream):
@@ -35,18 +34,25 @@ class Stream2Sql(Stream):
 
     Args:
         name: The collector's, and the table's unless ``table`` is given.
-        db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder.
-        dialect: ``"duckdb"`` or ``"sqlite"``; the servers follow.
-        username: Not needed for an embedded database.
-        password: Not needed for an embedded database.
-        host: Not needed for an embedded database.
-        auth_path: Not needed for an embedded database.
-        port: Not needed for an embedded database.
+        db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder. Else the name of
+            the database, which is made where it is missing.
+        dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``.
+        username: Who asks; not for an embedded database.
+        password: The password; not for an embedded database.
+        host: The server; not for an embedded database.
+        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and if need be ``port``,
+            ``tls``, ``engine``, ``iam``, ``region``. A value ``$NAME`` in it stands for that environment variable.
+        port: The server's port; by default the database's own.
         if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
-            while
-            there is a table that this stream has not made.
+            while there is a table that this stream has not made.
         chunk_size: The most rows of one transaction; 0 for no limit of its own.
         store: Whether a Store is what it serves.
+        keys: A row replaces the one that has the same values in these columns, the last one wins; none: rows are added.
+        tls: How the connection is encrypted: ``"disable"``, ``"prefer"``, ``"require"``, ``"verify-ca"`` or
+            ``"verify-full"``; or a dict of ``mode``, ``ca``, ``cert`` and ``key``, the last three being files.
+        engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
+        iam: For ``amazon_aurora``: whether each connect asks Amazon for a token instead of using a password.
+        region: For ``iam``: Amazon's region.
 
     The other arguments are those of ``Stream``.
 
@@ -82,6 +88,11 @@ class Stream2Sql(Stream):
         schema: SchemaRule = "evolve",
         table: str | None = None,
         stream_id: str | None = None,
+        keys: Sequence[str] = (),
+        tls: str | Mapping[str, str] | None = None,
+        engine: str | None = None,
+        iam: bool = False,
+        region: str | None = None,
     ) -> None:
         if if_exists not in _IF_EXISTS:
             raise ConfigurationError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
@@ -97,36 +108,52 @@ class Stream2Sql(Stream):
             table=table,
             stream_id=stream_id,
         )
-        self.db_name = db_name
+        self.db_name = _checked_database(db_name)
         self.dialect = dialect
         self.username = username
         self.host = host
         self.auth_path = auth_path
         self.port = port
         self.if_exists: IfExists = if_exists  # type: ignore[assignment]
-        self._password = password
+        self.keys = _checked_keys(keys)
+        self._given = {
+            "username": username,
+            "password": Password(lambda: str(password)) if password else None,
+            "host": host,
+            "port": port,
+            "tls": tls,
+            "engine": engine,
+            "iam": iam,
+            "region": region,
+        }
         self.con: Engine | None = None
         self._reached = False
         self.load()
 
     def load(self) -> None:
-        """Set ``driver``, ``engine_str`` and ``log_str`` for the dialect.
+        """Settle which database it is: ``driver``, ``engine_str`` and ``log_str`` follow from that.
 
         Raises:
-            NotImplementedError: The dialect is not supported yet.
-            ConfigurationError: There is no such dialect, or the file is none.
+            NotImplementedError: The dialect is not supported.
+            ConfigurationError: There is no such dialect, or what it needs is missing; it is a ValueError.
         """
-        if self.dialect in _PLANNED:
-            raise NotImplementedError(f"dialect={self.dialect!r} is not supported yet; use 'duckdb' or 'sqlite'")
-        if self.dialect not in _DRIVERS:
-            known = ", ".join([*_DRIVERS, *_PLANNED])
-            raise ConfigurationError(f"dialect must be one of {known}, not {self.dialect!r}")
-        if not self.db_name or self.db_name == ":memory:" or "\0" in self.db_name:
-            raise ConfigurationError(f"db_name must be the path of a database file, not {self.db_name!r}")
-        self._file = self.home / self.db_name
-        self.driver = _DRIVERS[self.dialect]
-        self.engine_str = f"{self.driver}:///{self._file}"
+        if self.dialect in _UNSUPPORTED:
+            raise NotImplementedError(f"dialect={self.dialect!r} is not supported; use one of {', '.join(_DIALECTS)}")
+        if self.dialect not in _DIALECTS:
+            raise ConfigurationError(f"dialect must be one of {', '.join(_DIALECTS)}, not {self.dialect!r}")
+        if self.dialect in EMBEDDED:
+            self._place = embedded(self.dialect, self.db_name, self.home)
+        else:
+            who = credentials(self._given, self.auth_path, self.home)
+            self.username, self.host = who.username, who.host
+            self._place = on_server(self.dialect, self.db_name, self.table_name, who)
+        self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
+
+    @property
+    def engine_str(self) -> str:
+        """What ``sqlalchemy.create_engine`` takes, password and all: don't print it."""
+        return self._place.url
 
     @property
     def connected(self) -> bool:
@@ -136,16 +163,16 @@ class Stream2Sql(Stream):
     @property
     def identity(self) -> str:
         """Who the stream is across restarts: the database and the table."""
-        return self.stream_id or f"{self.dialect}:{relative_to_home(self._file, self.home)}#{self.table_name}"
+        return self.stream_id or f"{self._place.name}#{self.table_name}"
 
     @property
-    def embedded_file(self) -> Path:
-        """The database file, which only one process may have open."""
-        return self._file.resolve()
+    def embedded_file(self) -> Path | None:
+        """The database file, which only one process may have open; None for a server."""
+        return self._place.file
 
     def describe(self) -> str:
         """The database and the table, for a person's eyes."""
-        return f"{self.dialect} {relative_to_home(self._file, self.home)}#{self.table_name}"
+        return f"{self._place.name}#{self.table_name}".replace(":", " ", 1)
 
     def connect(self) -> bool:
         """Reach the database, and make ``con``.
@@ -157,7 +184,7 @@ class Stream2Sql(Stream):
             target = self._target()
             target.connect()
             target.close()
-            self.con = self.con or self._engine()
+            self.con = self.con or self._place.engine()
         except (TargetUnavailableError, MissingExtraError) as error:
             _log.warning("%s can't be reached: %s", self.log_str, error)
             self._reached = False
@@ -177,13 +204,22 @@ class Stream2Sql(Stream):
         """
         self._stream(data, retry_depth)
 
-    def _engine(self) -> "Engine":
-        if self.dialect == "duckdb":
-            return duckdb_engine(self.engine_str, self.embedded_file)
-        return create_engine(self.engine_str, poolclass=NullPool)
-
-    def _database(self) -> Database:
-        return DuckdbDatabase(self.embedded_file) if self.dialect == "duckdb" else SqliteDatabase(self.embedded_file)
-
     def _target(self) -> LedgerTarget:
-        return SqlTarget(self._database(), self.table_name, self.if_exists, self.schema_rule)
+        return SqlTarget(self._place.database(), self.table_name, self.if_exists, self.schema_rule, self.keys)
+
+
+def _checked_database(db_name: object) -> str:
+    name = os.fspath(db_name) if isinstance(db_name, os.PathLike) else db_name
+    if isinstance(name, str):
+        return name
+    raise ConfigurationError(f"db_name must be the name or the file of a database, not {db_name!r}")
+
+
+def _checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(keys, str) or not all(map(_is_name, keys)):
+        raise ConfigurationError(f"keys must be a list of column names, not {keys!r}")
+    return tuple(keys)
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and bool(key)

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
+from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, update_from
 from api2db.targets.port import Column
-from api2db.targets.sql import Session, quote
+from api2db.targets.sql import Session
 from api2db.targets.types import duckdb_type, from_duckdb
 
 if TYPE_CHECKING:
@@ -218,8 +219,32 @@ class DuckdbDatabase:
         except duckdb.Error as error:
             raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
 
-    def type_name(self, type_: pa.DataType) -> str | None:
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return duckdb_type(type_)
+
+    def once(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def locked(self, select: str) -> str:
+        return select  # only this process has the file
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return None  # an index would block changes of a column's type
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_duckdb(declared)
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return wanted
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        recreate(session, table, new)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         duckdb = _library()
@@ -266,12 +291,36 @@ class _DuckdbSession:
             self._known_tables.add(table)
         return [Column(name, from_duckdb(declared), declared) for name, declared in found] or None
 
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def hold(self, table: str) -> list[Column] | None:
+        return self.columns(table)
+
+    @contextmanager
+    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+        self._cursor.register("_api2db_rows", rows)
+        try:
+            cast = ", ".join(f"{_cast(name, columns)} AS {quote(name)}" for name in rows.column_names)
+            self.run(f"CREATE OR REPLACE TEMP TABLE _api2db_staged AS SELECT {cast} FROM _api2db_rows")
+            yield "_api2db_staged"
+            self.run("DROP TABLE _api2db_staged")
+        finally:
+            self._forget("_api2db_rows")
+
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         self._cursor.register("_api2db_batch", rows)
         names = ", ".join(quote(name) for name in rows.column_names)
-        values = ", ".join(f"CAST({quote(name)} AS {columns[name].declared})" for name in rows.column_names)
+        values = ", ".join(_cast(name, columns) for name in rows.column_names)
         try:
             return self.run(f"INSERT INTO {quote(table)} ({names}) SELECT {values} FROM _api2db_batch")
         finally:
-            with suppress(_library().Error):  # after an error all that may follow is a rollback, which forgets it too
-                self._cursor.unregister("_api2db_batch")
+            self._forget("_api2db_batch")
+
+    def _forget(self, registered: str) -> None:
+        with suppress(_library().Error):  # after an error all that may follow is a rollback, which forgets it too
+            self._cursor.unregister(registered)
+
+
+def _cast(name: str, columns: Mapping[str, Column]) -> str:
+    return f"CAST({quote(name)} AS {columns[name].declared})"

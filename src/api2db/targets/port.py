@@ -94,7 +94,13 @@ class Target(Protocol):
 
 
 class LedgerTarget(Target, Protocol):
-    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
+    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in.
+
+    Attributes:
+        keys: A row replaces the one with the same values in these columns; none: rows are added.
+    """
+
+    keys: tuple[str, ...]
 
     def how_far(self, stream: str) -> LedgerRow | None:
         """Read the ledger under a lock, so that a commit that is still under way has ended first."""
@@ -104,6 +110,9 @@ class LedgerTarget(Target, Protocol):
 
     def prepare(self, schema: pa.Schema) -> Sequence[Column]:
         """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
+
+    def same_column(self, one: str, other: str) -> bool:
+        """Whether two names are one column to it."""
 
     def widen(self, column: Column, to: pa.DataType) -> Column | None:
         """Change a column to hold another type too, where all its rows stay exact; None where that can't be.

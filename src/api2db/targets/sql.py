@@ -6,31 +6,18 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
-from sqlalchemy.engine.default import DefaultDialect
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.frames import widened
 from api2db.targets.port import Claim, Column, LedgerRow, SchemaChange
 
-__all__ = ["LEDGER_TABLE", "Database", "IfExists", "SchemaRule", "Session", "SqlTarget", "quote"]
+__all__ = ["LEDGER_TABLE", "Database", "IfExists", "SchemaRule", "Session", "SqlTarget"]
 
 IfExists = Literal["append", "replace", "fail"]
 SchemaRule = Literal["evolve", "freeze"]
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
-
-_quote_identifier = DefaultDialect().identifier_preparer.quote_identifier
-
-
-def quote(name: str) -> str:
-    """A name as SQL takes it.
-
-    Raises:
-        BatchRefusedError: No database holds such a name.
-    """
-    if not name or "\0" in name:
-        raise BatchRefusedError(f"a column can't be named {name!r}; rename it before it is put")
-    return str(_quote_identifier(name))
+_UNDECIDED = "undecided"
 
 
 class Session(Protocol):
@@ -45,8 +32,21 @@ class Session(Protocol):
     def columns(self, table: str) -> list[Column] | None:
         """The columns of a table in their order; None where there is none."""
 
+    def require_transactions(self, *tables: str) -> None:
+        """See that a rollback undoes what is written into tables, where they are there.
+
+        Raises:
+            TargetUnavailableError: It would not, for one of them; the message says what to do.
+        """
+
+    def hold(self, table: str) -> list[Column] | None:
+        """The columns of a table, which nobody alters until the transaction ends; None where there is none."""
+
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """Load rows by the database's bulk path, and say how many went in."""
+
+    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> AbstractContextManager[str]:
+        """Load rows beside a table, where only this transaction sees them; gives the name to select from, quoted."""
 
 
 class Database(Protocol):
@@ -65,8 +65,36 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[Session]:
         """Commits at the block's end, rolls back on any error; the driver's errors leave it as ours."""
 
-    def type_name(self, type_: pa.DataType) -> str | None:
-        """The column type for an Arrow type; None for nulls."""
+    def quote(self, name: str) -> str:
+        """A name as its SQL takes it.
+
+        Raises:
+            BatchRefusedError: It can't hold such a name; the message says why.
+        """
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        """The column type for an Arrow type, also where the column is part of a key; None for nulls."""
+
+    def once(self, insert: str) -> str:
+        """An INSERT statement that does nothing where its key is there already."""
+
+    def locked(self, select: str) -> str:
+        """A SELECT statement that locks its rows until the transaction ends."""
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        """The statement that makes keys unique in a new table; None where the database is better off without."""
+
+    def type_of(self, declared: str) -> pa.DataType:
+        """The Arrow type that holds what a column of a type holds."""
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        """What a table can have once its rows are replaced by others; None where its types can't follow then."""
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        """Empty a table and give it what ``newest`` said, in the transaction."""
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """Give a column another type, and say what it is then."""
@@ -87,15 +115,20 @@ class SqlTarget:
         table: The table's name.
         if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        keys: A row replaces the one that has the same values in these columns; none: rows are added.
     """
 
-    def __init__(self, database: Database, table: str, if_exists: IfExists, schema: SchemaRule) -> None:
+    def __init__(
+        self, database: Database, table: str, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()
+    ) -> None:
         self._database = database
         self._table = table
+        self.keys = tuple(keys)
         self._if_exists = if_exists
         self._schema = schema
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
+        self._renews = False
 
     @property
     def takes_newest(self) -> bool:
@@ -118,7 +151,8 @@ class SqlTarget:
 
     def how_far(self, stream: str) -> LedgerRow | None:
         with self._database.transaction() as session:
-            row = _read_ledger(session, stream)
+            session.require_transactions(LEDGER_TABLE, self._table)
+            row = self._read_ledger(session, stream)
             if row is None and self._if_exists == "fail" and session.columns(self._table) is not None:
                 raise TargetUnavailableError(
                     f"the table {self._table} exists and if_exists='fail'; rename or drop it, or use 'append'"
@@ -133,6 +167,9 @@ class SqlTarget:
         if self._prepared is None or not self._prepared[0].equals(schema):
             self._prepared = schema, self._prepare(schema)
         return self._prepared[1]
+
+    def same_column(self, one: str, other: str) -> bool:
+        return self._database.same_column(one, other)
 
     def widen(self, column: Column, to: pa.DataType) -> Column | None:
         if self._schema == "freeze":
@@ -151,7 +188,7 @@ class SqlTarget:
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         try:
             with self._database.transaction() as session:
-                _step_ledger(session, claim)
+                self._step_ledger(session, claim)
                 self._load(session, rows, columns)
         except TargetError:
             self._prepared = None
@@ -171,9 +208,33 @@ class SqlTarget:
             columns = session.columns(self._table)
             if columns is None:
                 return self._create(session, schema)
+            if self.takes_newest and self._schema == "evolve" and (newest := self._newest(schema, columns)):
+                return newest
             if self._schema == "evolve" and (new := self._unknown(schema, columns)):
                 return self._add(session, new)
             return columns
+
+    def _read_ledger(self, session: Session, stream: str) -> LedgerRow | None:
+        """Read under a lock: a commit of ours that the server still holds has ended first."""
+        select = f"SELECT epoch, sequence, skip FROM {LEDGER_TABLE} WHERE stream = ?"
+        rows = session.rows(self._database.locked(select), (stream,))
+        return LedgerRow(*rows[0]) if rows else None
+
+    def _step_ledger(self, session: Session, claim: Claim) -> None:
+        """Compare and set, as the transaction's first statement: it locks the row until the commit."""
+        epoch, sequence, skip = claim.after
+        if claim.before is None:
+            insert = f"INSERT INTO {LEDGER_TABLE} VALUES (?, ?, ?, ?, ?)"
+            values: tuple[Any, ...] = (claim.stream, epoch, sequence, skip, claim.rows)
+            changed = session.run(self._database.once(insert), values)
+        else:
+            changed = session.run(
+                f"UPDATE {LEDGER_TABLE} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
+                " WHERE stream = ? AND epoch = ? AND sequence = ? AND skip = ?",
+                (epoch, sequence, skip, claim.rows, claim.stream, *claim.before),
+            )
+        if changed != 1:
+            raise LedgerMovedError("the ledger is not where this stream left it")
 
     def _make_ledger(self) -> None:
         """Make our tables; another stream may be at just that, so it is tried twice."""
@@ -187,27 +248,90 @@ class SqlTarget:
     def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column]) -> None:
         if not rows.num_columns:
             return
-        if session.columns(self._table) != list(columns):
+        there = session.hold(self._table)
+        if there != list(columns) and not (there and self._renews):
             raise TableChangedError(f"the table {self._table} was altered meanwhile; the batch is cast anew")
-        if self.takes_newest:
-            session.run(f"DELETE FROM {quote(self._table)}")
-        loaded = session.insert(self._table, rows, {column.name: column for column in columns})
+        if self.takes_newest and there == list(columns):
+            session.run(f"DELETE FROM {self._quoted}")
+        elif self.takes_newest and there:
+            self._database.renew(session, self._quoted, there, columns)
+        by_name = {column.name: column for column in columns}
+        if self.keys and not self.takes_newest:
+            self._upsert(session, rows, by_name)
+            return
+        loaded = session.insert(self._table, rows, by_name)
         if loaded != rows.num_rows:
             raise BatchRefusedError(
                 f"{self._table} took {loaded} of {rows.num_rows} rows; a trigger or rule of the table drops some"
             )
 
+    def _newest(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
+        """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""
+        known = {column.name: column for column in columns}
+        wanted = [self._wanted(field, known.get(field.name)) for field in schema]
+        newest = self._database.newest(columns, wanted)
+        self._renews = newest is not None
+        same = newest is not None and {*newest} == {*columns}
+        return columns if same else newest
+
+    def _wanted(self, field: pa.Field, known: Column | None) -> Column:
+        declared = self._database.type_name(field.type)
+        fits = known is not None and (declared is None or widened(known.type, _plain(field.type)) == known.type)
+        if known is not None and fits:
+            return known
+        declared = declared or str(self._database.type_name(pa.string()))
+        return Column(field.name, self._database.type_of(declared), declared)
+
+    def _upsert(self, session: Session, rows: pa.Table, columns: Mapping[str, Column]) -> None:
+        names = [self._database.quote(name) for name in rows.column_names]
+        keys = [self._database.quote(key) for key in self.keys]
+        listed = ", ".join(names)
+        with session.stage(self._table, rows, columns) as staged:
+            self._check_keys_apart(session, staged, rows)
+            if values := [name for name in names if name not in keys]:
+                session.run(self._database.update_from(self._quoted, staged, values, keys))
+            same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
+            absent = f"FROM {staged} WHERE NOT EXISTS (SELECT 1 FROM {self._quoted} AS old WHERE {same})"
+            inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {listed} {absent}")
+            if inserted < rows.num_rows and session.rows(f"SELECT count(*) {absent}") != [(0,)]:
+                raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
+
+    def _check_keys_apart(self, session: Session, staged: str, rows: pa.Table) -> None:
+        """Texts that differ may be one to the table: in case, in a space at the end."""
+        if any(
+            pa.types.is_string(rows.field(key).type) or pa.types.is_large_string(rows.field(key).type)
+            for key in self.keys
+        ):
+            keys = ", ".join(self._database.quote(key) for key in self.keys)
+            if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
+                raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
+
+    @property
+    def _quoted(self) -> str:
+        return self._database.quote(self._table)
+
     def _create(self, session: Session, schema: pa.Schema) -> list[Column]:
-        fields = self._typed(schema) or [(field.name, pa.string()) for field in schema]
-        declared = [f"{quote(name)} {self._database.type_name(type_)}" for name, type_ in fields]
-        session.run(f"CREATE TABLE {quote(self._table)} ({', '.join(declared)})")
+        typed = self._typed(schema)
+        if lacking := set(self.keys) - {name for name, _ in typed}:
+            raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
+        fields = typed or [(field.name, pa.string()) for field in schema]
+        declared = [
+            f"{self._database.quote(name)} {self._database.type_name(type_, key=name in self.keys)}"
+            for name, type_ in fields
+        ]
+        session.run(f"CREATE TABLE {self._quoted} ({', '.join(declared)})")
+        keys = [self._database.quote(key) for key in self.keys]
+        if keys and (index := self._database.key_index(self._quoted, keys)):
+            session.run(index)
+        if not typed:
+            self._record(session, [SchemaChange(name, None, _UNDECIDED) for name, _ in fields])
         return session.columns(self._table) or []
 
     def _add(self, session: Session, new: list[tuple[str, pa.DataType]]) -> list[Column]:
         changes = []
         for name, type_ in new:
             declared = self._database.type_name(type_)
-            session.run(f"ALTER TABLE {quote(self._table)} ADD COLUMN {quote(name)} {declared}")
+            session.run(f"ALTER TABLE {self._quoted} ADD COLUMN {self._database.quote(name)} {declared}")
             changes.append(SchemaChange(name, None, str(declared)))
         self._record(session, changes)
         return session.columns(self._table) or []
@@ -223,21 +347,28 @@ class SqlTarget:
         return [(field.name, field.type) for field in schema if self._database.type_name(field.type) is not None]
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:
-        """The type to change to: any for a column of nulls; a float for an int whose rows a float holds exactly."""
+        """The type to change to.
+
+        Any, for a column that we made of nothing but nulls; a float, for an int whose rows a float holds exactly.
+        """
         wider = widened(column.type, to)
         if wider is not None:
             return wider
-        name, table = quote(column.name), quote(self._table)
-        if session.rows(f"SELECT count({name}) FROM {table}") == [(0,)]:
+        name, table = self._database.quote(column.name), self._quoted
+        if self._is_undecided(session, column) and session.rows(f"SELECT count({name}) FROM {table}") == [(0,)]:
             return to
         if pa.types.is_integer(column.type) and pa.types.is_floating(to):
             beyond = f"SELECT count(*) FROM {table} WHERE {name} > {2**53} OR {name} < -{2**53}"
             return pa.float64() if session.rows(beyond) == [(0,)] else None
         return None
 
+    def _is_undecided(self, session: Session, column: Column) -> bool:
+        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = ? AND new_type = ?"
+        return session.rows(made, (self._table, column.name, _UNDECIDED)) != [(0,)]
+
     def _check_names(self, names: Sequence[str]) -> None:
         for number, name in enumerate(names):
-            quote(name)
+            self._database.quote(name)
             twin = next((other for other in names[:number] if self._database.same_column(name, other)), None)
             if twin is not None:
                 raise BatchRefusedError(
@@ -250,6 +381,15 @@ class SqlTarget:
                 f"INSERT INTO {CHANGES_TABLE} VALUES (?, ?, ?, ?, ?)",
                 (time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), self._table, *_values(change)),
             )
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
+    """A type without what only Arrow tells apart."""
+    if pa.types.is_dictionary(type_):
+        return _plain(type_.value_type)
+    if pa.types.is_large_string(type_):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(type_) else type_
 
 
 def _values(change: SchemaChange) -> tuple[str, str | None, str]:
@@ -266,27 +406,3 @@ def _make_ledger(session: Session) -> None:
         " table_name VARCHAR(255) NOT NULL, column_name VARCHAR(255) NOT NULL,"
         " old_type VARCHAR(255), new_type VARCHAR(255) NOT NULL)"
     )
-
-
-def _read_ledger(session: Session, stream: str) -> LedgerRow | None:
-    rows = session.rows(f"SELECT epoch, sequence, skip FROM {LEDGER_TABLE} WHERE stream = ?", (stream,))
-    return LedgerRow(*rows[0]) if rows else None
-
-
-def _step_ledger(session: Session, claim: Claim) -> None:
-    """Compare and set, as the transaction's first statement: it locks the row until the commit."""
-    epoch, sequence, skip = claim.after
-    if claim.before is None:
-        if _read_ledger(session, claim.stream) is not None:
-            raise LedgerMovedError("the ledger has a row of this stream that this stream did not write")
-        session.run(
-            f"INSERT INTO {LEDGER_TABLE} VALUES (?, ?, ?, ?, ?)", (claim.stream, epoch, sequence, skip, claim.rows)
-        )
-        return
-    changed = session.run(
-        f"UPDATE {LEDGER_TABLE} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
-        " WHERE stream = ? AND epoch = ? AND sequence = ? AND skip = ?",
-        (epoch, sequence, skip, claim.rows, claim.stream, *claim.before),
-    )
-    if changed != 1:
-        raise LedgerMovedError("the ledger is not where this stream left it")

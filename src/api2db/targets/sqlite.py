@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
 from api2db.frames import is_json
+from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, unique_index, update_from
 from api2db.targets.port import Column
-from api2db.targets.sql import Session, quote
+from api2db.targets.sql import Session
 from api2db.targets.types import from_sqlite, sqlite_type
 
 __all__ = ["SqliteDatabase"]
@@ -67,8 +68,33 @@ class SqliteDatabase:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
 
-    def type_name(self, type_: pa.DataType) -> str | None:
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
+
+    def once(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def locked(self, select: str) -> str:
+        return select  # BEGIN IMMEDIATE has locked the whole file
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return unique_index(f'{table[:-1]}_key"', table, keys)
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_sqlite(declared)
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return wanted
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        self._wider.clear()
+        recreate(session, table, new)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A column of nulls is made anew; a number column holds any number as it comes."""
@@ -150,6 +176,21 @@ class _SqliteSession:
         found = self.rows("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,))
         columns = [Column(name, from_sqlite(declared), declared) for name, declared in found]
         return [self._wider.get((table, column.name), column) for column in columns] or None
+
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def hold(self, table: str) -> list[Column] | None:
+        return self.columns(table)
+
+    @contextmanager
+    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+        declared = ", ".join(f"{quote(name)} {columns[name].declared}" for name in rows.column_names)
+        self.run("DROP TABLE IF EXISTS temp._api2db_staged")
+        self.run(f"CREATE TEMP TABLE _api2db_staged ({declared})")
+        self.insert("_api2db_staged", rows, columns)
+        yield "_api2db_staged"
+        self.run("DROP TABLE temp._api2db_staged")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         names = ", ".join(quote(name) for name in rows.column_names)

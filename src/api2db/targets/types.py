@@ -7,7 +7,17 @@ import pyarrow as pa
 
 from api2db.frames import JSON, is_json
 
-__all__ = ["duckdb_type", "from_duckdb", "from_sqlite", "sqlite_type"]
+__all__ = [
+    "duckdb_type",
+    "from_duckdb",
+    "from_mysql",
+    "from_postgresql",
+    "from_sqlite",
+    "mysql_name",
+    "mysql_type",
+    "postgresql_type",
+    "sqlite_type",
+]
 
 _types = pa.types
 _Rule = tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], str]]
@@ -94,8 +104,9 @@ _SQLITE: Sequence[_Rule] = (
     (_is_exact_decimal, lambda type_: f"DECIMAL TEXT({type_.precision},{type_.scale})"),
     (_types.is_date, _named("DATE TEXT")),
     (_types.is_time, _named("TIME TEXT")),
-    (_is_naive, _named("TIMESTAMP TEXT")),
-    (_types.is_timestamp, _named("TIMESTAMPTZ TEXT")),
+    # Nanoseconds reach from 1677 to 2262 only, so a column of them says so.
+    (_is_naive, lambda type_: "TIMESTAMP_NS TEXT" if type_.unit == "ns" else "TIMESTAMP TEXT"),
+    (_types.is_timestamp, lambda type_: "TIMESTAMPTZ_NS TEXT" if type_.unit == "ns" else "TIMESTAMPTZ TEXT"),
     (_types.is_duration, _named("DURATION_NS INTEGER")),
 )
 _FROM_SQLITE = {
@@ -108,9 +119,18 @@ _FROM_SQLITE = {
     "BLOB": pa.binary(),
     "DATE TEXT": pa.date32(),
     "TIME TEXT": pa.time64("ns"),
-    "TIMESTAMP TEXT": pa.timestamp("ns"),
-    "TIMESTAMPTZ TEXT": pa.timestamp("ns", "UTC"),
+    "TIMESTAMP TEXT": pa.timestamp("us"),
+    "TIMESTAMP_NS TEXT": pa.timestamp("ns"),
+    "TIMESTAMPTZ TEXT": pa.timestamp("us", "UTC"),
+    "TIMESTAMPTZ_NS TEXT": pa.timestamp("ns", "UTC"),
     "DURATION_NS INTEGER": pa.duration("ns"),
+    # What others declare: of numeric affinity, which leaves such text as it is.
+    "BOOL": pa.bool_(),
+    "DATE": pa.date32(),
+    "DATETIME": pa.timestamp("us"),
+    "JSON": JSON,
+    "TIME": pa.time64("us"),
+    "TIMESTAMP": pa.timestamp("us"),
 }
 _SQLITE_AFFINITIES = (
     (("INT",), pa.int64()),
@@ -118,6 +138,156 @@ _SQLITE_AFFINITIES = (
     (("BLOB",), pa.binary()),
     (("REAL", "FLOA", "DOUB"), pa.float64()),
 )
+
+
+_POSTGRESQL: Sequence[_Rule] = (
+    (is_json, _named("jsonb")),
+    (_types.is_boolean, _named("boolean")),
+    (lambda type_: type_ in {pa.int8(), pa.int16(), pa.uint8()}, _named("smallint")),
+    (lambda type_: type_ in {pa.int32(), pa.uint16()}, _named("integer")),
+    (lambda type_: type_ in {pa.int64(), pa.uint32()}, _named("bigint")),
+    (_types.is_uint64, _named("numeric(20,0)")),
+    (lambda type_: type_ in {pa.float16(), pa.float32()}, _named("real")),
+    (_types.is_floating, _named("double precision")),
+    (_is_text, _named("text")),
+    (_is_bytes, _named("bytea")),
+    (_is_exact_decimal, lambda type_: f"numeric({type_.precision},{type_.scale})"),
+    (_types.is_date, _named("date")),
+    (_types.is_time, _named("time without time zone")),
+    (_is_naive, _named("timestamp without time zone")),
+    (_types.is_timestamp, _named("timestamp with time zone")),
+    (_types.is_duration, _named("interval")),
+)
+_FROM_POSTGRESQL = {
+    "jsonb": JSON,
+    "boolean": pa.bool_(),
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "real": pa.float32(),
+    "double precision": pa.float64(),
+    "text": pa.string(),
+    "character varying": pa.string(),
+    "bytea": pa.binary(),
+    "date": pa.date32(),
+    "time without time zone": pa.time64("us"),
+    "timestamp without time zone": pa.timestamp("us"),
+    "timestamp with time zone": pa.timestamp("us", "UTC"),
+    "interval": pa.duration("us"),
+}
+_NUMERIC = re.compile(r"(?:numeric|decimal|double|float)\((\d+),\s*(\d+)\)")
+_MOST_DIGITS = 76
+_ANY_NUMERIC = pa.decimal256(_MOST_DIGITS, _LONGEST_DECIMAL)
+# What a column of fewer digits of a second than six holds for certain.
+_SECONDS = re.compile(r"(timestamp|datetime|time)\(([0-5])\)( with(?:out)? time zone)?")
+
+_MYSQL_DURATION = "bigint COMMENT 'nanoseconds'"
+_MYSQL: Sequence[_Rule] = (
+    (is_json, _named("json")),
+    (_types.is_boolean, _named("tinyint(1)")),
+    (_types.is_int8, _named("tinyint")),
+    (_types.is_int16, _named("smallint")),
+    (_types.is_int32, _named("int")),
+    (_types.is_int64, _named("bigint")),
+    (_types.is_uint8, _named("tinyint unsigned")),
+    (_types.is_uint16, _named("smallint unsigned")),
+    (_types.is_uint32, _named("int unsigned")),
+    (_types.is_uint64, _named("bigint unsigned")),
+    (lambda type_: type_ in {pa.float16(), pa.float32()}, _named("float")),
+    (_types.is_floating, _named("double")),
+    (_is_text, _named("longtext")),
+    (_is_bytes, _named("longblob")),
+    (_is_exact_decimal, lambda type_: f"decimal({type_.precision},{min(type_.scale, 30)})"),
+    (_types.is_date, _named("date")),
+    (_types.is_time, _named("time(6)")),
+    (_is_naive, _named("datetime(6)")),
+    (_types.is_timestamp, _named("timestamp(6)")),
+    (_types.is_duration, _named(_MYSQL_DURATION)),
+)
+_FROM_MYSQL = {
+    "json": JSON,
+    "tinyint(1)": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "mediumint": pa.int32(),
+    "mediumint unsigned": pa.uint32(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "tinyint unsigned": pa.uint8(),
+    "smallint unsigned": pa.uint16(),
+    "int unsigned": pa.uint32(),
+    "bigint unsigned": pa.uint64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "tinyblob": pa.binary(),
+    "blob": pa.binary(),
+    "mediumblob": pa.binary(),
+    "longblob": pa.binary(),
+    "date": pa.date32(),
+    "time(6)": pa.time64("us"),
+    "time": pa.time32("s"),
+    "datetime(6)": pa.timestamp("us"),
+    "datetime": pa.timestamp("s"),
+    "timestamp(6)": pa.timestamp("us", "UTC"),
+    "timestamp": pa.timestamp("s", "UTC"),
+    _MYSQL_DURATION.lower(): pa.duration("ns"),
+}
+_DISPLAY_WIDTH = re.compile(r"(?<=int)\((?!1\))\d+\)")
+
+
+def postgresql_type(type_: pa.DataType) -> str | None:
+    """The column type that PostgreSQL gives an Arrow type; None for a column of nulls."""
+    return _by_rule(_POSTGRESQL, type_, "text")
+
+
+def from_postgresql(declared: str) -> pa.DataType | None:
+    """The Arrow type that binary COPY takes for a column; None for a type that only SQL can cast text to."""
+    if declared == "numeric":
+        return _ANY_NUMERIC
+    found = _NUMERIC.fullmatch(declared)
+    if found and int(found[1]) <= _MOST_DIGITS:
+        return _decimal(int(found[1]), int(found[2]))
+    if coarse := _SECONDS.fullmatch(declared):
+        return _coarser(_FROM_POSTGRESQL.get(f"{coarse[1]}{coarse[3]}"), int(coarse[2]))
+    return _FROM_POSTGRESQL.get(declared.partition("(")[0] if declared.startswith("character varying") else declared)
+
+
+def _decimal(precision: int, scale: int) -> pa.DataType:
+    kind = pa.decimal128 if precision <= _LONGEST_DECIMAL else pa.decimal256
+    return kind(precision, scale)
+
+
+def _coarser(type_: pa.DataType | None, digits: int) -> pa.DataType | None:
+    """A column of two digits would round the third: so no more is sent than the unit below holds."""
+    if type_ is None or (_types.is_time(type_) and digits < 3):
+        return None if type_ is None else pa.time32("s")
+    if _types.is_time(type_):
+        return pa.time32("ms")
+    return pa.timestamp("ms" if digits >= 3 else "s", type_.tz)
+
+
+def mysql_type(type_: pa.DataType) -> str | None:
+    """The column type that MySQL and MariaDB give an Arrow type; None for a column of nulls."""
+    return _by_rule(_MYSQL, type_, "longtext")
+
+
+def mysql_name(declared: str, comment: str) -> str:
+    """A column's type without what does not matter (MariaDB's display widths), and with the comment that does."""
+    name = _DISPLAY_WIDTH.sub("", declared.lower())
+    return _MYSQL_DURATION if name == "bigint" and comment == "nanoseconds" else name.removesuffix(" zerofill")
+
+
+def from_mysql(declared: str) -> pa.DataType:
+    """The Arrow type that holds what a column of MySQL or MariaDB holds; text for what has none."""
+    name = declared.lower()
+    found = _NUMERIC.fullmatch(name)
+    if found:
+        return _decimal(int(found[1]), int(found[2]))
+    if coarse := _SECONDS.fullmatch(name):
+        return _coarser(_FROM_MYSQL[f"{coarse[1]}(6)"], int(coarse[2])) or pa.string()
+    if name.startswith(("binary(", "varbinary(")):
+        return pa.binary()
+    return _FROM_MYSQL.get(name, pa.string())
 
 
 def duckdb_type(type_: pa.DataType) -> str | None:

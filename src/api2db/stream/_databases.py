@@ -1,0 +1,169 @@
+"""Where a Stream2Sql writes: an embedded file, or a database on a server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import URL, create_engine, event
+from sqlalchemy.pool import NullPool
+
+from api2db.errors import BatchRefusedError, ConfigurationError
+from api2db.stream._places import relative_to_home
+from api2db.stream.credentials import Credentials
+from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
+from api2db.targets.mysql import MysqlDatabase, mysql_arguments
+from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
+from api2db.targets.server import Server
+from api2db.targets.sql import Database
+from api2db.targets.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["EMBEDDED", "SERVERS", "DatabasePlace", "embedded", "on_server"]
+
+EMBEDDED = {"duckdb": "duckdb", "sqlite": "sqlite"}
+SERVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+
+
+class DatabasePlace(Protocol):
+    """A database as a stream needs it."""
+
+    @property
+    def driver(self) -> str:
+        """In SQLAlchemy's terms."""
+
+    @property
+    def url(self) -> str:
+        """What ``create_engine`` takes, with the password."""
+
+    @property
+    def name(self) -> str:
+        """For people and for the stream's identity; never a secret."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an embedded database."""
+
+    def database(self) -> Database:
+        """The target's own part."""
+
+    def engine(self) -> "Engine":
+        """A SQLAlchemy engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    dialect: str
+    path: Path
+    home: Path
+
+    @property
+    def driver(self) -> str:
+        return EMBEDDED[self.dialect]
+
+    @property
+    def url(self) -> str:
+        return f"{self.driver}:///{self.path}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.dialect}:{relative_to_home(self.path, self.home)}"
+
+    @property
+    def file(self) -> Path | None:
+        return self.path.resolve()
+
+    def database(self) -> Database:
+        path = self.path.resolve()
+        return DuckdbDatabase(path) if self.dialect == "duckdb" else SqliteDatabase(path)
+
+    def engine(self) -> "Engine":
+        if self.dialect == "duckdb":
+            return duckdb_engine(self.url, self.path.resolve())
+        return create_engine(self.url, poolclass=NullPool)
+
+
+@dataclass(frozen=True, slots=True)
+class _OnServer:
+    dialect: str
+    kind: str
+    server: Server
+
+    @property
+    def driver(self) -> str:
+        return SERVERS[self.kind]
+
+    @property
+    def url(self) -> str:
+        return self._url().set(password=self.server.password()).render_as_string(hide_password=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.dialect}:{self.server.place}"
+
+    @property
+    def file(self) -> Path | None:
+        return None
+
+    def database(self) -> Database:
+        return PostgresqlDatabase(self.server) if self.kind == "postgresql" else MysqlDatabase(self.server)
+
+    def engine(self) -> "Engine":
+        """Reaches the server as the stream does, with a password asked anew at each connect."""
+        engine = create_engine(self._url(), pool_pre_ping=True)
+        event.listen(engine, "do_connect", self._reach)
+        return engine
+
+    def _reach(self, _dialect: Any, _record: Any, _arguments: Any, keywords: dict[str, Any]) -> None:
+        if self.kind == "postgresql":
+            keywords.update(postgresql_arguments(self.server))
+        else:
+            keywords.update(mysql_arguments(self.server, self.server.database))
+
+    def _url(self) -> URL:
+        server = self.server
+        return URL.create(self.driver, server.username, None, server.host, server.port, server.database)
+
+
+def embedded(dialect: str, db_name: str, home: Path) -> DatabasePlace:
+    """The place of a database file; a relative path is below the project's folder.
+
+    Raises:
+        ConfigurationError: There is no such file to be made.
+    """
+    if not db_name or db_name == ":memory:" or "\0" in db_name:
+        raise ConfigurationError(f"db_name must be the path of a database file, not {db_name!r}")
+    return _Embedded(dialect, home / db_name, home)
+
+
+def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> DatabasePlace:
+    """The place of a database on a server.
+
+    Raises:
+        ConfigurationError: The port, or the engine behind ``amazon_aurora``, can't be told; or the server can't hold
+            such a name of a database or a table.
+    """
+    if not db_name or "\0" in db_name:
+        raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")
+    if who.port and not who.port.isdigit():
+        raise ConfigurationError(f"port must be a number, not {who.port!r}")
+    kind = _engine_of_aurora(who) if dialect == "amazon_aurora" else dialect
+    port = int(who.port or _PORTS[kind])
+    server = Server(who.host, port, who.username, db_name, who.password_at(port), who.tls)
+    place = _OnServer(dialect, kind, server)
+    for what, name in (("db_name", db_name), ("table", table)):
+        try:
+            place.database().quote(name)
+        except BatchRefusedError as error:
+            raise ConfigurationError(f"{what}: {error}") from None
+    return place
+
+
+def _engine_of_aurora(who: Credentials) -> str:
+    by_port = {str(port): kind for kind, port in _PORTS.items() if kind != "mariadb"}
+    kind = who.engine or by_port.get(who.port)
+    if kind in {"postgresql", "mysql"}:
+        return str(kind)
+    raise ConfigurationError("say which engine the Aurora cluster has: engine='postgresql' or 'mysql', or its port")

@@ -1,0 +1,151 @@
+"""Who asks a database server, and how: from arguments, or from a file below ``AUTH/``."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
+from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
+
+__all__ = ["Credentials", "credentials"]
+
+_FIELDS = ("username", "password", "host", "port", "tls", "engine", "iam", "region")
+_FROM_ENVIRONMENT = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_UNENCRYPTED = ("disable", "prefer")
+_WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What it takes to be let in; its ``repr`` has no secret.
+
+    Attributes:
+        password_at: The password for a port of the host.
+        engine: For Amazon Aurora: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
+    """
+
+    username: str
+    host: str
+    port: str
+    password_at: Callable[[int], Password] = field(repr=False)
+    tls: Tls = field(default_factory=Tls)
+    engine: str | None = None
+
+
+def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> Credentials:
+    """Put them together; what was given as an argument counts before what the file says.
+
+    Args:
+        given: ``username``, ``password``, ``host``, ``port``, ``tls`` and so on; None where it was not given. The
+            password is a Password.
+        auth_path: A JSON file; a relative path is below the project's folder. A value ``$NAME`` in it stands for that
+            environment variable; one that begins with ``$$`` stands for itself, with one ``$``.
+        home: The project's folder.
+
+    Raises:
+        ConfigurationError: The file is none, or a value is missing or unusable; it is a ValueError.
+    """
+    said = _read(home / auth_path) if auth_path else {}
+    found = {**said, **{name: value for name, value in given.items() if value}}
+    iam = _is_true(found.get("iam"))
+    missing = [name for name in ("username", "host") + (() if iam else ("password",)) if not found.get(name)]
+    if missing:
+        where = f"{auth_path} has no" if auth_path else "give"
+        raise ConfigurationError(f"{where} {', '.join(missing)}; a server needs username, password and host")
+    username, host, port = str(found["username"]), str(found["host"]), str(found.get("port") or "")
+    password = _tokens(username, host, found.get("region")) if iam else _fixed(found["password"])
+    return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the file of credentials {path} can't be read: {type(error).__name__}") from None
+    if not isinstance(content, dict) or (strange := sorted(set(content) - set(_FIELDS))):
+        named = "it is no JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
+        raise ConfigurationError(f"{path} is no file of credentials: {named}; it may have {', '.join(_FIELDS)}")
+    return {name: _resolved(value, name, path) for name, value in content.items()}
+
+
+def _resolved(value: Any, name: str, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {inner: _resolved(part, f"{name}.{inner}", path) for inner, part in value.items()}
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    if value.startswith("$$") or not _FROM_ENVIRONMENT.fullmatch(value):
+        return value.removeprefix("$") if value.startswith("$$") else value
+    if value[1:] not in os.environ:
+        # Of a password not even the variable's name is said: it may be the password, which then begins with $.
+        variable = "which the file names" if name == "password" else value[1:]
+        raise ConfigurationError(
+            f"{path} takes {name} from the environment variable {variable}, which is not set; set it, or write $$ "
+            "for a value that begins with $"
+        )
+    return os.environ[value[1:]]
+
+
+def _is_true(said: Any) -> bool:
+    known = _WORDS.get(str(said or "").lower())
+    if known is None:
+        raise ConfigurationError("iam must be true or false")
+    return known
+
+
+def _fixed(password: Any) -> Callable[[int], Password]:
+    known = password if isinstance(password, Password) else Password(lambda: str(password))
+    return lambda _port: known
+
+
+def _tls(said: Any, home: Path, *, iam: bool) -> Tls:
+    options = {"mode": said} if isinstance(said, str) else dict(said or {}) if isinstance(said or {}, Mapping) else None
+    if options is None or set(options) - {"mode", "ca", "cert", "key"}:
+        raise ConfigurationError("tls must be a mode, or a dict of mode, ca, cert and key")
+    files = {name: str(home / os.fspath(options[name])) for name in ("ca", "cert", "key") if options.get(name)}
+    mode = options.get("mode") or _usual_mode(files, iam=iam)
+    if mode not in TLS_MODES:
+        raise ConfigurationError(f"the mode of tls must be one of {', '.join(TLS_MODES)}, not {mode!r}")
+    if fault := _fault(mode, files, iam=iam):
+        raise ConfigurationError(f"tls={mode!r}: {fault}")
+    return Tls(mode, **files)
+
+
+def _usual_mode(files: Mapping[str, str], *, iam: bool) -> TlsMode:
+    if "ca" in files:
+        return "verify-full"
+    return "require" if files or iam else "prefer"
+
+
+def _fault(mode: TlsMode, files: Mapping[str, str], *, iam: bool) -> str | None:
+    """What would look safe and not be."""
+    if "ca" in files and not mode.startswith("verify"):
+        return "a ca is looked at by 'verify-ca' and 'verify-full' alone"
+    if mode == "verify-ca" and "ca" not in files:
+        return "name the file of the authority's certificate as ca"
+    if "key" in files and "cert" not in files:
+        return "a key needs the certificate that it belongs to, cert"
+    if mode in _UNENCRYPTED and (files or iam):
+        return f"{'a token' if iam else 'a certificate'} is shown only to a server with TLS: use 'require' or more"
+    return None
+
+
+def _tokens(username: str, host: str, region: Any) -> Callable[[int], Password]:
+    """A token of Amazon's is good for 15 minutes, for one user at one host and port."""
+    return lambda port: Password(lambda: _token(username, host, port, region))
+
+
+def _token(username: str, host: str, port: int, region: Any) -> str:
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise MissingExtraError("boto3", "aurora") from error
+    try:
+        client = boto3.client("rds", region_name=region)
+        return str(client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username, Region=region))
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise TargetUnavailableError(f"Amazon gives no token for {username} at {host}:{port}: {error}") from None

@@ -1,0 +1,173 @@
+"""A connection of PyMySQL that a server can't use against its client.
+
+It answers LOAD DATA LOCAL with our own buffer, whatever file the server names; it shows no password to a server that
+can't be told from another; and it notices a network that has fallen silent.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from api2db.errors import MissingExtraError, TargetUnavailableError
+from api2db.targets.server import Server, Tls
+
+__all__ = ["connection_class", "mysql_arguments"]
+
+_PACKET_BYTES = 1 << 20
+_CONNECT_S = 10
+_SHOW_PASSWORD = (b"mysql_clear_password", b"dialog")
+# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent; macOS lacks some.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
+
+
+def mysql_arguments(server: Server, database: str | None) -> dict[str, Any]:
+    """What ``pymysql.connect`` takes to reach a server, with a password asked anew.
+
+    The password is in bytes: of text the driver would make Latin-1.
+
+    Raises:
+        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be used.
+    """
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.username,
+        "password": server.password().encode(),
+        "database": database,
+        "charset": "utf8mb4",
+        "connect_timeout": _CONNECT_S,
+        "ssl": _ssl_context(server.tls),
+        "ssl_disabled": server.tls.mode == "disable",
+    }
+
+
+@cache
+def connection_class() -> Any:
+    """The class, made when it is first needed: its base is a library of an extra.
+
+    Raises:
+        MissingExtraError: PyMySQL is not installed.
+    """
+    try:
+        from pymysql import err
+        from pymysql.connections import Connection
+    except ImportError as error:
+        raise MissingExtraError("pymysql", "mysql") from error
+    result_class = _result_class()
+
+    class BufferConnection(Connection):  # type: ignore[misc] # as below
+        """See the module."""
+
+        to_send: Iterable[memoryview] | None = None
+        packet_bytes = _PACKET_BYTES
+        _read_timeout: float | None
+
+        def connect(self, sock: Any = None) -> None:
+            whole = self._read_timeout
+            self._read_timeout = _CONNECT_S  # to greet takes no server as long as to load
+            try:
+                super().connect(sock or _kept_alive((self.host, self.port)))
+            finally:
+                self._read_timeout = whole
+            with self.cursor() as cursor:
+                cursor.execute("SELECT @@max_allowed_packet")
+                self.packet_bytes = min(_PACKET_BYTES, int(cursor.fetchone()[0]) // 2)
+
+        def _process_auth(self, plugin_name: bytes, *more: Any) -> Any:
+            if plugin_name in _SHOW_PASSWORD and not self._secure:
+                raise err.OperationalError(
+                    2061, "the server asks for the password in the clear, which is given only by way of TLS"
+                )
+            return super()._process_auth(plugin_name, *more)
+
+        @contextmanager
+        def sending(self, buffers: Iterable[memoryview]) -> Iterator[None]:
+            """Send buffers, each made when it is its turn, for the LOAD DATA LOCAL statement of the block."""
+            self.to_send = buffers
+            try:
+                yield
+            finally:
+                self.to_send = None
+
+        def _read_query_result(self, unbuffered: bool = False) -> Any:  # noqa: FBT001, FBT002 - as its base has it
+            self._result = None
+            result = result_class(self)
+            result.init_unbuffered_query() if unbuffered else result.read()
+            self._result = result
+            if result.server_status is not None:
+                self.server_status = result.server_status
+            return result.affected_rows
+
+    return BufferConnection
+
+
+@cache
+def _result_class() -> Any:
+    from pymysql import err
+    from pymysql.connections import MySQLResult
+
+    class Result(MySQLResult):  # type: ignore[misc] # PyMySQL has no types
+        """Never opens a file: what was handed over for this statement is sent, else nothing."""
+
+        def _read_load_local_packet(self, _packet: Any) -> None:
+            connection: Any = self.connection
+            buffers, connection.to_send = connection.to_send, None
+            answer = _send(connection, buffers or ())
+            if buffers is None or not answer.is_ok_packet():
+                raise err.OperationalError(2014, "the server asked for a file, which it is never given")
+            self._read_ok_packet(answer)
+
+    return Result
+
+
+def _send(connection: Any, buffers: Iterable[memoryview]) -> Any:
+    """The buffers in packets, an empty one that ends it, and the server's answer.
+
+    Where that fails the connection is closed: to the server all that follows would be data.
+    """
+    size = connection.packet_bytes
+    try:
+        for buffer in buffers:
+            for at in range(0, len(buffer), size):
+                connection.write_packet(buffer[at : at + size])
+        connection.write_packet(b"")
+    except BaseException:
+        connection._force_close()  # noqa: SLF001 - as its own class closes it
+        raise
+    return connection._read_packet()  # noqa: SLF001 - as its own class reads it
+
+
+def _kept_alive(place: tuple[str, int]) -> socket.socket:
+    connected = socket.create_connection(place, _CONNECT_S)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE.items():
+        if hasattr(socket, option):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return connected
+
+
+def _ssl_context(tls: Tls) -> ssl.SSLContext | None:
+    """None lets the driver use TLS where the server can."""
+    if tls.mode in {"disable", "prefer"}:
+        return None
+    tls.require_files()
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key, password=_no_password)
+    except OSError as error:
+        files = ", ".join(filter(None, (tls.ca, tls.cert, tls.key)))
+        raise TargetUnavailableError(f"the files of tls can't be used: {error}; look at {files}") from None
+    context.check_hostname = tls.mode == "verify-full"
+    context.verify_mode = ssl.CERT_REQUIRED if tls.mode.startswith("verify") else ssl.CERT_NONE
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # else Python 3.13 refuses the certificates that servers make
+    return context
+
+
+def _no_password() -> str:
+    """Else a key with a password would be asked for on the terminal."""
+    return ""

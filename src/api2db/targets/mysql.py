@@ -1,0 +1,437 @@
+"""MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL; multi-row INSERT where the server forbids LOCAL."""
+
+import io
+import logging
+import re
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from api2db.errors import (
+    BatchRefusedError,
+    ConnectionBrokenError,
+    MissingExtraError,
+    TargetError,
+    TargetUnavailableError,
+)
+from api2db.frames import is_json
+from api2db.targets._mysql_connection import connection_class, mysql_arguments
+from api2db.targets.port import Column
+from api2db.targets.server import Server
+from api2db.targets.sql import Session
+from api2db.targets.types import from_mysql, mysql_name, mysql_type
+
+if TYPE_CHECKING:
+    import pymysql
+
+__all__ = ["MysqlDatabase", "mysql_arguments"]
+
+_log = logging.getLogger(__name__)
+_types = pa.types
+_TIMEOUT_S = 60
+_IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
+_LONGEST_NAME = 64
+_INSERT_ROWS = 1_000
+_ROWS_AT_ONCE = 4_096  # written and sent piece by piece, so that the server works on one while the next is written
+_NO_DATABASE, _NO_TABLE, _NOT_ALLOWED = 1049, 1146, 1142
+_NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
+# Error codes of the server, by the "MySQL Error Message Reference" and MariaDB's list: a row is refused for itself.
+_REFUSED = frozenset(
+    {1048, 1062, 1118, 1136, 1138, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1411, 1416, 1451, 1452, 1467, 1586}
+    | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
+)
+# The connection broke, by the client's own codes, or the packet was larger than the server takes.
+_BROKEN = frozenset(
+    {0, 1053, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031}
+)
+# What the driver raises when what answers does not speak the protocol.
+_GARBLED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+_SESSION = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES',"
+    " time_zone = '+00:00', wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10,"
+    " autocommit = 1, character_set_connection = utf8mb4, default_storage_engine = InnoDB"
+)
+_WITHOUT_TRANSACTIONS = (
+    "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES JOIN information_schema.ENGINES USING (ENGINE)"
+    " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({}) AND TRANSACTIONS <> 'YES'"
+)
+_COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
+_WORD = re.compile(r"'((?:[^']|'')*)'")
+_CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid", null_string="NULL")
+
+
+class MysqlDatabase:
+    """One connection to a database; it is made where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: pymysql.Connection[Any] | None = None
+        self._local = True
+        self._used_s = 0.0
+        self.seen: dict[str, tuple[Any, list[Column] | None]] = {}
+
+    def connect(self) -> None:
+        if self._connection is None:
+            self._connection = self._open()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        pymysql = _library()
+        if time.monotonic() - self._used_s > _IDLE_S:
+            self.close()
+        self.connect()
+        connection = self._connection
+        if connection is None:
+            raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
+        try:
+            connection.begin()
+            yield _MysqlSession(connection, self)
+            connection.commit()
+        except (pymysql.Error, OSError) as error:
+            raise self._translated(error) from None
+        finally:
+            self._roll_back(connection)
+            self._used_s = time.monotonic()
+
+    @property
+    def local(self) -> bool:
+        """Whether LOAD DATA LOCAL may be tried."""
+        return self._local
+
+    def forbid_local(self, said: str) -> None:
+        """Remember that the server or the user forbids LOCAL, and say so once."""
+        if self._local:
+            _log.warning("LOAD DATA LOCAL is forbidden (%s): rows go by multi-row INSERT, which is slower", said)
+        self._local = False
+
+    def quote(self, name: str) -> str:
+        if not name or "\0" in name or len(name) > _LONGEST_NAME or name != name.rstrip(" ") or _beyond(name):
+            raise BatchRefusedError(
+                f"MySQL can't hold the name {name!r}: it has to be of 1 to 64 characters below U+10000, "
+                "without NUL or a space at its end; rename it"
+            )
+        return f"`{name.replace('`', '``')}`"
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        declared = mysql_type(type_)
+        if key and declared in {"longtext", "longblob"}:
+            return f"varchar(255) COLLATE {self._exact_collation()}" if declared == "longtext" else "varbinary(255)"
+        # Without NULL an old server gives a timestamp a default and a NOT NULL of its own.
+        return f"{declared} NULL" if declared == "timestamp(6)" else declared
+
+    def once(self, insert: str) -> str:
+        return insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1)
+
+    def locked(self, select: str) -> str:
+        return f"{select} FOR UPDATE"
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        sets = ", ".join(f"old.{value} = new.{value}" for value in values)
+        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+        return f"UPDATE {table} AS old JOIN {staged} AS new ON {same} SET {sets}"
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return f"ALTER TABLE {table} ADD UNIQUE KEY ({', '.join(keys)})"
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_mysql(declared)
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return None  # DDL commits by itself here, so that readers would see the table without its rows
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        raise AssertionError("newest said no")
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        """What the server makes of a type may have another name: so the column is looked at again."""
+        if wider.declared == column.declared:
+            return wider
+        session.run(f"ALTER TABLE {self.quote(table)} MODIFY COLUMN {self.quote(column.name)} {wider.declared}")
+        return next((found for found in session.columns(table) or [] if found.name == column.name), wider)
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or _fold(one) == _fold(other)
+
+    def _exact_collation(self) -> str:
+        """One to which a space at the end makes a difference; utf8mb4_bin is none."""
+        said = self._connection.get_server_info() if self._connection is not None else ""
+        return "utf8mb4_nopad_bin" if "MariaDB" in str(said) else "utf8mb4_0900_bin"
+
+    def _open(self) -> "pymysql.Connection[Any]":
+        pymysql = _library()
+        try:
+            return self._connected(self._server.database)
+        except (pymysql.Error, OSError, *_GARBLED) as error:
+            if _code(error) == _NO_DATABASE:
+                self._make_database()
+                return self._open()
+            said = self._server.without_secret(_text(error))
+            raise TargetUnavailableError(f"the server at {self._server.place} can't be reached: {said}") from None
+
+    def _connected(self, database: str | None) -> "pymysql.Connection[Any]":
+        connection: pymysql.Connection[Any] = connection_class()(
+            **mysql_arguments(self._server, database),
+            local_infile=True,
+            read_timeout=_TIMEOUT_S,
+            write_timeout=_TIMEOUT_S,
+            init_command=_SESSION,
+            autocommit=True,
+        )
+        return connection
+
+    def _make_database(self) -> None:
+        pymysql = _library()
+        try:
+            connection = self._connected(None)
+            with connection, connection.cursor() as cursor:
+                cursor.execute(
+                    f"CREATE DATABASE IF NOT EXISTS {self.quote(self._server.database)} CHARACTER SET utf8mb4"
+                )
+        except (pymysql.Error, OSError) as error:
+            said = self._server.without_secret(_text(error))
+            raise TargetUnavailableError(
+                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATE"
+            ) from None
+        _log.info("the database %s is made", self._server.database)
+
+    def _roll_back(self, connection: "pymysql.Connection[Any]") -> None:
+        pymysql = _library()
+        if self._connection is None:
+            return
+        try:
+            connection.rollback()
+        except (pymysql.Error, OSError):
+            self.close()
+
+    def _translated(self, error: Exception) -> TargetError:
+        said = self._server.without_secret(_text(error))
+        code = _code(error)
+        if code in _REFUSED:
+            return BatchRefusedError(said)
+        if code is None or code in _BROKEN:
+            self.close()
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
+
+
+class _MysqlSession:
+    def __init__(self, connection: "pymysql.Connection[Any]", database: MysqlDatabase) -> None:
+        self._connection = connection
+        self._database = database
+        self._quote = database.quote
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        with self._connection.cursor() as cursor:
+            return int(cursor.execute(sql.replace("?", "%s"), values) if values else cursor.execute(sql))
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql.replace("?", "%s"), values) if values else cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    def columns(self, table: str) -> list[Column] | None:
+        found = self.rows(
+            "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT FROM information_schema.COLUMNS"
+            " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+            " AND coalesce(GENERATION_EXPRESSION, '') = '' ORDER BY ORDINAL_POSITION",
+            (table,),
+        )
+        named = [(name, mysql_name(_said(declared), _said(comment))) for name, declared, comment in found]
+        return [Column(name, from_mysql(declared), declared) for name, declared in named] or None
+
+    def require_transactions(self, *tables: str) -> None:
+        for table, engine in self.rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):
+            raise TargetUnavailableError(
+                f"the table {table} is on the engine {engine}, which has no transactions, so that rows could be lost "
+                f"or doubled; run: ALTER TABLE {self._quote(str(table))} ENGINE=InnoDB"
+            )
+
+    def hold(self, table: str) -> list[Column] | None:
+        """By a look at the table, which locks its definition; the catalogue is slow, so it is asked after changes."""
+        pymysql = _library()
+        try:
+            look = self._look(table)
+        except pymysql.Error as error:
+            if _code(error) == _NO_TABLE:
+                return None
+            raise
+        before, columns = self._database.seen.get(table, (None, None))
+        if look != before:
+            self.require_transactions(table)
+            columns = self.columns(table)
+            self._database.seen[table] = look, columns
+        return columns
+
+    def _look(self, table: str) -> tuple[Any, ...]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {self._quote(table)} LIMIT 0")
+            fields = cursor._result.fields  # noqa: SLF001 - the description lacks the flags: unsigned, and the like
+            types = [(f.name, f.type_code, f.length, f.scale, f.flags, f.charsetnr) for f in fields]
+        return types, self._definition(table)
+
+    def _definition(self, table: str) -> str | None:
+        """As the server tells it, engine and all; None for a view that is not shown to us."""
+        pymysql = _library()
+        try:
+            [(_, said, *_)] = self.rows(f"SHOW CREATE TABLE {self._quote(table)}")
+        except pymysql.Error as error:
+            if _code(error) != _NOT_ALLOWED:
+                raise
+            return None
+        return _COUNTER.sub("", str(said))
+
+    @contextmanager
+    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+        listed = ", ".join(self._quote(name) for name in rows.column_names)
+        self.run("DROP TEMPORARY TABLE IF EXISTS _api2db_staged")
+        self.run(f"CREATE TEMPORARY TABLE _api2db_staged AS SELECT {listed} FROM {self._quote(table)} LIMIT 0")
+        self.insert("_api2db_staged", rows, columns)
+        yield "_api2db_staged"
+        self.run("DROP TEMPORARY TABLE _api2db_staged")
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        for name in rows.column_names:
+            _check_words(rows.column(name), columns[name])
+        if self._database.local:
+            pymysql = _library()
+            try:
+                return self._load(table, rows)
+            except pymysql.Error as error:
+                if _code(error) not in _NO_LOCAL:
+                    raise
+                self._database.forbid_local(_text(error))
+        return self._insert(table, rows)
+
+    def _load(self, table: str, rows: pa.Table) -> int:
+        """A value that does not fit is only a warning to LOAD DATA LOCAL, also in strict mode: any warning refuses."""
+        names, sets = [], []
+        for number, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
+            binary = _is_binary(column.type)
+            names.append(f"@b{number}" if binary else self._quote(name))
+            if binary:
+                sets.append(f"{self._quote(name)} = UNHEX(@b{number})")
+        statement = (
+            f"LOAD DATA LOCAL INFILE 'api2db' INTO TABLE {self._quote(table)} CHARACTER SET utf8mb4"
+            " FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '\"' ESCAPED BY '' LINES TERMINATED BY '\n'"
+            f" ({', '.join(names)})" + (f" SET {', '.join(sets)}" if sets else "")
+        )
+        connection: Any = self._connection
+        with connection.sending(map(_csv, rows.to_batches(_ROWS_AT_ONCE))):
+            loaded = self.run(statement)
+        warnings = self.rows("SHOW WARNINGS LIMIT 1")
+        if warnings:
+            raise BatchRefusedError(str(warnings[0][2]))
+        return loaded
+
+    def _insert(self, table: str, rows: pa.Table) -> int:
+        names = ", ".join(self._quote(name) for name in rows.column_names)
+        marks = f"({', '.join(['%s'] * rows.num_columns)})"
+        loaded = 0
+        for piece in rows.to_batches(self._rows_of_a_statement(rows)):
+            values = list(zip(*(_plain(column).to_pylist() for column in piece.columns), strict=True))
+            many = f"INSERT INTO {self._quote(table)} ({names}) VALUES ".replace("%", "%%")
+            with self._connection.cursor() as cursor:
+                flat = [value for row in values for value in row]
+                loaded += int(cursor.execute(many + ", ".join([marks] * len(values)), flat))
+        return loaded
+
+    def _rows_of_a_statement(self, rows: pa.Table) -> int:
+        """So many that a statement is well within what the server takes, unless a row is far above the others."""
+        connection: Any = self._connection
+        fitting: int = rows.num_rows * connection.packet_bytes // (2 * rows.nbytes + 1)
+        return max(1, min(_INSERT_ROWS, fitting))
+
+
+def _library() -> Any:
+    try:
+        import pymysql
+    except ImportError as error:
+        raise MissingExtraError("pymysql", "mysql") from error
+    return pymysql
+
+
+def _code(error: Exception) -> int | None:
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) and not isinstance(error, OSError) else None
+
+
+def _text(error: Exception) -> str:
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def _said(declared: Any) -> str:
+    return declared.decode() if isinstance(declared, bytes) else str(declared)
+
+
+def _check_words(values: pa.ChunkedArray, column: Column) -> None:
+    """What the server would take for the number of a word, for a year of two digits, or for bits."""
+    kind = column.declared.partition("(")[0]
+    if kind not in {"enum", "set", "year", "bit"} or values.null_count == len(values):
+        return
+    texts = pc.drop_null(values.cast(pa.string()))
+    if kind == "year":
+        known = pc.match_substring_regex(texts, "^(0000|19[0-9]{2}|20[0-9]{2}|21[0-5][0-9])$")
+    elif kind == "bit":
+        known = pa.array([False])
+    else:
+        members = pa.array([word.replace("''", "'") for word in _WORD.findall(column.declared)], pa.string())
+        words = pc.list_flatten(pc.split_pattern(texts, ",")) if kind == "set" else texts
+        known = pc.or_(pc.is_in(words, members), pc.equal(words, "") if kind == "set" else False)
+    if not pc.all(known).as_py():
+        raise BatchRefusedError(f"{column.name!r}: a text is not one of the column's type {column.declared}")
+
+
+def _fold(name: str) -> str:
+    """The server folds letter by letter, so that ß is no ss; of İ it makes i."""
+    return "".join(letter.lower()[0] for letter in name)
+
+
+def _beyond(name: str) -> bool:
+    return any(ord(letter) > 0xFFFF for letter in name)
+
+
+def _is_binary(type_: pa.DataType) -> bool:
+    return bool(_types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_))
+
+
+def _csv(rows: pa.RecordBatch) -> memoryview:
+    sink = io.BytesIO()
+    plain = pa.record_batch(list(map(_written, rows.columns)), names=list(map(str, range(rows.num_columns))))
+    pyarrow.csv.write_csv(plain, sink, _CSV)
+    return sink.getbuffer()
+
+
+def _written(column: pa.Array) -> pa.Array:
+    """The column in a type whose CSV text the server reads exactly."""
+    if _is_binary(column.type):
+        return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
+    return _plain(column)
+
+
+def _plain(column: Any) -> Any:
+    type_ = column.type
+    if is_json(type_):
+        return column.cast(pa.string())
+    if _types.is_boolean(type_):
+        return column.cast(pa.int8())
+    if _types.is_duration(type_):
+        return column.cast(pa.duration("ns")).cast(pa.int64())
+    if _types.is_timestamp(type_):
+        return column.cast(pa.timestamp(type_.unit)).cast(pa.string())
+    if _types.is_decimal(type_) or _types.is_date(type_) or _types.is_time(type_):
+        return column.cast(pa.string())
+    if _types.is_floating(type_):
+        return pc.cast(column, pa.string())
+    return column

@@ -1,0 +1,360 @@
+"""PostgreSQL: Arrow rows are encoded for binary COPY (pgpq) and sent on a kept connection (psycopg)."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import (
+    BatchRefusedError,
+    ConnectionBrokenError,
+    MissingExtraError,
+    TargetError,
+    TargetUnavailableError,
+)
+from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index, update_from
+from api2db.targets.port import Column
+from api2db.targets.server import Server
+from api2db.targets.sql import Session
+from api2db.targets.types import from_postgresql, postgresql_type
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["PostgresqlDatabase", "postgresql_arguments"]
+
+_log = logging.getLogger(__name__)
+_CONNECT_S = 10
+# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent.
+_KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
+_LONGEST_NAME_BYTES = 63
+_ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
+_NO_DATABASE = "3D000"
+# Both hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '30s';"
+    " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'"
+)
+_COLUMNS = (
+    "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+    " WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
+)
+# Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
+# constraints, limits, what triggers raise; binary data of another type, features that are not there, types that don't
+# fit, objects that others depend on, names that are taken.
+_REFUSED_CLASSES = ("22", "23", "54", "P0")
+_REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42701", "42P10", "42P16", "428C9"})
+
+
+# A column's type without its length, and of a domain the type that it is made of.
+_BASE_TYPES = """
+    SELECT attname, CASE WHEN typtype = 'd' THEN format_type(typbasetype, -1) ELSE format_type(atttypid, -1) END
+    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped
+"""
+
+
+class PostgresqlDatabase:
+    """One connection to a database; it is made where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def connect(self) -> None:
+        if self._connection is None:
+            self._connection = self._open()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        psycopg = _library()
+        self.connect()
+        connection = self._connection
+        if connection is None:
+            raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
+        try:
+            connection.execute(_BEGIN)
+            yield _PostgresqlSession(connection)
+            connection.execute("COMMIT")
+        except psycopg.Error as error:
+            raise self._translated(error, broken=connection.broken) from None
+        finally:
+            self._roll_back(connection)
+
+    def quote(self, name: str) -> str:
+        return _quote(name)
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        return postgresql_type(type_)
+
+    def once(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def locked(self, select: str) -> str:
+        return f"{select} FOR UPDATE"
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return unique_index("", table, keys)
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_postgresql(declared) or pa.string()
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        """A column that the frame has not stays, empty: a view may show it."""
+        by_name = {column.name: column for column in wanted}
+        kept = [by_name.pop(column.name, column) for column in old]
+        return [*kept, *by_name.values()]
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
+        session.run(f"DELETE FROM {table}")
+        for before, column in zip([*old, *[None] * (len(new) - len(old))], new, strict=True):
+            name = quote(column.name)
+            if before is None:
+                session.run(f"ALTER TABLE {table} ADD COLUMN {name} {column.declared}")
+            elif before.declared != column.declared:
+                session.run(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        if wider.declared != column.declared:
+            name = _quote(column.name)
+            session.run(
+                f"ALTER TABLE {_quote(table)} ALTER COLUMN {name} TYPE {wider.declared}"
+                f" USING {name}::text::{wider.declared}"
+            )
+        return wider
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other
+
+    def _open(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        psycopg = _library()
+        try:
+            return _connect(self._server, self._server.database)
+        except psycopg.Error as error:
+            if _is_missing(error):
+                self._make_database()
+                return self._open()
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(f"PostgreSQL at {self._server.place} can't be reached: {said}") from None
+
+    def _make_database(self) -> None:
+        psycopg = _library()
+        try:
+            with _connect(self._server, "postgres") as connection:
+                connection.execute(f"CREATE DATABASE {_quote(self._server.database)}")
+        except psycopg.errors.DuplicateDatabase:
+            return
+        except psycopg.Error as error:
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
+            ) from None
+        _log.info("the database %s is made", self._server.database)
+
+    def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""
+        psycopg = _library()
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+
+    def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
+        said = self._server.without_secret(error)
+        state = error.sqlstate or ""
+        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
+            return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
+            self.close()
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state.startswith(_REFUSED_CLASSES) or state in _REFUSED_CODES:
+            return BatchRefusedError(said)
+        return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+
+
+def _quote(name: str) -> str:
+    """PostgreSQL would cut a longer name off, and so take one table or column for another."""
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
+    return quote(name)
+
+
+def _library() -> Any:
+    try:
+        import psycopg
+    except ImportError as error:
+        raise MissingExtraError("psycopg", "postgresql") from error
+    return psycopg
+
+
+def postgresql_arguments(server: Server, database: str | None = None) -> dict[str, Any]:
+    """What ``psycopg.connect`` takes to reach a server, with a password asked anew.
+
+    Args:
+        database: Another one than the server's own.
+
+    Raises:
+        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be read.
+    """
+    tls = server.tls
+    tls.require_files()
+    authorities = tls.ca or ("system" if tls.mode == "verify-full" else None)
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.username,
+        "password": server.password(),
+        "dbname": database or server.database,
+        "sslmode": tls.mode,
+        "sslrootcert": authorities,
+        "sslcert": tls.cert,
+        "sslkey": tls.key or tls.cert,
+        "connect_timeout": _CONNECT_S,
+        "client_encoding": "utf8",
+        "application_name": "api2db",
+        **_KEEP_ALIVE,
+    }
+
+
+def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    connection: psycopg.Connection[tuple[Any, ...]] = _library().connect(
+        **postgresql_arguments(server, database), autocommit=True, prepare_threshold=None
+    )
+    return connection
+
+
+def _is_missing(error: "psycopg.Error") -> bool:
+    """Libpq gives no code for a refused connection, so the text has to tell."""
+    return error.sqlstate == _NO_DATABASE or ("database" in str(error) and "does not exist" in str(error))
+
+
+class _PostgresqlSession:
+    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        self._connection = connection
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        return int(self._execute(sql, values).rowcount)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self._execute(sql, values).fetchall()
+        return found
+
+    def columns(self, table: str) -> list[Column] | None:
+        return _columns(self.rows(_COLUMNS.format("?"), (_quote(table),)))
+
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def hold(self, table: str) -> list[Column] | None:
+        """Binary COPY takes bytes for whatever type there is by then: nobody may alter it in between."""
+        from psycopg import sql
+
+        name = sql.Literal(_quote(table)).as_string(self._connection)
+        cursor = self._connection.execute(f"LOCK TABLE {_quote(table)} IN ROW EXCLUSIVE MODE; {_COLUMNS.format(name)}")
+        cursor.nextset()
+        return _columns(cursor.fetchall())
+
+    @contextmanager
+    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+        declared = ", ".join(f"{_quote(name)} {_copied_as(columns[name])}" for name in rows.column_names)
+        self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
+        self._copy("_api2db_staged", _as_copied(rows), columns)
+        self._cast_staged(table, [columns[name] for name in rows.column_names if not _is_copied(columns[name])])
+        yield "_api2db_staged"
+        self.run("DROP TABLE _api2db_staged")
+
+    def _cast_staged(self, table: str, columns: Sequence[Column]) -> None:
+        """Text becomes what only SQL can make of it: of any length first, for a cast to a length would cut it off."""
+        bases = dict(self.rows(_BASE_TYPES, (_quote(table),))) if columns else {}
+        for column in columns:
+            name, base = _quote(column.name), bases[column.name]
+            value = f"trim_scale({name}::numeric)" if base == "numeric" else f"{name}::{base}"
+            self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {base} USING {value}")
+            changed = f"{name}::{column.declared}::text IS DISTINCT FROM {name}::text"
+            is_cut = "(" in column.declared and base != "numeric"
+            if is_cut and self.rows(f"SELECT 1 FROM _api2db_staged WHERE {changed} LIMIT 1"):
+                raise BatchRefusedError(f"{column.name!r}: a value does not fit the column's type {column.declared}")
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        """By COPY straight into the table; by way of a staged table where a type is one that only SQL can cast to."""
+        if all(_is_copied(columns[name]) for name in rows.column_names):
+            return self._copy(_quote(table), rows, columns)
+        names = ", ".join(_quote(name) for name in rows.column_names)
+        with self.stage(table, rows, columns) as staged:
+            return self.run(f"INSERT INTO {_quote(table)} ({names}) SELECT {names} FROM {staged}")
+
+    def _copy(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        from psycopg.copy import QueuedLibpqWriter
+
+        encoder = _encoder(rows.schema, columns)
+        names = ", ".join(_quote(name) for name in rows.column_names)
+        statement = f"COPY {table} ({names}) FROM STDIN WITH (FORMAT BINARY)"
+        with self._connection.cursor() as cursor:
+            with cursor.copy(statement, writer=QueuedLibpqWriter(cursor)) as copy:  # encodes while it sends
+                copy.write(encoder.write_header())
+                for batch in rows.to_batches(_ROWS_AT_ONCE):
+                    copy.write(encoder.write_batch(batch))
+                copy.write(encoder.finish())
+            return cursor.rowcount
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> Any:
+        return self._connection.execute(sql.replace("?", "%s"), values) if values else self._connection.execute(sql)
+
+
+def _columns(found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
+    return [Column(name, from_postgresql(declared) or pa.string(), declared) for name, declared in found] or None
+
+
+def _is_copied(column: Column) -> bool:
+    """Whether COPY takes the column's values in the column's own type."""
+    type_ = from_postgresql(column.declared)
+    return type_ is not None and not pa.types.is_decimal256(type_)
+
+
+def _copied_as(column: Column) -> str:
+    return postgresql_type(column.type) or "text" if _is_copied(column) else "text"
+
+
+def _as_copied(rows: pa.Table) -> pa.Table:
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_decimal256(field.type):
+            rows = rows.set_column(number, field.name, rows.column(number).cast(pa.string()))
+    return rows
+
+
+def _encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:
+    try:
+        import pgpq
+        from pgpq.encoders import LargeStringEncoderBuilder, StringEncoderBuilder
+        from pgpq.schema import Jsonb
+    except ImportError as error:
+        raise MissingExtraError("pgpq", "postgresql") from error
+    builders: dict[str, Any] = {}
+    for field in schema:
+        infer = pgpq.ArrowToPostgresBinaryEncoder.infer_encoder
+        if columns[field.name].declared == "jsonb":
+            text = pa.field(field.name, _storage(field.type))
+            kind = LargeStringEncoderBuilder if pa.types.is_large_string(text.type) else StringEncoderBuilder
+            builders[field.name] = kind.new_with_output(text, Jsonb())
+        else:
+            builders[field.name] = infer(field)
+    return pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(schema, builders)
+
+
+def _storage(type_: pa.DataType) -> pa.DataType:
+    return getattr(type_, "storage_type", type_)

@@ -1,0 +1,134 @@
+"""The databases that the suites write to, each asked by its own client: none of our code reads back what ours wrote."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pymysql
+import pytest
+
+from api2db import Stream2Sql
+from tests.servers.server import Server
+
+COLLECTOR = "flights"
+DATABASES = {"duckdb": "flights.duckdb", "sqlite": "flights.sqlite"}
+SERVERS = ("postgresql", "mariadb", "mysql")
+DATABASE = "flights of tests"
+DIALECTS = (*DATABASES, *SERVERS)
+_ABSENT = (
+    duckdb.CatalogException,
+    sqlite3.OperationalError,
+    psycopg.errors.UndefinedTable,
+    psycopg.OperationalError,
+    pymysql.ProgrammingError,
+    pymysql.OperationalError,
+)
+_ABSENT_SAYS = ("does not exist", "no such table", "doesn't exist", "Unknown database")
+_COLUMNS = {
+    "duckdb": "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = '{table}' ORDER BY column_index",
+    "sqlite": "SELECT name, type FROM pragma_table_info('{table}') ORDER BY cid",
+    "postgresql": "SELECT column_name, data_type FROM information_schema.columns"
+    " WHERE table_name = '{table}' ORDER BY ordinal_position",
+}
+_MYSQL_COLUMNS = (
+    "SELECT column_name, data_type FROM information_schema.columns"
+    " WHERE table_schema = DATABASE() AND table_name = '{table}' ORDER BY ordinal_position"
+)
+_running: dict[str, Server] = {}
+
+
+def use(dialect: str, request: pytest.FixtureRequest) -> str:
+    """Make a dialect ready for one test: its server runs, and the database of the tests is empty."""
+    if dialect in SERVERS:
+        _running[dialect] = request.getfixturevalue(dialect)
+        _empty(_running[dialect])
+    return dialect
+
+
+def running(dialect: str) -> Server:
+    """The server of a dialect that is in use."""
+    return _running[dialect]
+
+
+def target_of(dialect: str) -> dict[str, Any]:
+    """The arguments of Stream2Sql that say which database it is."""
+    if dialect in DATABASES:
+        return {"db_name": DATABASES[dialect], "dialect": dialect}
+    server = running(dialect)
+    who = {"username": server.user, "password": server.password, "host": server.host, "port": str(server.port)}
+    return {"db_name": DATABASE, "dialect": dialect, **who}
+
+
+def stream_into(dialect: str, home: Path, **options: Any) -> Stream2Sql:
+    return Stream2Sql(**{"name": COLLECTOR, "home": home, **target_of(dialect), **options})
+
+
+def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
+    """Ask with the database's own client; nothing where there is no such file, database or table."""
+    if dialect in DATABASES and not (home / DATABASES[dialect]).exists():
+        return []
+    try:
+        return _ask(home, dialect, sql)
+    except _ABSENT as error:
+        if any(said in str(error) for said in _ABSENT_SAYS):
+            return []
+        raise
+
+
+def execute(home: Path, dialect: str, *statements: str) -> None:
+    """Change the database from outside; it is made where it is missing."""
+    if dialect in SERVERS:
+        _make(running(dialect))
+    for statement in statements:
+        _ask(home, dialect, statement)
+
+
+def table_rows(home: Path, dialect: str, table: str = COLLECTOR) -> list[dict[str, Any]]:
+    names = list(types(home, dialect, table))
+    return [dict(zip(names, row, strict=True)) for row in query(home, dialect, f'SELECT * FROM "{table}"')]
+
+
+def types(home: Path, dialect: str, table: str = COLLECTOR) -> dict[str, str]:
+    """The columns of a table and their types, as the database's catalogue has them."""
+    found = query(home, dialect, _COLUMNS.get(dialect, _MYSQL_COLUMNS).format(table=table.replace("'", "''")))
+    return {str(name): str(type_) for name, type_ in found}
+
+
+def _ask(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
+    if dialect in SERVERS:
+        return _ask_server(running(dialect), sql)
+    library: Any = duckdb if dialect == "duckdb" else sqlite3
+    with closing(library.connect(str(home / DATABASES[dialect]))) as connection:
+        rows = [tuple(row) for row in connection.execute(sql).fetchall()]
+        if dialect == "sqlite":
+            connection.commit()
+        return rows
+
+
+def _ask_server(server: Server, sql: str) -> list[tuple[Any, ...]]:
+    options = (
+        {} if server.kind == "postgresql" else {"sql_mode": "ANSI_QUOTES", "init_command": "SET time_zone='+00:00'"}
+    )
+    with closing(server.client(DATABASE, **options)) as client, client.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def _make(server: Server) -> None:
+    if server.kind == "postgresql":
+        if not server.execute(f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"):
+            server.create_database(DATABASE)
+    else:
+        server.execute(f"CREATE DATABASE IF NOT EXISTS `{DATABASE}` CHARACTER SET utf8mb4")
+
+
+def _empty(server: Server) -> None:
+    """To make a database of PostgreSQL is slow, so it is made once, by the first stream, and emptied."""
+    if server.kind != "postgresql":
+        server.execute(f"DROP DATABASE IF EXISTS `{DATABASE}`")
+    elif server.execute(f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"):
+        with closing(server.client(DATABASE)) as client:
+            client.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")

@@ -1,0 +1,194 @@
+"""``keys=``: the last row of each key is there, once, whatever came before it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from api2db import Stream2Sql
+from api2db.errors import ConfigurationError
+from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, use
+from tests.stream.ways import rejected_rows
+
+Make = Callable[..., Stream2Sql]
+UNIQUE = {
+    "duckdb": "SELECT count(*) FROM duckdb_indexes()",
+    "sqlite": "SELECT count(*) FROM pragma_index_list('flights') WHERE \"unique\" = 1",
+    "postgresql": "SELECT count(*) FROM pg_index WHERE indrelid = 'flights'::regclass AND indisunique",
+}
+MYSQL_UNIQUE = (
+    "SELECT count(DISTINCT index_name) FROM information_schema.statistics"
+    " WHERE table_schema = DATABASE() AND table_name = 'flights' AND non_unique = 0"
+)
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> str:
+    return use(str(request.param), request)
+
+
+@pytest.fixture
+def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
+    made: list[Stream2Sql] = []
+
+    def make(*keys: str, **options: Any) -> Stream2Sql:
+        made.append(stream_into(dialect, tmp_path, **{"keys": keys or ["id"], **options}))
+        return made[-1]
+
+    yield make
+    for stream in made:
+        stream.stop()
+
+
+def put(stream: Stream2Sql, *frames: dict[str, list[Any]]) -> None:
+    """One batch each."""
+    with stream:
+        for each in frames:
+            stream.stream(pd.DataFrame(each))
+
+
+def rows_by(home: Path, dialect: str, *columns: str) -> list[tuple[Any, ...]]:
+    found = [tuple(row[name] for name in columns) for row in table_rows(home, dialect)]
+    return sorted(found, key=lambda row: tuple((value is not None, value) for value in row))
+
+
+def test_of_rows_with_one_key_the_last_is_there_within_a_frame_a_batch_and_across_them(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream = make()
+    stream.q.put(pd.DataFrame({"id": [1, 2, 1], "text": ["a", "b", "c"]}))
+    stream.q.put(pd.DataFrame({"id": [3, 2], "text": ["d", "e"]}))
+    stream.start()
+    assert stream.flush(20)
+    assert rows_by(tmp_path, dialect, "id", "text") == [(1, "c"), (2, "e"), (3, "d")]
+    put(stream, {"id": [1, 4, 4], "text": ["f", "g", None]}, {"id": [3], "text": ["h"]})
+    assert rows_by(tmp_path, dialect, "id", "text") == [(1, "f"), (2, "e"), (3, "h"), (4, None)]
+    status = stream.status()
+    assert status.frames_delivered == 4
+    assert status.rows_delivered + status.duplicates_dropped == 9
+    assert status.duplicates_dropped == 3
+
+
+def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    put(
+        make(),
+        {"id": [1, 2], "a": ["x", "y"], "b": [1, 2]},
+        {"id": [1, 3], "b": [5, 6]},
+        {"id": [2], "a": [None], "c": [7]},
+    )
+    assert rows_by(tmp_path, dialect, "id", "a", "b", "c") == [(1, "x", 5, None), (2, None, 2, 7), (3, None, 6, None)]
+
+
+def test_rows_without_a_key_are_rejected_and_the_others_go_in(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(
+        make("id", "day"),
+        {"id": [None, None], "day": ["x", "y"]},
+        {"text": ["no key at all"]},
+        {"id": [1, None, 3], "day": ["mon", "mon", None], "text": ["a", "b", "c"]},
+        {"text": ["no key now"]},
+        {"id": [1], "text": ["half a key"]},
+    )
+    assert rows_by(tmp_path, dialect, "id", "day", "text") == [(1, "mon", "a")]
+    rejected = rejected_rows(tmp_path, f"sql.{dialect}")
+    assert len(rejected) == 7
+    assert all("part of the key" in row["_api2db_reason"] for row in rejected)
+
+
+def test_a_key_may_have_several_columns_of_several_kinds(make: Make, dialect: str, tmp_path: Path) -> None:
+    days = [pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02")]
+    put(
+        make("name", "day"),
+        {"name": ["a", "a", "A", "a "], "day": [days[0], days[1], days[0], days[0]], "n": [1, 2, 3, 4]},
+        {"n": [5, 6], "day": [days[1], days[0]], "name": ["a", "b"]},
+    )
+    assert rows_by(tmp_path, dialect, "n") == [(1,), (3,), (4,), (5,), (6,)]
+
+
+def test_where_all_columns_are_the_key_a_row_is_there_once(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(make(), {"id": [1, 2, 1]}, {"id": [2, 3]})
+    assert rows_by(tmp_path, dialect, "id") == [(1,), (2,), (3,)]
+
+
+def test_a_replacing_frame_has_each_key_once(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(
+        make(if_exists="replace"),
+        {"id": [1, 2, 1], "text": ["a", "b", "c"]},
+        {"id": [2, 2, None], "text": ["d", "e", "f"]},
+    )
+    assert rows_by(tmp_path, dialect, "id", "text") == [(2, "e")]
+    assert [row["text"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ["f"]
+
+
+def test_a_new_table_has_a_unique_index_on_the_key_but_in_duckdb(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(make("id", "name"), {"id": [1], "name": ["x"], "n": [1]})
+    assert query(tmp_path, dialect, UNIQUE.get(dialect, MYSQL_UNIQUE)) == [(0 if dialect == "duckdb" else 1,)]
+
+
+def test_a_key_column_and_the_others_are_widened_as_ever(make: Make, dialect: str, tmp_path: Path) -> None:
+    small = pd.DataFrame({"id": pd.array([1, 2], "Int8"), "n": pd.array([1, 2], "Int8")})
+    with make() as stream:
+        stream.stream(small)
+        stream.stream(pd.DataFrame({"id": [2, 2**40], "n": [2**41, 0.5]}))
+    assert rows_by(tmp_path, dialect, "id", "n") == [(1, 1), (2, 2**41), (2**40, 0.5)]
+
+
+def test_a_table_of_others_without_an_index_takes_upserts_too(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (text VARCHAR(99), id BIGINT, mine VARCHAR(9) DEFAULT 'mine')",
+        "INSERT INTO flights (id, text, mine) VALUES (1, 'a', 'old'), (9, 'z', 'old')",
+    )
+    put(make(), {"id": [1, 2], "text": ["b", "c"]}, {"id": [2], "text": ["d"]})
+    assert rows_by(tmp_path, dialect, "id", "text", "mine") == [(1, "b", "old"), (2, "d", "mine"), (9, "z", "old")]
+
+
+def test_another_unique_index_refuses_a_row_and_never_picks_which_is_updated(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT PRIMARY KEY, mail VARCHAR(99) UNIQUE, n BIGINT)",
+        "INSERT INTO flights VALUES (1, 'a@x', 1)",
+    )
+    put(make(), {"id": [2, 3], "mail": ["a@x", "b@x"], "n": [2, 3]}, {"id": [1], "mail": ["c@x"], "n": [4]})
+    assert rows_by(tmp_path, dialect, "id", "mail", "n") == [(1, "c@x", 4), (3, "b@x", 3)]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [2]
+
+
+def test_a_key_that_somebody_inserts_meanwhile_is_updated(make: Make, dialect: str, tmp_path: Path) -> None:
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": [1], "text": ["a"]}))
+        execute(
+            tmp_path, dialect, "INSERT INTO flights (id, text) VALUES (2, 'mine')", "DELETE FROM flights WHERE id=1"
+        )
+        stream.stream(pd.DataFrame({"id": [1, 2], "text": ["b", "c"]}))
+    assert rows_by(tmp_path, dialect, "id", "text") == [(1, "b"), (2, "c")]
+
+
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+def test_keys_that_are_one_to_the_table_alone_are_refused_and_not_merged(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (name VARCHAR(9) COLLATE utf8mb4_general_ci, n BIGINT)")
+    put(make("name"), {"name": ["a", "A", "b"], "n": [1, 2, 3]}, {"name": ["B"], "n": [4]})
+    assert rows_by(tmp_path, dialect, "n") == [(1,), (4,)]
+    assert [(row["name"], row["n"]) for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [("A", 2)]
+
+
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+def test_a_key_of_255_letters_is_taken_and_a_longer_one_refused(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(make("name"), {"name": ["é" * 255, "é" * 256, "😀" * 255], "n": [1, 2, 3]})
+    assert rows_by(tmp_path, dialect, "n") == [(1,), (3,)]
+    assert [row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [2]
+
+
+@pytest.mark.parametrize("keys", ["id", [1], [""], [None]], ids=repr)
+def test_keys_are_a_list_of_names(keys: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="keys"):
+        Stream2Sql("flights", "x.sqlite", "sqlite", home=tmp_path, keys=keys)
