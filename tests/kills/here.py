@@ -1,7 +1,7 @@
 """A stream in the test's own process, whose puts are numbered and remembered."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,12 @@ class Puts:
     """
 
     def __init__(self, place: Path, kind: str, db: Path | None = None, **options: Any) -> None:
-        self.home = Home(place, (kind,), elsewhere=db)
+        self.begin(Home(place, (kind,), elsewhere=db), kind, options)
+
+    def begin(self, home: Home, kind: str, options: Mapping[str, Any]) -> None:
+        self.home = home
         self.kind = kind
-        self.stream: Stream = KINDS[kind](self.home.databases, home=self.home.path, **options)
+        self.stream: Stream = KINDS[kind](home.databases, home=home.path, **options)
         self.acknowledged: list[int] = []
 
     @property

@@ -19,7 +19,7 @@ from tests.kills.oracle import (
 from tests.kills.rows import expected
 
 EMBEDDED = ("duckdb", "sqlite", "shards")
-_STREAM_TYPES = {"duckdb": "sql.duckdb", "sqlite": "sql.sqlite"}
+_STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Self
 from api2db import Stream2Local, Stream2Sql
 from api2db.journal import ALL, share
 from api2db.stream.stream import Stream
+from api2db.targets.sql import SqlTarget
 from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads
@@ -32,6 +34,10 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "shards": lambda db, **options: Stream2Local(COLLECTOR, **options),
     "update": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/updated.parquet", mode="update", **options),
     "replace": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/replaced.parquet", mode="replace", **options),
+    # Where these write, their options say.
+    "postgresql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="postgresql", **options),
+    "mysql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mysql", **options),
+    "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
 }
 
 
@@ -88,6 +94,21 @@ def deliver(project: Project, frames: int, go: str = "") -> None:
     ending.join()
 
 
+def freeze(project: Project, frames: int) -> None:
+    """Stop, as SIGSTOP does, in the first load, once the ledger is locked."""
+    from tests.kills.on_servers import shorten
+
+    shorten()
+    real = SqlTarget._step_ledger
+
+    def step(target: SqlTarget, *arguments: Any) -> None:
+        real(target, *arguments)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    planted.replace(SqlTarget, "_step_ledger", step)
+    deliver(project, frames)
+
+
 class Producer:
     def __init__(self, project: Project, streams: dict[str, Stream]) -> None:
         logs = Path(project.logs)
@@ -131,7 +152,7 @@ def _stop_when_done(stream: Stream) -> None:
     stream.stop(0)
 
 
-JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver}
+JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver, "freeze": freeze}
 
 
 def run(line: str) -> None:

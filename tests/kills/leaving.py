@@ -5,7 +5,7 @@ HOW: ``exit`` ends as any program does; ``wait`` waits for a signal; ``raise`` e
 
 import json
 import sys
-import threading
+import time
 
 from tests.kills.jobs import Producer, Project
 from tests.kills.saying import say
@@ -20,7 +20,8 @@ def main(project: str, frames: str, how: str) -> None:
         producer.put(int(frames))
     say("ready")
     if how == "wait":
-        threading.Event().wait()
+        while True:  # a signal that falls just before a wait without end would not be seen by Python until its end
+            time.sleep(0.1)
     if how == "raise":
         raise RuntimeError("planted")
 

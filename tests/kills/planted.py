@@ -5,7 +5,6 @@ from typing import Any
 
 from api2db.journal._lane import LaneLog
 from api2db.journal._segment import SegmentWriter
-from api2db.targets import sql
 from api2db.targets.sql import SqlTarget
 
 
@@ -17,13 +16,13 @@ def take_away(what: str) -> None:
 
 def _ledger() -> None:
     """Rows are committed alone; after a restart the journal's own position must do."""
-    _replace(SqlTarget, "how_far", lambda target, stream: None)
-    _replace(sql, "_step_ledger", lambda session, claim: None)
+    replace(SqlTarget, "how_far", lambda target, stream: None)
+    replace(SqlTarget, "_step_ledger", lambda target, session, claim: None)
 
 
 def _fsync() -> None:
     """A put is acknowledged once the kernel has it."""
-    _replace(SegmentWriter, "sync", lambda writer: None)
+    replace(SegmentWriter, "sync", lambda writer: None)
 
 
 def _plan() -> None:
@@ -34,15 +33,16 @@ def _plan() -> None:
         if kind != "plan":
             real(log, kind, note)
 
-    _replace(LaneLog, "keep", keep)
+    replace(LaneLog, "keep", keep)
 
 
 def _epoch() -> None:
     """Whoever wrote the ledger, it is believed."""
-    _replace(LaneLog, "knows_epoch", lambda log, epoch: True)
+    replace(LaneLog, "knows_epoch", lambda log, epoch: True)
 
 
-def _replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
+def replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
+    """Put something else in the place of what is there."""
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, by)
 
