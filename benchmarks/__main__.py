@@ -1,13 +1,23 @@
-"""``make bench``: run all benchmarks, or those named: ``python -m benchmarks put flights latency memory``."""
+"""``make bench``: run all benchmarks, or those named: ``python -m benchmarks put latency postgresql``."""
 
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-from benchmarks import flights, latency, memory, put
-from benchmarks.figure import show
+from benchmarks import flights, latency, memory, put, servers
+from benchmarks.figure import Figure, show
 
-BENCHMARKS = {"put": put.measure, "flights": flights.measure, "latency": latency.measure, "memory": memory.measure}
+BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
+    "put": put.measure,
+    "flights": flights.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "postgresql": partial(servers.measure, "postgresql"),
+    "mariadb": partial(servers.measure, "mariadb"),
+    "mysql": partial(servers.measure, "mysql"),
+}
 
 
 def main(names: list[str]) -> None:

@@ -1,14 +1,22 @@
 """The frames that are measured with."""
 
 import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet
 
-__all__ = ["flights_frame", "tick_frame"]
+__all__ = ["flights_frame", "lineitem_frame", "tick_frame"]
+
+_SCALE = 0.2  # 1.2 million rows of lineitem
 
 
 def tick_frame(number: int = 0) -> pd.DataFrame:
@@ -39,3 +47,23 @@ def flights_frame() -> pd.DataFrame:
         options = pyarrow.csv.ConvertOptions(null_values=["NA", ""], strings_can_be_null=True)
         frame: pd.DataFrame = pyarrow.csv.read_csv(archive.open(name), convert_options=options).to_pandas()
         return frame
+
+
+def lineitem_frame() -> pd.DataFrame | None:
+    """TPC-H's lineitem, as tpchgen-cli makes it, in Arrow's types, so that its decimals stay decimals.
+
+    Returns:
+        None where tpchgen-cli is not installed, with a line that says so.
+    """
+    program = shutil.which("tpchgen-cli", path=str(Path(sys.executable).parent)) or shutil.which("tpchgen-cli")
+    if program is None:
+        print("lineitem is left out: pip install tpchgen-cli, or use: make bench")
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "parquet", "--quiet", "-s", str(_SCALE), "--tables=lineitem", f"--output-dir={folder}"]
+        subprocess.run(command, check=True)
+        table = pyarrow.parquet.read_table(f"{folder}/lineitem.parquet", memory_map=False)
+    text = [name for name, type_ in zip(table.column_names, table.schema.types, strict=True) if "string" in str(type_)]
+    schema = pa.schema([pa.field(f.name, pa.string() if f.name in text else f.type) for f in table.schema])
+    frame: pd.DataFrame = table.cast(schema).to_pandas(types_mapper=pd.ArrowDtype)
+    return frame

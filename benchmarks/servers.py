@@ -1,0 +1,213 @@
+"""Flights, lineitem and ticks into a database server, each beside the bulk load of what is ready to be sent."""
+
+import atexit
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+
+from api2db import Stream2Sql
+from api2db.journal import Durability
+from api2db.targets.types import mysql_type, postgresql_type
+from benchmarks.figure import Figure, median_of
+from benchmarks.frames import flights_frame, lineitem_frame, tick_frame
+from tests.servers.engines import Kind, find
+from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.server import Server, running_server
+
+__all__ = ["measure"]
+
+_RUNS = 3
+_FRAME_ROWS = 20_000
+_TICKS = 20_000
+_TICKS_WITH_FSYNC = 2_000
+_FRAMES, _EVERY_S, _LOOK_EVERY_S = 1_000, 0.01, 0.002
+
+
+def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
+    """On one kind of server, which is started for it."""
+    engine = find(kind, root_of_mysql())
+    if engine is None:
+        print(f"no {kind} is here: {WAYS[kind]}")
+        return
+    with running_server(engine) as server:
+        yield from _bulk(server, folder, "flights", flights_frame())
+        lineitem = lineitem_frame()
+        if lineitem is not None:
+            yield from _bulk(server, folder, "lineitem", lineitem)
+        yield from _ticks(server, folder)
+        yield from _latency(server, folder)
+
+
+def _bulk(server: Server, folder: Path, name: str, frame: pd.DataFrame) -> Iterator[Figure]:
+    pieces = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
+    alone = _FLOORS[server.kind](server, pa.Table.from_pandas(frame, preserve_index=False))
+    ways: Sequence[tuple[str, list[pd.DataFrame], float]] = (
+        ("frames of 20,000 rows", pieces, 0.8),
+        ("one frame", [frame], 0.6),
+    )
+    for way, frames, aim in ways:
+        took = [_pair(alone, partial(_through, server, folder, name, frames), run) for run in range(_RUNS)]
+        floor_s, took_s = (float(np.median(column)) for column in zip(*took, strict=True))
+        title = f"{name} into {server.kind}, {way}"
+        yield Figure(title, len(frame) / took_s, "rows/s", floor=len(frame) / floor_s, aim=aim)
+
+
+def _pair(floor: Callable[[], float], way: Callable[[int], float], run: int) -> tuple[float, float]:
+    """One after the other, so that a noisy machine is noisy to both."""
+    return floor(), way(run)
+
+
+def _stream(server: Server, name: str, home: Path, durability: Durability = "full") -> Stream2Sql:
+    return Stream2Sql(
+        name,
+        server.new_database(),
+        server.kind,
+        server.user,
+        server.password,
+        server.host,
+        port=str(server.port),
+        home=home,
+        durability=durability,
+    )
+
+
+def _through(server: Server, folder: Path, name: str, frames: list[pd.DataFrame], run: int) -> float:
+    with _stream(server, name, folder / f"{server.kind}-{name}-{len(frames)}-{run}") as stream:
+        stream.q.put(frames[0].iloc[:1])  # it connects and makes the table, which the floor has done by then, too
+        stream.flush()
+        began_s = time.perf_counter()
+        for frame in frames:
+            stream.q.put(frame)
+        stream.flush()
+        took_s = time.perf_counter() - began_s
+    _drop(server, stream.db_name)
+    return took_s
+
+
+def _ticks(server: Server, folder: Path) -> Iterator[Figure]:
+    counts: Sequence[tuple[Durability, int, float | None]] = (
+        ("process", _TICKS, 25_000),
+        ("full", _TICKS_WITH_FSYNC, None),
+    )
+    for durability, count, aim in counts:
+        rows_per_s = median_of(_RUNS, partial(_tick_rate, server, folder, durability, count))
+        yield Figure(f"ticks into {server.kind}, durability={durability}", rows_per_s, "rows/s", aim=aim)
+
+
+def _tick_rate(server: Server, folder: Path, durability: Durability, count: int, run: int) -> float:
+    frame = tick_frame()
+    with _stream(server, "ticks", folder / f"{server.kind}-{durability}-{run}", durability) as stream:
+        began_s = time.perf_counter()
+        for _ in range(count):
+            stream.q.put(frame)
+        stream.flush()
+        took_s = time.perf_counter() - began_s
+    _drop(server, stream.db_name)
+    return count * len(frame) / took_s
+
+
+def _latency(server: Server, folder: Path) -> Iterator[Figure]:
+    frames = [tick_frame(number) for number in range(_FRAMES)]
+    with _stream(server, "ticks", folder / f"{server.kind}-latency") as stream:
+        stream.q.put(tick_frame(-1))
+        stream.flush()
+        with closing(server.client(stream.db_name)) as client:
+            put_s: list[float] = []
+            seen_s: list[float] = []
+            looker = threading.Thread(target=_look, args=(client, seen_s))
+            looker.start()
+            began_s = time.perf_counter()
+            for number, frame in enumerate(frames):
+                time.sleep(max(0.0, began_s + number * _EVERY_S - time.perf_counter()))
+                put_s.append(time.perf_counter())
+                stream.q.put(frame)
+            looker.join()
+    lags_ms = (np.array(seen_s) - np.array(put_s)) * 1000
+    for percent, aim in ((50, None), (99, 100)):
+        lag_ms = float(np.percentile(lags_ms, percent))
+        yield Figure(f"put to visible in {server.kind}, p{percent}", lag_ms, "ms", aim=aim, less_is_better=True)
+
+
+def _look(client: Any, seen_s: list[float]) -> None:
+    cursor = client.cursor()
+    while len(seen_s) < _FRAMES:
+        cursor.execute("SELECT max(n) FROM ticks")
+        ((newest,),) = cursor.fetchall()
+        now_s = time.perf_counter()
+        seen_s += [now_s] * (int(newest) + 1 - len(seen_s))
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _drop(server: Server, database: str) -> None:
+    server.execute(f"DROP DATABASE {database}")
+
+
+def _binary_copy(server: Server, table: pa.Table) -> Callable[[], float]:
+    """What binary COPY of ready bytes takes, from psycopg's hands to committed."""
+    import pgpq
+
+    names = ", ".join(f'"{name}"' for name in table.column_names)
+    declared = ", ".join(f'"{field.name}" {postgresql_type(field.type)}' for field in table.schema)
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(table.schema)
+    ready = b"".join([encoder.write_header(), *map(encoder.write_batch, table.to_batches()), encoder.finish()])
+
+    def load() -> float:
+        database = server.new_database()
+        with closing(server.client(database)) as client, client.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE ready ({declared})")
+            began_s = time.perf_counter()
+            with cursor.copy(f"COPY ready ({names}) FROM STDIN WITH (FORMAT BINARY)") as copy:
+                copy.write(ready)
+            took_s = time.perf_counter() - began_s
+        _drop(server, database)
+        return took_s
+
+    return load
+
+
+def _load_data(server: Server, table: pa.Table) -> Callable[[], float]:
+    """What LOAD DATA LOCAL of a ready CSV file takes, by PyMySQL alone, to committed."""
+    declared = ", ".join(f"`{field.name}` {mysql_type(field.type)}" for field in table.schema)
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed", null_string="NULL")
+    ready = Path(tempfile.mkstemp(suffix=".csv")[1])
+    pyarrow.csv.write_csv(_as_text(table), ready, options)
+    atexit.register(ready.unlink)
+
+    def load() -> float:
+        database = server.new_database()
+        with closing(server.client(database, local_infile=True)) as client, client.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE ready ({declared})")
+            began_s = time.perf_counter()
+            cursor.execute(
+                f"LOAD DATA LOCAL INFILE '{ready}' INTO TABLE ready CHARACTER SET utf8mb4 FIELDS TERMINATED BY ','"
+                " OPTIONALLY ENCLOSED BY '\"' ESCAPED BY '' LINES TERMINATED BY '\n'"
+            )
+            took_s = time.perf_counter() - began_s
+            cursor.execute("SELECT count(*) FROM ready")
+            assert cursor.fetchone() == (table.num_rows,)
+        _drop(server, database)
+        return took_s
+
+    return load
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """With times and decimals as MySQL reads them."""
+    columns = [
+        column.cast(pa.timestamp(column.type.unit)) if pa.types.is_timestamp(column.type) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
+_FLOORS = {"postgresql": _binary_copy, "mariadb": _load_data, "mysql": _load_data}
