@@ -8,6 +8,7 @@
     │   ├── FrameError (TypeError)        what was put is no frame, or one that can't be stored
     │   └── FormatError                   a file that can't be read or written in its format
     │       └── UnsafePickleError         a pickle that holds more than a DataFrame
+    ├── FolderBusyError                   wait: somebody else composes or stores a folder of shards
     ├── JournalError                      look at the disk, or at who else uses it
     │   ├── JournalBusyError              another process, or a forked parent, owns the journal
     │   ├── JournalWriteError (OSError)   the disk refused; whether the put counts is unknown
@@ -35,6 +36,7 @@ __all__ = [
     "ConnectionBrokenError",
     "DataError",
     "ForeignLedgerError",
+    "FolderBusyError",
     "FormatError",
     "FrameError",
     "InvalidNameError",
@@ -95,6 +97,10 @@ class FormatError(DataError):
 
 class UnsafePickleError(FormatError):
     """A pickle names something that no DataFrame is made of; nothing of it was run."""
+
+
+class FolderBusyError(Api2dbError):
+    """A folder of shards is being composed or stored by somebody else at this moment."""
 
 
 class JournalError(Api2dbError):

@@ -13,7 +13,7 @@ import pytest
 from api2db.errors import ConfigurationError, DataError, FormatError
 from api2db.formats import FORMATS, read_frame, write_frame
 from api2db.formats.atomic import is_temporary, temporary_name
-from api2db.formats.compose import MANIFEST_NAME, compose
+from api2db.formats.compose import MANIFEST_NAME, as_frame, compose
 from tests.formats.killing import finishes_unless_killed_at
 
 
@@ -43,25 +43,25 @@ def rows_in(*folders: Path) -> list[int]:
 
 
 def composed(folder: Path, *, shards_to: Path | None = None, composed_to: Path | None = None) -> list[int]:
-    composition = compose(folder, "parquet", shards_to=shards_to, composed_to=composed_to)
+    composition = compose(folder, "parquet", as_frame, shards_to=shards_to, composed_to=composed_to)
     assert not composition.problems
-    return [] if composition.frame is None else composition.frame["n"].tolist()
+    return [] if composition.result is None else composition.result["n"].tolist()
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_shards_are_joined_in_the_order_of_their_names_and_deleted(folder: Path, fmt: str) -> None:
     put_shards(folder, [3, 1, 2], fmt)
-    composition = compose(folder, fmt)
-    assert composition.frame is not None
-    assert composition.frame["n"].tolist() == [1, 2, 3]
-    assert composition.frame["t"].tolist() == ["row 1", "row 2", "row 3"]
+    composition = compose(folder, fmt, as_frame)
+    assert composition.result is not None
+    assert composition.result["n"].tolist() == [1, 2, 3]
+    assert composition.result["t"].tolist() == ["row 1", "row 2", "row 3"]
     assert names(folder) == []
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_the_composed_file_is_named_by_the_first_and_the_last_shard(folder: Path, tmp_path: Path, fmt: str) -> None:
     put_shards(folder, [1, 2, 3], fmt)
-    compose(folder, fmt, composed_to=tmp_path / "composed")
+    compose(folder, fmt, as_frame, composed_to=tmp_path / "composed")
     assert names(tmp_path / "composed") == [f"001_003.{fmt}"]
     assert read_frame(tmp_path / "composed" / f"001_003.{fmt}", fmt)["n"].tolist() == [1, 2, 3]
     assert names(folder) == []
@@ -75,7 +75,7 @@ def test_shards_are_moved_where_that_is_asked_for(folder: Path, tmp_path: Path) 
 
 
 def test_an_empty_folder_composes_to_nothing(folder: Path, tmp_path: Path) -> None:
-    assert compose(folder, "parquet", composed_to=tmp_path / "composed").frame is None
+    assert compose(folder, "parquet", as_frame, composed_to=tmp_path / "composed").result is None
     assert names(tmp_path / "composed") == []
 
 
@@ -95,9 +95,9 @@ def test_a_shard_that_can_not_be_read_stays_and_is_named_and_the_others_are_comp
 ) -> None:
     put_shards(folder, [1, 2, 3])
     (folder / "002.parquet").write_bytes(content)
-    composition = compose(folder, "parquet")
-    assert composition.frame is not None
-    assert composition.frame["n"].tolist() == [1, 3]
+    composition = compose(folder, "parquet", as_frame)
+    assert composition.result is not None
+    assert composition.result["n"].tolist() == [1, 3]
     assert names(folder) == ["002.parquet"]
     [problem] = composition.problems
     assert isinstance(problem, FormatError)
@@ -107,7 +107,7 @@ def test_a_shard_that_can_not_be_read_stays_and_is_named_and_the_others_are_comp
 def test_shards_with_other_columns_and_types_are_unified(folder: Path) -> None:
     write_frame(pd.DataFrame({"a": pd.Series([1], dtype="int8")}), folder / "1.parquet", "parquet")
     write_frame(pd.DataFrame({"b": ["x"], "a": [1 << 40]}), folder / "2.parquet", "parquet")
-    frame = compose(folder, "parquet").frame
+    frame = compose(folder, "parquet", as_frame).result
     assert frame is not None
     assert frame["a"].tolist() == [1, 1 << 40]
     assert frame["b"].isna().tolist() == [True, False]
@@ -117,14 +117,14 @@ def test_shards_that_have_no_common_type_stay_and_the_column_is_named(folder: Pa
     write_frame(pd.DataFrame({"a": [1]}), folder / "1.parquet", "parquet")
     write_frame(pd.DataFrame({"a": ["x"]}), folder / "2.parquet", "parquet")
     with pytest.raises(DataError, match=r"2\.parquet: column 'a' is int64"):
-        compose(folder, "parquet")
+        compose(folder, "parquet", as_frame)
     assert names(folder) == ["1.parquet", "2.parquet"]
 
 
 def test_whole_floats_of_a_csv_shard_join_the_fractions_of_another(folder: Path) -> None:
     for number, value in enumerate([1.0, 2.5]):
         write_frame(pd.DataFrame({"a": [value]}), folder / f"{number}.csv", "csv")
-    frame = compose(folder, "csv").frame
+    frame = compose(folder, "csv", as_frame).result
     assert frame is not None
     assert frame["a"].tolist() == [1.0, 2.5]
 
@@ -133,7 +133,7 @@ def test_a_composed_file_of_that_name_is_never_overwritten(folder: Path, tmp_pat
     put_shards(folder, [1, 2])
     (tmp_path / "001_002.parquet").write_bytes(b"precious")
     with pytest.raises(FileExistsError):
-        compose(folder, "parquet", composed_to=tmp_path)
+        compose(folder, "parquet", as_frame, composed_to=tmp_path)
     assert (tmp_path / "001_002.parquet").read_bytes() == b"precious"
     assert names(folder) == ["001.parquet", "002.parquet"]
 
@@ -143,7 +143,7 @@ def test_a_moved_shard_never_overwrites_another(folder: Path, tmp_path: Path) ->
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / "001.parquet").write_bytes(b"precious")
-    composition = compose(folder, "parquet", shards_to=moved)
+    composition = compose(folder, "parquet", as_frame, shards_to=moved)
     assert isinstance(composition.problems[0], FileExistsError)
     assert (moved / "001.parquet").read_bytes() == b"precious"
     assert rows_in(folder) == [1]
@@ -152,7 +152,7 @@ def test_a_moved_shard_never_overwrites_another(folder: Path, tmp_path: Path) ->
 def test_missing_folders_are_an_error_where_they_may_not_be_made(folder: Path, tmp_path: Path) -> None:
     put_shards(folder, [1])
     with pytest.raises(FileNotFoundError):
-        compose(folder, "parquet", composed_to=tmp_path / "none", make_missing=False)
+        compose(folder, "parquet", as_frame, composed_to=tmp_path / "none", make_missing=False)
     assert names(folder) == ["001.parquet"]
 
 
@@ -174,7 +174,7 @@ def test_a_move_to_another_file_system_copies_and_then_unlinks(
 
 
 def compose_into(folder: Path, shards_to: Path | None, composed_to: Path) -> None:
-    compose(folder, "parquet", shards_to=shards_to, composed_to=composed_to)
+    compose(folder, "parquet", as_frame, shards_to=shards_to, composed_to=composed_to)
 
 
 @pytest.mark.parametrize("moving", [False, True], ids=["deleting", "moving"])
@@ -224,7 +224,7 @@ def test_shards_whose_composed_file_is_gone_are_left_to_a_person(folder: Path, t
     killed_once_published(folder, tmp_path / "composed")
     (tmp_path / "composed" / "001_002.parquet").unlink()
     with pytest.raises(DataError, match="put it back"):
-        compose(folder, "parquet", composed_to=tmp_path / "composed")
+        compose(folder, "parquet", as_frame, composed_to=tmp_path / "composed")
     assert rows_in(folder) == [1, 2]
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_manifest_stops_before_anything_is_touched(folder: Path, conte
     put_shards(folder, [1])
     (folder / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(ConfigurationError, match=MANIFEST_NAME):
-        compose(folder, "parquet")
+        compose(folder, "parquet", as_frame)
     assert rows_in(folder) == [1]
 
 
@@ -252,7 +252,7 @@ def test_a_forged_manifest_deletes_nothing_elsewhere(folder: Path, tmp_path: Pat
     }
     (folder / MANIFEST_NAME).write_bytes(json.dumps(forged).encode())
     with pytest.raises(ConfigurationError):
-        compose(folder, "parquet")
+        compose(folder, "parquet", as_frame)
     assert precious.exists()
 
 

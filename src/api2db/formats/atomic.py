@@ -27,6 +27,7 @@ __all__ = [
     "is_temporary",
     "make_folders",
     "publish",
+    "removed_on_failure",
     "replacing",
     "sync_file",
     "sync_folder",
@@ -111,7 +112,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     with write_temporary(path) as temporary:
         yield temporary.file
-    with _removed_on_failure(temporary.path):
+    with removed_on_failure(temporary.path):
         os.replace(temporary.path, path)
     sync_folder(path.parent)
 
@@ -123,7 +124,7 @@ def write_temporary(final: Path) -> Iterator[Temporary]:
     ``publish`` gives it its name. If the block raises, the temporary file is gone.
     """
     path = temporary_name(final)
-    with open(path, "xb", opener=_open_private) as file, _removed_on_failure(path):
+    with open(path, "xb", opener=_open_private) as file, removed_on_failure(path):
         os.fchmod(file.fileno(), FILE_MODE)
         yield Temporary(path, file)
         file.flush()
@@ -174,7 +175,8 @@ def _sync_descriptor(descriptor: int) -> None:
 
 
 @contextmanager
-def _removed_on_failure(path: Path) -> Iterator[None]:
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove a file where the block raises."""
     try:
         yield
     except BaseException:

@@ -9,45 +9,68 @@ the folders fsynced; the manifest deleted. A call that finds a manifest finishes
   never read;
 - both are gone: somebody took the composed file, or a disk is missing. A person decides; nothing is touched.
 
-Without a composed file the rows are handed to the caller, and the shards go last. One composer at a time may work in a
-folder; writers of new shards may work beside it.
+Without a composed file the rows are handed to the caller, and the shards go last. One composer at a time works in a
+folder, which it holds by a lock; writers of new shards work beside it.
 """
 
 import errno
-import filecmp
 import json
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import pandas as pd
-import pyarrow as pa
 
-from api2db.errors import Api2dbError, ConfigurationError, DataError
-from api2db.formats.atomic import is_temporary, make_folders, publish, replacing, sync_folder, write_temporary
-from api2db.formats.files import read, write
+from api2db.errors import ConfigurationError, DataError
+from api2db.formats.atomic import (
+    is_temporary,
+    make_folders,
+    publish,
+    removed_on_failure,
+    replacing,
+    sync_folder,
+    write_temporary,
+)
+from api2db.formats.files import write
 from api2db.formats.kinds import Format, check_format
-from api2db.frames import cast_exactly, conform, to_batch, to_pandas, unify
+from api2db.formats.putting_away import put_away
+from api2db.formats.shards import Shards, join_shards, locked, shards_of
+from api2db.frames import consumed_to_pandas
 
-__all__ = ["MANIFEST_NAME", "Composition", "compose", "shards_of"]
+__all__ = [
+    "MANIFEST_NAME",
+    "Composed",
+    "Composition",
+    "as_frame",
+    "check_folders",
+    "compose",
+    "finish_composing",
+    "write_composed",
+]
 
 MANIFEST_NAME = ".api2db_compose.json"
 _MANIFEST_VERSION = 1
 
 
+_Result = TypeVar("_Result")
+
+
 @dataclass(frozen=True)
-class Composition:
+class Composition(Generic[_Result]):
     """What came of composing a folder.
 
     Attributes:
-        frame: The rows of all shards that could be read, in the order of the shards' names; None if there are none.
+        result: What was asked for of the rows of all shards that could be read, in the order of the shards' names; None
+            if there are none.
         shards: These shards, where they were.
+        composed: The composed file; None where none was asked for.
         problems: A shard that could not be read, deleted or moved; each stays where it is.
     """
 
-    frame: pd.DataFrame | None
+    result: _Result | None
     shards: tuple[Path, ...]
+    composed: Path | None
     problems: tuple[Exception, ...]
 
 
@@ -61,138 +84,121 @@ class _Manifest:
     shards_to: Path | None
 
 
+def as_frame(shards: Shards) -> pd.DataFrame:
+    """All rows as a DataFrame; the shards' own memory is freed on the way."""
+    return consumed_to_pandas(shards.batches, shards.schema)
+
+
 def compose(
     folder: Path,
     fmt: str,
+    result_of: Callable[[Shards], _Result],
     *,
     shards_to: Path | None = None,
     composed_to: Path | None = None,
     make_missing: bool = True,
-) -> Composition:
+) -> Composition[_Result]:
     """Join the shards of a folder, then delete them or move them.
 
     Args:
         folder: Where the shards are.
         fmt: Their format.
+        result_of: Makes of the rows what the caller wants, before any shard goes; it may take them.
         shards_to: The folder to move them to; without it they are deleted.
         composed_to: The folder for ``<first>_<last>.<fmt>``, which is durable before any shard goes.
         make_missing: Make these folders where they are missing.
 
     Raises:
-        ConfigurationError: There is no such format, or the manifest of an earlier call is damaged.
+        ConfigurationError: There is no such format, the shards would be moved onto themselves, or the manifest of an
+            earlier call is damaged.
         DataError: Columns of one name have no common type, or the composed file of an earlier call is gone
             while its shards are not; nothing was deleted.
+        FolderBusyError: Somebody else composes or stores this folder.
         OSError: A folder can't be read or written, or the composed file's name is taken; no row is lost.
     """
     kind = check_format(fmt)
-    _check_folders((shards_to, composed_to), make_missing=make_missing)
-    problems: list[Exception] = _finish_earlier(folder)
-    if problems:
-        return Composition(None, (), tuple(problems))
-    shards, batches = _read_all(shards_of(folder, kind), kind, problems)
-    if not shards:
-        return Composition(None, (), tuple(problems))
-    table = _joined(shards, batches)
-    batches.clear()
-    frame = to_pandas(table)  # what could fail must fail before a shard goes
-    if composed_to is None:
-        problems += _put_away(shards, folder, shards_to)
-    else:
-        problems += _compose_into(composed_to, table, kind, shards, shards_to)
-    return Composition(frame, tuple(shards), tuple(problems))
+    with locked(folder):
+        check_folders(folder, (shards_to, composed_to), make_missing=make_missing)
+        problems = finish_composing(folder)
+        if problems:
+            return Composition(None, (), None, tuple(problems))
+        return _compose(folder, kind, result_of, shards_to, composed_to)
 
 
-def shards_of(folder: Path, fmt: str) -> list[Path]:
-    """List the shards of a folder in the order of their names; temporary, hidden and foreign files are none."""
-    return sorted(path for path in folder.iterdir() if _is_shard(path, fmt))
+def check_folders(folder: Path, others: tuple[Path | None, Path | None], *, make_missing: bool) -> None:
+    """See that the folders which shards and composed files go to are there, and that no shard is moved onto itself.
 
-
-def _is_shard(path: Path, fmt: str) -> bool:
-    return path.suffix == f".{fmt}" and not path.name.startswith(".") and not is_temporary(path) and path.is_file()
-
-
-def _check_folders(folders: Iterable[Path | None], *, make_missing: bool) -> None:
-    for folder in folders:
-        if folder is None:
+    Raises:
+        ConfigurationError: The shards would be moved to where they are.
+        FileNotFoundError: One is missing, and may not be made.
+    """
+    for other in others:
+        if other is None:
             continue
         if make_missing:
-            make_folders(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "there is no such folder; make it, or pass force=True", str(folder))
+            make_folders(other)
+        if not other.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "there is no such folder; make it, or pass force=True", str(other))
+    shards_to = others[0]
+    if shards_to is not None and shards_to.samefile(folder):
+        raise ConfigurationError(f"the shards in {folder} can't be moved to where they are; name another folder")
 
 
-def _read_all(paths: Sequence[Path], fmt: Format, problems: list[Exception]) -> tuple[list[Path], list[pa.RecordBatch]]:
-    shards, batches = [], []
-    for path in paths:
-        try:
-            batch = to_batch(read(path, fmt))
-        except (Api2dbError, OSError) as error:
-            problems.append(error)
-        else:
-            shards.append(path)
-            batches.append(batch)
-    return shards, _same_numbers(batches) if fmt == "csv" else batches
+def _compose(
+    folder: Path,
+    fmt: Format,
+    result_of: Callable[[Shards], _Result],
+    shards_to: Path | None,
+    composed_to: Path | None,
+) -> Composition[_Result]:
+    shards = join_shards(shards_of(folder, fmt), fmt)
+    paths, problems = tuple(shards.paths), shards.problems
+    if not paths:
+        return Composition(None, (), None, tuple(problems))
+    if composed_to is None:
+        result = result_of(shards)  # what could fail must fail before a shard goes
+        problems += put_away(paths, folder, shards_to)
+        return Composition(result, paths, None, tuple(problems))
+    composed = write_composed(composed_to, shards, fmt)
+    with removed_on_failure(composed.temporary):
+        result = result_of(shards)
+    manifest = _Manifest(composed.temporary, composed.final, tuple(path.name for path in paths), shards_to)
+    _write_manifest(folder, manifest)
+    publish(manifest.temporary, manifest.final)
+    sync_folder(composed_to)
+    problems += _finish(folder, manifest)
+    return Composition(result, paths, manifest.final, tuple(problems))
 
 
-def _joined(shards: Sequence[Path], batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    schema = unify([batch.schema for batch in batches])
-    if schema is None:
-        raise DataError(_why_not_joined(shards, batches))
-    return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
+class Composed(NamedTuple):
+    """A composed file that is durable under its temporary name."""
+
+    temporary: Path
+    final: Path
 
 
-def _why_not_joined(shards: Sequence[Path], batches: Sequence[pa.RecordBatch]) -> str:
-    schema = batches[0].schema
-    for shard, batch in zip(shards, batches, strict=True):
-        wider = unify([schema, batch.schema])
-        if wider is None:
-            clash = next(name for name in batch.schema.names if _clashes(schema, batch.schema, name))
-            types = f"{schema.field(clash).type} before it and {batch.schema.field(clash).type} in it"
-            return f"{shard}: column {clash!r} is {types}, which have no common type; move it away, or cast it"
-        schema = wider
-    return f"the shards of {shards[0].parent} have no common schema; compose them in smaller groups"
+def write_composed(folder: Path, shards: Shards, fmt: Format) -> Composed:
+    """Write the rows of shards into a file that is named by the first and the last of them, but not yet under its name.
 
-
-def _clashes(earlier: pa.Schema, later: pa.Schema, name: str) -> bool:
-    if name not in earlier.names:
-        return False
-    return unify([pa.schema([earlier.field(name)]), pa.schema([later.field(name)])]) is None
-
-
-def _same_numbers(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    # CSV shows a column of whole floats as ints: they are floats if those of another shard are.
-    floats = {field.name for batch in batches for field in batch.schema if field.type == pa.float64()}
-    return [_with_floats(batch, floats) for batch in batches]
-
-
-def _with_floats(batch: pa.RecordBatch, floats: set[str]) -> pa.RecordBatch:
-    for place, field in enumerate(batch.schema):
-        if field.name in floats and field.type == pa.int64():
-            array, inexact = cast_exactly(batch.column(place), pa.float64())
-            if inexact is None:
-                batch = batch.set_column(place, field.name, array)
-    return batch
-
-
-def _compose_into(
-    folder: Path, table: pa.Table, fmt: Format, shards: Sequence[Path], shards_to: Path | None
-) -> list[Exception]:
-    final = (folder / f"{shards[0].stem}_{shards[-1].stem}.{fmt}").absolute()
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    final = (folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}").absolute()
     if final.exists():
         raise FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))
     with write_temporary(final) as temporary:
-        write(table, temporary.file, fmt)
+        write(shards.table, temporary.file, fmt)
     # Its name must be durable before the manifest is: a temporary file that is gone means that it was published.
     sync_folder(folder)
-    manifest = _Manifest(temporary.path, final, tuple(shard.name for shard in shards), shards_to)
-    shards_folder = shards[0].parent
-    _write_manifest(shards_folder, manifest)
-    publish(temporary.path, final)
-    sync_folder(folder)
-    return _finish(shards_folder, manifest)
+    return Composed(temporary.path, final)
 
 
-def _finish_earlier(folder: Path) -> list[Exception]:
+def finish_composing(folder: Path) -> list[Exception]:
+    """Finish what a call that was cut short has left; the folder is held by the caller.
+
+    Returns:
+        Why a shard whose rows are composed could not be put away, one each.
+    """
     manifest = _read_manifest(folder)
     if manifest is None:
         return []
@@ -212,49 +218,10 @@ def _finish_earlier(folder: Path) -> list[Exception]:
 
 def _finish(folder: Path, manifest: _Manifest) -> list[Exception]:
     left = [folder / name for name in manifest.shards if (folder / name).exists()]
-    problems = _put_away(left, folder, manifest.shards_to)
+    problems = put_away(left, folder, manifest.shards_to)
     if not problems:
         _drop_manifest(folder)
     return problems
-
-
-def _put_away(shards: Iterable[Path], folder: Path, shards_to: Path | None) -> list[Exception]:
-    problems: list[Exception] = []
-    for shard in shards:
-        try:
-            if shards_to is None:
-                shard.unlink()
-            else:
-                _move(shard, shards_to / shard.name)
-        except OSError as error:
-            problems.append(error)
-    for changed in (shards_to, folder):
-        if changed is not None:
-            sync_folder(changed)
-    return problems
-
-
-def _move(shard: Path, target: Path) -> None:
-    try:
-        publish(shard, target)
-    except FileExistsError:
-        if not filecmp.cmp(shard, target, shallow=False):
-            raise
-        # A crash came between the copy and this.
-        sync_folder(target.parent)
-        shard.unlink()
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy(shard, target)
-        shard.unlink()
-
-
-def _copy(shard: Path, target: Path) -> None:
-    with shard.open("rb") as source, write_temporary(target) as temporary:
-        shutil.copyfileobj(source, temporary.file)
-    publish(temporary.path, target)
-    sync_folder(target.parent)
 
 
 def _write_manifest(folder: Path, manifest: _Manifest) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from api2db.frames.cells import decode_cell, is_json
 from api2db.frames.dtypes import told_dtypes, whole_name
 
-__all__ = ["to_pandas"]
+__all__ = ["consumed_to_pandas", "to_pandas"]
 
 _types = pa.types
 
@@ -19,14 +19,32 @@ def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and are never turned into floats.
     JSON cells are dicts, lists and so on again. Decimals, dates and times are Python objects.
     """
-    table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
+    return _converted([pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame])
+
+
+def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.DataFrame:
+    """Give what ``to_pandas`` gives of all batches together, in not much more memory than that takes.
+
+    The batches are taken out of the list, and freed column by column where nobody else has them.
+    """
+    tables = [pa.Table.from_batches(batches, schema)]
+    batches.clear()
+    return _converted(tables, consume=True)
+
+
+def _converted(tables: list[pa.Table], *, consume: bool = False) -> pd.DataFrame:
+    """The only table of a list, which is taken out of it: a name that still held it would keep it from being freed."""
+    table = tables.pop()
     told = told_dtypes(table.schema)
     ours = {
         name: place for place, name in enumerate(table.column_names) if _is_ours(table.column(place), told.get(name))
     }
-    converted = _by_arrow(table.drop_columns(list(ours)), table.num_rows)
+    kept = {name: table.column(place) for name, place in ours.items()}
+    rows = table.num_rows
+    table = table.drop_columns(list(ours))
+    converted = _by_arrow(table, rows, consume=consume)
     for name, place in ours.items():
-        converted.insert(place, name, _series(table.column(place)))
+        converted.insert(place, name, _series(kept.pop(name)))
     return converted
 
 
@@ -38,9 +56,9 @@ def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
     return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
 
 
-def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
+def _by_arrow(table: pa.Table, rows: int, *, consume: bool) -> pd.DataFrame:
     return (
-        table.to_pandas()
+        table.to_pandas(self_destruct=consume)
         if table.num_columns
         else pd.DataFrame(index=pd.RangeIndex(rows), columns=pd.Index([], dtype=str))
     )

@@ -10,7 +10,7 @@ import pandas as pd
 from api2db.errors import Api2dbError, FormatError
 from api2db.formats import check_format, read_frame, write_frame
 from api2db.formats.atomic import make_folders
-from api2db.formats.compose import compose
+from api2db.formats.compose import as_frame, compose
 from api2db.formats.dtypes_file import read_dtypes
 from api2db.formats.folders import project_home
 
@@ -92,6 +92,7 @@ class FileConverter:
             lambda: compose(
                 Path(path),
                 fmt,
+                as_frame,
                 shards_to=_path_or_none(move_shards_path),
                 composed_to=_path_or_none(move_composed_path),
                 make_missing=force,
@@ -101,7 +102,7 @@ class FileConverter:
             return None
         for problem in composition.problems:
             _log.error("composing the shards in %s: %s", path, problem)
-        return composition.frame
+        return composition.result
 
     @staticmethod
     def static_store_df(df: pd.DataFrame, path: str, fmt: str) -> bool:

@@ -3,7 +3,7 @@
 Duplicate rows are dropped as the spec asks, within a frame for shards and within the whole for a file that is updated.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
 from api2db.formats import Format, read, write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.frames import cast_exactly, conform, duplicate_rows, unify
+from api2db.frames import conform, duplicate_rows, unify, whole_numbers_as_floats
 from api2db.targets.port import Piece, Plan
 
 __all__ = ["ShardTarget", "SingleFileTarget"]
@@ -150,27 +150,12 @@ class SingleFileTarget:
 def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
     schema = unify([table.schema for table in tables])
     if schema is None:
-        tables = _with_whole_numbers_as_floats(tables)
+        tables = whole_numbers_as_floats(tables)
         schema = unify([table.schema for table in tables])
     if schema is None:
         raise BatchRefusedError(f"the columns of {path} have other types, which these rows do not fit")
     batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
     return pa.Table.from_batches(batches, schema)
-
-
-def _with_whole_numbers_as_floats(tables: Sequence[pa.Table]) -> list[pa.Table]:
-    """Where one table has fractions, the whole numbers of the others, as far as floats hold them exactly."""
-    floats = {field.name for table in tables for field in table.schema if pa.types.is_floating(field.type)}
-    return [_as_floats(table, floats) for table in tables]
-
-
-def _as_floats(table: pa.Table, names: Collection[str]) -> pa.Table:
-    for place, field in enumerate(table.schema):
-        if field.name in names and pa.types.is_integer(field.type):
-            cast, inexact = cast_exactly(table.column(place).combine_chunks(), pa.float64())
-            if inexact is None:
-                table = table.set_column(place, pa.field(field.name, pa.float64()), cast)
-    return table
 
 
 def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.Table, int]:
