@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import flights, latency, memory, put, servers
+from benchmarks import compose, flights, latency, memory, put, servers
 from benchmarks.figure import Figure, show
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
@@ -14,6 +14,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "flights": flights.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "compose": compose.measure,
     "postgresql": partial(servers.measure, "postgresql"),
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),

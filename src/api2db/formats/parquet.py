@@ -5,6 +5,7 @@ kept in the file's metadata.
 """
 
 import base64
+from functools import lru_cache
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -28,8 +29,9 @@ def write(table: pa.Table, file: BinaryIO) -> None:
 
 def read(file: BinaryIO) -> pa.Table:
     """Read a table, and check that its values are what their types say."""
-    opened = pq.ParquetFile(file, page_checksum_verification=True)
-    table = opened.read()
+    opened = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+    is_tiny = opened.metadata.num_rows < _TINY_ROWS
+    table = opened.read(use_threads=not is_tiny)  # to hand a few rows to threads takes longer than to read them
     table.validate(full=True)
     return _as_written(table, opened.metadata.metadata or {})
 
@@ -76,7 +78,7 @@ def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
     noted = metadata.get(b"ARROW:schema")
     if noted is None:
         return table
-    for place, field in enumerate(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(noted)))):
+    for place, field in enumerate(_noted_schema(noted)):
         column, categories = table.column(place), metadata.get(_categories_key(place))
         if categories is not None:
             restored = _recategorised(column, field.type, _unpacked(categories))
@@ -86,6 +88,11 @@ def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
             continue
         table = table.set_column(place, table.field(place).with_type(field.type), restored)
     return table.replace_schema_metadata(_without_categories(table.schema.metadata))
+
+
+@lru_cache(maxsize=8)
+def _noted_schema(noted: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(noted)))
 
 
 def _without_categories(metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes] | None:

@@ -11,6 +11,8 @@ from api2db.frames.dtypes import told_dtypes, whole_name
 __all__ = ["consumed_to_pandas", "to_pandas"]
 
 _types = pa.types
+_WORTH_FREEING_BYTES = 64 << 20
+_WITHOUT_COPY: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"copy": False}
 
 
 def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
@@ -19,33 +21,33 @@ def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and are never turned into floats.
     JSON cells are dicts, lists and so on again. Decimals, dates and times are Python objects.
     """
-    return _converted([pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame])
+    table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
+    told = told_dtypes(table.schema)
+    ours = {
+        name: place for place, name in enumerate(table.column_names) if _is_ours(table.column(place), told.get(name))
+    }
+    converted = _by_arrow(table.drop_columns(list(ours)), table.num_rows)
+    for name, place in ours.items():
+        converted.insert(place, name, _series(table.column(place)))
+    return converted
 
 
 def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.DataFrame:
     """Give what ``to_pandas`` gives of all batches together, in not much more memory than that takes.
 
-    The batches are taken out of the list, and freed column by column where nobody else has them.
+    The batches are taken out of the list; their columns are converted and freed one by one, where nobody else has them.
     """
-    tables = [pa.Table.from_batches(batches, schema)]
+    table = pa.Table.from_batches(batches, schema)
     batches.clear()
-    return _converted(tables, consume=True)
-
-
-def _converted(tables: list[pa.Table], *, consume: bool = False) -> pd.DataFrame:
-    """The only table of a list, which is taken out of it: a name that still held it would keep it from being freed."""
-    table = tables.pop()
-    told = told_dtypes(table.schema)
-    ours = {
-        name: place for place, name in enumerate(table.column_names) if _is_ours(table.column(place), told.get(name))
-    }
-    kept = {name: table.column(place) for name, place in ours.items()}
-    rows = table.num_rows
-    table = table.drop_columns(list(ours))
-    converted = _by_arrow(table, rows, consume=consume)
-    for name, place in ours.items():
-        converted.insert(place, name, _series(kept.pop(name)))
-    return converted
+    if table.nbytes < _WORTH_FREEING_BYTES or not table.num_columns:
+        return to_pandas(table)
+    columns = table.columns[::-1]
+    del table  # it would keep each column
+    converted = []
+    for field in schema:
+        converted.append(to_pandas(pa.table([columns.pop()], pa.schema([field], schema.metadata))))
+        pa.default_memory_pool().release_unused()
+    return pd.concat(converted, axis=1, **_WITHOUT_COPY)
 
 
 def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
@@ -56,9 +58,9 @@ def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
     return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
 
 
-def _by_arrow(table: pa.Table, rows: int, *, consume: bool) -> pd.DataFrame:
+def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
     return (
-        table.to_pandas(self_destruct=consume)
+        table.to_pandas()
         if table.num_columns
         else pd.DataFrame(index=pd.RangeIndex(rows), columns=pd.Index([], dtype=str))
     )
