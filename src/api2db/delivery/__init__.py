@@ -8,7 +8,7 @@ of the batch whose tries ran out.
 
 from api2db.delivery.ledger import LedgerCourier
 from api2db.delivery.override import OverrideCourier, OverrideTarget
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import Parking, ParkingPlace
 from api2db.delivery.plan import PlanCourier
 from api2db.delivery.rejected import METADATA_KEY, Rejects, without_added
 from api2db.delivery.worker import LIMIT, RETRIES, Courier, Worker
@@ -22,6 +22,7 @@ __all__ = [
     "OverrideCourier",
     "OverrideTarget",
     "Parking",
+    "ParkingPlace",
     "PlanCourier",
     "Rejects",
     "Worker",

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from api2db.delivery.batch import Batch
 from api2db.delivery.fitting import Misfit, fit
 from api2db.delivery.keys import last_of_each_key, rows_without_key
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError
@@ -31,7 +31,7 @@ SMALL_ROWS: Final = 64
 class LedgerCourier:
     """Delivers batches into one target; see ``Courier``."""
 
-    def __init__(self, log: StreamLog, target: LedgerTarget, rejects: Rejects, parking: Parking) -> None:
+    def __init__(self, log: StreamLog, target: LedgerTarget, rejects: Rejects, parking: ParkingPlace) -> None:
         self._log = log
         self._target = target
         self._rejects = rejects

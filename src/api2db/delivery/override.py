@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
@@ -53,7 +53,7 @@ class OverrideCourier:
         self,
         log: StreamLog,
         call: Callable[[pd.DataFrame], list[pa.RecordBatch]],
-        parking: Parking,
+        parking: ParkingPlace,
         onward: Courier | None,
     ) -> None:
         self._log = log

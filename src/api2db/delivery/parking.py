@@ -7,6 +7,7 @@ which journal, stream and range it is of, so nothing ever loads it twice.
 import json
 import logging
 from pathlib import Path
+from typing import Protocol
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.rejected import METADATA_KEY, origin, sweep
@@ -15,9 +16,23 @@ from api2db.formats import write
 from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
 from api2db.journal import Position, StreamLog
 
-__all__ = ["Parking"]
+__all__ = ["Parking", "ParkingPlace"]
 
 _log = logging.getLogger(__name__)
+
+
+class ParkingPlace(Protocol):
+    """What becomes of a head batch whose tries ran out."""
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a batch is parked."""
+
+    def park(self, batch: Batch) -> None:
+        """Take a batch that is tried on all the same."""
+
+    def leave(self, reached: Position) -> bool:
+        """What was parked is in the target up to here; true where a note is to be cleared."""
 
 
 class Parking:

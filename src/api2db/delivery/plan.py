@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from api2db.delivery.batch import Batch
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError
 from api2db.journal import Delivered, NoteKind, Position, StreamLog
@@ -15,7 +15,7 @@ __all__ = ["PlanCourier"]
 class PlanCourier:
     """Delivers batches into one target; see ``Courier``."""
 
-    def __init__(self, log: StreamLog, target: PlannedTarget, rejects: Rejects, parking: Parking) -> None:
+    def __init__(self, log: StreamLog, target: PlannedTarget, rejects: Rejects, parking: ParkingPlace) -> None:
         self._log = log
         self._target = target
         self._rejects = rejects

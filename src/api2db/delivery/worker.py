@@ -20,7 +20,7 @@ from tenacity import (
 
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.ledger import SMALL_ROWS
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import Limit, StreamLog
@@ -77,7 +77,7 @@ class Worker:
         log: StreamLog,
         target: Target,
         courier: Courier,
-        parking: Parking,
+        parking: ParkingPlace,
         limit: Limit = LIMIT,
         learn: Callable[[pa.Schema], None] = lambda _: None,
     ) -> None:

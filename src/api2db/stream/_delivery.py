@@ -14,6 +14,7 @@ from api2db.delivery import (
     OverrideCourier,
     OverrideTarget,
     Parking,
+    ParkingPlace,
     PlanCourier,
     Rejects,
     Worker,
@@ -45,6 +46,7 @@ def build_worker(
     call: Callable[[pd.DataFrame], list[pa.RecordBatch]] | None,
     places: Places,
     learn: Callable[[pa.Schema], None],
+    parking: ParkingPlace | None = None,
 ) -> Worker:
     """A worker for a stream.
 
@@ -54,11 +56,12 @@ def build_worker(
         call: The user's own ``stream`` method; None where it is not overridden.
         places: Where it sets things aside.
         learn: Told of each batch's schema.
+        parking: Takes a batch whose tries ran out, instead of the folder for that.
 
     Raises:
         AttributeError: There is neither a target nor a method.
     """
-    parking, rejects = Parking(log, places.parked), Rejects(log, places.rejected)
+    parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
     courier = None if target is None else _courier(log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
     if call is not None:
@@ -70,7 +73,7 @@ def build_worker(
     return Worker(log, reached, courier, parking, limit, learn)
 
 
-def _courier(log: StreamLog, target: LedgerTarget | PlannedTarget, rejects: Rejects, parking: Parking) -> Courier:
+def _courier(log: StreamLog, target: LedgerTarget | PlannedTarget, rejects: Rejects, parking: ParkingPlace) -> Courier:
     if isinstance(target, PlannedTarget):
         return PlanCourier(log, target, rejects, parking)
     return LedgerCourier(log, target, rejects, parking)

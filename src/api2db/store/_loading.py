@@ -1,0 +1,97 @@
+"""Loading a manifest's shards: into a target by delivery's own worker, or through a user's own method."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.delivery import Worker
+from api2db.delivery.batch import Batch
+from api2db.errors import TargetUnavailableError
+from api2db.frames import to_pandas
+from api2db.journal import Delivered, Position
+from api2db.store._log import ManifestLog
+from api2db.stream._delivery import Places, build_worker
+from api2db.targets.port import LedgerTarget, PlannedTarget
+
+__all__ = ["IntoTarget", "Load", "ThroughMethod"]
+
+_log = logging.getLogger(__name__)
+
+
+class Load(Protocol):
+    """How rows get where they belong."""
+
+    def __call__(self, log: ManifestLog) -> None:
+        """Load what a log has.
+
+        Raises:
+            TargetUnavailableError: Not all of it; the next time goes on behind what is in.
+        """
+
+
+class IntoTarget:
+    """Loads with a worker of delivery, which ends when all is in, or when the target stays unavailable.
+
+    Args:
+        target: Where to.
+        places: Where it sets rows aside, and how much it loads at once.
+        describe: The target, for a person's eyes.
+        lend: Given the worker while it works, so that it can be stopped.
+    """
+
+    def __init__(
+        self, target: LedgerTarget | PlannedTarget, places: Places, describe: str, lend: Callable[[Worker | None], None]
+    ) -> None:
+        self._target = target
+        self._places = places
+        self._describe = describe
+        self._lend = lend
+
+    def __call__(self, log: ManifestLog) -> None:
+        ending = _GivesUp()
+        worker = build_worker(log, self._target, None, self._places, lambda _: None, ending)
+        ending.stop = log.on_end = worker.stop
+        self._lend(worker)
+        try:
+            worker.run()
+        finally:
+            self._lend(None)
+        if not log.finished:
+            reason = log.said or "it was stopped"
+            raise TargetUnavailableError(
+                f"not all shards are in {self._describe}: {reason}; they stay where they are, and the next time goes on"
+            )
+        if log.said is not None:
+            _log.warning("%s: %s", self._describe, log.said)
+
+
+class ThroughMethod:
+    """Hands all rows to a user's own method, at least once: again where it raised or a crash came before its end."""
+
+    def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
+        self._method = method
+
+    def __call__(self, log: ManifestLog) -> None:
+        entries, _ = log.newest()
+        rows = pa.Table.from_batches([entry.batch for entry in entries])
+        self._method(to_pandas(rows))
+        log.acknowledge(entries[-1].position, Delivered(frames=len(entries), rows=rows.num_rows))
+
+
+class _GivesUp:
+    """A parking place that parks nothing: the shards themselves wait, so the worker ends instead."""
+
+    occupied = False
+
+    def __init__(self) -> None:
+        self.stop: Callable[[], None] = lambda: None
+
+    def park(self, batch: Batch) -> None:
+        self.stop()
+
+    def leave(self, reached: Position) -> bool:
+        return False

@@ -1,0 +1,86 @@
+"""What a store has done so far: a small file in the project, for ``status()`` and ``api2db status``."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from api2db.formats.atomic import FILE_MODE, make_folders
+from api2db.formats.folders import check_name
+
+__all__ = ["StoreFigures", "publish_figures", "read_figures", "store_figures"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """A store at one moment; sums are since its first round in this home.
+
+    Attributes:
+        store: Its target and its folder; never a secret.
+        folder: Where its shards are.
+        fmt: Their format.
+        seconds: The time between two rounds.
+        stored_at: When the last round ended that went well, seconds since 1970.
+        shards: Composed, loaded and put away.
+        rows: Loaded, or in composed files.
+        duplicates: Rows dropped because they repeat another of the same round.
+        rejected: Rows that the target refused, set aside with the reason.
+        unreadable: Shards that the last round could not read, and left.
+        last_error: Why the last round failed; None where it went well.
+        error_at: When that was.
+    """
+
+    collector: str
+    store: str
+    folder: str
+    fmt: str
+    seconds: float
+    stored_at: float | None = None
+    shards: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    unreadable: int = 0
+    last_error: str | None = None
+    error_at: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nobody need look."""
+        return not (self.last_error or self.unreadable or self.rejected)
+
+
+def publish_figures(home: Path, figures: StoreFigures) -> None:
+    """Leave word; a reader sees the old or the new figures, whole."""
+    path = _place(home, figures.collector, figures.store)
+    make_folders(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.touch(FILE_MODE)
+    temporary.write_text(json.dumps(asdict(figures)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_figures(home: Path, collector: str, store: str) -> StoreFigures | None:
+    """What a store said last; None where it never did."""
+    return _read(_place(home, collector, store))
+
+
+def store_figures(home: Path) -> list[StoreFigures]:
+    """What all stores of a project said last; nothing is written or held."""
+    found = (_read(path) for path in sorted(_folder(home).glob("*/*.json")))
+    return [figures for figures in found if figures is not None]
+
+
+def _folder(home: Path) -> Path:
+    return home / "STORE" / "stores"
+
+
+def _place(home: Path, collector: str, store: str) -> Path:
+    return _folder(home) / check_name(collector) / f"{hashlib.sha256(store.encode()).hexdigest()[:16]}.json"
+
+
+def _read(path: Path) -> StoreFigures | None:
+    try:
+        return StoreFigures(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

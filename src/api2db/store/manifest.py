@@ -1,0 +1,111 @@
+"""What a store is about to do, on disk before it does it: one JSON file in the folder of the shards."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api2db.errors import ConfigurationError
+from api2db.formats import check_format
+from api2db.formats.atomic import is_temporary, replacing, sync_folder
+from api2db.formats.compose import Composed
+from api2db.formats.kinds import Format
+from api2db.journal import Note
+
+__all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read_manifest"]
+
+STORE_MANIFEST = ".api2db_store.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The shards that one round of a store takes, and what becomes of them.
+
+    Attributes:
+        id: Random; the key of its row in the target's ledger.
+        store: Whose it is.
+        fmt: The shards' format.
+        shards: Their names, in order.
+        excluded: The columns that do not count when rows repeat.
+        files: Composed files that are durable under their temporary names.
+        shards_to: The folder to move the shards to; None to delete them.
+        loaded: Whether all rows are in the target.
+        notes: What delivery keeps on disk meanwhile.
+    """
+
+    id: str
+    store: str
+    fmt: Format
+    shards: tuple[str, ...]
+    excluded: tuple[str, ...]
+    files: tuple[Composed, ...]
+    shards_to: Path | None
+    loaded: bool
+    notes: Mapping[str, Note] = field(default_factory=dict)
+
+
+def keep_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write it, durably, in place of what it was before."""
+    content = {
+        "version": _VERSION,
+        "id": manifest.id,
+        "store": manifest.store,
+        "fmt": manifest.fmt,
+        "shards": manifest.shards,
+        "excluded": manifest.excluded,
+        "files": [[str(file.temporary), str(file.final)] for file in manifest.files],
+        "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
+        "loaded": manifest.loaded,
+        "notes": dict(manifest.notes),
+    }
+    with replacing(folder / STORE_MANIFEST) as file:
+        file.write(json.dumps(content).encode())
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What an earlier round has left; None where it has come to its end.
+
+    Raises:
+        ConfigurationError: It is damaged.
+    """
+    path = folder / STORE_MANIFEST
+    try:
+        return _parsed(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(
+            f"{path} is damaged: {error!r}; see whether the target holds the rows of the shards beside it, and move "
+            "those away that it holds; then remove the file"
+        ) from error
+
+
+def drop_manifest(folder: Path) -> None:
+    """Remove it, durably."""
+    (folder / STORE_MANIFEST).unlink()
+    sync_folder(folder)
+
+
+def _parsed(content: dict[str, Any]) -> Manifest:
+    if content["version"] != _VERSION:
+        raise ValueError("it is of another version")
+    names = tuple(map(str, content["shards"]))
+    if any(Path(name).name != name for name in names):
+        raise ValueError("it names files elsewhere")
+    files = tuple(Composed(Path(temporary), Path(final)) for temporary, final in content["files"])
+    if not all(is_temporary(file.temporary) for file in files):
+        raise ValueError("it names files that no store has written")
+    shards_to = content["shards_to"]
+    return Manifest(
+        id=str(content["id"]),
+        store=str(content["store"]),
+        fmt=check_format(content["fmt"]),
+        shards=names,
+        excluded=tuple(map(str, content["excluded"])),
+        files=files,
+        shards_to=None if shards_to is None else Path(shards_to),
+        loaded=bool(content["loaded"]),
+        notes=dict(content["notes"]),
+    )

@@ -1,0 +1,218 @@
+"""The Store of the 2021 release: the periodic job that composes a collector's shards and loads them."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from api2db.delivery import Worker
+from api2db.errors import ConfigurationError
+from api2db.formats import check_format
+from api2db.formats.compose import write_composed
+from api2db.formats.folders import rejected_folder, shard_folder, upload_failed_folder
+from api2db.formats.shards import Shards, shards_of
+from api2db.journal import StreamLog
+from api2db.store._loading import IntoTarget, Load, ThroughMethod
+from api2db.store._steps import Round, Rules, Written, store_round
+from api2db.store.figures import StoreFigures, publish_figures, read_figures
+from api2db.stream._delivery import Places
+from api2db.stream._places import relative_to_home
+from api2db.stream.status import StreamStatus
+from api2db.stream.stream import Stream
+
+__all__ = ["Store"]
+
+
+class Store(Stream):
+    """Composes the shards of a collector and loads them, every so many seconds; the base of all stores.
+
+    ``Collector(stores=[...])`` runs it; ``store`` does one round. It opens no journal: what ``Stream`` offers for
+    frames (``start``, ``stream_start``, ``q.put``, ``flush``) raises AttributeError.
+
+    A store of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
+    the composed frame, at least once: the shards go after ``stream`` has returned.
+
+    Args:
+        name: The collector's.
+        seconds: The time between two rounds; 0 for never.
+        path: The folder of the shards; by default ``STORE/<name>/<fmt>/``, where Stream2Local puts them. A relative
+            path is below the project's folder.
+        fmt: The shards' format.
+        drop_duplicate_exclude: Rows that repeat an earlier one of the round in all columns but these are dropped, and
+            counted in ``status()``; None for all columns.
+        move_shards_path: The folder to move the shards to; without it they are deleted.
+        move_composed_path: The folder for ``<first>_<last>.<fmt>``, all rows of the round; without it there is none.
+        chunk_size: The most rows of one transaction; 0 for no limit of its own.
+        home: The project's folder: by default ``API2DB_HOME``, else the current one.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        path: str | None = None,
+        fmt: str = "parquet",
+        drop_duplicate_exclude: list[str] | None = None,
+        move_shards_path: str | None = None,
+        move_composed_path: str | None = None,
+        chunk_size: int = 0,
+        *,
+        home: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._format = check_format(fmt)
+        super().__init__(name, path, fmt=fmt, chunk_size=chunk_size, stream_type="store", store=True, home=home)
+        self.seconds = _seconds(seconds)
+        self.drop_duplicate_exclude = _column_names(drop_duplicate_exclude)
+        self.move_shards_path = move_shards_path
+        self.move_composed_path = move_composed_path
+        self._folder = (self.home / path) if path else shard_folder(self.home, name, fmt)
+        self.path: str = str(self._folder)
+
+    @property
+    def identity(self) -> str:
+        """Who the store is across restarts: its target, and the folder of its shards."""
+        return f"{self.describe()} from {relative_to_home(self._folder, self.home)}"
+
+    def describe(self) -> str:
+        """The target's name for a person's eyes; never a secret."""
+        return f"{type(self).__name__}.stream"
+
+    def store(self) -> None:
+        """Do one round: compose the shards that are there, load them, and put them away; each row once.
+
+        A round that was cut short is finished first. What the target refuses for itself is set aside row by row in
+        ``STORE/rejected/<collector>/<stream_type>/``. A shard that can't be read is named in the log and stays.
+
+        Raises:
+            AttributeError: There is neither a target nor a ``stream`` method.
+            ConfigurationError: The folders can't be used together, or another store was cut short in this folder.
+            DataError: The shards have no common type; nothing was deleted.
+            FolderBusyError: Somebody else composes or stores the folder at this moment.
+            TargetUnavailableError: Not all could be loaded; the shards stay, and the next round goes on.
+            OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
+        """
+        rules = self._rules()
+        try:
+            done = store_round(rules)
+        except Exception as error:
+            self._note(Round(), error)
+            raise
+        self._note(done, None)
+
+    def start(self) -> NoReturn:
+        """Raise: a store does its rounds when it is told to, by ``store``.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError(f"{self!r} is a Store, which has no start: give it to Collector(stores=…), or call store")
+
+    def stream_start(self) -> NoReturn:
+        """Raise, as ``start`` does.
+
+        Raises:
+            AttributeError: Always.
+        """
+        raise AttributeError(f"{self!r} is a Store, which has no stream_start: call store")
+
+    def status(self) -> StreamStatus:
+        """What its rounds have done so far; a frame is a shard here, and rows that wait are not counted."""
+        figures = read_figures(self.home, self.name, self.identity) or self._figures()
+        waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
+        oldest = min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
+        return StreamStatus(
+            running=self._worker is not None,
+            frames_waiting=len(waiting),
+            rows_waiting=0,
+            frames_delivered=figures.shards,
+            rows_delivered=figures.rows,
+            rows_parked=0,
+            rows_rejected=figures.rejected,
+            rows_superseded=0,
+            duplicates_dropped=figures.duplicates,
+            last_error=figures.last_error,
+            lag_s=0.0 if oldest is None else max(0.0, time.time() - oldest),
+        )
+
+    def _rules(self) -> Rules:
+        composed_to = self._below_home(self.move_composed_path)
+        return Rules(
+            store=self.identity,
+            folder=self._folder,
+            fmt=self._format,
+            excluded=tuple(self.drop_duplicate_exclude or ()),
+            shards_to=self._below_home(self.move_shards_path),
+            composed_to=composed_to,
+            write=lambda shards: self._write(shards, composed_to),
+            load=self._load(),
+        )
+
+    def _write(self, shards: Shards, composed_to: Path | None) -> Written:
+        return Written([] if composed_to is None else [write_composed(composed_to, shards, self._format)])
+
+    def _load(self) -> Load | None:
+        if type(self).stream is not Stream.stream:
+            return ThroughMethod(self.stream)
+        target = self._target()
+        if target is None:
+            raise AttributeError("a Store has no target: inherit from it and override stream, or use Store2Sql")
+        places = Places(
+            parked=upload_failed_folder(self.home, self.name, self.stream_type),
+            rejected=rejected_folder(self.home, self.name, self.stream_type),
+            chunk_rows=self.chunk_size,
+        )
+        return IntoTarget(target, places, self.describe(), self._lend)
+
+    def _lend(self, worker: Worker | None) -> None:
+        self._worker = worker
+
+    def _attached(self) -> StreamLog:
+        raise AttributeError(f"{self!r} is a Store, which has no journal: put frames into a stream")
+
+    def _below_home(self, path: str | None) -> Path | None:
+        return None if path is None else self.home / path
+
+    def _figures(self) -> StoreFigures:
+        folder = relative_to_home(self._folder, self.home)
+        return StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
+
+    def _note(self, done: Round, error: Exception | None) -> None:
+        """Leave word of a round; one that found nothing to do, and one before it too, leaves the file as it is."""
+        before = read_figures(self.home, self.name, self.identity)
+        if before is not None and error is None and done == Round() and before.healthy:
+            return
+        figures = before or self._figures()
+        now = time.time()
+        said: dict[str, Any] = {"last_error": None, "error_at": None, "stored_at": now, "unreadable": done.unreadable}
+        if error is not None:
+            said = {"last_error": str(error) or type(error).__name__, "error_at": now}
+        figures = replace(
+            figures,
+            seconds=self.seconds,
+            shards=figures.shards + done.shards,
+            rows=figures.rows + done.rows,
+            duplicates=figures.duplicates + done.duplicates,
+            rejected=figures.rejected + done.rejected,
+            **said,
+        )
+        publish_figures(self.home, figures)
+
+
+def _seconds(seconds: object) -> float:
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds) and seconds >= 0:
+        return seconds
+    raise ConfigurationError(f"seconds must be a number of at least 0, not {seconds!r}")
+
+
+def _column_names(names: Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(f"drop_duplicate_exclude must be a list of column names, not {names!r}")
+    return list(names)

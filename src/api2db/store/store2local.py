@@ -1,0 +1,132 @@
+"""Store2Local: many small shards into one file a round, or one a day."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import ConfigurationError, DataError
+from api2db.formats.atomic import sync_folder, write_temporary
+from api2db.formats.compose import Composed
+from api2db.formats.files import write
+from api2db.formats.shards import Shards
+from api2db.store._loading import Load
+from api2db.store._steps import Written, without_repeats
+from api2db.store.store import Store
+from api2db.stream._places import relative_to_home
+
+__all__ = ["Store2Local"]
+
+_types = pa.types
+
+
+class Store2Local(Store):
+    """Composes the shards of a collector into one file a round: the compactor of small files.
+
+    The files are ``<first>_<last>.<fmt>`` in ``move_composed_path``; with ``partition_by`` they lie in a folder for
+    each date, ``<column>=2026-01-31/<first>_<last>.<fmt>``, as Parquet readers know it. A file appears whole, under a
+    name that was free, and never changes: whoever reads that folder sees a row once or not yet.
+
+    Args:
+        move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``.
+        partition_by: A column of dates, of times, or of text that begins with a date as ISO 8601 has it. Times with a
+            zone are parted by their date in that zone; rows without a value go to the folder ``<column>=none``.
+
+    The other arguments are those of ``Store``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        path: str | None = None,
+        fmt: str = "parquet",
+        drop_duplicate_exclude: list[str] | None = None,
+        move_shards_path: str | None = None,
+        move_composed_path: str | None = None,
+        *,
+        partition_by: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(
+            name, seconds, path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path, home=home
+        )
+        self.move_composed_path: str = move_composed_path or str(self.home / "STORE" / name / "composed")
+        self.stream_type = "store.local"
+        self.partition_by = _folder_name(partition_by)
+
+    def describe(self) -> str:
+        """The folder of the composed files, for a person's eyes."""
+        return f"{self.fmt} files {relative_to_home(self.home / self.move_composed_path, self.home)}"
+
+    def _load(self) -> Load | None:
+        return super()._load() if type(self).stream is not Store.stream else None
+
+    def _write(self, shards: Shards, composed_to: Path | None) -> Written:
+        if composed_to is None:
+            raise AssertionError("a Store2Local has a folder for what it composes")
+        duplicates = without_repeats(shards, self.drop_duplicate_exclude or ())
+        return Written(_write_parts(composed_to, shards, self.partition_by, self._format), duplicates)
+
+
+def _write_parts(folder: Path, shards: Shards, column: str | None, fmt: str) -> list[Composed]:
+    name = f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
+    written: list[Composed] = []
+    try:
+        for place, rows in _parts(shards, column):
+            written.append(_write_part(folder, place, name, rows, fmt))
+    except BaseException:
+        for file in written:
+            file.temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return written
+
+
+def _write_part(folder: Path, place: str, name: str, rows: pa.Table, fmt: str) -> Composed:
+    final = (folder / place / name).absolute()
+    if final.exists():
+        raise FileExistsError(f"the composed file's name is taken; move that file away: {final}")
+    with write_temporary((folder / name).absolute()) as temporary:
+        write(rows, temporary.file, fmt)
+    return Composed(temporary.path, final)
+
+
+def _parts(shards: Shards, column: str | None) -> Iterator[tuple[str, pa.Table]]:
+    table = shards.table
+    if column is None:
+        yield "", table
+        return
+    dates = _dates(table, column, shards.paths[0].parent)
+    for date in sorted(pc.unique(dates).to_pylist(), key=lambda date: date or ""):
+        chosen = pc.is_null(dates) if date is None else pc.fill_null(pc.equal(dates, date), fill_value=False)
+        yield f"{column}={date or 'none'}", table.filter(chosen)
+
+
+def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
+    """The date of each row as text."""
+    if column not in table.column_names:
+        raise DataError(f"the shards in {folder} have no column {column!r} to part them by")
+    values = table.column(column)
+    if _types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if _types.is_timestamp(values.type):
+        return pc.strftime(values, format="%Y-%m-%d")
+    if _types.is_date(values.type):
+        return values.cast(pa.date32()).cast(pa.string())
+    if _types.is_string(values.type) or _types.is_large_string(values.type):
+        dates = pc.utf8_slice_codeunits(values.cast(pa.string()), 0, 10)
+        if pc.all(pc.match_substring_regex(dates, r"^\d{4}-\d{2}-\d{2}$")).as_py() in {True, None}:
+            return dates
+    raise DataError(f"the column {column!r} of the shards in {folder} has no dates ({values.type}); part by another")
+
+
+def _folder_name(column: str | None) -> str | None:
+    if column is None or (column and "/" not in column and "\0" not in column and not column.startswith(".")):
+        return column
+    raise ConfigurationError(f"partition_by={column!r} can't name a folder; give a column that can")
