@@ -1,4 +1,4 @@
-"""Composing shards: many small ones beside the way of 2021, and few large ones beside the memory that the result takes."""
+"""Composing shards: many small ones beside the way of 2021, large ones beside the memory that the result takes."""
 
 import os
 import resource

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.journal import ALL, share
+from api2db.store import Store, Store2Local, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql import SqlTarget
 from tests.faults.children import Acknowledgements, acknowledged
@@ -38,6 +39,12 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "postgresql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="postgresql", **options),
     "mysql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mysql", **options),
     "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
+}
+
+STORES: dict[str, Callable[..., Store]] = {
+    "duckdb": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.duckdb", "duckdb", **options),
+    "sqlite": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.sqlite", "sqlite", **options),
+    "local": lambda db, **options: Store2Local(COLLECTOR, 1, **options),
 }
 
 
@@ -92,6 +99,17 @@ def deliver(project: Project, frames: int, go: str = "") -> None:
     ending.start()
     stream.stream_start()
     ending.join()
+
+
+def store(project: Project, go: str = "") -> None:
+    """Wait until told to go on, then do one round of a store in this thread."""
+    planted.take_away(project.without)
+    (kind,) = project.kinds
+    found = STORES[kind](project.db, home=project.home, **project.options)
+    if go:
+        say("ready")
+        Path(go).read_text()
+    found.store()
 
 
 def freeze(project: Project, frames: int) -> None:
@@ -152,7 +170,7 @@ def _stop_when_done(stream: Stream) -> None:
     stream.stop(0)
 
 
-JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver, "freeze": freeze}
+JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver, "store": store, "freeze": freeze}
 
 
 def run(line: str) -> None:

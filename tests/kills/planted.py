@@ -5,6 +5,7 @@ from typing import Any
 
 from api2db.journal._lane import LaneLog
 from api2db.journal._segment import SegmentWriter
+from api2db.store import _steps
 from api2db.targets.sql import SqlTarget
 
 
@@ -41,10 +42,15 @@ def _epoch() -> None:
     replace(LaneLog, "knows_epoch", lambda log, epoch: True)
 
 
+def _store_manifest() -> None:
+    """A round does not see what an earlier one was about to do."""
+    replace(_steps, "read_manifest", lambda folder: None)
+
+
 def replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
     """Put something else in the place of what is there."""
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, by)
 
 
-BUGS: Mapping[str, Callable[[], None]] = {"ledger": _ledger, "fsync": _fsync, "plan": _plan, "epoch": _epoch}
+BUGS: Mapping[str, Callable[[], None]] = {"ledger": _ledger, "fsync": _fsync, "plan": _plan, "epoch": _epoch, "store manifest": _store_manifest}

@@ -47,7 +47,8 @@ def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.D
     for field in schema:
         converted.append(to_pandas(pa.table([columns.pop()], pa.schema([field], schema.metadata))))
         pa.default_memory_pool().release_unused()
-    return pd.concat(converted, axis=1, **_WITHOUT_COPY)
+    joined: pd.DataFrame = pd.concat(converted, axis=1, **_WITHOUT_COPY)
+    return joined
 
 
 def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:

@@ -13,9 +13,9 @@ Whoever finds a manifest goes on with it, and with no other shards: those that c
 step 4 the ledger says what is in; after it nothing is read or loaded any more. A composed file whose temporary name is
 gone has been published.
 
-``manifest`` is that file, ``_log`` shows it to delivery as a stream's log, so that rows are fitted, set aside and loaded
-by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes its stream:
-see ``store2sql``.
+``manifest`` is that file, ``_log`` shows it to delivery as a stream's log, so that rows are fitted, set aside and
+loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes its
+stream: see ``store2sql``.
 """
 
 from api2db.store.figures import StoreFigures, store_figures

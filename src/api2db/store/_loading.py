@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
@@ -14,7 +13,7 @@ from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
 from api2db.journal import Delivered, Position
 from api2db.store._log import ManifestLog
-from api2db.stream._delivery import Places, build_worker
+from api2db.stream.workers import Places, build_worker
 from api2db.targets.port import LedgerTarget, PlannedTarget
 
 __all__ = ["IntoTarget", "Load", "ThroughMethod"]

@@ -140,7 +140,8 @@ class ManifestLog:
         return Entry(position, shard.timestamp_ns, taken, whole)
 
     def _rows_before(self, position: Position) -> int:
-        return sum(shard.batch.num_rows for shard in self._shards[: position.sequence]) + position.skip
+        rows = [int(shard.batch.num_rows) for shard in self._shards[: position.sequence]]
+        return sum(rows) + position.skip
 
 
 def _values(delivered: Delivered) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError, DataError
@@ -95,6 +94,7 @@ def store_round(rules: Rules) -> Round:
     with locked(rules.folder):
         _check_folders(rules)
         _raise_first(finish_composing(rules.folder))
+        _sweep(rules.folder, STORE_MANIFEST)
         pending = read_manifest(rules.folder)
         if pending is not None:
             _finish(rules, _checked(pending, rules), None, done)
@@ -141,7 +141,7 @@ def _checked(manifest: Manifest, rules: Rules) -> Manifest:
 
 def _begin(rules: Rules, shards: Shards, done: Round) -> Manifest:
     if rules.composed_to is not None:
-        _sweep(rules.composed_to, shards)
+        _sweep(rules.composed_to, f"{shards.paths[0].stem}_")
     written = rules.write(shards)
     manifest = Manifest(
         id=f"store-{secrets.token_hex(16)}",
@@ -202,9 +202,9 @@ def _publish(files: Sequence[Composed]) -> None:
             sync_folder(folder)
 
 
-def _sweep(folder: Path, shards: Shards) -> None:
-    """Clear away composed files that a crash has left before their manifest was there."""
-    for path in folder.glob(f".{glob.escape(shards.paths[0].stem)}_*"):
+def _sweep(folder: Path, beginning: str) -> None:
+    """Clear away the temporary files of a name that a crash has left before a manifest knew them."""
+    for path in folder.glob(f".{glob.escape(beginning)}*"):
         if is_temporary(path):
             path.unlink(missing_ok=True)
 

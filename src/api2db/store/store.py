@@ -18,10 +18,10 @@ from api2db.journal import StreamLog
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._steps import Round, Rules, Written, store_round
 from api2db.store.figures import StoreFigures, publish_figures, read_figures
-from api2db.stream._delivery import Places
-from api2db.stream._places import relative_to_home
+from api2db.stream.places import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
+from api2db.stream.workers import Places
 
 __all__ = ["Store"]
 

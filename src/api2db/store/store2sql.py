@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from api2db.store.figures import read_figures
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
 from api2db.targets.port import LedgerTarget
@@ -17,7 +18,7 @@ class Store2Sql(Store):
 
     Args:
         if_exists: ``"append"``: adds to the table; ``"replace"``: the table is what the newest round has loaded;
-            ``"fail"``: raises while there is a table that was there before.
+            ``"fail"``: raises while there is a table that this store has not made.
 
     The other arguments are those of ``Stream2Sql`` (the database, and from ``schema`` on) and of ``Store``.
 
@@ -100,4 +101,7 @@ class Store2Sql(Store):
         return self._sql.describe()
 
     def _target(self) -> LedgerTarget:
+        stored_before = read_figures(self.home, self.name, self.identity)
+        if stored_before is not None and stored_before.shards:
+            self._sql.if_exists = "append" if self.if_exists == "fail" else self.if_exists
         return self._sql._target()  # noqa: SLF001 - the one thing that a store takes of its stream

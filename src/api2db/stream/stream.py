@@ -18,12 +18,12 @@ from api2db.formats.dtypes_file import write_dtypes
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, to_batch
 from api2db.journal import Durability, Lane, Lease, StreamIdentity, StreamLog, describe, journal_folder, overview, share
-from api2db.stream._delivery import Places, build_worker
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
+from api2db.stream.workers import Places, build_worker
 from api2db.targets.port import LedgerTarget, PlannedTarget
 from api2db.targets.sql import SchemaRule
 

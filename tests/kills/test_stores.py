@@ -1,0 +1,144 @@
+"""One round of a store is killed at each of its system calls, new shards come meanwhile, and the next round ends it."""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api2db.formats import write
+from api2db.formats.atomic import replacing
+from tests.kills.homes import Home
+from tests.kills.oracle import Row, Verdict, in_duckdb, in_file, in_sqlite, judge
+from tests.kills.rows import frame
+from tests.kills.steps import CALLS, Step, attached, sample
+from tests.kills.zygote import Zygote
+
+COMPOSING = {"move_composed_path": "composed", "move_shards_path": "moved"}
+ROUNDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "duckdb": ("duckdb", {}),
+    "sqlite": ("sqlite", {"chunk_size": 7}),
+    "sqlite composing and moving": ("sqlite", COMPOSING),
+    "local": ("local", {}),
+    "local by date": ("local", {"partition_by": "day"}),
+}
+IN_THE_SUITE = 8
+_CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+
+
+@dataclass
+class Killing:
+    """Rounds of one kind of store, each from a home that has stored before and has new shards."""
+
+    zygote: Zygote
+    place: Path
+    name: str
+    without: str = ""
+
+    def __post_init__(self) -> None:
+        self.kind, self.options = ROUNDS[self.name]
+        self.origin = self._home(self.place / "origin")
+        self.put(self.origin, range(1, 4))
+        self.zygote.run("store", self.origin.project)
+        self.put(self.origin, range(4, 9))
+
+    def steps(self) -> list[Step]:
+        """All the calls that a round makes when nobody kills it."""
+        home, log = self._copy(), self.place / "calls"
+        assert self._store(home, ["-o", str(log)]) == 0, self.zygote.errors()
+        found = Counter(match[1] for line in log.read_text().splitlines() if (match := _CALL.match(line)))
+        return [Step(call, number + 1) for call in CALLS for number in range(found[call])]
+
+    def killed_at(self, step: Step) -> Verdict | None:
+        """Kill it there, let new shards come, and do another round; None where it came to its end before."""
+        home = self._copy()
+        fault = f"inject={step.call}:signal=SIGKILL:when={step.number}"
+        if self._store(home, ["-e", fault, "-o", "/dev/null"]) == 0:
+            return None
+        self.put(home, range(9, 12))
+        self.zygote.run("store", home.project)
+        assert not list(shards(home).iterdir()), "shards, a manifest or a temporary file were left"
+        assert not list(home.path.rglob("*.tmp")), "a temporary file was left"
+        verdict = judge(rows(home, self.kind), range(1, 12))
+        if "move_composed_path" in self.options:
+            assert judge(in_folder(home.path / "composed"), range(1, 12)).is_clean
+            assert sorted(int(path.stem) for path in (home.path / "moved").iterdir()) == list(range(1, 12))
+        return verdict
+
+    def put(self, home: Home, numbers: Iterable[int]) -> None:
+        for n in numbers:
+            batch = frame("own", n)
+            days = [f"2026-01-{1 + (n + row) % 3:02}" for row in range(batch.num_rows)]
+            shards(home).mkdir(parents=True, exist_ok=True)
+            with replacing(shards(home) / f"{n:02}.parquet") as file:
+                write(batch.append_column("day", days), file, "parquet")
+
+    def _store(self, home: Home, options: Sequence[str]) -> int:
+        go = home.place / "go"
+        os.mkfifo(go)
+        with self.zygote.start("store", home.project, go=str(go)) as child:
+            child.wait_for_line("ready")
+            with attached(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
+                go.write_text("on")
+                return child.wait()
+
+    def _copy(self) -> Home:
+        place = self.place / "copy"
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.origin.place, place)
+        return self._home(place)
+
+    def _home(self, place: Path) -> Home:
+        return Home(place, (self.kind,), self.without, self.options)
+
+
+def shards(home: Home) -> Path:
+    return home.path / "STORE" / "flights" / "parquet"
+
+
+def rows(home: Home, kind: str) -> list[Row]:
+    if kind == "local":
+        return sorted(in_folder(home.path / "STORE" / "flights" / "composed"), key=lambda row: (row["n"], row["row"]))
+    file = home.databases / f"flights.{kind}"
+    return in_duckdb(file) if kind == "duckdb" else in_sqlite(file)
+
+
+def in_folder(folder: Path) -> list[Row]:
+    return [row for path in sorted(folder.rglob("[!.]*.parquet")) for row in in_file(path)]
+
+
+def kill_at_steps(killing: Killing, count: int | None) -> str:
+    steps = killing.steps()
+    chosen = steps if count is None else sample(steps, count)
+    found = {str(step): killing.killed_at(step) for step in chosen}
+    verdicts = {step: verdict for step, verdict in found.items() if verdict is not None}
+    assert {step: verdict for step, verdict in verdicts.items() if not verdict.is_clean} == {}
+    assert len(verdicts) >= max(4, len(chosen) - 2), "a round has more steps than these"
+    return f"a store ({killing.name}) killed at {len(verdicts)} of the {len(steps)} system calls of a round"
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_a_store_killed_at_a_step_is_finished_by_its_next_round(
+    zygote: Zygote, tmp_path: Path, say: list[str], name: str
+) -> None:
+    say.append(kill_at_steps(Killing(zygote, tmp_path, name), IN_THE_SUITE))
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ROUNDS)
+def test_a_store_killed_at_every_step_is_finished_by_its_next_round(
+    zygote: Zygote, tmp_path: Path, say: list[str], name: str
+) -> None:
+    say.append(kill_at_steps(Killing(zygote, tmp_path, name), None))
+
+
+def test_a_store_whose_manifest_is_forgotten_doubles_rows(zygote: Zygote, tmp_path: Path) -> None:
+    killing = Killing(zygote, tmp_path, "sqlite", without="store manifest")
+    verdicts = [killing.killed_at(step) for step in killing.steps() if step.call == "unlink"]
+    assert any(verdict.doubled for verdict in verdicts if verdict is not None)
