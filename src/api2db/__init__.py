@@ -9,6 +9,7 @@ if typing.TYPE_CHECKING:
     from api2db.app.run import Run
     from api2db.errors import Api2dbError
     from api2db.ingest import Collector
+    from api2db.store import Store, Store2Local, Store2Sql
     from api2db.stream.file_converter import FileConverter
     from api2db.stream.stream import Stream
     from api2db.stream.stream2local import Stream2Local
@@ -21,6 +22,9 @@ __all__ = [
     "Collector",
     "FileConverter",
     "Run",
+    "Store",
+    "Store2Local",
+    "Store2Sql",
     "Stream",
     "Stream2Local",
     "Stream2Sql",
@@ -33,6 +37,9 @@ _HOMES = {
     "Collector": "api2db.ingest",
     "FileConverter": "api2db.stream.file_converter",
     "Run": "api2db.app.run",
+    "Store": "api2db.store",
+    "Store2Local": "api2db.store",
+    "Store2Sql": "api2db.store",
     "Stream": "api2db.stream.stream",
     "Stream2Local": "api2db.stream.stream2local",
     "Stream2Sql": "api2db.stream.stream2sql",

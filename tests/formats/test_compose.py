@@ -10,10 +10,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from api2db.errors import ConfigurationError, DataError, FormatError
+from api2db.errors import ConfigurationError, DataError, FolderBusyError, FormatError
 from api2db.formats import FORMATS, read_frame, write_frame
 from api2db.formats.atomic import is_temporary, temporary_name
 from api2db.formats.compose import MANIFEST_NAME, as_frame, compose
+from api2db.formats.shards import join_shards, locked, shards_of
+from api2db.frames import dataframes, to_pandas
 from tests.formats.killing import finishes_unless_killed_at
 
 
@@ -268,3 +270,67 @@ def test_the_composed_file_is_one_that_others_read(folder: Path, tmp_path: Path)
     put_shards(folder, range(20))
     composed(folder, composed_to=tmp_path)
     assert pq.read_table(tmp_path / "000_019.parquet").column("n").to_pylist() == list(range(20))
+
+
+def test_whole_numbers_of_one_shard_join_the_fractions_of_the_next(folder: Path) -> None:
+    for number, values in enumerate([[1, 2], [2.5, 3.0]]):
+        write_frame(pd.DataFrame({"a": values}), folder / f"{number}.parquet", "parquet")
+    frame = compose(folder, "parquet", as_frame).result
+    assert frame is not None
+    assert frame["a"].tolist() == [1.0, 2.0, 2.5, 3.0]
+
+
+def test_whole_numbers_that_no_float_holds_join_no_fractions(folder: Path) -> None:
+    for number, value in enumerate([2**53 + 1, 0.5]):
+        write_frame(pd.DataFrame({"a": [value]}), folder / f"{number}.parquet", "parquet")
+    with pytest.raises(DataError, match="no common type"):
+        compose(folder, "parquet", as_frame)
+    assert names(folder) == ["0.parquet", "1.parquet"]
+
+
+@pytest.mark.parametrize("folder_of_shards", ["shards", "shards/../shards"])
+def test_shards_are_never_moved_onto_themselves(folder: Path, tmp_path: Path, folder_of_shards: str) -> None:
+    put_shards(folder, [1])
+    with pytest.raises(ConfigurationError, match="another folder"):
+        compose(folder, "parquet", as_frame, shards_to=tmp_path / folder_of_shards)
+    assert rows_in(folder) == [1]
+
+
+def test_two_never_compose_one_folder_at_a_time(folder: Path) -> None:
+    put_shards(folder, [1])
+    with locked(folder), pytest.raises(FolderBusyError, match="try again later"):
+        compose(folder, "parquet", as_frame)
+    assert composed(folder) == [1]
+
+
+def test_where_the_rows_can_not_be_handed_over_no_shard_goes(folder: Path, tmp_path: Path) -> None:
+    put_shards(folder, [1, 2])
+    for composed_to in (None, tmp_path / "composed"):
+        with pytest.raises(MemoryError):
+            compose(folder, "parquet", out_of_memory, composed_to=composed_to)
+        assert names(folder) == ["001.parquet", "002.parquet"]
+    assert names(tmp_path / "composed") == []
+
+
+def out_of_memory(_: object) -> None:
+    raise MemoryError
+
+
+def test_a_large_composition_is_the_frame_that_a_small_one_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        frame = pd.DataFrame(
+            {
+                "n": [number, None],
+                "j": [{"a": number}, None],
+                "t": pd.Categorical(["x", "y"]),
+                "at": pd.Series([pd.Timestamp("2026-01-01", tz="Europe/Paris"), pd.NaT]),
+                "i": pd.Series([1, None], dtype="Int64"),
+            }
+        )
+        write_frame(frame, folder / f"{number}.parquet", "parquet")
+    shards = join_shards(shards_of(folder, "parquet"), "parquet")
+    small = to_pandas(shards.table)
+    monkeypatch.setattr(dataframes, "_WORTH_FREEING_BYTES", 0)
+    large = as_frame(shards)
+    pd.testing.assert_frame_equal(large, small)
+    assert shards.batches == []

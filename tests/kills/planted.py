@@ -53,4 +53,10 @@ def replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
     setattr(owner, name, by)
 
 
-BUGS: Mapping[str, Callable[[], None]] = {"ledger": _ledger, "fsync": _fsync, "plan": _plan, "epoch": _epoch, "store manifest": _store_manifest}
+BUGS: Mapping[str, Callable[[], None]] = {
+    "ledger": _ledger,
+    "fsync": _fsync,
+    "plan": _plan,
+    "epoch": _epoch,
+    "store manifest": _store_manifest,
+}

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from api2db.app.host import started
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
@@ -57,12 +57,17 @@ def _planned(collectors: Sequence[Collector]) -> Report:
     files = {
         collector.name: [
             str(file.resolve())
-            for stream in resolved(collector.name, "streams", collector.streams)
-            if (file := getattr(stream, "embedded_file", None)) is not None
+            for item in _streams_and_stores(collector)
+            if (file := getattr(item, "embedded_file", None)) is not None
         ]
         for collector in collectors
     }
     return Report("plan", files=files)
+
+
+def _streams_and_stores(collector: Collector) -> list[Any]:
+    stores = [] if collector.stores is None else resolved(collector.name, "stores", collector.stores)
+    return [*resolved(collector.name, "streams", collector.streams), *stores]
 
 
 def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:

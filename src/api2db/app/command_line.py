@@ -55,7 +55,7 @@ def _api2db(
 
     Exit codes: 0 all went well; 1 something failed; 2 the command or the project can't be used as it is written;
     3 "api2db status" found something to look at: parked or rejected rows, damaged pieces of a journal, a target that
-    can't be reached, or rows that wait for a stream that has died.
+    can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
     """
 
 
@@ -90,6 +90,43 @@ def _run(
     from api2db.app.commands import run_project
 
     run_project(main_file, _home(home), once=once, timeout_s=timeout)
+
+
+@app.command("compose")
+def _compose(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the shards.")],
+    *,
+    fmt: Annotated[str, typer.Option(help="Their format: parquet, json, csv or pickle.")] = "parquet",
+    out: Annotated[Path | None, typer.Option(help="The folder for the composed file; by default DIR/composed.")] = None,
+    move_shards: Annotated[
+        Path | None, typer.Option(help="The folder to move the shards to; without it they are deleted.")
+    ] = None,
+) -> None:
+    """Join the shards of a folder into one file, which is durable before any of them goes.
+
+    A shard that can't be read stays where it is, and is named; the exit code is then 1.
+    """
+    from api2db.app.storing import compose_folder
+
+    if not compose_folder(folder, fmt, out or folder / "composed", move_shards):
+        raise typer.Exit(FAILED)
+
+
+@app.command("store")
+def _store(
+    collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="The collector whose stores are run.")],
+    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
+        "main.py"
+    ),
+    *,
+    once: Annotated[bool, typer.Option("--once", help="One round of each store now, and end.")] = False,
+    home: Home = None,
+) -> None:
+    """Run a collector's stores, each at its own seconds, until Ctrl-C; nothing is polled."""
+    from api2db.app.storing import run_stores
+
+    if not run_stores(main_file, _home(home), collector, once=once):
+        raise typer.Exit(FAILED)
 
 
 @app.command("status")

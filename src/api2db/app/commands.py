@@ -15,12 +15,13 @@ from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.rejects import RejectedFile, find_file, read_rows, rejected_files
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, print_figures, print_table
+from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
 from api2db.app.stopping import Stop
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
+from api2db.store import store_figures
 from api2db.stream import commands
 
 __all__ = [
@@ -68,13 +69,14 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
 
 def print_status(home: Path, *, as_json_text: bool) -> bool:
     """Print how the streams do; False where a person should look."""
-    found = figures(home)
-    said = as_json(home, found)
+    found, stores = figures(home), store_figures(home)
+    said = as_json(home, found, stores)
     if as_json_text:
         print(json.dumps(said, indent=2))
-    elif found:
+    elif found or stores:
         console = Console()
         print_figures(console, found)
+        print_stores(console, stores)
         console.out(_who_runs(found), highlight=False)
     else:
         print(f"There are no streams in {home}: nothing has been collected here, or this is not the project's folder.")

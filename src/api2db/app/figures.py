@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from api2db.formats.atomic import is_temporary
 from api2db.ingest.status import CollectorStatus, read_status
 from api2db.journal import StreamOverview, is_owned, journals_in, overview
+from api2db.store import StoreFigures
 
 __all__ = ["CollectorFigures", "Rates", "as_json", "figures", "is_unhealthy"]
 
@@ -67,12 +68,13 @@ def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
     return bool(stream.rows_parked or stream.rows_rejected or stream.last_error or left_alone)
 
 
-def as_json(home: Path, collectors: list[CollectorFigures]) -> dict[str, Any]:
+def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence[StoreFigures] = ()) -> dict[str, Any]:
     """Put the figures into what JSON holds."""
     return {
         "home": str(home),
-        "healthy": all(collector.healthy for collector in collectors),
+        "healthy": all(found.healthy for found in collectors) and all(store.healthy for store in stores),
         "collectors": [_collector_as_json(collector) for collector in collectors],
+        "stores": [asdict(store) for store in stores],
     }
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from api2db.app.host import failure, started, wait_for_journals
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
@@ -131,12 +132,16 @@ class Run:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if len(names) == 1 or cores == 1:
             return [names]
-        if any(callable(collector.streams) for collector in enabled):
+        if any(callable(given) for collector in enabled for given in (collector.streams, collector.stores)):
             return spread(names, plan(main_file, names), cores)
         return spread(names, {collector.name: _files(collector) for collector in enabled}, cores)
 
 
 def _files(collector: Collector) -> list[Path]:
-    streams = [] if callable(collector.streams) else collector.streams
-    files = [getattr(stream, "embedded_file", None) for stream in streams]
+    given = [*_listed(collector.streams), *_listed(collector.stores)]
+    files = [getattr(item, "embedded_file", None) for item in given]
     return [file.resolve() for file in files if file is not None]
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return [] if given is None or callable(given) else given

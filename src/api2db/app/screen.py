@@ -1,6 +1,7 @@
 """Tables for a terminal, and the same as plain lines for everything else."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, Group
@@ -10,11 +11,13 @@ from rich.text import Text
 from api2db.app.figures import CollectorFigures, Rates
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
+from api2db.store import StoreFigures
 
-__all__ = ["ConsoleHandler", "is_live", "lines_of", "live_figures", "print_figures", "print_table"]
+__all__ = ["ConsoleHandler", "is_live", "lines_of", "live_figures", "print_figures", "print_stores", "print_table"]
 
 _HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
-_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows"})
+_STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
+_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards"})
 
 
 class ConsoleHandler(logging.Handler):
@@ -63,6 +66,34 @@ def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> N
         console.print(Group(*_table_and_errors(head, rows)))
     else:
         print_table(console, head, rows)
+
+
+def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
+    """Print a line a store; nothing where there is none."""
+    if not stores:
+        return
+    rows = [
+        [store.collector, store.store, f"{store.shards:,}", f"{store.rows:,}", _when(store.stored_at), _wrong(store)]
+        for store in stores
+    ]
+    console.out("")
+    if console.is_terminal:
+        console.print(Group(*_table_and_errors(_STORE_HEAD, rows)))
+    else:
+        print_table(console, _STORE_HEAD, rows)
+
+
+def _when(at: float | None) -> str:
+    return "never" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _wrong(store: StoreFigures) -> str:
+    said = [
+        f"{counted(store.rejected, 'row')} rejected" if store.rejected else "",
+        f"{counted(store.unreadable, 'shard')} unreadable" if store.unreadable else "",
+        store.last_error or "",
+    ]
+    return "; ".join(filter(None, said))
 
 
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
@@ -126,7 +157,7 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
     """The table without its last column, and that below, a paragraph an error."""
     yield _drawn(head[:-1], [row[:-1] for row in rows])
-    stream = head.index("stream")
+    stream = head.index("stream" if "stream" in head else "store")
     for row in rows:
         if row[-1]:
             yield Text(" → ".join(filter(None, (row[0], row[stream]))) + f": {row[-1]}", style="red")

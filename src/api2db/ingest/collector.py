@@ -13,6 +13,7 @@ import pandas as pd
 from api2db.errors import ConfigurationError
 from api2db.formats.folders import check_name
 from api2db.journal import Durability
+from api2db.store import Store
 
 __all__ = ["Collector", "PeriodicStore", "RunnableStream", "check_each", "registered", "takes_state"]
 
@@ -179,7 +180,7 @@ def _check_items(name: str, kind: str, items: object) -> None:
 
 
 def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
-    """Check streams or stores by what they offer, and that streams have the collector's name.
+    """Check streams or stores by what they offer; streams have the collector's name, stores a folder each.
 
     Raises:
         ConfigurationError: One can't be used.
@@ -192,6 +193,17 @@ def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
             raise ConfigurationError(
                 f"collector {name} was given a stream named {item.name!r}; streams have the collector's name"
             )
+
+    if kind == "stores":
+        _check_folders_apart(name, [Path(item.path).resolve() for item in items if isinstance(item, Store)])
+
+
+def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        raise ConfigurationError(
+            f"two stores of collector {name} take the shards of {', '.join(twice)}: each shard is for one of them; "
+            "give the second the folder that the first moves its shards to (move_shards_path)"
+        )
 
 
 def _kind(value: object) -> str:

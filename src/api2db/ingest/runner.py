@@ -15,10 +15,10 @@ from api2db.ingest._complaints import Complaints
 from api2db.ingest._grid import Grid
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import preview
-from api2db.ingest._stores import StoreClock
 from api2db.ingest.collector import Collector, RunnableStream, check_each
 from api2db.ingest.masking import told
 from api2db.ingest.status import CollectorStatus, publish_status
+from api2db.ingest.stores import StoreClock
 from api2db.journal import Lease, share
 
 __all__ = ["Runner", "home_of", "resolved"]
@@ -109,7 +109,7 @@ class Runner:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self.stop_polling(_left(deadline_s))
         for store in self._stores:
-            store.join(0.1)
+            store.stop(_left(deadline_s))
         for stream in self.streams:
             stream.stop(_left(deadline_s))
         self._publish(now=True)

@@ -1,5 +1,6 @@
 """Stores, each at its own seconds in a thread of its own, so that none waits for another or for a poll."""
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -7,6 +8,10 @@ from api2db.ingest._complaints import Complaints
 from api2db.ingest._grid import Grid
 from api2db.ingest.collector import PeriodicStore
 from api2db.ingest.masking import told
+
+__all__ = ["StoreClock"]
+
+_log = logging.getLogger("api2db.ingest")
 
 
 class StoreClock:
@@ -23,9 +28,12 @@ class StoreClock:
         if store.seconds > 0:
             self._thread.start()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for a run that has begun."""
+    def stop(self, timeout_s: float | None) -> None:
+        """Wait for a run that has begun, after telling it to end where it can be told; the next run goes on with it."""
         if self._thread.ident is not None:
+            stop = getattr(self._store, "stop", None)
+            if callable(stop):
+                stop(0)
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -35,6 +43,9 @@ class StoreClock:
             try:
                 self._store.store()
             except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
+                if self._stopping.is_set():
+                    _log.info("a store has ended before its time, and goes on in the next run: %s", told(error))
+                    return
                 self._complaints.failed(told(error))
                 self._on_fail()
             else:

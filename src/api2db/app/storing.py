@@ -1,0 +1,107 @@
+"""What the commands ``compose`` and ``store`` do."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from api2db.app.logs import log_to_console, log_to_file
+from api2db.app.project import collectors_in, load
+from api2db.app.screen import ConsoleHandler
+from api2db.app.stopping import Stop, stopped_by_signals
+from api2db.errors import ConfigurationError, FormatError
+from api2db.formats.compose import compose
+from api2db.formats.shards import Shards
+from api2db.ingest.counts import counted
+from api2db.ingest.masking import told
+from api2db.ingest.runner import resolved
+from api2db.ingest.stores import StoreClock
+
+__all__ = ["compose_folder", "run_stores"]
+
+_STOP_S = 8.0
+_GLANCE_S = 1.0
+
+
+def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) -> bool:
+    """Compose a folder, and say what came of it; False where a shard was left.
+
+    Raises:
+        Api2dbError: As ``compose`` does.
+    """
+    try:
+        composition = compose(folder, fmt, _rows, shards_to=shards_to, composed_to=out)
+    except OSError as error:
+        raise FormatError(f"composing the shards in {folder}: {error}; no row is lost") from error
+    if composition.composed is None:
+        print(f"There are no {fmt} shards to compose in {folder}.")
+    else:
+        shards, rows = counted(len(composition.shards), "shard"), counted(composition.result or 0, "row")
+        print(f"{shards}, {rows} → {composition.composed}")
+    for problem in composition.problems:
+        print(f"left where it is: {problem}")
+    return not composition.problems
+
+
+def run_stores(main_file: Path, home: Path, name: str, *, once: bool) -> bool:
+    """Run the stores of one collector, in this process; False where a round failed that was asked for.
+
+    Raises:
+        ConfigurationError: There is no such collector, or it has no stores.
+    """
+    log_to_console(logging.INFO, ConsoleHandler(Console(stderr=True)))
+    stores = _stores_of(main_file, name)
+    if once:
+        went_well = [_one_round(store) for store in stores]
+        return all(went_well)
+    log_to_file(home, "store")
+    with stopped_by_signals(stop := Stop()):
+        _run(name, stores, stop)
+    return True
+
+
+def _rows(shards: Shards) -> int:
+    return sum(batch.num_rows for batch in shards.batches)
+
+
+def _stores_of(main_file: Path, name: str) -> list[Any]:
+    collectors = {collector.name: collector for collector in collectors_in(load(main_file))}
+    if name not in collectors:
+        known = ", ".join(collectors)
+        raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {known}")
+    given = collectors[name].stores
+    stores = [] if given is None else resolved(name, "stores", given)
+    if not stores:
+        raise ConfigurationError(f"the collector {name} has no stores; give it some: Collector(…, stores=[…])")
+    return stores
+
+
+def _one_round(store: Any) -> bool:
+    before = _done(store)
+    try:
+        store.store()
+    except Exception as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
+        print(f"{store!r}: {told(error)}")
+        return False
+    shards, rows = (now - then for now, then in zip(_done(store), before, strict=True))
+    print(f"{store!r}: {counted(shards, 'shard')}, {counted(rows, 'row')}")
+    return True
+
+
+def _done(store: Any) -> tuple[int, int]:
+    """Shards and rows so far, of a store that tells."""
+    status = store.status() if hasattr(store, "status") else None
+    return (getattr(status, "frames_delivered", 0), getattr(status, "rows_delivered", 0))
+
+
+def _run(name: str, stores: Sequence[Any], stop: Stop) -> None:
+    stopping = threading.Event()
+    clocks = [StoreClock(name, store, stopping, lambda: None) for store in stores]
+    while not stop.wait(_GLANCE_S):
+        pass
+    stopping.set()
+    for clock in clocks:
+        clock.stop(_STOP_S)

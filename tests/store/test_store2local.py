@@ -1,0 +1,121 @@
+"""Store2Local makes few files of many, each row in one of them, whole or not at all."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from api2db import Store2Local, Stream2Local
+from api2db.errors import DataError
+from api2db.formats import FORMATS, read_frame, write_frame
+from tests.store.homes import left, put_shards, shards
+
+
+def store(home: Path, **options: Any) -> Store2Local:
+    return Store2Local("flights", 60, home=home, **options)
+
+
+def composed(home: Path) -> Path:
+    return home / "STORE" / "flights" / "composed"
+
+
+def files(home: Path) -> list[str]:
+    return sorted(str(path.relative_to(composed(home))) for path in composed(home).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_round_makes_one_file_of_all_shards(tmp_path: Path, fmt: str) -> None:
+    for numbers in ([1, 2, 3], [4, 5]):
+        put_shards(tmp_path, numbers, fmt)
+        store(tmp_path, fmt=fmt).store()
+    assert files(tmp_path) == [f"001_003.{fmt}", f"004_005.{fmt}"]
+    assert read_frame(composed(tmp_path) / f"004_005.{fmt}", fmt)["n"].tolist() == [4, 4, 5, 5]
+    assert left(tmp_path, fmt) == []
+
+
+def test_rows_that_repeat_are_dropped_and_counted(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1, 2])
+    frame = read_frame(shards(tmp_path) / "001.parquet", "parquet")
+    write_frame(frame, shards(tmp_path) / "003.parquet", "parquet")
+    found = store(tmp_path)
+    found.store()
+    assert read_frame(composed(tmp_path) / "001_003.parquet", "parquet")["n"].tolist() == [1, 1, 2, 2]
+    assert (found.status().rows_delivered, found.status().duplicates_dropped) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pd.Series(["2026-01-31T23:59:59Z", "2026-02-01T00:00:00Z"]),
+        pd.Series(pd.to_datetime(["2026-01-31 23:59:59", "2026-02-01 00:00:00"])),
+        pd.Series(pd.to_datetime(["2026-01-31 23:59:59", "2026-02-01 00:00:00"]).tz_localize("Europe/Paris")),
+        pd.Series(pd.to_datetime(["2026-01-31", "2026-02-01"]).date),
+        pd.Series(["2026-01-31", "2026-02-01"], dtype="category"),
+    ],
+    ids=["text", "times", "zoned", "dates", "categories"],
+)
+def test_rows_are_parted_by_their_date(tmp_path: Path, dates: "pd.Series[Any]") -> None:
+    put_shards(tmp_path, [1, 2], at=dates)
+    store(tmp_path, partition_by="at").store()
+    assert files(tmp_path) == ["at=2026-01-31/001_002.parquet", "at=2026-02-01/001_002.parquet"]
+    first = read_frame(composed(tmp_path) / "at=2026-01-31/001_002.parquet", "parquet")
+    assert first["row"].tolist() == [0, 0]
+
+
+def test_rows_without_a_date_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1], at=["2026-01-31", None])
+    store(tmp_path, partition_by="at").store()
+    assert files(tmp_path) == ["at=2026-01-31/001_001.parquet", "at=none/001_001.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"), [({}, "no column 'at'"), ({"at": [1, 2]}, "no dates"), ({"at": ["x", "y"]}, "no dates")]
+)
+def test_shards_that_can_not_be_parted_stay(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
+    put_shards(tmp_path, [1], **columns)
+    with pytest.raises(DataError, match=said):
+        store(tmp_path, partition_by="at").store()
+    assert left(tmp_path) == ["001.parquet"]
+    assert files(tmp_path) == []
+
+
+def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1, 2], at=["2026-01-01", "2026-01-02"])
+    place = composed(tmp_path) / "at=2026-01-02"
+    place.mkdir(parents=True)
+    (place / "001_002.parquet").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        store(tmp_path, partition_by="at").store()
+    assert files(tmp_path) == ["at=2026-01-02/001_002.parquet"]
+    assert left(tmp_path) == ["001.parquet", "002.parquet"]
+
+
+def test_a_reader_of_the_folder_sees_each_row_once_while_a_stream_writes_and_a_store_composes(tmp_path: Path) -> None:
+    composed(tmp_path).mkdir(parents=True)
+    ended, seen = threading.Event(), []
+
+    def read() -> None:
+        connection = duckdb.connect()
+        while not ended.is_set():
+            if list(composed(tmp_path).glob("*.parquet")):
+                rows = connection.execute(f"SELECT n FROM '{composed(tmp_path)}/*.parquet' ORDER BY n").fetchall()
+                seen.append([row[0] for row in rows])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    found = store(tmp_path)
+    try:
+        with Stream2Local("flights", home=tmp_path) as stream:
+            for n in range(40):
+                stream.q.put(pd.DataFrame({"n": [n]}))
+                found.store()
+        found.store()
+    finally:
+        ended.set()
+        reader.join()
+    assert seen
+    assert all(rows == list(range(len(rows))) for rows in seen), "a row twice, or not, or one before another"
+    assert [len(rows) for rows in seen] == sorted(len(rows) for rows in seen), "a row that was there has gone"
