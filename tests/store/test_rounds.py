@@ -20,6 +20,7 @@ from api2db.formats.compose import MANIFEST_NAME
 from api2db.formats.shards import locked
 from api2db.store import _steps
 from api2db.store.manifest import STORE_MANIFEST
+from api2db.store.rejected import put_back
 from tests.faults.disks import small_disk
 from tests.store.homes import left, loaded, put_shards, query, rows_of, shards, sqlite_store
 from tests.stream.eventually import eventually
@@ -147,6 +148,30 @@ def test_rows_that_the_target_refuses_are_set_aside_with_the_reason(tmp_path: Pa
     assert all("CHECK" in reason for reason in rejected.column("_api2db_reason").to_pylist())
     assert store.status().rows_rejected == 2
     assert left(tmp_path) == []
+
+
+def test_refused_rows_that_are_put_back_are_loaded_by_the_next_round(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1, 2])
+    query(tmp_path, "CREATE TABLE flights (n BIGINT CHECK (n <> 2), row BIGINT)")
+    store = sqlite_store(tmp_path)
+    store.store()
+    [path] = (tmp_path / "STORE" / "rejected" / "flights" / "store.sql.sqlite").glob("*.parquet")
+    query(tmp_path, "DROP TABLE flights")
+    assert put_back(tmp_path, str(path.relative_to(tmp_path))) == 2
+    assert not path.exists()
+    put_shards(tmp_path, [3])
+    store.store()
+    assert sorted(query(tmp_path, "SELECT * FROM flights")) == rows_of(2, 3)
+
+
+def test_refused_rows_of_csv_shards_are_left_to_a_person(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1, 2], "csv")
+    query(tmp_path, "CREATE TABLE flights (n BIGINT CHECK (n <> 2), row BIGINT)")
+    sqlite_store(tmp_path, fmt="csv").store()
+    [path] = (tmp_path / "STORE" / "rejected" / "flights" / "store.sql.sqlite").glob("*.parquet")
+    with pytest.raises(ConfigurationError, match="yourself"):
+        put_back(tmp_path, str(path.relative_to(tmp_path)))
+    assert path.exists()
 
 
 def test_a_target_that_stays_unavailable_is_an_error_and_the_shards_stay(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from api2db.frames import to_pandas
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import store_figures
+from api2db.store.rejected import is_of_store, put_back
 from api2db.stream import commands
 
 __all__ = [
@@ -144,7 +145,7 @@ def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
     went_well = True
     for file in files:
         try:
-            rows = commands.retry(home, file.file)
+            rows = (put_back if is_of_store(file.file) else commands.retry)(home, file.file)
         except Api2dbError as error:
             went_well = False
             print(f"{file.file}: {error}")

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from api2db.app.rejects import rejected_files
 from api2db.formats.atomic import is_temporary
 from api2db.ingest.status import CollectorStatus, read_status
 from api2db.journal import StreamOverview, is_owned, journals_in, overview
 from api2db.store import StoreFigures
+from api2db.store.rejected import is_of_store
 
 __all__ = ["CollectorFigures", "Rates", "as_json", "figures", "is_unhealthy"]
 
@@ -72,7 +74,9 @@ def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence
     """Put the figures into what JSON holds."""
     return {
         "home": str(home),
-        "healthy": all(found.healthy for found in collectors) and all(store.healthy for store in stores),
+        "healthy": all(found.healthy for found in collectors)
+        and all(store.healthy for store in stores)
+        and not (stores and any(is_of_store(file.file) for file in rejected_files(home))),
         "collectors": [_collector_as_json(collector) for collector in collectors],
         "stores": [asdict(store) for store in stores],
     }

@@ -10,10 +10,11 @@ from api2db.delivery.ledger import LedgerCourier
 from api2db.delivery.override import OverrideCourier, OverrideTarget
 from api2db.delivery.parking import Parking, ParkingPlace
 from api2db.delivery.plan import PlanCourier
-from api2db.delivery.rejected import METADATA_KEY, Rejects, without_added
+from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
 from api2db.delivery.worker import LIMIT, RETRIES, Courier, Worker
 
 __all__ = [
+    "ADDED_COLUMNS",
     "LIMIT",
     "METADATA_KEY",
     "RETRIES",

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from api2db.journal import Backlog, Delivered, Entry, Limit, Note, NoteKind, Position, Superseded
 from api2db.store.manifest import Manifest, keep_manifest
+from api2db.store.rejected import origin_of
 
 __all__ = ["ManifestLog", "ShardRows"]
 
@@ -60,7 +61,7 @@ class ManifestLog:
 
     @property
     def journal_id(self) -> str:
-        return self.manifest.store
+        return origin_of(self._folder, self.manifest.fmt)
 
     @property
     def finished(self) -> bool:

@@ -21,6 +21,7 @@ from api2db.journal import Delivered
 from api2db.store._loading import Load
 from api2db.store._log import ManifestLog, ShardRows
 from api2db.store.manifest import STORE_MANIFEST, Manifest, drop_manifest, keep_manifest, read_manifest
+from api2db.store.rejected import without_reasons
 
 __all__ = ["Round", "Rules", "Written", "store_round", "without_repeats"]
 
@@ -98,7 +99,7 @@ def store_round(rules: Rules) -> Round:
         pending = read_manifest(rules.folder)
         if pending is not None:
             _finish(rules, _checked(pending, rules), None, done)
-        shards = join_shards(shards_of(rules.folder, rules.fmt), rules.fmt)
+        shards = _read(shards_of(rules.folder, rules.fmt), rules.fmt)
         done.unreadable = len(shards.problems)
         for problem in shards.problems:
             _log.error("%s: a shard stays where it is: %s", rules.store, problem)
@@ -137,6 +138,12 @@ def _checked(manifest: Manifest, rules: Rules) -> Manifest:
             "so that it can finish, or remove the file if none of its rows were loaded"
         )
     return manifest
+
+
+def _read(paths: Sequence[Path], fmt: Format) -> Shards:
+    shards = join_shards(paths, fmt)
+    without_reasons(shards)
+    return shards
 
 
 def _begin(rules: Rules, shards: Shards, done: Round) -> Manifest:
@@ -183,7 +190,7 @@ def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load, done: Ro
 
 
 def _again(folder: Path, manifest: Manifest) -> Shards:
-    shards = join_shards([folder / name for name in manifest.shards], manifest.fmt)
+    shards = _read([folder / name for name in manifest.shards], manifest.fmt)
     if shards.problems:
         raise DataError(
             f"{shards.problems[0]}; it was being stored when that was cut short, perhaps in part: put it back as it "

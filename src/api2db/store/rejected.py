@@ -1,0 +1,79 @@
+"""Rows that a store's target refused, put again: their file becomes a shard, by one rename."""
+
+import errno
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from api2db.delivery import ADDED_COLUMNS, METADATA_KEY
+from api2db.errors import ConfigurationError, FormatError
+from api2db.formats.atomic import publish, sync_folder
+from api2db.formats.shards import Shards
+
+__all__ = ["is_of_store", "origin_of", "put_back", "without_reasons"]
+
+
+def origin_of(folder: Path, fmt: str) -> str:
+    """Where refused rows came from, as their file keeps it."""
+    return f"shards {fmt} {folder.absolute()}"
+
+
+def is_of_store(file: str) -> bool:
+    """Whether a file of refused rows was written by a store: ``STORE/rejected/<collector>/store.…/<time>.parquet``."""
+    parts = Path(file).parts
+    return len(parts) == 5 and parts[:2] == ("STORE", "rejected") and parts[3].startswith("store.")
+
+
+def put_back(home: Path, file: str) -> int:
+    """Make a file of refused rows a shard again, for the next round of the store that they are of.
+
+    Returns:
+        How many rows.
+
+    Raises:
+        ConfigurationError: There is no such file, or its store takes shards of another format or file system.
+        FormatError: It was not written by a store.
+    """
+    path = home / file
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
+    with pq.ParquetFile(path) as opened:
+        rows, folder = int(opened.metadata.num_rows), _folder_of(opened.schema_arrow, file)
+    final = folder / path.name
+    while True:
+        try:
+            publish(path, final)
+            break
+        except FileExistsError:
+            final = final.with_stem(str(int(final.stem) + 1))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            raise ConfigurationError(f"{file} and {folder} are on two disks; move the file there yourself") from error
+    sync_folder(folder)
+    sync_folder(path.parent)
+    return rows
+
+
+def without_reasons(shards: Shards) -> None:
+    """Drop the columns that said why rows were refused, where some of the shards are such rows."""
+    if shards.schema is None or not set(ADDED_COLUMNS) <= set(shards.schema.names):
+        return
+    names = [name for name in shards.schema.names if name not in ADDED_COLUMNS]
+    shards.batches[:] = [batch.select(names) for batch in shards.batches]
+    shards.schema = shards.batches[0].schema
+
+
+def _folder_of(schema: pa.Schema, file: str) -> Path:
+    try:
+        kind, fmt, folder = json.loads((schema.metadata or {})[METADATA_KEY])["journal"].split(" ", 2)
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{file} does not say which shards its rows are of; it was not written by a store") from error
+    if kind != "shards" or fmt != "parquet" or not Path(folder).is_dir():
+        raise ConfigurationError(
+            f"{file} can't become a shard in {folder}: that must be a folder of parquet shards; write its rows there "
+            f"as {fmt} yourself, without the columns {', '.join(ADDED_COLUMNS)}, then remove it"
+        )
+    return Path(folder)
