@@ -76,12 +76,26 @@ def test_help_imports_nothing_that_takes_its_time() -> None:
 def test_help_tells_the_exit_codes_and_all_commands(api2db: Command) -> None:
     ended = api2db("--help")
     assert ended.code == 0
-    for word in ("Exit codes: 0", "init", "run", "status", "forget", "adopt", "rejected", "demo", "--version"):
+    for word in (
+        "Exit codes: 0",
+        "init",
+        "run",
+        "compose",
+        "store",
+        "status",
+        "forget",
+        "adopt",
+        "rejected",
+        "demo",
+        "--version",
+    ):
         assert word in ended.out
 
 
 @pytest.mark.parametrize(
-    "command", [["init"], ["run"], ["status"], ["forget"], ["adopt"], ["demo"], ["rejected", "retry"]], ids=str
+    "command",
+    [["init"], ["run"], ["compose"], ["store"], ["status"], ["forget"], ["adopt"], ["demo"], ["rejected", "retry"]],
+    ids=str,
 )
 def test_each_command_has_help(api2db: Command, command: list[str]) -> None:
     assert api2db(*command, "--help").code == 0
