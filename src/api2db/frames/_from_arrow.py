@@ -40,6 +40,28 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _plain_batch(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    known = _plain_schemas.of(schema)
+    return _made_plain(arrays, schema) if known is None else pa.RecordBatch.from_arrays(arrays, schema=known)
+
+
+class _PlainSchemas:
+    """The last few schemas whose columns are plain as they are: to see that anew costs more than a tiny frame."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._recent: tuple[tuple[pa.Schema, pa.Schema], ...] = ()
+
+    def of(self, schema: pa.Schema) -> pa.Schema | None:
+        return next((plain for known, plain in self._recent if schema.equals(known, check_metadata=True)), None)
+
+    def add(self, schema: pa.Schema, plain: pa.Schema) -> None:
+        self._recent = ((schema, plain), *self._recent[: self._size - 1])
+
+
+_plain_schemas = _PlainSchemas(4)
+
+
+def _made_plain(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     names = column_names(schema.names)
     plain = [plain_array(array, name) for array, name in zip(arrays, names, strict=True)]
     fields = [(name, array.type) for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
@@ -47,7 +69,10 @@ def _plain_batch(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     metadata = (schema.metadata or {}).get(b"pandas")
     recast = tuple(name for name, array in zip(names, plain, strict=True) if array.type != schema.field(name).type)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
-    return pa.RecordBatch.from_arrays(kept, schema=pa.schema(fields, pandas))
+    batch = pa.RecordBatch.from_arrays(kept, schema=pa.schema(fields, pandas))
+    if len(kept) == len(arrays) and all(one is other for one, other in zip(plain, arrays, strict=True)):
+        _plain_schemas.add(schema, batch.schema)
+    return batch
 
 
 def _is_nameless_index(name: str) -> bool:
