@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from api2db import Stream2Local, Stream2Sql
+from api2db import FileConverter, Stream2Local, Stream2Sql
 from api2db.journal import ALL, share
 from api2db.store import Store, Store2Local, Store2Sql
 from api2db.stream.stream import Stream
@@ -41,7 +41,21 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
 }
 
-STORES: dict[str, Callable[..., Store]] = {
+
+class Composer:
+    """One call of FileConverter, as if it were a round."""
+
+    def __init__(self, home: str) -> None:
+        self._home = Path(home)
+
+    def store(self) -> None:
+        places = [str(self._home / place) for place in ("STORE/flights/parquet", "moved", "composed")]
+        frame = FileConverter.static_compose_df_from_dir(places[0], "parquet", places[1], places[2])
+        assert frame is not None or not list(Path(places[0]).glob("[!.]*"))
+
+
+STORES: dict[str, Callable[..., Store | Composer]] = {
+    "composer": lambda db, home, **options: Composer(home),
     "duckdb": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.duckdb", "duckdb", **options),
     "sqlite": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.sqlite", "sqlite", **options),
     "local": lambda db, **options: Store2Local(COLLECTOR, 1, **options),

