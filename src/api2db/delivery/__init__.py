@@ -1,11 +1,13 @@
 """Journal to target: one worker a stream, in batches that follow the load, exactly once.
 
 ``worker`` is the loop: read a batch, have a courier deliver it, back off while the target is unavailable. ``ledger``
-is the courier for targets with transactions, ``plan`` the one for those without, ``override`` the one for a user's
+is the courier for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
+transactions, ``override`` the one for a user's
 own method. ``fitting`` finds the rows that a table can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy
 of the batch whose tries ran out.
 """
 
+from api2db.delivery.counted import CountedCourier
 from api2db.delivery.ledger import LedgerCourier
 from api2db.delivery.override import OverrideCourier, OverrideTarget
 from api2db.delivery.parking import Parking, ParkingPlace
@@ -18,6 +20,7 @@ __all__ = [
     "LIMIT",
     "METADATA_KEY",
     "RETRIES",
+    "CountedCourier",
     "Courier",
     "LedgerCourier",
     "OverrideCourier",

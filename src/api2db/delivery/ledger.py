@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from api2db.delivery.batch import Batch
-from api2db.delivery.fitting import Misfit, fit
-from api2db.delivery.keys import last_of_each_key, rows_without_key
+from api2db.delivery.casting import Casting, without
+from api2db.delivery.keys import last_of_each_key
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
@@ -37,7 +36,7 @@ class LedgerCourier:
         self._rejects = rejects
         self._parking = parking
         self._ledger: LedgerRow | None = None
-        self._told: set[str] = set()
+        self._casting = Casting(target)
         self._adopting = False
 
     def settle(self) -> str | None:
@@ -69,7 +68,7 @@ class LedgerCourier:
         except BatchRefusedError as error:
             self._reject_columns(batch, str(error))
             return
-        rows, columns, reasons = self._fit(batch.rows, columns)
+        rows, columns, reasons = self._casting.cast(batch.rows, columns)
         try:
             self._load(batch, rows, columns, reasons)
         except BatchRefusedError as error:
@@ -90,7 +89,7 @@ class LedgerCourier:
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         if reasons:
             self._rejects.set_aside(batch, reasons)
-            rows = _without(rows, reasons)
+            rows = without(rows, reasons)
         loaded = self._last_of_each_key(rows)
         after = LedgerRow(self._log.epoch, *batch.end)
         claim = Claim(self._log.key, self._ledger, after, loaded.num_rows)
@@ -106,34 +105,6 @@ class LedgerCourier:
 
     def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
         return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows
-
-    def _fit(self, rows: pa.Table, columns: Sequence[Column]) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
-        """Cast to the table's types, widening those that need it; say which rows still do not fit, and why."""
-        fitted = fit(rows, columns, self._target.same_column)
-        wider = [column for misfit in fitted.misfits if (column := self._widen(misfit))]
-        if wider:
-            changed = {column.name: column for column in wider}
-            columns = [changed.get(column.name, column) for column in columns]
-            fitted = fit(rows, columns, self._target.same_column)
-        for name in set(fitted.truncated) - self._told:
-            self._told.add(name)
-            _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
-        reasons: dict[int, str] = {}
-        for misfit in fitted.misfits:
-            for row in pc.indices_nonzero(misfit.mask).to_pylist():
-                reasons[row] = f"{reasons[row]}; {misfit.reason}" if row in reasons else misfit.reason
-        for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
-            reasons.setdefault(row, reason)
-        return fitted.rows, columns, reasons
-
-    def _widen(self, misfit: Misfit) -> Column | None:
-        if misfit.column is None:
-            return None
-        try:
-            return self._target.widen(misfit.column, misfit.type)
-        except BatchRefusedError as error:
-            _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, error)
-            return None
 
     def _find_refused(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError
@@ -205,8 +176,3 @@ class LedgerCourier:
             clear.append("adopt")
         if clear or reached != self._log.position:
             self._log.acknowledge(reached, delivered, clear=clear)
-
-
-def _without(rows: pa.Table, reasons: dict[int, str]) -> pa.Table:
-    keep = [row for row in range(rows.num_rows) if row not in reasons]
-    return rows.take(pa.array(keep, pa.int64()))

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.parking import ParkingPlace
+from api2db.delivery.plan_notes import acknowledge, drop, note_of
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError
-from api2db.journal import Delivered, NoteKind, Position, StreamLog
+from api2db.journal import StreamLog
 from api2db.targets.port import Piece, Plan, PlannedTarget
 
 __all__ = ["PlanCourier"]
@@ -27,7 +28,8 @@ class PlanCourier:
         if note:
             self._finish(note)
         else:
-            self._drop_plan()
+            # Before ``claim`` clears away what it may name: a plan whose files are gone counts as carried out.
+            drop(self._log)
         self._rejects.settle(self._log.position)
         self._target.claim(self._log.key)
         return None
@@ -46,44 +48,15 @@ class PlanCourier:
         self._carry_out(batch, self._stage([]), 0, dict.fromkeys(range(batch.num_rows), reason))
 
     def _carry_out(self, batch: Batch, plan: Plan, rows: int, reasons: dict[int, str]) -> None:
-        note = {
-            "plan": plan,
-            "end": list(batch.end),
-            "frames": batch.frames,
-            "rows": rows - plan["duplicates"],
-            "duplicates": plan["duplicates"],
-            "superseded": batch.superseded.rows,
-        }
+        note = note_of(batch, plan, rows - plan["duplicates"], plan["duplicates"])
         if reasons:
             self._rejects.set_aside(batch, reasons)
         self._log.keep("plan", note)
         self._finish(note)
 
-    def _drop_plan(self) -> None:
-        """Overwrite what a failed ``keep`` may have left on disk, before ``claim`` clears away what that would name.
-
-        A plan whose files are gone counts as carried out: its rows would be lost. An empty one is kept first, since
-        SQLite writes nothing for a note that it takes for gone already.
-        """
-        self._log.keep("plan", {})
-        self._log.acknowledge(self._log.position, Delivered(), clear=["plan"])
-
     def _finish(self, note: Plan) -> None:
         self._target.finish(note["plan"], lambda plan: self._log.keep("plan", {**note, "plan": plan}))
-        reached = Position(*note["end"])
-        clear: list[NoteKind] = ["plan", "rebuilt"]
-        pending = self._rejects.settle(reached)
-        clear += ["pending"] if pending else []
-        clear += ["parked"] if self._parking.leave(reached) else []
-        delivered = Delivered(
-            frames=note["frames"],
-            rows=note["rows"],
-            rejected=pending.get("rows", 0),
-            rejected_bytes=pending.get("size_bytes", 0),
-            superseded=note["superseded"],
-            duplicates=note["duplicates"],
-        )
-        self._log.acknowledge(reached, delivered, clear=clear)
+        acknowledge(self._log, note, self._rejects, self._parking)
 
     def _stage(self, pieces: Sequence[Piece]) -> Plan:
         return self._target.stage(pieces, lambda: self._log.note("rebuilt") is not None)

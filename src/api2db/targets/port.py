@@ -93,17 +93,14 @@ class Target(Protocol):
         """Whether a batch must not end within a frame."""
 
 
-class LedgerTarget(Target, Protocol):
-    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in.
+class TableTarget(Target, Protocol):
+    """A table whose columns follow the data.
 
     Attributes:
         keys: A row replaces the one with the same values in these columns; none: rows are added.
     """
 
     keys: tuple[str, ...]
-
-    def how_far(self, stream: str) -> LedgerRow | None:
-        """Read the ledger under a lock, so that a commit that is still under way has ended first."""
 
     def columns(self) -> Sequence[Column] | None:
         """The table's columns as they are now; None where there is no table."""
@@ -120,6 +117,13 @@ class LedgerTarget(Target, Protocol):
         Raises:
             BatchRefusedError: The table forbids it, for an index or a rule of its own.
         """
+
+
+class LedgerTarget(TableTarget, Protocol):
+    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
+
+    def how_far(self, stream: str) -> LedgerRow | None:
+        """Read the ledger under a lock, so that a commit that is still under way has ended first."""
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         """Rows and claim in one transaction.
@@ -160,3 +164,29 @@ class PlannedTarget(Target, Protocol):
 
     def discard(self, plan: Mapping[str, Any]) -> None:
         """Undo what ``stage`` left, where its plan was never kept."""
+
+
+@runtime_checkable
+class CountedTarget(TableTarget, Protocol):
+    """A table without transactions: a load is all or nothing, and the table's figures tell later whether it was."""
+
+    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+        """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
+
+    def unheld(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+        """Why it would take rows, cast to its types, for others; by the row's number."""
+
+    def plan(self, rows: int) -> Plan:
+        """What is needed to tell later whether a load of so many rows was carried out, as JSON."""
+
+    def load(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+        """All rows or none, in one call.
+
+        Raises:
+            TableChangedError: The table's columns are others by now; nothing was loaded.
+            BatchRefusedError: A row is refused for itself; nothing was loaded.
+            TargetUnavailableError: Whether it was loaded is for ``landed`` to say.
+        """
+
+    def landed(self, plan: Mapping[str, Any]) -> bool:
+        """Whether a plan's load was carried out; waits until it can't be carried out any more."""

@@ -1,0 +1,93 @@
+"""The courier for tables without transactions: a plan is on disk before each load, and the table tells if it was done.
+
+A load is all or nothing, so a plan that was not carried out is dropped, and its rows are taken from the journal again.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch
+from api2db.delivery.casting import Casting, without
+from api2db.delivery.parking import Parking
+from api2db.delivery.plan_notes import acknowledge, drop, note_of
+from api2db.delivery.refusals import TooManyRefusalsError
+from api2db.delivery.rejected import Rejects
+from api2db.errors import BatchRefusedError, TableChangedError
+from api2db.journal import StreamLog
+from api2db.targets.port import Column, CountedTarget
+
+__all__ = ["CountedCourier"]
+
+
+class CountedCourier:
+    """Delivers batches into one table; see ``Courier``."""
+
+    def __init__(self, log: StreamLog, target: CountedTarget, rejects: Rejects, parking: Parking) -> None:
+        self._log = log
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+        self._casting = Casting(target)
+
+    def settle(self) -> str | None:
+        self._target.connect()
+        note = self._log.note("plan")
+        if note and (not note["rows"] or self._target.landed(note["plan"])):
+            acknowledge(self._log, note, self._rejects, self._parking)
+        else:
+            drop(self._log)
+        self._rejects.settle(self._log.position)
+        return None
+
+    def deliver(self, batch: Batch) -> None:
+        try:
+            self._deliver(batch)
+        except TableChangedError:
+            self._deliver(batch)
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            self._load(batch, batch.rows, (), {})
+            return
+        try:
+            columns = self._target.prepare(batch.schema)
+        except BatchRefusedError as error:
+            self._reject_columns(batch, str(error))
+            return
+        shaped = self._target.shape(batch.rows, columns)
+        rows, columns, reasons = self._casting.cast(shaped, columns)
+        for row, reason in self._target.unheld(rows, columns).items():
+            reasons.setdefault(row, reason)
+        try:
+            self._load(batch, rows, columns, reasons)
+        except BatchRefusedError as error:
+            self._refused(batch, error)
+
+    def _refused(self, batch: Batch, error: BatchRefusedError) -> None:
+        """No trial can be taken back here, so a smaller batch is taken, down to the row at fault."""
+        if batch.num_rows > 1:
+            raise TooManyRefusalsError from error
+        self.reject(batch, str(error))
+
+    def _reject_columns(self, batch: Batch, reason: str) -> None:
+        """Columns that one table can't have together: those of one frame, or only those of several."""
+        alike = batch.leading_alike()
+        if len(alike.entries) == len(batch.entries):
+            self.reject(batch, reason)
+        else:
+            self.deliver(alike)
+
+    def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
+        if reasons:
+            self._rejects.set_aside(batch, reasons)
+            rows = without(rows, reasons)
+        plan = self._target.plan(rows.num_rows) if rows.num_rows else {}
+        note = note_of(batch, plan, rows.num_rows)
+        self._log.keep("plan", note)
+        if rows.num_rows:
+            self._target.load(rows, columns)
+        acknowledge(self._log, note, self._rejects, self._parking)
