@@ -13,6 +13,7 @@ if typing.TYPE_CHECKING:
     from api2db.stream.file_converter import FileConverter
     from api2db.stream.stream import Stream
     from api2db.stream.stream2local import Stream2Local
+    from api2db.stream.stream2omnisci import Stream2Omnisci
     from api2db.stream.stream2sql import Stream2Sql
 
     __version__: str
@@ -27,6 +28,7 @@ __all__ = [
     "Store2Sql",
     "Stream",
     "Stream2Local",
+    "Stream2Omnisci",
     "Stream2Sql",
     "__version__",
 ]
@@ -42,6 +44,7 @@ _HOMES = {
     "Store2Sql": "api2db.store",
     "Stream": "api2db.stream.stream",
     "Stream2Local": "api2db.stream.stream2local",
+    "Stream2Omnisci": "api2db.stream.stream2omnisci",
     "Stream2Sql": "api2db.stream.stream2sql",
 }
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.casting import Casting, without
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import acknowledge, drop, note_of
 from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
@@ -23,7 +23,7 @@ __all__ = ["CountedCourier"]
 class CountedCourier:
     """Delivers batches into one table; see ``Courier``."""
 
-    def __init__(self, log: StreamLog, target: CountedTarget, rejects: Rejects, parking: Parking) -> None:
+    def __init__(self, log: StreamLog, target: CountedTarget, rejects: Rejects, parking: ParkingPlace) -> None:
         self._log = log
         self._target = target
         self._rejects = rejects

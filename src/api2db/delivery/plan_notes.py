@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from api2db.delivery.batch import Batch
-from api2db.delivery.parking import Parking
+from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.rejected import Rejects
 from api2db.journal import Delivered, NoteKind, Position, StreamLog
 from api2db.targets.port import Plan
@@ -24,7 +24,7 @@ def note_of(batch: Batch, plan: Plan, rows: int, duplicates: int = 0) -> dict[st
     }
 
 
-def acknowledge(log: StreamLog, note: Mapping[str, Any], rejects: Rejects, parking: Parking) -> None:
+def acknowledge(log: StreamLog, note: Mapping[str, Any], rejects: Rejects, parking: ParkingPlace) -> None:
     """Move on behind a plan that has been carried out, with all that was pending on it."""
     reached = Position(*note["end"])
     clear: list[NoteKind] = ["plan", "rebuilt"]

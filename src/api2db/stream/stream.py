@@ -23,8 +23,7 @@ from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
-from api2db.stream.workers import Places, build_worker
-from api2db.targets.port import LedgerTarget, PlannedTarget
+from api2db.stream.workers import AnyTarget, Places, build_worker
 from api2db.targets.sql import SchemaRule
 
 __all__ = ["Stream"]
@@ -245,7 +244,7 @@ class Stream(FileConverter):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} → {self.describe()}>"
 
-    def _target(self) -> LedgerTarget | PlannedTarget | None:
+    def _target(self) -> AnyTarget | None:
         """A new target; None for a stream that has none of its own."""
         return None
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from api2db.delivery import (
     LIMIT,
+    CountedCourier,
     Courier,
     LedgerCourier,
     OverrideCourier,
@@ -20,9 +21,11 @@ from api2db.delivery import (
     Worker,
 )
 from api2db.journal import StreamLog
-from api2db.targets.port import LedgerTarget, PlannedTarget, Target
+from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, Target
 
-__all__ = ["Places", "build_worker"]
+__all__ = ["AnyTarget", "Places", "build_worker"]
+
+AnyTarget = CountedTarget | LedgerTarget | PlannedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Places:
 
 def build_worker(
     log: StreamLog,
-    target: LedgerTarget | PlannedTarget | None,
+    target: AnyTarget | None,
     call: Callable[[pd.DataFrame], list[pa.RecordBatch]] | None,
     places: Places,
     learn: Callable[[pa.Schema], None],
@@ -73,7 +76,9 @@ def build_worker(
     return Worker(log, reached, courier, parking, limit, learn)
 
 
-def _courier(log: StreamLog, target: LedgerTarget | PlannedTarget, rejects: Rejects, parking: ParkingPlace) -> Courier:
+def _courier(log: StreamLog, target: AnyTarget, rejects: Rejects, parking: ParkingPlace) -> Courier:
+    if isinstance(target, CountedTarget):
+        return CountedCourier(log, target, rejects, parking)
     if isinstance(target, PlannedTarget):
         return PlanCourier(log, target, rejects, parking)
     return LedgerCourier(log, target, rejects, parking)

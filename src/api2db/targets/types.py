@@ -1,4 +1,4 @@
-"""Which column type each embedded database gives an Arrow type, and back."""
+"""Which column type each database gives an Arrow type, and back."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,9 +10,11 @@ from api2db.frames import JSON, is_json
 __all__ = [
     "duckdb_type",
     "from_duckdb",
+    "from_heavydb",
     "from_mysql",
     "from_postgresql",
     "from_sqlite",
+    "heavydb_type",
     "mysql_name",
     "mysql_type",
     "postgresql_type",
@@ -232,6 +234,49 @@ _FROM_MYSQL = {
     "timestamp": pa.timestamp("s", "UTC"),
     _MYSQL_DURATION.lower(): pa.duration("ns"),
 }
+_HEAVYDB_TEXT = "TEXT ENCODING DICT(32)"
+# A decimal there is a 64-bit integer; and a column of it takes no digits more than these.
+_HEAVYDB_DIGITS = 18
+_HEAVYDB: Sequence[_Rule] = (
+    (_types.is_boolean, _named("BOOLEAN")),
+    # The smallest number of each type means NULL there, so an int8, of which all numbers are likely, has a wider one.
+    (lambda type_: type_ in {pa.int8(), pa.int16(), pa.uint8()}, _named("SMALLINT")),
+    (lambda type_: type_ in {pa.int32(), pa.uint16()}, _named("INTEGER")),
+    (lambda type_: type_ in {pa.int64(), pa.uint32()}, _named("BIGINT")),
+    (lambda type_: type_ in {pa.float16(), pa.float32()}, _named("FLOAT")),
+    (_types.is_floating, _named("DOUBLE")),
+    (
+        lambda type_: bool(_types.is_decimal(type_) and 0 <= type_.scale <= type_.precision <= _HEAVYDB_DIGITS),
+        lambda type_: f"DECIMAL({type_.precision},{type_.scale})",
+    ),
+    (_types.is_date, _named("DATE")),
+    # TIME ends at seconds, and a TIMESTAMP without digits does too.
+    (lambda type_: type_ == pa.time32("s"), _named("TIME")),
+    (_types.is_timestamp, lambda type_: "TIMESTAMP(9)" if type_.unit == "ns" else "TIMESTAMP(6)"),
+    (_types.is_duration, _named("BIGINT")),
+)
+_FROM_HEAVYDB = {
+    "BOOLEAN": pa.bool_(),
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "DATE": pa.date32(),
+    "TIME": pa.time32("s"),
+    "TIMESTAMP(0)": pa.timestamp("s"),
+    "TIMESTAMP(3)": pa.timestamp("ms"),
+    "TIMESTAMP(6)": pa.timestamp("us"),
+    "TIMESTAMP(9)": pa.timestamp("ns"),
+    # Kept in fewer bytes than their type has.
+    "SMALLINT ENCODING FIXED(8)": pa.int8(),
+    "INTEGER ENCODING FIXED(8)": pa.int8(),
+    "INTEGER ENCODING FIXED(16)": pa.int16(),
+    "BIGINT ENCODING FIXED(8)": pa.int8(),
+    "BIGINT ENCODING FIXED(16)": pa.int16(),
+    "BIGINT ENCODING FIXED(32)": pa.int32(),
+}
 _DISPLAY_WIDTH = re.compile(r"(?<=int)\((?!1\))\d+\)")
 
 
@@ -288,6 +333,21 @@ def from_mysql(declared: str) -> pa.DataType:
     if name.startswith(("binary(", "varbinary(")):
         return pa.binary()
     return _FROM_MYSQL.get(name, pa.string())
+
+
+def heavydb_type(type_: pa.DataType) -> str | None:
+    """The column type that HeavyDB gives an Arrow type; None for a column of nulls."""
+    return _by_rule(_HEAVYDB, type_, _HEAVYDB_TEXT)
+
+
+def from_heavydb(declared: str) -> pa.DataType:
+    """The Arrow type that holds what a column of HeavyDB holds; null for what no load can fill."""
+    name = declared.removesuffix(" NOT NULL")
+    if "[" in name:
+        return pa.null()
+    if found := _DECIMAL.match(name):
+        return pa.decimal128(int(found[1]), int(found[2]))
+    return _FROM_HEAVYDB.get(name) or _FROM_HEAVYDB.get(name.partition(" ENCODING")[0], pa.string())
 
 
 def duckdb_type(type_: pa.DataType) -> str | None:

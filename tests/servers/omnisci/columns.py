@@ -147,9 +147,7 @@ def _times(_type: ColumnType, array: pa.Array) -> pa.Array:
 
 def _timestamps(type_: ColumnType, array: pa.Array) -> pa.Array:
     _expect(pa.types.is_timestamp(array.type), "timestamp")
-    return _scaled(array.cast(pa.int64()), array.type.unit, type_.precision).cast(
-        pa.timestamp(_UNITS[type_.precision])
-    )
+    return _scaled(array.cast(pa.int64()), array.type.unit, type_.precision).cast(pa.timestamp(_UNITS[type_.precision]))
 
 
 def _scaled(ticks: pa.Array, unit: str, precision: int) -> pa.Array:

@@ -55,6 +55,11 @@ def _drop_column(tables: Tables, found: re.Match[str]) -> pa.Table:
     return _NOTHING
 
 
+def _rename_column(tables: Tables, found: re.Match[str]) -> pa.Table:
+    tables.rename_column(_table(tables, found), found[2].strip('"'), name_of(found[3], "column"))
+    return _NOTHING
+
+
 def _change_type(tables: Tables, found: re.Match[str]) -> pa.Table:
     tables.change_type(_table(tables, found), found[2].strip('"'), parse_type(found[3]))
     return _NOTHING
@@ -99,6 +104,7 @@ _STATEMENTS: tuple[tuple[re.Pattern[str], _Statement], ...] = (
     (_pattern(r"DROP TABLE (IF EXISTS )?NAME"), _drop),
     (_pattern(r"ALTER TABLE NAME ADD COLUMN (.+)"), _add_column),
     (_pattern(r"ALTER TABLE NAME DROP COLUMN NAME"), _drop_column),
+    (_pattern(r"ALTER TABLE NAME RENAME COLUMN NAME TO NAME"), _rename_column),
     (_pattern(r"ALTER TABLE NAME ALTER COLUMN NAME TYPE (.+)"), _change_type),
     (_pattern(r"INSERT INTO NAME\b.*"), _change),
     (_pattern(r"DELETE FROM NAME\b.*"), _change),

@@ -1,9 +1,7 @@
 """Tables: their columns and epochs here, their rows in DuckDB."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -88,9 +86,19 @@ class Tables:
             known = table.column(name)
             if known is None:
                 raise RefusedError(f"Column {name} does not exist.")
+            if len(table.columns) == 1:
+                raise RefusedError("Table must have at least one column.")
             self.run(f"ALTER TABLE {table.quoted} DROP COLUMN {quoted(known)}")
             del table.columns[known]
             table.epoch += 1
+
+    def rename_column(self, table: Table, name: str, to: str) -> None:
+        with table.lock:
+            known = table.column(name)
+            if known is None or table.column(to):
+                raise RefusedError(f"Column {name} can't be renamed to {to}.")
+            self.run(f"ALTER TABLE {table.quoted} RENAME COLUMN {quoted(known)} TO {quoted(to)}")
+            table.columns = {to if each == known else each: type_ for each, type_ in table.columns.items()}
 
     def change_type(self, table: Table, name: str, type_: ColumnType) -> None:
         with table.lock:
@@ -128,9 +136,10 @@ class Tables:
             self._rows.unregister("loaded")
             table.epoch += 1
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
+    def run(self, sql: str) -> pa.Table:
         with self._lock:
             try:
-                return self._rows.execute(sql, values).to_arrow_table()
+                found = self._rows.sql(sql)
+                return pa.table({}) if found is None else found.to_arrow_table()
             except duckdb.Error as error:
                 raise RefusedError(f"SQL Error: {error}") from error

@@ -1,0 +1,231 @@
+"""The spec's Stream2Omnisci: frames into HeavyDB, which was OmniSci."""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from api2db.errors import (
+    BatchRefusedError,
+    ConfigurationError,
+    InvalidNameError,
+    MissingExtraError,
+    TargetUnavailableError,
+)
+from api2db.journal import Durability
+from api2db.stream._journalled import journalled
+from api2db.stream.credentials import credentials
+from api2db.stream.stream import Stream
+from api2db.targets._heavydb_client import PORTS, Protocol
+from api2db.targets.heavydb import SUFFIX, HeavydbTarget, quoted
+from api2db.targets.server import Server
+from api2db.targets.sql import SchemaRule
+
+if TYPE_CHECKING:
+    from heavydb import Connection
+
+__all__ = ["Stream2Omnisci"]
+
+_log = logging.getLogger(__name__)
+_ANSWER_MS = 60_000
+
+
+class Stream2Omnisci(Stream):
+    """Streams the frames of a collector into the table ``<name>_stream`` of a HeavyDB (OmniSci) database.
+
+    Columns have ``_t`` behind their names there, and text is dictionary-encoded.
+
+    Args:
+        name: The collector's.
+        db_name: The database, which must be there.
+        username: Who asks.
+        password: The password.
+        host: The server.
+        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and if need be ``port``.
+            A value ``$NAME`` in it stands for that environment variable.
+        protocol: ``"binary"``, ``"http"`` or ``"https"``.
+        chunk_size: The most rows of one load; 0 for no limit of its own.
+        store: Whether a Store is what it serves.
+        table: The table's name; ``<name>_stream`` by default.
+        port: The server's port; by default that of the protocol: 6274, 6278 or 443.
+
+    The other arguments are those of ``Stream``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+
+    Attributes:
+        log_str: Names the stream in log lines.
+        con: The client's connection once ``connect`` has been called, else None; the stream itself has one of its own.
+        connected: Says whether such a connection stands.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        db_name: str,
+        username: str | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        auth_path: str | None = None,
+        protocol: str = "binary",
+        chunk_size: int = 0,
+        store: bool = False,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        durability: Durability = "full",
+        max_backlog_bytes: int | None = None,
+        schema: SchemaRule = "evolve",
+        table: str | None = None,
+        stream_id: str | None = None,
+        port: int | str = "",
+    ) -> None:
+        super().__init__(
+            name,
+            chunk_size=chunk_size,
+            stream_type="omnisci",
+            store=store,
+            home=home,
+            durability=durability,
+            max_backlog_bytes=max_backlog_bytes,
+            schema=schema,
+            table=table or f"{name}_stream",
+            stream_id=stream_id,
+        )
+        given = {"username": username, "password": password, "host": host, "port": port}
+        self.protocol = _checked_protocol(protocol)
+        self._server = self._found_server(given, _checked_text(db_name, "db_name"), auth_path)
+        self._check_table_name()
+        self.db_name = db_name
+        self.username, self.host, self.auth_path = self._server.username, self._server.host, auth_path
+        self.log_str = f"{self.name} → {self.describe()}"
+        self.con: Connection | None = None
+        self.connected: Callable[[Connection | None], bool] = _is_open
+
+    @property
+    def identity(self) -> str:
+        """Who the stream is across restarts: the server, the database and the table."""
+        return self.stream_id or f"omnisci:{self._server.place}#{self.table_name}"
+
+    def describe(self) -> str:
+        """The database and the table, for a person's eyes."""
+        return f"omnisci {self._server.place}#{self.table_name}"
+
+    def connect(self) -> "Connection | None":
+        """Reach the database, and make ``con``.
+
+        Returns:
+            The connection; None where there is none, and the log says why.
+        """
+        if self.connected(self.con):
+            return self.con
+        try:
+            self.con = self._connection()
+        except (TargetUnavailableError, MissingExtraError) as error:
+            _log.warning("%s can't be reached: %s", self.log_str, error)
+            self.con = None
+        return self.con
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the worker after the batch that it is at, and close ``con``; what is not delivered stays on disk.
+
+        Args:
+            timeout: How long to wait for that, seconds; None for as long as it takes.
+        """
+        super().stop(timeout)
+        if self.con is not None:
+            with suppress(Exception):
+                self.con.close()
+            self.con._closed = 1  # noqa: SLF001 - else it would speak to the server once more when it is collected
+            self.con = None
+
+    @staticmethod
+    def cast_categorical(data: pd.DataFrame, dtypes: "pd.Series[Any]") -> pd.DataFrame:
+        """Make text categorical, nulls in it ``""``, and append ``_t`` to the columns' names.
+
+        The stream has no need of it; it is for whoever loads frames by another way.
+
+        Args:
+            data: A frame, which stays as it is.
+            dtypes: Its types; columns of text and objects among them are cast.
+
+        Returns:
+            Another frame.
+        """
+        texts = [name for name in data.columns if name in dtypes.index and _is_text(dtypes[name])]
+        changed = {name: data[name].astype(object).where(data[name].notna(), "").astype("category") for name in texts}
+        return data.assign(**changed).rename(columns=lambda name: f"{name}{SUFFIX}")
+
+    @journalled
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        """Journal a frame, and wait until it is in the table, or parked.
+
+        Args:
+            data: The frame.
+            retry_depth: How often an unavailable server is tried again before the frame is parked in
+                ``STORE/upload_failed/<collector>/omnisci/<timestamp_ns>.parquet``; it is delivered first later on.
+        """
+        self._stream(data, retry_depth)
+
+    def _target(self) -> HeavydbTarget:
+        return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol)
+
+    def _connection(self) -> "Connection":
+        """Made once our own client, which waits no longer than it should, has reached the server."""
+        target = self._target()
+        target.connect()
+        target.close()
+        from heavydb import Connection
+
+        server = self._server
+        try:
+            connection = Connection(
+                user=server.username,
+                password=server.password(),
+                host=server.host,
+                port=server.port,
+                dbname=server.database,
+                protocol=self.protocol,
+            )
+        except Exception as error:
+            raise TargetUnavailableError(f"it was there and is gone: {type(error).__name__}") from None
+        socket = connection._socket or connection._transport  # noqa: SLF001 - the client has no timeout of its own
+        socket.setTimeout(_ANSWER_MS)
+        return connection
+
+    def _found_server(self, given: dict[str, Any], db_name: str, auth_path: str | None) -> Server:
+        who = credentials(given, auth_path, self.home)
+        if who.port and not who.port.isdigit():
+            raise ConfigurationError(f"port must be a number, not {who.port!r}")
+        if who.tls.mode != "prefer":
+            raise ConfigurationError("tls is not for HeavyDB; use protocol='https'")
+        return Server(who.host, int(who.port or PORTS[self.protocol]), who.username, db_name, who.password)
+
+    def _check_table_name(self) -> None:
+        try:
+            quoted(self.table_name)
+        except BatchRefusedError as error:
+            raise InvalidNameError(f"a table can't be named {self.table_name!r}: {error}") from None
+
+
+def _is_open(connection: "Connection | None") -> bool:
+    return connection is not None and not connection.closed
+
+
+def _is_text(dtype: object) -> bool:
+    return pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype)
+
+
+def _checked_protocol(protocol: object) -> Protocol:
+    if protocol in PORTS:
+        return protocol
+    raise ConfigurationError(f"protocol must be one of {', '.join(PORTS)}, not {protocol!r}")
+
+
+def _checked_text(given: object, what: str) -> str:
+    if isinstance(given, str) and given and "\0" not in given:
+        return given
+    raise ConfigurationError(f"{what} must be the name of a database, not {given!r}")

@@ -1,0 +1,158 @@
+"""One session on a HeavyDB server, by the client's Thrift calls; a connection that was in doubt is never used again."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
+
+from api2db.errors import ConnectionBrokenError, MissingExtraError, TargetUnavailableError
+from api2db.targets.server import Server
+
+__all__ = ["PORTS", "Protocol", "RefusedByServerError", "Session", "thrift_client"]
+
+Protocol = Literal["binary", "http", "https"]
+PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
+_TIMEOUT_S = 60
+# It reports what it could not do by itself, as errors; that is for whoever called.
+logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
+
+
+class RefusedByServerError(Exception):
+    """The server answered, and said no; the connection is sound."""
+
+
+class Session:
+    """A session that is begun when it is first needed.
+
+    Args:
+        server: Where, and who asks.
+        protocol: ``"binary"``, ``"http"`` or ``"https"``.
+        timeout_s: How long one answer may take, seconds.
+    """
+
+    def __init__(self, server: Server, protocol: Protocol, timeout_s: float = _TIMEOUT_S) -> None:
+        self._server = server
+        self._protocol = protocol
+        self._timeout_s = timeout_s
+        self._client: Any = None
+        self._transport: Any = None
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """What the server knows it by; whoever has it may act in its name until it ends."""
+        return self._id
+
+    def connect(self) -> None:
+        """Begin a session; does nothing where there is one.
+
+        Raises:
+            TargetUnavailableError: There is no server, or it lets nobody in by these names.
+        """
+        if self._client is not None:
+            return
+        client, transport = thrift_client(self._server, self._protocol, self._timeout_s)
+        password = self._server.password()
+        try:
+            transport.open()
+            self._id = client.connect(self._server.username, password, self._server.database)
+        except Exception as error:  # whatever the transport raises, nothing was begun
+            transport.close()
+            said = self._server.without_secret(_said(error), password)
+            raise TargetUnavailableError(f"HeavyDB at {self._server.place} can't be reached: {said}") from None
+        self._client, self._transport = client, transport
+
+    def close(self) -> None:
+        """End the session; never raises."""
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.disconnect(self._id)
+            self._drop()
+
+    def end(self, other: str) -> None:
+        """End another session of ours: no call of it that comes later is carried out."""
+        with suppress(RefusedByServerError):  # it has ended already
+            self._call(lambda client: client.disconnect(other))
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Make a call that may be made twice; a session that the server has forgotten is begun anew.
+
+        Raises:
+            RefusedByServerError: The server said no.
+            ConnectionBrokenError: There was no answer.
+        """
+        try:
+            return self.do(name, *arguments)
+        except TargetUnavailableError as error:
+            if isinstance(error, ConnectionBrokenError):
+                raise
+            return self.do(name, *arguments)
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Make a call once.
+
+        Raises:
+            RefusedByServerError: The server said no.
+            TargetUnavailableError: The session has ended; nothing was done.
+            ConnectionBrokenError: There was no answer.
+        """
+        self.connect()
+        try:
+            return self._call(lambda client: getattr(client, name)(self._id, *arguments))
+        except RefusedByServerError as error:
+            if "session" not in str(error).lower():
+                raise
+            self._drop()
+            raise TargetUnavailableError(f"HeavyDB at {self._server.place} has ended the session: {error}") from None
+
+    def number(self, sql: str) -> int:
+        """The one number that a query gives."""
+        found = self.ask("sql_execute", sql, True, None, -1, -1)
+        return int(found.row_set.columns[0].data.int_col[0])
+
+    def execute(self, sql: str) -> None:
+        """Make a statement that may be made twice."""
+        self.ask("sql_execute", sql, True, None, -1, -1)
+
+    def _call(self, call: Callable[[Any], Any]) -> Any:
+        from heavydb.thrift.ttypes import TDBException
+
+        self.connect()
+        try:
+            return call(self._client)
+        except TDBException as error:
+            raise RefusedByServerError(" ".join(str(error.error_msg).split())) from None
+        except Exception as error:  # a message that was written or read by half leaves nothing to go on with
+            self._drop()
+            raise ConnectionBrokenError(
+                f"the connection to HeavyDB at {self._server.place} broke: {_said(error)}"
+            ) from error
+
+    def _drop(self) -> None:
+        """Let the connection go without another word to the server."""
+        transport, self._client, self._transport = self._transport, None, None
+        with suppress(Exception):
+            transport.close()
+
+
+def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any]:
+    """A client that is not connected yet, and its transport, which is to be opened."""
+    try:
+        from heavydb.thrift.Heavy import Client
+        from thrift.protocol import TBinaryProtocol, TJSONProtocol
+        from thrift.transport import THttpClient, TSocket, TTransport
+    except ImportError as error:
+        raise MissingExtraError("pyheavydb", "omnisci") from error
+    if protocol == "binary":
+        socket = TSocket.TSocket(server.host, server.port)
+        socket.setTimeout(timeout_s * 1000)
+        transport = TTransport.TBufferedTransport(socket)
+        return Client(TBinaryProtocol.TBinaryProtocolAccelerated(transport)), transport
+    http = THttpClient.THttpClient(f"{protocol}://{server.host}:{server.port}")
+    http.setTimeout(timeout_s * 1000)
+    return Client(TJSONProtocol.TJSONProtocol(http)), http
+
+
+def _said(error: Exception) -> str:
+    said = getattr(error, "error_msg", None) or getattr(error, "message", None) or str(error)
+    return " ".join(str(said).split()) or type(error).__name__
