@@ -19,7 +19,9 @@ from tests.kills.oracle import (
 from tests.kills.rows import expected
 
 EMBEDDED = ("duckdb", "sqlite", "shards")
-_STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")}
+_STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")} | {
+    "omnisci": "omnisci"
+}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import ledger, plan
+from api2db.delivery import counted, ledger, plan
 from api2db.targets.files import ShardTarget, SingleFileTarget
+from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.sql import SqlTarget
 
 BEFORE, DURING, AFTER = "before", "in", "after"
@@ -21,10 +22,11 @@ def mark_loads(path: Path) -> None:
         os.write(descriptor, f"{os.getpid()} {mark}\n".encode())
 
     _around(SqlTarget, "load", lambda target: type(target._database).__name__, say, DURING, AFTER)
+    _around(HeavydbTarget, "load", lambda target: type(target).__name__, say, DURING, AFTER)
     for kind in (ShardTarget, SingleFileTarget):
         _around(kind, "stage", lambda target: type(target).__name__, say, DURING, None)
         _around(kind, "finish", lambda target: type(target).__name__, say, None, AFTER)
-    for courier in (ledger.LedgerCourier, plan.PlanCourier):
+    for courier in (ledger.LedgerCourier, plan.PlanCourier, counted.CountedCourier):
         _around(courier, "deliver", _target_of, say, BEFORE, BEFORE)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.faults.needs import lack
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
 from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.omnisci import OmnisciServer
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server, given_server, running_server
 from tests.servers.tls import Authority, make_authority
@@ -37,6 +38,19 @@ def mariadb() -> Iterator[Server]:
 def mysql() -> Iterator[Server]:
     with _server("mysql") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def running_omnisci() -> Iterator[OmnisciServer]:
+    with OmnisciServer() as server:
+        yield server
+
+
+@pytest.fixture
+def omnisci(running_omnisci: OmnisciServer) -> OmnisciServer:
+    """A HeavyDB of the tests, without tables."""
+    running_omnisci.clear()
+    return running_omnisci
 
 
 @pytest.fixture(scope="session", params=KINDS)

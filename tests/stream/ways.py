@@ -11,6 +11,7 @@ import pytest
 
 from api2db import FileConverter, Stream, Stream2Local
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
+from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
 __all__ = [
     "APPENDING",
@@ -53,7 +54,9 @@ class Way:
 
     def use(self, request: pytest.FixtureRequest) -> "Way":
         """Make its server ready for one test, where it has one."""
-        if self.dialect:
+        if self.dialect == "omnisci":
+            use_omnisci(request)
+        elif self.dialect:
             use(self.dialect, request)
         return self
 
@@ -124,6 +127,10 @@ def files(mode: str, fmt: str) -> Way:
     )
 
 
+def omnisci() -> Way:
+    return Way("omnisci", "omnisci", stream_into_omnisci, omnisci_rows, dialect="omnisci")
+
+
 WAYS = (
     sql("duckdb"),
     sql("sqlite"),
@@ -142,6 +149,7 @@ WAYS = (
     sql("postgresql", keys=["id"]),
     sql("mariadb", keys=["id"]),
     sql("mysql", keys=["id"]),
+    omnisci(),
     files("shard", "parquet"),
     files("shard", "json"),
     files("shard", "csv"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream2Omnisci"]
 
 _log = logging.getLogger(__name__)
-_ANSWER_MS = 60_000
+_ANSWER_S = 60
 
 
 class Stream2Omnisci(Stream):
@@ -140,6 +140,7 @@ class Stream2Omnisci(Stream):
             with suppress(Exception):
                 self.con.close()
             self.con._closed = 1  # noqa: SLF001 - else it would speak to the server once more when it is collected
+            self.con._transport.close()  # noqa: SLF001 - which it leaves open
             self.con = None
 
     @staticmethod
@@ -171,7 +172,7 @@ class Stream2Omnisci(Stream):
         self._stream(data, retry_depth)
 
     def _target(self) -> HeavydbTarget:
-        return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol)
+        return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol, _ANSWER_S)
 
     def _connection(self) -> "Connection":
         """Made once our own client, which waits no longer than it should, has reached the server."""
@@ -190,10 +191,10 @@ class Stream2Omnisci(Stream):
                 dbname=server.database,
                 protocol=self.protocol,
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the client raises errors of five kinds
             raise TargetUnavailableError(f"it was there and is gone: {type(error).__name__}") from None
         socket = connection._socket or connection._transport  # noqa: SLF001 - the client has no timeout of its own
-        socket.setTimeout(_ANSWER_MS)
+        socket.setTimeout(_ANSWER_S * 1000)
         return connection
 
     def _found_server(self, given: dict[str, Any], db_name: str, auth_path: str | None) -> Server:
@@ -215,7 +216,7 @@ def _is_open(connection: "Connection | None") -> bool:
     return connection is not None and not connection.closed
 
 
-def _is_text(dtype: object) -> bool:
+def _is_text(dtype: Any) -> bool:
     return pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype)
 
 

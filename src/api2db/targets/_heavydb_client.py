@@ -12,7 +12,6 @@ __all__ = ["PORTS", "Protocol", "RefusedByServerError", "Session", "thrift_clien
 
 Protocol = Literal["binary", "http", "https"]
 PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
-_TIMEOUT_S = 60
 # It reports what it could not do by itself, as errors; that is for whoever called.
 logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
 
@@ -30,7 +29,7 @@ class Session:
         timeout_s: How long one answer may take, seconds.
     """
 
-    def __init__(self, server: Server, protocol: Protocol, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, server: Server, protocol: Protocol, timeout_s: float) -> None:
         self._server = server
         self._protocol = protocol
         self._timeout_s = timeout_s
@@ -56,7 +55,7 @@ class Session:
         try:
             transport.open()
             self._id = client.connect(self._server.username, password, self._server.database)
-        except Exception as error:  # whatever the transport raises, nothing was begun
+        except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
             transport.close()
             said = self._server.without_secret(_said(error), password)
             raise TargetUnavailableError(f"HeavyDB at {self._server.place} can't be reached: {said}") from None
@@ -75,7 +74,7 @@ class Session:
             self._call(lambda client: client.disconnect(other))
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """Make a call that may be made twice; a session that the server has forgotten is begun anew.
+        """Make a call that may be made twice, as it is where the session has ended or the connection is gone.
 
         Raises:
             RefusedByServerError: The server said no.
@@ -83,9 +82,7 @@ class Session:
         """
         try:
             return self.do(name, *arguments)
-        except TargetUnavailableError as error:
-            if isinstance(error, ConnectionBrokenError):
-                raise
+        except TargetUnavailableError:
             return self.do(name, *arguments)
 
     def do(self, name: str, *arguments: Any) -> Any:

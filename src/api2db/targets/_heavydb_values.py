@@ -29,7 +29,7 @@ def declared_type(column: Any) -> str:
     from heavydb.common.ttypes import TDatumType, TEncodingType
 
     said = column.col_type
-    name = TDatumType._VALUES_TO_NAMES[said.type]  # noqa: SLF001 - Thrift's only way from a number to a name
+    name: str = TDatumType._VALUES_TO_NAMES[said.type]  # noqa: SLF001 - Thrift's only way from a number to a name
     name = _NAMES.get(name, name)
     encoding = TEncodingType._VALUES_TO_NAMES[said.encoding]  # noqa: SLF001
     if name == "DECIMAL":
@@ -60,7 +60,7 @@ def shaped(values: pa.ChunkedArray, home: Column) -> pa.ChunkedArray:
 
 
 def taken_for_others(values: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, str] | None:
-    """Which values the column would take for something else, as a mask, and why; None where it takes all as they are."""
+    """Which values the column would take for others, as a mask, and why; None where it takes all as they are."""
     if column.declared.endswith(_NOT_NULL) and values.null_count:
         return values.is_null(), "the column takes no NULL"
     if _types.is_string(column.type):
@@ -77,7 +77,7 @@ def taken_for_others(values: pa.ChunkedArray, column: Column) -> tuple[pa.Chunke
 
 def empty_texts(rows: pa.Table) -> list[str]:
     """The columns with a text of no characters, which is NULL there."""
-    texts = [name for name in rows.column_names if _types.is_string(rows.column(name).type)]
+    texts = [name for name in rows.column_names if _is_text(rows.column(name).type)]
     return [name for name in texts if pc.any(pc.equal(rows.column(name), "")).as_py()]
 
 
@@ -115,6 +115,10 @@ def _digits(array: pa.Array) -> pa.Array:
 def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
     factor = _NS[values.type.unit]
     return pc.multiply_checked(values.cast(pa.int64()), factor)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(_types.is_string(type_) or _types.is_large_string(type_))
 
 
 def _is_written_as_text(type_: pa.DataType) -> bool:

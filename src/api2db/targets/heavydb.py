@@ -40,14 +40,17 @@ class HeavydbTarget:
         table: The table's name; its columns are the frames' with ``_t`` behind their names.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
         protocol: ``"binary"``, ``"http"`` or ``"https"``.
+        timeout_s: How long one answer may take, seconds.
     """
 
-    keys = ()
+    keys: tuple[str, ...] = ()
     takes_newest = False
     whole_frames = False
 
-    def __init__(self, server: Server, table: str, schema: SchemaRule, protocol: Protocol) -> None:
-        self._session = Session(server, protocol)
+    def __init__(
+        self, server: Server, table: str, schema: SchemaRule, protocol: Protocol, timeout_s: float = 60
+    ) -> None:
+        self._session = Session(server, protocol, timeout_s)
         self._table = table
         self._schema = schema
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
@@ -172,10 +175,11 @@ class HeavydbTarget:
                 raise TargetUnavailableError(f"{self._table} is busy: {error}") from None
 
     def _epoch(self) -> int:
-        try:
-            return int(self._session.ask("get_table_epoch_by_name", self._table))
-        except RefusedByServerError as error:
-            raise TableChangedError(f"the epoch of {self._table} can't be read: {error}") from None
+        """The call knows no errors: what goes wrong in the server looks like a broken connection, or is negative."""
+        epoch = int(self._session.ask("get_table_epoch_by_name", self._table))
+        if epoch < 0:
+            raise TableChangedError(f"the table {self._table} has no epoch; it may be gone")
+        return epoch
 
     def _count(self) -> int:
         try:

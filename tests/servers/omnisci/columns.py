@@ -133,8 +133,10 @@ def _texts(type_: ColumnType, array: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array)
 
 
-def _dates(_type: ColumnType, array: pa.Array) -> pa.Array:
+def _dates(type_: ColumnType, array: pa.Array) -> pa.Array:
     _expect(pa.types.is_date(array.type), "date32 or date64")
+    if type_.bits == 16:
+        _expect_within(array.cast(pa.date32()).cast(pa.int32()), -32_767, 32_767)
     return array.cast(pa.date32())
 
 
@@ -157,7 +159,7 @@ def _scaled(ticks: pa.Array, unit: str, precision: int) -> pa.Array:
     return pc.divide(ticks, source // target) if source >= target else pc.multiply(ticks, target // source)
 
 
-def _expect(right: bool, what: object) -> None:
+def _expect(right: object, what: object) -> None:
     if not right:
         raise RefusedError(f"Expected {what} type")
 

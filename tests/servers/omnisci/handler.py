@@ -91,12 +91,12 @@ class Handler(Iface):  # type: ignore[misc]
         return self.tables.find(table_name).epoch
 
     @_in_session
-    def sql_execute(self, query: str, column_format: bool, nonce: str, first_n: int, at_most_n: int) -> TQueryResult:
+    def sql_execute(self, query: str, column_format: Any, nonce: str, first_n: int, at_most_n: int) -> TQueryResult:
         assert column_format, "rows are given by columns only"
         return TQueryResult(row_set=_row_set(execute(self.tables, query)), nonce=nonce)
 
     @_in_session
-    def load_table_binary_arrow(self, table_name: str, arrow_stream: bytes, use_column_names: bool) -> None:
+    def load_table_binary_arrow(self, table_name: str, arrow_stream: bytes, use_column_names: Any) -> None:
         batches = _batches(arrow_stream)
         if len(batches) != 1:
             raise RefusedError("Expected a single Arrow record batch. Import aborted")

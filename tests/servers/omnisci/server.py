@@ -16,6 +16,7 @@ from thrift.transport.TTransport import TBufferedTransportFactory, TMemoryBuffer
 
 from tests.servers.omnisci.faults import Faults
 from tests.servers.omnisci.handler import DATABASE, PASSWORD, USER, Handler
+from tests.servers.omnisci.reach import Reach
 
 
 class OmnisciServer:
@@ -57,6 +58,11 @@ class OmnisciServer:
         self._http.server_close()
         for thread in self._serving:
             thread.join()
+
+    @property
+    def reach(self) -> Reach:
+        """How a client reaches it in the binary protocol."""
+        return Reach(self.user, self.password, self.host, self.port, self.database)
 
     @property
     def loads(self) -> int:

@@ -28,7 +28,7 @@ def _select(tables: Tables, found: re.Match[str]) -> pa.Table:
 
 
 def _create(tables: Tables, found: re.Match[str]) -> pa.Table:
-    columns = dict(_column(each) for each in _parts(found[3]))
+    columns = dict(_column(each) for each in _parts(found[3]) if not each.strip().upper().startswith("SHARD KEY"))
     tables.create(Table(name_of(found[2], "table"), columns, _shards(found[4])), only_new=bool(found[1]))
     return _NOTHING
 
@@ -95,18 +95,18 @@ def _parts(listed: str) -> list[str]:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text.replace("NAME", _NAME).replace(" ", r"\s+"), re.IGNORECASE | re.DOTALL)
+    return re.compile(text.replace("<NAME>", _NAME).replace(" ", r"\s+"), re.IGNORECASE | re.DOTALL)
 
 
 _STATEMENTS: tuple[tuple[re.Pattern[str], _Statement], ...] = (
     (_pattern(r"SELECT\b.*"), _select),
-    (_pattern(r"CREATE TABLE (IF NOT EXISTS )?NAME\s*\((.*?)\)(\s*WITH\s*\([^()]*\))?"), _create),
-    (_pattern(r"DROP TABLE (IF EXISTS )?NAME"), _drop),
-    (_pattern(r"ALTER TABLE NAME ADD COLUMN (.+)"), _add_column),
-    (_pattern(r"ALTER TABLE NAME DROP COLUMN NAME"), _drop_column),
-    (_pattern(r"ALTER TABLE NAME RENAME COLUMN NAME TO NAME"), _rename_column),
-    (_pattern(r"ALTER TABLE NAME ALTER COLUMN NAME TYPE (.+)"), _change_type),
-    (_pattern(r"INSERT INTO NAME\b.*"), _change),
-    (_pattern(r"DELETE FROM NAME\b.*"), _change),
-    (_pattern(r"UPDATE NAME\b.*"), _change),
+    (_pattern(r"CREATE TABLE (IF NOT EXISTS )?<NAME>\s*\((.*?)\)(\s*WITH\s*\([^()]*\))?"), _create),
+    (_pattern(r"DROP TABLE (IF EXISTS )?<NAME>"), _drop),
+    (_pattern(r"ALTER TABLE <NAME> ADD COLUMN (.+)"), _add_column),
+    (_pattern(r"ALTER TABLE <NAME> DROP COLUMN <NAME>"), _drop_column),
+    (_pattern(r"ALTER TABLE <NAME> RENAME COLUMN <NAME> TO <NAME>"), _rename_column),
+    (_pattern(r"ALTER TABLE <NAME> ALTER COLUMN <NAME> TYPE (.+)"), _change_type),
+    (_pattern(r"INSERT INTO <NAME>\b.*"), _change),
+    (_pattern(r"DELETE FROM <NAME>\b.*"), _change),
+    (_pattern(r"UPDATE <NAME>\b.*"), _change),
 )

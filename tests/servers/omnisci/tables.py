@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -139,7 +140,7 @@ class Tables:
     def run(self, sql: str) -> pa.Table:
         with self._lock:
             try:
-                found = self._rows.sql(sql)
+                found: Any = self._rows.sql(sql)  # its types do not say that it may be None
                 return pa.table({}) if found is None else found.to_arrow_table()
             except duckdb.Error as error:
                 raise RefusedError(f"SQL Error: {error}") from error

@@ -1,0 +1,275 @@
+"""Clients killed, answers lost, connections cut, loads that outlive their client: a HeavyDB table shows none of it."""
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api2db.delivery import worker
+from api2db.journal._lane import LaneLog
+from api2db.stream import stream2omnisci
+from api2db.targets.heavydb import HeavydbTarget
+from tests.faults.children import acknowledged
+from tests.kills.here import Puts, running, wait_until
+from tests.kills.homes import Home
+from tests.kills.oracle import Row, Verdict
+from tests.kills.test_lost_answers import failing
+from tests.kills.test_random_kills import kill_often
+from tests.kills.zygote import Zygote
+from tests.servers.omnisci import OmnisciServer
+from tests.servers.proxy import Proxy
+
+TABLE = "flights_stream"
+LOAD = b"load_table_binary_arrow"
+ROUNDS = [5, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+LARGE_ROWS = 30_000
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
+
+
+@pytest.fixture
+def network(omnisci: OmnisciServer) -> Iterator[Proxy]:
+    with Proxy(omnisci.host, omnisci.port) as proxy:
+        yield proxy
+
+
+def rows_of(server: OmnisciServer) -> list[Row]:
+    """What the table holds, in the order in which it went in; a text of no characters is NULL there."""
+    found = server.sql(f'SELECT * FROM "{TABLE}" ORDER BY rowid').to_pylist()
+    named = [{name.removesuffix("_t"): value for name, value in row.items()} for row in found]
+    return [{**row, "payload": row["payload"] or ""} for row in named]
+
+
+@dataclass(frozen=True)
+class HomeOf(Home):
+    """A project whose one stream writes to a HeavyDB of the test's own process."""
+
+    server: OmnisciServer | None = None
+
+    def rows(self, kind: str) -> list[Any]:
+        assert self.server is not None
+        return rows_of(self.server)
+
+
+class PutsThere(Puts):
+    """A stream of the test's own process."""
+
+    def __init__(self, place: Path, server: OmnisciServer, port: int | None = None) -> None:
+        self.server = server
+        self.begin(Home(place, ("omnisci",)), "omnisci", {**server.reach.options, "port": port or server.port})
+
+    def found(self) -> list[Any]:
+        return rows_of(self.server)
+
+
+def flushed(puts: Puts) -> None:
+    assert puts.stream.flush(60), puts.stream.status()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_whenever_the_client_is_killed_each_acknowledged_row_is_there_once(
+    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
+) -> None:
+    home = HomeOf(tmp_path, ("omnisci",), options=omnisci.reach.options, server=omnisci)
+    say.append(f"omnisci: {kill_often(zygote, home, rounds)}")
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_load_whose_answer_is_lost_is_not_repeated(
+    tmp_path: Path, omnisci: OmnisciServer, network: Proxy, rounds: int
+) -> None:
+    puts = PutsThere(tmp_path, omnisci, network.port)
+    with running(puts.stream):
+        for _ in range(rounds):
+            before = network.connections
+            network.drop_answers(after=LOAD, then_reset=True)
+            puts.put(2)
+            flushed(puts)
+            assert network.connections > before
+            network.heal()
+    assert puts.verdict() == Verdict()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_whenever_the_connection_is_cut_each_acknowledged_row_is_there_once(
+    tmp_path: Path, omnisci: OmnisciServer, network: Proxy, say: list[str], rounds: int
+) -> None:
+    puts, dice = PutsThere(tmp_path, omnisci, network.port), random.Random(rounds)
+    with running(puts.stream):
+        for number in range(rounds):
+            before = network.connections
+            network.reset_after(int(10 ** dice.uniform(1, 4)))
+            while network.connections == before or puts.stream.status().frames_waiting:
+                puts.put(1)
+            if number % 5 == 0:
+                flushed(puts)
+        flushed(puts)
+    assert puts.verdict() == Verdict()
+    say.append(f"omnisci: {rounds} cuts, {len(puts.acknowledged)} frames, {omnisci.loads} loads")
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_large_frame_whose_connection_is_cut_in_its_middle_is_there_once(
+    tmp_path: Path, omnisci: OmnisciServer, network: Proxy, rounds: int
+) -> None:
+    puts, dice = PutsThere(tmp_path, omnisci, network.port), random.Random(rounds)
+    puts.put(1)
+    with running(puts.stream):
+        flushed(puts)
+        for _ in range(min(rounds, 20)):
+            before = network.connections
+            network.reset_after(dice.randrange(100_000, 1_000_000))
+            puts.put(1, rows=LARGE_ROWS)
+            flushed(puts)
+            assert network.connections > before
+    assert puts.verdict() == Verdict()
+
+
+def test_a_load_that_the_server_is_still_at_when_the_client_has_given_up_counts(
+    tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream2omnisci, "_ANSWER_S", 0.3)
+    puts = PutsThere(tmp_path, omnisci)
+    puts.put(1)
+    with running(puts.stream):
+        flushed(puts)
+        omnisci.faults.loads_go_on.clear()
+        omnisci.faults.loading.clear()
+        puts.put(1)
+        assert omnisci.faults.loading.wait(10)
+        wait_until(lambda: puts.stream.status().last_error)
+        omnisci.faults.loads_go_on.set()
+        flushed(puts)
+    assert puts.verdict() == Verdict()
+
+
+def test_a_load_that_the_server_is_still_at_when_the_client_is_killed_counts(
+    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer
+) -> None:
+    home = HomeOf(tmp_path, ("omnisci",), options=omnisci.reach.options, server=omnisci)
+    zygote.run("produce", home.project, frames=3)
+    omnisci.faults.loads_go_on.clear()
+    omnisci.faults.loading.clear()
+    with zygote.start("produce", home.project) as child:
+        assert omnisci.faults.loading.wait(30)
+        child.kill()
+    going_on = threading.Timer(0.5, omnisci.faults.loads_go_on.set)
+    going_on.start()
+    zygote.run("produce", home.project, frames=3)
+    going_on.join()
+    assert home.judgements() == {"omnisci": Verdict()}
+    assert acknowledged(home.log)
+
+
+def test_a_call_that_comes_after_its_session_was_ended_is_not_carried_out(
+    tmp_path: Path, omnisci: OmnisciServer, network: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network holds a load back, the client gives up and goes on by another way, then the load arrives."""
+    monkeypatch.setattr(stream2omnisci, "_ANSWER_S", 0.3)
+    puts = PutsThere(tmp_path, omnisci, network.port)
+    puts.put(1)
+    with running(puts.stream):
+        flushed(puts)
+    real = HeavydbTarget.load
+
+    def held_back(target: HeavydbTarget, *arguments: Any) -> None:
+        network.pause()
+        target._session._server = omnisci_server(target, omnisci)
+        monkeypatch.setattr(HeavydbTarget, "load", real)
+        real(target, *arguments)
+
+    monkeypatch.setattr(HeavydbTarget, "load", held_back)
+    puts.put(1)
+    with running(puts.stream):
+        flushed(puts)
+        loads = omnisci.loads
+        network.resume()
+        puts.put(1)
+        flushed(puts)
+    assert omnisci.loads == loads + 1
+    assert puts.verdict() == Verdict()
+
+
+def omnisci_server(target: HeavydbTarget, server: OmnisciServer) -> Any:
+    """The same server, past the network."""
+    from dataclasses import replace
+
+    return replace(target._session._server, port=server.port)
+
+
+@pytest.mark.parametrize("rows_of_others", [1, 2, 7])
+def test_another_writer_in_the_very_moment_of_a_lost_answer_costs_no_row_and_is_told(
+    tmp_path: Path, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture, rows_of_others: int
+) -> None:
+    """This is the window that is left: the rows are there twice, and the log says which table, and why."""
+    puts = PutsThere(tmp_path, omnisci)
+    puts.put(1, rows=4)
+    with running(puts.stream):
+        flushed(puts)
+    omnisci.faults.lose_answers = 1
+    real = HeavydbTarget.landed
+
+    def landed(target: HeavydbTarget, plan: Any) -> bool:
+        omnisci.handler.tables.change(
+            omnisci.handler.tables.find(TABLE), f'INSERT INTO "{TABLE}" (n_t) SELECT -1 FROM range({rows_of_others})'
+        )
+        return real(target, plan)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(HeavydbTarget, "landed", landed)
+        puts.put(1, rows=4)
+        with running(puts.stream):
+            flushed(puts)
+    found = [row["n"] for row in rows_of(omnisci) if row["n"] != -1]
+    assert sorted(found) == [1] * 4 + [2] * 8
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert any("somebody else has changed" in each for each in said)
+
+
+def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
+    tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api2db.errors import JournalWriteError, TargetUnavailableError
+
+    dice = random.Random("omnisci")
+    for name in ("connect", "prepare", "plan", "load", "landed"):
+        monkeypatch.setattr(HeavydbTarget, name, failing(getattr(HeavydbTarget, name), TargetUnavailableError, dice))
+    for name in ("acknowledge", "keep"):
+        monkeypatch.setattr(LaneLog, name, failing(getattr(LaneLog, name), JournalWriteError, dice))
+    puts = PutsThere(tmp_path, omnisci)
+    with running(puts.stream):
+        for _ in range(40):
+            puts.put(2)
+            if dice.random() < 0.5:
+                flushed(puts)
+        flushed(puts)
+    assert puts.verdict() == Verdict()
+
+
+def test_the_plan_is_durable_before_the_server_is_asked_to_load(
+    tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: deque[str] = deque()
+    for owner, name in ((LaneLog, "keep"), (HeavydbTarget, "load"), (LaneLog, "acknowledge")):
+        monkeypatch.setattr(owner, name, partial(_noted, order, name, getattr(owner, name)).__call__)
+    puts = PutsThere(tmp_path, omnisci)
+    puts.put(1)
+    puts.deliver()
+    assert list(order)[-3:] == ["keep", "load", "acknowledge"]
+
+
+def _noted(order: deque[str], name: str, real: Any, *arguments: Any, **options: Any) -> Any:
+    order.append(name)
+    return real(*arguments, **options)

@@ -1,0 +1,390 @@
+"""Stream2Omnisci: what the spec has of it, its types, and what it does where HeavyDB is unlike other targets."""
+
+import datetime
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import api2db
+from api2db import Stream, Stream2Omnisci
+from api2db.stream import stream2omnisci
+from tests.servers.omnisci import OmnisciServer, statements
+from tests.servers.omnisci.reach import Reach
+from tests.stream.eventually import eventually
+from tests.stream.kinds import KINDS, every_kind
+from tests.stream.ways import frame, records, rejected_rows
+
+TABLE = "flights_stream"
+Make = Callable[..., Stream2Omnisci]
+
+
+@pytest.fixture
+def make(omnisci: OmnisciServer, tmp_path: Path) -> Iterator[Make]:
+    """Makes streams into the HeavyDB of the tests, and stops them whatever happens."""
+    made: list[Stream2Omnisci] = []
+
+    def make(**options: Any) -> Stream2Omnisci:
+        made.append(Stream2Omnisci(**{"name": "flights", "home": tmp_path, **omnisci.reach.options, **options}))
+        return made[-1]
+
+    yield make
+    for stream in made:
+        stream.stop()
+
+
+@pytest.fixture
+def there(omnisci: OmnisciServer) -> Reach:
+    return omnisci.reach
+
+
+def put(stream: Stream, *frames: Any) -> None:
+    """Put frames, one load each, and see them delivered."""
+    stream.start()
+    for each in frames:
+        stream.q.put(each)
+        assert stream.flush(20), stream.status()
+
+
+def reasons(home: Path) -> list[str]:
+    return [row["_api2db_reason"] for row in rejected_rows(home, "omnisci")]
+
+
+def test_the_constructor_and_the_methods_are_the_spec_s() -> None:
+    wanted = {
+        "name": inspect.Parameter.empty,
+        "db_name": inspect.Parameter.empty,
+        "username": None,
+        "password": None,
+        "host": None,
+        "auth_path": None,
+        "protocol": "binary",
+        "chunk_size": 0,
+        "store": False,
+    }
+    parameters = inspect.signature(Stream2Omnisci).parameters.values()
+    positional = {each.name: each.default for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD}
+    assert (list(positional), positional) == (list(wanted), wanted)
+    assert list(inspect.signature(Stream2Omnisci.stream).parameters) == ["self", "data", "retry_depth"]
+    assert inspect.signature(Stream2Omnisci.stream).parameters["retry_depth"].default == 5
+    assert list(inspect.signature(Stream2Omnisci.cast_categorical).parameters) == ["data", "dtypes"]
+    assert isinstance(inspect.getattr_static(Stream2Omnisci, "cast_categorical"), staticmethod)
+    assert get_type_hints(Stream2Omnisci.stream)["return"] is type(None)
+    assert Stream2Omnisci.__bases__ == (Stream,)
+    assert stream2omnisci.Stream2Omnisci is api2db.Stream2Omnisci
+
+
+@pytest.mark.parametrize("lacking", ["username", "password", "host"])
+def test_without_a_file_of_credentials_each_of_them_is_asked_for(tmp_path: Path, lacking: str) -> None:
+    given = {"username": "me", "password": "secret", "host": "there"}
+    with pytest.raises(ValueError, match=lacking):
+        Stream2Omnisci("flights", "heavyai", home=tmp_path, **(given | {lacking: None}))
+
+
+def test_credentials_may_come_from_a_file(make: Make, there: Reach, tmp_path: Path) -> None:
+    (tmp_path / "AUTH").mkdir()
+    who = {"username": there.user, "password": there.password, "host": there.host, "port": there.port}
+    (tmp_path / "AUTH" / "omnisci_auth.json").write_text(json.dumps(who))
+    nothing = dict.fromkeys(("username", "password", "host"))
+    put(make(auth_path="AUTH/omnisci_auth.json", port="", **nothing), frame(1))
+    assert there.execute(f"SELECT id_t FROM {TABLE}") == [(1,)]
+
+
+@pytest.mark.parametrize("content", [None, "not JSON", '{"user": "me"}', '{"username": "me", "host": "there"}'])
+def test_a_file_of_credentials_that_is_none_is_said_to_be(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "auth.json").write_text(content)
+    with pytest.raises(ValueError, match=r"auth\.json"):
+        Stream2Omnisci("flights", "heavyai", auth_path="auth.json", home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"protocol": "carrier pigeon"}, {"db_name": ""}, {"port": "near"}, {"table": 'a"b'}, {"chunk_size": -1}],
+    ids=str,
+)
+def test_an_option_that_can_not_be_used_is_a_value_error(make: Make, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be|can't be named"):
+        make(**options)
+
+
+def test_the_attributes_are_the_spec_s_and_none_tells_the_password(make: Make, there: Reach) -> None:
+    stream = make()
+    assert (stream.con, stream.connected(stream.con), stream.stream_type) == (None, False, "omnisci")
+    assert "flights" in stream.log_str
+    connection = stream.connect()
+    assert connection is stream.con is stream.connect()
+    assert stream.connected(stream.con) is True
+    assert list(connection.execute("SELECT 1")) == [(1,)]
+    said = [repr(stream), stream.log_str, stream.describe(), stream.identity, str(stream.status())]
+    assert not [each for each in said if there.password in each]
+    stream.stop()
+    assert stream.con is None
+
+
+def test_a_server_that_lets_nobody_in_gives_no_connection_and_says_why(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = make(password="wrong one")
+    assert stream.connect() is None
+    assert "Authentication failure" in caplog.text
+    assert "wrong one" not in caplog.text
+
+
+def test_cast_categorical_makes_text_categorical_and_leaves_the_frame_as_it_was() -> None:
+    given = pd.DataFrame({"number": [1, 2], "text": pd.Series(["a", None], dtype=object)})
+    before = given.copy(deep=True)
+    found = Stream2Omnisci.cast_categorical(given, given.dtypes)
+    assert list(found.columns) == ["number_t", "text_t"]
+    assert found["text_t"].dtype == "category"
+    assert found["text_t"].tolist() == ["a", ""]
+    assert found["number_t"].tolist() == [1, 2]
+    pd.testing.assert_frame_equal(given, before)
+
+
+def test_the_table_has_the_collector_s_name_and_its_columns_end_in_t(make: Make, there: Reach) -> None:
+    put(make(), frame(1, 2))
+    assert there.rows(TABLE) == [{"id_t": 1, "text_t": "row 1"}, {"id_t": 2, "text_t": "row 2"}]
+    text = there.columns(TABLE)["text_t"]
+    assert (text.encoding, text.comp_param) == (4, 32), "TEXT ENCODING DICT(32)"
+
+
+def test_names_that_are_reserved_words_need_no_care(make: Make, there: Reach) -> None:
+    put(make(name="select"), pd.DataFrame({"order": [1], "User": [2], "two words": [3]}))
+    assert there.rows("select_stream") == [{"order_t": 1, "User_t": 2, "two words_t": 3}]
+
+
+@pytest.mark.parametrize("protocol", ["binary", "http"])
+def test_each_protocol_carries_the_same(make: Make, omnisci: OmnisciServer, protocol: str) -> None:
+    port = {"binary": omnisci.port, "http": omnisci.http_port}[protocol]
+    put(make(protocol=protocol, port=port), frame(1), frame(2))
+    assert omnisci.reach.execute(f"SELECT id_t FROM {TABLE} ORDER BY id_t") == [(1,), (2,)]
+
+
+EXACTLY: dict[str, tuple[str, list[Any]]] = {
+    "flag": ("BOOLEAN", [True, False, None]),
+    "small": ("SMALLINT", [-128, 127, None]),
+    "unsigned": ("TEXT", ["9223372036854775809", "18446744073709551615", None]),
+    "float": ("DOUBLE", [0.1 + 0.2, 5e-324, None]),
+    "infinite": ("DOUBLE", [float("inf"), float("-inf"), None]),
+    "text": ("TEXT", [None, "é😀\u2028\"',\n", None]),  # no characters are NULL there
+    "digits": ("TEXT", ["001", "1e5", None]),
+    "bytes": ("TEXT", ["AP8=", None, None]),
+    "decimal": ("TEXT", ["1.10", "-" + "9" * 30 + ".99", None]),
+    "date": ("DATE", [datetime.date(2026, 2, 28), datetime.date(1, 1, 1), None]),
+    "time": ("TEXT", ["01:02:03.000004", "23:59:59.999999", None]),
+    "naive": ("TIMESTAMP(9)", [pd.Timestamp("2026-02-28 01:02:03.123456789"), pd.Timestamp("1700-01-01"), None]),
+    "zoned": ("TIMESTAMP(9)", [pd.Timestamp("2026-02-28 06:02:03.123456789"), pd.Timestamp("1969-12-31"), None]),
+    "delta": ("BIGINT", [86_400 * 10**9 + 1, -1000, None]),
+    "category": ("TEXT", ["x", "y", None]),
+    "numbers": ("BIGINT", [10, 20, None]),
+    "dict": ("TEXT", ['{"a": [1, 2.5, null], "é": {"b": true}}', "{}", None]),
+    "list": ("TEXT", ["[1, 2]", "[]", None]),
+}
+
+
+@pytest.mark.parametrize("kind", EXACTLY)
+def test_each_kind_of_column_has_its_type_there_and_comes_back_as_it_was(
+    make: Make, omnisci: OmnisciServer, tmp_path: Path, kind: str
+) -> None:
+    put(make(), pd.DataFrame({kind: KINDS[kind]}))
+    declared, wanted = EXACTLY[kind]
+    column = omnisci.handler.tables.find(TABLE).columns[f"{kind}_t"]
+    assert f"{column.name}({column.precision})" == declared if "(" in declared else column.name == declared
+    assert omnisci.sql(f'SELECT * FROM "{TABLE}"').column(0).to_pylist() == wanted
+    assert reasons(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "declared", "wanted"),
+    [
+        (pa.array([Decimal("1.10"), Decimal("-9.99"), None]), ("DECIMAL", 3, 2), [Decimal("1.10"), Decimal("-9.99")]),
+        (pa.array([Decimal("9" * 16 + ".99"), None]), ("DECIMAL", 18, 2), [Decimal("9" * 16 + ".99")]),
+        (pa.array([1, None], pa.time32("s")), ("TIME", 0, 0), [datetime.time(0, 0, 1)]),
+        (pa.array([1, None], pa.timestamp("s")), ("TIMESTAMP", 6, 0), [datetime.datetime(1970, 1, 1, 0, 0, 1)]),  # noqa: DTZ001
+        (pa.array([1.5, None], pa.float32()), ("FLOAT", 0, 0), [1.5]),
+        (pa.array([2**32 - 1, None], pa.uint32()), ("BIGINT", 0, 0), [2**32 - 1]),
+    ],
+    ids=str,
+)
+def test_arrow_s_own_kinds_have_theirs(
+    make: Make, omnisci: OmnisciServer, values: pa.Array, declared: tuple[str, int, int], wanted: list[Any]
+) -> None:
+    put(make(), pa.table({"v": values}))
+    column = omnisci.handler.tables.find(TABLE).columns["v_t"]
+    assert (column.name, column.precision, column.scale) == declared
+    found = [value for value in omnisci.sql(f'SELECT * FROM "{TABLE}"').column(0).to_pylist() if value is not None]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([-(2**63), 1]),
+        pa.array([-(2**31), 1], pa.int32()),
+        pa.array([-(2**15), 1], pa.int16()),
+        pa.array([2.2250738585072014e-308, 1.0]),
+        pa.array([1.1754943508222875e-38, 1.0], pa.float32()),
+        pa.array([-(2**63), 1], pa.timestamp("us")),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_a_value_that_means_null_there_rejects_its_row_with_the_reason(
+    make: Make, omnisci: OmnisciServer, tmp_path: Path, values: pa.Array
+) -> None:
+    put(make(), pa.table({"id": [1, 2], "v": values}))
+    assert omnisci.sql(f'SELECT id_t FROM "{TABLE}"').column(0).to_pylist() == [2]
+    [reason] = reasons(tmp_path)
+    assert "'v_t'" in reason
+    assert "means NULL" in reason
+
+
+def test_texts_end_at_32767_bytes(make: Make, omnisci: OmnisciServer, tmp_path: Path) -> None:
+    put(make(), pd.DataFrame({"id": [1, 2], "text": ["x" * 32_767, "é" * 16_384]}))
+    assert omnisci.sql(f'SELECT id_t FROM "{TABLE}"').column(0).to_pylist() == [1]
+    assert reasons(tmp_path) == ["'text_t': text ends at 32767 bytes there"]
+
+
+def test_that_empty_texts_are_null_there_is_said_once_a_column(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    put(make(), *[pd.DataFrame({"a": ["", "x"], "b": ["y", "z"]})] * 2)
+    assert [record.getMessage() for record in caplog.records if "no characters" in record.getMessage()] == [
+        "'a_t' has texts of no characters, which are NULL in HeavyDB"
+    ]
+
+
+def test_a_frame_of_every_kind_goes_into_the_same_columns_again(make: Make, there: Reach) -> None:
+    stream = make()
+    put(stream, every_kind(), every_kind(), every_kind().tail(1))
+    assert len(there.rows(TABLE)) == 5
+    assert stream.status().rows_rejected == 2, "the two whose number is the smallest bigint"
+
+
+def test_columns_that_come_later_are_added(make: Make, there: Reach) -> None:
+    put(make(), frame(1), frame(2).assign(more=[2.5]), frame(3))
+    assert [row["more_t"] for row in there.rows(TABLE)] == [None, 2.5, None]
+
+
+def test_a_frozen_table_stays_as_it_is(make: Make, there: Reach, tmp_path: Path) -> None:
+    put(make(schema="freeze"), frame(1), frame(2).assign(more=[2.5]))
+    assert there.rows(TABLE) == [{"id_t": 1, "text_t": "row 1"}]
+    assert reasons(tmp_path) == ["the table has no column 'more_t'"]
+
+
+def test_whole_numbers_become_fractions_where_no_row_loses_by_it(make: Make, there: Reach) -> None:
+    put(make(), pd.DataFrame({"v": [1, 2]}), pd.DataFrame({"v": [2.5]}))
+    assert [row["v_t"] for row in there.rows(TABLE)] == [1.0, 2.0, 2.5]
+
+
+def test_a_server_that_changes_no_type_rejects_what_does_not_fit_and_says_so_once(
+    make: Make, there: Reach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = [each for each in statements._STATEMENTS if each[1] is not statements._change_type]
+    monkeypatch.setattr(statements, "_STATEMENTS", known)
+    put(make(), pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2.5]}), pd.DataFrame({"v": [3.5]}))
+    assert there.rows(TABLE) == [{"v_t": 1}]
+    assert len(reasons(tmp_path)) == 2
+    assert caplog.text.count("the column 'v_t' stays BIGINT") == 1
+
+
+def test_an_all_null_first_frame_does_not_fix_a_type(make: Make, there: Reach) -> None:
+    put(make(), pd.DataFrame({"v": [None, None]}), pd.DataFrame({"v": [7]}))
+    assert [row["v_t"] for row in there.rows(TABLE)] == [None, None, 7]
+
+
+def test_names_that_differ_in_case_are_one_column_there(make: Make, there: Reach, tmp_path: Path) -> None:
+    put(make(), pd.DataFrame({"v": [1]}), pd.DataFrame({"V": [2]}), pd.DataFrame([[3, 4]], columns=["v", "V"]))
+    assert [row["v_t"] for row in there.rows(TABLE)] == [1, 2]
+    [reason] = reasons(tmp_path)
+    assert "one column" in reason
+
+
+def test_a_column_s_name_with_a_quote_rejects_its_rows(make: Make, there: Reach, tmp_path: Path) -> None:
+    put(make(), frame(1), pd.DataFrame({'a"b': [1]}), frame(2))
+    assert [row["id_t"] for row in there.rows(TABLE)] == [1, 2]
+    [reason] = reasons(tmp_path)
+    assert "quotes" in reason
+
+
+def test_a_table_of_the_user_s_own_takes_what_it_holds_exactly(
+    make: Make, there: Reach, omnisci: OmnisciServer, tmp_path: Path
+) -> None:
+    there.execute(
+        f"CREATE TABLE {TABLE} (a_t BIGINT ENCODING FIXED(16), b_t TIMESTAMP(0), c_t DECIMAL(5,1), d_t TEXT NOT NULL)"
+    )
+    good = {"a": [1], "b": [pd.Timestamp("2026-02-28 01:02:03")], "c": [Decimal("1.5")], "d": ["x"]}
+    bad = [{"a": [2**15]}, {"b": [pd.Timestamp("2026-02-28 01:02:03.5")]}, {"c": [Decimal("1.55")]}, {"d": [None]}]
+    stream = make(schema="freeze")
+    put(stream, pd.DataFrame(good), *[pd.DataFrame({**good, **each}) for each in bad])
+    assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [1]
+    assert [reason.split(":")[0] for reason in reasons(tmp_path)] == ["'a_t'", "'b_t'", "'c_t'", "'d_t'"]
+
+
+def test_the_row_that_only_the_server_refuses_is_found_among_others(
+    make: Make, there: Reach, omnisci: OmnisciServer, tmp_path: Path
+) -> None:
+    there.execute(f"CREATE TABLE {TABLE} (id_t BIGINT, day_t DATE ENCODING DAYS(16))")
+    days = [datetime.date(2026, 1, 1)] * 100
+    days[37] = datetime.date(2100, 1, 1)
+    put(make(), pd.DataFrame({"id": range(100), "day": days}))
+    assert omnisci.sql(f"SELECT id_t FROM {TABLE}").column(0).to_pylist() == [n for n in range(100) if n != 37]
+    assert [row["id"] for row in rejected_rows(tmp_path, "omnisci")] == [37]
+
+
+def test_a_table_with_shards_is_not_written_to(make: Make, there: Reach) -> None:
+    there.execute(f"CREATE TABLE {TABLE} (id_t BIGINT, text_t TEXT, SHARD KEY (id_t)) WITH (shard_count=2)")
+    stream = make()
+    stream.start()
+    stream.q.put(frame(1))
+    assert "shards" in str(eventually(lambda: stream.status().last_error))
+    there.drop(TABLE)
+    assert stream.flush(20)
+
+
+def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(make: Make, there: Reach) -> None:
+    stream = make()
+    put(stream, frame(1))
+    there.execute(f"ALTER TABLE {TABLE} DROP COLUMN text_t")
+    put(stream, frame(2))
+    assert there.rows(TABLE) == [{"id_t": 1, "text_t": None}, {"id_t": 2, "text_t": "row 2"}]
+    there.drop(TABLE)
+    put(stream, frame(3))
+    assert there.rows(TABLE) == [{"id_t": 3, "text_t": "row 3"}]
+
+
+def test_sessions_that_the_server_has_forgotten_are_begun_anew_without_a_word(
+    make: Make, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = make()
+    for number in range(3):
+        put(stream, frame(number))
+        omnisci.forget_sessions()
+    assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [3]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("api2db")] == []
+
+
+def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: OmnisciServer, tmp_path: Path) -> None:
+    omnisci.faults.refuse.extend(["Not enough memory available to load"] * 3)
+    stream = make()
+    put(stream, frame(1))
+    assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [1]
+    assert reasons(tmp_path) == []
+
+
+def test_a_failed_upload_is_parked_under_omnisci_and_loaded_later(tmp_path: Path) -> None:
+    with OmnisciServer() as server:
+        options = server.reach.options
+        stream = Stream2Omnisci("flights", home=tmp_path, **options)
+        put(stream, frame(1))
+        stream.stop()
+    stream = Stream2Omnisci("flights", home=tmp_path, **options)
+    stream.stream(frame(2), retry_depth=0)
+    [parked] = (tmp_path / "STORE" / "upload_failed" / "flights" / "omnisci").glob("[0-9]*.parquet")
+    assert records(pd.read_parquet(parked)) == [{"id": 2, "text": "row 2"}]
+    assert stream.flush(0) is False
+    stream.stop()
