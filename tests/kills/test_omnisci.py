@@ -104,7 +104,12 @@ def test_a_load_whose_answer_is_lost_is_not_repeated(
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whenever_the_connection_is_cut_each_acknowledged_row_is_there_once(
-    tmp_path: Path, omnisci: OmnisciServer, network: Proxy, say: list[str], rounds: int
+    tmp_path: Path,
+    omnisci: OmnisciServer,
+    network: Proxy,
+    say: list[str],
+    caplog: pytest.LogCaptureFixture,
+    rounds: int,
 ) -> None:
     puts, dice = PutsThere(tmp_path, omnisci, network.port), random.Random(rounds)
     with running(puts.stream):
@@ -117,6 +122,7 @@ def test_whenever_the_connection_is_cut_each_acknowledged_row_is_there_once(
                 flushed(puts)
         flushed(puts)
     assert puts.verdict() == Verdict()
+    assert "somebody else" not in caplog.text
     say.append(f"omnisci: {rounds} cuts, {len(puts.acknowledged)} frames, {omnisci.loads} loads")
 
 

@@ -82,7 +82,7 @@ def test_the_constructor_and_the_methods_are_the_spec_s() -> None:
 
 @pytest.mark.parametrize("lacking", ["username", "password", "host"])
 def test_without_a_file_of_credentials_each_of_them_is_asked_for(tmp_path: Path, lacking: str) -> None:
-    given = {"username": "me", "password": "secret", "host": "there"}
+    given: dict[str, Any] = {"username": "me", "password": "secret", "host": "there"}
     with pytest.raises(ValueError, match=lacking):
         Stream2Omnisci("flights", "heavyai", home=tmp_path, **(given | {lacking: None}))
 
@@ -119,6 +119,7 @@ def test_the_attributes_are_the_spec_s_and_none_tells_the_password(make: Make, t
     assert (stream.con, stream.connected(stream.con), stream.stream_type) == (None, False, "omnisci")
     assert "flights" in stream.log_str
     connection = stream.connect()
+    assert connection is not None
     assert connection is stream.con is stream.connect()
     assert stream.connected(stream.con) is True
     assert list(connection.execute("SELECT 1")) == [(1,)]
@@ -317,8 +318,18 @@ def test_a_table_of_the_user_s_own_takes_what_it_holds_exactly(
     there.execute(
         f"CREATE TABLE {TABLE} (a_t BIGINT ENCODING FIXED(16), b_t TIMESTAMP(0), c_t DECIMAL(5,1), d_t TEXT NOT NULL)"
     )
-    good = {"a": [1], "b": [pd.Timestamp("2026-02-28 01:02:03")], "c": [Decimal("1.5")], "d": ["x"]}
-    bad = [{"a": [2**15]}, {"b": [pd.Timestamp("2026-02-28 01:02:03.5")]}, {"c": [Decimal("1.55")]}, {"d": [None]}]
+    good: dict[str, list[Any]] = {
+        "a": [1],
+        "b": [pd.Timestamp("2026-02-28 01:02:03")],
+        "c": [Decimal("1.5")],
+        "d": ["x"],
+    }
+    bad: list[dict[str, list[Any]]] = [
+        {"a": [2**15]},
+        {"b": [pd.Timestamp("2026-02-28 01:02:03.5")]},
+        {"c": [Decimal("1.55")]},
+        {"d": [None]},
+    ]
     stream = make(schema="freeze")
     put(stream, pd.DataFrame(good), *[pd.DataFrame({**good, **each}) for each in bad])
     assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [1]
