@@ -118,11 +118,10 @@ def test_the_attributes_are_the_spec_s_and_none_tells_the_password(make: Make, t
     stream = make()
     assert (stream.con, stream.connected(stream.con), stream.stream_type) == (None, False, "omnisci")
     assert "flights" in stream.log_str
-    connection = stream.connect()
-    assert connection is not None
-    assert connection is stream.con is stream.connect()
-    assert stream.connected(stream.con) is True
+    connection: Any = stream.connect()
     assert list(connection.execute("SELECT 1")) == [(1,)]
+    assert stream.connected(stream.con) is True
+    assert stream.connect() is stream.con is connection
     said = [repr(stream), stream.log_str, stream.describe(), stream.identity, str(stream.status())]
     assert not [each for each in said if there.password in each]
     stream.stop()

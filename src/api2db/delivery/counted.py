@@ -11,7 +11,7 @@ from api2db.delivery.batch import Batch
 from api2db.delivery.casting import Casting, without
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import acknowledge, drop, note_of
-from api2db.delivery.refusals import TooManyRefusalsError
+from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.journal import StreamLog
@@ -60,6 +60,8 @@ class CountedCourier:
             return
         shaped = self._target.shape(batch.rows, columns)
         rows, columns, reasons = self._casting.cast(shaped, columns)
+        if rows.nbytes > self._target.largest_bytes and batch.num_rows > 1:
+            raise TooLargeError(max(1, batch.num_rows * self._target.largest_bytes // rows.nbytes))
         for row, reason in self._target.unheld(rows, columns).items():
             reasons.setdefault(row, reason)
         try:

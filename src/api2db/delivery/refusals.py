@@ -4,11 +4,23 @@ from collections.abc import Callable, Sequence
 
 from api2db.errors import BatchRefusedError
 
-__all__ = ["TooManyRefusalsError", "find_refused"]
+__all__ = ["TooLargeError", "TooManyRefusalsError", "find_refused"]
 
 
 class TooManyRefusalsError(Exception):
     """The rows at fault can't be told by trials, or by so few: the batch is to be taken again in smaller ones."""
+
+
+class TooLargeError(TooManyRefusalsError):
+    """The batch is larger than one load may be, so it is to be taken again in smaller ones.
+
+    Args:
+        rows: How many rows of the kind one load takes.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.rows = rows
 
 
 def find_refused(

@@ -21,7 +21,7 @@ from tenacity import (
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.ledger import SMALL_ROWS
 from api2db.delivery.parking import ParkingPlace
-from api2db.delivery.refusals import TooManyRefusalsError
+from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import Limit, StreamLog
 from api2db.targets.port import Target
@@ -150,6 +150,9 @@ class Worker:
         self._learn(batch.schema)
         try:
             self._courier.deliver(batch)
+        except TooLargeError as error:
+            self._limit = self._full_limit = self._full_limit._replace(rows=error.rows)
+            return
         except TooManyRefusalsError:
             self._limit = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2)))
             return

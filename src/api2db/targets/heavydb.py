@@ -43,6 +43,8 @@ class HeavydbTarget:
         timeout_s: How long one answer may take, seconds.
     """
 
+    # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
+    largest_bytes = 12 << 20
     keys: tuple[str, ...] = ()
     takes_newest = False
     whole_frames = False

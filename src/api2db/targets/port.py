@@ -168,7 +168,13 @@ class PlannedTarget(Target, Protocol):
 
 @runtime_checkable
 class CountedTarget(TableTarget, Protocol):
-    """A table without transactions: a load is all or nothing, and the table's figures tell later whether it was."""
+    """A table without transactions: a load is all or nothing, and the table's figures tell later whether it was.
+
+    Attributes:
+        largest_bytes: So much, in Arrow's memory, may one load be.
+    """
+
+    largest_bytes: int
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
         """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
