@@ -20,6 +20,7 @@ LIBRARIES_OF_EXTRAS = (
     "pgpq",
     "psycopg",
     "pymysql",
+    "thrift",
 )
 
 
