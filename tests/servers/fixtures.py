@@ -50,6 +50,7 @@ def running_omnisci() -> Iterator[OmnisciServer]:
 def omnisci(running_omnisci: OmnisciServer) -> OmnisciServer:
     """A HeavyDB of the tests, without tables."""
     running_omnisci.clear()
+    running_omnisci.handler.largest_bytes = 0
     return running_omnisci
 
 

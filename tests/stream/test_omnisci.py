@@ -15,6 +15,7 @@ import pytest
 import api2db
 from api2db import Stream, Stream2Omnisci
 from api2db.stream import stream2omnisci
+from api2db.targets.heavydb import HeavydbTarget
 from tests.servers.omnisci import OmnisciServer, statements
 from tests.servers.omnisci.reach import Reach
 from tests.stream.eventually import eventually
@@ -384,6 +385,40 @@ def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: Omni
     put(stream, frame(1))
     assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [1]
     assert reasons(tmp_path) == []
+
+
+def test_a_stream_method_of_one_s_own_may_hand_frames_on(tmp_path: Path, there: Reach) -> None:
+    class Doubled(Stream2Omnisci):
+        def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+            super().stream(data.assign(id=2 * data["id"]))
+
+    stream = Doubled("flights", home=tmp_path, **there.options)
+    put(stream, frame(1, 2), frame(3))
+    stream.stop()
+    assert [row["id_t"] for row in there.rows(TABLE)] == [2, 4, 6]
+
+
+def test_what_is_too_large_for_one_message_is_loaded_in_several(
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeavydbTarget, "largest_bytes", 10_000)
+    stream = make()
+    for first in range(0, 3_000, 1_000):
+        stream.q.put(pd.DataFrame({"id": range(first, first + 1_000)}))
+    stream.q.put(pd.DataFrame({"id": [3_000], "text": ["x" * 20_000]}))
+    stream.start()
+    assert stream.flush(20), stream.status()
+    assert omnisci.sql(f"SELECT id_t FROM {TABLE}").column(0).to_pylist() == list(range(3_001))
+    assert omnisci.handler.largest_bytes < 25_000
+    assert stream.status().last_error is None
+
+
+def test_words_in_the_names_of_tables_and_columns_are_not_taken_for_what_the_server_says(
+    make: Make, there: Reach, tmp_path: Path
+) -> None:
+    there.execute('CREATE TABLE clocks_stream (id_t BIGINT, "disk space_t" DATE ENCODING DAYS(16))')
+    put(make(name="clocks"), pd.DataFrame({"id": [1], "disk space": [datetime.date(2100, 1, 1)]}))
+    assert len(rejected_rows(tmp_path, "omnisci", "clocks")) == 1
 
 
 def test_a_failed_upload_is_parked_under_omnisci_and_loaded_later(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class CountedCourier:
         shaped = self._target.shape(batch.rows, columns)
         rows, columns, reasons = self._casting.cast(shaped, columns)
         if rows.nbytes > self._target.largest_bytes and batch.num_rows > 1:
-            raise TooLargeError(max(1, batch.num_rows * self._target.largest_bytes // rows.nbytes))
+            raise TooLargeError(max(1, batch.num_rows * self._target.largest_bytes // rows.nbytes * 2 // 3))
         for row, reason in self._target.unheld(rows, columns).items():
             reasons.setdefault(row, reason)
         try:

@@ -15,7 +15,7 @@ class TooLargeError(TooManyRefusalsError):
     """The batch is larger than one load may be, so it is to be taken again in smaller ones.
 
     Args:
-        rows: How many rows of the kind one load takes.
+        rows: How many of its rows to take instead.
     """
 
     def __init__(self, rows: int) -> None:

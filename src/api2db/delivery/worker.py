@@ -31,6 +31,8 @@ __all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
 _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
+# A batch that was too large is nearly as large again soon, and each time it is read in vain.
+_SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
@@ -95,6 +97,7 @@ class Worker:
         self._warning: str | None = None
         self._said: str | None = "what an earlier run said"
         self._breaks = 0
+        self._growth = 1
 
     def run(self) -> None:
         """Deliver until ``stop``; what is left then stays in the journal.
@@ -151,10 +154,10 @@ class Worker:
         try:
             self._courier.deliver(batch)
         except TooLargeError as error:
-            self._limit = self._full_limit = self._full_limit._replace(rows=error.rows)
+            self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
             return
         except TooManyRefusalsError:
-            self._limit = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2)))
+            self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
             return
         self._succeeded()
 
@@ -174,7 +177,8 @@ class Worker:
     def _succeeded(self) -> None:
         self._breaks = 0
         if self._limit.rows < self._full_limit.rows:
-            self._limit = self._limit._replace(rows=min(self._full_limit.rows, self._limit.rows * 2))
+            rows = self._limit.rows + max(1, self._limit.rows // self._growth)
+            self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))
         if self._troubled:
             self._troubled = False
             _log.info("the target is back")

@@ -7,6 +7,7 @@ needs the table for itself waits for a load that the server is at.
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,7 +30,10 @@ _log = logging.getLogger(__name__)
 SUFFIX = "_t"
 _UNDECIDED = "TEXT ENCODING NONE"
 _NO_COLUMN, _NEW_COLUMN = "_api2db_none", "_api2db_new"
-_LATER = ("memory", "disk", "space", "read only", "read-only", "timeout", "timed out", "interrupt", "lock")
+_LATER = re.compile(
+    r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out|interrupted",
+    re.IGNORECASE,
+)
 
 
 class HeavydbTarget:
@@ -71,7 +75,7 @@ class HeavydbTarget:
         try:
             details = self._session.ask("get_table_details", self._table)
         except RefusedByServerError as error:
-            if "does not exist" in str(error):
+            if not any(self.same_column(name, self._table) for name in self._session.ask("get_tables")):
                 return None
             raise TargetUnavailableError(f"the table {self._table} can't be looked at: {error}") from None
         if details.shard_count:
@@ -205,7 +209,10 @@ class HeavydbTarget:
             self._create(schema)
         elif self._schema == "freeze" or not self._add(schema, there):
             return there
-        return self.columns() or []
+        made = self.columns()
+        if not made:
+            raise TableChangedError(f"the table {self._table} was dropped as soon as it was made")
+        return made
 
     def _create(self, schema: pa.Schema) -> None:
         """A column of nulls is left for later; where there is no other, its type is one that can be changed later."""
@@ -280,4 +287,4 @@ def quoted(name: str) -> str:
 
 
 def _is_for_later(said: str) -> bool:
-    return any(word in said.lower() for word in _LATER)
+    return _LATER.search(said) is not None

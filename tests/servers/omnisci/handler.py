@@ -50,6 +50,7 @@ class Handler(Iface):  # type: ignore[misc]
     Attributes:
         sessions: Those that have not ended; a connection that breaks leaves its own behind, as HeavyDB's does.
         loads: How many have been carried out.
+        largest_bytes: The largest of them.
     """
 
     def __init__(self, faults: Faults) -> None:
@@ -57,6 +58,7 @@ class Handler(Iface):  # type: ignore[misc]
         self.tables = Tables()
         self.sessions: set[str] = set()
         self.loads = 0
+        self.largest_bytes = 0
         self._lock = threading.Lock()
 
     def connect(self, user: str, passwd: str, dbname: str) -> str:
@@ -108,6 +110,7 @@ class Handler(Iface):  # type: ignore[misc]
             self.tables.add_rows(table, batches[0], by_name=use_column_names)
         with self._lock:
             self.loads += 1
+            self.largest_bytes = max(self.largest_bytes, len(arrow_stream))
             if self.faults.lose_answers:
                 self.faults.lose_answers -= 1
                 raise TTransportException  # ends the connection instead of an answer
