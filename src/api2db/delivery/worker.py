@@ -148,6 +148,8 @@ class Worker:
             self._warn(self._courier.settle())
             self._settled = True
             batch = self._next(0)
+            if batch is None:  # all was in, and only the answer was lost
+                self._succeeded()
         if batch is None:
             return
         self._learn(batch.schema)
