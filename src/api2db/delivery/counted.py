@@ -3,21 +3,25 @@
 A load is all or nothing, so a plan that was not carried out is dropped, and its rows are taken from the journal again.
 """
 
+import logging
+import sys
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from api2db.delivery.batch import Batch
+from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.casting import Casting, without
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import acknowledge, drop, note_of
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, TableChangedError
-from api2db.journal import StreamLog
-from api2db.targets.port import Column, CountedTarget
+from api2db.journal import Limit, Position, StreamLog
+from api2db.targets.port import Column, CountedTarget, Plan
 
 __all__ = ["CountedCourier"]
+
+_log = logging.getLogger(__name__)
 
 
 class CountedCourier:
@@ -33,12 +37,13 @@ class CountedCourier:
     def settle(self) -> str | None:
         self._target.connect()
         note = self._log.note("plan")
-        if note and (not note["rows"] or self._target.landed(note["plan"])):
-            acknowledge(self._log, note, self._rejects, self._parking)
+        warning = None
+        if note:
+            warning = self._close(note)
         else:
             drop(self._log)
         self._rejects.settle(self._log.position)
-        return None
+        return warning
 
     def deliver(self, batch: Batch) -> None:
         try:
@@ -48,6 +53,32 @@ class CountedCourier:
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _close(self, note: Plan) -> str | None:
+        landed = not note["rows"] or self._target.landed(note["plan"])
+        if landed is None:
+            return self._set_aside(note)
+        if landed:
+            acknowledge(self._log, note, self._rejects, self._parking)
+        else:
+            drop(self._log)
+        return None
+
+    def _set_aside(self, note: Plan) -> str | None:
+        """Rows of which nobody can tell whether they are in are neither loaded again nor forgotten."""
+        entries = self._log.read(Limit(note["taken"], sys.maxsize), 0)
+        batch = batch_of(entries, self._log.position)
+        if batch.end != Position(*note["end"]):  # a user's own method made other rows of these, and is called again
+            drop(self._log)
+            return None
+        said = (
+            f"whether {note['rows']} rows of the last load are in the table is not known: its answer was lost, and "
+            "somebody else has changed the table meanwhile. They are set aside; look in the table, then put them "
+            "again with api2db rejected retry, or drop them"
+        )
+        self.reject(batch, said)
+        _log.error("%s", said)
+        return said
 
     def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:

@@ -19,6 +19,7 @@ def note_of(batch: Batch, plan: Plan, rows: int, duplicates: int = 0) -> dict[st
         "end": list(batch.end),
         "frames": batch.frames,
         "rows": rows,
+        "taken": batch.num_rows,
         "duplicates": duplicates,
         "superseded": batch.superseded.rows,
     }

@@ -31,7 +31,7 @@ SUFFIX = "_t"
 _UNDECIDED = "TEXT ENCODING NONE"
 _NO_COLUMN, _NEW_COLUMN = "_api2db_none", "_api2db_new"
 _LATER = re.compile(
-    r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out|interrupted",
+    r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out",
     re.IGNORECASE,
 )
 
@@ -148,7 +148,7 @@ class HeavydbTarget:
         if figures is not None:
             self._figures = figures[0] + 1, figures[1] + rows.num_rows
 
-    def landed(self, plan: Mapping[str, Any]) -> bool:
+    def landed(self, plan: Mapping[str, Any]) -> bool | None:
         self._prepared = self._figures = None
         self._session.end(plan["session"])
         if self.columns() is None:
@@ -157,17 +157,7 @@ class HeavydbTarget:
         epoch, count = self._epoch(), self._count()
         if epoch == plan["epoch"] or count == plan["count"]:
             return False
-        if count != plan["count"] + plan["rows"]:
-            _log.error(
-                "%s had %d rows before a load of %d whose answer was lost, and has %d now: somebody else has changed "
-                "it meanwhile. These rows are loaded again; if they were in, they are there twice",
-                self._table,
-                plan["count"],
-                plan["rows"],
-                count,
-            )
-            return False
-        return True
+        return True if count == plan["count"] + plan["rows"] else None
 
     def _wait_for_loads(self) -> None:
         """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.

@@ -194,5 +194,9 @@ class CountedTarget(TableTarget, Protocol):
             TargetUnavailableError: Whether it was loaded is for ``landed`` to say.
         """
 
-    def landed(self, plan: Mapping[str, Any]) -> bool:
-        """Whether a plan's load was carried out; waits until it can't be carried out any more."""
+    def landed(self, plan: Mapping[str, Any]) -> bool | None:
+        """Whether a plan's load was carried out; waits until it can't be carried out any more.
+
+        Returns:
+            None where nobody can tell, since others have changed the table meanwhile.
+        """

@@ -14,12 +14,14 @@ class Faults:
     Attributes:
         refuse: What the next loads are refused with, one each, before they change anything.
         lose_answers: So many loads are carried out, and the connection is closed instead of an answer.
+        cut_before_loads: So many loads find the connection closed instead, and are not carried out.
         loads_go_on: While it is cleared, loads stop with the table's lock in their hands.
         loading: Set while a load stands there.
     """
 
     refuse: deque[str] = field(default_factory=deque)
     lose_answers: int = 0
+    cut_before_loads: int = 0
     loads_go_on: threading.Event = field(default_factory=threading.Event)
     loading: threading.Event = field(default_factory=threading.Event)
 

@@ -99,6 +99,9 @@ class Handler(Iface):  # type: ignore[misc]
 
     @_in_session
     def load_table_binary_arrow(self, table_name: str, arrow_stream: bytes, use_column_names: Any) -> None:
+        if self.faults.cut_before_loads:
+            self.faults.cut_before_loads -= 1
+            raise TTransportException
         batches = _batches(arrow_stream)
         if len(batches) != 1:
             raise RefusedError("Expected a single Arrow record batch. Import aborted")
