@@ -14,6 +14,7 @@ import pytest
 
 import api2db
 from api2db import Stream, Stream2Omnisci
+from api2db.app.scaffold import make_project
 from api2db.stream import stream2omnisci
 from api2db.targets.heavydb import HeavydbTarget
 from tests.servers.omnisci import OmnisciServer, statements
@@ -89,9 +90,12 @@ def test_without_a_file_of_credentials_each_of_them_is_asked_for(tmp_path: Path,
 
 
 def test_credentials_may_come_from_a_file(make: Make, there: Reach, tmp_path: Path) -> None:
-    (tmp_path / "AUTH").mkdir()
-    who = {"username": there.user, "password": there.password, "host": there.host, "port": there.port}
-    (tmp_path / "AUTH" / "omnisci_auth.json").write_text(json.dumps(who))
+    """Written as the template that ``api2db init`` makes says."""
+    make_project(tmp_path, ["flights"])
+    said = json.loads((tmp_path / "AUTH" / "omnisci_template.json").read_text())
+    who = {"db_name": there.database, "username": there.user, "password": there.password, "host": there.host}
+    assert said.keys() == who.keys()
+    (tmp_path / "AUTH" / "omnisci_auth.json").write_text(json.dumps({**who, "port": there.port}))
     nothing = dict.fromkeys(("username", "password", "host"))
     put(make(auth_path="AUTH/omnisci_auth.json", port="", **nothing), frame(1))
     assert there.execute(f"SELECT id_t FROM {TABLE}") == [(1,)]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.frames import JSON, widened
-from api2db.targets.types import duckdb_type, from_duckdb, from_sqlite, sqlite_type
+from api2db.targets.types import duckdb_type, from_duckdb, from_heavydb, from_sqlite, heavydb_type, sqlite_type
 
 TYPES = [
     pa.bool_(),
@@ -109,3 +109,43 @@ def test_a_sqlite_column_of_others_is_what_its_affinity_holds(declared: str, typ
 def test_a_duckdb_type_that_is_none_of_ours_is_text() -> None:
     assert from_duckdb("UUID") == pa.string()
     assert from_duckdb("INTEGER[]") == pa.string()
+
+
+# What HeavyDB has no type for is text there, or a number, as the table of types says; zoned times are in UTC.
+AS_TEXT_IN_HEAVYDB = {
+    *(type_ for type_ in TYPES if pa.types.is_decimal(type_) and type_.precision > 18),
+    *(pa.binary(), pa.large_binary(), pa.binary(4), pa.binary_view(), pa.uint64(), JSON),
+    *(pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
+}
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=str)
+def test_heavydb_s_type_is_read_back_as_one_that_holds_every_value(type_: pa.DataType) -> None:
+    declared = str(heavydb_type(type_))
+    column = from_heavydb(declared)
+    if type_ in AS_TEXT_IN_HEAVYDB:
+        assert declared == "TEXT ENCODING DICT(32)"
+    elif pa.types.is_duration(type_):
+        assert column == pa.int64()
+    elif pa.types.is_timestamp(type_):
+        assert (column.unit, column.tz) == ("ns" if type_.unit == "ns" else "us", None)
+    else:
+        assert _holds(column, type_), f"{type_} → {declared} → {column}"
+
+
+@pytest.mark.parametrize(
+    ("declared", "type_"),
+    [
+        ("BIGINT ENCODING FIXED(16)", pa.int16()),
+        ("BIGINT NOT NULL", pa.int64()),
+        ("DECIMAL(5,2)", pa.decimal128(5, 2)),
+        ("TIMESTAMP(3)", pa.timestamp("ms")),
+        ("TIMESTAMP(0) ENCODING FIXED(32)", pa.timestamp("s")),
+        ("DATE ENCODING DAYS(16)", pa.date32()),
+        ("TEXT ENCODING NONE", pa.string()),
+        ("POINT", pa.string()),
+        ("BIGINT[]", pa.null()),
+    ],
+)
+def test_a_heavydb_column_of_others_is_what_it_holds(declared: str, type_: pa.DataType) -> None:
+    assert from_heavydb(declared) == type_

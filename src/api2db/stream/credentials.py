@@ -13,7 +13,8 @@ from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
 
 __all__ = ["Credentials", "credentials"]
 
-_FIELDS = ("username", "password", "host", "port", "tls", "engine", "iam", "region")
+# The templates of ``api2db init`` have the database's name, too; a stream takes it from its own argument.
+_FIELDS = ("db_name", "username", "password", "host", "port", "tls", "engine", "iam", "region")
 _FROM_ENVIRONMENT = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _UNENCRYPTED = ("disable", "prefer")
 _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
