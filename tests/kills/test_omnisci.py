@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,22 +163,35 @@ def test_a_load_that_the_server_is_still_at_when_the_client_has_given_up_counts(
     assert puts.verdict() == Verdict()
 
 
+@pytest.mark.parametrize("rounds", ROUNDS)
 def test_a_load_that_the_server_is_still_at_when_the_client_is_killed_counts(
-    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer
+    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
 ) -> None:
+    """Each kill falls into a load; it ends before the next client begins, or while that one settles."""
     home = HomeOf(tmp_path, ("omnisci",), options=omnisci.reach.options, server=omnisci)
     zygote.run("produce", home.project, frames=3)
-    omnisci.faults.loads_go_on.clear()
-    omnisci.faults.loading.clear()
-    with zygote.start("produce", home.project) as child:
-        assert omnisci.faults.loading.wait(30)
-        child.kill()
-    going_on = threading.Timer(0.5, omnisci.faults.loads_go_on.set)
-    going_on.start()
+    faults, dice = omnisci.faults, random.Random(rounds)
+    for _ in range(rounds):
+        before = omnisci.loads
+        faults.loads_go_on.clear()
+        faults.loading.clear()
+        with zygote.start("produce", home.project) as child:
+            assert faults.loading.wait(30)
+            child.kill()
+        if dice.random() < 0.5:
+            faults.loads_go_on.set()
+            wait_until(partial(_more_than, omnisci, before))
+        else:
+            threading.Timer(dice.uniform(0.01, 0.5), faults.loads_go_on.set).start()
+    assert faults.loads_go_on.wait(30)
     zygote.run("produce", home.project, frames=3)
-    going_on.join()
     assert home.judgements() == {"omnisci": Verdict()}
     assert acknowledged(home.log)
+    say.append(f"omnisci: {rounds} kills in a load, {omnisci.loads} loads")
+
+
+def _more_than(server: OmnisciServer, loads: int) -> bool:
+    return server.loads > loads
 
 
 def test_a_call_that_comes_after_its_session_was_ended_is_not_carried_out(
