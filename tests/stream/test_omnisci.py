@@ -250,6 +250,15 @@ def test_a_value_that_means_null_there_rejects_its_row_with_the_reason(
     assert "means NULL" in reason
 
 
+def test_a_duration_beyond_what_nanoseconds_count_rejects_its_own_row_alone(
+    make: Make, omnisci: OmnisciServer, tmp_path: Path
+) -> None:
+    put(make(), pa.table({"id": [1, 2], "v": pa.array([10**12, 1], pa.duration("s"))}))
+    assert omnisci.sql(f'SELECT v_t FROM "{TABLE}"').column(0).to_pylist() == [10**9]
+    [reason] = reasons(tmp_path)
+    assert "'v_t'" in reason
+
+
 def test_texts_end_at_32767_bytes(make: Make, omnisci: OmnisciServer, tmp_path: Path) -> None:
     put(make(), pd.DataFrame({"id": [1, 2], "text": ["x" * 32_767, "é" * 16_384]}))
     assert omnisci.sql(f'SELECT id_t FROM "{TABLE}"').column(0).to_pylist() == [1]
@@ -295,6 +304,12 @@ def test_a_server_that_changes_no_type_rejects_what_does_not_fit_and_says_so_onc
     assert there.rows(TABLE) == [{"v_t": 1}]
     assert len(reasons(tmp_path)) == 2
     assert caplog.text.count("the column 'v_t' stays BIGINT") == 1
+
+
+def test_a_column_of_numbers_never_becomes_one_of_text(make: Make, there: Reach, tmp_path: Path) -> None:
+    put(make(), pd.DataFrame({"v": [1]}), pd.DataFrame({"v": [2**63]}), pd.DataFrame({"v": [Decimal("1e30")]}))
+    assert there.rows(TABLE) == [{"v_t": 1}]
+    assert len(reasons(tmp_path)) == 2
 
 
 def test_an_all_null_first_frame_does_not_fix_a_type(make: Make, there: Reach) -> None:

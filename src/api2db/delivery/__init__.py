@@ -2,9 +2,8 @@
 
 ``worker`` is the loop: read a batch, have a courier deliver it, back off while the target is unavailable. ``ledger``
 is the courier for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
-transactions, ``override`` the one for a user's
-own method. ``fitting`` finds the rows that a table can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy
-of the batch whose tries ran out.
+transactions, ``override`` the one for a user's own method. ``casting`` and ``fitting`` find the rows that a table can't
+hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
 """
 
 from api2db.delivery.counted import CountedCourier

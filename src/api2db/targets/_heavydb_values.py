@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,11 @@ def _digits(array: pa.Array) -> pa.Array:
 
 
 def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    factor = _NS[values.type.unit]
-    return pc.multiply_checked(values.cast(pa.int64()), factor)
+    ticks, factor = values.cast(pa.int64()), _NS[values.type.unit]
+    try:
+        return pc.multiply_checked(ticks, factor)
+    except pa.ArrowInvalid:  # so that only the rows in question do not fit
+        return pc.multiply(ticks.cast(pa.decimal128(19, 0)), pa.scalar(Decimal(factor), pa.decimal128(10, 0)))
 
 
 def _is_text(type_: pa.DataType) -> bool:

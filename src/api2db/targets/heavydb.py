@@ -232,8 +232,8 @@ class HeavydbTarget:
 
     def _wider(self, column: Column, to: pa.DataType) -> pa.DataType | None:
         wider = widened(column.type, to)
-        if wider is not None:
-            return wider
+        if wider is not None:  # but never from a number to text, which is what HeavyDB has for long decimals
+            return wider if from_heavydb(str(heavydb_type(wider))) != pa.string() else None
         name, table = quoted(column.name), quoted(self._table)
         if column.declared == _UNDECIDED and self._session.number(f"SELECT COUNT({name}) FROM {table}") == 0:
             return to
