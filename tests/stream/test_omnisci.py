@@ -143,10 +143,10 @@ def test_a_server_that_lets_nobody_in_gives_no_connection_and_says_why(
 
 
 def test_cast_categorical_makes_text_categorical_and_leaves_the_frame_as_it_was() -> None:
-    given = pd.DataFrame({"number": [1, 2], "text": pd.Series(["a", None], dtype=object)})
+    given = pd.DataFrame({"number": [1, 2], "text": pd.Series(["a", None], dtype=object), 7: ["x", "y"]})
     before = given.copy(deep=True)
     found = Stream2Omnisci.cast_categorical(given, given.dtypes)
-    assert list(found.columns) == ["number_t", "text_t"]
+    assert list(found.columns) == ["number_t", "text_t", "7_t"]
     assert found["text_t"].dtype == "category"
     assert found["text_t"].tolist() == ["a", ""]
     assert found["number_t"].tolist() == [1, 2]

@@ -156,9 +156,11 @@ class Stream2Omnisci(Stream):
         Returns:
             Another frame.
         """
-        texts = [name for name in data.columns if name in dtypes.index and _is_text(dtypes[name])]
-        changed = {name: data[name].astype(object).where(data[name].notna(), "").astype("category") for name in texts}
-        return data.assign(**changed).rename(columns=lambda name: f"{name}{SUFFIX}")
+        found = data.copy(deep=False)
+        for name in data.columns:
+            if name in dtypes.index and _is_text(dtypes[name]):
+                found[name] = data[name].astype(object).where(data[name].notna(), "").astype("category")
+        return found.rename(columns=lambda name: f"{name}{SUFFIX}")
 
     @journalled
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
