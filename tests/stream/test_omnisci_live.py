@@ -16,7 +16,7 @@ from api2db.targets._heavydb_client import RefusedByServerError, Session
 from api2db.targets._heavydb_values import encoded
 from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.port import Column
-from api2db.targets.server import Server
+from api2db.targets.server import Password, Server
 from tests.servers.omnisci.reach import Reach, given
 from tests.stream.kinds import every_kind
 from tests.stream.ways import frame, rejected_rows
@@ -50,7 +50,7 @@ def session(there: Reach) -> Iterator[Session]:
 
 
 def another_session(there: Reach) -> Session:
-    server = Server(there.host, there.port, there.user, there.database, lambda: there.password)
+    server = Server(there.host, there.port, there.user, there.database, Password(lambda: there.password))
     return Session(server, "binary" if there.protocol == "binary" else "http", 30)
 
 
@@ -141,7 +141,7 @@ def test_a_plan_tells_whether_its_load_was_carried_out(
 ) -> None:
     table = f"{name}_stream"
     put(there, name, tmp_path, pd.DataFrame({"n": [1]}))
-    server = Server(there.host, there.port, there.user, there.database, lambda: there.password)
+    server = Server(there.host, there.port, there.user, there.database, Password(lambda: there.password))
     target = HeavydbTarget(server, table, "evolve", "binary" if there.protocol == "binary" else "http")
     target.connect()
     plan = {**target.plan(1), "session": "of somebody long gone"}

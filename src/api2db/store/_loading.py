@@ -13,8 +13,7 @@ from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
 from api2db.journal import Delivered, Position
 from api2db.store._log import ManifestLog
-from api2db.stream.workers import Places, build_worker
-from api2db.targets.port import LedgerTarget, PlannedTarget
+from api2db.stream.workers import AnyTarget, Places, build_worker
 
 __all__ = ["IntoTarget", "Load", "ThroughMethod"]
 
@@ -42,9 +41,7 @@ class IntoTarget:
         lend: Given the worker while it works, so that it can be stopped.
     """
 
-    def __init__(
-        self, target: LedgerTarget | PlannedTarget, places: Places, describe: str, lend: Callable[[Worker | None], None]
-    ) -> None:
+    def __init__(self, target: AnyTarget, places: Places, describe: str, lend: Callable[[Worker | None], None]) -> None:
         self._target = target
         self._places = places
         self._describe = describe

@@ -21,7 +21,7 @@ from api2db.stream.credentials import credentials
 from api2db.stream.stream import Stream
 from api2db.targets._heavydb_client import PORTS, Protocol
 from api2db.targets.heavydb import SUFFIX, HeavydbTarget, quoted
-from api2db.targets.server import Server
+from api2db.targets.server import Password, Server
 from api2db.targets.sql import SchemaRule
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class Stream2Omnisci(Stream):
             table=table or f"{name}_stream",
             stream_id=stream_id,
         )
-        given = {"username": username, "password": password, "host": host, "port": port}
+        secret = Password(lambda: str(password)) if password else None
+        given = {"username": username, "password": secret, "host": host, "port": port}
         self.protocol = _checked_protocol(protocol)
         self._server = self._found_server(given, _checked_text(db_name, "db_name"), auth_path)
         self._check_table_name()
@@ -205,7 +206,8 @@ class Stream2Omnisci(Stream):
             raise ConfigurationError(f"port must be a number, not {who.port!r}")
         if who.tls.mode != "prefer":
             raise ConfigurationError("tls is not for HeavyDB; use protocol='https'")
-        return Server(who.host, int(who.port or PORTS[self.protocol]), who.username, db_name, who.password)
+        port = int(who.port or PORTS[self.protocol])
+        return Server(who.host, port, who.username, db_name, who.password_at(port))
 
     def _check_table_name(self) -> None:
         try:

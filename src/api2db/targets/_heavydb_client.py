@@ -57,7 +57,7 @@ class Session:
             self._id = client.connect(self._server.username, password, self._server.database)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
             transport.close()
-            said = self._server.without_secret(_said(error), password)
+            said = self._server.without_secret(_said(error))
             raise TargetUnavailableError(f"HeavyDB at {self._server.place} can't be reached: {said}") from None
         self._client, self._transport = client, transport
 

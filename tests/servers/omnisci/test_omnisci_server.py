@@ -9,7 +9,7 @@ import pytest
 
 from api2db.errors import TargetUnavailableError
 from api2db.targets._heavydb_client import Session
-from api2db.targets.server import Server
+from api2db.targets.server import Password, Server
 from tests.servers.omnisci import OmnisciServer
 
 
@@ -137,7 +137,9 @@ def test_a_call_that_it_does_not_know_is_refused(client: Client) -> None:
 
 def test_nobody_is_let_in_by_a_wrong_password_or_goes_on_in_an_ended_session(omnisci: OmnisciServer) -> None:
     with pytest.raises(TargetUnavailableError, match="Authentication"):
-        Session(Server(omnisci.host, omnisci.port, omnisci.user, omnisci.database, lambda: "x"), "binary", 10).connect()
+        Session(
+            Server(omnisci.host, omnisci.port, omnisci.user, omnisci.database, Password(lambda: "x")), "binary", 10
+        ).connect()
     with omnisci.reach.client() as connection:
         omnisci.forget_sessions()
         with pytest.raises(heavydb.Error, match="Session"):
