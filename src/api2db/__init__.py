@@ -12,6 +12,7 @@ if typing.TYPE_CHECKING:
     from api2db.store import Store, Store2Local, Store2Sql
     from api2db.stream.file_converter import FileConverter
     from api2db.stream.stream import Stream
+    from api2db.stream.stream2bigquery import Stream2Bigquery
     from api2db.stream.stream2local import Stream2Local
     from api2db.stream.stream2omnisci import Stream2Omnisci
     from api2db.stream.stream2sql import Stream2Sql
@@ -27,6 +28,7 @@ __all__ = [
     "Store2Local",
     "Store2Sql",
     "Stream",
+    "Stream2Bigquery",
     "Stream2Local",
     "Stream2Omnisci",
     "Stream2Sql",
@@ -43,6 +45,7 @@ _HOMES = {
     "Store2Local": "api2db.store",
     "Store2Sql": "api2db.store",
     "Stream": "api2db.stream.stream",
+    "Stream2Bigquery": "api2db.stream.stream2bigquery",
     "Stream2Local": "api2db.stream.stream2local",
     "Stream2Omnisci": "api2db.stream.stream2omnisci",
     "Stream2Sql": "api2db.stream.stream2sql",

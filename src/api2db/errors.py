@@ -19,6 +19,7 @@
     │   │   ├── TableChangedError         somebody altered the table meanwhile
     │   │   └── LedgerMovedError          somebody else moved the ledger meanwhile
     │   ├── BatchRefusedError             it will not take these rows, whoever asks
+    │   │   └── RowsRefusedError          it says which of them
     │   └── ForeignLedgerError            somebody else wrote under our name: nothing helps but a decision
     ├── StreamDiedError                   a worker ended by a fault of ours; its cause is attached
     └── PollError                         a poll of an API failed; the next tick tries again
@@ -27,6 +28,7 @@ Each message says what happened, to what, and the next step. None holds a secret
 """
 
 import queue
+from collections.abc import Mapping
 
 __all__ = [
     "Api2dbError",
@@ -46,6 +48,7 @@ __all__ = [
     "LedgerMovedError",
     "MissingExtraError",
     "PollError",
+    "RowsRefusedError",
     "StreamDiedError",
     "TableChangedError",
     "TargetError",
@@ -141,6 +144,21 @@ class LedgerMovedError(TargetUnavailableError):
 
 class BatchRefusedError(TargetError):
     """The target refuses these rows for themselves."""
+
+
+class RowsRefusedError(BatchRefusedError):
+    """The target refuses some of these rows, and says which.
+
+    Args:
+        reasons: Why, by the row's number in what was sent.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} rows are refused: {next(iter(reasons.values()), '')}")
+        self.reasons = dict(reasons)
+
+    def __reduce__(self) -> tuple[type["RowsRefusedError"], tuple[dict[int, str]]]:
+        return type(self), (self.reasons,)
 
 
 class ForeignLedgerError(TargetError):

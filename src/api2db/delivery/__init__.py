@@ -2,8 +2,9 @@
 
 ``worker`` is the loop: read a batch, have a courier deliver it, back off while the target is unavailable. ``ledger``
 is the courier for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
-transactions, ``override`` the one for a user's own method. ``casting`` and ``fitting`` find the rows that a table can't
-hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
+transactions whose loads are all or nothing, ``stepped`` the one for those that tell how much of a plan is in,
+``override`` the one for a user's own method. ``casting`` has a table follow the data, ``fitting`` finds the rows that
+it can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
 """
 
 from api2db.delivery.counted import CountedCourier
@@ -12,6 +13,7 @@ from api2db.delivery.override import OverrideCourier, OverrideTarget
 from api2db.delivery.parking import Parking, ParkingPlace
 from api2db.delivery.plan import PlanCourier
 from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
+from api2db.delivery.stepped import SteppedCourier
 from api2db.delivery.worker import LIMIT, RETRIES, Courier, Worker
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "ParkingPlace",
     "PlanCourier",
     "Rejects",
+    "SteppedCourier",
     "Worker",
     "without_added",
 ]

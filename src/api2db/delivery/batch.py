@@ -1,7 +1,7 @@
 """A batch: consecutive entries of a journal as one Arrow table."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, takewhile
 
@@ -64,6 +64,29 @@ class Batch:
         """The rows frame by frame, each under its own schema."""
         frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
         return [Piece(time, _table([entry.batch for entry in frame])) for time, frame in frames]
+
+    def head(self, rows: int) -> "Batch":
+        """The first so many rows; where they end within a frame, that is cut."""
+        kept: list[Entry] = []
+        for entry in self.entries:
+            if entry.batch.num_rows > rows:
+                kept += [self._cut(entry, rows)] if rows else []
+                break
+            kept.append(entry)
+            rows -= entry.batch.num_rows
+        return Batch(kept, self.start, self.schema, self.superseded)
+
+    def _cut(self, entry: Entry, rows: int) -> Entry:
+        begin = self._begin(entry)
+        position = begin._replace(skip=begin.skip + rows)
+        return replace(entry, position=position, batch=entry.batch.slice(0, rows), frame_end=False)
+
+    def _begin(self, entry: Entry) -> Position:
+        """Where a stream stands before an entry, in terms of its own record."""
+        if entry.position.skip:
+            return Position(entry.position.sequence, entry.position.skip - entry.batch.num_rows)
+        before = entry.position.sequence - 1
+        return Position(before, self.start.skip if self.start.sequence == before else 0)
 
     def leading_alike(self) -> "Batch":
         """The first entries, as many as have the columns of the very first."""

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from api2db.frames import duplicate_rows
 
-__all__ = ["last_of_each_key", "rows_without_key"]
+__all__ = ["comes_again", "last_of_each_key", "rows_without_key"]
 
 
 def rows_without_key(rows: pa.Table, keys: Sequence[str]) -> dict[int, str]:
@@ -24,6 +24,12 @@ def rows_without_key(rows: pa.Table, keys: Sequence[str]) -> dict[int, str]:
 
 def last_of_each_key(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
     """The rows whose key does not come again in a later row."""
-    backwards = pa.array(np.arange(rows.num_rows - 1, -1, -1))
-    repeated = duplicate_rows(rows.select(list(keys)).take(backwards)).to_numpy(zero_copy_only=False)[::-1]
+    repeated = comes_again(rows, keys)
     return rows.filter(pa.array(~repeated)) if repeated.any() else rows
+
+
+def comes_again(rows: pa.Table, keys: Sequence[str]) -> np.ndarray:
+    """Tell which rows have a key that comes again in a later row."""
+    backwards = pa.array(np.arange(rows.num_rows - 1, -1, -1))
+    repeated: np.ndarray = duplicate_rows(rows.select(list(keys)).take(backwards)).to_numpy(zero_copy_only=False)
+    return repeated[::-1]

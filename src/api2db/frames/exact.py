@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from api2db.frames._kinds import is_binary, is_text
 from api2db.frames.cells import is_json
+from api2db.frames.lists import lists_of_json
 
 __all__ = ["cast_exactly", "decimal_digits"]
 
@@ -84,6 +85,7 @@ _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
     ("zoned", _types.is_timestamp),
     ("time", _types.is_time),
     ("duration", _types.is_duration),
+    ("list", _types.is_list),
 )
 
 
@@ -282,6 +284,7 @@ _CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
     ("binary", "fixed"): _binary_to_fixed,
     ("json", "text"): _json_to_text,
     ("json", "json"): _json_to_json,
+    ("json", "list"): lists_of_json,
     ("naive", "naive"): _ticks_to_ticks,
     ("zoned", "zoned"): _ticks_to_ticks,
     ("time", "time"): _ticks_to_ticks,

@@ -12,6 +12,7 @@ from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailab
 from api2db.journal import Durability
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._journalled import journalled
+from api2db.stream._keys import checked_keys
 from api2db.stream.credentials import credentials
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
@@ -115,7 +116,7 @@ class Stream2Sql(Stream):
         self.auth_path = auth_path
         self.port = port
         self.if_exists: IfExists = if_exists  # type: ignore[assignment]
-        self.keys = _checked_keys(keys)
+        self.keys = checked_keys(keys)
         self._given = {
             "username": username,
             "password": Password(lambda: str(password)) if password else None,
@@ -213,13 +214,3 @@ def _checked_database(db_name: object) -> str:
     if isinstance(name, str):
         return name
     raise ConfigurationError(f"db_name must be the name or the file of a database, not {db_name!r}")
-
-
-def _checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(keys, str) or not all(map(_is_name, keys)):
-        raise ConfigurationError(f"keys must be a list of column names, not {keys!r}")
-    return tuple(keys)
-
-
-def _is_name(key: object) -> bool:
-    return isinstance(key, str) and bool(key)

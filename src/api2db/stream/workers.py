@@ -18,14 +18,15 @@ from api2db.delivery import (
     ParkingPlace,
     PlanCourier,
     Rejects,
+    SteppedCourier,
     Worker,
 )
 from api2db.journal import StreamLog
-from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, Target
+from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
 
 __all__ = ["AnyTarget", "Places", "build_worker"]
 
-AnyTarget = CountedTarget | LedgerTarget | PlannedTarget
+AnyTarget = CountedTarget | LedgerTarget | PlannedTarget | SteppedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +82,6 @@ def _courier(log: StreamLog, target: AnyTarget, rejects: Rejects, parking: Parki
         return CountedCourier(log, target, rejects, parking)
     if isinstance(target, PlannedTarget):
         return PlanCourier(log, target, rejects, parking)
+    if isinstance(target, SteppedTarget):
+        return SteppedCourier(log, target, rejects, parking)
     return LedgerCourier(log, target, rejects, parking)

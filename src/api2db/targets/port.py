@@ -200,3 +200,45 @@ class CountedTarget(TableTarget, Protocol):
         Returns:
             None where nobody can tell, since others have changed the table meanwhile.
         """
+
+
+@runtime_checkable
+class SteppedTarget(TableTarget, Protocol):
+    """A target without transactions that can be asked, whenever there is doubt, how many rows of a plan are in."""
+
+    def claim(self, owner: str) -> None:
+        """Take the table as one stream's.
+
+        Raises:
+            TargetUnavailableError: It is somebody else's, and not to be shared.
+        """
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
+        """Say where rows will go, as JSON; none of them is sent yet.
+
+        Args:
+            rows: Cast to the types of ``columns``, some of them.
+            columns: What the table had when the rows were cast.
+
+        Returns:
+            What ``append`` and ``landed`` need; ``ends`` says after how many rows each step of it ends. A step is all
+            or nothing, and none is in before the one in front of it.
+
+        Raises:
+            RowsRefusedError: Rows that can't be sent at all.
+        """
+
+    def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+        """Do what a plan says, with the rows that it was made for.
+
+        Raises:
+            BatchRefusedError: Rows are refused for themselves.
+            TargetUnavailableError: Later, perhaps.
+        """
+
+    def landed(self, plan: Mapping[str, Any]) -> int | None:
+        """How many rows of a plan are in; from now on no more of it will get in.
+
+        Returns:
+            None where nobody can tell any more.
+        """

@@ -8,7 +8,10 @@ import pyarrow as pa
 from api2db.frames import JSON, is_json
 
 __all__ = [
+    "BIGQUERY_DURATION",
+    "bigquery_type",
     "duckdb_type",
+    "from_bigquery",
     "from_duckdb",
     "from_heavydb",
     "from_mysql",
@@ -278,6 +281,71 @@ _FROM_HEAVYDB = {
     "BIGINT ENCODING FIXED(32)": pa.int32(),
 }
 _DISPLAY_WIDTH = re.compile(r"(?<=int)\((?!1\))\d+\)")
+
+
+BIGQUERY_DURATION = "INTEGER nanoseconds"
+_BIGQUERY: Sequence[_Rule] = (
+    (is_json, _named("JSON")),
+    (_types.is_boolean, _named("BOOLEAN")),
+    (_types.is_uint64, _named("NUMERIC")),
+    (_types.is_integer, _named("INTEGER")),
+    (_types.is_floating, _named("FLOAT")),
+    (_is_text, _named("STRING")),
+    (_is_bytes, _named("BYTES")),
+    (lambda type_: _is_within(type_, 29, 9), _named("NUMERIC")),
+    (lambda type_: _is_within(type_, 38, 38), _named("BIGNUMERIC")),
+    (_types.is_date, _named("DATE")),
+    (_types.is_time, _named("TIME")),
+    (_is_naive, _named("DATETIME")),
+    (_types.is_timestamp, _named("TIMESTAMP")),
+    (_types.is_duration, _named(BIGQUERY_DURATION)),
+)
+_FROM_BIGQUERY = {
+    "JSON": JSON,
+    "BOOLEAN": pa.bool_(),
+    "BOOL": pa.bool_(),
+    "INTEGER": pa.int64(),
+    "INT64": pa.int64(),
+    "FLOAT": pa.float64(),
+    "FLOAT64": pa.float64(),
+    "STRING": pa.string(),
+    "GEOGRAPHY": pa.string(),
+    "INTERVAL": pa.string(),
+    "BYTES": pa.binary(),
+    "NUMERIC": pa.decimal128(_LONGEST_DECIMAL, 9),
+    "BIGNUMERIC": pa.decimal256(_MOST_DIGITS, _LONGEST_DECIMAL),
+    "DATE": pa.date32(),
+    "TIME": pa.time64("us"),
+    "DATETIME": pa.timestamp("us"),
+    "TIMESTAMP": pa.timestamp("us", "UTC"),
+    BIGQUERY_DURATION: pa.duration("ns"),
+}
+_REPEATABLE = {"BOOLEAN", "INTEGER", "FLOAT", "STRING"}  # what a list within a JSON cell can be told to be
+_BIGQUERY_ARRAY = re.compile(r"ARRAY<(\w+)>")
+_BIGQUERY_NUMERIC = re.compile(r"(BIG)?NUMERIC\((\d+), (\d+)\)")
+
+
+def _is_within(type_: pa.DataType, whole: int, fraction: int) -> bool:
+    return bool(_types.is_decimal(type_) and 0 <= type_.scale <= fraction and type_.precision - type_.scale <= whole)
+
+
+def bigquery_type(type_: pa.DataType) -> str | None:
+    """The column type, as its REST interface names it, that BigQuery gives an Arrow type; None for nulls."""
+    return _by_rule(_BIGQUERY, type_, "STRING")
+
+
+def from_bigquery(declared: str) -> pa.DataType:
+    """The Arrow type that holds what a column of BigQuery holds; nulls for one that we write nothing else into.
+
+    Source: "Supported Apache Arrow data types" in Google's description of the Storage Write API.
+    """
+    if found := _BIGQUERY_NUMERIC.fullmatch(declared):
+        kind = pa.decimal256 if found[1] else pa.decimal128
+        return kind(int(found[2]), int(found[3]))
+    if found := _BIGQUERY_ARRAY.fullmatch(declared):
+        element = _FROM_BIGQUERY.get(found[1])
+        return pa.list_(element) if found[1] in _REPEATABLE and element is not None else pa.null()
+    return _FROM_BIGQUERY.get(declared.partition("(")[0], pa.null())
 
 
 def postgresql_type(type_: pa.DataType) -> str | None:

@@ -1,0 +1,249 @@
+"""The courier for targets that have no transactions, and can be asked how many rows of a plan are in.
+
+A plan is on disk before any of its rows is sent. While all goes well it is believed; after any doubt, also one that a
+killed process left, the target is asked how many of the plan's rows are in and will ever be. The plan says where in
+the journal each of its steps ends, so delivery goes on exactly behind what is in, however batches are cut then.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.casting import Casting
+from api2db.delivery.keys import comes_again
+from api2db.delivery.parking import ParkingPlace
+from api2db.delivery.plan_notes import drop
+from api2db.delivery.refusals import TooManyRefusalsError
+from api2db.delivery.rejected import Rejects
+from api2db.errors import BatchRefusedError, RowsRefusedError
+from api2db.journal import Delivered, Limit, NoteKind, Position, StreamLog
+from api2db.targets.port import Column, Plan, SteppedTarget
+
+__all__ = ["SteppedCourier"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Step(NamedTuple):
+    """Up to where a step of a plan reaches, as the plan's note has it.
+
+    Attributes:
+        sent: How many rows have been sent by then.
+        rows: How many rows of the batch that is, with those that were left out.
+        frames: How many frames have ended.
+    """
+
+    sent: int
+    rows: int
+    frames: int
+    sequence: int
+    skip: int
+
+    @property
+    def position(self) -> Position:
+        """Where the stream stands then."""
+        return Position(self.sequence, self.skip)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A batch cast to its table.
+
+    Attributes:
+        rows: All of it.
+        columns: What the table had when they were cast.
+        reasons: Why rows are left out, by their numbers.
+        keys: Of rows with the same values in these columns only the last is sent.
+    """
+
+    batch: Batch
+    rows: pa.Table
+    columns: Sequence[Column]
+    reasons: dict[int, str]
+    keys: Sequence[str]
+
+    @cached_property
+    def kept(self) -> Sequence[int]:
+        """The numbers of the rows that are sent."""
+        kept: Sequence[int] = range(self.rows.num_rows)
+        if self.reasons:
+            kept = [row for row in kept if row not in self.reasons]
+        if self.keys and kept:
+            again = comes_again(self.rows.take(pa.array(kept)), self.keys)
+            kept = [row for row, is_repeated in zip(kept, again, strict=True) if not is_repeated]
+        return kept
+
+    @cached_property
+    def sent(self) -> pa.Table:
+        """The rows that are sent."""
+        return self.rows if len(self.kept) == self.rows.num_rows else self.rows.take(pa.array(self.kept))
+
+    def without(self, reasons: Mapping[int, str]) -> "_Load":
+        """Further rows are left out."""
+        return replace(self, reasons={**self.reasons, **reasons})
+
+    def head(self, rows: int) -> "_Load":
+        """The first so many rows of the batch."""
+        reasons = {row: reason for row, reason in self.reasons.items() if row < rows}
+        return replace(self, batch=self.batch.head(rows), rows=self.rows.slice(0, rows), reasons=reasons)
+
+    def note(self, plan: Plan) -> dict[str, Any]:
+        """What a restart needs to go on behind what is in of a plan."""
+        return {
+            "plan": plan,
+            "start": list(self.batch.start),
+            "steps": [list(self._step(end)) for end in plan["ends"]],
+            "superseded": self.batch.superseded.rows,
+            "duplicates": self.batch.num_rows - len(self.reasons) - len(self.kept),
+        }
+
+    def _step(self, sent: int) -> _Step:
+        """Up to before the next row that is sent; the last one up to the batch's end."""
+        reached = self.batch if sent == len(self.kept) else self.batch.head(self.kept[sent])
+        return _Step(sent, reached.num_rows, reached.frames, *reached.end)
+
+
+class SteppedCourier:
+    """Delivers batches into one target; see ``Courier``."""
+
+    def __init__(self, log: StreamLog, target: SteppedTarget, rejects: Rejects, parking: ParkingPlace) -> None:
+        self._log = log
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+        self._casting = Casting(target)
+
+    def settle(self) -> str | None:
+        self._target.connect()
+        warning = None
+        note = self._log.note("plan")
+        if note and Position(*note["start"]) == self._log.position:
+            warning = self._close(note)
+        else:
+            drop(self._log)
+        self._rejects.settle(self._log.position)
+        self._target.claim(self._log.key)
+        return warning
+
+    def deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+            return
+        try:
+            columns = self._target.prepare(batch.schema)
+        except BatchRefusedError as error:
+            self._reject_columns(batch, str(error))
+            return
+        self._load(_Load(batch, *self._casting.cast(batch.rows, columns), self._target.keys))
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
+
+    def _set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        """All rows of a batch."""
+        self._rejects.set_aside(batch, reasons)
+        self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+
+    def _reject_columns(self, batch: Batch, reason: str) -> None:
+        """Columns that one table can't have together: those of one frame, or only those of several."""
+        alike = batch.leading_alike()
+        if len(alike.entries) == len(batch.entries):
+            self.reject(batch, reason)
+        else:
+            self.deliver(alike)
+
+    def _load(self, load: _Load) -> None:
+        while load.kept:
+            try:
+                self._try(load)
+                return
+            except BatchRefusedError as error:
+                load = load.without(self._refused(error, load.kept))
+        self._set_aside(load.batch, load.reasons)
+
+    def _try(self, load: _Load) -> None:
+        """Rows that are set aside are so together with one step, which is in as a whole or not at all."""
+        plan = self._target.plan(load.sent, load.columns)
+        if load.reasons and len(plan["ends"]) > 1:
+            self._load(load.head(load.kept[plan["ends"][0]]))
+        else:
+            self._carry_out(load, plan)
+
+    def _carry_out(self, load: _Load, plan: Plan) -> None:
+        if load.reasons:
+            self._rejects.set_aside(load.batch, load.reasons)
+        note = load.note(plan)
+        self._log.keep("plan", note)
+        try:
+            self._target.append(plan, load.sent, load.columns)
+        except BatchRefusedError:
+            self._close(note)
+            if self._log.position == load.batch.start:
+                raise
+            return  # what is left comes again
+        self._pass(note, _Step(*note["steps"][-1]))
+
+    def _refused(self, error: BatchRefusedError, kept: Sequence[int]) -> dict[int, str]:
+        if isinstance(error, RowsRefusedError) and error.reasons:
+            return {kept[row]: reason for row, reason in error.reasons.items()}
+        if len(kept) == 1 or self._target.takes_newest:
+            return dict.fromkeys(kept, str(error))
+        raise TooManyRefusalsError
+
+    def _close(self, note: Mapping[str, Any]) -> str | None:
+        """Go on behind what is in of a plan; say so where that is not known."""
+        landed = self._target.landed(note["plan"])
+        steps = [_Step(*step) for step in note["steps"]]
+        done = [step for step in steps if step.sent <= (landed or 0)]
+        if done:
+            self._pass(note, done[-1])
+        elif landed == 0:
+            drop(self._log)
+        if landed in {0, *(step.sent for step in done)}:
+            return None
+        return self._set_aside_unknown(steps[-1], done[-1] if done else None)
+
+    def _pass(self, note: Mapping[str, Any], step: _Step) -> None:
+        left_out = {"superseded": int(note["superseded"]), "duplicates": int(note["duplicates"])}
+        self._reach(step.position, Delivered(frames=step.frames, rows=step.sent, **left_out))
+
+    def _set_aside_unknown(self, end: _Step, done: _Step | None) -> str:
+        """Rows of which nobody can tell whether they are in are neither sent again nor forgotten."""
+        reason = (
+            "whether this row is in the table is not known: the connection broke, and the target can't tell any more;"
+            " look there, then put it again or drop it"
+        )
+        left = end.rows - (done.rows if done else 0)
+        entries = self._log.read(Limit(left, sys.maxsize), 0)
+        first = self._log.position
+        batch = batch_of(entries, first)
+        while entries:
+            self.reject(batch, reason)
+            entries = entries[len(batch.entries) :]
+            batch = batch_of(entries, batch.end) if entries else batch
+        self._reach(end.position, Delivered())
+        said = f"{left} rows, from {tuple(first)} to {tuple(end.position)} in the journal, are set aside: {reason}"
+        _log.error("%s", said)
+        return said
+
+    def _reach(self, reached: Position, delivered: Delivered) -> None:
+        """Acknowledge, and settle what was pending on it in the same transaction."""
+        clear: list[NoteKind] = ["plan"]
+        pending = self._rejects.settle(reached)
+        clear += ["pending"] if pending else []
+        clear += ["parked"] if self._parking.leave(reached) else []
+        told = Delivered(
+            frames=delivered.frames,
+            rows=delivered.rows,
+            rejected=pending.get("rows", 0),
+            rejected_bytes=pending.get("size_bytes", 0),
+            superseded=delivered.superseded,
+            duplicates=delivered.duplicates,
+        )
+        self._log.acknowledge(reached, told, clear=clear)

@@ -1,0 +1,247 @@
+"""The spec's Stream2Bigquery: frames into tables of Google BigQuery."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.errors import ConfigurationError, MissingExtraError, TargetError
+from api2db.journal import Durability
+from api2db.stream._journalled import journalled
+from api2db.stream._keys import checked_keys
+from api2db.stream.stream import Stream
+from api2db.targets.port import LedgerTarget, SteppedTarget
+from api2db.targets.sql import IfExists, SchemaRule
+from api2db.targets.types import bigquery_type
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+    from google.oauth2 import service_account
+
+    from api2db.targets.bigquery import BigqueryTarget
+
+__all__ = ["Stream2Bigquery"]
+
+_log = logging.getLogger(__name__)
+_IF_EXISTS = ("append", "replace", "fail")
+_NAMED = {"pid": "project", "did": "data set", "tid": "table"}
+_PLACES = {
+    "pid": re.compile(r"[a-z0-9.:-]+"),
+    "did": re.compile(r"[A-Za-z0-9_]{1,1024}"),
+    "tid": re.compile(r"[^\x00-\x1f./`*?\"'\\$@:;,]{1,1024}"),
+}
+
+
+class Stream2Bigquery(Stream):
+    """Streams the frames of a collector into a table of Google BigQuery, exactly once.
+
+    Args:
+        name: The collector's.
+        auth_path: The key file of a Google service account; a relative path is below the project's folder.
+        pid: The Google project.
+        did: The data set; it is made where it is missing.
+        tid: The table; it is made where it is missing.
+        location: Where Google is to keep a data set that is made, and runs its jobs.
+        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
+            while there is a table that this stream has not made.
+        chunk_size: The most rows that one plan has; 0 for no limit of its own.
+        store: Whether a Store is what it serves.
+        keys: A row replaces the one that has the same values in these columns, the last one wins; none: rows are added.
+        endpoint: The REST address of a local server, with its scheme; by default the environment variable
+            ``BIGQUERY_EMULATOR_HOST``, else Google's.
+        write_endpoint: The gRPC address of that server, host and port; by default the host of ``endpoint``, ten ports
+            higher.
+
+    The other arguments are those of ``Stream``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+
+    Attributes:
+        schema: The columns of a new table, once the collector's dtypes are known, else None.
+        bq_schema: The same as dicts.
+        cred: The credentials, once ``connect`` has been called, else None.
+        client: Google's client, likewise.
+        dataset: The data set, likewise.
+        table: The table, likewise; None too while there is none.
+        connected: Whether BigQuery was reached last time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        auth_path: str,
+        pid: str,
+        did: str,
+        tid: str,
+        location: str = "US",
+        if_exists: str = "append",
+        chunk_size: int = 0,
+        store: bool = False,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        durability: Durability = "full",
+        max_backlog_bytes: int | None = None,
+        schema: SchemaRule = "evolve",
+        stream_id: str | None = None,
+        keys: Sequence[str] = (),
+        endpoint: str | None = None,
+        write_endpoint: str | None = None,
+    ) -> None:
+        if if_exists not in _IF_EXISTS:
+            raise ConfigurationError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+        for what, place in (("pid", pid), ("did", did), ("tid", tid)):
+            if not _PLACES[what].fullmatch(str(place)):
+                raise ConfigurationError(f"{what} can't be {place!r}: Google has no {_NAMED[what]} of such a name")
+        self.keys = checked_keys(keys)
+        super().__init__(
+            name,
+            chunk_size=chunk_size,
+            stream_type="bigquery",
+            store=store,
+            home=home,
+            durability=durability,
+            max_backlog_bytes=max_backlog_bytes,
+            schema=schema,
+            table=tid,
+            stream_id=stream_id,
+        )
+        self.auth_path = auth_path
+        self.pid, self.did, self.tid = pid, did, tid
+        self.location = location
+        self.if_exists: IfExists = if_exists  # type: ignore[assignment]
+        self.endpoint = endpoint
+        self.write_endpoint = write_endpoint
+        self.log_str = f"{self.name} → {self.describe()}"
+        self.cred: service_account.Credentials | None = None
+        self.client: bigquery.Client | None = None
+        self.dataset: bigquery.Dataset | None = None
+        self.table: bigquery.Table | None = None
+        self._reached = False
+
+    @property
+    def schema(self) -> "list[bigquery.SchemaField] | None":
+        """The columns of a new table, once the collector's dtypes are known."""
+        return self.build_schema()
+
+    @property
+    def bq_schema(self) -> list[dict[str, Any]] | None:
+        """The same as dicts."""
+        return self.build_bq_schema()
+
+    @property
+    def connected(self) -> bool:
+        """Whether BigQuery was reached when it was last tried."""
+        return self._worker.settled if self._worker is not None and self._worker.settled else self._reached
+
+    @property
+    def identity(self) -> str:
+        """Who the stream is across restarts: the table."""
+        return self.stream_id or f"bigquery:{self.pid}.{self.did}.{self.tid}"
+
+    def describe(self) -> str:
+        """The table, for a person's eyes."""
+        return f"bigquery {self.pid}.{self.did}.{self.tid}"
+
+    def connect(self) -> bool:
+        """Reach BigQuery: make or load the data set, load the table, or make it where its columns are known.
+
+        Returns:
+            Whether it was reached; where not, the log says why.
+        """
+        try:
+            self._connect()
+        except (TargetError, MissingExtraError) as error:
+            _log.warning("%s can't be reached: %s", self.log_str, error)
+            self._reached = False
+        else:
+            self._reached = True
+        return self._reached
+
+    @journalled
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        """Journal a frame, and wait until it is in the table, or parked.
+
+        Args:
+            data: The frame.
+            retry_depth: How often BigQuery is tried again, where it is unavailable, before the frame is parked in
+                ``STORE/upload_failed/<collector>/bigquery/<timestamp_ns>.parquet``; it is delivered first later on.
+        """
+        self._stream(data, retry_depth)
+
+    def build_schema(self) -> "list[bigquery.SchemaField] | None":
+        """Give the columns that a new table gets for the dtypes of the collector's frames; None where none are known.
+
+        Raises:
+            MissingExtraError: Google's library is not installed.
+        """
+        if not self.dtypes:
+            return None
+        _, table = _google()
+        return [table.field_of(str(name), _type_of(dtype)) for name, dtype in (self.dtypes or {}).items()]
+
+    def build_bq_schema(self) -> list[dict[str, Any]] | None:
+        """Give the same columns as dicts of name and type, as ``DataFrame.to_gbq`` takes them."""
+        if not self.dtypes:
+            return None
+        return [{"name": str(name), "type": _type_of(dtype).partition(" ")[0]} for name, dtype in self.dtypes.items()]
+
+    def _connect(self) -> None:
+        _, table = _google()
+        target = self._new_target()
+        try:
+            self.dataset = table.load_dataset(target.clients)
+            found = table.Table(target.clients)
+            self.table = found.resource()
+            schema = self.schema
+            if self.table is None and schema:
+                found.create(schema, {})
+                self.table = found.resource()
+            self.cred, self.client = target.clients.credentials, target.clients.rest
+        except BaseException:
+            target.close()
+            raise
+
+    def _target(self) -> SteppedTarget | LedgerTarget:
+        if not self.keys or self.if_exists == "replace":
+            return self._new_target()
+        _google()
+        from api2db.targets.bigquery_keyed import BigqueryKeyedTarget
+
+        return BigqueryKeyedTarget(self._place(), self.if_exists, self.schema_rule, self.keys)
+
+    def _new_target(self) -> "BigqueryTarget":
+        target, _ = _google()
+        made: BigqueryTarget = target.BigqueryTarget(self._place(), self.if_exists, self.schema_rule, self.keys)
+        return made
+
+    def _place(self) -> Any:
+        target, _ = _google()
+        return target.Place(
+            self.home / Path(self.auth_path),
+            self.pid,
+            self.did,
+            self.tid,
+            self.location,
+            self.endpoint,
+            self.write_endpoint,
+        )
+
+
+def _google() -> tuple[Any, Any]:
+    try:
+        from api2db.targets import _bigquery_table, bigquery
+    except ImportError as error:
+        raise MissingExtraError("google-cloud-bigquery", "bigquery") from error
+    return bigquery, _bigquery_table
+
+
+def _type_of(dtype: Any) -> str:
+    """The type of a column for a dtype; text for one that does not tell, such as ``object``."""
+    arrow = pa.Array.from_pandas(pd.Series([], dtype=dtype)).type
+    return bigquery_type(arrow) or "STRING"

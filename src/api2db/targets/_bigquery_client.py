@@ -1,0 +1,208 @@
+"""Google's clients for one project, from a key file; and what its errors mean to us."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import google.auth.credentials
+import google.auth.exceptions
+import grpc
+import requests.exceptions
+from google.api_core import exceptions
+from google.api_core.client_options import ClientOptions
+from google.cloud import bigquery, bigquery_storage_v1
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.oauth2 import service_account
+
+from api2db.errors import BatchRefusedError, TargetUnavailableError
+
+__all__ = ["CALL_S", "Clients", "Place", "sorted_errors"]
+
+CALL_S = 60.0
+_EMULATOR = "BIGQUERY_EMULATOR_HOST"
+_PORTS_APART = 10  # the emulator's own two ports: 9050 for REST, 9060 for gRPC
+_SCOPES = ("https://www.googleapis.com/auth/bigquery",)
+_LARGEST_ANSWER_BYTES = 64 << 20
+_CHANNEL = (
+    ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+_UNREACHABLE = (
+    google.auth.exceptions.TransportError,
+    requests.exceptions.RequestException,
+    exceptions.RetryError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table of BigQuery, and who asks for it.
+
+    Attributes:
+        auth_path: The service account's key file.
+        location: Where a data set is made that is missing.
+        endpoint: A local server's REST address, with its scheme; None for Google's.
+        write_endpoint: Its gRPC address, host and port.
+    """
+
+    auth_path: Path
+    project: str
+    dataset: str
+    table: str
+    location: str = "US"
+    endpoint: str | None = None
+    write_endpoint: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, and as GoogleSQL takes it within backticks."""
+        return f"{self.project}.{self.dataset}.{self.table}"
+
+    @property
+    def rest_address(self) -> str | None:
+        """Where REST is served, if that is not Google."""
+        return self.endpoint or os.environ.get(_EMULATOR) or None
+
+    @property
+    def write_address(self) -> str | None:
+        """Where gRPC is served, if that is not Google."""
+        if self.write_endpoint or self.rest_address is None:
+            return self.write_endpoint
+        parts = urlsplit(self.rest_address)
+        return f"{parts.hostname}:{(parts.port or 443) + _PORTS_APART}"
+
+
+class _Local(google.auth.credentials.Credentials):
+    """A key's credentials for a local server: Google's own ask Google, in the background, where requests may go."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._key = key
+
+    def refresh(self, request: Any) -> None:
+        """Exchange the key for a token."""
+        self._key.refresh(request)
+        self.token, self.expiry = self._key.token, self._key.expiry
+
+
+class Clients:
+    """The two clients of a place, made when they are first needed.
+
+    Raises:
+        TargetUnavailableError: The key file can't be used as it is now.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.credentials = _credentials(place.auth_path)
+        self._rest: Any = None
+        self._writer: bigquery_storage_v1.BigQueryWriteClient | None = None
+
+    @property
+    def rest(self) -> Any:
+        """Data sets, tables and jobs; its types do not allow for ``retry=None``, though it does."""
+        if self._rest is None:
+            address = self.place.rest_address
+            universe = (
+                self.credentials.universe_domain
+            )  # googleapis.com, but for clouds of others under Google's licence
+            options = ClientOptions(api_endpoint=address, universe_domain=universe)
+            credentials = _Local(self.credentials) if address else self.credentials
+            self._rest = bigquery.Client(
+                self.place.project, credentials, location=self.place.location, client_options=options
+            )
+        return self._rest
+
+    @property
+    def writer(self) -> bigquery_storage_v1.BigQueryWriteClient:
+        """The Storage Write API."""
+        if self._writer is None:
+            make: Any = bigquery_storage_v1.BigQueryWriteClient
+            self._writer = make(transport=self._transport())
+        return self._writer
+
+    def close(self) -> None:
+        """Close both; what is under way on them ends."""
+        rest, writer, self._rest, self._writer = self._rest, self._writer, None, None
+        if writer is not None:
+            transport: Any = writer.transport
+            transport.close()
+        if rest is not None:
+            rest.close()
+
+    def _transport(self) -> BigQueryWriteGrpcTransport:
+        address = self.place.write_address
+        if address is None:
+            host = f"bigquerystorage.{self.credentials.universe_domain}"
+            channel = BigQueryWriteGrpcTransport.create_channel(host, self.credentials, options=_CHANNEL)
+        else:
+            channel = grpc.insecure_channel(address, options=_CHANNEL)
+        return BigQueryWriteGrpcTransport(channel=channel)
+
+
+@contextmanager
+def sorted_errors(place: Place, doing: str, *, refusable: bool = False) -> Iterator[None]:
+    """Errors of Google's clients leave as ours, with the next step.
+
+    Args:
+        doing: What was tried, for the message.
+        refusable: Whether a request that the server calls wrong is a refusal of rows or of columns; else, like
+            whatever else fails, it is tried again.
+    """
+    try:
+        yield
+    except google.auth.exceptions.RefreshError as error:
+        raise TargetUnavailableError(
+            f"Google refuses the key in {place.auth_path}: {_line(error)}; make a new key of the service account and"
+            " put it there"
+        ) from error
+    except exceptions.BadRequest as error:
+        if not refusable or _reason(error) in {"quotaExceeded", "rateLimitExceeded", "jobRateLimitExceeded"}:
+            raise TargetUnavailableError(f"{doing}: {_line(error)}") from error
+        raise BatchRefusedError(f"{doing}: {_line(error)}") from error
+    except exceptions.GoogleAPICallError as error:
+        raise TargetUnavailableError(f"{doing}: {_line(error)}{_next_step(place, error)}") from error
+    except _UNREACHABLE as error:
+        raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
+
+
+def _credentials(path: Path) -> Any:
+    try:
+        load: Any = service_account.Credentials.from_service_account_file
+        return load(str(path), scopes=_SCOPES)
+    except (OSError, ValueError, google.auth.exceptions.GoogleAuthError) as error:
+        raise TargetUnavailableError(
+            f"{path} is no usable key file of a Google service account ({type(error).__name__}); download one in JSON"
+            " from the service account's keys and put it there"
+        ) from None
+
+
+def _next_step(place: Place, error: exceptions.GoogleAPICallError) -> str:
+    reason = _reason(error)
+    if isinstance(error, exceptions.Forbidden) and reason not in {"quotaExceeded", "rateLimitExceeded"}:
+        return (
+            f"; grant the service account the roles BigQuery Data Editor on {place.project}.{place.dataset} and"
+            f" BigQuery Job User on {place.project}"
+        )
+    if isinstance(error, exceptions.NotFound) and "Project" in str(error.message):
+        return f"; check pid, or whether the service account may see the project {place.project}"
+    if isinstance(error, exceptions.Unauthorized):
+        return f"; check the key file {place.auth_path} and this machine's clock"
+    return ""
+
+
+def _reason(error: exceptions.GoogleAPICallError) -> str:
+    first = next(iter(error.errors or ()), None)
+    return str(first.get("reason", "")) if isinstance(first, dict) else ""
+
+
+def _line(error: Any) -> str:
+    return " ".join(str(getattr(error, "message", None) or error).split())

@@ -1,0 +1,152 @@
+"""Load jobs of BigQuery: a file into a table, whole or not at all, under a job id that is never given twice."""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.api_core import exceptions
+from google.cloud import bigquery
+
+from api2db.errors import BatchRefusedError, TargetUnavailableError
+from api2db.frames import is_json
+from api2db.targets._bigquery_client import CALL_S, Clients, sorted_errors
+
+__all__ = ["LoadJobs"]
+
+_JOB_S = 600.0
+_LATER = {"backendError", "internalError", "rateLimitExceeded", "quotaExceeded", "tableUnavailable", "jobBackendError"}
+
+
+class LoadJobs:
+    """Loads into tables of one project.
+
+    Args:
+        clients: Google's.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._place = clients.place
+
+    def load(
+        self, job_id: str, table: str, rows: pa.Table, fields: Sequence[bigquery.SchemaField], *, truncates: bool
+    ) -> None:
+        """Load rows; where a job of this id exists, its end is waited for, and it counts.
+
+        Raises:
+            BatchRefusedError: The job failed for what is in the file.
+            TargetUnavailableError: Whether it ran is to be asked by ``claimed``.
+        """
+        content, format_ = _file(rows)
+        config = bigquery.LoadJobConfig(
+            source_format=format_,
+            schema=list(fields),
+            write_disposition="WRITE_TRUNCATE" if truncates else "WRITE_APPEND",
+            create_disposition="CREATE_NEVER",
+        )
+        with sorted_errors(self._place, f"loading into {table}", refusable=True):
+            try:
+                job = self._clients.rest.load_table_from_file(
+                    io.BytesIO(content), table, size=len(content), num_retries=0, job_id=job_id, job_config=config,
+                    timeout=_JOB_S,
+                )  # fmt: skip
+            except exceptions.Conflict:
+                job = self._clients.rest.get_job(job_id, retry=None, timeout=CALL_S)
+            self._wait(job)
+
+    def claimed(self, job_id: str) -> bool:
+        """Whether the load of this id has been done; if it has not, it never will be.
+
+        An id is given once: a query job that does nothing takes it, unless the load has it.
+        """
+        with sorted_errors(self._place, f"asking for the job {job_id}"):
+            config = bigquery.QueryJobConfig(use_legacy_sql=False)
+            try:
+                self._clients.rest.query(
+                    "SELECT 1", job_config=config, job_id=job_id, retry=None, job_retry=None, timeout=CALL_S
+                )
+                return False
+            except exceptions.Conflict:
+                job = self._clients.rest.get_job(job_id, retry=None, timeout=CALL_S)
+            if job.job_type != "load":
+                return False
+            self._end(job)
+            return job.error_result is None
+
+    def _wait(self, job: Any) -> None:
+        self._end(job)
+        fault = job.error_result
+        if fault is None:
+            return
+        if fault.get("reason") in _LATER:
+            raise TargetUnavailableError(f"the load job {job.job_id} failed: {fault.get('message')}")
+        raise BatchRefusedError(f"the load job {job.job_id} failed: {fault.get('message')}")
+
+    def _end(self, job: Any) -> None:
+        """Wait for its end, however it ends."""
+        try:
+            job.result(retry=None, timeout=_JOB_S)
+        except exceptions.GoogleAPICallError:
+            if job.state != "DONE":
+                raise
+
+
+def _file(rows: pa.Table) -> tuple[bytes, str]:
+    """Parquet; but JSON lines where a column is JSON, into which BigQuery loads no Parquet."""
+    rows = _with_durations_as_numbers(rows)
+    if any(is_json(field.type) for field in rows.schema):
+        return _lines(rows), "NEWLINE_DELIMITED_JSON"
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="snappy", coerce_timestamps="us")
+    return buffer.getvalue(), "PARQUET"
+
+
+def _with_durations_as_numbers(rows: pa.Table) -> pa.Table:
+    fields = [pa.field(f.name, pa.int64()) if pa.types.is_duration(f.type) else f for f in rows.schema]
+    return rows.cast(pa.schema(fields))
+
+
+def _lines(rows: pa.Table) -> bytes:
+    columns = [
+        [_cell_writer(field.type)(value) for value in _plain(column)]
+        for field, column in zip(rows.schema, rows.columns, strict=True)
+    ]
+    names = [json.dumps(name, ensure_ascii=False) for name in rows.column_names]
+    lines = (
+        ",".join(f"{name}:{cell}" for name, cell in zip(names, cells, strict=True) if cell is not None)
+        for cells in zip(*columns, strict=True)
+    )
+    return "".join(f"{{{line}}}\n" for line in lines).encode()
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    whole = column.combine_chunks()
+    return list((whole.storage if is_json(column.type) else whole).to_pylist())
+
+
+def _cell_writer(type_: pa.DataType) -> Callable[[Any], str | None]:
+    """How a value of a column stands in a line; None where it is null."""
+    if is_json(type_):
+        return lambda text: text
+    if pa.types.is_floating(type_):
+        return lambda value: None if value is None else _float(value)
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return lambda value: None if value is None else json.dumps(base64.b64encode(value).decode())
+    if pa.types.is_boolean(type_) or pa.types.is_integer(type_):
+        return lambda value: None if value is None else json.dumps(value)
+    if pa.types.is_decimal(type_):
+        return lambda value: None if value is None else json.dumps(f"{value:f}")
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
+    return lambda value: None if value is None else json.dumps(value.isoformat())
+
+
+def _float(value: float) -> str:
+    if math.isfinite(value):
+        return repr(value)
+    return '"NaN"' if math.isnan(value) else '"Infinity"' if value > 0 else '"-Infinity"'

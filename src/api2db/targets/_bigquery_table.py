@@ -1,0 +1,211 @@
+"""A table of BigQuery: what columns it has, and how it follows the data."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from google.api_core import exceptions
+from google.cloud import bigquery
+
+from api2db.errors import BatchRefusedError
+from api2db.frames import widened
+from api2db.targets._bigquery_client import CALL_S, Clients, Place, sorted_errors
+from api2db.targets.port import Column
+from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
+
+__all__ = ["Table", "field_of", "load_dataset"]
+
+_log = logging.getLogger(__name__)
+_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+_IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_NANOSECONDS = "nanoseconds"
+_UNDECIDED = "api2db: its type is settled by its first value"
+_LONGEST_NAME = 300
+# Source: Google's "Specify a schema", flexible column names; a period is refused there, and so are these.
+_FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
+_RESERVED = (
+    "_TABLE_",
+    "_FILE_",
+    "_PARTITION",
+    "_ROW_TIMESTAMP",
+    "__ROOT__",
+    "_COLIDENTIFIER",
+    "_CHANGE_SEQUENCE_NUMBER",
+    "_CHANGE_TYPE",
+    "_CHANGE_TIMESTAMP",
+)
+
+
+def load_dataset(clients: Clients) -> Any:
+    """Make the data set, or load it where it is there already, or where this account may make none."""
+    place = clients.place
+    wanted = bigquery.Dataset(f"{place.project}.{place.dataset}")
+    wanted.location = place.location
+    with sorted_errors(place, f"making the data set {place.dataset}"):
+        try:
+            return clients.rest.create_dataset(wanted, retry=None, timeout=CALL_S)
+        except exceptions.Conflict:
+            return clients.rest.get_dataset(wanted.reference, retry=None, timeout=CALL_S)
+        except exceptions.Forbidden:
+            try:
+                return clients.rest.get_dataset(wanted.reference, retry=None, timeout=CALL_S)
+            except exceptions.NotFound:
+                _log.warning("the data set %s is missing", place.dataset)
+            raise
+
+
+def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.SchemaField:
+    """A column of ours as REST takes it."""
+    if undecided:
+        return bigquery.SchemaField(name, declared, description=_UNDECIDED)
+    if declared == BIGQUERY_DURATION:
+        return bigquery.SchemaField(name, "INTEGER", description=_NANOSECONDS)
+    return bigquery.SchemaField(name, declared)
+
+
+class Table:
+    """One table, by REST and by query jobs.
+
+    Args:
+        clients: Google's.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._place: Place = clients.place
+        self._reference = bigquery.TableReference.from_string(self._place.name)
+
+    def resource(self) -> Any:
+        """The table as it is now; None where there is none."""
+        with sorted_errors(self._place, f"reading {self._place.name}"):
+            try:
+                return self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+            except exceptions.NotFound as error:
+                if "Table" in str(error.message):
+                    return None
+                raise
+
+    def columns(self) -> list[Column] | None:
+        """Its columns in their order; None where there is no table."""
+        resource = self.resource()
+        return None if resource is None else [_column(field) for field in resource.schema]
+
+    def create(self, fields: Sequence[bigquery.SchemaField], labels: dict[str, str]) -> list[Column]:
+        """Make it; where somebody has made it meanwhile, that one counts."""
+        table = bigquery.Table(self._reference, schema=list(fields))
+        table.labels = labels
+        with sorted_errors(self._place, f"making {self._place.name}", refusable=True):
+            try:
+                made = self._clients.rest.create_table(table, retry=None, timeout=CALL_S)
+            except exceptions.Conflict:
+                made = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+        return [_column(field) for field in made.schema]
+
+    def add(self, fields: Iterable[bigquery.SchemaField]) -> list[Column]:
+        """Add columns at its end; where somebody has altered it meanwhile, it is tried again later."""
+        with sorted_errors(self._place, f"adding columns to {self._place.name}", refusable=True):
+            table = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+            known = {field.name.lower() for field in table.schema}
+            table.schema = [*table.schema, *(field for field in fields if field.name.lower() not in known)]
+            changed = self._clients.rest.update_table(table, ["schema"], retry=None, timeout=CALL_S)
+        return [_column(field) for field in changed.schema]
+
+    def wider(self, column: Column, to: pa.DataType) -> Column | None:
+        """The column with a type that holds another type too, and every value that it has; None where none does."""
+        wider = widened(column.type, to)
+        declared = bigquery_type(wider) if wider is not None else None
+        if (
+            declared is None
+            and _is_number(column.type)
+            and pa.types.is_floating(to)
+            and self._is_held_by_floats(column)
+        ):
+            declared = "FLOAT"
+        elif declared is None and self.is_undecided(column):
+            declared = bigquery_type(to)
+        return None if declared in {None, column.declared} else Column(column.name, from_bigquery(declared), declared)
+
+    def change_type(self, column: Column, wider: Column) -> Column:
+        """Give a column the type of another."""
+        name, type_ = _quoted(column.name), _IN_SQL.get(wider.declared, wider.declared)
+        if self.is_undecided(column):
+            replaced = f"* REPLACE (CAST(NULL AS {type_}) AS {name})"
+            self._decide(f"CREATE OR REPLACE TABLE `{self._place.name}` AS SELECT {replaced} FROM `{self._place.name}`")
+        else:
+            self.run(f"ALTER TABLE `{self._place.name}` ALTER COLUMN {name} SET DATA TYPE {type_}")
+        found = next((each for each in self.columns() or () if each.name == column.name), column)
+        return wider if found.declared == wider.declared else found
+
+    def is_undecided(self, column: Column) -> bool:
+        """Whether it is one that we made of nothing but nulls, and has nothing else."""
+        resource = self.resource()
+        field = next((each for each in resource.schema if each.name == column.name), None) if resource else None
+        if field is None or field.description != _UNDECIDED:
+            return False
+        return self.run(f"SELECT COUNT({_quoted(column.name)}) AS n FROM `{self._place.name}`") == [(0,)]
+
+    def run(self, sql: str) -> list[tuple[object, ...]]:
+        """Run a query job to its end."""
+        with sorted_errors(self._place, f"altering {self._place.name}", refusable=True):
+            job = self._clients.rest.query(sql, retry=None, job_retry=None, timeout=CALL_S)
+            return [tuple(row.values()) for row in job.result(retry=None, job_retry=None, timeout=CALL_S)]
+
+    def _decide(self, sql: str) -> None:
+        before = self.resource()
+        self.run(sql)
+        after = self.resource()
+        if before is not None and after is not None:
+            after.labels = before.labels
+            with sorted_errors(self._place, f"labelling {self._place.name}"):
+                self._clients.rest.update_table(after, ["labels"], retry=None, timeout=CALL_S)
+
+    def _is_held_by_floats(self, column: Column) -> bool:
+        if not pa.types.is_integer(column.type):
+            return False
+        name, most = _quoted(column.name), 2**53
+        beyond = f"{name} > {most} OR {name} < -{most}"
+        return self.run(f"SELECT COUNT(*) AS n FROM `{self._place.name}` WHERE {beyond}") == [(0,)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """See whether a table can have columns of these names.
+
+    Raises:
+        BatchRefusedError: It can't; the message says why.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
+            raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            raise BatchRefusedError(
+                f"the columns {twin!r} and {name!r} are one column to BigQuery; rename one before it is put"
+            )
+
+
+def _column(field: bigquery.SchemaField) -> Column:
+    declared = _declared(field)
+    return Column(field.name, from_bigquery(declared), declared)
+
+
+def _declared(field: bigquery.SchemaField) -> str:
+    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
+    if field.mode == "REPEATED":
+        return f"ARRAY<{name}>"
+    if name == "INTEGER" and field.description == _NANOSECONDS:
+        return BIGQUERY_DURATION
+    if field.precision is not None:
+        return f"{name}({field.precision}, {field.scale or 0})"
+    return f"{name}({field.max_length})" if field.max_length is not None else name
+
+
+def _quoted(name: str) -> str:
+    check_names([name])
+    return f"`{name}`"
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_decimal(type_))
