@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import compose, flights, latency, memory, omnisci, put, servers
+from benchmarks import bigquery, compose, flights, latency, memory, omnisci, put, servers
 from benchmarks.figure import Figure, show
 
 BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),
     "omnisci": omnisci.measure,
+    "bigquery": bigquery.measure,
 }
 
 
