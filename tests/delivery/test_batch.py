@@ -94,3 +94,26 @@ def test_whatever_comes_every_row_is_in_one_batch_in_order(frames: list[dict[str
         found = found[len(batch.entries) :]
     values = [{name: value for name, value in row.items() if value is not None} for row in rows]
     assert values == [{name: value[0] for name, value in frame.items() if value[0] is not None} for frame in frames]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.integers(0, 3), st.data())
+def test_the_first_rows_of_a_batch_end_where_the_others_begin(sizes: list[int], skip: int, data: st.DataObject) -> None:
+    found = entries(*({"a": list(range(100 * n, 100 * n + size))} for n, size in enumerate(sizes)))
+    batch = batch_of(found, START._replace(skip=skip))
+    rows = data.draw(st.integers(0, batch.num_rows))
+    head = batch.head(rows)
+    assert head.num_rows == rows
+    if rows:
+        assert head.rows.to_pydict()["a"] == batch.rows.to_pydict()["a"][:rows]
+        whole = sum(entry.batch.num_rows for entry in found[: head.end.sequence - START.sequence])
+        begun = skip if head.end.sequence == START.sequence and head.end.skip else 0
+        assert rows == whole + max(0, head.end.skip - begun)
+        assert head.frames == sum(each.frame_end for each in head.entries)
+
+
+def test_the_first_rows_of_an_entry_that_was_cut_before_are_counted_from_its_record_s_first() -> None:
+    [entry] = entries({"a": [1, 2, 3]})
+    batch = batch_of([Entry(Position(10, 7), entry.timestamp_ns, entry.batch, frame_end=False)], Position(10, 4))
+    assert batch.head(2).end == Position(10, 6)
+    assert batch.head(3).end == Position(10, 7)
+    assert batch_of([entry], Position(10, 4)).head(2).end == Position(10, 6)

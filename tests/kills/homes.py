@@ -19,9 +19,8 @@ from tests.kills.oracle import (
 from tests.kills.rows import expected
 
 EMBEDDED = ("duckdb", "sqlite", "shards")
-_STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")} | {
-    "omnisci": "omnisci"
-}
+_STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")}
+_STREAM_TYPES |= {"omnisci": "omnisci", "bigquery": "bigquery", "bigquery_by_key": "bigquery"}
 
 
 @dataclass(frozen=True)

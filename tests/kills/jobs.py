@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from api2db import FileConverter, Stream2Local, Stream2Omnisci, Stream2Sql
+from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci, Stream2Sql
 from api2db.journal import ALL, share
 from api2db.store import Store, Store2Local, Store2Sql
 from api2db.stream.stream import Stream
@@ -39,6 +39,9 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "postgresql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="postgresql", **options),
     "mysql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mysql", **options),
     "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
+    "bigquery": lambda db, **options: Stream2Bigquery(COLLECTOR, **options),
+    "bigquery_by_key": lambda db, **options: Stream2Bigquery(COLLECTOR, keys=["n", "row"], **options),
+    "bigquery_replace": lambda db, **options: Stream2Bigquery(COLLECTOR, if_exists="replace", **options),
     "omnisci": lambda db, **options: Stream2Omnisci(COLLECTOR, **options),
 }
 

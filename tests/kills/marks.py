@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import counted, ledger, plan
+from api2db.delivery import counted, ledger, plan, stepped
+from api2db.targets.bigquery import BigqueryTarget
+from api2db.targets.bigquery_keyed import BigqueryKeyedTarget
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.sql import SqlTarget
@@ -26,7 +28,9 @@ def mark_loads(path: Path) -> None:
     for kind in (ShardTarget, SingleFileTarget):
         _around(kind, "stage", lambda target: type(target).__name__, say, DURING, None)
         _around(kind, "finish", lambda target: type(target).__name__, say, None, AFTER)
-    for courier in (ledger.LedgerCourier, plan.PlanCourier, counted.CountedCourier):
+    _around(BigqueryTarget, "append", lambda target: type(target).__name__, say, DURING, AFTER)
+    _around(BigqueryKeyedTarget, "load", lambda target: type(target).__name__, say, DURING, AFTER)
+    for courier in (ledger.LedgerCourier, plan.PlanCourier, counted.CountedCourier, stepped.SteppedCourier):
         _around(courier, "deliver", _target_of, say, BEFORE, BEFORE)
 
 

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from tests.faults.needs import lack
+from tests.servers.bigquery import BigqueryServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
 from tests.servers.install import WAYS, root_of_mysql
 from tests.servers.omnisci import OmnisciServer
@@ -52,6 +53,19 @@ def omnisci(running_omnisci: OmnisciServer) -> OmnisciServer:
     running_omnisci.clear()
     running_omnisci.handler.largest_bytes = 0
     return running_omnisci
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[BigqueryServer]:
+    with BigqueryServer() as server:
+        yield server
+
+
+@pytest.fixture
+def bigquery(bigquery_server: BigqueryServer) -> BigqueryServer:
+    """A BigQuery of our own, empty."""
+    bigquery_server.clear()
+    return bigquery_server
 
 
 @pytest.fixture(scope="session", params=KINDS)

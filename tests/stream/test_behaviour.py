@@ -14,12 +14,12 @@ from api2db.frames import to_batch
 from api2db.journal import share
 from api2db.stream import StreamStatus
 from tests.stream.eventually import eventually
-from tests.stream.ways import APPENDING, COLLECTOR, REPLACING, WAYS, Way, files, frame, shards, sql
+from tests.stream.ways import APPENDING, COLLECTOR, LIVE, REPLACING, WAYS, Way, files, frame, shards, sql
 
 Make = Callable[..., Stream]
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way.name)
+@pytest.fixture(params=[*WAYS, *(pytest.param(way, marks=pytest.mark.live) for way in LIVE)], ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest) -> Way:
     assert isinstance(request.param, Way)
     return request.param.use(request)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from api2db import FileConverter, Stream, Stream2Local
+from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
@@ -18,6 +19,7 @@ __all__ = [
     "COLLECTOR",
     "DATABASES",
     "DIALECTS",
+    "LIVE",
     "REPLACING",
     "WAYS",
     "Way",
@@ -43,6 +45,7 @@ class Way:
         rows: Reads what is there, in its order.
         newest_only: Whether only the newest frame counts.
         dialect: Of a database.
+        in_order: Whether the rows are read in the order in which they went in.
     """
 
     name: str
@@ -51,9 +54,14 @@ class Way:
     rows: Callable[[Path], list[dict[str, Any]]]
     newest_only: bool = field(default=False)
     dialect: str | None = field(default=None)
+    in_order: bool = field(default=True)
 
     def use(self, request: pytest.FixtureRequest) -> "Way":
         """Make its server ready for one test, where it has one."""
+        if not self.in_order:
+            live_bigquery().begin()
+        elif self.stream_type == "bigquery":
+            use_bigquery(request)
         if self.dialect == "omnisci":
             use_omnisci(request)
         elif self.dialect:
@@ -68,7 +76,9 @@ class Way:
 
     def expected(self, frames: Sequence[Sequence[int]]) -> list[int]:
         """The numbers that are there after frames of these have been put."""
-        return list(frames[-1]) if self.newest_only else [number for frame in frames for number in frame]
+        there = frames[-1:] if self.newest_only else frames
+        numbers = [number for frame in there for number in frame]
+        return numbers if self.in_order else sorted(numbers)
 
 
 def frame(*numbers: int) -> pd.DataFrame:
@@ -117,6 +127,29 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Wa
     )
 
 
+def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> Way:
+    words = ["bigquery", *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
+    return Way(
+        "_".join(words),
+        "bigquery",
+        partial(bigquery_stream, if_exists=if_exists, keys=keys),
+        bigquery_rows,
+        newest_only=if_exists == "replace",
+    )
+
+
+def _live(if_exists: str, keys: Sequence[str] = ()) -> Way:
+    """Google's own BigQuery, where the environment names a key file."""
+    return Way(
+        f"bigquery_live_{'by_key' if keys else if_exists}",
+        "bigquery",
+        lambda home, **options: live_bigquery().stream(home, **{"if_exists": if_exists, "keys": keys, **options}),
+        lambda home: live_bigquery().rows(home),
+        newest_only=if_exists == "replace",
+        in_order=False,
+    )
+
+
 def files(mode: str, fmt: str) -> Way:
     return Way(
         f"{mode}_{fmt}",
@@ -157,7 +190,12 @@ WAYS = (
     files("update", "parquet"),
     files("update", "csv"),
     files("replace", "parquet"),
+    bigquery(),
+    bigquery("fail"),
+    bigquery("replace"),
+    bigquery(keys=["id"]),
 )
+LIVE = (_live("append"), _live("replace"), _live("append", keys=["id"]))
 APPENDING = tuple(way for way in WAYS if not way.newest_only)
 REPLACING = tuple(way for way in WAYS if way.newest_only)
 DIALECTS = tuple(DATABASES)

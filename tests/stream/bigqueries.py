@@ -1,0 +1,114 @@
+"""BigQuery as the suites write to it: the server of our own, or Google's where the environment names a key file."""
+
+import atexit
+import functools
+import json
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api_core.exceptions import NotFound
+from google.cloud import bigquery
+from google.oauth2 import service_account
+
+from api2db import Stream2Bigquery
+from tests.servers.bigquery import PROJECT, BigqueryServer
+
+DATASET = "flights_of_tests"
+_running: list[BigqueryServer] = []
+
+
+def use_bigquery(request: pytest.FixtureRequest) -> BigqueryServer:
+    """Make the server ready for one test: it runs, and holds nothing."""
+    server = request.getfixturevalue("bigquery")
+    assert isinstance(server, BigqueryServer)
+    _running[:] = [server]
+    return server
+
+
+def running_bigquery() -> BigqueryServer:
+    """The server that is in use."""
+    return _running[0]
+
+
+def target_of_bigquery(server: BigqueryServer, table: str = "flights") -> dict[str, Any]:
+    """The arguments of Stream2Bigquery that say which table it is."""
+    return {
+        "auth_path": str(_key_file(server)),
+        "pid": PROJECT,
+        "did": DATASET,
+        "tid": table,
+        "endpoint": server.url,
+        "write_endpoint": server.write_address,
+    }
+
+
+def bigquery_stream(home: Path, **options: Any) -> Stream2Bigquery:
+    return Stream2Bigquery(**{"name": "flights", "home": home, **target_of_bigquery(running_bigquery()), **options})
+
+
+def bigquery_rows(home: Path) -> list[dict[str, Any]]:
+    return running_bigquery().rows(DATASET, "flights")
+
+
+class LiveBigquery:
+    """Google's own, in a data set that is dropped at the end; the key file is named by the environment."""
+
+    def __init__(self, key_file: str) -> None:
+        self._key_file = key_file
+        self._project = str(json.loads(Path(key_file).read_text())["project_id"])
+        self._dataset = f"api2db_tests_{uuid.uuid4().hex[:12]}"
+        self._table = ""
+
+    def begin(self) -> None:
+        """A table of its own for the next test: Google takes minutes to forget a table that was dropped."""
+        self._table = f"flights_{uuid.uuid4().hex[:12]}"
+
+    def stream(self, home: Path, **options: Any) -> Stream2Bigquery:
+        return Stream2Bigquery(
+            "flights", self._key_file, self._project, self._dataset, self._table, home=home, **options
+        )
+
+    def rows(self, home: Path) -> list[dict[str, Any]]:
+        """By their numbers: BigQuery's tables have no order."""
+        try:
+            found = self._client().query(f"SELECT * FROM `{self._project}.{self._dataset}.{self._table}`").result()
+            return sorted((dict(row.items()) for row in found), key=lambda row: int(row["id"]))
+        except NotFound:
+            return []
+
+    def end(self) -> None:
+        self._client().delete_dataset(self._dataset, delete_contents=True, not_found_ok=True)
+
+    @functools.cache  # noqa: B019 - one object a session
+    def _client(self) -> Any:
+        load: Any = service_account.Credentials.from_service_account_file
+        return bigquery.Client(self._project, load(self._key_file))
+
+
+@functools.cache
+def live_bigquery() -> LiveBigquery:
+    """What tests marked ``live`` write to.
+
+    Raises:
+        Skipped: The environment names no key file.
+    """
+    key_file = os.environ.get("API2DB_TEST_BIGQUERY_AUTH")
+    if not key_file:
+        pytest.skip("API2DB_TEST_BIGQUERY_AUTH names no key file")
+    live = LiveBigquery(key_file)
+    atexit.register(live.end)
+    return live
+
+
+@functools.cache
+def _keys() -> Path:
+    return Path(tempfile.mkdtemp(prefix="api2db-keys-"))
+
+
+def _key_file(server: BigqueryServer) -> Path:
+    path = _keys() / f"{os.getpid()}-{server.rest.port}.json"
+    return path if path.exists() else server.key_file(path)

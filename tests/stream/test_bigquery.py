@@ -1,0 +1,790 @@
+"""What is BigQuery's own: types, how a table follows the data, refusals, key files, and what it takes to settle."""
+
+import datetime
+import inspect
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from api2db import Stream, Stream2Bigquery
+from api2db.errors import ConfigurationError
+from api2db.stream import stream2bigquery
+from api2db.targets import _bigquery_rows
+from tests.servers.bigquery import PROJECT, BigqueryServer
+from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
+from tests.stream.eventually import eventually
+from tests.stream.kinds import KINDS, every_kind
+from tests.stream.ways import frame, rejected_rows
+
+Make = Callable[..., Stream2Bigquery]
+UTC = datetime.UTC
+EVERY_KIND: dict[str, list[Any]] = {
+    "id": [0, 1, 2],
+    "flag": [True, False, None],
+    "int_with_null": [2**53 + 1, -(2**63), None],
+    "small": [-128, 127, None],
+    "unsigned": [Decimal(2**63 + 1), Decimal(2**64 - 1), None],
+    "float": [0.1 + 0.2, 5e-324, None],
+    "infinite": [float("inf"), float("-inf"), None],
+    "text": ["", "é😀\u2028\"',\n", None],
+    "nul": ["a\0b", "\0", None],
+    "digits": ["001", "1e5", None],
+    "bytes": [b"\x00\xff", b"", None],
+    "decimal": ["1.1", "-" + "9" * 30 + ".99", None],  # DuckDB, where the server keeps them, has no such decimals
+    "date": [datetime.date(2026, 2, 28), datetime.date(1, 1, 1), None],
+    "time": [datetime.time(1, 2, 3, 4), datetime.time(23, 59, 59, 999999), None],
+    # BigQuery has no nanoseconds: cut, and said so once.
+    "naive": [datetime.datetime(2026, 2, 28, 1, 2, 3, 123456), datetime.datetime(1700, 1, 1), None],  # noqa: DTZ001
+    "zoned": [datetime.datetime(2026, 2, 28, 6, 2, 3, 123456, UTC), datetime.datetime(1969, 12, 31, tzinfo=UTC), None],
+    "delta": [86_400 * 10**9 + 1, -1000, None],
+    "category": ["x", "y", None],
+    "numbers": [10, 20, None],
+    "dict": ['{"a": [1, 2.5, null], "é": {"b": true}}', "{}", None],
+    "list": ["[1, 2]", "[]", None],
+}
+TYPES = {
+    "id": "INTEGER", "flag": "BOOLEAN", "int_with_null": "INTEGER", "small": "INTEGER", "unsigned": "NUMERIC",
+    "float": "FLOAT", "infinite": "FLOAT", "text": "STRING", "nul": "STRING", "digits": "STRING", "bytes": "BYTES",
+    "decimal": "BIGNUMERIC", "date": "DATE", "time": "TIME", "naive": "DATETIME", "zoned": "TIMESTAMP",
+    "delta": "INTEGER", "category": "STRING", "numbers": "INTEGER", "dict": "JSON", "list": "JSON",
+}  # fmt: skip
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> BigqueryServer:
+    return use_bigquery(request)
+
+
+@pytest.fixture
+def make(tmp_path: Path, server: BigqueryServer) -> Iterator[Make]:
+    made: list[Stream2Bigquery] = []
+
+    def make(**options: Any) -> Stream2Bigquery:
+        made.append(bigquery_stream(tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for stream in made:
+        stream.stop()
+
+
+@pytest.fixture
+def deliver(make: Make, server: BigqueryServer) -> Callable[..., list[dict[str, Any]]]:
+    """Put frames one after another through a new stream, and give the table."""
+
+    def deliver(*frames: object, **options: Any) -> list[dict[str, Any]]:
+        with make(**options) as stream:
+            for each in frames:
+                stream.q.put(each)
+                assert stream.flush(30), stream.status()
+        return server.rows(DATASET, "flights")
+
+    return deliver
+
+
+Deliver = Callable[..., list[dict[str, Any]]]
+
+
+def make_table(server: BigqueryServer, *fields: dict[str, Any], name: str = "flights") -> None:
+    if DATASET not in server.catalog.datasets:
+        server.catalog.make_dataset({"datasetReference": {"datasetId": DATASET}})
+    server.catalog.make_table(DATASET, {"tableReference": {"tableId": name}, "schema": {"fields": list(fields)}})
+
+
+def ids(rows: list[dict[str, Any]]) -> list[Any]:
+    return [row["id"] for row in rows]
+
+
+def reasons(home: Path) -> list[str]:
+    return [row["_api2db_reason"] for row in rejected_rows(home, "bigquery")]
+
+
+@pytest.mark.parametrize("way", ["append", "replace", "jobs"])
+def test_every_kind_is_in_the_table_as_it_was(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path, way: str
+) -> None:
+    server.write_api.forbidden = way == "jobs"
+    rows = deliver(every_kind(), if_exists="replace" if way == "replace" else "append")
+    found = {name: [row[name] for row in rows] for name in rows[0]}
+    assert set(found) - {"null"} == KINDS.keys() - {"null"}
+    for name, values in EVERY_KIND.items():
+        assert [_plain(value) for value in found[name]] == [_plain(value) for value in values], name
+    assert {name: type_ for name, type_ in server.types(DATASET, "flights").items() if name != "null"} == TYPES
+    assert rejected_rows(tmp_path, "bigquery") == []
+
+
+def _plain(value: Any) -> Any:
+    """NaN as null; JSON as what it says: jobs send it without the spaces."""
+    if isinstance(value, float) and value != value:  # noqa: PLR0124
+        return None
+    return json.loads(value) if isinstance(value, str) and value[:1] in {"{", "["} else value
+
+
+def test_what_bigquery_does_not_hold_exactly_is_said_once_a_column(
+    deliver: Deliver, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(every_kind(), every_kind())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sorted(message.split(" is kept")[0] for message in said) == ["'naive'", "'zoned'"]
+
+
+@pytest.mark.parametrize("if_exists", ["append", "replace"])
+@pytest.mark.parametrize(
+    ("type_", "values"),
+    [
+        (pa.float16(), [1.5, None]),
+        (pa.float32(), [0.1, None]),
+        (pa.uint32(), [2**32 - 1, None]),
+        (pa.date64(), [datetime.date(2026, 1, 1), None]),
+        (pa.time32("s"), [datetime.time(1, 2, 3), None]),
+        (pa.timestamp("s"), [datetime.datetime(2026, 1, 1), None]),  # noqa: DTZ001
+        (pa.timestamp("ms", "Europe/Berlin"), [datetime.datetime(2026, 1, 1, tzinfo=UTC), None]),
+        (pa.duration("ms"), [datetime.timedelta(milliseconds=5), None]),
+        (pa.decimal128(20, 12), [Decimal("1.000000000001"), None]),
+        (pa.decimal256(76, 2), [Decimal("9" * 50), None]),
+        (pa.binary(3), [b"abc", None]),
+        (pa.large_string(), ["x", None]),
+        (pa.list_(pa.int32()), [[1, 2], None]),
+        (pa.struct([("a", pa.int32())]), [{"a": 1}, None]),
+        (pa.dictionary(pa.int8(), pa.string()), ["x", None]),
+    ],
+    ids=str,
+)
+def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(
+    make: Make, server: BigqueryServer, type_: pa.DataType, values: list[Any], if_exists: str
+) -> None:
+    with make(if_exists=if_exists) as stream:
+        for _ in range(2):
+            stream.stream(pa.table({"x": pa.array(values, type_)}))
+    rows = [row["x"] for row in server.rows(DATASET, "flights")]
+    assert [row is None for row in rows] == [False, True] * (1 if if_exists == "replace" else 2)
+    assert stream.status().rows_rejected == 0
+
+
+def test_a_new_column_is_added_and_older_rows_are_null_there(deliver: Deliver, server: BigqueryServer) -> None:
+    rows = deliver(frame(1), pd.DataFrame({"id": [2], "new": [2.5]}), pd.DataFrame({"id": [0.5]}))
+    assert [tuple(row.values()) for row in rows] == [(1, "row 1", None), (2, None, 2.5), (0.5, None, None)]
+    changes = server.rows(DATASET, "_api2db_schema_changes")
+    assert [tuple(change.values())[1:] for change in changes] == [
+        ("flights", "new", None, "FLOAT"),
+        ("flights", "id", "INTEGER", "FLOAT"),
+    ]
+
+
+def test_where_a_change_can_not_be_recorded_it_is_made_all_the_same_and_said(
+    deliver: Deliver, server: BigqueryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.rest.forbidden = {"jobs.insert"}
+    assert ids(deliver(frame(1), pd.DataFrame({"id": [2], "new": [2.5]}))) == [1, 2]
+    assert any("are not recorded" in record.getMessage() for record in caplog.records)
+
+
+def test_rows_wait_while_the_write_api_does_not_see_a_new_column_and_none_is_refused(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.catalog.sees_changes = False
+        stream.q.put(pd.DataFrame({"id": [2], "new": [2.5]}))
+        stream.q.put(frame(3))
+        assert "does not know the column 'new'" in eventually(lambda: stream.status().last_error or "")
+        assert ids(server.rows(DATASET, "flights")) == [1]
+        server.catalog.let_changes_be_seen()
+        stream.check_failures()
+        assert stream.flush(20)
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
+
+
+def test_rows_wait_too_while_the_write_api_does_not_see_a_wider_type(make: Make, server: BigqueryServer) -> None:
+    with make() as stream:
+        stream.stream(pd.DataFrame({"n": [1]}))
+        server.catalog.sees_changes = False
+        stream.q.put(pd.DataFrame({"n": [0.5]}))
+        assert "altered just now" in eventually(lambda: stream.status().last_error or "")
+        server.catalog.let_changes_be_seen()
+        stream.check_failures()
+        assert stream.flush(20)
+        assert stream.status().rows_rejected == 0
+    assert [row["n"] for row in server.rows(DATASET, "flights")] == [1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "type_"),
+    [
+        ([1, 2**53], [0.5], "FLOAT"),
+        ([1], pa.array([2**64 - 1], pa.uint64()), "NUMERIC"),
+        ([1], pa.array([Decimal("1.5")]), "NUMERIC"),
+        (pa.array([Decimal("1.5")]), pa.array([Decimal("1.0000000000000001")]), "BIGNUMERIC"),
+    ],
+    ids=["float", "unsigned", "decimal", "longer decimal"],
+)
+def test_a_column_is_widened_where_nothing_is_lost(
+    deliver: Deliver, server: BigqueryServer, first: Any, then: Any, type_: str
+) -> None:
+    rows = deliver(pa.table({"n": first}), pa.table({"n": then}))
+    assert [Decimal(str(row["n"])) for row in rows] == [
+        Decimal(str(n)) for n in [*list(pa.array(first).to_pylist()), *pa.array(then).to_pylist()]
+    ]
+    assert server.types(DATASET, "flights") == {"n": type_}
+
+
+def test_values_that_do_not_fit_are_rejected_row_by_row_and_nothing_waits_behind_them(
+    deliver: Deliver, tmp_path: Path
+) -> None:
+    rows = deliver(
+        pd.DataFrame({"n": [2**53 + 1]}),
+        pd.DataFrame({"n": ["two", None]}),
+        pd.DataFrame({"n": [0.5, 3.0]}),
+        pd.DataFrame({"n": [4]}),
+    )
+    assert [row["n"] for row in rows] == [2**53 + 1, None, 3, 4]
+    assert [reason.split(" does")[0].replace("large_", "") for reason in reasons(tmp_path)] == [
+        "'n': text",
+        "'n': double",
+    ]
+
+
+def test_a_first_frame_of_nulls_alone_does_not_fix_a_type(deliver: Deliver, server: BigqueryServer) -> None:
+    rows = deliver(pd.DataFrame({"n": [None, None]}), pd.DataFrame({"n": [7]}), pd.DataFrame({"n": [8]}))
+    assert [row["n"] for row in rows] == [None, None, 7, 8]
+    assert server.types(DATASET, "flights") == {"n": "INTEGER"}
+
+
+def test_a_frozen_table_takes_what_fits_and_rejects_the_rest(
+    deliver: Deliver, server: BigqueryServer, tmp_path: Path
+) -> None:
+    deliver(frame(1))
+    odd = pd.DataFrame({"id": [2, 3], "text": ["row 2", "row 3"], "new": [None, "x"]})
+    assert ids(deliver(odd, schema="freeze")) == [1, 2]
+    assert list(server.types(DATASET, "flights")) == ["id", "text"]
+    assert reasons(tmp_path) == ["the table has no column 'new'"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["id", "Text", "tEXT"], "are one column"),
+        (["id", "a.b"], "no columns named"),
+        (["id", "_TABLE_x"], "no columns"),
+    ],
+)
+def test_names_that_bigquery_does_not_take_are_rejected_with_the_reason(
+    deliver: Deliver, tmp_path: Path, names: list[str], said: str
+) -> None:
+    odd = pd.DataFrame([[2, "x", "y"][: len(names)]], columns=names)
+    assert ids(deliver(frame(1), odd, frame(3))) == [1, 3]
+    [reason] = reasons(tmp_path)
+    assert said in reason
+
+
+@pytest.mark.parametrize("way", ["append", "jobs"])
+def test_rows_that_the_server_refuses_are_found_one_by_one(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path, way: str
+) -> None:
+    server.write_api.forbidden = way == "jobs"
+    make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "text", "type": "STRING", "maxLength": "6"})
+    many = frame(*range(130))
+    rows = deliver(many, frame(200))
+    assert ids(rows) == list(range(100))
+    assert sorted(row["id"] for row in rejected_rows(tmp_path, "bigquery")) == [*range(100, 130), 200]
+    assert all("too long" in reason for reason in reasons(tmp_path))
+
+
+def test_lists_of_one_type_go_into_a_repeated_column_and_others_are_rejected(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path
+) -> None:
+    make_table(
+        server,
+        {"name": "id", "type": "INTEGER"},
+        {"name": "tags", "type": "STRING", "mode": "REPEATED"},
+        {"name": "sizes", "type": "INTEGER", "mode": "REPEATED"},
+    )
+    rows = deliver(
+        pd.DataFrame({"id": [1, 2], "tags": [["a", "b"], None], "sizes": [[], [1, 2**60]]}),
+        pd.DataFrame({"id": [3, 4, 5, 6], "sizes": [[1, "x"], [None], {"a": 1}, [7]]}),
+    )
+    assert rows == [
+        {"id": 1, "tags": ["a", "b"], "sizes": []},
+        {"id": 2, "tags": [], "sizes": [1, 2**60]},
+        {"id": 6, "tags": [], "sizes": [7]},
+    ]
+    assert [reason.split(" the column")[1] for reason in reasons(tmp_path)] == ["'s type ARRAY<INTEGER>"] * 3
+
+
+def test_into_a_table_with_another_schema_goes_what_fits_and_the_rest_is_told_row_by_row(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path
+) -> None:
+    make_table(server, {"name": "id", "type": "STRING"}, {"name": "mine", "type": "DATE"})
+    rows = deliver(frame(1), pd.DataFrame({"id": ["two"], "mine": [datetime.date(2026, 1, 2)]}))
+    assert rows == [{"id": "two", "mine": datetime.date(2026, 1, 2), "text": None}]
+    assert reasons(tmp_path) == ["'id': int64 does not fit the column's type STRING"]
+
+
+def test_rows_without_a_value_in_a_required_column_are_rejected(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path
+) -> None:
+    make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "text", "type": "STRING", "mode": "REQUIRED"})
+    assert ids(deliver(pd.DataFrame({"id": [1, 2], "text": ["x", None]}), pd.DataFrame({"id": [3]}))) == [1]
+    assert len(rejected_rows(tmp_path, "bigquery")) == 2
+
+
+def test_a_large_frame_goes_in_requests_below_the_limit_ahead_of_the_answers(
+    make: Make, server: BigqueryServer
+) -> None:
+    text = "x" * 1000
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": range(40_000), "text": text}))
+        assert stream.status().rows_rejected == 0
+    assert server.faults.calls["AppendRows"] >= 5
+    assert server.faults.calls["CreateWriteStream"] == 1
+    assert ids(server.rows(DATASET, "flights")) == list(range(40_000))
+
+
+def test_a_row_that_no_request_holds_is_rejected_and_the_others_go_in(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2, 3], "text": ["x", "y" * 11_000_000, "z"]}))
+    assert ids(server.rows(DATASET, "flights")) == [1, 3]
+    assert "10 MB" in reasons(tmp_path)[0]
+
+
+def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
+    make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 500)
+    with make() as stream:
+        stream.stream(frame(0))
+        stream.stream(
+            pa.table({"id": pa.array(range(1, 301)), "text": ["x"] * 300, "n": pa.array([None] * 300, pa.int8())})
+        )
+        odd = [str(n) if n % 50 == 0 else None for n in range(301, 601)]
+        stream.stream(pa.table({"id": pa.array(range(301, 601)), "n": odd}))
+        status = stream.status()
+    rejected = sorted(row["id"] for row in rejected_rows(tmp_path, "bigquery"))
+    assert rejected == list(range(350, 601, 50))
+    assert sorted([*ids(server.rows(DATASET, "flights")), *rejected]) == list(range(601))
+    assert ids(server.rows(DATASET, "flights")) == sorted(ids(server.rows(DATASET, "flights")))
+    assert (status.rows_delivered, status.rows_rejected) == (601 - len(rejected), len(rejected))
+
+
+def test_rejected_rows_are_aside_once_though_answers_are_lost_between_the_steps(
+    make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 500)
+    odd = [str(n) if n % 10 == 0 else None for n in range(1, 301)]
+    with make() as stream:
+        stream.stream(pa.table({"id": [0], "n": pa.array([1], pa.int8())}))
+        server.faults.fail("AppendRows", "after", times=6, chance=0.4)
+        stream.q.put(pa.table({"id": pa.array(range(1, 301)), "n": odd}))
+        assert eventually(lambda: server.faults.met.get("AppendRows", 0) > 0)
+        for _ in range(10):
+            stream.check_failures()
+            stream.flush(0.2)
+        assert stream.flush(30)
+    rejected = [row["id"] for row in rejected_rows(tmp_path, "bigquery")]
+    assert sorted(rejected) == list(range(10, 301, 10))
+    assert sorted([*ids(server.rows(DATASET, "flights")), *rejected]) == list(range(301))
+
+
+def test_a_table_that_is_dropped_while_a_stream_runs_is_made_again(make: Make, server: BigqueryServer) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.catalog.drop_table(DATASET, "flights")
+        stream.stream(pd.DataFrame({"other": ["x"]}))
+        assert stream.status().rows_rejected == 0
+    assert server.rows(DATASET, "flights") == [{"other": "x"}]
+
+
+def test_a_stream_that_expires_while_nothing_is_in_doubt_costs_nothing(make: Make, server: BigqueryServer) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.write_api.expire()
+        stream.stream(frame(2))
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+def test_rows_of_which_nobody_can_tell_any_more_are_set_aside_with_their_range(
+    make: Make, server: BigqueryServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.faults.fail("AppendRows", "after")
+        server.faults.fail("FinalizeWriteStream", "before", times=1_000)
+        stream.q.put(frame(2, 3))
+        eventually(lambda: server.faults.met.get("FinalizeWriteStream"))
+        server.write_api.expire()
+        server.faults.heal()
+        stream.check_failures()
+        assert stream.flush(30)
+        stream.stream(frame(4))
+        assert "are set aside" in (stream.status().last_error or "")
+    assert [row["id"] for row in rejected_rows(tmp_path, "bigquery")] == [2, 3]
+    assert all("is not known" in reason for reason in reasons(tmp_path))
+    assert any("2 rows, from" in record.getMessage() for record in caplog.records)
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3, 4]  # it was in; a person looks
+
+
+def test_what_a_killed_run_has_sent_is_not_sent_again(make: Make, server: BigqueryServer) -> None:
+    first = make()
+    first.stream(frame(1))
+    server.faults.fail("AppendRows", "after")
+    server.faults.fail("FinalizeWriteStream", "before", times=1_000)
+    first.q.put(frame(2))
+    eventually(lambda: server.faults.met.get("FinalizeWriteStream"))
+    first.stop()
+    assert first.status().frames_waiting == 1
+    server.faults.heal()
+    with make() as second:
+        second.q.put(frame(3))
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
+    assert second.status().frames_delivered == 3
+
+
+def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said(
+    make: Make, server: BigqueryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.write_api.forbidden = True
+    with make() as stream:
+        for number in range(3):
+            stream.stream(frame(number))
+    assert ids(server.rows(DATASET, "flights")) == [0, 1, 2]
+    assert sum("load jobs are instead" in record.getMessage() for record in caplog.records) == 1
+    assert all(
+        job["configuration"]["load"]["writeDisposition"] == "WRITE_APPEND" for job in server.catalog.jobs.values()
+    )
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("if_exists", ["append", "replace"])
+def test_a_load_job_whose_answer_is_lost_runs_once(
+    make: Make, server: BigqueryServer, moment: Any, if_exists: str
+) -> None:
+    server.write_api.forbidden = True
+    with make(if_exists=if_exists) as stream:
+        stream.stream(frame(1))
+        server.faults.fail("jobs.insert", moment, "cut")
+        stream.stream(frame(2))
+    assert ids(server.rows(DATASET, "flights")) == ([2] if if_exists == "replace" else [1, 2])
+
+
+def test_a_load_job_that_never_came_can_not_come_any_more_once_it_was_asked_for(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(if_exists="replace") as stream:
+        stream.stream(frame(1))
+        server.faults.fail("jobs.insert", "before", "cut")
+        stream.stream(frame(2))
+    kinds = [next(iter(job["configuration"])) for job in server.catalog.jobs.values()]
+    assert kinds.count("load") == 2
+    assert "query" in kinds  # it has taken the id of the load that was lost
+
+
+def test_fail_waits_while_a_table_of_others_stands_there(make: Make, server: BigqueryServer) -> None:
+    make_table(server, {"name": "id", "type": "INTEGER"})
+    with make(if_exists="fail") as stream:
+        stream.q.put(frame(1))
+        assert "if_exists='fail'" in eventually(lambda: stream.status().last_error or "")
+        server.catalog.drop_table(DATASET, "flights")
+        stream.check_failures()
+        assert stream.flush(20)
+    with make(if_exists="fail") as again:
+        again.stream(frame(2))
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no usable key file"),
+        ("{}", "no usable key file"),
+        ("nonsense", "no usable key file"),
+        ("gone", "refuses the key"),
+    ],
+)
+def test_a_wrong_key_file_is_told_and_nothing_is_lost(
+    make: Make, server: BigqueryServer, tmp_path: Path, content: str | None, said: str
+) -> None:
+    key = tmp_path / "AUTH" / "google.json"
+    key.parent.mkdir()
+    if content == "gone":
+        server.key_file(key, known=False)
+    elif content is not None:
+        key.write_text(content)
+    with make(auth_path="AUTH/google.json") as stream:
+        assert stream.connect() is False
+        stream.q.put(frame(1))
+        error = eventually(lambda: stream.status().last_error or "")
+        assert said in error
+        assert "key" in error.split(";")[1]
+        assert "PRIVATE" not in error
+        server.key_file(key)
+        stream.check_failures()
+        assert stream.flush(20)
+    assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+def test_a_token_that_is_good_no_more_is_fetched_anew(make: Make, server: BigqueryServer) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.accounts.forget_tokens()
+        stream.stream(pd.DataFrame({"id": [2], "new": [1]}))
+        assert stream.status().last_error is None
+    assert server.faults.calls["token"] == 2
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+def test_a_project_that_does_not_exist_is_told(make: Make) -> None:
+    stream = make(pid="nowhere")
+    stream.start()
+    stream.q.put(frame(1))
+    error = eventually(lambda: stream.status().last_error or "")
+    assert "nowhere" in error
+    assert "check pid" in error
+
+
+def test_a_missing_permission_is_told_with_the_roles_that_give_it(make: Make, server: BigqueryServer) -> None:
+    server.rest.forbidden = {"datasets.insert", "tables.insert"}
+    with make() as stream:
+        stream.q.put(frame(1))
+        assert "bigquery.datasets.insert" in eventually(lambda: stream.status().last_error or "")
+        server.catalog.make_dataset({"datasetReference": {"datasetId": DATASET}})
+        stream.check_failures()
+        error = eventually(lambda: (said := stream.status().last_error or "") and "tables" in said and said)
+        assert "BigQuery Data Editor" in str(error)
+        server.rest.forbidden.clear()
+        stream.check_failures()
+        assert stream.flush(20)
+    assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+def test_a_quota_that_is_spent_is_waited_for(make: Make, server: BigqueryServer) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.faults.fail("AppendRows", "before", "quota", times=2)
+        stream.stream(frame(2))
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+def test_the_emulator_s_environment_variable_names_the_server(
+    server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+    options = {**target_of_bigquery(server), "endpoint": None}
+    with Stream2Bigquery("flights", home=tmp_path, **options) as stream:
+        stream.stream(frame(1))
+    assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+def test_connect_makes_what_the_spec_names(make: Make, server: BigqueryServer) -> None:
+    stream = make(location="EU")
+    assert (stream.cred, stream.client, stream.dataset, stream.table) == (None, None, None, None)
+    assert (stream.schema, stream.bq_schema, stream.connected) == (None, None, False)
+    assert stream.connect() is True
+    assert stream.connected is True
+    assert server.catalog.dataset(DATASET)["location"] == "EU"
+    assert stream.table is None  # its columns are not known yet
+    stream.stream(every_kind())
+    assert stream.connect() is True
+    assert stream.table is not None
+    assert stream.table.full_table_id == f"{PROJECT}:{DATASET}.flights"
+    assert stream.dataset is not None
+    assert stream.client is not None
+    assert stream.cred is not None
+    assert stream.cred.service_account_email.startswith("api2db-")
+    assert stream.client.query("SELECT COUNT(*) AS n FROM `" + f"{PROJECT}.{DATASET}.flights`").result() is not None
+    stream.client.close()
+
+
+def test_the_schema_follows_from_the_dtypes_and_connect_makes_the_table(make: Make, server: BigqueryServer) -> None:
+    with make() as first:
+        first.stream(
+            pd.DataFrame({"id": [1], "price": [0.5], "text": ["x"], "at": [pd.Timestamp("2026-01-01", tz="UTC")]})
+        )
+    server.clear()
+    stream = make()
+    assert (
+        stream.bq_schema
+        == stream.build_bq_schema()
+        == [
+            {"name": "id", "type": "INTEGER"},
+            {"name": "price", "type": "FLOAT"},
+            {"name": "text", "type": "STRING"},
+            {"name": "at", "type": "TIMESTAMP"},
+        ]
+    )
+    assert [(field.name, field.field_type) for field in stream.build_schema() or ()] == [
+        (each["name"], each["type"]) for each in stream.bq_schema or ()
+    ]
+    assert stream.connect() is True
+    assert list(server.types(DATASET, "flights").values()) == ["INTEGER", "FLOAT", "STRING", "TIMESTAMP"]
+    assert stream.client is not None
+    stream.client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("if_exists", "sometimes"), ("pid", "Mine"), ("did", "my-set"), ("did", ""), ("tid", "a.b"), ("keys", "id")],
+)
+def test_an_argument_that_can_not_be_used_is_told_at_once(make: Make, option: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        make(**{option: value})
+
+
+def test_without_google_s_libraries_it_is_said_what_to_install(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['google.cloud'] = None\n"
+        "from api2db import Stream2Bigquery\n"
+        "stream = Stream2Bigquery('flights', 'key.json', 'p', 'd', 't', home=sys.argv[1])\n"
+        "assert stream.connect() is False\n"
+        "stream.start()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "pip install 'api2db[bigquery]'" in ended.stderr.splitlines()[-1]
+
+
+def test_what_google_calls_a_wrong_request_is_no_refusal_of_rows_where_it_has_none(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.faults.fail("AppendRows", "after")
+        server.faults.fail("FinalizeWriteStream", "before", "invalid", times=2)
+        stream.q.put(frame(2))
+        assert stream.flush(20)
+        server.catalog.streams.clear()
+        server.faults.fail("CreateWriteStream", "before", "invalid", times=2)
+        stream.stream(frame(3))
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
+
+
+def by_id(server: BigqueryServer) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row.values()) for row in server.rows(DATASET, "flights"))
+
+
+def test_of_rows_with_one_key_the_last_is_there_within_a_frame_a_batch_and_across_them(
+    make: Make, server: BigqueryServer
+) -> None:
+    stream = make(keys=["id"])
+    stream.q.put(pd.DataFrame({"id": [1, 2, 1], "text": ["a", "b", "c"]}))
+    stream.q.put(pd.DataFrame({"id": [3, 2], "text": ["d", "e"]}))
+    with stream:
+        assert stream.flush(20)
+        stream.stream(pd.DataFrame({"id": [1, 4, 4], "text": ["f", "g", None]}))
+        stream.stream(pd.DataFrame({"id": [3], "text": ["h"]}))
+        status = stream.status()
+    assert by_id(server) == [(1, "f"), (2, "e"), (3, "h"), (4, None)]
+    assert (status.rows_delivered, status.duplicates_dropped) == (6, 3)
+    assert not [name for _, name in server.catalog.tables if "staged" in name]
+
+
+def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2], "a": [{"x": 1}, {"y": 2}], "b": [1, 2]}))
+        stream.stream(pd.DataFrame({"id": [1, 3], "b": [5, 6]}))
+        stream.stream(pd.DataFrame({"id": [2], "a": [None], "c": [7]}))
+    assert by_id(server) == [(1, '{"x": 1}', 5, None), (2, None, 2, 7), (3, None, 6, None)]
+
+
+def test_rows_without_a_key_are_rejected_and_the_others_go_in(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"text": ["no key at all"]}))
+        stream.stream(pd.DataFrame({"id": [1, None], "text": ["a", "b"]}))
+    assert by_id(server) == [(1, "a")]
+    assert len(reasons(tmp_path)) == 2
+    assert all("part of the key" in reason for reason in reasons(tmp_path))
+
+
+def test_rows_by_key_that_the_server_refuses_are_found_one_by_one(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "text", "type": "STRING", "mode": "REQUIRED"})
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": range(9), "text": ["x", None, "y"] * 3}))
+    assert [row[0] for row in by_id(server)] == [0, 2, 3, 5, 6, 8]
+    assert len(reasons(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_transaction_whose_answer_is_lost_is_not_repeated(make: Make, server: BigqueryServer, moment: Any) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(frame(1))
+        for _ in range(3):
+            server.faults.fail("jobs.insert", moment, "cut")
+            stream.stream(frame(2))
+    [(loaded,)] = server.catalog.ask(f'SELECT loaded FROM "{DATASET}"."_api2db_ledger_flights"')
+    assert loaded == 4
+    assert by_id(server) == [(1, "row 1"), (2, "row 2")]
+
+
+def test_a_replacing_frame_has_each_key_once(make: Make, server: BigqueryServer, tmp_path: Path) -> None:
+    with make(keys=["id"], if_exists="replace") as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2, 1], "text": ["a", "b", "c"]}))
+        stream.stream(pd.DataFrame({"id": [2, 2, None], "text": ["d", "e", "f"]}))
+        assert stream.status().duplicates_dropped == 2
+    assert by_id(server) == [(2, "e")]
+    assert len(reasons(tmp_path)) == 1
+
+
+def test_signatures_and_inheritance_are_the_spec_s() -> None:
+    nothing, positional = inspect.Parameter.empty, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    wanted: dict[str, dict[str, object]] = {
+        "__init__": {
+            **dict.fromkeys(("name", "auth_path", "pid", "did", "tid"), nothing),
+            "location": "US",
+            "if_exists": "append",
+            "chunk_size": 0,
+            "store": False,
+        },
+        "connect": {},
+        "stream": {"data": nothing, "retry_depth": 5},
+        "build_schema": {},
+        "build_bq_schema": {},
+    }
+    for method, arguments in wanted.items():
+        found = inspect.signature(vars(Stream2Bigquery)[method]).parameters.values()
+        defaults = {each.name: each.default for each in found if each.kind is positional and each.name != "self"}
+        assert (list(defaults), defaults) == (list(arguments), arguments)
+    assert Stream2Bigquery.__bases__ == (Stream,)
+    assert stream2bigquery.Stream2Bigquery is Stream2Bigquery
+
+
+def test_failed_uploads_lie_under_bigquery(make: Make, server: BigqueryServer, tmp_path: Path) -> None:
+    stream = make()
+    stream.stream(frame(1))
+    server.faults.fail("AppendRows", "before", times=2)
+    stream.stream(frame(2), retry_depth=0)
+    [parked] = (tmp_path / "STORE" / "upload_failed" / "flights" / "bigquery").glob("[0-9]*.parquet")
+    stream.check_failures()
+    assert stream.flush(20)
+    assert eventually(lambda: not parked.exists())
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+def test_a_transaction_that_comes_late_has_moved_the_ledger_and_its_rows_are_not_merged_again(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(frame(1))
+        server.catalog.ask(f'UPDATE "{DATASET}"."_api2db_ledger_flights" SET sequence = sequence + 1')
+        stream.stream(frame(2))
+        stream.stream(frame(3))
+    assert by_id(server) == [(1, "row 1"), (3, "row 3")]
