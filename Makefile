@@ -44,7 +44,7 @@ bench: $(DEVELOPMENT) ## measure, each number as a ratio to a floor of the same 
 	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m benchmarks
 
-docs: $(DEVELOPMENT) ## write docs/command_line.md anew from the command line itself
+docs: $(DEVELOPMENT) ## write docs/command_line.md and docs/types.md anew from the code
 	$(BIN)/python docs/generate.py
 
 pins: $(DEVELOPMENT) ## bring the pinned versions up to the newest that pyproject.toml allows

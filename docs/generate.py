@@ -1,4 +1,4 @@
-"""Writes docs/command_line.md from the command line itself, so that the two can't disagree."""
+"""Writes docs/command_line.md from the command line, and docs/types.md from the table of types: they can't disagree."""
 
 import importlib
 from pathlib import Path
@@ -7,8 +7,24 @@ from typing import Any
 import typer.main
 from typer import Typer
 
+from api2db.targets.types import KINDS, TARGETS, Kind, Types, in_words
+
 PAGE = Path(__file__).parent / "command_line.md"
+TYPES_PAGE = Path(__file__).parent / "types.md"
 OPENING = "# Command line\n\nWritten by `make docs` from what `api2db --help` says.\n"
+
+TYPES_OPENING = """# Types
+
+Written by `make docs` from the table of types in the code, which the targets themselves follow. The test suite puts
+every one of these types through every target and reads it back with the client that is named here.
+
+A missing value (None, NaN, NaT, NA) is NULL. A NaN in a float column of pandas is a missing value, as pandas has it.
+A value that a target can't hold is never changed to fit: its row is [rejected](operations.md#rejected-rows) with the
+reason, and the others are loaded. The one exception is told here and once in the log: where a column ends at
+microseconds, finer digits are cut. Text with half of a surrogate pair is no text, and `put` refuses its frame.
+
+What frames may hold, and the Arrow type in which api2db carries it to every target:
+"""
 
 
 def page_of(app: Typer) -> str:
@@ -57,10 +73,52 @@ def _on_one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def page_of_types() -> str:
+    """The whole page: what frames hold, then a section a target."""
+    return "\n".join([TYPES_OPENING, *_head("in a frame", "carried as"), *_kinds(), "", *map(_target, TARGETS)])
+
+
+def _head(*titles: str) -> list[str]:
+    return [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+
+
+def _kinds() -> list[str]:
+    return [f"| {kind.frame} | {_code(in_words(kind.type))} |" for kind in KINDS]
+
+
+def _target(types: Types) -> str:
+    rows = [
+        f"| {kind.frame} | {_code(types.column(kind.type))} | {_read(types, kind)} |"
+        for kind in KINDS
+        if types.column(kind.type) is not None
+    ]
+    said = [f"- **Rejected**, row by row: {limit.says}." for limit in dict.fromkeys(types.limits)]
+    if not types.signs_zero:
+        said.append("- **Differs**: -0.0 comes back as 0.0.")
+    if not types.has_nan:
+        said.append("- **Differs**: a NaN that an Arrow table has beside its nulls is stored as NULL.")
+    said += [f"- {note}" for note in types.notes]
+    said.append(f"- **Names of columns**: {types.names[0].lower()}{types.names[1:]}")
+    head = _head("in a frame", "column", f"what `{types.client}` gives back")
+    return "\n".join([f"## {types.target}\n", *head, *rows, "", *said, ""])
+
+
+def _read(types: Types, kind: Kind) -> str:
+    if kind.is_written:
+        return "its text"
+    cut = "; **digits below a microsecond are cut**" if types.cuts_nanoseconds(kind.type) else ""
+    return f"{types.reads(kind.type)}{cut}"
+
+
+def _code(name: str | None) -> str:
+    return f"`{name}`" if name else "no column yet"
+
+
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     command_line = importlib.import_module("api2db.app.command_line")
     PAGE.write_text(page_of(command_line.app), encoding="utf-8")
+    TYPES_PAGE.write_text(page_of_types(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_rows_without_a_column_that_the_table_knows_stay_rows() -> None:
     ("values", "to"),
     [
         (pa.array([1], pa.timestamp("ns")), pa.timestamp("us")),
-        (pa.array([1], pa.timestamp("ns", "Asia/Tokyo")), pa.timestamp("us", "UTC")),
+        (pa.array([999], pa.timestamp("ns", "Asia/Tokyo")), pa.timestamp("us", "UTC")),
         (pa.array([1], pa.time64("ns")), pa.time64("us")),
         (pa.array([1], pa.duration("ns")), pa.duration("us")),
     ],
@@ -71,6 +71,11 @@ def test_nanoseconds_are_cut_where_the_column_ends_at_microseconds_and_it_is_tol
     fitted = fit(pa.table({"t": values}), [column("t", to)])
     assert (fitted.truncated, fitted.misfits) == (["t"], [])
     assert fitted.rows["t"].cast(pa.int64()).to_pylist() == [0]
+
+
+def test_before_1970_too_digits_are_cut_and_no_second_is_reached() -> None:
+    fitted = fit(pa.table({"t": pa.array([-1, None, -1000], pa.timestamp("ns"))}), [column("t", pa.timestamp("us"))])
+    assert fitted.rows["t"].cast(pa.int64()).to_pylist() == [-1, None, -1]
 
 
 @pytest.mark.parametrize(

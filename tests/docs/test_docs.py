@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from docs.generate import PAGE, page_of
+from docs.generate import PAGE, TYPES_PAGE, page_of, page_of_types
 from tests.docs.agreement import class_of_heading, disagreement_of_command, disagreement_of_option, options_left_out
 from tests.docs.markdown import PAGES, ROOT, Block, OptionRow, blocks, commands, option_rows
 
@@ -76,6 +76,11 @@ def test_the_page_on_the_command_line_says_what_help_says() -> None:
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     app = importlib.import_module("api2db.app.command_line").app
     assert written == page_of(app), f"{PAGE.relative_to(ROOT)} is stale: make docs"
+
+
+def test_the_page_on_types_says_what_the_code_does() -> None:
+    written = TYPES_PAGE.read_text(encoding="utf-8") if TYPES_PAGE.exists() else ""
+    assert written == page_of_types(), f"{TYPES_PAGE.relative_to(ROOT)} is stale: make docs"
 
 
 @pytest.mark.parametrize("row", OPTIONS, ids=str)

@@ -105,6 +105,21 @@ def test_csv_keeps_the_nulls_of_a_single_column(tmp_path: Path, nulls: int) -> N
     assert through_memory(table, tmp_path, "csv").to_pydict() == table.to_pydict()
 
 
+@pytest.mark.parametrize(
+    ("type_", "count"), [(pa.timestamp("us"), 2**63 - 1), (pa.date32(), -(2**31) + 1), (pa.date64(), 10**17)], ids=str
+)
+def test_csv_refuses_a_time_that_it_has_no_text_for(tmp_path: Path, type_: pa.DataType, count: int) -> None:
+    ticks = pa.array([count, None], pa.int32() if type_ == pa.date32() else pa.int64())
+    with pytest.raises(FormatError, match="32767"):
+        stored(pa.table({"x": ticks.view(type_)}), tmp_path / "x.csv", "csv")
+
+
+def test_csv_keeps_an_instant_of_old_whose_local_time_had_seconds_in_its_offset(tmp_path: Path) -> None:
+    old = pa.array([-3_000_000_000, None, 0], pa.timestamp("s", "America/New_York"))
+    back = through_memory(pa.table({"x": old}), tmp_path, "csv").column("x")
+    assert back.cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_pylist() == [-3_000_000_000, None, 0]
+
+
 def test_csv_has_the_lines_and_quotes_of_rfc_4180(tmp_path: Path) -> None:
     table = pa.table({'na"me': ['a"b', "", None], "n": [1, 2, 3]})
     content = stored(table, tmp_path / "x.csv", "csv").read_bytes()

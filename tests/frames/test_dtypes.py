@@ -39,7 +39,7 @@ def test_a_schema_that_no_dataframe_made_names_dtypes_that_lose_nothing() -> Non
     assert dtypes_of(schema) == {name: name for name in types}
 
 
-@pytest.mark.parametrize("type_", [pa.decimal128(5, 2), pa.date32(), pa.time64("us"), pa.binary(), pa.null()])
+@pytest.mark.parametrize("type_", [pa.decimal128(5, 2), pa.date32(), pa.time64("us"), pa.binary()])
 def test_what_pandas_has_no_dtype_for_is_object(type_: pa.DataType) -> None:
     assert dtypes_of(pa.schema({"c": type_})) == {"c": "object"}
 
@@ -59,5 +59,17 @@ def test_what_pandas_has_no_dtype_for_is_object(type_: pa.DataType) -> None:
     ],
 )
 def test_merged_dtypes_hold_both(old: str, new: str, merged: str) -> None:
-    assert merge_dtypes({"a": old, "b": "bool"}, {"a": new, "c": "int8"}) == {"a": merged, "b": "bool", "c": "int8"}
+    both = {"a": merged, "b": "boolean", "c": "Int8", "d": "float64"}
+    assert merge_dtypes({"a": old, "b": "bool", "d": "float64"}, {"a": new, "c": "int8", "d": "float64"}) == both
     assert merge_dtypes({"a": new}, {"a": old}) == {"a": merged}
+
+
+def test_a_column_of_nulls_takes_the_first_real_dtype() -> None:
+    nulls, ints = to_batch(pd.DataFrame({"a": [None], "b": [1]})), to_batch(pd.DataFrame({"a": [1], "b": [1]}))
+    assert dtypes_of(nulls.schema) == {"b": "int64"}
+    assert merge_dtypes(dtypes_of(nulls.schema), dtypes_of(ints.schema)) == {"a": "Int64", "b": "int64"}
+    assert merge_dtypes(dtypes_of(ints.schema), dtypes_of(nulls.schema)) == {"a": "Int64", "b": "int64"}
+
+
+def test_the_first_dtypes_are_taken_as_they_are() -> None:
+    assert merge_dtypes({}, {"a": "int64"}) == {"a": "int64"}

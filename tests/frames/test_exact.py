@@ -83,7 +83,15 @@ def test_a_cast_to_its_own_type_changes_nothing(data: some.DataObject, type_: pa
         (pa.time64("us"), [1, 1000], pa.time32("ms"), [None, datetime.time(0, 0, 0, 1000)], [0]),
         (pa.binary(), [b"ab", b"a"], pa.binary(2), [b"ab", None], [1]),
         (pa.utf8(), ["a", None], pa.dictionary(pa.int8(), pa.large_utf8()), ["a", None], []),
-        (pa.utf8(), ["a"], JSON, [None], [0]),
+        (pa.utf8(), ["a", None], JSON, ['"a"', None], []),
+        (pa.float64(), [0.5, float("inf"), float("nan")], JSON, ["0.5", None, None], [1]),
+        (
+            pa.timestamp("s"),
+            [0, 2**50],
+            JSON,
+            ['"1970-01-01T00:00:00"', '"1125899906842624 s since 1970"'],
+            [],
+        ),
     ],
 )
 def test_values_that_do_not_fit_are_masked(
@@ -100,6 +108,32 @@ def test_json_may_be_kept_as_text() -> None:
     cells = pa.ExtensionArray.from_storage(JSON, pa.array(['{"a": 1}', None], pa.utf8()))
     cast, inexact = cast_exactly(cells, pa.large_utf8())
     assert (cast.to_pylist(), inexact) == (['{"a": 1}', None], None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "to", "expected", "masked"),
+    [
+        (['"x"', "1", '{"a": 1}', "true", None], pa.utf8(), ["x", None, '{"a": 1}', None, None], [1, 3]),
+        (
+            ["1", '"1"', "2.0", "2.5", "true", "[]", "9999999999999999999"],
+            pa.int64(),
+            [1, None, 2, None, None, None, None],
+            [1, 3, 4, 5, 6],
+        ),
+        (["0.5", "1", "9007199254740993"], pa.float64(), [0.5, 1.0, None], [2]),
+        (["true", "1", None], pa.bool_(), [True, None, None], [1]),
+        (["18446744073709551615", "123456789012345678901234567890123456789012"], pa.uint64(), [2**64 - 1, None], [1]),
+        (['"1970-01-01"'], pa.date32(), [None], [0]),
+    ],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_json_cell_of_one_value_is_that_value(
+    texts: list[str | None], to: pa.DataType, expected: list[Any], masked: list[int]
+) -> None:
+    cells = pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.utf8()))
+    cast, inexact = cast_exactly(cells, to)
+    assert (cast.type, cast.to_pylist()) == (to, expected)
+    assert [place for place in range(len(texts)) if inexact is not None and inexact[place].as_py()] == masked
 
 
 def test_decimals_keep_every_digit() -> None:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.delivery.fitting import Misfit, fit
+from api2db.delivery.batch import Batch
+from api2db.delivery.causes import causes_of
+from api2db.delivery.extra import extra_cells
+from api2db.delivery.fitting import Fitted, Misfit, fit
 from api2db.delivery.keys import rows_without_key
 from api2db.errors import BatchRefusedError
 from api2db.targets.port import Column, TableTarget
@@ -23,31 +26,64 @@ class Casting:
         self._target = target
         self._told: set[str] = set()
 
-    def cast(self, rows: pa.Table, columns: Sequence[Column]) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
-        """Cast to the table's types, widening those that need it; say which rows still do not fit, and why."""
-        fitted = fit(rows, columns, self._target.same_column)
-        wider = [column for misfit in fitted.misfits if (column := self._widen(misfit))]
+    def cast(
+        self, batch: Batch, rows: pa.Table, columns: Sequence[Column]
+    ) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
+        """Cast to the table's types, widening those that need it; say which rows still do not fit, and why.
+
+        Args:
+            rows: The batch's, as the target wants them.
+        """
+        fitted = self._fitted(rows, columns)
+        forbidden: dict[str, str] = {}
+        wider = [column for misfit in fitted.misfits if (column := self._widen(batch, misfit, forbidden))]
         if wider:
             changed = {column.name: column for column in wider}
             columns = [changed.get(column.name, column) for column in columns]
-            fitted = fit(rows, columns, self._target.same_column)
-        for name in set(fitted.truncated) - self._told:
-            self._told.add(name)
-            _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
+            fitted = self._fitted(rows, columns)
+        if self._target.extra and (fitted.misfits or self._target.keys):
+            fitted, columns = self._with_extra(batch, fitted, columns, self._target.extra)
         reasons: dict[int, str] = {}
         for misfit in fitted.misfits:
+            reason = f"{misfit.reason}{forbidden.get(misfit.name, '')}"
             for row in pc.indices_nonzero(misfit.mask).to_pylist():
-                reasons[row] = f"{reasons[row]}; {misfit.reason}" if row in reasons else misfit.reason
+                reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
         for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
             reasons.setdefault(row, reason)
         return fitted.rows, columns, reasons
 
-    def _widen(self, misfit: Misfit) -> Column | None:
-        if misfit.column is None:
+    def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:
+        fitted = fit(rows, columns, self._target.same_column, self._target.limits)
+        for name in set(fitted.truncated) - self._told:
+            self._told.add(name)
+            _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
+        return fitted
+
+    def _with_extra(
+        self, batch: Batch, fitted: Fitted, columns: Sequence[Column], extra: str
+    ) -> tuple[Fitted, Sequence[Column]]:
+        """Odd values go into a JSON column of their own; but for those of a key, by which rows are known."""
+        odd = [misfit for misfit in fitted.misfits if misfit.name not in self._target.keys]
+        if not odd and all(column.name != extra for column in columns):
+            return fitted, columns
+        cells = extra_cells(batch.rows, odd)  # nulls too: a row that is replaced has none of the old one's
+        try:
+            columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), causes_of(batch))
+        except BatchRefusedError as error:
+            _log.warning("there can be no column %r: %s", extra, error)
+            return fitted, columns
+        beside = self._fitted(pa.table({extra: cells}), columns)
+        kept = [misfit for misfit in fitted.misfits if misfit not in odd]
+        rows = fitted.rows.append_column(extra, beside.rows.column(extra))
+        return Fitted(rows, [*kept, *beside.misfits]), columns
+
+    def _widen(self, batch: Batch, misfit: Misfit, forbidden: dict[str, str]) -> Column | None:
+        if misfit.column is None or misfit.beyond:
             return None
         try:
-            return self._target.widen(misfit.column, misfit.type)
+            return self._target.widen(misfit.column, misfit.type, causes_of(batch, {misfit.column.name: misfit.mask}))
         except BatchRefusedError as error:
+            forbidden[misfit.name] = f", which can't be changed: {error}"
             _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, error)
             return None
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.casting import Casting, without
+from api2db.delivery.causes import causes_of
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import acknowledge, drop, note_of
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
@@ -85,12 +86,12 @@ class CountedCourier:
             self._load(batch, batch.rows, (), {})
             return
         try:
-            columns = self._target.prepare(batch.schema)
+            columns = self._target.prepare(batch.schema, causes_of(batch))
         except BatchRefusedError as error:
             self._reject_columns(batch, str(error))
             return
         shaped = self._target.shape(batch.rows, columns)
-        rows, columns, reasons = self._casting.cast(shaped, columns)
+        rows, columns, reasons = self._casting.cast(batch, shaped, columns)
         if rows.nbytes > self._target.largest_bytes and batch.num_rows > 1:
             raise TooLargeError(max(1, batch.num_rows * self._target.largest_bytes // rows.nbytes * 2 // 3))
         for row, reason in self._target.unheld(rows, columns).items():

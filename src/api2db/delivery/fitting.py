@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import cast_exactly
+from api2db.frames import cast_exactly, nulled
 from api2db.targets.port import Column
+from api2db.targets.types import Limit, in_words
 
 __all__ = ["Fitted", "Misfit", "fit"]
 
 _types = pa.types
+_LONGEST_DECIMAL, _LONGEST_SCALE = 38, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +24,23 @@ class Misfit:
     Attributes:
         column: None where the table has no such column.
         mask: True for each row in question.
+        beyond: What is wrong with values that the target itself has no place for, whatever the column.
     """
 
     name: str
     type: pa.DataType
     column: Column | None
     mask: pa.Array
+    beyond: str = ""
 
     @property
     def reason(self) -> str:
         """What is wrong, for the person who reads the rejected rows."""
         if self.column is None:
             return f"the table has no column {self.name!r}"
-        return f"{self.name!r}: {_kind(self.type)} does not fit the column's type {self.column.declared}"
+        if self.beyond:
+            return f"{self.name!r}: {self.beyond}"
+        return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}"
 
 
 @dataclass(slots=True)
@@ -51,11 +58,17 @@ class Fitted:
     truncated: list[str] = field(default_factory=list)
 
 
-def fit(rows: pa.Table, columns: Sequence[Column], same_column: Callable[[str, str], bool] = str.__eq__) -> Fitted:
+def fit(
+    rows: pa.Table,
+    columns: Sequence[Column],
+    same_column: Callable[[str, str], bool] = str.__eq__,
+    limits: Sequence[Limit] = (),
+) -> Fitted:
     """Cast every column to what the table has for it.
 
     Args:
         same_column: Whether two names that differ are one column to the target, say in case only.
+        limits: Values that the target has no place for.
     """
     exact = {column.name: column for column in columns}
     fitted = Fitted(rows)
@@ -66,7 +79,8 @@ def fit(rows: pa.Table, columns: Sequence[Column], same_column: Callable[[str, s
             if column.null_count < len(column):
                 fitted.misfits.append(Misfit(name, column.type, None, pc.is_valid(column).combine_chunks()))
             continue
-        arrays.append(_fit_column(name, column, home, fitted))
+        cast = _fit_column(name, column, home, fitted)
+        arrays.append(_within(limits, name, cast, home, fitted))
         names.append(home.name)
     if not names:  # rows of nulls are rows too
         arrays, names = [pa.nulls(rows.num_rows, columns[0].type)], [columns[0].name]
@@ -80,17 +94,46 @@ def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
     values = column.combine_chunks()
     if _loses_only_digits(values.type, home.type):
         fitted.truncated.append(name)
-        values = values.cast(home.type, safe=False)
-    if _types.is_decimal256(values.type) and _is_text(home.type):
-        values = values.cast(pa.string())  # more digits than any database has a type for
+        values = _without_nanoseconds(values).cast(home.type)
+    if _has_no_type(values.type) and _is_text(home.type):
+        values = values.cast(pa.string())
     cast, mask = cast_exactly(values, home.type)
     if mask is not None:
         fitted.misfits.append(Misfit(name, column.type, home, mask))
     return pa.chunked_array([cast])
 
 
+def _within(
+    limits: Sequence[Limit], name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
+) -> pa.ChunkedArray:
+    for limit in (limit for limit in limits if limit.applies(column.type)):
+        values = column.combine_chunks()
+        beyond = limit.finds(values).fill_null(False)
+        if pc.any(beyond).as_py():
+            fitted.misfits.append(Misfit(name, column.type, home, beyond, limit.says))
+            column = pa.chunked_array([nulled(values, beyond)])
+    return column
+
+
 def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
     return one.equals(other) or (_is_text(one) and _is_text(other)) or (_is_bytes(one) and _is_bytes(other))
+
+
+def _without_nanoseconds(values: pa.Array) -> pa.Array:
+    """In microseconds, the digits behind them cut: so always downwards, also before 1970."""
+    ticks = values.cast(pa.int64())
+    whole = np.floor_divide(ticks.fill_null(0).to_numpy(zero_copy_only=False), 1000)
+    counts = pa.array(whole, pa.int64(), mask=ticks.is_null().to_numpy(zero_copy_only=False))
+    type_ = values.type
+    return counts.cast(pa.timestamp("us", type_.tz) if _types.is_timestamp(type_) else _MICROSECONDS[type_.id])
+
+
+_MICROSECONDS = {pa.time64("ns").id: pa.time64("us"), pa.duration("ns").id: pa.duration("us")}
+
+
+def _has_no_type(type_: pa.DataType) -> bool:
+    """More digits than some database has a type for."""
+    return bool(_types.is_decimal(type_) and (type_.precision > _LONGEST_DECIMAL or type_.scale > _LONGEST_SCALE))
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -107,8 +150,3 @@ def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
     both_times = _types.is_time(one) and _types.is_time(other)
     both_durations = _types.is_duration(one) and _types.is_duration(other)
     return bool((both_zoned or both_times or both_durations) and one.unit == "ns" and other.unit == "us")
-
-
-def _kind(type_: pa.DataType) -> str:
-    kind = type_.value_type if _types.is_dictionary(type_) else type_
-    return "text" if _is_text(kind) else str(kind)

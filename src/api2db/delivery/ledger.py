@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.casting import Casting, without
+from api2db.delivery.causes import causes_of
 from api2db.delivery.keys import last_of_each_key
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
@@ -64,11 +65,11 @@ class LedgerCourier:
             self._close_notes(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:
-            columns = self._target.prepare(batch.schema)
+            columns = self._target.prepare(self._checked(batch.schema), causes_of(batch))
         except BatchRefusedError as error:
             self._reject_columns(batch, str(error))
             return
-        rows, columns, reasons = self._casting.cast(batch.rows, columns)
+        rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
             self._load(batch, rows, columns, reasons)
         except BatchRefusedError as error:
@@ -105,6 +106,13 @@ class LedgerCourier:
 
     def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
         return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows
+
+    def _checked(self, schema: pa.Schema) -> pa.Schema:
+        if self._target.extra in schema.names:
+            raise BatchRefusedError(
+                f"the frame has a column {self._target.extra!r}, which on_conflict='json' keeps for itself; rename it"
+            )
+        return schema
 
     def _find_refused(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError

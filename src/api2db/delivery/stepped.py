@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.casting import Casting
+from api2db.delivery.causes import causes_of
 from api2db.delivery.keys import comes_again
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import drop
@@ -136,11 +137,11 @@ class SteppedCourier:
             self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:
-            columns = self._target.prepare(batch.schema)
+            columns = self._target.prepare(batch.schema, causes_of(batch))
         except BatchRefusedError as error:
             self._reject_columns(batch, str(error))
             return
-        self._load(_Load(batch, *self._casting.cast(batch.rows, columns), self._target.keys))
+        self._load(_Load(batch, *self._casting.cast(batch, batch.rows, columns), self._target.keys))
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))

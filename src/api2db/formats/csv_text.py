@@ -26,6 +26,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_INT64 = 2**63 - 1
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 2**31 - 1
+_TICKS_OF_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_FARTHEST_DAYS = 11_247_000  # short of the year 32767, and of -32767
+_OLD_DAYS = 3 * 365  # until 1972 some local times had seconds in their offset
 _types = pa.types
 
 
@@ -65,11 +68,30 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.utf8())
     if _types.is_duration(type_):
         return column.cast(pa.int64())
+    if _types.is_date(type_) or _types.is_timestamp(type_):
+        return _reachable(column)
     if _types.is_uint64(type_) and (pc.max(column).as_py() or 0) > _LARGEST_INT64:
         return column.cast(pa.utf8())
     if _types.is_binary(type_) or _types.is_large_binary(type_):
         return pa.chunked_array([_as_base64(chunk) for chunk in column.chunks], pa.utf8())
     return column
+
+
+def _reachable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Arrow writes years of five digits at most, and no seconds of an offset, as local times of old have them."""
+    bounds = pc.min_max(_days(column)).as_py()
+    if bounds["min"] is None:
+        return column
+    if not (bounds["min"] > -_FARTHEST_DAYS and bounds["max"] < _FARTHEST_DAYS):
+        raise FormatError("a date or time lies beyond the year 32767, for which CSV has no text; use parquet")
+    zoned = _types.is_timestamp(column.type) and column.type.tz is not None
+    return column.cast(pa.timestamp(column.type.unit, "UTC")) if zoned and bounds["min"] < _OLD_DAYS else column
+
+
+def _days(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if _types.is_date32(column.type):
+        return column.cast(pa.int32())
+    return pc.divide(column.cast(pa.int64()), _TICKS_OF_A_DAY[getattr(column.type, "unit", "ms")])
 
 
 def _as_base64(array: pa.Array) -> pa.Array:

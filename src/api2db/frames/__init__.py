@@ -6,10 +6,10 @@ and values are cast (``cast_exactly``) only where nothing is lost. Nothing here 
 """
 
 from api2db.frames.batch import to_batch
-from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json
+from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
 from api2db.frames.dtypes import dtypes_of, merge_dtypes
-from api2db.frames.exact import cast_exactly
+from api2db.frames.exact import cast_exactly, nulled
 from api2db.frames.repeats import duplicate_rows
 from api2db.frames.unify import conform, unify, widened
 from api2db.frames.whole_numbers import whole_numbers_as_floats
@@ -25,6 +25,8 @@ __all__ = [
     "encode_cell",
     "is_json",
     "merge_dtypes",
+    "nulled",
+    "python_values",
     "to_batch",
     "to_pandas",
     "unify",

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from api2db.errors import FrameError
 
-__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array"]
+__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array", "python_values"]
 
 JSON: pa.DataType = pa.json_(pa.utf8())
 
@@ -59,6 +59,23 @@ def json_array(values: Iterable[object]) -> pa.Array:
     """
     texts = pa.array([None if value is None else encode_cell(value) for value in values], pa.utf8())
     return pa.ExtensionArray.from_storage(JSON, texts)
+
+
+def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Give the values as Python's objects; times that Python's classes don't reach, such as the year 10000, as text."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except (OverflowError, ValueError):
+        return [_python_value(scalar) for scalar in array]
+    return values
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        text = str(scalar.value) if pa.types.is_duration(scalar.type) else str(scalar.cast(pa.utf8()))
+        return text if not text.startswith("<") else f"{scalar.value} {getattr(scalar.type, 'unit', 'days')} since 1970"
 
 
 _PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)

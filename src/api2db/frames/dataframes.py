@@ -13,6 +13,7 @@ __all__ = ["consumed_to_pandas", "to_pandas"]
 _types = pa.types
 _WORTH_FREEING_BYTES = 64 << 20
 _WITHOUT_COPY: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"copy": False}
+_FINE_TIME = pa.time64("ns")
 
 
 def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.D
 
 def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
     """Tell whether Arrow's own conversion would lose something."""
-    if is_json(column.type):
+    if is_json(column.type) or column.type == _FINE_TIME:
         return True
     whole = _types.is_integer(column.type) or _types.is_boolean(column.type)
     return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
@@ -71,6 +72,8 @@ def _series(column: pa.ChunkedArray) -> "pd.Series[Any]":
     if is_json(column.type):
         cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
         return pd.Series(cells, dtype=object)
+    if column.type == _FINE_TIME:  # Python's own times end at microseconds
+        return pd.Series(pd.arrays.ArrowExtensionArray(column))
     dtype = pd.api.types.pandas_dtype(whole_name(column.type, nullable=True))
     series: pd.Series[Any] = column.to_pandas(types_mapper=lambda _: dtype)
     return series

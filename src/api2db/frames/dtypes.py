@@ -19,10 +19,10 @@ def dtypes_of(schema: pa.Schema) -> dict[str, str]:
     """Name the dtype of each column: what the DataFrame had, where the schema tells, else one that loses nothing.
 
     So an int column that may hold nulls is ``Int64``, never ``float64``; a category is ``category`` whatever its
-    values.
+    values. A column of nothing but nulls has no dtype yet.
     """
     told = told_dtypes(schema)
-    return {field.name: told.get(field.name) or _name_of(field) for field in schema}
+    return {field.name: told.get(field.name) or _name_of(field) for field in schema if not _types.is_null(field.type)}
 
 
 def told_dtypes(schema: pa.Schema) -> dict[str, str]:
@@ -63,11 +63,23 @@ def _text_name() -> str:
 
 
 def merge_dtypes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """Join the dtypes of two frames: where they differ, the dtype that holds both, else ``object``."""
-    merged = dict(old)
-    for name, dtype in new.items():
-        merged[name] = _merged(merged.get(name, dtype), dtype)
-    return merged
+    """Join the dtypes of two frames: where they differ, the dtype that holds both, else ``object``.
+
+    A column that one of them has not is null there: so it takes a dtype that has nulls.
+    """
+    if not old or not new:
+        return dict(old or new)
+    return {
+        name: _merged(old[name], new[name]) if name in old and name in new else _with_nulls(old.get(name) or new[name])
+        for name in dict.fromkeys([*old, *new])
+    }
+
+
+def _with_nulls(name: str) -> str:
+    type_ = _arrow_type(name)
+    if type_ is None or pd.api.types.is_extension_array_dtype(pd.api.types.pandas_dtype(name)):
+        return name
+    return whole_name(type_, nullable=True) if _types.is_integer(type_) or _types.is_boolean(type_) else name
 
 
 def _merged(old: str, new: str) -> str:

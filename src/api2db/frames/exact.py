@@ -2,7 +2,8 @@
 
 A value counts as held exactly when casting it back gives it again. So 0.1 as a float fits ``decimal(10, 2)``, and a
 Decimal of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are
-no numbers; naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight.
+no numbers; naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight. A JSON cell that is one
+text, number or boolean is that value; any value can become a JSON cell, but an infinity.
 """
 
 from collections.abc import Callable
@@ -15,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.frames._kinds import is_binary, is_text
-from api2db.frames.cells import is_json
+from api2db.frames.cells import decode_cell, is_json, json_array, python_values
 from api2db.frames.lists import lists_of_json
 
-__all__ = ["cast_exactly", "decimal_digits"]
+__all__ = ["cast_exactly", "decimal_digits", "nulled"]
 
 Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 Cast: TypeAlias = tuple[pa.Array, Mask]
@@ -75,6 +76,7 @@ def _kind(type_: pa.DataType) -> str:
 
 
 _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
+    ("boolean", _types.is_boolean),
     ("integer", _types.is_integer),
     ("float", _types.is_floating),
     ("decimal", _types.is_decimal),
@@ -113,8 +115,15 @@ def _kept(array: pa.Array, numbers: np.ndarray, fits: np.ndarray, to: pa.DataTyp
     return pa.array(numbers, to, mask=~(fits & valid)), ~fits & valid
 
 
+def nulled(array: pa.Array, mask: pa.Array) -> pa.Array:
+    """The array, null wherever a mask without nulls is true."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(array.type, nulled(array.storage, mask))
+    return pc.if_else(mask, pa.scalar(None, array.type), array)
+
+
 def _without(array: pa.Array, inexact: np.ndarray) -> pa.Array:
-    return pc.if_else(pa.array(inexact), pa.scalar(None, array.type), array) if inexact.any() else array
+    return nulled(array, pa.array(inexact)) if inexact.any() else array
 
 
 def _integer_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
@@ -239,7 +248,41 @@ def _binary_to_fixed(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
-    return _text_to_text(array.storage, to)
+    """A text is itself, without quotes; what is nested is its JSON."""
+    nested = pc.match_substring_regex(array.storage, r"^\s*[\[{]")
+    if pc.all(nested).as_py() is not False:
+        return _text_to_text(array.storage, to)
+    single, inexact = _json_to_single(array, to)
+    held = pc.if_else(nested, array.storage, single.cast(array.storage.type))
+    return held.cast(to), inexact & ~_numpy(nested.fill_null(False))
+
+
+def _json_to_single(array: pa.Array, to: pa.DataType) -> Cast:
+    """The cells that are one text, one number or one boolean, each kind cast as a column of its own."""
+    cells = [None if text is None else decode_cell(text) for text in array.storage.to_pylist()]
+    held, inexact = pa.nulls(len(cells), to), np.array([cell is not None for cell in cells])
+    for class_ in {type(cell) for cell in cells} & _SINGLE.keys():
+        values = pa.array([cell if _is_single(cell, class_) else None for cell in cells], _SINGLE[class_])
+        cast, beyond = _cast_from(values, to)
+        held = pc.coalesce(held, cast)
+        inexact = np.where(_valid(values), beyond, inexact)
+    return held, inexact
+
+
+def _is_single(cell: object, class_: type) -> bool:
+    """Whether it is of that very class, and has no more digits than any type has."""
+    return type(cell) is class_ and not (type(cell) is int and abs(cell) >= 10**38)
+
+
+_SINGLE = {bool: pa.bool_(), int: pa.decimal128(38, 0), float: pa.float64(), str: pa.utf8()}
+
+
+def _any_to_json(array: pa.Array, to: pa.DataType) -> Cast:
+    infinite = (
+        _numpy(pc.is_inf(array).fill_null(False)) if _types.is_floating(array.type) else np.zeros(len(array), bool)
+    )
+    missing = _numpy(pc.is_nan(array).fill_null(False)) if _types.is_floating(array.type) else infinite
+    return json_array(python_values(_without(array, infinite | missing))).cast(to), infinite
 
 
 def _json_to_json(array: pa.Array, to: pa.DataType) -> Cast:
@@ -283,6 +326,8 @@ _CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
     ("fixed", "binary"): _text_to_text,
     ("binary", "fixed"): _binary_to_fixed,
     ("json", "text"): _json_to_text,
+    **{("json", kind): _json_to_single for kind in ("boolean", "integer", "float", "decimal")},
+    **{(kind, "json"): _any_to_json for kind, _ in _KINDS},
     ("json", "json"): _json_to_json,
     ("json", "list"): lists_of_json,
     ("naive", "naive"): _ticks_to_ticks,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from api2db.errors import DataError
 from api2db.frames._kinds import is_binary, is_text
-from api2db.frames.cells import JSON, is_json
+from api2db.frames.cells import JSON, is_json, python_values
 from api2db.frames.exact import cast_exactly, decimal_digits
 
 __all__ = ["conform", "unify", "widened"]
@@ -178,7 +178,7 @@ def _conformed(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     array, inexact = cast_exactly(batch.column(place), field.type)
     if inexact is not None:
         row = inexact.index(True).as_py()
-        value = batch.column(place)[row].as_py()
+        [value] = python_values(batch.column(place).slice(row, 1))
         raise DataError(
             f"column {field.name!r}, row {row}: {field.type} does not hold {value!r} exactly; "
             "load this frame apart from the others"

@@ -1,28 +1,13 @@
-"""Text of foreign errors, without the secrets that often stand in it."""
+"""Errors of users' code on one line, without secrets."""
 
-import re
 import traceback
 from pathlib import Path
 
+from api2db.masking import masked
+
 __all__ = ["masked", "told"]
 
-_MASK = "***"
-_GUARDED = "key|token|password|passwd|pwd|secret|signature|sig|credential|auth"
-_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;&'")}\]]+)"""
-_PATTERNS = [
-    (re.compile(r"(?<=://)[^/\s@]+@"), f"{_MASK}@"),
-    (re.compile(r"\?[^\s'\"<>()?=]+=[^\s'\"<>()]*"), f"?{_MASK}"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {_MASK}"),
-    (re.compile(rf"(\b[\w-]*(?:{_GUARDED})s?['\"]?\s*[=:]\s*){_VALUE}", re.IGNORECASE), rf"\1{_MASK}"),
-]
 _LONGEST = 500
-
-
-def masked(text: str) -> str:
-    """Replace passwords of URLs, query strings, and values that are named like secrets."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def told(error: BaseException) -> str:

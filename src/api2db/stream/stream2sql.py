@@ -17,7 +17,7 @@ from api2db.stream.credentials import credentials
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
 from api2db.targets.server import Password
-from api2db.targets.sql import IfExists, SchemaRule, SqlTarget
+from api2db.targets.sql import IfExists, OnConflict, SchemaRule, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,6 +26,7 @@ __all__ = ["Stream2Sql"]
 
 _log = logging.getLogger(__name__)
 _IF_EXISTS = ("append", "replace", "fail")
+_ON_CONFLICT = ("reject", "json")
 _DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
 _UNSUPPORTED = ("oracle", "microsoft_sql")
 
@@ -49,6 +50,8 @@ class Stream2Sql(Stream):
         chunk_size: The most rows of one transaction; 0 for no limit of its own.
         store: Whether a Store is what it serves.
         keys: A row replaces the one that has the same values in these columns, the last one wins; none: rows are added.
+        on_conflict: What becomes of a row with a value that fits no column: ``"reject"``: it is set aside with the
+            reason; ``"json"``: such values go into one JSON column ``_extra``, by the names of their columns.
         tls: How the connection is encrypted: ``"disable"``, ``"prefer"``, ``"require"``, ``"verify-ca"`` or
             ``"verify-full"``; or a dict of ``mode``, ``ca``, ``cert`` and ``key``, the last three being files.
         engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
@@ -90,6 +93,7 @@ class Stream2Sql(Stream):
         table: str | None = None,
         stream_id: str | None = None,
         keys: Sequence[str] = (),
+        on_conflict: OnConflict = "reject",
         tls: str | Mapping[str, str] | None = None,
         engine: str | None = None,
         iam: bool = False,
@@ -97,6 +101,10 @@ class Stream2Sql(Stream):
     ) -> None:
         if if_exists not in _IF_EXISTS:
             raise ConfigurationError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+        if on_conflict not in _ON_CONFLICT:
+            raise ConfigurationError(f"on_conflict must be one of {', '.join(_ON_CONFLICT)}, not {on_conflict!r}")
+        if on_conflict == "json" and schema == "freeze":
+            raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
         super().__init__(
             name,
             chunk_size=chunk_size,
@@ -117,6 +125,7 @@ class Stream2Sql(Stream):
         self.port = port
         self.if_exists: IfExists = if_exists  # type: ignore[assignment]
         self.keys = checked_keys(keys)
+        self.on_conflict: OnConflict = on_conflict
         self._given = {
             "username": username,
             "password": Password(lambda: str(password)) if password else None,
@@ -206,7 +215,9 @@ class Stream2Sql(Stream):
         self._stream(data, retry_depth)
 
     def _target(self) -> LedgerTarget:
-        return SqlTarget(self._place.database(), self.table_name, self.if_exists, self.schema_rule, self.keys)
+        return SqlTarget(
+            self._place.database(), self.table_name, self.if_exists, self.schema_rule, self.keys, self.on_conflict
+        )
 
 
 def _checked_database(db_name: object) -> str:

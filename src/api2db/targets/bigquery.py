@@ -21,9 +21,9 @@ from api2db.targets._bigquery_jobs import LoadJobs
 from api2db.targets._bigquery_rows import as_sent, conformed, ends_of_requests, schema_of
 from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_rows, new_stream
 from api2db.targets._bigquery_table import Table, check_names, field_of, load_dataset
-from api2db.targets.port import Column, Plan, SchemaChange
+from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.sql import IfExists, SchemaRule
-from api2db.targets.types import bigquery_type, from_bigquery
+from api2db.targets.types import Limit, bigquery_type, from_bigquery
 
 __all__ = ["BigqueryTarget", "Place"]
 
@@ -42,6 +42,8 @@ class BigqueryTarget:
         keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
     """
 
+    limits: Sequence[Limit] = ()
+    extra: str | None = None
     whole_frames = False
 
     def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()) -> None:
@@ -99,12 +101,12 @@ class BigqueryTarget:
     def same_column(self, one: str, other: str) -> bool:
         return one.casefold() == other.casefold()
 
-    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
-            self._prepared = schema, self._prepare(schema)
+            self._prepared = schema, self._prepare(schema, causes)
         return self._prepared[1]
 
-    def widen(self, column: Column, to: pa.DataType) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
         if self._schema == "freeze" or self.takes_newest:
             return None
         wider = self._table.wider(column, to)
@@ -115,7 +117,7 @@ class BigqueryTarget:
         self._altered_s = time.monotonic()
         changed = self._table.change_type(column, wider)
         if changed.declared != column.declared:
-            record(self.clients, [SchemaChange(column.name, column.declared, changed.declared)])
+            record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, causes(column.name))])
         return changed
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
@@ -162,7 +164,7 @@ class BigqueryTarget:
     def _table(self) -> Table:
         return Table(self.clients)
 
-    def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
         check_names(schema.names)
         columns = self._table.columns()
         if columns is None:
@@ -179,7 +181,7 @@ class BigqueryTarget:
         self._altered_s = time.monotonic()
         wanted = [(field.name, str(bigquery_type(field.type))) for field in new]
         columns = self._table.add(field_of(name, declared) for name, declared in wanted)
-        record(self.clients, [SchemaChange(name, None, declared) for name, declared in wanted])
+        record(self.clients, [SchemaChange(name, None, declared, causes(name)) for name, declared in wanted])
         return columns
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:

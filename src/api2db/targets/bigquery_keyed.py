@@ -19,8 +19,9 @@ from api2db.targets._bigquery_client import CALL_S, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
 from api2db.targets._bigquery_table import field_of
 from api2db.targets.bigquery import BigqueryTarget, Place
-from api2db.targets.port import Claim, Column, LedgerRow
+from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule
+from api2db.targets.types import Limit
 
 __all__ = ["BigqueryKeyedTarget"]
 
@@ -56,6 +57,8 @@ class BigqueryKeyedTarget:
         keys: A row replaces the one that has the same values in these columns.
     """
 
+    limits: Sequence[Limit] = ()
+    extra: str | None = None
     takes_newest = False
     whole_frames = False
 
@@ -93,17 +96,17 @@ class BigqueryKeyedTarget:
     def columns(self) -> Sequence[Column] | None:
         return self._following.columns()
 
-    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         lacking = set(self.keys) - _typed(schema)
         if lacking and self.columns() is None:
             raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
-        return self._following.prepare(schema)
+        return self._following.prepare(schema, causes)
 
     def same_column(self, one: str, other: str) -> bool:
         return self._following.same_column(one, other)
 
-    def widen(self, column: Column, to: pa.DataType) -> Column | None:
-        return self._following.widen(column, to)
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+        return self._following.widen(column, to, causes)
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         step = (_STEP if claim.before else _FIRST_STEP).format(ledger=self._ledger)

@@ -16,7 +16,7 @@ from api2db.formats.atomic import make_folders
 from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, update_from
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
-from api2db.targets.types import duckdb_type, from_duckdb
+from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -181,6 +181,8 @@ class DuckdbDatabase:
     Raises:
         MissingExtraError: The library is not installed.
     """
+
+    types = DUCKDB
 
     def __init__(self, path: Path) -> None:
         _library()

@@ -19,10 +19,10 @@ from api2db.errors import BatchRefusedError, TableChangedError, TargetError, Tar
 from api2db.frames import widened
 from api2db.targets._heavydb_client import Protocol, RefusedByServerError, Session
 from api2db.targets._heavydb_values import declared_type, empty_texts, encoded, shaped, taken_for_others
-from api2db.targets.port import Column, Plan
+from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
-from api2db.targets.types import from_heavydb, heavydb_type
+from api2db.targets.types import Limit, from_heavydb, heavydb_type
 
 __all__ = ["SUFFIX", "HeavydbTarget", "quoted"]
 
@@ -50,6 +50,8 @@ class HeavydbTarget:
     # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
     largest_bytes = 12 << 20
     keys: tuple[str, ...] = ()
+    limits: Sequence[Limit] = ()
+    extra: str | None = None
     takes_newest = False
     whole_frames = False
 
@@ -86,15 +88,15 @@ class HeavydbTarget:
         declared = [(column.col_name, declared_type(column)) for column in details.row_desc]
         return [Column(name, from_heavydb(type_), type_) for name, type_ in declared]
 
-    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
-            self._prepared = schema, self._prepare(schema)
+            self._prepared = schema, self._prepare(schema, causes)
         return self._prepared[1]
 
     def same_column(self, one: str, other: str) -> bool:
         return one.upper() == other.upper()
 
-    def widen(self, column: Column, to: pa.DataType) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
         if self._schema == "freeze":
             return None
         wider = self._wider(column, to)
@@ -107,6 +109,8 @@ class HeavydbTarget:
         except RefusedByServerError as error:
             self._unwidened.add((column.name, declared))
             raise BatchRefusedError(f"the server does not change its type to {declared}: {error}") from None
+        change = SchemaChange(column.name, column.declared, declared, causes(column.name.removesuffix(SUFFIX)))
+        _log.info("%s: %s", self._table, change.said)
         return Column(column.name, from_heavydb(declared), declared)
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -192,12 +196,12 @@ class HeavydbTarget:
             return TargetUnavailableError(f"{self._table} takes no rows now: {said}")
         return BatchRefusedError(said)
 
-    def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
         self._check_names(schema.names)
         there = self.columns()
         if there is None:
             self._create(schema)
-        elif self._schema == "freeze" or not self._add(schema, there):
+        elif self._schema == "freeze" or not self._add(schema, there, causes):
             return there
         made = self.columns()
         if not made:
@@ -218,7 +222,7 @@ class HeavydbTarget:
                 f"the table {self._table} can't be made: {error}; grant what is needed, or name another with table="
             ) from None
 
-    def _add(self, schema: pa.Schema, there: Sequence[Column]) -> bool:
+    def _add(self, schema: pa.Schema, there: Sequence[Column], causes: Causes) -> bool:
         known = {column.name.upper() for column in there}
         new = [field for field in schema if f"{field.name}{SUFFIX}".upper() not in known]
         typed = [(f"{field.name}{SUFFIX}", declared) for field in new if (declared := heavydb_type(field.type))]
@@ -228,6 +232,7 @@ class HeavydbTarget:
             except RefusedByServerError as error:
                 kind = TargetUnavailableError if _is_for_later(str(error)) else BatchRefusedError
                 raise kind(f"the column {name!r} can't be added: {error}") from None
+            _log.info("%s: %s", self._table, SchemaChange(name, None, declared, causes(name.removesuffix(SUFFIX))).said)
         return bool(typed)
 
     def _wider(self, column: Column, to: pa.DataType) -> pa.DataType | None:

@@ -25,7 +25,7 @@ from api2db.targets._mysql_connection import connection_class, mysql_arguments
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import Session
-from api2db.targets.types import from_mysql, mysql_name, mysql_type
+from api2db.targets.types import MARIADB, MYSQL, Types, from_mysql, mysql_name, mysql_type
 
 if TYPE_CHECKING:
     import pymysql
@@ -44,7 +44,7 @@ _NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
 # Error codes of the server, by the "MySQL Error Message Reference" and MariaDB's list: a row is refused for itself.
 _REFUSED = frozenset(
     {1048, 1062, 1118, 1136, 1138, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1411, 1416, 1451, 1452, 1467, 1586}
-    | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
+    | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3157, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
 )
 # The connection broke, by the client's own codes, or the packet was larger than the server takes.
 _BROKEN = frozenset(
@@ -106,6 +106,11 @@ class MysqlDatabase:
             self._used_s = time.monotonic()
 
     @property
+    def types(self) -> Types:
+        """MariaDB holds JSON as text; MySQL does not."""
+        return MARIADB if self._is_mariadb() else MYSQL
+
+    @property
     def local(self) -> bool:
         """Whether LOAD DATA LOCAL may be tried."""
         return self._local
@@ -128,8 +133,7 @@ class MysqlDatabase:
         declared = mysql_type(type_)
         if key and declared in {"longtext", "longblob"}:
             return f"varchar(255) COLLATE {self._exact_collation()}" if declared == "longtext" else "varbinary(255)"
-        # Without NULL an old server gives a timestamp a default and a NOT NULL of its own.
-        return f"{declared} NULL" if declared == "timestamp(6)" else declared
+        return declared
 
     def once(self, insert: str) -> str:
         return insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1)
@@ -166,8 +170,11 @@ class MysqlDatabase:
 
     def _exact_collation(self) -> str:
         """One to which a space at the end makes a difference; utf8mb4_bin is none."""
+        return "utf8mb4_nopad_bin" if self._is_mariadb() else "utf8mb4_0900_bin"
+
+    def _is_mariadb(self) -> bool:
         said = self._connection.get_server_info() if self._connection is not None else ""
-        return "utf8mb4_nopad_bin" if "MariaDB" in str(said) else "utf8mb4_0900_bin"
+        return "MariaDB" in str(said)
 
     def _open(self) -> "pymysql.Connection[Any]":
         pymysql = _library()
@@ -249,6 +256,9 @@ class _MysqlSession:
             (table,),
         )
         named = [(name, mysql_name(_said(declared), _said(comment))) for name, declared, comment in found]
+        if any(declared == "longtext" for _, declared in named) and self._database.types is MARIADB:
+            checked = self._checked_as_json(table)
+            named = [(name, "json" if name in checked else declared) for name, declared in named]
         return [Column(name, from_mysql(declared), declared) for name, declared in named] or None
 
     def require_transactions(self, *tables: str) -> None:
@@ -257,6 +267,15 @@ class _MysqlSession:
                 f"the table {table} is on the engine {engine}, which has no transactions, so that rows could be lost "
                 f"or doubled; run: ALTER TABLE {self._quote(str(table))} ENGINE=InnoDB"
             )
+
+    def _checked_as_json(self, table: str) -> set[str]:
+        """MariaDB's JSON is a text with a check of the column's own, which bears the column's name."""
+        found = self.rows(
+            "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS"
+            " WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%%'",
+            (table,),
+        )
+        return {_said(name) for (name,) in found}
 
     def hold(self, table: str) -> list[Column] | None:
         """By a look at the table, which locks its definition; the catalogue is slow, so it is asked after changes."""
@@ -433,5 +452,5 @@ def _plain(column: Any) -> Any:
     if _types.is_decimal(type_) or _types.is_date(type_) or _types.is_time(type_):
         return column.cast(pa.string())
     if _types.is_floating(type_):
-        return pc.cast(column, pa.string())
+        return pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.string())
     return column

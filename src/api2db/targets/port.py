@@ -1,10 +1,12 @@
 """What delivery asks of a target: a ledger in the rows' own transaction, or a plan that can be finished later."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
+
+from api2db.targets.types import Limit
 
 Plan = dict[str, Any]
 
@@ -55,12 +57,49 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """What brought a change of a table about.
+
+    Attributes:
+        frame_ns: The ``timestamp_ns`` of the first frame that has such values.
+        samples: Some of these values, for a log line; without secrets.
+    """
+
+    frame_ns: int = 0
+    samples: str = ""
+
+
+Causes = Callable[[str], Cause]
+
+
+def unknown_cause(_column: str) -> Cause:
+    """For changes that no frame brought about."""
+    return Cause()
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """A change of a table's schema, as its row in ``_api2db_schema_changes``."""
+    """A change of a table's schema, as its row in ``_api2db_schema_changes``.
+
+    Attributes:
+        before: None for a column that is new.
+        after: None for a column that is gone.
+    """
 
     column: str
     before: str | None
-    after: str
+    after: str | None
+    cause: Cause = field(default_factory=Cause)
+
+    @property
+    def said(self) -> str:
+        """The change and its cause, for a log line."""
+        if self.after is None:
+            change = "is gone"
+        else:
+            change = f"is new: {self.after}" if self.before is None else f"is {self.after} instead of {self.before}"
+        samples = f", which has {self.cause.samples}" if self.cause.samples else ""
+        return f"the column {self.column!r} {change}; by the frame {self.cause.frame_ns}{samples}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +141,24 @@ class TableTarget(Target, Protocol):
 
     keys: tuple[str, ...]
 
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """Values that it has no place for, though their type has a column type."""
+
     def columns(self) -> Sequence[Column] | None:
         """The table's columns as they are now; None where there is no table."""
 
-    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    @property
+    def extra(self) -> str | None:
+        """The name of the JSON column for values that fit no column; None where their rows are rejected."""
+
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
 
     def same_column(self, one: str, other: str) -> bool:
         """Whether two names are one column to it."""
 
-    def widen(self, column: Column, to: pa.DataType) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
         """Change a column to hold another type too, where all its rows stay exact; None where that can't be.
 
         Raises:

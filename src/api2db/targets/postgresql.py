@@ -18,7 +18,7 @@ from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import Session
-from api2db.targets.types import from_postgresql, postgresql_type
+from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
 
 if TYPE_CHECKING:
     import psycopg
@@ -59,6 +59,8 @@ _BASE_TYPES = """
 
 class PostgresqlDatabase:
     """One connection to a database; it is made where it is missing."""
+
+    types = POSTGRESQL
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -130,9 +132,10 @@ class PostgresqlDatabase:
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         if wider.declared != column.declared:
             name = _quote(column.name)
+            # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
+            value = f"{name}::text" if pa.types.is_string(column.type) else name
             session.run(
-                f"ALTER TABLE {_quote(table)} ALTER COLUMN {name} TYPE {wider.declared}"
-                f" USING {name}::text::{wider.declared}"
+                f"ALTER TABLE {_quote(table)} ALTER COLUMN {name} TYPE {wider.declared} USING {value}::{wider.declared}"
             )
         return wider
 

@@ -1,20 +1,26 @@
 """What every SQL target shares: the ledger, a table that follows the data, and the load of both in one transaction."""
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.frames import widened
-from api2db.targets.port import Claim, Column, LedgerRow, SchemaChange
+from api2db.targets.port import Causes, Claim, Column, LedgerRow, SchemaChange, unknown_cause
+from api2db.targets.types import Limit, Types
 
-__all__ = ["LEDGER_TABLE", "Database", "IfExists", "SchemaRule", "Session", "SqlTarget"]
+__all__ = ["EXTRA_COLUMN", "LEDGER_TABLE", "Database", "IfExists", "OnConflict", "SchemaRule", "Session", "SqlTarget"]
+
+_log = logging.getLogger(__name__)
 
 IfExists = Literal["append", "replace", "fail"]
 SchemaRule = Literal["evolve", "freeze"]
+OnConflict = Literal["reject", "json"]
+EXTRA_COLUMN = "_extra"
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
 _UNDECIDED = "undecided"
@@ -72,6 +78,10 @@ class Database(Protocol):
             BatchRefusedError: It can't hold such a name; the message says why.
         """
 
+    @property
+    def types(self) -> Types:
+        """Its part of the table of types."""
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         """The column type for an Arrow type, also where the column is part of a key; None for nulls."""
 
@@ -116,10 +126,18 @@ class SqlTarget:
         if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
         keys: A row replaces the one that has the same values in these columns; none: rows are added.
+        on_conflict: ``"reject"``: a row with a value that fits no column is rejected; ``"json"``: the value goes into
+            the column ``_extra``.
     """
 
     def __init__(
-        self, database: Database, table: str, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()
+        self,
+        database: Database,
+        table: str,
+        if_exists: IfExists,
+        schema: SchemaRule,
+        keys: Sequence[str] = (),
+        on_conflict: OnConflict = "reject",
     ) -> None:
         self._database = database
         self._table = table
@@ -129,6 +147,12 @@ class SqlTarget:
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._renews = False
+        self._causes: Causes = unknown_cause
+        self.extra = EXTRA_COLUMN if on_conflict == "json" else None
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        return self._database.types.limits
 
     @property
     def takes_newest(self) -> bool:
@@ -163,7 +187,8 @@ class SqlTarget:
         with self._database.transaction() as session:
             return session.columns(self._table)
 
-    def prepare(self, schema: pa.Schema) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+        self._causes = causes
         if self._prepared is None or not self._prepared[0].equals(schema):
             self._prepared = schema, self._prepare(schema)
         return self._prepared[1]
@@ -171,25 +196,25 @@ class SqlTarget:
     def same_column(self, one: str, other: str) -> bool:
         return self._database.same_column(one, other)
 
-    def widen(self, column: Column, to: pa.DataType) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
         if self._schema == "freeze":
             return None
-        self._prepared = None
-        with self._database.transaction() as session:
+        self._prepared, self._causes = None, causes
+        with self._recording() as changes, self._database.transaction() as session:
             wider = self._wider(session, column, to)
             declared = wider and self._database.type_name(wider)
-            if wider is None or declared in {None, column.declared}:
+            if wider is None or declared in {None, column.declared} or self._turns_to_text(column, str(declared)):
                 return None
             changed = self._database.change_type(session, self._table, column, Column(column.name, wider, declared))
             if changed.declared != column.declared:
-                self._record(session, [SchemaChange(column.name, column.declared, changed.declared)])
+                self._record(session, changes, [(column.name, column.declared, changed.declared)])
             return changed
 
     def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
         try:
-            with self._database.transaction() as session:
+            with self._recording() as changes, self._database.transaction() as session:
                 self._step_ledger(session, claim)
-                self._load(session, rows, columns)
+                self._load(session, rows, columns, changes)
         except TargetError:
             self._prepared = None
             raise
@@ -197,21 +222,21 @@ class SqlTarget:
     def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
         try:
             with self._database.transaction() as session:
-                self._load(session, rows, columns)
+                self._load(session, rows, columns, [])
                 raise _RolledBackError
         except _RolledBackError:
             return
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
         self._check_names(schema.names)
-        with self._database.transaction() as session:
+        with self._recording() as changes, self._database.transaction() as session:
             columns = session.columns(self._table)
             if columns is None:
                 return self._create(session, schema)
             if self.takes_newest and self._schema == "evolve" and (newest := self._newest(schema, columns)):
                 return newest
             if self._schema == "evolve" and (new := self._unknown(schema, columns)):
-                return self._add(session, new)
+                return self._add(session, changes, new)
             return columns
 
     def _read_ledger(self, session: Session, stream: str) -> LedgerRow | None:
@@ -245,7 +270,7 @@ class SqlTarget:
             with self._database.transaction() as session:
                 _make_ledger(session)
 
-    def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column], changes: list[SchemaChange]) -> None:
         if not rows.num_columns:
             return
         there = session.hold(self._table)
@@ -255,6 +280,7 @@ class SqlTarget:
             session.run(f"DELETE FROM {self._quoted}")
         elif self.takes_newest and there:
             self._database.renew(session, self._quoted, there, columns)
+            self._record(session, changes, _differences(there, columns))
         by_name = {column.name: column for column in columns}
         if self.keys and not self.takes_newest:
             self._upsert(session, rows, by_name)
@@ -324,16 +350,14 @@ class SqlTarget:
         if keys and (index := self._database.key_index(self._quoted, keys)):
             session.run(index)
         if not typed:
-            self._record(session, [SchemaChange(name, None, _UNDECIDED) for name, _ in fields])
+            self._record(session, [], [(name, None, _UNDECIDED) for name, _ in fields])
         return session.columns(self._table) or []
 
-    def _add(self, session: Session, new: list[tuple[str, pa.DataType]]) -> list[Column]:
-        changes = []
-        for name, type_ in new:
-            declared = self._database.type_name(type_)
-            session.run(f"ALTER TABLE {self._quoted} ADD COLUMN {self._database.quote(name)} {declared}")
-            changes.append(SchemaChange(name, None, str(declared)))
-        self._record(session, changes)
+    def _add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, pa.DataType]]) -> list[Column]:
+        declared = [(name, str(self._database.type_name(type_))) for name, type_ in new]
+        for name, as_ in declared:
+            session.run(f"ALTER TABLE {self._quoted} ADD COLUMN {self._database.quote(name)} {as_}")
+        self._record(session, changes, [(name, None, as_) for name, as_ in declared])
         return session.columns(self._table) or []
 
     def _unknown(self, schema: pa.Schema, columns: Sequence[Column]) -> list[tuple[str, pa.DataType]]:
@@ -375,12 +399,39 @@ class SqlTarget:
                     f"the columns {twin!r} and {name!r} are one column to the database; rename one before it is put"
                 )
 
-    def _record(self, session: Session, changes: Sequence[SchemaChange]) -> None:
+    @contextmanager
+    def _recording(self) -> Iterator[list[SchemaChange]]:
+        """Collects the changes of a transaction, and logs them once it has been committed."""
+        changes: list[SchemaChange] = []
+        yield changes
         for change in changes:
+            _log.info("%s: %s", self._table, change.said)
+
+    def _record(
+        self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
+    ) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+        for name, before, after in made:
+            change = SchemaChange(name, before, after, self._causes(name))
+            changes.append(change)
             session.run(
-                f"INSERT INTO {CHANGES_TABLE} VALUES (?, ?, ?, ?, ?)",
-                (time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), self._table, *_values(change)),
+                f"INSERT INTO {CHANGES_TABLE} VALUES (?, ?, ?, ?, ?, ?)",
+                (now, self._table, name, before, after, change.cause.frame_ns),
             )
+
+    def _turns_to_text(self, column: Column, declared: str) -> bool:
+        """A number of more digits than the database has a type for: no number of the table becomes a text for it."""
+        number = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
+        return bool(number and pa.types.is_string(self._database.type_of(declared)))
+
+
+def _differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str, str | None, str | None]]:
+    before, after = ({column.name: column.declared for column in columns} for columns in (old, new))
+    return [
+        (name, before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:
@@ -392,10 +443,6 @@ def _plain(type_: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_large_binary(type_) else type_
 
 
-def _values(change: SchemaChange) -> tuple[str, str | None, str]:
-    return change.column, change.before, change.after
-
-
 def _make_ledger(session: Session) -> None:
     session.run(
         f"CREATE TABLE IF NOT EXISTS {LEDGER_TABLE} (stream VARCHAR(64) NOT NULL PRIMARY KEY,"
@@ -404,5 +451,5 @@ def _make_ledger(session: Session) -> None:
     session.run(
         f"CREATE TABLE IF NOT EXISTS {CHANGES_TABLE} (changed_at VARCHAR(32) NOT NULL,"
         " table_name VARCHAR(255) NOT NULL, column_name VARCHAR(255) NOT NULL,"
-        " old_type VARCHAR(255), new_type VARCHAR(255) NOT NULL)"
+        " old_type VARCHAR(255), new_type VARCHAR(255), frame_ns BIGINT NOT NULL)"
     )

@@ -15,7 +15,7 @@ from api2db.frames import is_json
 from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
-from api2db.targets.types import from_sqlite, sqlite_type
+from api2db.targets.types import SQLITE, from_sqlite, sqlite_type
 
 __all__ = ["SqliteDatabase"]
 
@@ -29,6 +29,8 @@ class SqliteDatabase:
 
     A file that is new is made for its owner alone, and in WAL mode, so that readers never wait.
     """
+
+    types = SQLITE
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -97,9 +99,13 @@ class SqliteDatabase:
         recreate(session, table, new)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        """SQLite can't alter a type. A column of nulls is made anew; a number column holds any number as it comes."""
-        if session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]:
-            _make_anew(session, f"ALTER TABLE {quote(table)}", quote(column.name), wider.declared)
+        """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.
+
+        For these, and for a column of nulls, the column is made anew, which puts it last.
+        """
+        is_empty = session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]
+        if is_empty or (_types.is_integer(column.type) and not _is_number(wider.type)):
+            _make_anew(session, quote(table), quote(column.name), wider.declared)
             return wider
         if _is_number(column.type) and not _is_number(wider.type):
             raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
@@ -146,12 +152,13 @@ def _is_number(type_: pa.DataType) -> bool:
     return bool((_types.is_integer(type_) and type_ != pa.uint64()) or _types.is_floating(type_))
 
 
-def _make_anew(session: Session, alter: str, column: str, declared: str) -> None:
+def _make_anew(session: Session, table: str, column: str, declared: str) -> None:
     """The old one goes last: a table can't be without columns, and it stays where an index or a rule stands on it."""
     try:
-        session.run(f"{alter} RENAME COLUMN {column} TO _api2db_old")
-        session.run(f"{alter} ADD COLUMN {column} {declared}")
-        session.run(f"{alter} DROP COLUMN _api2db_old")
+        session.run(f"ALTER TABLE {table} RENAME COLUMN {column} TO _api2db_old")
+        session.run(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
+        session.run(f"UPDATE {table} SET {column} = _api2db_old WHERE _api2db_old IS NOT NULL")
+        session.run(f"ALTER TABLE {table} DROP COLUMN _api2db_old")
     except sqlite3.OperationalError as error:
         raise BatchRefusedError(str(error)) from error
 

@@ -1,0 +1,22 @@
+"""Text that others wrote, without the secrets that often stand in it."""
+
+import re
+
+__all__ = ["masked"]
+
+_MASK = "***"
+_GUARDED = "key|token|password|passwd|pwd|secret|signature|sig|credential|auth"
+_VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;&'")}\]]+)"""
+_PATTERNS = [
+    (re.compile(r"(?<=://)[^/\s@]+@"), f"{_MASK}@"),
+    (re.compile(r"\?[^\s'\"<>()?=]+=[^\s'\"<>()]*"), f"?{_MASK}"),
+    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {_MASK}"),
+    (re.compile(rf"(\b[\w-]*(?:{_GUARDED})s?['\"]?\s*[=:]\s*){_VALUE}", re.IGNORECASE), rf"\1{_MASK}"),
+]
+
+
+def masked(text: str) -> str:
+    """Replace passwords of URLs, query strings, and values that are named like secrets."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text

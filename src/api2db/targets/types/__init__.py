@@ -1,0 +1,54 @@
+"""The one table of types: what each target makes of what stands in a frame, and how its own client gives it back.
+
+``kinds`` lists what stands in frames; a module for each target has its rules, which end in one ``Types``. The targets
+themselves, the page docs/types.md and the conformance suite all take what they need from there. Nothing here does I/O.
+"""
+
+from api2db.targets.types.bigquery import BIGQUERY_DURATION, bigquery_type, from_bigquery
+from api2db.targets.types.duckdb import DUCKDB, from_duckdb
+from api2db.targets.types.files import CSV, JSON_FILE, PARQUET, PICKLE
+from api2db.targets.types.heavydb import from_heavydb, heavydb_type
+from api2db.targets.types.kinds import KINDS, Kind
+from api2db.targets.types.mysql import MARIADB, MYSQL, from_mysql, mysql_name
+from api2db.targets.types.postgresql import POSTGRESQL, from_postgresql
+from api2db.targets.types.rules import Limit, Types, in_words
+from api2db.targets.types.sqlite import SQLITE, from_sqlite
+
+__all__ = [
+    "BIGQUERY_DURATION",
+    "CSV",
+    "DUCKDB",
+    "JSON_FILE",
+    "KINDS",
+    "MARIADB",
+    "MYSQL",
+    "PARQUET",
+    "PICKLE",
+    "POSTGRESQL",
+    "SQLITE",
+    "TARGETS",
+    "Kind",
+    "Limit",
+    "Types",
+    "bigquery_type",
+    "duckdb_type",
+    "from_bigquery",
+    "from_duckdb",
+    "from_heavydb",
+    "from_mysql",
+    "from_postgresql",
+    "from_sqlite",
+    "heavydb_type",
+    "in_words",
+    "mysql_name",
+    "mysql_type",
+    "postgresql_type",
+    "sqlite_type",
+]
+
+TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, PARQUET, JSON_FILE, CSV, PICKLE)
+
+duckdb_type = DUCKDB.column
+mysql_type = MYSQL.column
+postgresql_type = POSTGRESQL.column
+sqlite_type = SQLITE.column

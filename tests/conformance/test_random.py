@@ -1,0 +1,210 @@
+"""Frames that nobody thought of: all that a target holds comes back, and no row is lost however frames drift."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as some
+
+from api2db import Stream
+from api2db.frames import encode_cell
+from tests.conformance.clients import WAYS, Way
+from tests.conformance.columns import bits
+from tests.conformance.seen import seen
+from tests.frames.values import TYPES, arrays
+from tests.stream.databases import COLLECTOR, DATABASES, execute
+from tests.stream.ways import rejected_rows
+
+ODD = {pa.decimal256(60, 20), pa.decimal256(76, 0)}  # text in a database, whose digits are another test's
+CARRIED = [type_ for type_ in TYPES if type_ not in ODD]
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
+def way(request: pytest.FixtureRequest) -> Way:
+    chosen: Way = request.param
+    return chosen.use(request)
+
+
+@pytest.fixture(params=[way for way in WAYS if way.dialect], ids=lambda way: way.types.target)
+def database(request: pytest.FixtureRequest) -> Way:
+    chosen: Way = request.param
+    return chosen.use(request)
+
+
+def examples(way: Way) -> int:
+    """Many where they are cheap."""
+    return 5 if way.dialect not in {"", *DATABASES} else 15
+
+
+def of_so_many(examples: int) -> settings:
+    """Shrinking would take minutes: each example is a stream of its own."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@contextmanager
+def a_stream(way: Way, folder: Path, **options: Any) -> Iterator[tuple[Path, Stream]]:
+    """A stream into nothing: a home of its own, and no table."""
+    number = next(_numbers)
+    home = folder / str(number)
+    home.mkdir()
+    if way.dialect:
+        execute(home, way.dialect, f"DROP TABLE IF EXISTS {COLLECTOR}")
+    with way.stream(home, stream_id=f"stream {number}", durability="process", **options) as stream:
+        yield home, stream
+
+
+def frames() -> some.SearchStrategy[pa.Table]:
+    """Some columns of any types, three rows."""
+    column = some.sampled_from(CARRIED).flatmap(lambda type_: arrays(type_, near=True))
+    return some.lists(column, min_size=1, max_size=20).map(_table)
+
+
+def _table(columns: list[pa.Array]) -> pa.Table:
+    rows = max(map(len, columns))
+    padded = [pa.concat_arrays([column, pa.nulls(rows - len(column), column.type)]) for column in columns]
+    names = [f"c{place}" for place in range(len(columns))]
+    return pa.table([pa.array(range(rows)), *padded], names=["number", *names])
+
+
+def test_any_frame_comes_back(way: Way, tmp_path: Path) -> None:
+    @of_so_many(examples(way))
+    @given(frames())
+    def check(frame: pa.Table) -> None:
+        with a_stream(way, tmp_path) as (home, stream):
+            stream.stream(frame)
+        rejected = {row["number"] for row in rejected_rows(home, way.stream_type)}
+        beyond = {row for row in range(frame.num_rows) if _is_beyond(way, frame, row)}
+        assert rejected == beyond
+        kept = frame.take([row for row in range(frame.num_rows) if row not in beyond])
+        found = way.read(home)
+        for name in frame.column_names[1:]:
+            wanted = [_meant(way, value) for value in kept.column(name)]
+            got = found.get(name, [None] * kept.num_rows)
+            assert _seen(way, got, wanted, kept.column(name).type) == wanted, name
+
+    check()
+
+
+def _is_beyond(way: Way, frame: pa.Table, row: int) -> bool:
+    return any(
+        limit.finds(held).fill_null(False)[0].as_py()
+        for name in frame.column_names[1:]
+        for limit in way.types.limits
+        if limit.applies((held := _held_as(way, frame.column(name).slice(row, 1).combine_chunks())).type)
+    )
+
+
+def _held_as(way: Way, values: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values
+
+
+def _meant(way: Way, value: pa.Scalar) -> Any:
+    """What a value is, but for what the table of types says is lost, in the words of ``seen``."""
+    type_ = value.type
+    if not value.is_valid or (pa.types.is_dictionary(type_) and not value.value.is_valid):
+        return None
+    if pa.types.is_floating(type_):
+        return _float(way, value.as_py(), type_.bit_width)
+    if pa.types.is_timestamp(type_) or pa.types.is_duration(type_) or pa.types.is_time(type_):
+        nanoseconds = value.value * {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[type_.unit]
+        return nanoseconds // 1000 * 1000 if way.types.cuts_nanoseconds(type_) else nanoseconds
+    if pa.types.is_date(type_):
+        return value.value
+    return value.as_py()
+
+
+def _float(way: Way, number: float, width: int) -> str | None:
+    if math.isnan(number):
+        return None
+    return bits(number + 0.0 if number == 0 and not way.types.signs_zero else number, width)
+
+
+def _seen(way: Way, found: list[Any], wanted: list[Any], type_: pa.DataType) -> list[Any]:
+    if way.types.client == "csv":
+        found = [None if cell == "" and was is None else cell for cell, was in zip(found, wanted, strict=True)]
+    return [seen(cell, type_, way.types.reads(type_)) for cell in found]
+
+
+VALUES = (
+    some.none()
+    | some.booleans()
+    | some.integers(-(2**63), 2**64 - 1)
+    | some.integers(-3, 3)
+    | some.floats(allow_nan=False, allow_infinity=False)
+    | some.decimals(-(10**20), 10**20, places=3)
+    | some.sampled_from(["", "x", "1", "n/a"])
+    | some.sampled_from([[], [1], {"a": 1}, {"b": [None]}])
+)
+
+
+def drifting() -> some.SearchStrategy[list[list[Any]]]:
+    """Frames one after another, each with its own idea of what the column holds."""
+    of_one_class = some.sampled_from([some.integers(-3, 3), some.floats(-9, 9), some.just("x"), some.none(), VALUES])
+    return some.lists(
+        of_one_class.flatmap(lambda values: some.lists(values, min_size=1, max_size=4)), min_size=2, max_size=6
+    )
+
+
+@pytest.mark.parametrize("on_conflict", ["reject", "json"])
+def test_however_frames_drift_each_row_is_in_the_table_as_it_was_or_rejected(
+    database: Way, tmp_path: Path, on_conflict: str
+) -> None:
+    @of_so_many(examples(database))
+    @given(drifting())
+    def check(sequence: list[list[Any]]) -> None:
+        numbers = itertools.count()
+        put: dict[int, Any] = {}
+        with a_stream(database, tmp_path, on_conflict=on_conflict) as (home, stream):
+            for values in sequence:
+                rows = [{"number": next(numbers), "v": value} for value in values]
+                put |= {row["number"]: row["v"] for row in rows}
+                stream.q.put(rows)
+        found = database.read(home)
+        rejected = [row["number"] for row in rejected_rows(home, database.stream_type)]
+        assert sorted([*found["number"], *rejected]) == sorted(put)
+        extra = found.get("_extra", [None] * len(found["number"]))
+        for number, held, odd in zip(found["number"], found.get("v", [None] * len(put)), extra, strict=False):
+            value = json.loads(odd)["v"] if isinstance(odd, str) else odd["v"] if odd else held
+            assert _same(value, put[number]), (put[number], held, odd)
+
+    check()
+
+
+def _same(held: Any, put: Any) -> bool:
+    """Whether it is that value, as a column of that class or as JSON has it."""
+    if held is None or put is None:
+        return held is None and put is None
+    if isinstance(held, str) and not isinstance(put, str):
+        return (
+            held == encode_cell(put)
+            or json.loads(held) == json.loads(encode_cell(put))
+            or _number(held) == _number(put)
+        )
+    if isinstance(held, (int, float, Decimal)) and isinstance(put, (int, float, Decimal)):
+        return _number(held) == _number(put)
+    return held in (put, encode_cell(put)) or held == json.loads(encode_cell(put))
+
+
+def _number(value: Any) -> Fraction | None:
+    try:
+        return Fraction(value)
+    except (TypeError, ValueError):
+        return None
