@@ -1,9 +1,11 @@
 """One owner; a forked child is none; and the shared use of one journal within a process."""
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from api2db.errors import ConfigurationError, JournalBusyError, JournalError
 from api2db.journal import SegmentedJournal, is_owned, overview, share
 from tests.faults.children import Child
 from tests.journal.conftest import Opener
-from tests.journal.tools import STREAM, delivered_from, drain, frame
+from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, segments
 
 CHILD = "tests.journal.child"
 
@@ -160,8 +162,6 @@ def test_sharing_and_releasing_from_many_threads_leaves_nothing_open(tmp_path: P
 
 
 def test_a_read_that_waits_ends_when_the_journal_is_closed(opened: Opener, tmp_path: Path) -> None:
-    from tests.journal.tools import LIMIT
-
     journal = opened()
     _, log = journal.attach(STREAM)
     errors: list[Exception] = []
@@ -177,3 +177,96 @@ def test_a_read_that_waits_ends_when_the_journal_is_closed(opened: Opener, tmp_p
     journal.close()
     thread.join(30)
     assert "closed" in str(errors[0])
+
+
+def refused(home: Path) -> str:
+    """What a second process says that wants to own the journal, and to put into it."""
+    with Child(CHILD, [str(home), str(home / "log"), "0", "1"]) as child:
+        code, _, errors = child.wait()
+    assert code != 0, "it got in"
+    return errors
+
+
+def copy_folder(journal: SegmentedJournal) -> None:
+    shutil.copytree(journal.folder, journal.home / "backup")
+
+
+def open_and_close(journal: SegmentedJournal) -> None:
+    (journal.folder / "owner.lock").read_bytes()
+
+
+@pytest.mark.parametrize("work", [copy_folder, open_and_close])
+def test_code_of_the_same_process_that_reads_the_lock_does_not_let_it_go(
+    opened: Opener, tmp_path: Path, work: Callable[[SegmentedJournal], None]
+) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([frame(1)])
+    work(journal)
+    assert is_owned(journal.folder)
+    assert "JournalBusyError" in refused(tmp_path)
+    with pytest.raises(JournalBusyError, match=str(os.getpid())):
+        SegmentedJournal(tmp_path, "flights")
+    journal.append([frame(2)])
+    assert drain(log) == [1, 2]
+
+
+def test_a_forked_child_that_outlives_its_parent_does_not_keep_the_lock(tmp_path: Path) -> None:
+    said, say = os.pipe()
+    wait, release = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        journal = SegmentedJournal(tmp_path, "flights")
+        journal.append([frame(1)])
+        if os.fork() == 0:
+            os.close(release)
+            os.write(say, b".")
+            os.read(wait, 1)  # until the test lets go of its end
+        os._exit(0)
+    os.close(wait)
+    assert os.read(said, 1) == b"."
+    os.waitpid(owner, 0)
+    try:
+        assert not is_owned(tmp_path / "STORE/journal/flights")
+        SegmentedJournal(tmp_path, "flights").close()
+    finally:
+        os.close(release)
+        os.close(said)
+        os.close(say)
+
+
+def remove(journal: SegmentedJournal) -> None:
+    (journal.folder / "owner.lock").unlink()
+
+
+def close_descriptors(journal: SegmentedJournal) -> None:
+    lock = (journal.folder / "owner.lock").stat()
+    for entry in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found = os.fstat(int(entry))
+            if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                os.close(int(entry))
+
+
+@pytest.mark.parametrize("work", [remove, close_descriptors])
+def test_where_the_lock_is_lost_nothing_more_is_acknowledged_or_deleted(
+    opened: Opener, tmp_path: Path, work: Callable[[SegmentedJournal], None]
+) -> None:
+    journal = opened(segment_bytes=1)
+    _, log = journal.attach(STREAM)
+    journal.append([frame(1)])
+    journal.append([frame(2)])
+    entries = log.read(LIMIT, 0)
+    work(journal)
+    assert not is_owned(journal.folder)
+    there = segments(journal.folder)
+    for forbidden in (
+        lambda: journal.append([frame(3)]),
+        lambda: log.acknowledge(entries[-1].position, log.delivered),
+        lambda: journal.forget(STREAM.name),
+    ):
+        with pytest.raises(JournalBusyError, match="lock .* is lost"):
+            forbidden()
+    journal.close()
+    assert segments(journal.folder) == there
+    assert delivered_from(tmp_path) == [1, 2]

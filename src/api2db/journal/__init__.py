@@ -9,7 +9,8 @@ Promise
     * Memory does not grow with the backlog. A segment is freed by unlinking it, which works on a full disk.
 
 Layout, below ``STORE/journal/<collector>/``
-    ``owner.lock``      locked (fcntl) by the one process that owns the journal; says who that is
+    ``owner.lock``      locked by the one process that owns the journal, through an open file that its forked
+                        children close; says who that is
     ``opens``           a line an open: counter, epoch, checksum; fsynced before anything else is written
     ``<n>.segment``     a header, then records; append-only; a new one at open, at 64 MiB, after any error
     ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
@@ -54,7 +55,7 @@ Crash rules
 from api2db.journal._inbox import ask
 from api2db.journal._log import SegmentedJournal, journal_folder
 from api2db.journal._overview import StreamOverview, describe, journals_in, overview
-from api2db.journal._owner import is_owned
+from api2db.journal._owner import check_process, is_owned
 from api2db.journal._share import Lease, share
 from api2db.journal.port import (
     ALL,
@@ -92,6 +93,7 @@ __all__ = [
     "StreamOverview",
     "Superseded",
     "ask",
+    "check_process",
     "describe",
     "is_owned",
     "journal_folder",

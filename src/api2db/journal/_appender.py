@@ -154,10 +154,14 @@ class Appender:
             self.sync()
             self._seal()
         finally:
-            for writer in (self._writer, self._dead):
-                if writer is not None:
-                    writer.close()
-            self._writer = self._dead = None
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the segment as it is."""
+        for writer in (self._writer, self._dead):
+            if writer is not None:
+                writer.close()
+        self._writer = self._dead = None
 
     def holds(self, number: int) -> bool:
         """Whether a segment is being written."""

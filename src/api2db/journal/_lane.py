@@ -124,6 +124,7 @@ class LaneLog:
             return Backlog(max(0, before.frames), max(0, before.rows), max(0, before.size_bytes), None)
 
     def backlog(self) -> Backlog:
+        self.journal.owner.check_process()
         with self.journal.changed:
             count, skip = replace(self.waiting), self.position.skip
         if count.size_bytes <= 0:
@@ -131,14 +132,17 @@ class LaneLog:
         return Backlog(count.frames, max(0, count.rows - skip), count.size_bytes, self._oldest_ns())
 
     def mark(self) -> int:
+        self.journal.owner.check_process()
         with self.journal.changed:
             return self._enqueued_bytes
 
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
+        self.journal.owner.check_process()
         with self.journal.changed:
             return self.journal.changed.wait_for(lambda: self._passed(mark), timeout_s)
 
     def note(self, kind: NoteKind) -> Note | None:
+        self.journal.owner.check_process()
         return self.journal.state.note(self.row.lane, kind)
 
     def keep(self, kind: NoteKind, note: Note) -> None:
@@ -149,6 +153,7 @@ class LaneLog:
                 self._parked_bytes = _parked_bytes(note)
 
     def say(self, error: str | None) -> None:
+        self.journal.owner.check_process()
         with self.journal.changed:
             self.row = replace(self.row, error=error, error_at=time.time() if error else None)
         try:
@@ -157,6 +162,7 @@ class LaneLog:
             _log.warning("%s", failure)
 
     def wake(self) -> None:
+        self.journal.owner.check_process()
         with self.journal.changed:
             self._woken = True
             self.journal.changed.notify_all()

@@ -136,9 +136,10 @@ class SegmentedJournal:
         size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
         with self.changed:
             self._wait_for_room(lane, size_bytes, timeout_s if block else 0)
-            self.owner.check()
+            self.owner.check_open()
             group = self.appender.append(parts, lane)
             self.appender.settle(group)
+            self.owner.check()
             if removes is not None:
                 self.appender.sync(group)
                 self._remove(removes, lane, sum(part.rows for part in parts))
@@ -161,6 +162,7 @@ class SegmentedJournal:
             return Lane(log.row.lane), log
 
     def detach(self, lane: Lane) -> None:
+        self.owner.check_process()
         with self.changed:
             if lane in self.lanes:
                 self.lanes[lane].attached = False
@@ -187,6 +189,7 @@ class SegmentedJournal:
         return True
 
     def cursor(self) -> dict[str, Any]:
+        self.owner.check_process()
         with self.changed:
             return dict(self._cursor.value)
 
@@ -195,6 +198,7 @@ class SegmentedJournal:
 
     def sync(self) -> None:
         """Make all that has been appended durable."""
+        self.owner.check_process()
         with self.changed:
             self.appender.sync()
 
@@ -229,11 +233,21 @@ class SegmentedJournal:
         try:
             self.owner.check()
         except JournalError:
+            self._leave()
             return
         with self.changed:
             try:
                 self.appender.close()
             finally:
+                self.state.close()
+                self.owner.release()
+                self.changed.notify_all()
+
+    def _leave(self) -> None:
+        """Where the lock is lost nothing more is written; a forked child touches nothing."""
+        if self.owner.is_lost:
+            with self.changed:
+                self.appender.let_go()
                 self.state.close()
                 self.owner.release()
                 self.changed.notify_all()
