@@ -316,6 +316,50 @@ def test_a_full_disk_of_one_delivered_segment_is_emptied_and_loses_no_state(open
     assert again.shelf.damaged == 0, "what was let go is not missed"
 
 
+def test_a_small_disk_takes_rows_without_end_where_each_is_delivered_before_the_next(
+    opened: Opener, full_home: Path
+) -> None:
+    journal = opened(full_home)
+    _, log = journal.attach(STREAM)
+    for number in range(800):  # 8 MB of rows, and as much of positions, on a disk of 3 MB
+        journal.append([random_frame(number, 1, 10_000)], cursor={"n": number})
+        assert count(log) == [number]
+    assert len(segments(journal.folder)) == 1
+    journal.close()
+    again = opened(full_home)
+    assert again.cursor() == {"n": 799}
+    assert again.shelf.damaged == 0, "what was let go is not missed"
+
+
+def test_a_full_disk_leaves_room_for_the_notes_of_what_is_being_delivered(opened: Opener, full_home: Path) -> None:
+    journal = opened(full_home)
+    _, log = journal.attach(STREAM)
+    number = 0
+    while journal.folder.joinpath("state.sqlite-wal").stat().st_size < 1_000_000:
+        log.keep("plan", {"number": number, "text": "x" * 10_000})
+        number += 1
+    put = put_until_full(journal)
+    fill(full_home)
+    with suppress(JournalWriteError):
+        log.keep("plan", {"text": "y" * 10_000})
+    log.keep("plan", {"text": "z" * 10_000})
+    assert log.note("plan") == {"text": "z" * 10_000}
+    assert count(log) == list(range(put))
+
+
+def test_a_journal_whose_rows_are_all_delivered_is_opened_on_a_full_disk(opened: Opener, full_home: Path) -> None:
+    journal = opened(full_home)
+    _, log = journal.attach(STREAM)
+    put = put_until_full(journal)
+    assert count(log) == list(range(put))
+    journal.close()
+    fill(full_home)
+    again = opened(full_home)
+    _, log = again.attach(STREAM)
+    again.append([random_frame(put, 1, 10_000)])
+    assert count(log) == [put]
+
+
 def test_a_full_disk_is_not_taken_for_damage_when_a_journal_is_opened(opened: Opener, full_home: Path) -> None:
     journal = opened(full_home)
     journal.attach(STREAM)

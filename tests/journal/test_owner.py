@@ -1,5 +1,6 @@
 """One owner; a forked child is none; and the shared use of one journal within a process."""
 
+import errno
 import os
 import shutil
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError
-from api2db.journal import SegmentedJournal, is_owned, overview, share
+from api2db.journal import SegmentedJournal, _share, is_owned, overview, share
 from tests.faults.children import Child
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, segments
+from tests.stream.eventually import eventually
 
 CHILD = "tests.journal.child"
 
@@ -241,11 +243,11 @@ def remove(journal: SegmentedJournal) -> None:
 
 def close_descriptors(journal: SegmentedJournal) -> None:
     lock = (journal.folder / "owner.lock").stat()
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
-            found = os.fstat(int(entry))
+            found = os.fstat(int(entry.name))
             if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
-                os.close(int(entry))
+                os.close(int(entry.name))
 
 
 @pytest.mark.parametrize("work", [remove, close_descriptors])
@@ -265,8 +267,37 @@ def test_where_the_lock_is_lost_nothing_more_is_acknowledged_or_deleted(
         lambda: log.acknowledge(entries[-1].position, log.delivered),
         lambda: journal.forget(STREAM.name),
     ):
-        with pytest.raises(JournalBusyError, match="lock .* is lost"):
+        with pytest.raises(JournalBusyError, match=r"lock .* is lost"):
             forbidden()
     journal.close()
     assert segments(journal.folder) == there
     assert delivered_from(tmp_path) == [1, 2]
+
+
+def test_housekeeping_that_fails_is_told_once_and_without_a_traceback_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[Path] = []
+    failing = threading.Event()
+    failing.set()
+
+    def publish(folder: Path, _: object) -> None:
+        tries.append(folder)
+        if failing.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(_share, "publish", publish)
+    monkeypatch.setattr(_share, "_HOUSEKEEPING_S", 0.001)
+    monkeypatch.setattr(_share, "_REPEAT_S", 0.0)
+    lease = share(tmp_path, "flights")
+    eventually(lambda: len(tries) > 3)
+    failing.clear()
+    seen = len(tries)
+    eventually(lambda: len(tries) > seen + 3)
+    failing.set()
+    seen = len(tries)
+    eventually(lambda: len(tries) > seen + 3)
+    lease.release()
+    told = [record for record in caplog.records if "housekeeping" in record.message]
+    assert [(record.levelname, record.exc_info) for record in told] == 2 * [("WARNING", False)]
+    assert "No space left" in told[0].message

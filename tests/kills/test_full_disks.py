@@ -4,8 +4,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from api2db.stream.stream2local import Stream2Local
+from api2db.stream.stream2sql import Stream2Sql
 from tests.faults.disks import small_disk
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.oracle import Verdict
@@ -31,6 +34,23 @@ def test_a_full_disk_of_the_database_holds_up_rows_and_loses_none(tmp_path: Path
             assert puts.stream.flush(60), puts.stream.status()
             assert puts.stream.status().last_error is None
         assert puts.verdict() == Verdict()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "local"])
+def test_a_small_disk_of_the_home_does_not_stop_a_stream_that_delivers_all_it_gets(tmp_path: Path, kind: str) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        target = tmp_path / "target"
+        stream = (
+            Stream2Sql("flights", str(target), "sqlite", home=disk)
+            if kind == "sqlite"
+            else Stream2Local("flights", str(target), home=disk)
+        )
+        for begin in (0, 400):
+            with running(stream):
+                for number in range(begin, begin + 400):  # 6 MB
+                    stream.q.put(pd.DataFrame({"n": [number], "bytes": [os.urandom(15_000)]}))
+                    assert stream.flush(30), stream.status()
+                assert stream.status().rows_delivered == begin + 400
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -106,9 +106,7 @@ class Appender:
             JournalWriteError: Nothing of the group is in the journal.
         """
         try:
-            writer = self._ready()
-            group = self._number(parts, lane)
-            self._put_down(writer, group)
+            group = self._write_down(parts, lane)
         except OSError as error:
             self.fresh = True
             message = f"the journal in {self.shelf.folder} can't be written ({error}); free disk space and put again"
@@ -166,6 +164,24 @@ class Appender:
     def holds(self, number: int) -> bool:
         """Whether a segment is being written."""
         return self._writer is not None and self._writer.segment.number == number
+
+    def _write_down(self, parts: Sequence[Part], lane: int) -> Group:
+        try:
+            return self._write_group(parts, lane)
+        except OSError as error:
+            self.fresh = True
+            if not _is_full(error) or self._unsynced:
+                raise
+            self._seal()
+            if not self.reclaim():
+                raise
+        return self._write_group(parts, lane)
+
+    def _write_group(self, parts: Sequence[Part], lane: int) -> Group:
+        writer = self._ready()
+        group = self._number(parts, lane)
+        self._put_down(writer, group)
+        return group
 
     def _number(self, parts: Sequence[Part], lane: int) -> Group:
         if (self.sequence & _LAST_NUMBER) + len(parts) > _LAST_NUMBER:
@@ -307,7 +323,7 @@ class Appender:
         try:
             return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
         except OSError as error:
-            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not self.reclaim():
+            if not _is_full(error) or self._unsynced or not self.reclaim():
                 raise
         self.last_segment += 1
         return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
@@ -360,6 +376,10 @@ class Appender:
             f"the journal in {self.shelf.folder} could not be synced ({error}): whether this put counts is unknown; "
             "mend the disk, then look at the target before putting the rows again"
         )
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def _place_schema(schema: bytes, writer: SegmentWriter, begun: dict[bytes, Placed]) -> tuple[int, int]:

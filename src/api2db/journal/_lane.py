@@ -6,7 +6,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from api2db.errors import JournalWriteError
@@ -332,8 +334,12 @@ class LaneLog:
         return None
 
     def _record(self, position: Position, delivered: Delivered, clear: Collection[NoteKind]) -> None:
+        move = partial(self.journal.state.move, self.row.lane, position, delivered, clear, durable=bool(clear))
         try:
-            self.journal.state.move(self.row.lane, position, delivered, clear, durable=bool(clear))
+            with suppress(JournalWriteError):
+                move()
+                return
+            move()  # on a disk that is full the first try has made room
         except JournalWriteError as error:
             if clear:
                 raise

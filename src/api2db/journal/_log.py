@@ -211,13 +211,19 @@ class SegmentedJournal:
         """Unlink finished segments; the cursor stands in the beginning of each later one."""
         if not finished:
             return
+        self._tell_of(finished)
+        with self.changed:
+            self._forget_synced(segment.number for segment in finished)
+        self._unlink(finished)
+
+    def _tell_of(self, finished: Sequence[Segment]) -> None:
         try:
             self.state.keep_meta({"cursor": self._cursor}, durable=False)
             self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
             _log.warning("the state file is not told of finished segments: %s", error)
-        with self.changed:
-            self._forget_synced(segment.number for segment in finished)
+
+    def _unlink(self, finished: Sequence[Segment]) -> None:
         for segment in finished:
             try:
                 segment.path.unlink(missing_ok=True)
@@ -255,7 +261,11 @@ class SegmentedJournal:
     def _open(self) -> None:
         preambles = read_preambles(self.folder)
         newest = preambles[-1] if preambles else {}
-        self.state = open_state(self.folder, newest)
+        try:
+            self.state = open_state(self.folder, newest)
+        except JournalWriteError:
+            give_spare(self.folder)
+            self.state = open_state(self.folder, newest)
         try:
             self._take_up(preambles, newest)
         except BaseException:
@@ -269,24 +279,34 @@ class SegmentedJournal:
         self._walk()
         streams = self.state.streams()
         self._last_lane = max([self.state.meta("lanes") or 0, newest.get("lanes", 0), *(row.lane for row in streams)])
-        self._count_open(preambles, streams)
-        self.state.keep_meta({"journal": self.journal_id})
         self.appender.durable = self.shelf.visible
         self.lanes = {row.lane: LaneLog(self, row, row.position, row.delivered) for row in streams}
         for log in self.lanes.values():
             log.restore()
+        at_least = self._highest_counter(preambles)
+        try:
+            self._count_open(preambles, at_least)
+        except OSError:
+            self._reclaim()
+            give_spare(self.folder)
+            self._count_open(preambles, at_least)
         self.discard(self.take_finished())
         hold_spare(self.folder)
 
-    def _count_open(self, preambles: Sequence[Mapping[str, Any]], streams: Sequence[StreamRow]) -> None:
-        """A new counter, above all that any trace of an older one is left of."""
-        known = {**{said["epoch"]: said["counter"] for said in preambles}, **self.state.epochs()}
+    def _highest_counter(self, preambles: Sequence[Mapping[str, Any]]) -> int:
+        """Of all that any trace is left of."""
         seen = [segment.last_sequence for segment in self.shelf.segments.values()]
-        seen += [row.position.sequence for row in streams]
-        at_least = max([0, *known.values(), *(sequence >> COUNTER_BITS for sequence in seen)])
+        seen += [log.position.sequence for log in self.lanes.values()]
+        counters = [*(said["counter"] for said in preambles), *self.state.epochs().values()]
+        return max([0, *counters, *(sequence >> COUNTER_BITS for sequence in seen)])
+
+    def _count_open(self, preambles: Sequence[Mapping[str, Any]], at_least: int) -> None:
+        """A new counter, above every older one."""
+        known = {**{said["epoch"]: said["counter"] for said in preambles}, **self.state.epochs()}
         self.counter, self.epoch, opens = add_open(self.folder, at_least)
         self.epochs = {**known, **opens, self.epoch: self.counter}
         self.state.add_epochs(self.epochs)
+        self.state.keep_meta({"journal": self.journal_id})
         self.appender.sequence = self.counter << COUNTER_BITS
 
     def _walk(self) -> None:
@@ -410,11 +430,25 @@ class SegmentedJournal:
             log.place()
 
     def _reclaim(self) -> bool:
-        """On a full disk, empty the last segment too, if every stream is past it; what only it says is kept first."""
+        """On a full disk let go of all segments, if every stream is past them; the last one is emptied."""
         last = next(reversed(self.shelf.segments.values()), None)
-        if last is None or last.end == last.begin or any(log.waiting.size_bytes > 0 for log in self.lanes.values()):
-            return False
+        freed = self.state.shrink()
+        if last is None or any(log.waiting.size_bytes > 0 for log in self.lanes.values()):
+            return freed
         give_spare(self.folder)
+        try:
+            finished = self.shelf.take_off(Location(last.number, 0))
+            if finished:
+                self._tell_of(finished)
+                self._forget_synced(segment.number for segment in finished)
+                self._unlink(finished)
+            emptied = last.end > last.begin and self._empty(last)
+        finally:
+            hold_spare(self.folder)
+        return freed or bool(finished) or emptied
+
+    def _empty(self, last: Segment) -> bool:
+        """Give its space back; what only it says is kept first."""
         try:
             self.state.keep_meta({"cursor": self._cursor})
             self.state.drop_segments([last.number])
@@ -423,8 +457,6 @@ class SegmentedJournal:
         except OSError as error:
             _log.warning("%s can't be emptied: %s", last.path, error)
             return False
-        finally:
-            hold_spare(self.folder)
         return True
 
     def _preamble(self) -> dict[str, Any]:

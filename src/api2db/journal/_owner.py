@@ -43,9 +43,9 @@ class _Descriptors:
 
 _descriptors = _Descriptors()
 os.register_at_fork(
-    before=lambda: _descriptors.before_fork(),
-    after_in_parent=lambda: _descriptors.after_fork(),
-    after_in_child=lambda: _descriptors.in_child(),
+    before=_descriptors.before_fork,
+    after_in_parent=_descriptors.after_fork,
+    after_in_child=_descriptors.in_child,
 )
 
 
@@ -94,8 +94,8 @@ class Owner:
         self.check_open()
         if not self._is_there():
             message = (
-                f"the lock of the journal {self._folder} is lost: {LOCK_NAME} has been removed, or closed by other code "
-                "of this process, so another process may own the journal by now; stop the stream and start it again"
+                f"the lock of the journal {self._folder} is lost: {LOCK_NAME} has been removed, or closed by other "
+                "code of this process, so another process may own it by now; stop the stream and start it again"
             )
             raise JournalBusyError(message)
 

@@ -107,6 +107,7 @@ def _keep_house(shared: _Shared, name: str) -> None:
     folder = shared.journal.folder
     said: list[StreamOverview] = []
     said_at = 0.0
+    troubled = False
     while True:
         try:
             answer_requests(folder, shared.journal.answers)
@@ -114,7 +115,16 @@ def _keep_house(shared: _Shared, name: str) -> None:
             if streams != said or time.monotonic() - said_at > _REPEAT_S:
                 publish(folder, streams)
                 said, said_at = streams, time.monotonic()
-        except Exception:  # noqa: BLE001 - this thread serves those who look; the journal does not depend on it
-            _log.warning("housekeeping of %s has failed, and is tried again", folder, exc_info=True)
+            troubled = False
+        except Exception as error:  # noqa: BLE001 - this thread serves those who look; the journal does without it
+            if not troubled:
+                _tell_of(error, folder)
+            troubled = True
         if shared.ended.wait(_HOUSEKEEPING_S):
             return
+
+
+def _tell_of(error: Exception, folder: Path) -> None:
+    """A disk's own error says itself what to do; any other is shown with where it happened."""
+    message = "housekeeping of %s has failed (%s), and is tried again; api2db status may show older figures meanwhile"
+    _log.warning(message, folder, error, exc_info=not isinstance(error, OSError))

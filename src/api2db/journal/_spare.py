@@ -6,16 +6,20 @@ from pathlib import Path
 from api2db.formats.atomic import replacing
 
 _NAME = "spare"
-_SPARE_BYTES = 128 << 10
+_SPARE_BYTES = (128 << 10, 64 << 10)
 
 
 def hold_spare(folder: Path) -> None:
-    """Hold the space, if there is any."""
+    """Hold the space, or half of it, if there is any."""
     path = folder / _NAME
-    if path.exists() and path.stat().st_size == _SPARE_BYTES:
-        return
-    with suppress(OSError), replacing(path) as file:
-        file.write(b"\0" * _SPARE_BYTES)
+    held_bytes = path.stat().st_size if path.exists() else 0
+    for size_bytes in _SPARE_BYTES:
+        if held_bytes >= size_bytes:
+            return
+        with suppress(OSError):
+            with replacing(path) as file:
+                file.write(b"\0" * size_bytes)
+            return
 
 
 def give_spare(folder: Path) -> None:

@@ -9,17 +9,20 @@ import threading
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalWriteError
+from api2db.journal._spare import give_spare, hold_spare
 from api2db.journal.port import Delivered, Note, NoteKind, Position
 
 STATE_NAME = "state.sqlite"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _TRIES = 5
+_LOG_BYTES = 256 << 10
+_LEAST_BYTES = 32 << 10
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -79,13 +82,18 @@ class State:
         self._identities: dict[int, int] = {}
         self._is_durable: bool | None = None
         path = folder / STATE_NAME
+        self._folder = folder
+        self._log_path = folder / f"{STATE_NAME}-wal"
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             with _told_apart():
                 self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
                 check(self._connection)
                 self._connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                if path.stat().st_size < _LEAST_BYTES:  # its pages, too, are to have their room before the disk is full
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._identities = {row.lane: _identity_checksum(row) for row in read_streams(self._connection)}
         except BaseException:
             self._connection.close()
@@ -102,6 +110,8 @@ class State:
                 self._connection.execute("COMMIT")
             except sqlite3.DatabaseError as error:
                 self._roll_back()
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    self._reuse_log()
                 message = f"the journal's state file can't be written ({error}); free disk space or mend the disk"
                 raise JournalWriteError(message) from error
             except BaseException:
@@ -236,6 +246,28 @@ class State:
         """What is known of finished segments."""
         with self._lock:
             return read_segments(self._connection)
+
+    def shrink(self) -> bool:
+        """Give back what the write-ahead log takes of the disk, but for a little; whether there was anything."""
+        size_bytes = self._log_path.stat().st_size
+        if size_bytes <= _LOG_BYTES:
+            return False
+        with suppress(JournalWriteError):
+            with self._lock:
+                self._reuse_log()
+            with self._transaction(durable=False) as connection:  # the first one behind that cuts it
+                connection.execute("PRAGMA user_version = 0")
+        return self._log_path.stat().st_size < size_bytes
+
+    def _reuse_log(self) -> None:
+        """Have the write-ahead log written from its start again, which takes no more of the disk.
+
+        What it holds goes into the file itself, which may grow by that into the space held back.
+        """
+        give_spare(self._folder)
+        with suppress(sqlite3.DatabaseError):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        hold_spare(self._folder)
 
     def close(self) -> None:
         """Let the file go."""

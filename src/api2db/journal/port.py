@@ -179,7 +179,7 @@ class Journal(Protocol):
         Raises:
             BacklogFullError: A quota is spent.
             JournalWriteError: The disk refused; whether the frames count is unknown.
-            JournalBusyError: This process does not own the journal, or not any more; the frames do not count.
+            JournalBusyError: This process does not own the journal, or not any more.
         """
 
     def attach(self, identity: StreamIdentity) -> tuple[Lane, StreamLog]:
