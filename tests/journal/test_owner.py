@@ -13,31 +13,12 @@ import pytest
 
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError
 from api2db.journal import SegmentedJournal, _share, is_owned, overview, share
-from tests.faults.children import Child
+from tests.faults.children import Child, in_fork
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, segments
 from tests.stream.eventually import eventually
 
 CHILD = "tests.journal.child"
-
-
-def in_fork(work: Callable[[], object]) -> str:
-    """What a forked child says: the error that its work raised."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        said = "nothing was raised"
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001
-            said = f"{type(error).__name__}: {error}"
-        os.write(write, said.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as file:
-        said = file.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -299,5 +280,5 @@ def test_housekeeping_that_fails_is_told_once_and_without_a_traceback_where_the_
     eventually(lambda: len(tries) > seen + 3)
     lease.release()
     told = [record for record in caplog.records if "housekeeping" in record.message]
-    assert [(record.levelname, record.exc_info) for record in told] == 2 * [("WARNING", False)]
+    assert [(record.levelname, bool(record.exc_info)) for record in told] == 2 * [("WARNING", False)]
     assert "No space left" in told[0].message

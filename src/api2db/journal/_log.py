@@ -297,7 +297,7 @@ class SegmentedJournal:
         """Of all that any trace is left of."""
         seen = [segment.last_sequence for segment in self.shelf.segments.values()]
         seen += [log.position.sequence for log in self.lanes.values()]
-        counters = [*(said["counter"] for said in preambles), *self.state.epochs().values()]
+        counters: list[int] = [*(said["counter"] for said in preambles), *self.state.epochs().values()]
         return max([0, *counters, *(sequence >> COUNTER_BITS for sequence in seen)])
 
     def _count_open(self, preambles: Sequence[Mapping[str, Any]], at_least: int) -> None:

@@ -17,7 +17,18 @@ from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import write_dtypes
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, to_batch
-from api2db.journal import Durability, Lane, Lease, StreamIdentity, StreamLog, describe, journal_folder, overview, share
+from api2db.journal import (
+    Durability,
+    Lane,
+    Lease,
+    StreamIdentity,
+    StreamLog,
+    check_process,
+    describe,
+    journal_folder,
+    overview,
+    share,
+)
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
@@ -104,6 +115,7 @@ class Stream(FileConverter):
         self.lock = threading.Lock()
         self.q: JournalQueue = JournalQueue(self._put, self._frames_waiting, self._join, self._has_room)
         self._making = threading.RLock()
+        self._pid: int | None = None
         self._lease: Lease | None = None
         self._lane = Lane(0)
         self._stream_log: StreamLog | None = None
@@ -134,6 +146,7 @@ class Stream(FileConverter):
             JournalBusyError: Another process owns the collector's journal.
             ConfigurationError: A stream to the same target runs already.
         """
+        self._check_process()
         with self._making:
             if self._thread is not None and self._thread.is_alive():
                 return
@@ -150,6 +163,7 @@ class Stream(FileConverter):
         Raises:
             StreamDiedError: The worker ended by an error.
         """
+        self._check_process()
         with self._making:
             self._begin()
             self._thread = threading.current_thread()
@@ -163,6 +177,7 @@ class Stream(FileConverter):
         Args:
             timeout: How long to wait for that, seconds; None for as long as it takes.
         """
+        self._check_process()
         with self._making:
             worker, thread = self._worker, self._thread
         if worker is not None:
@@ -205,6 +220,7 @@ class Stream(FileConverter):
         Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in
         the journal, so the files are only to look at, and go once the rows are in the target.
         """
+        self._check_process()
         if self._worker is not None:
             self._worker.nudge()
 
@@ -218,6 +234,7 @@ class Stream(FileConverter):
 
     def status(self) -> StreamStatus:
         """How much waits, has been delivered, is parked or set aside, and what is wrong."""
+        self._check_process()
         thread = self._thread
         running = thread is not None and thread.is_alive()
         folder = journal_folder(self.home, self.name)
@@ -235,6 +252,8 @@ class Stream(FileConverter):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._is_of_another_process:
+            return  # a forked child that ends within the block says why itself
         try:
             if error is None:
                 self.flush()
@@ -265,6 +284,7 @@ class Stream(FileConverter):
                 return
 
     def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
+        self._check_process()
         self._check_alive()
         batch = to_batch(frame)
         lease = self._lease
@@ -275,18 +295,37 @@ class Stream(FileConverter):
             lease.journal.append((batch,), lane=self._lane, block=block, timeout_s=timeout)
 
     def _attached(self) -> StreamLog:
+        self._check_process()
         with self._making:
-            if self._stream_log is None:
-                lease = share(self.home, self.name, self.durability)
-                try:
-                    identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
-                    self._lane, self._stream_log = lease.journal.attach(identity)
-                except BaseException:
-                    lease.release()
-                    raise
-                register_requests(lease.journal)
-                self._lease = lease
-            return self._stream_log
+            if self._stream_log is not None:
+                return self._stream_log
+            self._pid = os.getpid()
+            try:
+                return self._attach()
+            except BaseException:
+                self._pid = None
+                raise
+
+    def _attach(self) -> StreamLog:
+        lease = share(self.home, self.name, self.durability)
+        try:
+            identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
+            self._lane, log = lease.journal.attach(identity)
+        except BaseException:
+            lease.release()
+            raise
+        register_requests(lease.journal)
+        self._lease, self._stream_log = lease, log
+        return log
+
+    @property
+    def _is_of_another_process(self) -> bool:
+        return self._pid is not None and self._pid != os.getpid()
+
+    def _check_process(self) -> None:
+        """Before any lock: in a forked child the copy of one that another thread held is never let go."""
+        if self._pid is not None:
+            check_process(journal_folder(self.home, self.name), self._pid)
 
     def _begin(self) -> None:
         if self.is_store_instance:
@@ -329,7 +368,7 @@ class Stream(FileConverter):
 
     def _release(self) -> None:
         lease, self._lease = self._lease, None
-        self._stream_log = self._worker = self._thread = None
+        self._stream_log = self._worker = self._thread = self._pid = None
         if lease is not None:
             lease.journal.detach(self._lane)
             lease.release()
@@ -362,6 +401,7 @@ class Stream(FileConverter):
         return self.status().frames_waiting
 
     def _has_room(self) -> bool:
+        self._check_process()
         return self._lease is None or self._lease.journal.lanes[self._lane].has_room(1)
 
     def _join(self) -> None:

@@ -1,0 +1,82 @@
+"""A forked child has its parent's streams in memory only: it may not use them, and is told so at once."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from api2db.stream.stream2local import Stream2Local
+from tests.faults.children import in_fork
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+FRAME = pd.DataFrame({"n": [1]})
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Iterator[Stream2Local]:
+    stream = Stream2Local("flights", home=tmp_path)
+    stream.start()
+    stream.q.put(FRAME)
+    yield stream
+    stream.stop()
+
+
+def enter(stream: Stream2Local) -> None:
+    with stream:
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream: stream.q.put(FRAME),
+        lambda stream: stream.q.qsize(),
+        lambda stream: stream.q.empty(),
+        lambda stream: stream.q.full(),
+        lambda stream: stream.q.join(),
+        lambda stream: stream.start(),
+        lambda stream: stream.stream_start(),
+        lambda stream: stream.stream(FRAME),
+        lambda stream: stream.flush(1),
+        lambda stream: stream.status(),
+        lambda stream: stream.check_failures(),
+        lambda stream: stream.stop(1),
+        enter,
+    ],
+    ids="put qsize empty full join start stream_start stream flush status check_failures stop with".split(),
+)
+def test_a_forked_child_is_refused_at_once_whatever_locks_its_parents_threads_held(
+    stream: Stream2Local, use: Callable[[Stream2Local], object]
+) -> None:
+    assert stream._lease is not None
+    with ExitStack() as held:
+        held.enter_context(stream._making)
+        held.enter_context(stream._lease.journal.changed)
+        said = in_fork(lambda: use(stream))
+    assert said.startswith("JournalBusyError"), said
+    assert str(os.getpid()) in said
+    assert stream.flush(20)
+
+
+def test_a_forked_child_that_ends_within_the_block_ends_as_it_wants(stream: Stream2Local) -> None:
+    def end() -> None:
+        with ExitStack() as within:
+            within.push(stream)
+            sys.exit(3)
+
+    assert in_fork(end) == "SystemExit: 3"
+
+
+def test_a_stream_that_was_not_started_may_be_started_in_a_forked_child(tmp_path: Path) -> None:
+    stream = Stream2Local("flights", home=tmp_path)
+
+    def work() -> None:
+        with stream:
+            stream.q.put(FRAME)
+
+    assert in_fork(work) == "nothing was raised"
+    assert len(list((tmp_path / "STORE" / "flights" / "parquet").iterdir())) == 1
