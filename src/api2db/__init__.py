@@ -9,7 +9,7 @@ if typing.TYPE_CHECKING:
     from api2db.app.run import Run
     from api2db.errors import Api2dbError
     from api2db.ingest import Collector
-    from api2db.store import Store, Store2Local, Store2Sql
+    from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
     from api2db.stream.file_converter import FileConverter
     from api2db.stream.stream import Stream
     from api2db.stream.stream2bigquery import Stream2Bigquery
@@ -25,7 +25,9 @@ __all__ = [
     "FileConverter",
     "Run",
     "Store",
+    "Store2Bigquery",
     "Store2Local",
+    "Store2Omnisci",
     "Store2Sql",
     "Stream",
     "Stream2Bigquery",
@@ -42,7 +44,9 @@ _HOMES = {
     "FileConverter": "api2db.stream.file_converter",
     "Run": "api2db.app.run",
     "Store": "api2db.store",
+    "Store2Bigquery": "api2db.store",
     "Store2Local": "api2db.store",
+    "Store2Omnisci": "api2db.store",
     "Store2Sql": "api2db.store",
     "Stream": "api2db.stream.stream",
     "Stream2Bigquery": "api2db.stream.stream2bigquery",

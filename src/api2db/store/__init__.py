@@ -5,12 +5,13 @@ A store opens no journal. It holds its folder of shards by a lock and takes thes
 1. the composed files, where some are asked for, under temporary names;
 2. a manifest in the folder: the names of the shards, the composed files, and a random id;
 3. the load. The id is the key of a ledger row in the target, which counts the manifest's shards (and rows of the next)
-   that are in, and is written in the transaction of their rows;
+   that are in, and is written in the transaction of their rows. For a target without transactions the manifest itself
+   counts them: its plan of a load goes, and its position moves, by one write;
 4. in the manifest: it is loaded;
 5. the composed files are given their names; the shards are deleted or moved; the manifest goes last.
 
 Whoever finds a manifest goes on with it, and with no other shards: those that came meanwhile are the next one's. Before
-step 4 the ledger says what is in; after it nothing is read or loaded any more. A composed file whose temporary name is
+step 4 the ledger says what is in, or the manifest and its plan; after it nothing is read or loaded any more. A composed file whose temporary name is
 gone has been published.
 
 ``manifest`` is that file, ``_log`` shows it to delivery as a stream's log, so that rows are fitted, set aside and
@@ -20,7 +21,17 @@ stream: see ``store2sql``.
 
 from api2db.store.figures import StoreFigures, store_figures
 from api2db.store.store import Store
+from api2db.store.store2bigquery import Store2Bigquery
 from api2db.store.store2local import Store2Local
+from api2db.store.store2omnisci import Store2Omnisci
 from api2db.store.store2sql import Store2Sql
 
-__all__ = ["Store", "Store2Local", "Store2Sql", "StoreFigures", "store_figures"]
+__all__ = [
+    "Store",
+    "Store2Bigquery",
+    "Store2Local",
+    "Store2Omnisci",
+    "Store2Sql",
+    "StoreFigures",
+    "store_figures",
+]

@@ -30,6 +30,9 @@ class ShardRows:
 class ManifestLog:
     """See ``StreamLog``. Its positions count the manifest's shards; its notes are kept in the manifest itself.
 
+    A target with a ledger tells after a crash how far it is. Of the others only we know: so a note is cleared and the
+    position moved by one write of the manifest, and the next round begins there.
+
     Args:
         folder: Where the manifest is.
         manifest: What is to be loaded.
@@ -37,15 +40,16 @@ class ManifestLog:
 
     Attributes:
         manifest: As it stands on disk.
-        delivered: What has become of the rows since this log was made.
+        position: How far its rows are in, or set aside.
+        delivered: What has become of those rows.
         said: Why nothing is loaded at the moment.
         on_end: Called when nothing is left to be read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[ShardRows]) -> None:
         self.manifest = manifest
-        self.position = Position(0)
-        self.delivered = Delivered()
+        self.position = manifest.position
+        self.delivered = manifest.delivered
         self.said: str | None = None
         self.on_end: Callable[[], None] = lambda: None
         self._folder = folder
@@ -82,11 +86,11 @@ class ManifestLog:
         return self._entries(Limit(rows + 1, 1 << 62)), Superseded()
 
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
-        kept = {kind: note for kind, note in self.manifest.notes.items() if kind not in clear}
-        if len(kept) < len(self.manifest.notes):
-            self._keep(kept)
-        self.position = position
-        self.delivered = Delivered(*(a + b for a, b in zip(_values(self.delivered), _values(delivered), strict=True)))
+        total = Delivered(*(a + b for a, b in zip(_values(self.delivered), _values(delivered), strict=True)))
+        if clear:
+            kept = {kind: note for kind, note in self.manifest.notes.items() if kind not in clear}
+            self._write(replace(self.manifest, notes=kept, position=position, delivered=total))
+        self.position, self.delivered = position, total
 
     def seek(self, position: Position) -> Backlog:
         rows = self._rows_before(position) - self._rows_before(self.position)
@@ -107,7 +111,7 @@ class ManifestLog:
         return self.manifest.notes.get(kind)
 
     def keep(self, kind: NoteKind, note: Note) -> None:
-        self._keep({**self.manifest.notes, kind: note})
+        self._write(replace(self.manifest, notes={**self.manifest.notes, kind: note}))
 
     def say(self, error: str | None) -> None:
         self.said = error
@@ -115,8 +119,7 @@ class ManifestLog:
     def wake(self) -> None:
         return
 
-    def _keep(self, notes: dict[str, Note]) -> None:
-        manifest = replace(self.manifest, notes=notes)
+    def _write(self, manifest: Manifest) -> None:
         keep_manifest(self._folder, manifest)
         self.manifest = manifest
 

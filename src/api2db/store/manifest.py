@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from api2db.formats import check_format
 from api2db.formats.atomic import is_temporary, replacing, sync_folder
 from api2db.formats.compose import Composed
 from api2db.formats.kinds import Format
-from api2db.journal import Note
+from api2db.journal import Delivered, Note, Position
 
 __all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read_manifest"]
 
@@ -33,6 +33,9 @@ class Manifest:
         shards_to: The folder to move the shards to; None to delete them.
         loaded: Whether all rows are in the target.
         notes: What delivery keeps on disk meanwhile.
+        position: How far it was, in shards and rows of the next, when it last changed its notes; a target's ledger may
+            say more.
+        delivered: What had become of the rows before that.
     """
 
     id: str
@@ -44,6 +47,8 @@ class Manifest:
     shards_to: Path | None
     loaded: bool
     notes: Mapping[str, Note] = field(default_factory=dict)
+    position: Position = Position(0)
+    delivered: Delivered = field(default_factory=Delivered)
 
 
 def keep_manifest(folder: Path, manifest: Manifest) -> None:
@@ -59,6 +64,8 @@ def keep_manifest(folder: Path, manifest: Manifest) -> None:
         "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
         "loaded": manifest.loaded,
         "notes": dict(manifest.notes),
+        "position": list(manifest.position),
+        "delivered": asdict(manifest.delivered),
     }
     with replacing(folder / STORE_MANIFEST) as file:
         file.write(json.dumps(content).encode())
@@ -108,4 +115,6 @@ def _parsed(content: dict[str, Any]) -> Manifest:
         shards_to=None if shards_to is None else Path(shards_to),
         loaded=bool(content["loaded"]),
         notes=dict(content["notes"]),
+        position=Position(*map(int, content["position"])),
+        delivered=Delivered(**content["delivered"]),
     )

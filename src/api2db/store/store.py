@@ -169,6 +169,12 @@ class Store(Stream):
         )
         return IntoTarget(target, places, self.describe(), self._lend)
 
+    @property
+    def _has_stored(self) -> bool:
+        """Whether an earlier round came to its end."""
+        figures = read_figures(self.home, self.name, self.identity)
+        return figures is not None and figures.shards > 0
+
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
 

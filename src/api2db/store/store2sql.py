@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from api2db.store.figures import read_figures
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
 from api2db.targets.port import LedgerTarget
@@ -101,7 +100,6 @@ class Store2Sql(Store):
         return self._sql.describe()
 
     def _target(self) -> LedgerTarget:
-        stored_before = read_figures(self.home, self.name, self.identity)
-        if stored_before is not None and stored_before.shards:
+        if self._has_stored:
             self._sql.if_exists = "append" if self.if_exists == "fail" else self.if_exists
         return self._sql._target()  # noqa: SLF001 - the one thing that a store takes of its stream

@@ -1,0 +1,83 @@
+"""The Store2Omnisci of the 2021 release: shards into HeavyDB, which was OmniSci."""
+
+import os
+
+from api2db.store.store import Store
+from api2db.stream.stream2omnisci import Stream2Omnisci
+from api2db.targets.port import CountedTarget
+from api2db.targets.sql import SchemaRule
+
+__all__ = ["Store2Omnisci"]
+
+
+class Store2Omnisci(Store):
+    """Composes the shards of a collector and loads them into a table of a HeavyDB (OmniSci) database.
+
+    Each row gets there exactly once, as long as nobody else writes to the table.
+
+    Args:
+        table: The table's name; ``<name>_store`` by default, so that no stream shares it.
+
+    The other arguments are those of ``Stream2Omnisci`` and of ``Store``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        db_name: str,
+        username: str | None = None,
+        password: str | None = None,
+        host: str | None = None,
+        auth_path: str | None = None,
+        path: str | None = None,
+        fmt: str = "parquet",
+        drop_duplicate_exclude: list[str] | None = None,
+        move_shards_path: str | None = None,
+        move_composed_path: str | None = None,
+        protocol: str = "binary",
+        chunk_size: int = 0,
+        *,
+        home: str | os.PathLike[str] | None = None,
+        schema: SchemaRule = "evolve",
+        table: str | None = None,
+        port: int | str = "",
+    ) -> None:
+        super().__init__(
+            name,
+            seconds,
+            path,
+            fmt,
+            drop_duplicate_exclude,
+            move_shards_path,
+            move_composed_path,
+            chunk_size,
+            home=home,
+        )
+        self._omnisci = Stream2Omnisci(
+            name,
+            db_name,
+            username,
+            password,
+            host,
+            auth_path,
+            protocol,
+            chunk_size,
+            store=True,
+            home=home,
+            schema=schema,
+            table=table or f"{name}_store",
+            port=port,
+        )
+        self.stream_type = f"store.{self._omnisci.stream_type}"
+        self.table_name = self._omnisci.table_name
+
+    def describe(self) -> str:
+        """The database and the table, for a person's eyes."""
+        return self._omnisci.describe()
+
+    def _target(self) -> CountedTarget:
+        return self._omnisci._target()  # noqa: SLF001 - the one thing that a store takes of its stream
