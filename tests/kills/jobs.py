@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci, Stream2Sql
 from api2db.journal import ALL, share
-from api2db.store import Store, Store2Local, Store2Sql
+from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql import SqlTarget
 from tests.faults.children import Acknowledgements, acknowledged
@@ -63,6 +63,10 @@ STORES: dict[str, Callable[..., Store | Composer]] = {
     "duckdb": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.duckdb", "duckdb", **options),
     "sqlite": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.sqlite", "sqlite", **options),
     "local": lambda db, **options: Store2Local(COLLECTOR, 1, **options),
+    "bigquery": lambda db, **options: Store2Bigquery(COLLECTOR, 1, **options),
+    "bigquery_by_key": lambda db, **options: Store2Bigquery(COLLECTOR, 1, keys=["n", "row"], **options),
+    "bigquery_replace": lambda db, **options: Store2Bigquery(COLLECTOR, 1, if_exists="replace", **options),
+    "omnisci": lambda db, **options: Store2Omnisci(COLLECTOR, 1, **options),
 }
 
 

@@ -1,11 +1,15 @@
 """Bugs to plant in a child: each takes one thing away that exactly once rests on. Never part of the product."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from api2db.journal import Position
 from api2db.journal._lane import LaneLog
 from api2db.journal._segment import SegmentWriter
 from api2db.store import _steps
+from api2db.store.manifest import Manifest
 from api2db.targets.sql import SqlTarget
 
 
@@ -47,6 +51,17 @@ def _store_manifest() -> None:
     replace(_steps, "read_manifest", lambda folder: None)
 
 
+def _store_position() -> None:
+    """A round does not see how far an earlier one has come within its manifest."""
+    real = _steps.read_manifest
+
+    def read(folder: Path) -> Manifest | None:
+        found = real(folder)
+        return None if found is None else dataclasses.replace(found, position=Position(0))
+
+    replace(_steps, "read_manifest", read)
+
+
 def replace(owner: Any, name: str, by: Callable[..., Any]) -> None:
     """Put something else in the place of what is there."""
     assert hasattr(owner, name), f"{owner} has no {name} any more"
@@ -59,4 +74,5 @@ BUGS: Mapping[str, Callable[[], None]] = {
     "plan": _plan,
     "epoch": _epoch,
     "store manifest": _store_manifest,
+    "store position": _store_position,
 }

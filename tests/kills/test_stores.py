@@ -40,6 +40,7 @@ class Killing:
     place: Path
     name: str
     without: str = ""
+    calls: Sequence[str] = CALLS
 
     def __post_init__(self) -> None:
         self.kind, self.options = ROUNDS[self.name]
@@ -53,7 +54,7 @@ class Killing:
         home, log = self._copy(), self.place / "calls"
         assert self._store(home, ["-o", str(log)]) == 0, self.zygote.errors()
         found = Counter(match[1] for line in log.read_text().splitlines() if (match := _CALL.match(line)))
-        return [Step(call, number + 1) for call in CALLS for number in range(found[call])]
+        return [Step(call, number + 1) for call in self.calls for number in range(found[call])]
 
     def killed_at(self, step: Step) -> Verdict | None:
         """Kill it there, let new shards come, and do another round; None where it came to its end before."""
@@ -68,11 +69,14 @@ class Killing:
             "shards, a manifest or a temporary file were left"
         )
         assert self.kind == "composer" or not list(home.path.rglob("*.tmp")), "a temporary file was left"
-        verdict = judge(rows(home, self.kind), range(1, 12))
+        verdict = self.judged(home)
         if "move_composed_path" in self.options:
             assert judge(in_folder(home.path / "composed"), range(1, 12)).is_clean
             assert sorted(int(path.stem) for path in (home.path / "moved").iterdir()) == list(range(1, 12))
         return verdict
+
+    def judged(self, home: Home) -> Verdict:
+        return judge(rows(home, self.kind), range(1, 12))
 
     def put(self, home: Home, numbers: Iterable[int]) -> None:
         for n in numbers:
@@ -87,7 +91,7 @@ class Killing:
         os.mkfifo(go)
         with self.zygote.start("store", home.project, go=str(go)) as child:
             child.wait_for_line("ready")
-            with attached(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
+            with attached(child.pid, ["-e", f"trace={','.join(self.calls)}", *options]):
                 go.write_text("on")
                 return child.wait()
 

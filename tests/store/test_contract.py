@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import api2db
-from api2db import FileConverter, Store, Store2Local, Store2Sql, Stream
+from api2db import FileConverter, Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql, Stream
 from tests.store.homes import left, loaded, put_shards, rows_of, sqlite_store
 
 SELF, NOTHING = "self", inspect.Parameter.empty
@@ -37,6 +37,30 @@ SIGNATURES: dict[type, dict[str, Any]] = {
         "if_exists": "append",
         "chunk_size": 0,
     },
+    Store2Bigquery: {
+        "name": NOTHING,
+        "seconds": NOTHING,
+        "auth_path": NOTHING,
+        "pid": NOTHING,
+        "did": NOTHING,
+        "tid": NOTHING,
+        **SHARDS,
+        "location": "US",
+        "if_exists": "append",
+        "chunk_size": 0,
+    },
+    Store2Omnisci: {
+        "name": NOTHING,
+        "seconds": NOTHING,
+        "db_name": NOTHING,
+        "username": None,
+        "password": None,
+        "host": None,
+        "auth_path": None,
+        **SHARDS,
+        "protocol": "binary",
+        "chunk_size": 0,
+    },
     Store2Local: {"name": NOTHING, "seconds": NOTHING, **SHARDS},
 }
 MORE_OPTIONS: dict[type, dict[str, Any]] = {
@@ -51,9 +75,17 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
         "iam": False,
         "region": None,
     },
+    Store2Bigquery: {"home": None, "schema": "evolve", "keys": (), "endpoint": None, "write_endpoint": None},
+    Store2Omnisci: {"home": None, "schema": "evolve", "table": None, "port": ""},
     Store2Local: {"partition_by": None, "home": None},
 }
-KINDS = (Store, Store2Sql, Store2Local)
+KINDS = (Store, Store2Sql, Store2Bigquery, Store2Omnisci, Store2Local)
+MAKERS: dict[str, Callable[[Path], Store]] = {
+    "sqlite": sqlite_store,
+    "local": lambda home: Store2Local("flights", 60, home=home),
+    "bigquery": lambda home: Store2Bigquery("flights", 60, "key.json", "a-project", "data", "flights", home=home),
+    "omnisci": lambda home: Store2Omnisci("flights", 60, "db", "me", "top secret", "localhost", home=home),
+}
 
 
 def parameters(kind: type, *kinds: object) -> dict[str, Any]:
@@ -71,14 +103,16 @@ def test_each_constructor_is_that_of_2021(kind: type) -> None:
 def test_a_store_is_the_other_heir_of_the_file_converter_through_stream() -> None:
     assert Store.__bases__ == (Stream,)
     assert issubclass(Store, FileConverter)
-    assert Store2Sql.__bases__ == Store2Local.__bases__ == (Store,)
+    assert all(kind.__bases__ == (Store,) for kind in KINDS if kind is not Store)
 
 
 def test_the_modules_are_where_2021_has_them() -> None:
-    from api2db.store import store, store2local, store2sql
+    from api2db.store import store, store2bigquery, store2local, store2omnisci, store2sql
 
     found = (store.Store, store2sql.Store2Sql, store2local.Store2Local)
     assert found == (api2db.Store, api2db.Store2Sql, api2db.Store2Local)
+    assert store2bigquery.Store2Bigquery is api2db.Store2Bigquery
+    assert store2omnisci.Store2Omnisci is api2db.Store2Omnisci
 
 
 def test_the_attributes_are_those_of_2021(tmp_path: Path) -> None:
@@ -127,10 +161,10 @@ def test_a_store_itself_has_no_target(tmp_path: Path) -> None:
     assert left(tmp_path) == ["001.parquet"]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "local"])
+@pytest.mark.parametrize("kind", MAKERS)
 def test_constructors_make_nothing_on_disk_and_start_no_thread(tmp_path: Path, kind: str) -> None:
     before = threading.active_count()
-    store = sqlite_store(tmp_path / "home") if kind == "sqlite" else Store2Local("flights", 60, home=tmp_path / "home")
+    store = MAKERS[kind](tmp_path / "home")
     assert store.status().frames_delivered == 0
     assert repr(store)
     assert threading.active_count() == before
@@ -164,6 +198,19 @@ def test_a_column_that_can_not_name_a_folder_parts_nothing(tmp_path: Path) -> No
 
 
 def test_no_secret_is_in_what_a_store_says_of_itself(tmp_path: Path) -> None:
-    store = Store2Sql("flights", 60, "db", "sqlite", "me", "top secret", home=tmp_path)
-    said = [repr(store), store.describe(), store.identity, str(store.status())]
-    assert not [each for each in said if "top secret" in each]
+    stores = [Store2Sql("flights", 60, "db", "sqlite", "me", "top secret", home=tmp_path), MAKERS["omnisci"](tmp_path)]
+    said = [(repr(store), store.describe(), store.identity, str(store.status())) for store in stores]
+    assert "top secret" not in str(said)
+
+
+def test_a_store_into_heavydb_has_a_table_of_its_own(tmp_path: Path) -> None:
+    assert MAKERS["omnisci"](tmp_path).table_name == "flights_store"
+
+
+def test_the_places_of_a_target_are_checked_as_its_stream_checks_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="did"):
+        Store2Bigquery("flights", 60, "key.json", "a-project", "no data", "flights", home=tmp_path)
+    with pytest.raises(ValueError, match="host"):
+        Store2Omnisci("flights", 60, "db", "me", "top secret", home=tmp_path)
+    with pytest.raises(ValueError, match="protocol"):
+        Store2Omnisci("flights", 60, "db", "me", "top secret", "localhost", protocol="udp", home=tmp_path)
