@@ -53,7 +53,7 @@ def _store_manifest() -> None:
 
 def _store_position() -> None:
     """A round does not see how far an earlier one has come within its manifest."""
-    real = _steps.read_manifest
+    real: Callable[[Path], Manifest | None] = vars(_steps)["read_manifest"]
 
     def read(folder: Path) -> Manifest | None:
         found = real(folder)

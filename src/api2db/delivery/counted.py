@@ -17,7 +17,7 @@ from api2db.delivery.plan_notes import acknowledge, drop, note_of
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, TableChangedError
-from api2db.journal import Limit, Position, StreamLog
+from api2db.journal import Entry, Limit, Position, StreamLog
 from api2db.targets.port import Column, CountedTarget, Plan
 
 __all__ = ["CountedCourier"]
@@ -67,11 +67,11 @@ class CountedCourier:
 
     def _set_aside(self, note: Plan) -> str | None:
         """Rows of which nobody can tell whether they are in are neither loaded again nor forgotten."""
-        entries = self._log.read(Limit(note["taken"], sys.maxsize), 0)
-        batch = batch_of(entries, self._log.position)
-        if batch.end != Position(*note["end"]):  # a user's own method made other rows of these, and is called again
+        entries = self._taken(note)
+        if not entries:  # a user's own method made other rows of these, and is called again
             drop(self._log)
             return None
+        batch = batch_of(entries, self._log.position)
         said = (
             f"whether {note['rows']} rows of the last load are in the table is not known: its answer was lost, and "
             "somebody else has changed the table meanwhile. They are set aside; look in the table, then put them "
@@ -80,6 +80,17 @@ class CountedCourier:
         self.reject(batch, said)
         _log.error("%s", said)
         return said
+
+    def _taken(self, note: Plan) -> Sequence[Entry]:
+        """What a load had; frames of no rows may end it, which a read of just its rows stops before."""
+        end = Position(*note["end"])
+        for more_rows in (0, 1):
+            read = self._log.read(Limit(note["taken"] + more_rows, sys.maxsize), 0)
+            entries = [entry for entry in read if entry.position <= end]
+            rows = sum(entry.batch.num_rows for entry in entries)
+            if entries and entries[-1].position == end and rows == note["taken"]:
+                return entries
+        return []
 
     def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:

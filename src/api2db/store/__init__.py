@@ -11,8 +11,8 @@ A store opens no journal. It holds its folder of shards by a lock and takes thes
 5. the composed files are given their names; the shards are deleted or moved; the manifest goes last.
 
 Whoever finds a manifest goes on with it, and with no other shards: those that came meanwhile are the next one's. Before
-step 4 the ledger says what is in, or the manifest and its plan; after it nothing is read or loaded any more. A composed file whose temporary name is
-gone has been published.
+step 4 the ledger says what is in, or the manifest and the plan in it; after it nothing is read or loaded any more. A
+composed file whose temporary name is gone has been published.
 
 ``manifest`` is that file, ``_log`` shows it to delivery as a stream's log, so that rows are fitted, set aside and
 loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes its

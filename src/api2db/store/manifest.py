@@ -17,6 +17,7 @@ __all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read
 
 STORE_MANIFEST = ".api2db_store.json"
 _VERSION = 1
+_START = Position(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Manifest:
     shards_to: Path | None
     loaded: bool
     notes: Mapping[str, Note] = field(default_factory=dict)
-    position: Position = Position(0)
+    position: Position = _START
     delivered: Delivered = field(default_factory=Delivered)
 
 
