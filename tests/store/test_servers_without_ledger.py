@@ -233,6 +233,20 @@ def test_if_exists_fail_is_about_tables_of_others(
     assert way.loaded() == rows_of(*range(20))
 
 
+def test_if_exists_fail_lets_a_round_go_on_behind_one_that_was_cut_short(
+    bigquery: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = into_bigquery(bigquery, if_exists="fail")
+    put(tmp_path, range(20))
+    take_away_after_two_loads(way, monkeypatch)
+    with pytest.raises(TargetUnavailableError):
+        way.store(tmp_path, chunk_size=7).store()
+    monkeypatch.undo()
+    put(tmp_path, range(20, 23))
+    way.store(tmp_path).store()
+    assert way.loaded() == rows_of(*range(23))
+
+
 def test_of_rows_with_the_same_key_the_newest_is_kept(bigquery: BigqueryServer, tmp_path: Path) -> None:
     way = into_bigquery(bigquery, keys=["n"])
     for places in ([0, 1], [2, 3]):

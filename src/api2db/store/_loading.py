@@ -35,13 +35,19 @@ class IntoTarget:
     """Loads with a worker of delivery, which ends when all is in, or when the target stays unavailable.
 
     Args:
-        target: Where to.
+        target: Makes the target, anew for each manifest.
         places: Where it sets rows aside, and how much it loads at once.
         describe: The target, for a person's eyes.
         lend: Given the worker while it works, so that it can be stopped.
     """
 
-    def __init__(self, target: AnyTarget, places: Places, describe: str, lend: Callable[[Worker | None], None]) -> None:
+    def __init__(
+        self,
+        target: Callable[[], AnyTarget],
+        places: Places,
+        describe: str,
+        lend: Callable[[Worker | None], None],
+    ) -> None:
         self._target = target
         self._places = places
         self._describe = describe
@@ -49,7 +55,7 @@ class IntoTarget:
 
     def __call__(self, log: ManifestLog) -> None:
         ending = _GivesUp()
-        worker = build_worker(log, self._target, None, self._places, lambda _: None, ending)
+        worker = build_worker(log, self._target(), None, self._places, lambda _: None, ending)
         ending.stop = log.on_end = worker.stop
         self._lend(worker)
         try:

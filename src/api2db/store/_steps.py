@@ -79,8 +79,12 @@ class Round:
     unreadable: int = 0
 
 
-def store_round(rules: Rules) -> Round:
+def store_round(rules: Rules, done: Round) -> None:
     """Finish what an earlier round has left, then take the shards that are there now.
+
+    Args:
+        rules: What is to be done.
+        done: Told of each manifest that is finished, also where a later one is not.
 
     Raises:
         ConfigurationError: The folders can't be used together, or another store's round was cut short in this one.
@@ -89,9 +93,8 @@ def store_round(rules: Rules) -> Round:
         TargetUnavailableError: Not all rows could be loaded; nothing was deleted.
         OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
     """
-    done = Round()
     if not rules.folder.exists():
-        return done
+        return
     with locked(rules.folder):
         _check_folders(rules)
         _raise_first(finish_composing(rules.folder))
@@ -105,7 +108,6 @@ def store_round(rules: Rules) -> Round:
             _log.error("%s: a shard stays where it is: %s", rules.store, problem)
         if shards.paths:
             _finish(rules, _begin(rules, shards, done), shards, done)
-    return done
 
 
 def without_repeats(shards: Shards, excluded: Sequence[str]) -> int:

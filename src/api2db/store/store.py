@@ -68,6 +68,7 @@ class Store(Stream):
         self._format = check_format(fmt)
         super().__init__(name, path, fmt=fmt, chunk_size=chunk_size, stream_type="store", store=True, home=home)
         self.seconds = _seconds(seconds)
+        self._done = Round()
         self.drop_duplicate_exclude = _column_names(drop_duplicate_exclude)
         self.move_shards_path = move_shards_path
         self.move_composed_path = move_composed_path
@@ -98,12 +99,13 @@ class Store(Stream):
             OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
         """
         rules = self._rules()
+        self._done = Round()
         try:
-            done = store_round(rules)
+            store_round(rules, self._done)
         except Exception as error:
-            self._note(Round(), error)
+            self._note(self._done, error)
             raise
-        self._note(done, None)
+        self._note(self._done, None)
 
     def start(self) -> NoReturn:
         """Raise: a store does its rounds when it is told to, by ``store``.
@@ -167,13 +169,13 @@ class Store(Stream):
             rejected=rejected_folder(self.home, self.name, self.stream_type),
             chunk_rows=self.chunk_size,
         )
-        return IntoTarget(target, places, self.describe(), self._lend)
+        return IntoTarget(lambda: self._target() or target, places, self.describe(), self._lend)
 
     @property
     def _has_stored(self) -> bool:
-        """Whether an earlier round came to its end."""
+        """Whether a manifest was ever finished, perhaps in this very round."""
         figures = read_figures(self.home, self.name, self.identity)
-        return figures is not None and figures.shards > 0
+        return self._done.shards > 0 or (figures is not None and figures.shards > 0)
 
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
