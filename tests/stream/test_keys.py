@@ -192,3 +192,17 @@ def test_a_key_of_255_letters_is_taken_and_a_longer_one_refused(make: Make, dial
 def test_keys_are_a_list_of_names(keys: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="keys"):
         Stream2Sql("flights", "x.sqlite", "sqlite", home=tmp_path, keys=keys)
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_row_whose_update_a_trigger_ignores_is_rejected(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id INTEGER, n INTEGER)",
+        "INSERT INTO flights VALUES (7, 0), (8, 0)",
+        "CREATE TRIGGER no_sevens BEFORE UPDATE ON flights WHEN NEW.id = 7 BEGIN SELECT RAISE(IGNORE); END",
+    )
+    put(make(), {"id": [6, 7, 8], "n": [1, 1, 1]})
+    assert rows_by(tmp_path, dialect, "id", "n") == [(6, 1), (7, 0), (8, 1)]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]

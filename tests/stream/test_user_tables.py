@@ -149,6 +149,25 @@ def test_by_key_too_rows_that_a_trigger_drops_are_rejected(make: Make, dialect: 
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]
 
 
+@POSTGRESQL
+def test_a_row_whose_update_by_key_a_trigger_drops_is_rejected(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT, n BIGINT)",
+        "INSERT INTO flights VALUES (7, 0), (7, 0), (8, 0), (9, 0)",
+        "CREATE FUNCTION no_sevens() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN IF NEW.id = 7 THEN RETURN NULL; END IF; RETURN NEW; END$$",
+        "CREATE TRIGGER no_sevens BEFORE UPDATE ON flights FOR EACH ROW EXECUTE FUNCTION no_sevens()",
+    )
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": [6, 7, 8, 9], "n": [1, 1, 1, 1]}))
+    rows = sorted((row["id"], row["n"]) for row in table_rows(tmp_path, dialect))
+    assert rows == [(6, 1), (7, 0), (7, 0), (8, 1), (9, 1)]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]
+    assert stream.status().rows_delivered == 3
+
+
 def test_what_a_trigger_refuses_is_rejected_with_its_words(make: Make, dialect: str, tmp_path: Path) -> None:
     execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT)")
     if dialect == "postgresql":

@@ -299,6 +299,10 @@ class _DuckdbSession:
     def hold(self, table: str) -> list[Column] | None:
         return self.columns(table)
 
+    def may_drop(self, table: str) -> bool:
+        """There is no such thing here."""
+        return False
+
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
         self._cursor.register("_api2db_rows", rows)

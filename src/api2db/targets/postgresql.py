@@ -42,6 +42,10 @@ _COLUMNS = (
     "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
     " WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
 )
+_MAY_DROP = (
+    "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
+    " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
+)
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
 # constraints, limits, what triggers raise; binary data of another type, features that are not there, types that don't
 # fit, objects that others depend on, names that are taken.
@@ -271,6 +275,10 @@ class _PostgresqlSession:
         cursor = self._connection.execute(f"LOCK TABLE {_quote(table)} IN ROW EXCLUSIVE MODE; {_COLUMNS.format(name)}")
         cursor.nextset()
         return _columns(cursor.fetchall())
+
+    def may_drop(self, table: str) -> bool:
+        """What partitions and children have of their own, and what stands behind a view, counts too."""
+        return bool(self.rows(_MAY_DROP, (_quote(table),)))
 
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:

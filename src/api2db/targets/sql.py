@@ -51,6 +51,9 @@ class Session(Protocol):
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """Load rows by the database's bulk path, and say how many went in."""
 
+    def may_drop(self, table: str) -> bool:
+        """Whether a trigger, a rule or a policy of a table may leave a row out of an UPDATE without a word."""
+
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> AbstractContextManager[str]:
         """Load rows beside a table, where only this transaction sees them; gives the name to select from, quoted."""
 
@@ -315,12 +318,24 @@ class SqlTarget:
         with session.stage(self._table, rows, columns) as staged:
             self._check_keys_apart(session, staged, rows)
             if values := [name for name in names if name not in keys]:
-                session.run(self._database.update_from(self._quoted, staged, values, keys))
+                self._update(session, staged, values, keys)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
             absent = f"FROM {staged} WHERE NOT EXISTS (SELECT 1 FROM {self._quoted} AS old WHERE {same})"
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {listed} {absent}")
             if inserted < rows.num_rows and session.rows(f"SELECT count(*) {absent}") != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
+
+    def _update(self, session: Session, staged: str, values: Sequence[str], keys: Sequence[str]) -> None:
+        expected: int | None = None
+        if session.may_drop(self._table):
+            same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+            found = f"EXISTS (SELECT 1 FROM {staged} AS new WHERE {same})"
+            expected = int(session.rows(f"SELECT count(*) FROM {self._quoted} AS old WHERE {found}")[0][0])
+        updated = session.run(self._database.update_from(self._quoted, staged, values, keys))
+        if expected is not None and updated != expected:
+            raise BatchRefusedError(
+                f"{self._table} updated {updated} of {expected} rows; a trigger, rule or policy of it drops some"
+            )
 
     def _check_keys_apart(self, session: Session, staged: str, rows: pa.Table) -> None:
         """Texts that differ may be one to the table: in case, in a space at the end."""

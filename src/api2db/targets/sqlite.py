@@ -190,6 +190,11 @@ class _SqliteSession:
     def hold(self, table: str) -> list[Column] | None:
         return self.columns(table)
 
+    def may_drop(self, table: str) -> bool:
+        """A trigger may, by ``RAISE(IGNORE)``."""
+        triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
+        return self.rows(triggers, (table,)) != [(0,)]
+
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
         declared = ", ".join(f"{quote(name)} {columns[name].declared}" for name in rows.column_names)
