@@ -468,3 +468,34 @@ def test_streams_of_several_processes_make_the_ledger_at_the_same_time(dialect: 
             stream.stop()
         assert [stream.status().rows_delivered for stream in streams] == [1] * 4
         running(dialect).execute(f"DROP DATABASE {running(dialect).engine.quote(f'{DATABASE} {number}')}")
+
+
+EXTREMES = {
+    "timestamp[us]": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.timestamp("us")),
+    "timestamp[us, UTC]": pa.array([-(2**63) + 1, 2**63 - 1, 10**6]).view(pa.timestamp("us", "UTC")),
+    "timestamp[s]": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.timestamp("s")),
+    "timestamp[ns]": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.timestamp("ns")),
+    "date32": pa.array([-(2**31) + 1, 2**31 - 1, 0], pa.int32()).view(pa.date32()),
+    "date64": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.date64()),
+    "duration[s]": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.duration("s")),
+    "duration[us]": pa.array([-(2**63) + 1, 2**63 - 1, 0]).view(pa.duration("us")),
+    "time64[us]": pa.array([-1, 2**62, 0]).view(pa.time64("us")),
+    "time32[s]": pa.array([-1, 2**31 - 1, 0], pa.int32()).view(pa.time32("s")),
+    "decimal128(5, -2)": pa.array([Decimal(100), Decimal(-1234500), None], pa.decimal128(5, -2)),
+    "decimal128(9, -30)": pa.array([Decimal("1e30"), Decimal("-1.2e37"), None], pa.decimal128(9, -30)),
+    "decimal256(76, -9)": pa.array([Decimal("1e9"), Decimal("-1e76"), None], pa.decimal256(76, -9)),
+}
+
+
+@pytest.mark.parametrize("values", EXTREMES.values(), ids=EXTREMES)
+def test_no_value_of_any_type_ends_a_worker_or_stops_its_stream(
+    make: Make, dialect: str, tmp_path: Path, values: pa.Array
+) -> None:
+    with make() as stream:
+        stream.q.put(pa.table({"id": [1, 2, 3], "x": values}))
+        stream.q.put(frame(4))
+        assert stream.flush(20), stream.status()
+        status = stream.status()
+    assert status.rows_delivered + status.rows_rejected == 4
+    assert (4,) in query(tmp_path, dialect, "SELECT id FROM flights")
+    assert status.rows_rejected < 3

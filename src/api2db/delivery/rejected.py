@@ -7,12 +7,14 @@ ledger says that they are in, the file gets its name; when it says that they are
 import json
 import logging
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch
+from api2db.errors import FormatError
 from api2db.formats import write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.journal import Delivered, Position, StreamLog
@@ -47,6 +49,24 @@ def sweep(folder: Path, key: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def _writable(table: pa.Table) -> pa.Table:
+    """A column that Parquet has no place for, say of seconds too far off for its milliseconds, is kept as text."""
+    if _is_writable(table):
+        return table
+    for place, field in enumerate(table.schema):
+        if not _is_writable(table.select([place])):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
+
+
+def _is_writable(table: pa.Table) -> bool:
+    try:
+        write(table, BytesIO(), "parquet")
+    except FormatError:
+        return False
+    return True
+
+
 class Rejects:
     """The rejected rows of one stream."""
 
@@ -72,7 +92,7 @@ class Rejects:
         metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(self._origin(batch)).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
         with write_temporary(self._folder / self._log.key) as temporary:
-            write(table.replace_schema_metadata(metadata), temporary.file, "parquet")
+            write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")
         note = {
             "temporary": temporary.path.name,
             "final": final.name,

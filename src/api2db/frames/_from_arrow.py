@@ -15,6 +15,7 @@ from api2db.frames.cells import JSON, json_array
 __all__ = ["batch_of_batch", "batch_of_table", "plain_array"]
 
 _types = pa.types
+_LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
 
 
 def batch_of_table(table: pa.Table) -> pa.RecordBatch:
@@ -122,9 +123,18 @@ def _plain_type(type_: pa.DataType) -> pa.DataType | None:
         return pa.binary()
     if _types.is_float16(type_):
         return pa.float32()
+    if _types.is_decimal(type_) and type_.scale < 0:
+        return _whole_decimal(type_.precision - type_.scale)
     if _types.is_decimal32(type_) or _types.is_decimal64(type_):
         return pa.decimal128(type_.precision, type_.scale)
     return None
+
+
+def _whole_decimal(digits: int) -> pa.DataType:
+    """Of a negative scale, which neither Parquet nor most databases have, the zeros are written out."""
+    if digits > _MOST_DIGITS:
+        return pa.utf8()
+    return pa.decimal128(digits, 0) if digits <= _LONGEST_DECIMAL128 else pa.decimal256(digits, 0)
 
 
 def _plain_dictionary(array: pa.DictionaryArray, name: str) -> pa.Array:

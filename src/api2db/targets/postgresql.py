@@ -14,6 +14,7 @@ from api2db.errors import (
     TargetError,
     TargetUnavailableError,
 )
+from api2db.targets._encoding import encoded
 from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.server import Server
@@ -284,7 +285,7 @@ class _PostgresqlSession:
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
         declared = ", ".join(f"{_quote(name)} {_copied_as(columns[name])}" for name in rows.column_names)
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
-        self._copy("_api2db_staged", _as_copied(rows), columns)
+        self._copy("_api2db_staged", encoded(_as_copied, rows), columns)
         self._cast_staged(table, [columns[name] for name in rows.column_names if not _is_copied(columns[name])])
         yield "_api2db_staged"
         self.run("DROP TABLE _api2db_staged")
@@ -319,7 +320,7 @@ class _PostgresqlSession:
             with cursor.copy(statement, writer=QueuedLibpqWriter(cursor)) as copy:  # encodes while it sends
                 copy.write(encoder.write_header())
                 for batch in rows.to_batches(_ROWS_AT_ONCE):
-                    copy.write(encoder.write_batch(batch))
+                    copy.write(encoded(encoder.write_batch, batch))
                 copy.write(encoder.finish())
             return cursor.rowcount
 
@@ -363,7 +364,7 @@ def _encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:
             kind = LargeStringEncoderBuilder if pa.types.is_large_string(text.type) else StringEncoderBuilder
             builders[field.name] = kind.new_with_output(text, Jsonb())
         else:
-            builders[field.name] = infer(field)
+            builders[field.name] = encoded(infer, field)
     return pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(schema, builders)
 
 
