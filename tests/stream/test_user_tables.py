@@ -195,6 +195,30 @@ TEXT = pa.array(["abc", "abcd", "", None])
 LOADED_POSTGRESQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("varchar(3)", TEXT, ["abc", "", None]),
     ("char(3)", TEXT, ["abc", "   ", None]),
+    ("char(3)", pa.array(["ab ", "abc ", "ab"]), ["ab "]),
+    ("varchar(3)", pa.array(["abc ", "ab "]), ["ab "]),
+    ("short", pa.array(["abc ", "ab "]), ["ab "]),
+    ("name", pa.array(["x" * 63, "x" * 64]), ["x" * 63]),
+    ('"char"', pa.array(["a", "ab"]), ["a"]),
+    ("money", pa.array([Decimal("1.25"), Decimal("1.255")]), ["$1.25"]),
+    ("money", pa.array(["x"]), []),
+    ("oid", pa.array([7, 2**32 - 1, -1, 2**32]), [7, 2**32 - 1]),
+    ("xid", pa.array(["7", "-1", "4294967296"]), ["7"]),
+    ("interval year", pa.array(["1 year", "12 mons", "1 year 2 mons"]), [datetime.timedelta(days=365)] * 2),
+    ("numeric(80,2)", pa.array([Decimal("1.25"), Decimal("1.255")]), [Decimal("1.25")]),
+    ("numeric(80,2)", pa.array([7, 8]), [Decimal("7.00"), Decimal("8.00")]),
+    ("numeric(5,-2)", pa.array([12300, 12345]), [Decimal(12300)]),
+    ("fine", pa.array([Decimal("1.25"), Decimal("1.255")]), [Decimal("1.25")]),
+    ("finer", pa.array([Decimal("1.25"), Decimal("1.255"), Decimal("-1.00")]), [Decimal("1.25")]),
+    ("fine", pa.array([7, 1000]), [Decimal("7.00")]),
+    ("whole", pa.array([7, 2**40]), [7]),
+    ("whole", pa.array([7.0, 7.5]), [7]),
+    ("minute", pa.array([NOON, NOON.replace(microsecond=0)]), [NOON.replace(microsecond=0)]),
+    ("document", pa.array([{"a": 1}]), [{"a": 1}]),
+    ("pair", pa.array(["(1.25,a)", "(1.255,a)"]), ["(1.25,a)"]),
+    ("numeric(5,2)[]", pa.array(["{1.25}", "{1.255}"]), [[Decimal("1.25")]]),
+    ("int[]", pa.array(["{1, 2}"]), [[1, 2]]),
+    ("real[]", pa.array(["{0.5}", "{0.12345678901}"]), [[0.5]]),
     ("uuid", pa.array(["6ba7b810-9dad-11d1-80b4-00c04fd430c8", "no"]), ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"]),
     ("inet", pa.array(["10.0.0.1/8", "no"]), ["10.0.0.1/8"]),
     ("mood", pa.array(["glad", "GLAD", "sad"]), ["glad", "sad"]),
@@ -221,7 +245,17 @@ def test_a_narrow_type_of_postgresql_takes_what_it_holds_and_cuts_nothing(
     make: Make, dialect: str, tmp_path: Path, declared: str, values: pa.Array, loaded: list[Any]
 ) -> None:
     execute(tmp_path, dialect, "DROP TYPE IF EXISTS mood", "CREATE TYPE mood AS ENUM ('glad', 'sad')")
-    execute(tmp_path, dialect, "CREATE DOMAIN short AS varchar(3)")
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE DOMAIN short AS varchar(3)",
+        "CREATE DOMAIN fine AS numeric(5,2)",
+        "CREATE DOMAIN finer AS fine CHECK (VALUE > 0)",
+        "CREATE DOMAIN whole AS integer",
+        "CREATE DOMAIN minute AS timestamp(0)",
+        "CREATE DOMAIN document AS jsonb",
+        "CREATE TYPE pair AS (n numeric(5,2), text text)",
+    )
     with make(schema="freeze") as stream:
         execute(tmp_path, dialect, f"CREATE TABLE flights (x {declared})")
         stream.stream(pa.table({"x": values}))
@@ -333,3 +367,42 @@ def test_a_bigint_that_became_a_timestamp_takes_no_number_for_a_time(make: Make,
         stream.stream(pd.DataFrame({"id": [3], "n": [NOON]}))
     assert column_of(tmp_path, dialect, "id") == [1, 3]
     assert column_of(tmp_path, dialect, "n")[1] == NOON
+
+
+@POSTGRESQL
+def test_a_timeout_of_statements_ends_no_load_that_takes_longer(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT)",
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END$$",
+        "CREATE TRIGGER slowly BEFORE INSERT ON flights FOR EACH ROW EXECUTE FUNCTION slowly()",
+        "ALTER DATABASE \"flights of tests\" SET statement_timeout = '100ms'",
+    )
+    try:
+        with make() as stream:
+            stream.stream(pd.DataFrame({"id": [1]}))
+    finally:
+        execute(tmp_path, dialect, 'ALTER DATABASE "flights of tests" RESET statement_timeout')
+    assert column_of(tmp_path, dialect, "id") == [1]
+    assert stream.status().rows_parked == 0
+
+
+@POSTGRESQL
+def test_a_domain_is_not_widened_for_its_check_would_go(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(tmp_path, dialect, "CREATE DOMAIN whole AS integer CHECK (VALUE > 0)", "CREATE TABLE flights (x whole)")
+    with make() as stream:
+        stream.stream(pd.DataFrame({"x": [1, 2**40, -1]}))
+    assert column_of(tmp_path, dialect) == [1]
+    assert types(tmp_path, dialect) == {"x": "integer"}
+    assert query(tmp_path, dialect, "SELECT domain_name FROM information_schema.columns WHERE column_name = 'x'") == [
+        ("whole",)
+    ]
+
+
+@POSTGRESQL
+def test_a_computed_column_is_named_as_what_it_is(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (twice BIGINT GENERATED ALWAYS AS (n * 2) STORED, n BIGINT)")
+    with make() as stream:
+        stream.stream(pd.DataFrame({"n": [5], "twice": [11]}))
+    assert ["computes" in reason for reason in reasons(tmp_path, dialect)] == [True]

@@ -1,11 +1,13 @@
 """PostgreSQL: Arrow rows are encoded for binary COPY (pgpq) and sent on a kept connection (psycopg)."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api2db.errors import (
     BatchRefusedError,
@@ -14,6 +16,7 @@ from api2db.errors import (
     TargetError,
     TargetUnavailableError,
 )
+from api2db.frames import is_json
 from api2db.targets._encoding import encoded
 from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
@@ -32,17 +35,26 @@ _CONNECT_S = 10
 _KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 _LONGEST_NAME_BYTES = 63
 _ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
-_NO_DATABASE = "3D000"
-# Both hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer.
+_NO_DATABASE, _NAME_TAKEN = "3D000", "42701"
+# All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
+# statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
     " SET LOCAL idle_in_transaction_session_timeout = '30s';"
-    " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'"
+    " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
+    " SET LOCAL jit = off"
 )
-_COLUMNS = (
-    "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
-    " WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum"
-)
+# Each column, its type, and of a domain what that is made of at last.
+_COLUMNS = """
+    SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
+        WITH RECURSIVE made (type, modifier, depth) AS (
+            SELECT typbasetype, typtypmod, 1 UNION ALL
+            SELECT typbasetype, typtypmod, depth + 1 FROM made JOIN pg_type ON oid = type WHERE typtype = 'd'
+        ) SELECT format_type(type, modifier) FROM made ORDER BY depth DESC LIMIT 1
+    ) ELSE format_type(atttypid, atttypmod) END
+    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""
 _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
     " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
@@ -51,15 +63,43 @@ _MAY_DROP = (
 # constraints, limits, what triggers raise; binary data of another type, features that are not there, types that don't
 # fit, objects that others depend on, names that are taken.
 _REFUSED_CLASSES = ("22", "23", "54", "P0")
-_REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42701", "42P10", "42P16", "428C9"})
+_REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42P10", "42P16", "428C9"})
 
 
-# A column's type without its length, and of a domain the type that it is made of.
+# What the column is made of, without its length; and whether an extension, which may spell as it likes, has made it.
 _BASE_TYPES = """
-    SELECT attname, CASE WHEN typtype = 'd' THEN format_type(typbasetype, -1) ELSE format_type(atttypid, -1) END
-    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
-    WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped
+    WITH RECURSIVE made (name, type, depth) AS (
+        SELECT attname, atttypid, 0 FROM pg_attribute
+        WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped UNION ALL
+        SELECT name, typbasetype, depth + 1 FROM made JOIN pg_type ON oid = type WHERE typtype = 'd'
+    )
+    SELECT DISTINCT ON (name) name, format_type(type, -1), element.typtype = 'b'
+        AND element.typnamespace <> 'pg_catalog'::regnamespace
+    FROM made JOIN pg_type whole ON whole.oid = type
+    JOIN pg_type element ON element.oid = CASE WHEN whole.typcategory = 'A' THEN whole.typelem ELSE whole.oid END
+    ORDER BY name, depth DESC
 """
+# Types of which binary COPY takes nothing of ours, though numbers have a cast to them.
+_BY_CAST = {"oid": pa.uint32(), "money": pa.decimal128(19, 2)}
+# Types, and arrays of them, that may spell a value otherwise, say without a space, and lose nothing of it.
+_RESPELLED = frozenset(
+    {
+        "boolean",
+        "smallint",
+        "integer",
+        "bigint",
+        "numeric",
+        "text",
+        "character varying",
+        "bytea",
+        "bit varying",
+        '"bit"',
+    }
+    | {"uuid", "inet", "cidr", "macaddr", "macaddr8", "pg_lsn", "interval", "time with time zone"}
+    | {"json", "jsonb", "jsonpath", "xml", "tsvector", "tsquery", "int4range", "int8range", "numrange", "daterange"}
+)
+_WIDE = re.compile(r"numeric\(\d+,-?\d+\)")
+_LIMITED = re.compile(r"character varying\((\d+)\)")
 
 
 class PostgresqlDatabase:
@@ -116,7 +156,7 @@ class PostgresqlDatabase:
         return unique_index("", table, keys)
 
     def type_of(self, declared: str) -> pa.DataType:
-        return from_postgresql(declared) or pa.string()
+        return _held(declared)
 
     def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         """A column that the frame has not stays, empty: a view may show it."""
@@ -136,6 +176,8 @@ class PostgresqlDatabase:
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         if wider.declared != column.declared:
+            if from_postgresql(column.declared) is None:
+                raise BatchRefusedError(f"{column.declared} is a type of the table's own")
             name = _quote(column.name)
             # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
             value = f"{name}::text" if pa.types.is_string(column.type) else name
@@ -190,6 +232,8 @@ class PostgresqlDatabase:
         if broken or not state:  # first: poolers say 08P01 of whatever befalls them
             self.close()
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == _NAME_TAKEN:
+            return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
         if state.startswith(_REFUSED_CLASSES) or state in _REFUSED_CODES:
             return BatchRefusedError(said)
         return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
@@ -254,6 +298,7 @@ def _is_missing(error: "psycopg.Error") -> bool:
 class _PostgresqlSession:
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         self._connection = connection
+        self._made_of: dict[str, str] = {}
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return int(self._execute(sql, values).rowcount)
@@ -263,7 +308,11 @@ class _PostgresqlSession:
         return found
 
     def columns(self, table: str) -> list[Column] | None:
-        return _columns(self.rows(_COLUMNS.format("?"), (_quote(table),)))
+        return self._columns(self.rows(_COLUMNS.format("?"), (_quote(table),)))
+
+    def _columns(self, found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
+        self._made_of = {declared: base for _, declared, base in found}
+        return [Column(name, _held(base), declared) for name, declared, base in found] or None
 
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""
@@ -275,7 +324,7 @@ class _PostgresqlSession:
         name = sql.Literal(_quote(table)).as_string(self._connection)
         cursor = self._connection.execute(f"LOCK TABLE {_quote(table)} IN ROW EXCLUSIVE MODE; {_COLUMNS.format(name)}")
         cursor.nextset()
-        return _columns(cursor.fetchall())
+        return self._columns(cursor.fetchall())
 
     def may_drop(self, table: str) -> bool:
         """What partitions and children have of their own, and what stands behind a view, counts too."""
@@ -283,32 +332,56 @@ class _PostgresqlSession:
 
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
-        declared = ", ".join(f"{_quote(name)} {_copied_as(columns[name])}" for name in rows.column_names)
+        self._check_lengths(rows, columns)
+        declared = ", ".join(f"{_quote(name)} {self._staged_as(columns[name])}" for name in rows.column_names)
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
         self._copy("_api2db_staged", encoded(_as_copied, rows), columns)
-        self._cast_staged(table, [columns[name] for name in rows.column_names if not _is_copied(columns[name])])
+        self._cast_staged(table, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])])
         yield "_api2db_staged"
         self.run("DROP TABLE _api2db_staged")
 
     def _cast_staged(self, table: str, columns: Sequence[Column]) -> None:
-        """Text becomes what only SQL can make of it: of any length first, for a cast to a length would cut it off."""
-        bases = dict(self.rows(_BASE_TYPES, (_quote(table),))) if columns else {}
+        """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
+        found = self.rows(_BASE_TYPES, (_quote(table),)) if columns else []
+        bases = {name: (base, base.removesuffix("[]") in _RESPELLED or free) for name, base, free in found}
         for column in columns:
-            name, base = _quote(column.name), bases[column.name]
-            value = f"trim_scale({name}::numeric)" if base == "numeric" else f"{name}::{base}"
-            self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {base} USING {value}")
-            changed = f"{name}::{column.declared}::text IS DISTINCT FROM {name}::text"
-            is_cut = "(" in column.declared and base != "numeric"
-            if is_cut and self.rows(f"SELECT 1 FROM _api2db_staged WHERE {changed} LIMIT 1"):
-                raise BatchRefusedError(f"{column.name!r}: a value does not fit the column's type {column.declared}")
+            name, (base, respelled) = _quote(column.name), bases[column.name]
+            value = f"trim_scale({name}::numeric)" if base == "numeric" else name
+            cast = f"({value}::{column.declared})"
+            changed = _changed(name, cast, base, respelled=respelled)
+            if self.rows(f"SELECT 1 FROM _api2db_staged WHERE {changed} LIMIT 1"):
+                raise BatchRefusedError(
+                    f"{column.name!r}: a value does not come back from the column's type {column.declared} as it was"
+                )
+            self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """By COPY straight into the table; by way of a staged table where a type is one that only SQL can cast to."""
-        if all(_is_copied(columns[name]) for name in rows.column_names):
+        if all(self._is_copied(columns[name]) for name in rows.column_names):
+            self._check_lengths(rows, columns)
             return self._copy(_quote(table), rows, columns)
         names = ", ".join(_quote(name) for name in rows.column_names)
         with self.stage(table, rows, columns) as staged:
             return self.run(f"INSERT INTO {_quote(table)} ({names}) SELECT {names} FROM {staged}")
+
+    def _check_lengths(self, rows: pa.Table, columns: Mapping[str, Column]) -> None:
+        """Spaces beyond the length of a varchar would be cut off, as SQL's standard has it."""
+        for name in rows.column_names:
+            limit = _LIMITED.fullmatch(self._base(columns[name]))
+            if limit and (pc.max(pc.utf8_length(rows.column(name))).as_py() or 0) > int(limit[1]):
+                raise BatchRefusedError(f"{name!r}: value too long for type {columns[name].declared}")
+
+    def _base(self, column: Column) -> str:
+        return self._made_of.get(column.declared, column.declared)
+
+    def _is_copied(self, column: Column) -> bool:
+        """Whether COPY takes the column's values in the column's own type, or in what its domain is made of."""
+        type_ = from_postgresql(self._base(column))
+        return type_ is not None and not pa.types.is_decimal256(type_)
+
+    def _staged_as(self, column: Column) -> str:
+        is_text = pa.types.is_decimal256(column.type)
+        return "text" if is_text else postgresql_type(column.type) or "text"
 
     def _copy(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         from psycopg.copy import QueuedLibpqWriter
@@ -328,18 +401,20 @@ class _PostgresqlSession:
         return self._connection.execute(sql.replace("?", "%s"), values) if values else self._connection.execute(sql)
 
 
-def _columns(found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
-    return [Column(name, from_postgresql(declared) or pa.string(), declared) for name, declared in found] or None
+def _held(base: str) -> pa.DataType:
+    """The type to send for a column of a type that is no domain; text where only text can be cast to it."""
+    type_ = from_postgresql(base) or _BY_CAST.get(base, pa.string())
+    return from_postgresql("numeric") if pa.types.is_string(type_) and _WIDE.fullmatch(base) else type_
 
 
-def _is_copied(column: Column) -> bool:
-    """Whether COPY takes the column's values in the column's own type."""
-    type_ = from_postgresql(column.declared)
-    return type_ is not None and not pa.types.is_decimal256(type_)
-
-
-def _copied_as(column: Column) -> str:
-    return postgresql_type(column.type) or "text" if _is_copied(column) else "text"
+def _changed(name: str, cast: str, base: str, *, respelled: bool) -> str:
+    """The condition that a cast has changed what was sent."""
+    if base == "oid":
+        return "false"  # its cast from a number tells what does not fit
+    if base in {"numeric", "money"}:
+        return f"{cast}::numeric IS DISTINCT FROM {name}::numeric"
+    changed = f"{cast}::text IS DISTINCT FROM {name}"
+    return f"{changed} AND {cast}::text IS DISTINCT FROM {name}::{base}::text" if respelled else changed
 
 
 def _as_copied(rows: pa.Table) -> pa.Table:
@@ -359,7 +434,7 @@ def _encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:
     builders: dict[str, Any] = {}
     for field in schema:
         infer = pgpq.ArrowToPostgresBinaryEncoder.infer_encoder
-        if columns[field.name].declared == "jsonb":
+        if is_json(columns[field.name].type):
             text = pa.field(field.name, _storage(field.type))
             kind = LargeStringEncoderBuilder if pa.types.is_large_string(text.type) else StringEncoderBuilder
             builders[field.name] = kind.new_with_output(text, Jsonb())
