@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
-from tests.stream.databases import SERVERS, execute, query, stream_into, table_rows, types, use
+from tests.stream.databases import SERVERS, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -406,3 +406,25 @@ def test_a_computed_column_is_named_as_what_it_is(make: Make, dialect: str, tmp_
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [5], "twice": [11]}))
     assert ["computes" in reason for reason in reasons(tmp_path, dialect)] == [True]
+
+
+@POSTGRESQL
+def test_a_schema_that_comes_to_stand_before_hides_neither_the_table_nor_the_ledger(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    who = running(dialect).user
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": [1]}))
+    try:
+        execute(tmp_path, dialect, f'CREATE SCHEMA "{who}"', f'CREATE TABLE "{who}".flights (other TEXT)')
+        with make() as stream:
+            stream.stream(pd.DataFrame({"id": [2]}))
+        assert query(tmp_path, dialect, "SELECT id FROM public.flights") == [(1,), (2,)]
+        assert query(
+            tmp_path,
+            dialect,
+            "SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+            " WHERE relname = '_api2db_ledger'",
+        ) == [("public",)]
+    finally:
+        execute(tmp_path, dialect, f'DROP SCHEMA "{who}" CASCADE')

@@ -21,7 +21,7 @@ from api2db.targets._encoding import encoded
 from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.server import Server
-from api2db.targets.sql import Session
+from api2db.targets.sql import LEDGER_TABLE, Session
 from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ _BEGIN = (
     " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
     " SET LOCAL jit = off"
 )
+# Where our ledger is, else where it will be made; then the other schemas in which names are looked for.
+_PATH = f"""
+    SELECT coalesce((
+        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
+    ), current_schema()), current_schemas(false)
+"""
 # Each column, its type, and of a domain what that is made of at last.
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
@@ -110,6 +117,7 @@ class PostgresqlDatabase:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._path = ""
 
     def connect(self) -> None:
         if self._connection is None:
@@ -129,7 +137,8 @@ class PostgresqlDatabase:
         if connection is None:
             raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
         try:
-            connection.execute(_BEGIN)
+            self._path = self._path or _path(connection)
+            connection.execute(_BEGIN + self._path)
             yield _PostgresqlSession(connection)
             connection.execute("COMMIT")
         except psycopg.Error as error:
@@ -288,6 +297,13 @@ def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ..
         **postgresql_arguments(server, database), autocommit=True, prepare_threshold=None
     )
     return connection
+
+
+def _path(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
+    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in."""
+    ((first, schemas),) = connection.execute(_PATH).fetchall()
+    names = ", ".join(map(quote, dict.fromkeys([first, *schemas]))) if first else ""
+    return f"; SET LOCAL search_path = {names}" if names else ""
 
 
 def _is_missing(error: "psycopg.Error") -> bool:
