@@ -9,7 +9,7 @@ import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
-from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, use
+from tests.stream.databases import DIALECTS, execute, query, running, stream_into, table_rows, use
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -186,6 +186,32 @@ def test_a_key_of_255_letters_is_taken_and_a_longer_one_refused(make: Make, dial
     put(make("name"), {"name": ["é" * 255, "é" * 256, "😀" * 255], "n": [1, 2, 3]})
     assert rows_by(tmp_path, dialect, "n") == [(1,), (3,)]
     assert [row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [2]
+
+
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize(
+    "declared",
+    ["id BIGINT, name VARCHAR(40)", "id BIGINT, name LONGTEXT", "id BIGINT, name VARCHAR(40), UNIQUE KEY (name, id)"],
+)
+def test_the_work_of_a_batch_by_keys_grows_with_its_rows_and_not_with_their_square(
+    make: Make, dialect: str, tmp_path: Path, declared: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server counts the rows that it reads; all pairs of them would be a hundred million."""
+    execute(tmp_path, dialect, f"CREATE TABLE flights ({declared}, n BIGINT)")
+    rows = 10_000
+    frame = pd.DataFrame({"id": range(rows), "name": [f"flight {n}" for n in range(rows)], "n": range(rows)})
+    before = rows_read(dialect)
+    with make("id", "name") as stream:
+        stream.stream(frame)
+        stream.stream(frame.assign(n=1))
+    assert query(tmp_path, dialect, "SELECT count(*), count(DISTINCT id), sum(n) FROM flights") == [(rows, rows, rows)]
+    assert rows_read(dialect) - before < 50 * rows
+    assert ("ADD UNIQUE KEY (`id`, `name`)" in caplog.text) == ("UNIQUE" not in declared)
+
+
+def rows_read(dialect: str) -> int:
+    counted = running(dialect).execute("SHOW GLOBAL STATUS LIKE 'Handler_read%'")
+    return sum(int(count) for _, count in counted)
 
 
 @pytest.mark.parametrize("keys", ["id", [1], [""], [None]], ids=repr)

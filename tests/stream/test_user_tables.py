@@ -428,3 +428,15 @@ def test_a_schema_that_comes_to_stand_before_hides_neither_the_table_nor_the_led
         ) == [("public",)]
     finally:
         execute(tmp_path, dialect, f'DROP SCHEMA "{who}" CASCADE')
+
+
+@MYSQL
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["append", "by key"])
+def test_a_zero_for_a_number_of_the_database_s_own_stays_a_zero(
+    make: Make, dialect: str, tmp_path: Path, keys: list[str]
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT AUTO_INCREMENT PRIMARY KEY, n BIGINT)")
+    with make(keys=keys) as stream:
+        stream.stream(pd.DataFrame({"id": [0, 7], "n": [1, 2]}))
+        stream.stream(pd.DataFrame({"id": [0 if keys else 8], "n": [3]}))
+    assert column_of(tmp_path, dialect, "id") == ([0, 7] if keys else [0, 7, 8])

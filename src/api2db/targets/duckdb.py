@@ -304,7 +304,9 @@ class _DuckdbSession:
         return False
 
     @contextmanager
-    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
         self._cursor.register("_api2db_rows", rows)
         try:
             cast = ", ".join(f"{_cast(name, columns)} AS {quote(name)}" for name in rows.column_names)

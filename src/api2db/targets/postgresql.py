@@ -347,7 +347,9 @@ class _PostgresqlSession:
         return bool(self.rows(_MAY_DROP, (_quote(table),)))
 
     @contextmanager
-    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
         self._check_lengths(rows, columns)
         declared = ", ".join(f"{_quote(name)} {self._staged_as(columns[name])}" for name in rows.column_names)
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")

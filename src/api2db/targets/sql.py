@@ -54,7 +54,9 @@ class Session(Protocol):
     def may_drop(self, table: str) -> bool:
         """Whether a trigger, a rule or a policy of a table may leave a row out of an UPDATE without a word."""
 
-    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> AbstractContextManager[str]:
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str]
+    ) -> AbstractContextManager[str]:
         """Load rows beside a table, where only this transaction sees them; gives the name to select from, quoted."""
 
 
@@ -315,13 +317,14 @@ class SqlTarget:
         names = [self._database.quote(name) for name in rows.column_names]
         keys = [self._database.quote(key) for key in self.keys]
         listed = ", ".join(names)
-        with session.stage(self._table, rows, columns) as staged:
+        with session.stage(self._table, rows, columns, self.keys) as staged:
             self._check_keys_apart(session, staged, rows)
             if values := [name for name in names if name not in keys]:
                 self._update(session, staged, values, keys)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
-            absent = f"FROM {staged} WHERE NOT EXISTS (SELECT 1 FROM {self._quoted} AS old WHERE {same})"
-            inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {listed} {absent}")
+            absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
+            new = ", ".join(f"{staged}.{name}" for name in names)
+            inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
             if inserted < rows.num_rows and session.rows(f"SELECT count(*) {absent}") != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
 

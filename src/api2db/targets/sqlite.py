@@ -196,7 +196,9 @@ class _SqliteSession:
         return self.rows(triggers, (table,)) != [(0,)]
 
     @contextmanager
-    def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> Iterator[str]:
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
         declared = ", ".join(f"{quote(name)} {columns[name].declared}" for name in rows.column_names)
         self.run("DROP TABLE IF EXISTS temp._api2db_staged")
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared})")
