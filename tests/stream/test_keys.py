@@ -9,7 +9,7 @@ import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
-from tests.stream.databases import DIALECTS, execute, query, running, stream_into, table_rows, use
+from tests.stream.databases import DIALECTS, SERVERS, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -171,14 +171,26 @@ def test_a_key_that_somebody_inserts_meanwhile_is_updated(make: Make, dialect: s
     assert rows_by(tmp_path, dialect, "id", "text") == [(1, "b"), (2, "c")]
 
 
-@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize("dialect", SERVERS, indirect=True)
 def test_keys_that_are_one_to_the_table_alone_are_refused_and_not_merged(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
-    execute(tmp_path, dialect, "CREATE TABLE flights (name VARCHAR(9) COLLATE utf8mb4_general_ci, n BIGINT)")
-    put(make("name"), {"name": ["a", "A", "b"], "n": [1, 2, 3]}, {"name": ["B"], "n": [4]})
-    assert rows_by(tmp_path, dialect, "n") == [(1,), (4,)]
-    assert [(row["name"], row["n"]) for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [("A", 2)]
+    if dialect == "postgresql":
+        execute(tmp_path, dialect, "CREATE EXTENSION citext")
+    declared = "citext" if dialect == "postgresql" else "VARCHAR(9) COLLATE utf8mb4_general_ci"
+    execute(tmp_path, dialect, f"CREATE TABLE flights (name {declared}, n BIGINT)")
+    put(make("name"), {"name": ["a", "A", "b"], "n": [1, 2, 3]}, {"name": ["B", "a", "c"], "n": [4, 5, 6]})
+    assert rows_by(tmp_path, dialect, "name", "n") == [("a", 5), ("b", 3), ("c", 6)]
+    assert [(row["name"], row["n"]) for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [("A", 2), ("B", 4)]
+
+
+@pytest.mark.parametrize("dialect", ["mysql"], indirect=True)
+def test_keys_that_the_server_can_not_index_are_refused_and_no_table_is_made_without(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    put(make("a", "b", "c", "d"), {"a": ["x"], "b": ["x"], "c": ["x"], "d": ["x"]})
+    assert types(tmp_path, dialect) == {}
+    assert ["can index" in row["_api2db_reason"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [True]
 
 
 @pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)

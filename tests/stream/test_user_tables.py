@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
-from tests.stream.databases import SERVERS, execute, query, running, stream_into, table_rows, types, use
+from tests.stream.databases import DATABASE, SERVERS, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -440,3 +440,54 @@ def test_a_zero_for_a_number_of_the_database_s_own_stays_a_zero(
         stream.stream(pd.DataFrame({"id": [0, 7], "n": [1, 2]}))
         stream.stream(pd.DataFrame({"id": [0 if keys else 8], "n": [3]}))
     assert column_of(tmp_path, dialect, "id") == ([0, 7] if keys else [0, 7, 8])
+
+
+TRIGGER = "CREATE TRIGGER t BEFORE INSERT ON flights FOR EACH ROW"
+REFUSING = {
+    "a partition": ["CREATE TABLE flights (id BIGINT) PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (7))"],
+    "a check option": [
+        "CREATE TABLE base (id BIGINT)",
+        "CREATE VIEW flights AS SELECT id FROM base WHERE id < 7 WITH CHECK OPTION",
+    ],
+    "a trigger with a number of its own": [
+        "CREATE TABLE flights (id BIGINT)",
+        f"{TRIGGER} IF NEW.id = 7 THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 31001; END IF",
+    ],
+    "a trigger with a large number": [
+        "CREATE TABLE flights (id BIGINT)",
+        f"{TRIGGER} IF NEW.id = 7 THEN SIGNAL SQLSTATE '45001' SET MYSQL_ERRNO = 50000; END IF",
+    ],
+}
+
+
+@MYSQL
+@pytest.mark.parametrize("what", REFUSING)
+def test_a_row_that_the_table_refuses_in_whatever_way_is_rejected(
+    make: Make, dialect: str, tmp_path: Path, what: str
+) -> None:
+    execute(tmp_path, dialect, *REFUSING[what])
+    with make() as stream:
+        stream.q.put(pd.DataFrame({"id": [6, 7, 5]}))
+        assert stream.flush(20), stream.status()
+    assert column_of(tmp_path, dialect, "id") == [6, 5]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]
+
+
+@MYSQL
+@pytest.mark.parametrize("letters", ["latin1", "utf8mb4"])
+def test_a_table_of_ours_holds_all_letters_whatever_those_of_the_database(
+    make: Make, dialect: str, tmp_path: Path, letters: str
+) -> None:
+    collation = {"latin1": "latin1_bin", "utf8mb4": "utf8mb4_unicode_ci"}[letters]
+    running(dialect).execute(f"CREATE DATABASE `{DATABASE}` CHARACTER SET {letters} COLLATE {collation}")
+    with make() as stream:
+        stream.stream(pd.DataFrame({"text": ["日", "😀"]}))
+        stream.stream(pd.DataFrame({"text": ["é"], "名": ["後"]}))
+    assert [tuple(row.values()) for row in table_rows(tmp_path, dialect)] == [("日", None), ("😀", None), ("é", "後")]
+    [(kept,)] = query(
+        tmp_path,
+        dialect,
+        f"SELECT collation_name = '{collation}' FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name = 'flights' AND column_name = 'text'",
+    )
+    assert kept == (letters == "utf8mb4")

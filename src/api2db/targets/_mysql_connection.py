@@ -53,12 +53,11 @@ def connection_class() -> Any:
     """
     try:
         from pymysql import err
-        from pymysql.connections import Connection
     except ImportError as error:
         raise MissingExtraError("pymysql", "mysql") from error
     result_class = _result_class()
 
-    class BufferConnection(Connection):  # type: ignore[misc] # as below
+    class BufferConnection(_told_connection()):  # type: ignore[misc] # as below
         """See the module."""
 
         to_send: Iterable[memoryview] | None = None
@@ -102,6 +101,30 @@ def connection_class() -> Any:
             return result.affected_rows
 
     return BufferConnection
+
+
+@cache
+def _told_connection() -> Any:
+    from pymysql import err
+    from pymysql.connections import Connection
+    from pymysql.protocol import MysqlPacket
+
+    class Packet(MysqlPacket):  # type: ignore[misc] # PyMySQL has no types
+        """Keeps the SQLSTATE of an error, as ``sqlstate``: a trigger may give it whatever number it likes."""
+
+        def raise_for_error(self) -> None:
+            try:
+                super().raise_for_error()
+            except err.MySQLError as error:
+                said: bytes = self._data[3:9]
+                error.sqlstate = said[1:].decode("ascii", "replace") if said[:1] == b"#" else ""
+                raise
+
+    class ToldConnection(Connection):  # type: ignore[misc] # as above
+        def _read_packet(self, packet_type: Any = Packet) -> Any:
+            return super()._read_packet(packet_type)
+
+    return ToldConnection
 
 
 @cache

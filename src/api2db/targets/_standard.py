@@ -8,7 +8,7 @@ from api2db.errors import BatchRefusedError
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
 
-__all__ = ["on_conflict_do_nothing", "quote", "recreate", "unique_index", "update_from"]
+__all__ = ["create_table", "key_twin", "on_conflict_do_nothing", "quote", "recreate", "unique_index", "update_from"]
 
 _quote_identifier = DefaultDialect().identifier_preparer.quote_identifier
 
@@ -36,11 +36,27 @@ def update_from(table: str, staged: str, values: Sequence[str], keys: Sequence[s
     return f"UPDATE {table} AS old SET {sets} FROM {staged} AS new WHERE {same}"
 
 
+def key_twin(table: str, staged: str, keys: Sequence[str], texts: Sequence[str], letters: str) -> str:
+    """The query for a staged row whose key is that of a row of the table, but for the letters of some texts.
+
+    Args:
+        letters: An expression of a text's very letters, which no collation takes for others.
+    """
+    same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+    differs = " OR ".join(f"{letters.format(f'old.{text}')} <> {letters.format(f'new.{text}')}" for text in texts)
+    return f"SELECT 1 FROM {table} AS old JOIN {staged} AS new ON {same} WHERE {differs} LIMIT 1"
+
+
 def recreate(session: Session, table: str, columns: Sequence[Column]) -> None:
     """Drop a table and make it anew, where both belong to the transaction; its name is quoted."""
     declared = ", ".join(f"{quote(column.name)} {column.declared}" for column in columns)
     session.run(f"DROP TABLE {table}")
     session.run(f"CREATE TABLE {table} ({declared})")
+
+
+def create_table(table: str, columns: Sequence[str]) -> str:
+    """The CREATE TABLE statement; the name is quoted."""
+    return f"CREATE TABLE {table} ({', '.join(columns)})"
 
 
 def unique_index(name: str, table: str, keys: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
-from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, update_from
+from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, recreate, update_from
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
 from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
@@ -235,6 +235,12 @@ class DuckdbDatabase:
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
+
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return key_twin(table, staged, keys, texts, "encode(CAST({} AS VARCHAR))")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
 
     def key_index(self, table: str, keys: Sequence[str]) -> str | None:
         return None  # an index would block changes of a column's type

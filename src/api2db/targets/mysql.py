@@ -45,7 +45,13 @@ _NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
 _REFUSED = frozenset(
     {1048, 1062, 1118, 1136, 1138, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1411, 1416, 1451, 1452, 1467, 1586}
     | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3157, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
+    # A column or a table that it can't make or alter as asked.
+    | {1063, 1067, 1101, 1121, 1171, 1293, 1294, 1347, 1348, 1832, 1833, 1834, 3780}
+    | {1369, 1526}
 )
+_UNFIT_KEYS = frozenset({1071, 1170, 3152})
+# Classes of SQLSTATE: data, broken constraints, the CHECK OPTION of a view, and what triggers raise.
+_REFUSED_CLASSES = frozenset({"22", "23", "44", "45"})
 # The connection broke, by the client's own codes, or the packet was larger than the server takes.
 _BROKEN = frozenset(
     {0, 1053, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031}
@@ -162,6 +168,10 @@ class MysqlDatabase:
         sets = ", ".join(f"old.{value} = new.{value}" for value in values)
         return f"UPDATE {self._joined(table, staged, keys)} SET {sets}"
 
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        differs = " OR ".join(f"CAST(old.{text} AS BINARY) <> CAST(new.{text} AS BINARY)" for text in texts)
+        return f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1"
+
     def _joined(self, table: str, staged: str, keys: Sequence[str]) -> str:
         """In the order that an index serves: the server, which takes the staged table for empty, often errs."""
         same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
@@ -171,8 +181,21 @@ class MysqlDatabase:
             return f"{staged} AS new STRAIGHT_JOIN {table} AS old ON {same}"
         return f"{table} AS old STRAIGHT_JOIN {staged} AS new ON {same}"
 
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        """That of a database in another character set than ours says its own, to hold all letters."""
+        unique = [f"UNIQUE KEY ({', '.join(keys)})"] if keys else []
+        letters = "" if self._holds_all_letters() else " CHARACTER SET utf8mb4"
+        return f"CREATE TABLE {table} ({', '.join([*columns, *unique])}){letters}"
+
+    def _holds_all_letters(self) -> bool:
+        if self._connection is None:
+            return False
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT @@character_set_database")
+            return bool(cursor.fetchone() == ("utf8mb4",))
+
     def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        return f"ALTER TABLE {table} ADD UNIQUE KEY ({', '.join(keys)})"
+        return None  # each statement commits by itself here
 
     def type_of(self, declared: str) -> pa.DataType:
         return from_mysql(declared)
@@ -250,7 +273,9 @@ class MysqlDatabase:
     def _translated(self, error: Exception) -> TargetError:
         said = self._server.without_secret(_text(error))
         code = _code(error)
-        if code in _REFUSED:
+        if code in _UNFIT_KEYS:
+            return BatchRefusedError(f"{said}; make the table yourself, or choose keys that the server can index")
+        if code in _REFUSED or str(getattr(error, "sqlstate", ""))[:2] in _REFUSED_CLASSES:
             return BatchRefusedError(said)
         if code is None or code in _BROKEN:
             self.close()
@@ -361,7 +386,7 @@ class _MysqlSession:
         for _, _, index, place, column, *_, kind in (
             row[:11] for row in self.rows(f"SHOW INDEX FROM {self._quote(table)}")
         ):
-            if place <= len(wanted) and kind in {"BTREE", "HASH"}:
+            if place <= len(wanted) and kind == "BTREE":
                 leading.setdefault(index, set()).add(_fold(column or ""))
         found = wanted in leading.values()
         if not found:

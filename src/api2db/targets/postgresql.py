@@ -18,7 +18,7 @@ from api2db.errors import (
 )
 from api2db.frames import is_json
 from api2db.targets._encoding import encoded
-from api2db.targets._standard import on_conflict_do_nothing, quote, unique_index, update_from
+from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, Session
@@ -160,6 +160,12 @@ class PostgresqlDatabase:
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
+
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return key_twin(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
 
     def key_index(self, table: str, keys: Sequence[str]) -> str | None:
         return unique_index("", table, keys)

@@ -24,6 +24,23 @@ EXTRA_COLUMN = "_extra"
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
 _UNDECIDED = "undecided"
+_OURS = {
+    LEDGER_TABLE: (
+        "stream VARCHAR(64) NOT NULL PRIMARY KEY",
+        "epoch VARCHAR(64) NOT NULL",
+        "sequence BIGINT NOT NULL",
+        "skip BIGINT NOT NULL",
+        "loaded BIGINT NOT NULL",
+    ),
+    CHANGES_TABLE: (
+        "changed_at VARCHAR(32) NOT NULL",
+        "table_name VARCHAR(255) NOT NULL",
+        "column_name VARCHAR(255) NOT NULL",
+        "old_type VARCHAR(255)",
+        "new_type VARCHAR(255)",
+        "frame_ns BIGINT NOT NULL",
+    ),
+}
 
 
 class Session(Protocol):
@@ -99,8 +116,14 @@ class Database(Protocol):
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""
 
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        """The query for a staged row whose key is that of a row of the table, but for the letters of ``texts``."""
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        """The CREATE TABLE statement; it makes the keys unique where ``key_index`` can't in the same transaction."""
+
     def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        """The statement that makes keys unique in a new table; None where the database is better off without."""
+        """The statement that makes keys unique in a new table; None where it is better off without, or they are."""
 
     def type_of(self, declared: str) -> pa.DataType:
         """The Arrow type that holds what a column of a type holds."""
@@ -270,10 +293,10 @@ class SqlTarget:
         """Make our tables; another stream may be at just that, so it is tried twice."""
         try:
             with self._database.transaction() as session:
-                _make_ledger(session)
+                _make_ledger(session, self._database)
         except TargetUnavailableError:
             with self._database.transaction() as session:
-                _make_ledger(session)
+                _make_ledger(session, self._database)
 
     def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column], changes: list[SchemaChange]) -> None:
         if not rows.num_columns:
@@ -342,13 +365,14 @@ class SqlTarget:
 
     def _check_keys_apart(self, session: Session, staged: str, rows: pa.Table) -> None:
         """Texts that differ may be one to the table: in case, in a space at the end."""
-        if any(
-            pa.types.is_string(rows.field(key).type) or pa.types.is_large_string(rows.field(key).type)
-            for key in self.keys
-        ):
-            keys = ", ".join(self._database.quote(key) for key in self.keys)
+        if texts := [key for key in self.keys if _plain(rows.field(key).type) == pa.string()]:
+            quoted = [self._database.quote(key) for key in self.keys]
+            keys = ", ".join(quoted)
             if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
                 raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
+            letters = [self._database.quote(text) for text in texts]
+            if session.rows(self._database.key_twin(self._quoted, staged, quoted, letters)):
+                raise BatchRefusedError(f"a row of the table has the same key ({keys}) to it, though not to the letter")
 
     @property
     def _quoted(self) -> str:
@@ -363,8 +387,8 @@ class SqlTarget:
             f"{self._database.quote(name)} {self._database.type_name(type_, key=name in self.keys)}"
             for name, type_ in fields
         ]
-        session.run(f"CREATE TABLE {self._quoted} ({', '.join(declared)})")
         keys = [self._database.quote(key) for key in self.keys]
+        session.run(self._database.create_table(self._quoted, declared, keys))
         if keys and (index := self._database.key_index(self._quoted, keys)):
             session.run(index)
         if not typed:
@@ -461,13 +485,8 @@ def _plain(type_: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_large_binary(type_) else type_
 
 
-def _make_ledger(session: Session) -> None:
-    session.run(
-        f"CREATE TABLE IF NOT EXISTS {LEDGER_TABLE} (stream VARCHAR(64) NOT NULL PRIMARY KEY,"
-        " epoch VARCHAR(64) NOT NULL, sequence BIGINT NOT NULL, skip BIGINT NOT NULL, loaded BIGINT NOT NULL)"
-    )
-    session.run(
-        f"CREATE TABLE IF NOT EXISTS {CHANGES_TABLE} (changed_at VARCHAR(32) NOT NULL,"
-        " table_name VARCHAR(255) NOT NULL, column_name VARCHAR(255) NOT NULL,"
-        " old_type VARCHAR(255), new_type VARCHAR(255), frame_ns BIGINT NOT NULL)"
-    )
+def _make_ledger(session: Session, database: Database) -> None:
+    """Those that are there are left alone: to make tables may not be ours."""
+    for table, columns in _OURS.items():
+        if session.columns(table) is None:
+            session.run(database.create_table(f"IF NOT EXISTS {table}", columns))

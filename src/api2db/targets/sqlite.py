@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
 from api2db.frames import is_json
-from api2db.targets._standard import on_conflict_do_nothing, quote, recreate, unique_index, update_from
+from api2db.targets._standard import (
+    create_table,
+    key_twin,
+    on_conflict_do_nothing,
+    quote,
+    recreate,
+    unique_index,
+    update_from,
+)
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
 from api2db.targets.types import SQLITE, from_sqlite, sqlite_type
@@ -84,6 +92,12 @@ class SqliteDatabase:
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
+
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return key_twin(table, staged, keys, texts, "CAST({} AS BLOB)")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
 
     def key_index(self, table: str, keys: Sequence[str]) -> str | None:
         return unique_index(f'{table[:-1]}_key"', table, keys)
