@@ -92,6 +92,7 @@ def test_a_relative_path_is_below_the_project_and_another_anywhere(tmp_path: Pat
         ({"password": CANARY}, "has no username, host"),
         (COMPLETE | {"username": "$NOT_SET_HERE"}, "NOT_SET_HERE, which is not set"),
         (COMPLETE | {"port": "5432x"}, "port must be a number"),
+        (COMPLETE | {"port": "99999"}, "port must be a number from 1 to 65535"),
         (COMPLETE | {"tls": "safe"}, "disable, prefer, require, verify-ca, verify-full"),
         (COMPLETE | {"tls": {"mode": "require", "sslca": "x"}}, "mode, ca, cert and key"),
         (COMPLETE | {"tls": 1}, "mode, ca, cert and key"),

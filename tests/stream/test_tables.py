@@ -284,6 +284,17 @@ def test_a_table_may_have_a_name_of_its_own(make: Make, dialect: str, tmp_path: 
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [2]
 
 
+def test_fail_goes_on_with_the_table_that_it_made_before_it_died(make: Make, dialect: str, tmp_path: Path) -> None:
+    with make(if_exists="fail") as dying:
+        target = dying._target()
+        target.connect()
+        target.how_far(dying._log.key)
+        target.prepare(pa.schema([("id", pa.int64())]))
+        target.close()
+        dying.stream(frame(1))
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1]
+
+
 def test_fail_waits_while_a_table_of_others_stands_there_and_then_delivers_once(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:

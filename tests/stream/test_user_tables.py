@@ -269,7 +269,11 @@ LOADED_MYSQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("char(3)", TEXT, ["abc", "", None]),
     ("tinytext", pa.array(["x" * 255, "x" * 256]), ["x" * 255]),
     ("enum('glad','1')", pa.array(["glad", "1", "2", "sad"]), ["glad", "1"]),
-    ("set('a','b')", pa.array(["a,b", "3", "c", ""]), ["a,b", ""]),
+    ("set('a','b')", pa.array(["a,b", "3", "c", "", "b,a", "a,a"]), ["a,b", ""]),
+    ("char(4)", pa.array(["abc ", " abc"]), [" abc"]),
+    ("decimal(4,2) unsigned", pa.array([Decimal("1.25"), Decimal("1.255"), Decimal(-1)]), [Decimal("1.25")]),
+    ("double unsigned", pa.array([0.1, -1.0]), [0.1]),
+    ("float unsigned", pa.array([0.5, 0.1]), [0.5]),
     ("year", pa.array(["2026", "26", "x"]), [2026]),
     ("bit(8)", pa.array(["A", "5"]), ["refused"]),
     ("mediumint unsigned", pa.array([2**24 - 1, 2**24]), [2**24 - 1]),
@@ -281,7 +285,7 @@ LOADED_MYSQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("datetime(3)", pa.array([NOON, NOON.replace(microsecond=123000)]), [NOON.replace(microsecond=123000)]),
     ("datetime", pa.array([NOON, NOON.replace(microsecond=0)]), [NOON.replace(microsecond=0)]),
     ("time(2)", pa.array([datetime.time(1, 2, 3), datetime.time(1, 2, 3, 5)]), [datetime.timedelta(seconds=3723)]),
-    ("binary(3)", pa.array([b"abc", b"abcd"]), [b"abc"]),
+    ("binary(3)", pa.array([b"abc", b"abcd", b"ab"]), [b"abc"]),
     ("varchar(9) character set latin1", pa.array(["é", "日"]), ["é"]),
 ]
 
@@ -297,6 +301,68 @@ def test_a_narrow_type_of_mysql_takes_what_it_holds_and_cuts_nothing(
     loaded = [] if loaded == ["refused"] else loaded
     assert column_of(tmp_path, dialect) == loaded
     assert len(reasons(tmp_path, dialect)) == len(values) - len(loaded)
+
+
+@MYSQL
+def test_a_column_that_a_table_demands_and_a_frame_lacks_is_never_made_up(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, must BIGINT NOT NULL)")
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": [1]}))
+        stream.stream(pd.DataFrame({"id": [2], "must": [5]}))
+    assert [tuple(row.values()) for row in table_rows(tmp_path, dialect)] == [(2, 5)]
+    assert ["must" in reason for reason in reasons(tmp_path, dialect)] == [True]
+
+
+@MYSQL
+def test_by_insert_too_what_the_server_would_cut_without_an_error_is_refused(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    """Of spaces at the end that don't fit it only warns."""
+    execute(tmp_path, dialect, "CREATE TABLE flights (x VARCHAR(3))")
+    running(dialect).execute("SET GLOBAL local_infile = 0")
+    try:
+        with make(schema="freeze") as stream:
+            stream.stream(pd.DataFrame({"x": ["abc", "abc "]}))
+    finally:
+        running(dialect).execute("SET GLOBAL local_infile = 1")
+    assert column_of(tmp_path, dialect) == ["abc"]
+    assert [row["x"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ["abc "]
+
+
+WIDENED = {
+    "a number of its own": ("SMALLINT NOT NULL AUTO_INCREMENT PRIMARY KEY COMMENT 'it''s, mine'", [1, 2**40]),
+    "a default": ("INT UNSIGNED NOT NULL DEFAULT 7 COMMENT 'mine'", [1, 2**40]),
+}
+
+
+@MYSQL
+@pytest.mark.parametrize("what", WIDENED)
+def test_a_column_that_is_widened_keeps_all_that_its_maker_gave_it(
+    make: Make, dialect: str, tmp_path: Path, what: str
+) -> None:
+    declared, values = WIDENED[what]
+    execute(tmp_path, dialect, f"CREATE TABLE flights (x {declared}, n BIGINT)")
+    before = definition(tmp_path, dialect)
+    with make() as stream:
+        stream.stream(pd.DataFrame({"x": values}))
+    after = definition(tmp_path, dialect)
+    assert column_of(tmp_path, dialect) == values
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+
+
+def definition(home: Path, dialect: str) -> tuple[Any, ...]:
+    """The type of x, and what else it is."""
+    [found] = query(
+        home,
+        dialect,
+        "SELECT column_type, is_nullable, column_default, extra, column_comment, collation_name,"
+        " column_type LIKE '%zerofill%' FROM information_schema.columns"
+        " WHERE table_schema = DATABASE() AND table_name = 'flights' AND column_name = 'x'",
+    )
+    return found
 
 
 @POSTGRESQL

@@ -1,5 +1,6 @@
 """What a server says that is no fault of the rows is waited for: the status says why, and it goes on once mended."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -35,9 +36,9 @@ def limited(server: Server) -> Iterator[tuple[Server, str]]:
     server.execute(f"DROP {'ROLE ' + WHO if server.kind == 'postgresql' else 'USER ' + WHO + '@' + repr('%')}")
 
 
-def stream_to(server: Server, database: str, home: Path) -> Stream2Sql:
+def stream_to(server: Server, database: str, home: Path, **options: Any) -> Stream2Sql:
     place: dict[str, Any] = {"host": server.host, "port": str(server.port), "username": WHO, "password": "secret"}
-    return Stream2Sql("flights", database, server.kind, home=home, **place)
+    return Stream2Sql("flights", database, server.kind, home=home, **place, **options)
 
 
 def kill_connections(server: Server) -> None:
@@ -134,6 +135,31 @@ def test_it_is_waited_for_told_and_over_once_mended(limited: tuple[Server, str],
         assert stream.flush(30), stream.status()
         status = stream.status()
     assert (status.rows_rejected, status.rows_delivered) == (0, 2)
+    assert server.execute("SELECT id FROM flights ORDER BY id", database) == [(1,), (2,)]
+
+
+OURS = re.findall(r"^CREATE TABLE [^;]*;", (Path(__file__).parents[2] / "docs/servers.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["append", "by key"])
+def test_a_user_who_may_only_write_rows_writes_into_tables_that_others_have_made(
+    limited: tuple[Server, str], keys: list[str], tmp_path: Path
+) -> None:
+    server, database = limited
+    for statement in (*OURS, "CREATE TABLE flights (id BIGINT, text VARCHAR(9))"):
+        server.execute(statement, database)
+    if server.kind == "postgresql":
+        server.execute(f"ALTER DATABASE {database} OWNER TO {server.user}")
+        server.execute(f"REVOKE ALL ON SCHEMA public FROM {WHO}, PUBLIC", database)
+        server.execute(f"GRANT USAGE ON SCHEMA public TO {WHO}", database)
+        server.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {WHO}", database)
+    else:
+        server.execute(f"REVOKE ALL ON {database}.* FROM {WHO}@'%'")
+        server.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON {database}.* TO {WHO}@'%'")
+    with stream_to(server, database, tmp_path, keys=keys) as stream:
+        stream.q.put(frame(1, 2))
+        assert stream.flush(20), stream.status()
+        assert stream.status().rows_rejected == 0
     assert server.execute("SELECT id FROM flights ORDER BY id", database) == [(1,), (2,)]
 
 

@@ -147,8 +147,8 @@ def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> Datab
     """
     if not db_name or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")
-    if who.port and not who.port.isdigit():
-        raise ConfigurationError(f"port must be a number, not {who.port!r}")
+    if who.port and not (who.port.isdecimal() and 0 < int(who.port) < 65_536):
+        raise ConfigurationError(f"port must be a number from 1 to 65535, not {who.port!r}")
     kind = _engine_of_aurora(who) if dialect == "amazon_aurora" else dialect
     port = int(who.port or _PORTS[kind])
     server = Server(who.host, port, who.username, db_name, who.password_at(port), who.tls)

@@ -110,7 +110,7 @@ class Stream(FileConverter):
         self.durability: Durability = _one_of(durability, _DURABILITIES, "durability")
         self.max_backlog_bytes = None if max_backlog_bytes is None else _natural(max_backlog_bytes, "max_backlog_bytes")
         self.schema_rule: SchemaRule = _one_of(schema, _SCHEMA_RULES, "schema")
-        self.table_name = _free_table_name(table or name)
+        self.table_name = _free_table_name(name if table is None else table)
         self.stream_id = stream_id
         self.lock = threading.Lock()
         self.q: JournalQueue = JournalQueue(self._put, self._frames_waiting, self._join, self._has_room)
@@ -416,7 +416,7 @@ def _natural(value: object, what: str) -> int:
 
 def _free_table_name(name: str) -> str:
     """A name that databases hold and that is none of our own tables."""
-    encodes = name.encode(errors="ignore").decode() == name
+    encodes = name and name.encode(errors="ignore").decode() == name
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name
     raise ConfigurationError(f"a table can't be named {name!r}; give another one with table=")

@@ -67,10 +67,20 @@ _SESSION = (
     " join_buffer_size = 4194304 /*M! , join_cache_level = 4, join_buffer_space_limit = 16777216 */"
 )
 _WITHOUT_TRANSACTIONS = (
-    "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES JOIN information_schema.ENGINES USING (ENGINE)"
+    "SELECT TABLE_NAME, ENGINE, @@lower_case_table_names FROM information_schema.TABLES"
+    " JOIN information_schema.ENGINES USING (ENGINE)"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({}) AND TRANSACTIONS <> 'YES'"
 )
 _COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
+_DEFINITION = re.compile(
+    r"\w+(?:\((?:'(?:[^']|'')*'|[^')])*\))?(?: unsigned)?(?P<zeros>(?: zerofill)?)"
+    r"(?P<letters>(?: CHARACTER SET \w+)?(?: COLLATE \w+)?)(?P<more>.*)"
+)
+_DEMANDED = (
+    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+    " AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND locate('auto_increment', EXTRA) = 0"
+    " AND coalesce(GENERATION_EXPRESSION, '') = ''"
+)
 _WORD = re.compile(r"'((?:[^']|'')*)'")
 _CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid", null_string="NULL")
 
@@ -85,6 +95,7 @@ class MysqlDatabase:
         self._used_s = 0.0
         self._slow: set[str] = set()
         self.seen: dict[str, tuple[Any, list[Column] | None]] = {}
+        self.demanded: dict[str, set[str]] = {}
         self.from_staged: bool | None = None
 
     def connect(self) -> None:
@@ -210,7 +221,9 @@ class MysqlDatabase:
         """What the server makes of a type may have another name: so the column is looked at again."""
         if wider.declared == column.declared:
             return wider
-        session.run(f"ALTER TABLE {self.quote(table)} MODIFY COLUMN {self.quote(column.name)} {wider.declared}")
+        name, quoted = self.quote(column.name), self.quote(table)
+        [(_, said, *_)] = session.rows(f"SHOW CREATE TABLE {quoted}")
+        session.run(f"ALTER TABLE {quoted} MODIFY COLUMN {name} {_redefined(str(said), name, wider.declared)}")
         return next((found for found in session.columns(table) or [] if found.name == column.name), wider)
 
     def same_column(self, one: str, other: str) -> bool:
@@ -312,7 +325,9 @@ class _MysqlSession:
         return [Column(name, from_mysql(declared), declared) for name, declared in named] or None
 
     def require_transactions(self, *tables: str) -> None:
-        for table, engine in self.rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):
+        for table, engine, folds in self.rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):
+            if not folds and table not in tables:  # the catalogue folds names that the server tells apart
+                continue
             raise TargetUnavailableError(
                 f"the table {table} is on the engine {engine}, which has no transactions, so that rows could be lost "
                 f"or doubled; run: ALTER TABLE {self._quote(str(table))} ENGINE=InnoDB"
@@ -341,6 +356,7 @@ class _MysqlSession:
             self.require_transactions(table)
             columns = self.columns(table)
             self._database.seen[table] = look, columns
+            self._database.demanded[table] = {str(name) for (name,) in self.rows(_DEMANDED, (table,))}
         return columns
 
     def _look(self, table: str) -> tuple[Any, ...]:
@@ -399,8 +415,10 @@ class _MysqlSession:
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         for name in rows.column_names:
-            _check_words(rows.column(name), columns[name])
-        if self._database.local:
+            _check_held(rows.column(name), columns[name])
+        # LOAD DATA makes up a value where a column has no default, without a word; INSERT refuses.
+        lacking = self._database.demanded.get(table, set()) - set(rows.column_names)
+        if self._database.local and not lacking:
             pymysql = _library()
             try:
                 return self._load(table, rows)
@@ -426,10 +444,12 @@ class _MysqlSession:
         connection: Any = self._connection
         with connection.sending(map(_csv, rows.to_batches(_ROWS_AT_ONCE))):
             loaded = self.run(statement)
-        warnings = self.rows("SHOW WARNINGS LIMIT 1")
-        if warnings:
-            raise BatchRefusedError(str(warnings[0][2]))
+        self._refuse_warnings()
         return loaded
+
+    def _refuse_warnings(self) -> None:
+        for _, _, said in self.rows("SHOW WARNINGS LIMIT 1"):
+            raise BatchRefusedError(str(said))
 
     def _insert(self, table: str, rows: pa.Table) -> int:
         names = ", ".join(self._quote(name) for name in rows.column_names)
@@ -441,6 +461,8 @@ class _MysqlSession:
             with self._connection.cursor() as cursor:
                 flat = [value for row in values for value in row]
                 loaded += int(cursor.execute(many + ", ".join([marks] * len(values)), flat))
+                if cursor._result.warning_count:  # noqa: SLF001 - spares a round trip for each statement
+                    self._refuse_warnings()
         return loaded
 
     def _rows_of_a_statement(self, rows: pa.Table) -> int:
@@ -471,22 +493,59 @@ def _said(declared: Any) -> str:
     return declared.decode() if isinstance(declared, bytes) else str(declared)
 
 
-def _check_words(values: pa.ChunkedArray, column: Column) -> None:
-    """What the server would take for the number of a word, for a year of two digits, or for bits."""
-    kind = column.declared.partition("(")[0]
-    if kind not in {"enum", "set", "year", "bit"} or values.null_count == len(values):
+def _check_held(values: pa.ChunkedArray, column: Column) -> None:
+    """Refuse what would come back otherwise: padded, stripped, in another order, or as what a number stands for."""
+    kind, _, length = column.declared.partition("(")
+    if kind not in {"enum", "set", "year", "bit", "char", "binary"} or values.null_count == len(values):
         return
-    texts = pc.drop_null(values.cast(pa.string()))
+    if kind == "binary":
+        is_held = pc.all(pc.equal(pc.binary_length(values), int(length.removesuffix(")")))).as_py()
+    else:
+        is_held = _are_held(kind, pc.drop_null(values.cast(pa.string())), _members(column.declared))
+    if not is_held:
+        raise BatchRefusedError(f"{column.name!r}: a value is not one of the column's type {column.declared}")
+
+
+def _are_held(kind: str, texts: pa.ChunkedArray, members: list[str]) -> bool:
     if kind == "year":
         known = pc.match_substring_regex(texts, "^(0000|19[0-9]{2}|20[0-9]{2}|21[0-5][0-9])$")
-    elif kind == "bit":
-        known = pa.array([False])
+    elif kind == "char":
+        known = pc.invert(pc.ends_with(texts, " "))
+    elif kind == "enum":
+        known = pc.is_in(texts, pa.array(members, pa.string()))
+    elif kind == "set":
+        known = pa.array([_in_order(text, members) == text for text in pc.unique(texts).to_pylist()])
     else:
-        members = pa.array([word.replace("''", "'") for word in _WORD.findall(column.declared)], pa.string())
-        words = pc.list_flatten(pc.split_pattern(texts, ",")) if kind == "set" else texts
-        known = pc.or_(pc.is_in(words, members), pc.equal(words, "") if kind == "set" else False)
-    if not pc.all(known).as_py():
-        raise BatchRefusedError(f"{column.name!r}: a text is not one of the column's type {column.declared}")
+        known = pa.array([False])
+    return bool(pc.all(known).as_py())
+
+
+def _members(declared: str) -> list[str]:
+    return [word.replace("''", "'") for word in _WORD.findall(declared)]
+
+
+def _in_order(text: str, members: list[str]) -> str:
+    """The words of a set as the server gives them back."""
+    words = text.split(",")
+    return ",".join(member for member in members if member in words)
+
+
+def _redefined(table: str, name: str, declared: str) -> str:
+    """A column's definition with another type: MODIFY drops each attribute that it does not repeat.
+
+    Args:
+        table: As SHOW CREATE TABLE has it.
+        name: Quoted.
+    """
+    line = next((line for line in table.split("\n") if line.startswith(f"  {name} ")), "")
+    found = _DEFINITION.fullmatch(line.removeprefix(f"  {name} ").removesuffix(","))
+    if found is None or "\\" in found["more"]:
+        raise BatchRefusedError(f"the column {name} can't be altered without harm to its definition; widen it yourself")
+    type_, comment, words = declared.removesuffix(" NULL").partition(" COMMENT ")
+    letters = found["letters"] if type_.startswith(("longtext", "varchar")) else ""
+    zeros = found["zeros"] if "int" in type_ else ""
+    null = " NULL" if declared.endswith(" NULL") and "NULL" not in found["more"] else ""
+    return f"{type_}{zeros}{letters}{null}{found['more']}{comment}{words}"
 
 
 def _prefix(declared: str, keys: int) -> str:

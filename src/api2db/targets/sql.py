@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -176,6 +176,7 @@ class SqlTarget:
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._renews = False
         self._causes: Causes = unknown_cause
+        self._stream = ""
         self.extra = EXTRA_COLUMN if on_conflict == "json" else None
 
     @property
@@ -205,7 +206,8 @@ class SqlTarget:
         with self._database.transaction() as session:
             session.require_transactions(LEDGER_TABLE, self._table)
             row = self._read_ledger(session, stream)
-            if row is None and self._if_exists == "fail" and session.columns(self._table) is not None:
+            self._stream = stream
+            if row is None and self._if_exists == "fail" and self._is_of_others(session):
                 raise TargetUnavailableError(
                     f"the table {self._table} exists and if_exists='fail'; rename or drop it, or use 'append'"
                 )
@@ -388,12 +390,41 @@ class SqlTarget:
             for name, type_ in fields
         ]
         keys = [self._database.quote(key) for key in self.keys]
-        session.run(self._database.create_table(self._quoted, declared, keys))
+        self._make(session, self._database.create_table(self._quoted, declared, keys))
         if keys and (index := self._database.key_index(self._quoted, keys)):
             session.run(index)
         if not typed:
             self._record(session, [], [(name, None, _UNDECIDED) for name, _ in fields])
         return session.columns(self._table) or []
+
+    def _is_of_others(self, session: Session) -> bool:
+        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?"
+        is_there = session.columns(self._table) is not None
+        return is_there and session.rows(made, (self._table, _made_by(self._stream))) == [(0,)]
+
+    def _make(self, session: Session, create: str) -> None:
+        """What says that the table is this stream's is there first, should we die before the first load is in."""
+        if self._if_exists == "fail":
+            values = (_now(), self._table, "", _made_by(self._stream))
+            session.run(
+                f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, new_type, frame_ns)"
+                " VALUES (?, ?, ?, ?, 0)",
+                values,
+            )
+        try:
+            session.run(create)
+        except Exception:
+            if self._if_exists == "fail":
+                self._take_back(session)
+            raise
+
+    def _take_back(self, session: Session) -> None:
+        """Where a CREATE TABLE that failed has committed what was before it."""
+        with suppress(Exception):
+            session.run(
+                f"DELETE FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?",
+                (self._table, _made_by(self._stream)),
+            )
 
     def _add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, pa.DataType]]) -> list[Column]:
         declared = [(name, str(self._database.type_name(type_))) for name, type_ in new]
@@ -452,13 +483,12 @@ class SqlTarget:
     def _record(
         self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
     ) -> None:
-        now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         for name, before, after in made:
             change = SchemaChange(name, before, after, self._causes(name))
             changes.append(change)
             session.run(
                 f"INSERT INTO {CHANGES_TABLE} VALUES (?, ?, ?, ?, ?, ?)",
-                (now, self._table, name, before, after, change.cause.frame_ns),
+                (_now(), self._table, name, before, after, change.cause.frame_ns),
             )
 
     def _turns_to_text(self, column: Column, declared: str) -> bool:
@@ -474,6 +504,14 @@ def _differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str
         for name in dict.fromkeys([*before, *after])
         if before.get(name) != after.get(name)
     ]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+
+
+def _made_by(stream: str) -> str:
+    return f"made by {stream}"
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

@@ -98,6 +98,8 @@ def mysql_name(declared: str, comment: str) -> str:
 def from_mysql(declared: str) -> pa.DataType:
     """The Arrow type that holds what a column of MySQL or MariaDB holds; text for what has none."""
     name = declared.lower()
+    if name.startswith(("decimal", "double", "float")):
+        name = name.removesuffix(" unsigned")
     found = _NUMERIC.fullmatch(name)
     if found:
         return decimal_type(int(found[1]), int(found[2]))
