@@ -47,7 +47,21 @@ def enter(stream: Stream2Local) -> None:
         lambda stream: stream.stop(1),
         enter,
     ],
-    ids="put qsize empty full join start stream_start stream flush status check_failures stop with".split(),
+    ids=[
+        "put",
+        "qsize",
+        "empty",
+        "full",
+        "join",
+        "start",
+        "stream_start",
+        "stream",
+        "flush",
+        "status",
+        "check_failures",
+        "stop",
+        "with",
+    ],
 )
 def test_a_forked_child_is_refused_at_once_whatever_locks_its_parents_threads_held(
     stream: Stream2Local, use: Callable[[Stream2Local], object]

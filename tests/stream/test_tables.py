@@ -288,7 +288,7 @@ def test_fail_goes_on_with_the_table_that_it_made_before_it_died(make: Make, dia
     with make(if_exists="fail") as dying:
         target = dying._target()
         target.connect()
-        target.how_far(dying._log.key)
+        target.how_far(dying._attached().key)
         target.prepare(pa.schema([("id", pa.int64())]))
         target.close()
         dying.stream(frame(1))
