@@ -412,3 +412,16 @@ def test_adopt_asks_first_and_does_nothing_on_no(
     with suppress(StreamDiedError):
         put(overtaken, 4)
     assert overtaken.status().last_error is not None
+
+
+def test_a_main_file_that_raises_is_shown_from_its_own_line_on(tmp_path: Path) -> None:
+    main_file = tmp_path / "main.py"
+    main_file.write_text("def broken():\n    raise RuntimeError('no such thing, password=geheim')\n\nbroken()\n")
+    command = [sys.executable, "-c", "from api2db.app.command_line import main; main()", "run", str(main_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert lines[0] == f"api2db: {main_file} can't be imported:"
+    places = [line.strip() for line in lines if line.strip().startswith("File ")]
+    assert places == [f'File "{main_file}", line 4, in <module>', f'File "{main_file}", line 2, in broken']
+    assert lines[-1] == "RuntimeError: no such thing, password=***"

@@ -377,6 +377,7 @@ def test_debug_shows_the_frame_and_its_schema_and_stores_nothing(
     shown = capsys.readouterr().out
     assert "cities: 1 row (debug: not stored)" in shown
     assert "id: int64" in shown
+    assert "place: JSON" in shown
     assert "{'lat': 1.5}" in shown
     assert list(bench.home.iterdir()) == []
 

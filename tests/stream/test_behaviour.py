@@ -213,6 +213,17 @@ def test_at_the_quota_the_queue_is_full_until_room_is_made(way: Way, make: Make,
     assert way.ids(tmp_path) == way.expected([[1], [3]])
 
 
+def test_the_queue_is_full_where_a_put_has_just_been_refused(way: Way, make: Make, tmp_path: Path) -> None:
+    stream = make(way, max_backlog_bytes=10_000)
+    stream.q.put(frame(1))
+    assert not stream.q.full()
+    with pytest.raises(queue.Full, match=r"bytes on disk .*; \d+ more would exceed its max_backlog_bytes of 10000"):
+        stream.q.put_nowait(pd.DataFrame({"id": [2], "text": ["x" * 10_000]}))
+    assert stream.q.full()
+    stream.q.put(frame(3))
+    assert not stream.q.full()
+
+
 def test_the_status_counts_what_waits_and_what_was_delivered(way: Way, make: Make) -> None:
     stream = make(way)
     assert stream.status() == StreamStatus(False, 0, 0, 0, 0, 0, 0, 0, 0, None, 0.0)

@@ -188,7 +188,7 @@ def test_an_unknown_stream_or_collector_is_named(owner: str, make: Make, tmp_pat
     assert not (tmp_path / "STORE" / "journal" / "arrivals").exists()
 
 
-def test_rows_that_are_mended_and_put_again_with_their_old_reason_get_the_new_one(
+def test_a_column_that_is_named_as_the_reason_is_kept_beside_it_and_put_again(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
     with make() as stream:
@@ -198,5 +198,13 @@ def test_rows_that_are_mended_and_put_again_with_their_old_reason_get_the_new_on
     assert stream.status().rows_rejected == 1
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2]
     [row] = rejected_rows(tmp_path, f"sql.{dialect}")
-    assert list(row) == ["id", "_api2db_reason", "_api2db_frame_ns"]
+    assert list(row) == ["id", "own_api2db_reason", "_api2db_reason", "_api2db_frame_ns"]
+    assert row["own_api2db_reason"] == "mine"
     assert "does not fit" in row["_api2db_reason"]
+    [file] = rejected_files(tmp_path)
+    assert retry(tmp_path, file) == 1
+    stream.start()
+    assert stream.flush(20)
+    [again] = eventually(lambda: rejected_rows(tmp_path, f"sql.{dialect}"))
+    assert list(again) == list(row), "it was put again under its own name"
+    assert again["own_api2db_reason"] == "mine"

@@ -208,3 +208,8 @@ def test_the_methods_of_other_modes_say_which_mode_the_stream_has(mode: str, mak
         assert len(shards(tmp_path, "parquet")) == 1
     else:
         assert static(tmp_path)["id"].tolist() == [1]
+
+
+def test_one_name_is_no_list_of_names_to_drop_repeats_by(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="list of column names, not 'abc'"):
+        Stream2Local("flights", home=tmp_path, drop_duplicate_keys="abc")  # type: ignore[arg-type]

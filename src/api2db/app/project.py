@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.ingest.masking import told
+from api2db.ingest.masking import masked, told
 
 __all__ = ["MODULE_NAME", "MainFile", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
 
@@ -72,6 +73,8 @@ def load(main_file: Path) -> MainFile:
             raise
         except (ImportError, SyntaxError) as error:
             raise ConfigurationError(f"{main_file} can't be imported: {told(error)}") from error
+        except Exception as error:
+            raise ConfigurationError(f"{main_file} can't be imported:\n{_users_traceback(error, path)}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)
 
@@ -105,6 +108,14 @@ def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
             'or in a module that the file imports, and only run it under if __name__ == "__main__"'
         )
     return [found[name] for name in names]
+
+
+def _users_traceback(error: Exception, main_file: Path) -> str:
+    """From the main file's own line on, without what led to it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
+        trace = trace.tb_next
+    return masked("".join(traceback.format_exception(type(error), error, trace)).rstrip())
 
 
 @contextmanager

@@ -6,7 +6,7 @@ ledger says that they are in, the file gets its name; when it says that they are
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = ["ADDED_COLUMNS", "METADATA_KEY", "Rejects", "origin", "sweep", "witho
 
 METADATA_KEY = b"api2db"
 REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
+_OWN = "own"
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +40,21 @@ def origin(log: StreamLog, first: Position, last: Position) -> dict[str, Any]:
 
 def without_added(rows: pa.Table) -> pa.Table:
     """Rows as they were put, without the columns that say why they were refused."""
-    return rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
+    own = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}")).get(_OWN, {})
+    rows = rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
+    return rows.rename_columns([own.get(name, name) for name in rows.column_names])
+
+
+def _own_names(names: Sequence[str]) -> dict[str, str]:
+    """Other names for columns of the rows' own that are named as those which are added: the other name to the own."""
+    other: dict[str, str] = {}
+    for name in ADDED_COLUMNS:
+        if name in names:
+            free = f"own{name}"
+            while free in names:
+                free = f"own_{free}"
+            other[free] = name
+    return other
 
 
 def sweep(folder: Path, key: str) -> None:
@@ -85,11 +100,14 @@ class Rejects:
         sweep(self._folder, self._log.key)
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
-        # Rows that somebody has mended and put again may still have these columns.
-        table = without_added(batch.rows.take(chosen))
+        table = batch.rows.take(chosen)
+        own = _own_names(table.column_names)
+        by_name = {name: free for free, name in own.items()}
+        table = table.rename_columns([by_name.get(name, name) for name in table.column_names])
         table = table.append_column(REASON, pa.array([reasons[row] for row in chosen], pa.string()))
         table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
-        metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(self._origin(batch)).encode()}
+        said = {**self._origin(batch), **({_OWN: own} if own else {})}
+        metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
         with write_temporary(self._folder / self._log.key) as temporary:
             write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")

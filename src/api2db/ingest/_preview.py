@@ -4,7 +4,7 @@ import sys
 
 import pyarrow as pa
 
-from api2db.frames import to_pandas
+from api2db.frames import is_json, to_pandas
 from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
 from api2db.ingest.counts import counted
@@ -29,7 +29,11 @@ def preview(collector: Collector) -> int:
 
 def _show(name: str, batch: pa.RecordBatch) -> None:
     head = to_pandas(batch.slice(0, _ROWS))
-    columns = "\n".join(f"  {field.name}: {field.type}" for field in batch.schema)
+    columns = "\n".join(f"  {field.name}: {_type_name(field.type)}" for field in batch.schema)
     more = f"\n… {counted(batch.num_rows - _ROWS, 'more row')}" if batch.num_rows > _ROWS else ""
     rows = counted(batch.num_rows, "row")
     sys.stdout.write(f"{name}: {rows} (debug: not stored)\n{head.to_string()}{more}\n{columns}\n\n")
+
+
+def _type_name(type_: pa.DataType) -> str:
+    return "JSON" if is_json(type_) else str(type_)

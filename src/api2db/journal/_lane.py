@@ -36,6 +36,7 @@ class LaneLog:
     Attributes:
         at: The place behind which all that waits is found.
         waiting: What is visible and not acknowledged; a record that is acknowledged in part counts whole.
+        refused_bytes: The size of the group that the quota refused last; 0 once something has gone in.
     """
 
     journal: "SegmentedJournal"
@@ -45,6 +46,7 @@ class LaneLog:
     at: Location = BEGINNING
     waiting: Count = field(default_factory=Count)
     attached: bool = False
+    refused_bytes: int = 0
     _parked_bytes: int = 0
     _handed: deque[Handed] = field(default_factory=deque)
     _woken: bool = False
@@ -183,6 +185,11 @@ class LaneLog:
         quota = self.row.quota_bytes
         return quota is None or self.waiting.size_bytes <= 0 or self.stored_bytes + size_bytes <= quota
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a put like the one that was refused last would have to wait, or the least one."""
+        return not self.has_room(max(1, self.refused_bytes))
+
     def limit_backlog(self, quota_bytes: int | None) -> None:
         """Take over the quota that a stream was started with."""
         if quota_bytes != self.row.quota_bytes:
@@ -208,6 +215,7 @@ class LaneLog:
             frames, rows, size_bytes = figures(header)
             self.waiting.add(frames, rows, size_bytes)
             self._enqueued_bytes += size_bytes
+            self.refused_bytes = 0
 
     def place(self) -> None:
         """Find the position in the segments, and count what waits behind it; called with the journal's lock."""

@@ -374,11 +374,14 @@ class SegmentedJournal:
         while full := [log for log in self._receivers(lane) if not log.has_room(size_bytes)]:
             self.owner.check()
             message = (
-                f"{full[0].row.identity} has {full[0].stored_bytes} bytes waiting, as many as its max_backlog_bytes "
-                "allows; mend its target, raise the quota, or drop the stream with: api2db forget"
+                f"{full[0].row.identity} has {full[0].stored_bytes} bytes on disk (waiting, parked, set aside); "
+                f"{size_bytes} more would exceed its max_backlog_bytes of {full[0].row.quota_bytes}; "
+                "mend its target, raise the quota, or drop the stream with: api2db forget"
             )
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
+                for log in full:
+                    log.refused_bytes = size_bytes
                 raise BacklogFullError(message)
             if not told:
                 _log.warning("put waits: %s", message)

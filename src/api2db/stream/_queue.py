@@ -75,5 +75,5 @@ class JournalQueue(queue.Queue[Any]):
         return not self._waiting()
 
     def full(self) -> bool:
-        """Whether a ``put`` would have to wait for room."""
+        """Whether a ``put`` would have to wait for room, one like that which was refused last."""
         return not self._has_room()

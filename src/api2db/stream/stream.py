@@ -402,7 +402,7 @@ class Stream(FileConverter):
 
     def _has_room(self) -> bool:
         self._check_process()
-        return self._lease is None or self._lease.journal.lanes[self._lane].has_room(1)
+        return self._lease is None or not self._lease.journal.lanes[self._lane].is_full
 
     def _join(self) -> None:
         self.flush()

@@ -76,6 +76,9 @@ class Stream2Local(Stream):
             table=table,
             stream_id=stream_id,
         )
+        if isinstance(drop_duplicate_keys, str):
+            message = f"drop_duplicate_keys must be a list of column names, not {drop_duplicate_keys!r}"
+            raise ConfigurationError(message)
         self.mode = mode
         self.drop_duplicate_keys = drop_duplicate_keys
         default = shard_folder if mode == "shard" else static_file
