@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
+from api2db.errors import ConfigurationError
 from tests.stream.databases import DATABASE, SERVERS, execute, query, running, stream_into, table_rows, types, use
+from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -557,3 +559,53 @@ def test_a_table_of_ours_holds_all_letters_whatever_those_of_the_database(
         " WHERE table_schema = DATABASE() AND table_name = 'flights' AND column_name = 'text'",
     )
     assert kept == (letters == "utf8mb4")
+
+
+@POSTGRESQL
+def test_where_policies_hold_rows_go_in_and_those_that_one_forbids_are_rejected(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT)",
+        "ALTER TABLE flights ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY no_sevens ON flights USING (true) WITH CHECK (id <> 7)",
+        "CREATE ROLE guarded LOGIN PASSWORD 'secret'",
+        "GRANT ALL ON flights TO guarded",
+        "GRANT ALL ON SCHEMA public TO guarded",
+    )
+    try:
+        with make(username="guarded", password="secret") as stream:
+            stream.stream(pd.DataFrame({"id": [6, 7, 8]}))
+        assert column_of(tmp_path, dialect, "id") == [6, 8]
+        assert ["policy" in reason for reason in reasons(tmp_path, dialect)] == [True]
+    finally:
+        execute(tmp_path, dialect, "DROP OWNED BY guarded", "DROP ROLE guarded")
+
+
+@POSTGRESQL
+def test_a_table_of_the_server_itself_is_told_from_one_of_the_user_s(make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make(table="pg_tables")
+    stream.start()
+    stream.q.put(pd.DataFrame({"id": [1]}))
+    eventually(lambda: "of its own" in str(stream.status().last_error))
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("wrong", [{"port": "99999"}, {"port": "0"}, {"table": ""}], ids=str)
+def test_a_port_or_a_table_that_can_t_be_is_refused(make: Make, dialect: str, wrong: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError):
+        make(**wrong)
+
+
+@POSTGRESQL
+def test_a_view_that_forbids_the_newest_frame_another_type_is_told_with_what_to_do(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    with make(if_exists="replace") as stream:
+        stream.stream(pd.DataFrame({"id": [1]}))
+        execute(tmp_path, dialect, "CREATE VIEW looks AS SELECT id FROM flights")
+        stream.stream(pd.DataFrame({"id": ["x"]}))
+    assert ["used by a view" in reason and "make it anew" in reason for reason in reasons(tmp_path, dialect)] == [True]
+    assert query(tmp_path, dialect, "SELECT id FROM looks") in ([], [(1,)])

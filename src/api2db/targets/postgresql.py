@@ -35,7 +35,7 @@ _CONNECT_S = 10
 _KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 _LONGEST_NAME_BYTES = 63
 _ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
-_NO_DATABASE, _NAME_TAKEN = "3D000", "42701"
+_NO_DATABASE, _NAME_TAKEN, _FORBIDDEN = "3D000", "42701", "42501"
 # All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
 # statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
 _BEGIN = (
@@ -51,15 +51,17 @@ _PATH = f"""
         WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
     ), current_schema()), current_schemas(false)
 """
-# Each column, its type, and of a domain what that is made of at last.
+# Each column, its type, and of a domain what that is made of at last; of its table, whether policies say who may write
+# which row, and whether it is the server's own.
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
         WITH RECURSIVE made (type, modifier, depth) AS (
             SELECT typbasetype, typtypmod, 1 UNION ALL
             SELECT typbasetype, typtypmod, depth + 1 FROM made JOIN pg_type ON oid = type WHERE typtype = 'd'
         ) SELECT format_type(type, modifier) FROM made ORDER BY depth DESC LIMIT 1
-    ) ELSE format_type(atttypid, atttypmod) END
-    FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+    ) ELSE format_type(atttypid, atttypmod) END,
+        row_security_active(attrelid), relnamespace = 'pg_catalog'::regnamespace
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_type ON pg_type.oid = atttypid
     WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
 _MAY_DROP = (
@@ -187,7 +189,7 @@ class PostgresqlDatabase:
             if before is None:
                 session.run(f"ALTER TABLE {table} ADD COLUMN {name} {column.declared}")
             elif before.declared != column.declared:
-                session.run(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
+                _retype(session, f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         if wider.declared != column.declared:
@@ -247,11 +249,21 @@ class PostgresqlDatabase:
         if broken or not state:  # first: poolers say 08P01 of whatever befalls them
             self.close()
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == _FORBIDDEN and "row-level security policy" in said:
+            return BatchRefusedError(said)
         if state == _NAME_TAKEN:
             return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
         if state.startswith(_REFUSED_CLASSES) or state in _REFUSED_CODES:
             return BatchRefusedError(said)
         return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+
+
+def _retype(session: Session, alter: str) -> None:
+    try:
+        session.run(alter)
+    except _library().errors.FeatureNotSupported as error:
+        said = " ".join(str(error).split())
+        raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and make it anew") from error
 
 
 def _quote(name: str) -> str:
@@ -321,6 +333,7 @@ class _PostgresqlSession:
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         self._connection = connection
         self._made_of: dict[str, str] = {}
+        self._has_policies = False
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return int(self._execute(sql, values).rowcount)
@@ -333,8 +346,11 @@ class _PostgresqlSession:
         return self._columns(self.rows(_COLUMNS.format("?"), (_quote(table),)))
 
     def _columns(self, found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
-        self._made_of = {declared: base for _, declared, base in found}
-        return [Column(name, _held(base), declared) for name, declared, base in found] or None
+        if any(is_catalogue for *_, is_catalogue in found):
+            raise TargetUnavailableError("the server has a table of its own by this name; give another one with table=")
+        self._made_of = {declared: base for _, declared, base, *_ in found}
+        self._has_policies = any(has_policies for *_, has_policies, _ in found)
+        return [Column(name, _held(base), declared) for name, declared, base, *_ in found] or None
 
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""
@@ -380,8 +396,8 @@ class _PostgresqlSession:
             self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        """By COPY straight into the table; by way of a staged table where a type is one that only SQL can cast to."""
-        if all(self._is_copied(columns[name]) for name in rows.column_names):
+        """By COPY straight into the table; by way of a staged one where only SQL can cast, or policies forbid COPY."""
+        if not self._has_policies and all(self._is_copied(columns[name]) for name in rows.column_names):
             self._check_lengths(rows, columns)
             return self._copy(_quote(table), rows, columns)
         names = ", ".join(_quote(name) for name in rows.column_names)
