@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
-from api2db.errors import ConfigurationError
+from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.targets.sql import LEDGER_TABLE, SqlTarget
 from tests.stream.databases import (
     DATABASE,
@@ -284,14 +284,21 @@ def test_a_table_may_have_a_name_of_its_own(make: Make, dialect: str, tmp_path: 
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [2]
 
 
-def test_fail_goes_on_with_the_table_that_it_made_before_it_died(make: Make, dialect: str, tmp_path: Path) -> None:
-    with make(if_exists="fail") as dying:
-        target = dying._target()
-        target.connect()
-        target.how_far(dying._attached().key)
-        target.prepare(pa.schema([("id", pa.int64())]))
-        target.close()
-        dying.stream(frame(1))
+def test_fail_goes_on_with_the_table_that_it_made_before_it_died(
+    make: Make, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise TargetUnavailableError("cut off before the first load")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlTarget, "load", die)
+        dying = make(if_exists="fail")
+        dying.start()
+        dying.q.put(frame(1))
+        eventually(lambda: "cut off" in str(dying.status().last_error))
+        dying.stop()
+    with make(if_exists="fail") as stream:
+        assert stream.flush(20), stream.status()
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1]
 
 
