@@ -68,3 +68,14 @@ def _waits_for_a_change(kept: Server, stream: Stream2Sql, table: str) -> None:
     kept.execute(f"ALTER TABLE {table} ENGINE=InnoDB", stream.db_name)
     assert stream.flush(20)
     assert kept.execute("SELECT count(*) FROM flights WHERE id = 1", stream.db_name) == [(1,)]
+
+
+def test_a_table_of_another_name_on_such_an_engine_is_not_ours_to_mind(kept: Server, place: dict[str, Any]) -> None:
+    [(folds,)] = kept.execute("SELECT @@lower_case_table_names")
+    if folds:
+        pytest.skip("this server takes both names for one")
+    kept.execute("CREATE TABLE Flights (id BIGINT) ENGINE=MyISAM", place["db_name"])
+    with Stream2Sql(**place) as stream:
+        stream.q.put(frame(1))
+        assert stream.flush(20), stream.status()
+    assert kept.execute("SELECT id FROM flights", place["db_name"]) == [(1,)]
