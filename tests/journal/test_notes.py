@@ -120,11 +120,22 @@ def test_what_was_delivered_is_summed_up_across_openings(opened: Opener) -> None
     journal.close()
     journal = opened()
     _, log = journal.attach(STREAM)
+    assert log.current_row().error == "the target is down"
     take(log)
     row = log.current_row()
-    assert (row.delivered.rows, row.error) == (2, "the target is down")
-    log.say(None)
-    assert log.current_row().error is None
+    assert (row.delivered.rows, row.error) == (2, None)
+
+
+def test_trouble_is_over_for_whoever_sees_its_rows_delivered_and_a_warning_stays(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    log.warn("a range is unsettled")
+    for trouble in ("the target is down", "the target is down"):
+        journal.append([frame(1)])
+        log.say(trouble)
+        assert log.current_row().error == trouble
+        take(log)
+        assert log.current_row().error == "a range is unsettled"
 
 
 def test_the_stream_keeps_its_key_and_knows_its_epochs(opened: Opener) -> None:

@@ -460,7 +460,8 @@ def test_where_an_index_forbids_a_wider_type_the_rows_are_rejected_and_nothing_w
 def test_no_number_is_rounded_to_fit_a_column(
     dialect: str, deliver: Deliver, tmp_path: Path, first: list[Any], then: pa.Array, fits: list[Any]
 ) -> None:
-    rows = [row["n"] for row in deliver(pa.table({"n": first}), pa.table({"n": then}))]
+    found = [row["n"] for row in deliver(pa.table({"n": first}), pa.table({"n": then}))]
+    rows = [Decimal(n) if isinstance(n, str) else n for n in found]  # SQLite keeps a decimal as text of its digits
     rejected = [row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}")]
     assert sorted([*rows, *rejected]) == sorted([*first, *then.to_pylist()])
     assert rows[0] == first[0]

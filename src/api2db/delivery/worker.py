@@ -94,8 +94,6 @@ class Worker:
         self.retries = RETRIES
         self._settled = False
         self._troubled = False
-        self._warning: str | None = None
-        self._said: str | None = "what an earlier run said"
         self._breaks = 0
         self._growth = 1
 
@@ -138,14 +136,16 @@ class Worker:
         try:
             retrying(self._try)
         except _WAITABLE as error:
-            self._say(str(error))
+            self._log.say(str(error))
 
     def _try(self) -> None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
             return
         batch = self._next(None)
         if batch is not None and not self._settled:
-            self._warn(self._courier.settle())
+            warning = self._courier.settle()
+            if warning is not None:  # said before anything is delivered behind it, so that whoever flushes finds it
+                self._log.warn(warning)
             self._settled = True
             batch = self._next(0)
             if batch is None:  # all was in, and only the answer was lost
@@ -184,25 +184,14 @@ class Worker:
         if self._troubled:
             self._troubled = False
             _log.info("the target is back")
-        self._say(self._warning)
-
-    def _warn(self, warning: str | None) -> None:
-        """Said before anything is delivered behind it, so that whoever flushes finds it."""
-        if warning is not None:
-            self._warning = warning
-            self._say(warning)
-
-    def _say(self, said: str | None) -> None:
-        if said != self._said:
-            self._said = said
-            self._log.say(said)
+        self._log.say(None)
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if not self._troubled:
             _log.warning("not delivered, will be tried again: %s", error)
         self._troubled = True
-        self._say(str(error))
+        self._log.say(str(error))
         if isinstance(error, ConnectionBrokenError) and self._settled:
             self._breaks += 1
         self._settled = False

@@ -50,8 +50,13 @@ class LaneLog:
     _parked_bytes: int = 0
     _handed: deque[Handed] = field(default_factory=deque)
     _woken: bool = False
+    _warning: str | None = None
+    _recorded_error: str | None = field(init=False)
     _enqueued_bytes: int = 0
     _oldest: tuple[Position, int | None] | None = None
+
+    def __post_init__(self) -> None:
+        self._recorded_error = self.row.error
 
     @property
     def key(self) -> str:
@@ -106,6 +111,8 @@ class LaneLog:
         self.journal.owner.check()
         self._record(position, delivered, clear)
         with self.journal.changed:
+            if position != self.position:
+                self._set_error(self._warning)  # with the move, so that whoever flushes finds no trouble that is over
             self._move(position)
             self.delivered = _sum(self.delivered, delivered)
             if "parked" in clear:
@@ -156,14 +163,26 @@ class LaneLog:
             with self.journal.changed:
                 self._parked_bytes = _parked_bytes(note)
 
-    def say(self, error: str | None) -> None:
+    def say(self, trouble: str | None) -> None:
         self.journal.owner.check_process()
+        error = trouble or self._warning
         with self.journal.changed:
-            self.row = replace(self.row, error=error, error_at=time.time() if error else None)
+            self._set_error(error)
+            if error == self._recorded_error:
+                return
+            self._recorded_error = error
         try:
             self.journal.state.say(self.row.lane, error)
         except JournalWriteError as failure:
             _log.warning("%s", failure)
+
+    def warn(self, warning: str) -> None:
+        self._warning = warning
+        self.say(None)
+
+    def _set_error(self, error: str | None) -> None:
+        if error != self.row.error:
+            self.row = replace(self.row, error=error, error_at=time.time() if error else None)
 
     def wake(self) -> None:
         self.journal.owner.check_process()

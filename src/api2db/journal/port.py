@@ -146,8 +146,11 @@ class StreamLog(Protocol):
     def keep(self, kind: NoteKind, note: Note) -> None:
         """Keep a note; durable when this returns."""
 
-    def say(self, error: str | None) -> None:
-        """Record the last error, or that it has passed."""
+    def say(self, trouble: str | None) -> None:
+        """Record why nothing is delivered, until an acknowledgement moves on; None where that has passed."""
+
+    def warn(self, warning: str) -> None:
+        """Record what a person should know though all is delivered, while the journal is open."""
 
     def wake(self) -> None:
         """End a waiting ``read``."""

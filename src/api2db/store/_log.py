@@ -51,6 +51,7 @@ class ManifestLog:
         self.position = manifest.position
         self.delivered = manifest.delivered
         self.said: str | None = None
+        self._warning: str | None = None
         self.on_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._shards = shards
@@ -113,8 +114,11 @@ class ManifestLog:
     def keep(self, kind: NoteKind, note: Note) -> None:
         self._write(replace(self.manifest, notes={**self.manifest.notes, kind: note}))
 
-    def say(self, error: str | None) -> None:
-        self.said = error
+    def say(self, trouble: str | None) -> None:
+        self.said = trouble or self._warning
+
+    def warn(self, warning: str) -> None:
+        self.said = self._warning = warning
 
     def wake(self) -> None:
         return
