@@ -129,7 +129,7 @@ def test_what_was_delivered_is_summed_up_across_openings(opened: Opener) -> None
 def test_trouble_is_over_for_whoever_sees_its_rows_delivered_and_a_warning_stays(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)
-    log.warn("a range is unsettled")
+    log.say_lasting("a range is unsettled")
     for trouble in ("the target is down", "the target is down"):
         journal.append([frame(1)])
         log.say(trouble)

@@ -145,7 +145,7 @@ class Worker:
         if batch is not None and not self._settled:
             warning = self._courier.settle()
             if warning is not None:  # said before anything is delivered behind it, so that whoever flushes finds it
-                self._log.warn(warning)
+                self._log.say_lasting(warning)
             self._settled = True
             batch = self._next(0)
             if batch is None:  # all was in, and only the answer was lost

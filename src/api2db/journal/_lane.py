@@ -176,7 +176,7 @@ class LaneLog:
         except JournalWriteError as failure:
             _log.warning("%s", failure)
 
-    def warn(self, warning: str) -> None:
+    def say_lasting(self, warning: str) -> None:
         self._warning = warning
         self.say(None)
 

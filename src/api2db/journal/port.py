@@ -149,7 +149,7 @@ class StreamLog(Protocol):
     def say(self, trouble: str | None) -> None:
         """Record why nothing is delivered, until an acknowledgement moves on; None where that has passed."""
 
-    def warn(self, warning: str) -> None:
+    def say_lasting(self, warning: str) -> None:
         """Record what a person should know though all is delivered, while the journal is open."""
 
     def wake(self) -> None:

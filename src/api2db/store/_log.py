@@ -117,7 +117,7 @@ class ManifestLog:
     def say(self, trouble: str | None) -> None:
         self.said = trouble or self._warning
 
-    def warn(self, warning: str) -> None:
+    def say_lasting(self, warning: str) -> None:
         self.said = self._warning = warning
 
     def wake(self) -> None:
