@@ -1,5 +1,6 @@
 """What holds for every test: no home is inherited, and none is made where the suite stands."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ pytest_plugins = ("tests.servers.fixtures",)
 
 ROOT = Path(__file__).parents[1]
 FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")
+
+
+def pytest_configure() -> None:
+    """A suite that a shell started in the background has SIGINT ignored, and its children would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

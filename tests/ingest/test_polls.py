@@ -76,7 +76,10 @@ def test_a_poll_may_give_any_kind_of_frame(bench: Bench, frame: Any) -> None:
     assert bench.rows == ROWS
 
 
-@pytest.mark.parametrize("nothing", [None, [], pd.DataFrame({"id": []}), iter([])], ids=repr)
+NOTHINGS = {"None": None, "list": [], "frame": pd.DataFrame({"id": []}), "iterator": iter([])}
+
+
+@pytest.mark.parametrize("nothing", NOTHINGS.values(), ids=NOTHINGS)
 def test_nothing_new_is_no_row_and_no_failure(bench: Bench, nothing: Any) -> None:
     with bench.running(lambda: nothing) as runner:
         runner.poll_once()

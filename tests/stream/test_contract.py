@@ -140,7 +140,11 @@ def test_what_is_public_beyond_the_spec_is_what_is_listed_here() -> None:
         methods = {name for name in public if callable(getattr(kind, name)) and not name.startswith("_")}
         spec = {name for known, each in SPEC.items() if issubclass(kind, known) for name in each}
         assert methods - spec == {name for name in MORE_METHODS if not name.startswith("_")}
-        properties = {name for name in public if isinstance(inspect.getattr_static(kind, name), property)}
+        properties = {
+            name
+            for name in public
+            if isinstance(inspect.getattr_static(kind, name), property) and not name.startswith("_")
+        }
         assert properties == MORE_PROPERTIES | ({"connected", "engine_str"} if kind is Stream2Sql else set())
     for name, wanted in MORE_METHODS.items():
         assert defaults(getattr(Stream, name), inspect.Parameter.POSITIONAL_OR_KEYWORD) == wanted
