@@ -1,5 +1,6 @@
 """How a table follows the data, and what becomes of rows that it will not take: on every database."""
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -518,3 +519,22 @@ def test_no_value_of_any_type_ends_a_worker_or_stops_its_stream(
     assert status.rows_delivered + status.rows_rejected == 4
     assert (4,) in query(tmp_path, dialect, "SELECT id FROM flights")
     assert status.rows_rejected < 3
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "mysql", "mariadb"], indirect=True)
+def test_a_row_that_the_encoder_chokes_on_is_set_aside_and_the_stream_goes_on(
+    deliver: Deliver, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("api2db.targets." + ("sqlite" if dialect == "sqlite" else "mysql"))
+    whole = module._plain
+
+    def chokes(column: Any) -> Any:
+        if 13 in column.to_pylist():
+            raise pa.ArrowInvalid("planted")
+        return whole(column)
+
+    monkeypatch.setattr(module, "_plain", chokes)
+    rows = deliver(pd.DataFrame({"n": [12, 13, 14]}), pd.DataFrame({"n": [15]}))
+    assert sorted(row["n"] for row in rows) == [12, 14, 15]
+    [rejected] = rejected_rows(tmp_path, f"sql.{dialect}")
+    assert (rejected["n"], "planted" in rejected["_api2db_reason"]) == (13, True)

@@ -21,6 +21,7 @@ from api2db.errors import (
     TargetUnavailableError,
 )
 from api2db.frames import is_json
+from api2db.targets._encoding import encoded
 from api2db.targets._mysql_connection import connection_class, mysql_arguments
 from api2db.targets.port import Column
 from api2db.targets.server import Server
@@ -442,7 +443,7 @@ class _MysqlSession:
             f" ({', '.join(names)})" + (f" SET {', '.join(sets)}" if sets else "")
         )
         connection: Any = self._connection
-        with connection.sending(map(_csv, rows.to_batches(_ROWS_AT_ONCE))):
+        with connection.sending(encoded(_csv, batch) for batch in rows.to_batches(_ROWS_AT_ONCE)):
             loaded = self.run(statement)
         self._refuse_warnings()
         return loaded
@@ -456,7 +457,7 @@ class _MysqlSession:
         marks = f"({', '.join(['%s'] * rows.num_columns)})"
         loaded = 0
         for piece in rows.to_batches(self._rows_of_a_statement(rows)):
-            values = list(zip(*(_plain(column).to_pylist() for column in piece.columns), strict=True))
+            values = list(zip(*(encoded(_values, column) for column in piece.columns), strict=True))
             many = f"INSERT INTO {self._quote(table)} ({names}) VALUES ".replace("%", "%%")
             with self._connection.cursor() as cursor:
                 flat = [value for row in values for value in row]
@@ -583,6 +584,11 @@ def _written(column: pa.Array) -> pa.Array:
     if _is_binary(column.type):
         return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
     return _plain(column)
+
+
+def _values(column: pa.Array) -> list[Any]:
+    values: list[Any] = _plain(column).to_pylist()
+    return values
 
 
 def _plain(column: Any) -> Any:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
 from api2db.frames import is_json
+from api2db.targets._encoding import encoded
 from api2db.targets._standard import (
     create_table,
     key_twin,
@@ -223,7 +224,7 @@ class _SqliteSession:
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         names = ", ".join(quote(name) for name in rows.column_names)
         marks = ", ".join("?" * rows.num_columns)
-        values = zip(*(_values(column) for column in rows.columns), strict=True)
+        values = zip(*(encoded(_values, column) for column in rows.columns), strict=True)
         return self._connection.executemany(f"INSERT INTO {quote(table)} ({names}) VALUES ({marks})", values).rowcount
 
 
