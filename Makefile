@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## install, and carry a recorded API into Parquet and DuckDB be
 
 test: $(DEVELOPMENT) ## install, and run the whole test suite
 	$(BIN)/python -m tests.servers.install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(DEVELOPMENT) ## lint, types, import directions, and whether docs, --help and code agree
 	$(BIN)/ruff check

@@ -1,10 +1,12 @@
-"""What holds for every test: no home is inherited, and none is made where the suite stands."""
+"""For every test: no home is inherited, none is made where the suite stands. And what a run says at its end."""
 
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.faults.needs import NOT_TESTED
 
 pytest_plugins = ("tests.servers.fixtures",)
 
@@ -16,6 +18,20 @@ def pytest_configure() -> None:
     """A suite that a shell started in the background has SIGINT ignored, and its children would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have said, and loudly what could not be tested."""
+    reports = [report for each in terminalreporter.stats.values() for report in each if hasattr(report, "when")]
+    for line in [line for report in reports if report.when == "teardown" for line in _said(report)]:
+        terminalreporter.write_line(line)
+    reasons = {str(report.longrepr[2]) for report in reports if report.skipped and isinstance(report.longrepr, tuple)}
+    for reason in sorted(reason for reason in reasons if NOT_TESTED in reason):
+        terminalreporter.write_line(reason, red=True, bold=True)
+
+
+def _said(report: pytest.TestReport) -> list[str]:
+    return [str(line) for name, line in report.user_properties if name == "said"]
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+NOT_TESTED = "NOT TESTED"
+
 
 def need(*programs: str, root: bool = False) -> None:
     missing = [program for program in programs if shutil.which(program) is None]

@@ -76,7 +76,7 @@ def test_a_poll_may_give_any_kind_of_frame(bench: Bench, frame: Any) -> None:
     assert bench.rows == ROWS
 
 
-NOTHINGS = {"None": None, "list": [], "frame": pd.DataFrame({"id": []}), "iterator": iter([])}
+NOTHINGS: dict[str, Any] = {"None": None, "list": [], "frame": pd.DataFrame({"id": []}), "iterator": iter([])}
 
 
 @pytest.mark.parametrize("nothing", NOTHINGS.values(), ids=NOTHINGS)

@@ -1,12 +1,10 @@
-"""The zygote of this folder's tests, and what they say at the end."""
+"""The zygote of this folder's tests, and what they say at the end of the run."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.kills.zygote import Zygote
-
-_said: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -17,11 +15,8 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 
 @pytest.fixture
-def say() -> list[str]:
-    """Lines for the end of the run."""
-    return _said
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in _said:
-        terminalreporter.write_line(line)
+def say(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Lines for the end of the run; as properties of the test they get there from another process, too."""
+    said: list[str] = []
+    yield said
+    request.node.user_properties += [("said", line) for line in said]

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from tests.faults.needs import lack
+from tests.faults.needs import NOT_TESTED, lack
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
 from tests.servers.install import WAYS, root_of_mysql
@@ -20,7 +20,6 @@ from tests.servers.tls import Authority, make_authority
 KINDS: tuple[Kind, ...] = ("postgresql", "mariadb", "mysql")
 
 _started: list[Server] = []
-_absent: dict[Kind, str] = {}
 
 
 @pytest.fixture(scope="session")
@@ -126,12 +125,6 @@ def _servers_left_running() -> Iterator[None]:
             server.start()
 
 
-@pytest.hookimpl
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for kind, reason in _absent.items():
-        terminalreporter.write_line(f"NOT TESTED on {kind}: {reason}", red=True, bold=True)
-
-
 def engine(kind: Kind) -> Engine:
     """The programs of a kind of server; where there are none, the test is skipped, but in CI it fails.
 
@@ -140,10 +133,10 @@ def engine(kind: Kind) -> Engine:
     found = find(kind, root_of_mysql())
     if found:
         return found
-    _absent[kind] = f"there is none here; get it by {WAYS[kind]}"
+    reason = f"{NOT_TESTED} on {kind}: there is none here; get it by {WAYS[kind]}"
     if kind == "mysql":
-        pytest.skip(_absent[kind])
-    lack(f"no {kind} is here: {WAYS[kind]}")
+        pytest.skip(reason)
+    lack(reason)
     raise AssertionError
 
 
