@@ -97,6 +97,8 @@ def _target(types: Types) -> str:
         said.append("- **Differs**: -0.0 comes back as 0.0.")
     if not types.has_nan:
         said.append("- **Differs**: a NaN that an Arrow table has beside its nulls is stored as NULL.")
+    if not types.has_empty_text:
+        said.append("- **Differs**: a text of no characters, bytes of none too, is stored as NULL.")
     said += [f"- {note}" for note in types.notes]
     said.append(f"- **Names of columns**: {types.names[0].lower()}{types.names[1:]}")
     head = _head("in a frame", "column", f"what `{types.client}` gives back")

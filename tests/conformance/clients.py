@@ -1,54 +1,122 @@
 """Each target as its own client sees it: rows in the order in which they were put, and no code of ours between."""
 
 import csv
+import datetime
 import json
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from api2db import Stream, Stream2Local
-from api2db.targets.types import CSV, DUCKDB, JSON_FILE, MARIADB, MYSQL, PARQUET, PICKLE, POSTGRESQL, SQLITE, Types
-from tests.stream.databases import COLLECTOR, DATABASES, query, stream_into, types, use
+from api2db.targets.types import (
+    BIGQUERY,
+    CSV,
+    DUCKDB,
+    HEAVYDB,
+    JSON_FILE,
+    MARIADB,
+    MYSQL,
+    PARQUET,
+    PICKLE,
+    POSTGRESQL,
+    SQLITE,
+    Types,
+)
+from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery
+from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, types, use
+from tests.stream.omnisci import omnisci_columns, running_omnisci, stream_into_omnisci, use_omnisci
 
 Columns = dict[str, list[Any]]
+_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - of the moments that have no zone
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _no_column(_home: Path, _name: str, _type: pa.DataType) -> list[Any]:
+    raise AssertionError("only tables are asked for a column")
 
 
 @dataclass(frozen=True)
 class Way:
-    """A target: its part of the table of types, what makes a stream into it, and what reads it back."""
+    """A target: its part of the table of types, what makes a stream into it, and what reads it back.
+
+    Attributes:
+        stream_type: Its folder below ``rejected``.
+        column: Reads what one column of a table has but for nulls, times as counts of days or microseconds.
+        ready: Makes its server ready for a test.
+        drop: Drops the table.
+        dialect: Of what is asked in SQL.
+    """
 
     types: Types
     stream: Callable[..., Stream]
     read: Callable[[Path], Columns]
+    stream_type: str = "local"
+    column: Callable[[Path, str, pa.DataType], list[Any]] = _no_column
+    ready: Callable[[pytest.FixtureRequest], object] = _nothing
+    drop: Callable[[Path], object] = _nothing
     dialect: str = ""
 
     @property
-    def stream_type(self) -> str:
-        return f"sql.{self.dialect}" if self.dialect else "local"
+    def is_table(self) -> bool:
+        return self.column is not _no_column
 
     def use(self, request: pytest.FixtureRequest) -> "Way":
         """Make it ready for one test."""
-        if self.dialect:
-            use(self.dialect, request)
+        self.ready(request)
         return self
 
 
 def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | None = None) -> Way:
-    def stream(home: Path, **options: Any) -> Stream:
-        return stream_into(dialect, home, **options)
-
     def by_client(home: Path) -> Columns:
         return _by_column(list(types(home, dialect)), query(home, dialect, f'SELECT * FROM "{COLLECTOR}"'))
 
-    return Way(types_, stream, read or by_client, dialect)
+    return Way(
+        types_,
+        partial(stream_into, dialect),
+        read or by_client,
+        f"sql.{dialect}",
+        partial(_asked_in_sql, dialect),
+        partial(use, dialect),
+        lambda home: execute(home, dialect, f"DROP TABLE IF EXISTS {COLLECTOR}"),
+        dialect,
+    )
+
+
+def _bigquery(**options: Any) -> Way:
+    return Way(
+        BIGQUERY,
+        partial(bigquery_stream, **options),
+        lambda _: bigquery_columns(),
+        "bigquery",
+        lambda _home, name, type_: [_ticks(value, type_) for value in bigquery_columns()[name] if value is not None],
+        use_bigquery,
+        lambda _: running_bigquery().clear(),
+    )
+
+
+def _omnisci() -> Way:
+    return Way(
+        HEAVYDB,
+        stream_into_omnisci,
+        lambda _: omnisci_columns(),
+        "omnisci",
+        _of_heavydb,
+        use_omnisci,
+        lambda _: running_omnisci().clear(),
+    )
 
 
 def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> Way:
@@ -64,6 +132,52 @@ def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> Way:
         return found
 
     return Way(types_, stream, by_client)
+
+
+_MICROSECONDS = {
+    "duckdb": "epoch_us({})",
+    "postgresql": "extract(epoch FROM date_trunc('second', {0})) * 1000000"
+    " + extract(microseconds FROM {0})::bigint % 1000000",
+    "mysql": "timestampdiff(MICROSECOND, '1970-01-01', {})",
+    "mariadb": "timestampdiff(MICROSECOND, '1970-01-01', {})",
+}
+_DAYS = {
+    "duckdb": "{} - DATE '1970-01-01'",
+    "postgresql": "{} - DATE '1970-01-01'",
+    "mysql": "to_days({}) - to_days('1970-01-01')",
+    "mariadb": "to_days({}) - to_days('1970-01-01')",
+}
+
+
+def _asked_in_sql(dialect: str, home: Path, name: str, type_: pa.DataType) -> list[Any]:
+    """In the database's own words: Python's times end with the year 9999."""
+    words = _MICROSECONDS if pa.types.is_timestamp(type_) else _DAYS if pa.types.is_date(type_) else {}
+    asked = words.get(dialect, "{}").format(f'"{name}"')
+    found = query(home, dialect, f'SELECT {asked} FROM "{COLLECTOR}" WHERE "{name}" IS NOT NULL')
+    return [_ticks(value, type_) for (value,) in found]
+
+
+def _of_heavydb(_home: Path, name: str, type_: pa.DataType) -> list[Any]:
+    """Times from the server's own store: the client's times end with the year 9999."""
+    if not pa.types.is_temporal(type_):
+        return [value for value in omnisci_columns([name])[name] if value is not None]
+    stored = running_omnisci().sql(f'SELECT "{name}_t" FROM "{COLLECTOR}_stream" WHERE "{name}_t" IS NOT NULL')
+    [held] = stored.combine_chunks().columns
+    ticks = held.combine_chunks().cast(pa.int32() if pa.types.is_date(held.type) else pa.int64()).to_pylist()
+    return [int(each) for each in ticks]
+
+
+def _ticks(value: Any, type_: pa.DataType) -> Any:
+    if not pa.types.is_temporal(type_):
+        return value
+    if isinstance(value, datetime.datetime):
+        return (value.replace(tzinfo=None) - _EPOCH) // datetime.timedelta(microseconds=1)
+    if isinstance(value, datetime.date):
+        return (value - _EPOCH.date()).days
+    if not isinstance(value, str):
+        return int(value)
+    moment = np.datetime64(value.removesuffix("+00:00"))
+    return int(moment.astype("datetime64[D]" if pa.types.is_date(type_) else "datetime64[us]").astype(np.int64))
 
 
 def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
@@ -119,8 +233,12 @@ WAYS = (
     _database(POSTGRESQL, "postgresql"),
     _database(MYSQL, "mysql"),
     _database(MARIADB, "mariadb"),
+    _bigquery(),
+    _omnisci(),
     _file(PARQUET, "parquet", _parquet),
     _file(JSON_FILE, "json", _json),
     _file(CSV, "csv", _csv),
     _file(PICKLE, "pickle", _pickle),
 )
+TABLES = tuple(way for way in WAYS if way.is_table)
+LOAD_JOBS = _bigquery(if_exists="replace")

@@ -6,6 +6,7 @@ What a value is, is said without any library's classes: an instant is a count of
 import datetime
 import struct
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -62,9 +63,12 @@ def _ints() -> list[Told]:
     for sign in ("", "u"):
         for width in (8, 16, 32, 64):
             bounds = np.iinfo(f"{sign}int{width}")
-            ends = [int(bounds.min), int(bounds.max), 0]
+            ends = [int(bounds.min) + (not sign), int(bounds.max), 0]
             name = f"{sign}int{width}"
             told.append(Told(name, name, pd.Series(ends, dtype=name), ends))
+            if not sign:
+                smallest = [int(bounds.min), 0, 1]
+                told.append(Told(f"smallest {name}", name, pd.Series(smallest, dtype=name), smallest))
             nullable = name.replace("uint", "UInt").replace("int", "Int", 1)
             told.append(
                 Told(
@@ -87,12 +91,22 @@ def _ints() -> list[Told]:
 
 def _floats() -> list[Told]:
     doubles = [0.1 + 0.2, 5e-324, None, -0.0, 1.7976931348623157e308, -2.5e-8]
-    singles = [float(np.float32(number)) for number in (0.1, 1e-45, 3.4028235e38, -0.0, 16777215.0, 1.17549435e-38)]
+    singles = [float(np.float32(number)) for number in (0.1, 1e-45, 3.4028235e38, -0.0, 16777215.0, 1e-38)]
+    normal = {width: float(np.finfo(f"float{width}").smallest_normal) for width in (32, 64)}
     as_bits = [None if number is None else bits(number) for number in doubles]
     nan = [float("nan") if number is None else number for number in doubles]
     return [
         Told("float32", "float32", pd.Series(singles[:3], dtype="float32"), [bits(n, 32) for n in singles[:3]]),
         Told("more float32", "float32", pd.Series(singles[3:], dtype="float32"), [bits(n, 32) for n in singles[3:]]),
+        *(
+            Told(
+                f"smallest normal float{width}",
+                f"float{width}",
+                pd.Series([number, 0.5, 1.5], dtype=f"float{width}"),
+                [bits(each, width) for each in (number, 0.5, 1.5)],
+            )
+            for width, number in normal.items()
+        ),
         Told(
             "nullable float32",
             "float32",
@@ -237,7 +251,7 @@ def _nested() -> list[Told]:
         Told("dict", "JSON", objects(deep, {}, None), [deep, {}, None]),
         Told("list", "JSON", _arrays([1, 2**53 + 1], [], None), [[1, 2**53 + 1], [], None]),
         Told("nested lists", "JSON", _arrays([[1], [], [None, "x"]], [[]], None), [[[1], [], [None, "x"]], [[]], None]),
-        Told("dict, then list", "JSON", _arrays({"a": 1}, [1], None), [{"a": 1}, [1], None]),
+        Told("dict then list", "JSON", _arrays({"a": 1}, [1], None), [{"a": 1}, [1], None]),
         Told("arrays", "JSON", _arrays(np.array([1.5, 2]), np.array([[1, 2]]), None), [[1.5, 2.0], [[1, 2]], None]),
         Told("mixed", "JSON", objects("x", 1, None), ["x", 1, None]),
         Told("more mixed", "JSON", objects(True, 0.1 + 0.2, "1"), [True, 0.1 + 0.2, "1"]),
@@ -263,6 +277,5 @@ COLUMNS = [
 ]
 
 
-def every_column() -> pd.DataFrame:
-    """The frame."""
-    return pd.DataFrame({told.name: told.cells for told in COLUMNS})
+def frame_of(columns: Sequence[Told]) -> pd.DataFrame:
+    return pd.DataFrame({told.name: told.cells for told in columns})

@@ -82,6 +82,9 @@ def _infinite(reading: Reading) -> tuple[type, ...]:
 
 
 def _decimal(value: Any, _type: pa.DataType, reading: Reading) -> Decimal:
+    if reading == "the float nearest to it":
+        _is(value, float)
+        return Decimal(repr(value))
     _is(value, str) if reading == "text of its digits" else _is(value, Decimal)
     return Decimal(value)
 
@@ -119,6 +122,9 @@ def _time(value: Any, _type: pa.DataType, reading: Reading) -> int:
 
 
 def _moment(value: Any, type_: pa.DataType, reading: Reading) -> int:
+    if isinstance(value, np.datetime64):  # which has no zone
+        assert type_.tz is None or reading == "UTC, without a zone", value
+        return int(value.astype("datetime64[ns]").astype(np.int64))
     if isinstance(value, str):
         assert reading.startswith("ISO text"), value
         return _moment_of_text(value, zoned=type_.tz is not None)

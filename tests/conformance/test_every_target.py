@@ -3,6 +3,10 @@
 What a target can't hold exactly is what the table of types says, and nothing else.
 """
 
+import datetime
+import logging
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +15,19 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream
-from api2db.frames import to_batch
-from api2db.targets.sql import SqlTarget
+from api2db.frames import is_json, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types.rules import Reading, is_text
-from tests.conformance.clients import WAYS, Columns, Way
-from tests.conformance.columns import COLUMNS, Told, bits, every_column
+from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, Way
+from tests.conformance.columns import COLUMNS, Told, bits, frame_of
+from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
+from tests.stream.databases import query
 from tests.stream.ways import rejected_rows
 
 KIND = {kind.name: kind for kind in KINDS}
-SCHEMA = to_batch(every_column()).schema
+BATCH = to_batch(frame_of(COLUMNS))
+SCHEMA = BATCH.schema
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
@@ -30,22 +36,29 @@ def way(request: pytest.FixtureRequest) -> Way:
     return chosen.use(request)
 
 
+@pytest.fixture
+def load_jobs(request: pytest.FixtureRequest) -> Way:
+    return LOAD_JOBS.use(request)
+
+
 def expected(way: Way, told: Told) -> list[Any]:
     """The values, but for what the table of types says is lost."""
-    type_ = KIND[told.kind].type
+    type_ = SCHEMA.field(told.name).type
     if way.types.cuts_nanoseconds(type_):
         return [None if value is None else value // 1000 * 1000 for value in told.values]
     if told.kind in {"float32", "float64"} and not way.types.signs_zero:
         unsigned = {bits(-0.0, width): bits(0.0, width) for width in (32, 64)}
         return [unsigned.get(value, value) for value in told.values]
+    if not way.types.has_empty_text and not is_json(type_):
+        return [None if value in {"", b""} else value for value in told.values]
     return told.values
 
 
-def nulls_of_csv(way: Way, told: Told, found: list[Any]) -> list[Any]:
+def nulls_of_csv(way: Way, wanted: list[Any], found: list[Any]) -> list[Any]:
     """The csv module gives an empty text for a null: it looks at no quotes."""
     if way.types.client != "csv":
         return found
-    return [None if value == "" and was is None else value for value, was in zip(found, told.values, strict=True)]
+    return [None if value == "" and was is None else value for value, was in zip(found, wanted, strict=True)]
 
 
 def reading_of(way: Way, told: Told) -> Reading:
@@ -53,43 +66,111 @@ def reading_of(way: Way, told: Told) -> Reading:
     return way.types.reads(SCHEMA.field(told.name).type)
 
 
-def test_every_type_comes_back_as_it_was(way: Way, tmp_path: Path) -> None:
+def held_by(way: Way) -> list[Told]:
+    """All columns but those with a value that the table of types has no place for there: they are poison."""
+    held = [told for told in COLUMNS if not any(reasons_of(way.types, BATCH.column(told.name)))]
+    assert all(told in held or told.name.startswith("smallest ") for told in COLUMNS)
+    return held
+
+
+def test_every_type_comes_back_as_it_was_and_goes_into_the_same_columns_again(
+    way: Way, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = held_by(way)
     with way.stream(tmp_path) as stream:
-        stream.stream(every_column())
+        for _ in range(2):
+            stream.stream(frame_of(columns))
     assert rejected_rows(tmp_path, way.stream_type) == []
-    found = way.read(tmp_path)
-    wrong = [fault for told in COLUMNS if (fault := fault_of(way, told, found))]
-    assert wrong == []
+    assert faults(way, columns, way.read(tmp_path), times=2) == []
+    assert said_to_be_cut(caplog) == sorted(told.name for told in columns if is_cut(way, told))
+    if way.is_table:
+        assert declared(stream) == {told.name: column_of(way, told) for told in columns if told.kind != "nothing"}
     if way.dialect:
-        assert declared(stream) == {told.name: column_of(way, told) for told in COLUMNS if told.kind != "nothing"}
+        assert query(tmp_path, way.dialect, "SELECT * FROM _api2db_schema_changes") == []
+
+
+@pytest.mark.parametrize("kept", [lambda _: True, lambda told: told.kind != "JSON"], ids=["JSON lines", "Parquet"])
+def test_load_jobs_of_bigquery_carry_the_same(load_jobs: Way, tmp_path: Path, kept: Any) -> None:
+    columns = [told for told in held_by(load_jobs) if kept(told)]
+    with load_jobs.stream(tmp_path) as stream:
+        stream.stream(frame_of(columns))
+    assert rejected_rows(tmp_path, load_jobs.stream_type) == []
+    assert faults(load_jobs, columns, load_jobs.read(tmp_path)) == []
+    assert declared(stream) == {told.name: column_of(load_jobs, told) for told in columns if told.kind != "nothing"}
+
+
+def is_cut(way: Way, told: Told) -> bool:
+    return way.is_table and way.types.cuts_nanoseconds(SCHEMA.field(told.name).type)
+
+
+def said_to_be_cut(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The columns, each as often as it was said."""
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return sorted(text.partition("' is kept")[0].removeprefix("'") for text in said if "to the microsecond" in text)
 
 
 def declared(stream: Stream) -> dict[str, str]:
-    """The types of the table's columns, as its own catalogue has them."""
-    target = stream._target()
-    if not isinstance(target, SqlTarget):
-        return {}
+    """The types of the table's columns, as its own catalogue has them, by the names that they had in the frame."""
+    target: Any = stream._target()
     columns = target.columns() or ()
     target.close()
-    return {column.name: column.declared.lower() for column in columns}
+    suffix = "_t" if stream.stream_type == "omnisci" else ""
+    return {column.name.removesuffix(suffix): column.declared.lower() for column in columns}
 
 
 def column_of(way: Way, told: Told) -> str:
     return str(way.types.column(SCHEMA.field(told.name).type)).lower()
 
 
-def fault_of(way: Way, told: Told, found: Columns) -> str | None:
-    type_ = KIND[told.kind].type
+def faults(way: Way, columns: Sequence[Told], found: Columns, times: int = 1) -> list[str]:
+    return [fault for told in columns if (fault := fault_of(way, told, found, times))]
+
+
+def fault_of(way: Way, told: Told, found: Columns, times: int) -> str | None:
+    wanted = expected(way, told) * times
+    cells = nulls_of_csv(way, told.values * times, found.get(told.name, [None] * len(wanted)))
     if told.kind == "nothing":
-        cells = nulls_of_csv(way, told, found.get(told.name, [None] * 3))
         return None if all(pd.isna(cell) for cell in cells) else f"{told.name} is {cells}"
-    cells = nulls_of_csv(way, told, found[told.name])
     try:
-        values = [seen(value, type_, reading_of(way, told)) for value in cells]
+        values = [seen(value, KIND[told.kind].type, reading_of(way, told)) for value in cells]
     except (AssertionError, ValueError, KeyError, TypeError) as error:
         return f"{told.name}: {error!r} of {cells}"
-    wanted = expected(way, told)
     return None if values == wanted else f"{told.name}: {cells} is {values}, not {wanted}"
+
+
+OTHERS: dict[pa.DataType, Any] = {
+    pa.float16(): 1.5,
+    pa.date64(): datetime.date(2026, 1, 1),
+    pa.time32("s"): datetime.time(1, 2, 3),
+    pa.time32("ms"): datetime.time(1, 2, 3, 4000),
+    pa.timestamp("s"): datetime.datetime(2026, 1, 1),  # noqa: DTZ001
+    pa.timestamp("ms", "Europe/Berlin"): datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    pa.duration("ms"): datetime.timedelta(milliseconds=5),
+    pa.decimal128(20, 12): Decimal("1.000000000001"),
+    pa.decimal256(60, 2): Decimal("9" * 50),
+    pa.binary(3): b"abc",
+    pa.large_binary(): b"abc",
+    pa.large_string(): "x",
+    pa.list_(pa.int32()): [1, 2],
+    pa.struct([("a", pa.int32())]): {"a": 1},
+    pa.map_(pa.string(), pa.int32()): [("a", 1)],
+    pa.dictionary(pa.int8(), pa.string()): "x",
+}
+
+
+def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(way: Way, tmp_path: Path) -> None:
+    names = {f"c{place}": (type_, value) for place, (type_, value) in enumerate(OTHERS.items())}
+    rows = pa.table({name: pa.array([value, None], type_) for name, (type_, value) in names.items()})
+    with way.stream(tmp_path) as stream:
+        for first in (0, 2):
+            stream.stream(rows.append_column("number", [[first, first + 1]]))
+    assert rejected_rows(tmp_path, way.stream_type) == []
+    found = way.read(tmp_path)
+    for name, (type_, _) in names.items():
+        one, none, again, nothing = found[name]
+        assert one == again, type_
+        assert [cell in {None, ""} if isinstance(cell, str) else pd.isna(cell) for cell in (none, nothing)] == [True] * 2
+        assert one is not None, type_
 
 
 def test_every_kind_of_the_table_is_in_the_frame_and_becomes_the_type_that_it_says() -> None:

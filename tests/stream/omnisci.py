@@ -1,5 +1,6 @@
 """The HeavyDB of the tests as one more way that rows can go."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def use_omnisci(request: pytest.FixtureRequest) -> None:
     _running[:] = [request.getfixturevalue("omnisci")]
 
 
+def running_omnisci() -> OmnisciServer:
+    """The server that is in use."""
+    return _running[0]
+
+
 def stream_into_omnisci(home: Path, **options: Any) -> Stream2Omnisci:
     return Stream2Omnisci(**{"name": COLLECTOR, "home": home, **_running[0].reach.options, **options})
 
@@ -24,3 +30,16 @@ def omnisci_rows(home: Path) -> list[dict[str, Any]]:
     """What the client's own connection reads, under the names that the columns had when they were put."""
     found = _running[0].reach.rows(f"{COLLECTOR}_stream")
     return [{name.removesuffix("_t"): value for name, value in row.items()} for row in found]
+
+
+def omnisci_columns(names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The table by its columns, all or some, as the client's own cursor gives them; nothing where there is none."""
+    table = f"{COLLECTOR}_stream"
+    reach = _running[0].reach
+    if names is None:
+        names = [name.removesuffix("_t") for name in reach.columns(table)]
+    if not names:
+        return {}
+    listed = ", ".join(f'"{name}_t"' for name in names)
+    rows = reach.execute(f'SELECT {listed} FROM "{table}" ORDER BY rowid')
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}

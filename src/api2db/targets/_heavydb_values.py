@@ -1,4 +1,4 @@
-"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and some of its numbers mean NULL."""
+"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and the wire has only some of Arrow's types."""
 
 import base64
 import re
@@ -13,11 +13,9 @@ import pyarrow.compute as pc
 from api2db.targets.port import Column
 from api2db.targets.types import heavydb_type
 
-__all__ = ["LONGEST_TEXT_BYTES", "declared_type", "empty_texts", "encoded", "shaped", "taken_for_others"]
+__all__ = ["declared_type", "empty_texts", "encoded", "is_not_null", "shaped"]
 
 _types = pa.types
-# Source: the documentation of HEAVY.AI, "Datatypes", on TEXT.
-LONGEST_TEXT_BYTES = 32_767
 _NAMES = {"INT": "INTEGER", "STR": "TEXT", "BOOL": "BOOLEAN"}
 _WHOLE = {"TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
 _NOT_NULL = " NOT NULL"
@@ -60,20 +58,9 @@ def shaped(values: pa.ChunkedArray, home: Column) -> pa.ChunkedArray:
     return values
 
 
-def taken_for_others(values: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, str] | None:
-    """Which values the column would take for others, as a mask, and why; None where it takes all as they are."""
-    if column.declared.endswith(_NOT_NULL) and values.null_count:
-        return values.is_null(), "the column takes no NULL"
-    if _types.is_string(column.type):
-        return pc.greater(
-            pc.binary_length(values), LONGEST_TEXT_BYTES
-        ), f"text ends at {LONGEST_TEXT_BYTES} bytes there"
-    if column.type in _SENTINELS:
-        sentinel = pa.scalar(_SENTINELS[column.type], column.type)
-        return pc.equal(values, sentinel), f"{sentinel.as_py()} means NULL there"
-    if _types.is_timestamp(column.type):
-        return pc.equal(values.cast(pa.int64()), _SENTINELS[pa.int64()]), "that time means NULL there"
-    return None
+def is_not_null(column: Column) -> bool:
+    """Whether the column takes no NULL."""
+    return column.declared.endswith(_NOT_NULL)
 
 
 def empty_texts(rows: pa.Table) -> list[str]:
@@ -140,8 +127,3 @@ def _as_text(array: pa.Array) -> pa.Array:
 def _each(array: pa.Array, text: Callable[[Any], str]) -> pa.Array:
     return pa.array([None if value is None else text(value) for value in array.to_pylist()], pa.string())
 
-
-_SENTINELS: dict[pa.DataType, int | float] = {
-    **{type_: int(np.iinfo(type_.to_pandas_dtype()).min) for type_ in _WHOLE.values()},
-    **{type_: float(np.finfo(type_.to_pandas_dtype()).tiny) for type_ in (pa.float32(), pa.float64())},
-}

@@ -23,7 +23,7 @@ from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_r
 from api2db.targets._bigquery_table import Table, check_names, field_of, load_dataset
 from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.sql import IfExists, SchemaRule
-from api2db.targets.types import Limit, bigquery_type, from_bigquery
+from api2db.targets.types import BIGQUERY, Limit, bigquery_type, from_bigquery
 
 __all__ = ["BigqueryTarget", "Place"]
 
@@ -42,7 +42,7 @@ class BigqueryTarget:
         keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
     """
 
-    limits: Sequence[Limit] = ()
+    limits: Sequence[Limit] = BIGQUERY.limits
     extra: str | None = None
     whole_frames = False
 

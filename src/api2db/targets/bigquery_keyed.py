@@ -21,7 +21,7 @@ from api2db.targets._bigquery_table import field_of
 from api2db.targets.bigquery import BigqueryTarget, Place
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule
-from api2db.targets.types import Limit
+from api2db.targets.types import BIGQUERY, Limit
 
 __all__ = ["BigqueryKeyedTarget"]
 
@@ -57,7 +57,7 @@ class BigqueryKeyedTarget:
         keys: A row replaces the one that has the same values in these columns.
     """
 
-    limits: Sequence[Limit] = ()
+    limits: Sequence[Limit] = BIGQUERY.limits
     extra: str | None = None
     takes_newest = False
     whole_frames = False

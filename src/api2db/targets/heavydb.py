@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.frames import widened
 from api2db.targets._heavydb_client import Protocol, RefusedByServerError, Session
-from api2db.targets._heavydb_values import declared_type, empty_texts, encoded, shaped, taken_for_others
+from api2db.targets._heavydb_values import declared_type, empty_texts, encoded, is_not_null, shaped
 from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
-from api2db.targets.types import Limit, from_heavydb, heavydb_type
+from api2db.targets.types import HEAVYDB, Limit, from_heavydb, heavydb_type
 
 __all__ = ["SUFFIX", "HeavydbTarget", "quoted"]
 
@@ -50,7 +50,7 @@ class HeavydbTarget:
     # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
     largest_bytes = 12 << 20
     keys: tuple[str, ...] = ()
-    limits: Sequence[Limit] = ()
+    limits: Sequence[Limit] = HEAVYDB.limits
     extra: str | None = None
     takes_newest = False
     whole_frames = False
@@ -123,12 +123,10 @@ class HeavydbTarget:
         return pa.table(arrays, names=names)
 
     def unheld(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        homes = {column.name: column for column in columns}
         reasons: dict[int, str] = {}
-        for name in rows.column_names:
-            found = taken_for_others(rows.column(name), homes[name])
-            for row in [] if found is None else pc.indices_nonzero(pc.fill_null(found[0], False)).to_pylist():
-                reasons.setdefault(row, f"{name!r}: {found[1] if found else ''}")
+        for name in [column.name for column in columns if is_not_null(column) and column.name in rows.column_names]:
+            for row in pc.indices_nonzero(rows.column(name).is_null()).to_pylist():
+                reasons.setdefault(row, f"{name!r}: the column takes no NULL")
         for name in set(empty_texts(rows)) - self._told:
             self._told.add(name)
             _log.warning("%r has texts of no characters, which are NULL in HeavyDB", name)

@@ -227,7 +227,7 @@ class CountedTarget(TableTarget, Protocol):
         """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
 
     def unheld(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        """Why it would take rows, cast to its types, for others; by the row's number."""
+        """Why its table can't take rows, though they are of its types; by the row's number."""
 
     def plan(self, rows: int) -> Plan:
         """What is needed to tell later whether a load of so many rows was carried out, as JSON."""

@@ -1,6 +1,7 @@
 """BigQuery's column types: which there are, how DuckDB keeps them, which Arrow types they take, which values."""
 
 import datetime
+import decimal
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ RESERVED = (
     "_CHANGE_SEQUENCE_NUMBER", "_CHANGE_TYPE", "_CHANGE_TIMESTAMP",
 )  # fmt: skip
 _FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
+DEEPEST_JSON = 500  # Google: "The JSON data type has a nesting limit of 500"
 _FIRST, _LAST = datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001
 
 
@@ -130,10 +132,29 @@ def _length(column: pa.Array) -> pa.Array:
 
 
 def _is_no_json(text: str | None) -> bool:
+    """Or JSON with numbers that neither 64 bits nor a double hold, or nested too deep: as PARSE_JSON has it."""
     try:
-        return text is not None and json.loads(text) is ...
+        return text is not None and _depth(json.loads(text, parse_int=_whole, parse_float=_fraction)) > DEEPEST_JSON
     except ValueError:
         return True
+
+
+def _whole(digits: str) -> int:
+    if not -(2**63) <= int(digits) < 2**64:
+        raise ValueError(digits)
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    if decimal.Decimal(repr(float(digits))) != decimal.Decimal(digits):
+        raise ValueError(digits)
+    return float(digits)
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def keepable(table: pa.Table) -> pa.Table:

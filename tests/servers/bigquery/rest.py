@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.servers.bigquery.accounts import Accounts, RefusedError
 from tests.servers.bigquery.catalog import ApiError, Catalog, Table
+from tests.servers.bigquery.cells import listed
 from tests.servers.bigquery.faults import Faults
 from tests.servers.bigquery.loads import load
 from tests.servers.bigquery.queries import Queries
@@ -29,6 +30,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], str]] = [
         ("GET", r"/datasets/([^/]+)/tables/([^/]+)", "tables.get"),
         ("PATCH", r"/datasets/([^/]+)/tables/([^/]+)", "tables.patch"),
         ("DELETE", r"/datasets/([^/]+)/tables/([^/]+)", "tables.delete"),
+        ("GET", r"/datasets/([^/]+)/tables/([^/]+)/data", "tabledata.list"),
         ("POST", r"/jobs", "jobs.insert"),
         ("GET", r"/jobs/([^/]+)", "jobs.get"),
         ("GET", r"/queries/([^/]+)", "jobs.getQueryResults"),
@@ -83,6 +85,7 @@ class RestApi:
             "tables.get": lambda: self._resource(self.catalog.table(first, last)),
             "tables.patch": lambda: self._patch(first, last, body),
             "tables.delete": lambda: self._delete(first, last),
+            "tabledata.list": lambda: self._rows(self.catalog.table(first, last)),
             "jobs.insert": lambda: self.insert_job(body, b""),
             "jobs.get": lambda: self._job(first),
             "jobs.getQueryResults": lambda: self._results(first),
@@ -149,6 +152,11 @@ class RestApi:
             "totalRows": str(len(rows)),
             **answer,
         }
+
+    def _rows(self, table: Table) -> dict[str, Any]:
+        """All of them at once, whatever ``maxResults`` says."""
+        rows = listed(table.fields, self.catalog.ask(f"SELECT * FROM {table.quoted} ORDER BY rowid"))
+        return {"kind": "bigquery#tableDataList", "totalRows": str(len(rows)), "rows": rows}
 
     def _delete(self, dataset: str, name: str) -> dict[str, Any]:
         self.catalog.drop_table(dataset, name)

@@ -137,7 +137,7 @@ def _dates(type_: ColumnType, array: pa.Array) -> pa.Array:
     _expect(pa.types.is_date(array.type), "date32 or date64")
     if type_.bits == 16:
         _expect_within(array.cast(pa.date32()).cast(pa.int32()), -32_767, 32_767)
-    return array.cast(pa.date32())
+    return _but(array.cast(pa.date32()), pa.int32())
 
 
 def _times(_type: ColumnType, array: pa.Array) -> pa.Array:
@@ -149,7 +149,14 @@ def _times(_type: ColumnType, array: pa.Array) -> pa.Array:
 
 def _timestamps(type_: ColumnType, array: pa.Array) -> pa.Array:
     _expect(pa.types.is_timestamp(array.type), "timestamp")
-    return _scaled(array.cast(pa.int64()), array.type.unit, type_.precision).cast(pa.timestamp(_UNITS[type_.precision]))
+    ticks = _scaled(array.cast(pa.int64()), array.type.unit, type_.precision)
+    return _but(ticks.cast(pa.timestamp(_UNITS[type_.precision])), pa.int64())
+
+
+def _but(array: pa.Array, ticks: pa.DataType) -> pa.Array:
+    """The smallest count is NULL."""
+    smallest = pa.scalar(int(np.iinfo(ticks.to_pandas_dtype()).min), ticks)
+    return pc.if_else(pc.equal(array.cast(ticks), smallest), pa.scalar(None, array.type), array)
 
 
 def _scaled(ticks: pa.Array, unit: str, precision: int) -> pa.Array:

@@ -4,10 +4,10 @@
 themselves, the page docs/types.md and the conformance suite all take what they need from there. Nothing here does I/O.
 """
 
-from api2db.targets.types.bigquery import BIGQUERY_DURATION, bigquery_type, from_bigquery
+from api2db.targets.types.bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigquery
 from api2db.targets.types.duckdb import DUCKDB, from_duckdb
 from api2db.targets.types.files import CSV, JSON_FILE, PARQUET, PICKLE
-from api2db.targets.types.heavydb import from_heavydb, heavydb_type
+from api2db.targets.types.heavydb import HEAVYDB, from_heavydb
 from api2db.targets.types.kinds import KINDS, Kind
 from api2db.targets.types.mysql import MARIADB, MYSQL, from_mysql, mysql_name
 from api2db.targets.types.postgresql import POSTGRESQL, from_postgresql
@@ -15,9 +15,11 @@ from api2db.targets.types.rules import Limit, Types, in_words
 from api2db.targets.types.sqlite import SQLITE, from_sqlite
 
 __all__ = [
+    "BIGQUERY",
     "BIGQUERY_DURATION",
     "CSV",
     "DUCKDB",
+    "HEAVYDB",
     "JSON_FILE",
     "KINDS",
     "MARIADB",
@@ -46,9 +48,11 @@ __all__ = [
     "sqlite_type",
 ]
 
-TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, PARQUET, JSON_FILE, CSV, PICKLE)
+TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)
 
+bigquery_type = BIGQUERY.column
 duckdb_type = DUCKDB.column
+heavydb_type = HEAVYDB.column
 mysql_type = MYSQL.column
 postgresql_type = POSTGRESQL.column
 sqlite_type = SQLITE.column

@@ -1,22 +1,33 @@
-"""BigQuery's types; what they make of values stands on its own page."""
+"""BigQuery's types."""
 
 import re
-from collections.abc import Sequence
 
 import pyarrow as pa
 
 from api2db.frames import JSON, is_json
-from api2db.targets.types.rules import LONGEST_DECIMAL, Rule, by_rule, is_bytes, is_naive, is_text, named
+from api2db.targets.types.rules import (
+    LONGEST_DECIMAL,
+    Limit,
+    Rule,
+    Types,
+    is_bytes,
+    is_naive,
+    is_text,
+    named,
+    nested_beyond,
+    outside,
+    rounded_as_double,
+)
 
-__all__ = ["BIGQUERY_DURATION", "bigquery_type", "from_bigquery"]
+__all__ = ["BIGQUERY", "BIGQUERY_DURATION", "from_bigquery"]
 
 _types = pa.types
 _MOST_DIGITS = 76
 BIGQUERY_DURATION = "INTEGER nanoseconds"
-_RULES: Sequence[Rule] = (
-    Rule(is_json, named("JSON")),
+_RULES = (
+    Rule(is_json, named("JSON"), "parsed JSON"),
     Rule(_types.is_boolean, named("BOOLEAN")),
-    Rule(_types.is_uint64, named("NUMERIC")),
+    Rule(_types.is_uint64, named("NUMERIC"), "Decimal"),
     Rule(_types.is_integer, named("INTEGER")),
     Rule(_types.is_floating, named("FLOAT")),
     Rule(is_text, named("STRING")),
@@ -27,7 +38,7 @@ _RULES: Sequence[Rule] = (
     Rule(_types.is_time, named("TIME")),
     Rule(is_naive, named("DATETIME")),
     Rule(_types.is_timestamp, named("TIMESTAMP")),
-    Rule(_types.is_duration, named(BIGQUERY_DURATION)),
+    Rule(_types.is_duration, named(BIGQUERY_DURATION), "nanoseconds, an int"),
 )
 _BACK = {
     "JSON": JSON,
@@ -58,11 +69,6 @@ def _is_within(type_: pa.DataType, whole: int, fraction: int) -> bool:
     return bool(_types.is_decimal(type_) and 0 <= type_.scale <= fraction and type_.precision - type_.scale <= whole)
 
 
-def bigquery_type(type_: pa.DataType) -> str | None:
-    """The column type, as its REST interface names it, that BigQuery gives an Arrow type; None for nulls."""
-    return by_rule(_RULES, type_, "STRING")
-
-
 def from_bigquery(declared: str) -> pa.DataType:
     """The Arrow type that holds what a column of BigQuery holds; nulls for one that we write nothing else into.
 
@@ -75,3 +81,31 @@ def from_bigquery(declared: str) -> pa.DataType:
         element = _BACK.get(found[1])
         return pa.list_(element) if found[1] in _REPEATABLE and element is not None else pa.null()
     return _BACK.get(declared.partition("(")[0], pa.null())
+
+
+BIGQUERY = Types(
+    target="BigQuery",
+    client="google-cloud-bigquery",
+    rules=_RULES,
+    back=from_bigquery,
+    otherwise="STRING",
+    limits=(
+        Limit(
+            lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
+            outside("0001-01-01", "9999-12-31"),
+            "outside the years 1 to 9999, which are all that BigQuery holds",
+        ),
+        # Source: Google's "Work with JSON data in GoogleSQL", limitations.
+        Limit(is_json, nested_beyond(500), "JSON nested deeper than 500 levels, which BigQuery does not hold"),
+        # Source: PARSE_JSON in GoogleSQL, whose wide_number_mode says what becomes of such numbers.
+        Limit(is_json, rounded_as_double, "JSON with a number that BigQuery would round to a double, or refuse"),
+    ),
+    names="Kept as they come. Names that differ in case only are one column. A name has 300 characters at most, none of"
+    " which is a period, a comma, a bracket, a quote or a slash, and does not begin with `_TABLE_`, `_FILE_`,"
+    " `_PARTITION` and the like; a frame with such a column is rejected.",
+    notes=(
+        "A zoned timestamp is the instant: the name of its zone is not kept.",
+        "A timedelta is an INTEGER, and the column's description says `nanoseconds`.",
+        "JSON keeps the values, not the text.",
+    ),
+)

@@ -43,6 +43,7 @@ Reading = Literal[
     "0 or 1",
     "Decimal",
     "shortest digits of a float32",
+    "the float nearest to it",
     "text of its digits",
     "text of its digits beyond 2⁵³, beside nulls",
     "text where it is infinite",
@@ -99,6 +100,7 @@ class Types:
         limits: What rows are rejected for.
         signs_zero: Whether -0.0 is another value to it than 0.0.
         has_nan: Whether a NaN beside nulls, as Arrow tables may have it, stays one; else it is a null.
+        has_empty_text: Whether a text of no characters stays one; else it is a null.
         names: What it does with the case of columns' names, and which it can't have; a sentence or more.
         notes: What else is worth to be known; a sentence each.
     """
@@ -111,6 +113,7 @@ class Types:
     limits: Sequence[Limit] = ()
     signs_zero: bool = True
     has_nan: bool = True
+    has_empty_text: bool = True
     names: str = ""
     notes: Sequence[str] = ()
 
