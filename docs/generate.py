@@ -93,6 +93,8 @@ def _target(types: Types) -> str:
         if types.column(kind.type) is not None
     ]
     said = [f"- **Rejected**, row by row: {limit.says}." for limit in dict.fromkeys(types.limits)]
+    if not types.has_mixed:
+        said.append("- **Rejected**, row by row: a number or a boolean where classes are mixed: text might say it.")
     if not types.signs_zero:
         said.append("- **Differs**: -0.0 comes back as 0.0.")
     if not types.has_nan:

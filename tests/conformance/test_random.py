@@ -25,19 +25,13 @@ from tests.frames.values import TYPES, arrays
 from tests.stream.databases import DATABASES
 from tests.stream.ways import rejected_rows
 
-ODD = {pa.decimal256(60, 20), pa.decimal256(76, 0)}  # text in a table, whose digits are another test's
+ODD = {pa.decimal256(60, 20), pa.decimal256(76, 0)}  # text in a database, whose digits are another test's
 CARRIED = [type_ for type_ in TYPES if type_ not in ODD]
 _numbers = itertools.count()
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
 def way(request: pytest.FixtureRequest) -> Way:
-    chosen: Way = request.param
-    return chosen.use(request)
-
-
-@pytest.fixture(params=TABLES, ids=lambda way: way.types.target)
-def table(request: pytest.FixtureRequest) -> Way:
     chosen: Way = request.param
     return chosen.use(request)
 
@@ -159,13 +153,21 @@ def drifting() -> some.SearchStrategy[list[list[Any]]]:
     )
 
 
-@pytest.mark.parametrize("on_conflict", ["reject", "json"])
+def _name_of(each: Any) -> str:
+    return str(each.types.target) if isinstance(each, Way) else str(each.get("on_conflict", "reject"))
+
+
+DRIFTS: list[tuple[Way, dict[str, str]]] = [
+    *((way, {}) for way in TABLES),
+    *((way, {"on_conflict": "json"}) for way in TABLES if way.dialect),
+]
+
+
+@pytest.mark.parametrize(("way", "options"), DRIFTS, ids=_name_of)
 def test_however_frames_drift_each_row_is_in_the_table_as_it_was_or_rejected(
-    table: Way, tmp_path: Path, times: int, on_conflict: str
+    way: Way, options: dict[str, Any], tmp_path: Path, times: int, request: pytest.FixtureRequest
 ) -> None:
-    if on_conflict == "json" and not table.dialect:
-        pytest.skip("only tables of SQL databases have a column for odd values")
-    options = {"on_conflict": on_conflict} if table.dialect else {}
+    table = way.use(request)
 
     @of_so_many(times * examples(table))
     @given(drifting())

@@ -2,8 +2,6 @@
 
 import datetime
 import inspect
-import json
-import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,41 +20,11 @@ from api2db.targets import _bigquery_rows
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
 from tests.stream.eventually import eventually
-from tests.stream.kinds import KINDS, every_kind
+from tests.stream.kinds import every_kind
 from tests.stream.ways import frame, rejected_rows
 
 Make = Callable[..., Stream2Bigquery]
 UTC = datetime.UTC
-EVERY_KIND: dict[str, list[Any]] = {
-    "id": [0, 1, 2],
-    "flag": [True, False, None],
-    "int_with_null": [2**53 + 1, -(2**63), None],
-    "small": [-128, 127, None],
-    "unsigned": [Decimal(2**63 + 1), Decimal(2**64 - 1), None],
-    "float": [0.1 + 0.2, 5e-324, None],
-    "infinite": [float("inf"), float("-inf"), None],
-    "text": ["", "é😀\u2028\"',\n", None],
-    "nul": ["a\0b", "\0", None],
-    "digits": ["001", "1e5", None],
-    "bytes": [b"\x00\xff", b"", None],
-    "decimal": ["1.1", "-" + "9" * 30 + ".99", None],  # DuckDB, where the server keeps them, has no such decimals
-    "date": [datetime.date(2026, 2, 28), datetime.date(1, 1, 1), None],
-    "time": [datetime.time(1, 2, 3, 4), datetime.time(23, 59, 59, 999999), None],
-    # BigQuery has no nanoseconds: cut, and said so once.
-    "naive": [datetime.datetime(2026, 2, 28, 1, 2, 3, 123456), datetime.datetime(1700, 1, 1), None],  # noqa: DTZ001
-    "zoned": [datetime.datetime(2026, 2, 28, 6, 2, 3, 123456, UTC), datetime.datetime(1969, 12, 31, tzinfo=UTC), None],
-    "delta": [86_400 * 10**9 + 1, -1000, None],
-    "category": ["x", "y", None],
-    "numbers": [10, 20, None],
-    "dict": ['{"a": [1, 2.5, null], "é": {"b": true}}', "{}", None],
-    "list": ["[1, 2]", "[]", None],
-}
-TYPES = {
-    "id": "INTEGER", "flag": "BOOLEAN", "int_with_null": "INTEGER", "small": "INTEGER", "unsigned": "NUMERIC",
-    "float": "FLOAT", "infinite": "FLOAT", "text": "STRING", "nul": "STRING", "digits": "STRING", "bytes": "BYTES",
-    "decimal": "BIGNUMERIC", "date": "DATE", "time": "TIME", "naive": "DATETIME", "zoned": "TIMESTAMP",
-    "delta": "INTEGER", "category": "STRING", "numbers": "INTEGER", "dict": "JSON", "list": "JSON",
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -106,68 +74,6 @@ def ids(rows: list[dict[str, Any]]) -> list[Any]:
 
 def reasons(home: Path) -> list[str]:
     return [row["_api2db_reason"] for row in rejected_rows(home, "bigquery")]
-
-
-@pytest.mark.parametrize("way", ["append", "replace", "jobs"])
-def test_every_kind_is_in_the_table_as_it_was(
-    server: BigqueryServer, deliver: Deliver, tmp_path: Path, way: str
-) -> None:
-    server.write_api.forbidden = way == "jobs"
-    rows = deliver(every_kind(), if_exists="replace" if way == "replace" else "append")
-    found = {name: [row[name] for row in rows] for name in rows[0]}
-    assert set(found) - {"null"} == KINDS.keys() - {"null"}
-    for name, values in EVERY_KIND.items():
-        assert [_plain(value) for value in found[name]] == [_plain(value) for value in values], name
-    assert {name: type_ for name, type_ in server.types(DATASET, "flights").items() if name != "null"} == TYPES
-    assert rejected_rows(tmp_path, "bigquery") == []
-
-
-def _plain(value: Any) -> Any:
-    """NaN as null; JSON as what it says: jobs send it without the spaces."""
-    if isinstance(value, float) and value != value:  # noqa: PLR0124
-        return None
-    return json.loads(value) if isinstance(value, str) and value[:1] in {"{", "["} else value
-
-
-def test_what_bigquery_does_not_hold_exactly_is_said_once_a_column(
-    deliver: Deliver, caplog: pytest.LogCaptureFixture
-) -> None:
-    deliver(every_kind(), every_kind())
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert sorted(message.split(" is kept")[0] for message in said) == ["'naive'", "'zoned'"]
-
-
-@pytest.mark.parametrize("if_exists", ["append", "replace"])
-@pytest.mark.parametrize(
-    ("type_", "values"),
-    [
-        (pa.float16(), [1.5, None]),
-        (pa.float32(), [0.1, None]),
-        (pa.uint32(), [2**32 - 1, None]),
-        (pa.date64(), [datetime.date(2026, 1, 1), None]),
-        (pa.time32("s"), [datetime.time(1, 2, 3), None]),
-        (pa.timestamp("s"), [datetime.datetime(2026, 1, 1), None]),  # noqa: DTZ001
-        (pa.timestamp("ms", "Europe/Berlin"), [datetime.datetime(2026, 1, 1, tzinfo=UTC), None]),
-        (pa.duration("ms"), [datetime.timedelta(milliseconds=5), None]),
-        (pa.decimal128(20, 12), [Decimal("1.000000000001"), None]),
-        (pa.decimal256(76, 2), [Decimal("9" * 50), None]),
-        (pa.binary(3), [b"abc", None]),
-        (pa.large_string(), ["x", None]),
-        (pa.list_(pa.int32()), [[1, 2], None]),
-        (pa.struct([("a", pa.int32())]), [{"a": 1}, None]),
-        (pa.dictionary(pa.int8(), pa.string()), ["x", None]),
-    ],
-    ids=str,
-)
-def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(
-    make: Make, server: BigqueryServer, type_: pa.DataType, values: list[Any], if_exists: str
-) -> None:
-    with make(if_exists=if_exists) as stream:
-        for _ in range(2):
-            stream.stream(pa.table({"x": pa.array(values, type_)}))
-    rows = [row["x"] for row in server.rows(DATASET, "flights")]
-    assert [row is None for row in rows] == [False, True] * (1 if if_exists == "replace" else 2)
-    assert stream.status().rows_rejected == 0
 
 
 def test_a_new_column_is_added_and_older_rows_are_null_there(deliver: Deliver, server: BigqueryServer) -> None:

@@ -20,7 +20,6 @@ from api2db.targets.heavydb import HeavydbTarget
 from tests.servers.omnisci import OmnisciServer, statements
 from tests.servers.omnisci.reach import Reach
 from tests.stream.eventually import eventually
-from tests.stream.kinds import KINDS, every_kind
 from tests.stream.ways import frame, records, rejected_rows
 
 TABLE = "flights_stream"
@@ -172,40 +171,6 @@ def test_each_protocol_carries_the_same(make: Make, omnisci: OmnisciServer, prot
     assert omnisci.reach.execute(f"SELECT id_t FROM {TABLE} ORDER BY id_t") == [(1,), (2,)]
 
 
-EXACTLY: dict[str, tuple[str, list[Any]]] = {
-    "flag": ("BOOLEAN", [True, False, None]),
-    "small": ("SMALLINT", [-128, 127, None]),
-    "unsigned": ("TEXT", ["9223372036854775809", "18446744073709551615", None]),
-    "float": ("DOUBLE", [0.1 + 0.2, 5e-324, None]),
-    "infinite": ("DOUBLE", [float("inf"), float("-inf"), None]),
-    "text": ("TEXT", [None, "é😀\u2028\"',\n", None]),  # no characters are NULL there
-    "digits": ("TEXT", ["001", "1e5", None]),
-    "bytes": ("TEXT", ["AP8=", None, None]),
-    "decimal": ("TEXT", ["1.10", "-" + "9" * 30 + ".99", None]),
-    "date": ("DATE", [datetime.date(2026, 2, 28), datetime.date(1, 1, 1), None]),
-    "time": ("TEXT", ["01:02:03.000004", "23:59:59.999999", None]),
-    "naive": ("TIMESTAMP(9)", [pd.Timestamp("2026-02-28 01:02:03.123456789"), pd.Timestamp("1700-01-01"), None]),
-    "zoned": ("TIMESTAMP(9)", [pd.Timestamp("2026-02-28 06:02:03.123456789"), pd.Timestamp("1969-12-31"), None]),
-    "delta": ("BIGINT", [86_400 * 10**9 + 1, -1000, None]),
-    "category": ("TEXT", ["x", "y", None]),
-    "numbers": ("BIGINT", [10, 20, None]),
-    "dict": ("TEXT", ['{"a": [1, 2.5, null], "é": {"b": true}}', "{}", None]),
-    "list": ("TEXT", ["[1, 2]", "[]", None]),
-}
-
-
-@pytest.mark.parametrize("kind", EXACTLY)
-def test_each_kind_of_column_has_its_type_there_and_comes_back_as_it_was(
-    make: Make, omnisci: OmnisciServer, tmp_path: Path, kind: str
-) -> None:
-    put(make(), pd.DataFrame({kind: KINDS[kind]}))
-    declared, wanted = EXACTLY[kind]
-    column = omnisci.handler.tables.find(TABLE).columns[f"{kind}_t"]
-    assert f"{column.name}({column.precision})" == declared if "(" in declared else column.name == declared
-    assert omnisci.sql(f'SELECT * FROM "{TABLE}"').column(0).to_pylist() == wanted
-    assert reasons(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     ("values", "declared", "wanted"),
     [
@@ -228,28 +193,6 @@ def test_arrow_s_own_kinds_have_theirs(
     assert found == wanted
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        pa.array([-(2**63), 1]),
-        pa.array([-(2**31), 1], pa.int32()),
-        pa.array([-(2**15), 1], pa.int16()),
-        pa.array([2.2250738585072014e-308, 1.0]),
-        pa.array([1.1754943508222875e-38, 1.0], pa.float32()),
-        pa.array([-(2**63), 1], pa.timestamp("us")),
-    ],
-    ids=lambda array: str(array.type),
-)
-def test_a_value_that_means_null_there_rejects_its_row_with_the_reason(
-    make: Make, omnisci: OmnisciServer, tmp_path: Path, values: pa.Array
-) -> None:
-    put(make(), pa.table({"id": [1, 2], "v": values}))
-    assert omnisci.sql(f'SELECT id_t FROM "{TABLE}"').column(0).to_pylist() == [2]
-    [reason] = reasons(tmp_path)
-    assert "'v_t'" in reason
-    assert "means NULL" in reason
-
-
 def test_a_duration_beyond_what_nanoseconds_count_rejects_its_own_row_alone(
     make: Make, omnisci: OmnisciServer, tmp_path: Path
 ) -> None:
@@ -259,24 +202,11 @@ def test_a_duration_beyond_what_nanoseconds_count_rejects_its_own_row_alone(
     assert "'v_t'" in reason
 
 
-def test_texts_end_at_32767_bytes(make: Make, omnisci: OmnisciServer, tmp_path: Path) -> None:
-    put(make(), pd.DataFrame({"id": [1, 2], "text": ["x" * 32_767, "é" * 16_384]}))
-    assert omnisci.sql(f'SELECT id_t FROM "{TABLE}"').column(0).to_pylist() == [1]
-    assert reasons(tmp_path) == ["'text_t': text ends at 32767 bytes there"]
-
-
 def test_that_empty_texts_are_null_there_is_said_once_a_column(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     put(make(), *[pd.DataFrame({"a": ["", "x"], "b": ["y", "z"]})] * 2)
     assert [record.getMessage() for record in caplog.records if "no characters" in record.getMessage()] == [
         "'a_t' has texts of no characters, which are NULL in HeavyDB"
     ]
-
-
-def test_a_frame_of_every_kind_goes_into_the_same_columns_again(make: Make, there: Reach) -> None:
-    stream = make()
-    put(stream, every_kind(), every_kind(), every_kind().tail(1))
-    assert len(there.rows(TABLE)) == 5
-    assert stream.status().rows_rejected == 2, "the two whose number is the smallest bigint"
 
 
 def test_columns_that_come_later_are_added(make: Make, there: Reach) -> None:

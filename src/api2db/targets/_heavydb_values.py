@@ -1,4 +1,4 @@
-"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and the wire has only some of Arrow's types."""
+"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and types are matched exactly."""
 
 import base64
 import re
@@ -126,4 +126,3 @@ def _as_text(array: pa.Array) -> pa.Array:
 
 def _each(array: pa.Array, text: Callable[[Any], str]) -> pa.Array:
     return pa.array([None if value is None else text(value) for value in array.to_pylist()], pa.string())
-

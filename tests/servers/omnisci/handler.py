@@ -157,7 +157,7 @@ def _as_thrift(array: pa.Array) -> tuple[str, str, list[Any], int]:
         return "STR", "str_col", pc.fill_null(array, "").to_pylist(), 0
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         name = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}.get(type_, "DECIMAL")
-        return name, "real_col", [float(value or 0) for value in array.to_pylist()], 0
+        return name, "real_col", [0.0 if value is None else float(value) for value in array.to_pylist()], 0
     if pa.types.is_boolean(type_):
         return "BOOL", "int_col", [int(value or 0) for value in array.to_pylist()], 0
     if pa.types.is_timestamp(type_):

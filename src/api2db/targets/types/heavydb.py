@@ -105,18 +105,20 @@ HEAVYDB = Types(
     limits=(
         Limit(_types.is_integer, _smallest, "the smallest number of the column's type, which means NULL there"),
         Limit(
-            _types.is_floating, _smallest_normal, "the smallest normal number of the column's type, which means NULL there"
+            _types.is_floating,
+            _smallest_normal,
+            "the smallest normal number of its type, which means NULL there",
         ),
         Limit(_types.is_timestamp, _smallest, "the earliest moment that the column counts, which means NULL there"),
         Limit(_types.is_date, _smallest, "the earliest day that the column counts, which means NULL there"),
         Limit(is_text, _too_long, f"a text of more than {_LONGEST_TEXT_BYTES} bytes, which HeavyDB does not hold"),
     ),
     has_empty_text=False,
-    names="Each has `_t` behind it, so that none is a reserved word, and is kept as it comes otherwise. Names that differ"
-    " in case only are one column. A name with quotes or control characters has its frame's rows rejected.",
+    has_mixed=False,
+    names="Each has `_t` behind it, so that none is a reserved word, and is kept as it comes otherwise. Names"
+    " that differ in case only are one column. A name with quotes or control characters has its frame's rows rejected.",
     notes=(
-        "There is no mark for NULL: the smallest number of each integer type means it, such as -2⁶³ in a BIGINT, and the"
-        " smallest normal number of FLOAT and DOUBLE.",
+        "There is no mark for NULL, some values mean it: so the smallest bigint, -2⁶³, is none that a BIGINT can hold.",
         "A DECIMAL holds all its digits, but the client makes a float of it, whose digits end at the 15th.",
         "A zoned timestamp is the instant in UTC. A TIMESTAMP(9) is a numpy.datetime64 to the client.",
     ),

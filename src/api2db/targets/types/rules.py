@@ -101,6 +101,7 @@ class Types:
         signs_zero: Whether -0.0 is another value to it than 0.0.
         has_nan: Whether a NaN beside nulls, as Arrow tables may have it, stays one; else it is a null.
         has_empty_text: Whether a text of no characters stays one; else it is a null.
+        has_mixed: Whether JSON that is a number or a boolean is told from text; else its row is rejected.
         names: What it does with the case of columns' names, and which it can't have; a sentence or more.
         notes: What else is worth to be known; a sentence each.
     """
@@ -114,6 +115,7 @@ class Types:
     signs_zero: bool = True
     has_nan: bool = True
     has_empty_text: bool = True
+    has_mixed: bool = True
     names: str = ""
     notes: Sequence[str] = ()
 
