@@ -16,7 +16,8 @@ OPENING = "# Command line\n\nWritten by `make docs` from what `api2db --help` sa
 TYPES_OPENING = """# Types
 
 Written by `make docs` from the table of types in the code, which the targets themselves follow. The test suite puts
-every one of these types through every target and reads it back with the client that is named here.
+every one of these types through every target and reads it back with the client that is named here; for BigQuery and
+HeavyDB from servers of its own, which are as strict as theirs are known to be.
 
 A missing value (None, NaN, NaT, NA) is NULL. A NaN in a float column of pandas is a missing value, as pandas has it.
 A value that a target can't hold is never changed to fit: its row is [rejected](operations.md#rejected-rows) with the

@@ -123,8 +123,10 @@ class SteppedCourier:
     def settle(self) -> str | None:
         self._target.connect()
         warning = None
-        note = self._log.note("plan")
-        if note and Position(*note["start"]) == self._log.position:
+        note = self._log.note("plan") or {}
+        if left := self._unknown(note):
+            warning = self._set_aside_unknown(note, left)
+        elif note and Position(*note["start"]) == self._log.position:
             warning = self._close(note)
         else:
             drop(self._log)
@@ -146,10 +148,11 @@ class SteppedCourier:
     def reject(self, batch: Batch, reason: str) -> None:
         self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
 
-    def _set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+    def _set_aside(self, batch: Batch, reasons: Mapping[int, str], *, ends_plan: bool = True) -> None:
         """All rows of a batch."""
         self._rejects.set_aside(batch, reasons)
-        self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+        told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
+        self._reach(batch.end, told, ends_plan=ends_plan)
 
     def _reject_columns(self, batch: Batch, reason: str) -> None:
         """Columns that one table can't have together: those of one frame, or only those of several."""
@@ -202,40 +205,55 @@ class SteppedCourier:
         landed = self._target.landed(note["plan"])
         steps = [_Step(*step) for step in note["steps"]]
         done = [step for step in steps if step.sent <= (landed or 0)]
+        is_known = landed in {0, *(step.sent for step in done)}
+        left = steps[-1].rows - (done[-1].rows if done else 0)
+        if not is_known:
+            self._keep_unknown(note, {done[-1].position if done else self._log.position: left})
         if done:
-            self._pass(note, done[-1])
+            self._pass(note, done[-1], ends_plan=is_known)
         elif landed == 0:
             drop(self._log)
-        if landed in {0, *(step.sent for step in done)}:
-            return None
-        return self._set_aside_unknown(steps[-1], done[-1] if done else None)
+        return None if is_known else self._set_aside_unknown(note, left)
 
-    def _pass(self, note: Mapping[str, Any], step: _Step) -> None:
+    def _pass(self, note: Mapping[str, Any], step: _Step, *, ends_plan: bool = True) -> None:
         left_out = {"superseded": int(note["superseded"]), "duplicates": int(note["duplicates"])}
-        self._reach(step.position, Delivered(frames=step.frames, rows=step.sent, **left_out))
+        told = Delivered(frames=step.frames, rows=step.sent, **left_out)
+        self._reach(step.position, told, ends_plan=ends_plan)
 
-    def _set_aside_unknown(self, end: _Step, done: _Step | None) -> str:
+    def _keep_unknown(self, note: Mapping[str, Any], left: Mapping[Position, int]) -> None:
+        """On disk before any of them is set aside: else a restart would send the rest again.
+
+        Args:
+            left: How many rows of the plan are of an unknown fate behind each position at which a restart may stand.
+        """
+        self._log.keep("plan", {**note, "unknown": [[*position, rows] for position, rows in left.items()]})
+
+    def _unknown(self, note: Mapping[str, Any]) -> int:
+        """How many rows are still to be set aside, where a run before has begun to; 0 for none."""
+        unknown: list[list[int]] = note.get("unknown", [])
+        return next((left for *position, left in unknown if Position(*position) == self._log.position), 0)
+
+    def _set_aside_unknown(self, note: Mapping[str, Any], left: int) -> str:
         """Rows of which nobody can tell whether they are in are neither sent again nor forgotten."""
         reason = (
             "whether this row is in the table is not known: the connection broke, and the target can't tell any more;"
             " look there, then put it again or drop it"
         )
-        left = end.rows - (done.rows if done else 0)
-        entries = self._log.read(Limit(left, sys.maxsize), 0)
-        first = self._log.position
-        batch = batch_of(entries, first)
-        while entries:
-            self.reject(batch, reason)
-            entries = entries[len(batch.entries) :]
-            batch = batch_of(entries, batch.end) if entries else batch
-        self._reach(end.position, Delivered())
-        said = f"{left} rows, from {tuple(first)} to {tuple(end.position)} in the journal, are set aside: {reason}"
+        first, end = self._log.position, _Step(*note["steps"][-1]).position
+        said = f"{left} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
+        while left and (entries := self._log.read(Limit(left, sys.maxsize), 0)):
+            batch = batch_of(entries, self._log.position)
+            after = left - batch.num_rows
+            self._keep_unknown(note, {batch.start: left, batch.end: after})
+            self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason), ends_plan=not after)
+            left = after
+        self._reach(end, Delivered())
         _log.error("%s", said)
         return said
 
-    def _reach(self, reached: Position, delivered: Delivered) -> None:
+    def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
         """Acknowledge, and settle what was pending on it in the same transaction."""
-        clear: list[NoteKind] = ["plan"]
+        clear: list[NoteKind] = ["plan"] if ends_plan else []
         pending = self._rejects.settle(reached)
         clear += ["pending"] if pending else []
         clear += ["parked"] if self._parking.leave(reached) else []

@@ -104,6 +104,7 @@ BIGQUERY = Types(
     " which is a period, a comma, a bracket, a quote or a slash, and does not begin with `_TABLE_`, `_FILE_`,"
     " `_PARTITION` and the like; a frame with such a column is rejected.",
     notes=(
+        "A decimal of up to 29 digits before the point and 9 behind it is NUMERIC, of up to 38 and 38 BIGNUMERIC.",
         "A zoned timestamp is the instant: the name of its zone is not kept.",
         "A timedelta is an INTEGER, and the column's description says `nanoseconds`.",
         "JSON keeps the values, not the text.",

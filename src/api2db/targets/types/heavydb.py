@@ -119,7 +119,9 @@ HEAVYDB = Types(
     " that differ in case only are one column. A name with quotes or control characters has its frame's rows rejected.",
     notes=(
         "There is no mark for NULL, some values mean it: so the smallest bigint, -2⁶³, is none that a BIGINT can hold.",
+        "A decimal of more than 18 digits is text.",
         "A DECIMAL holds all its digits, but the client makes a float of it, whose digits end at the 15th.",
         "A zoned timestamp is the instant in UTC. A TIMESTAMP(9) is a numpy.datetime64 to the client.",
+        "Where classes are mixed, text stands as it is, without the quotes of JSON.",
     ),
 )
