@@ -158,11 +158,13 @@ def _asked_in_sql(dialect: str, home: Path, name: str, type_: pa.DataType) -> li
 
 
 def _of_heavydb(_home: Path, name: str, type_: pa.DataType) -> list[Any]:
-    """Times from the server's own store: the client's times end with the year 9999."""
-    if not pa.types.is_temporal(type_):
+    """From the server's own store what the client can't give: times beyond the year 9999, all digits of a decimal."""
+    if not (pa.types.is_temporal(type_) or pa.types.is_decimal(type_)):
         return [value for value in omnisci_columns([name])[name] if value is not None]
     stored = running_omnisci().sql(f'SELECT "{name}_t" FROM "{COLLECTOR}_stream" WHERE "{name}_t" IS NOT NULL')
     [held] = stored.combine_chunks().columns
+    if pa.types.is_decimal(held.type):
+        return list(held.to_pylist())
     ticks = held.combine_chunks().cast(pa.int32() if pa.types.is_date(held.type) else pa.int64()).to_pylist()
     return [int(each) for each in ticks]
 

@@ -146,6 +146,7 @@ def _texts() -> list[Told]:
 
 def _numbers() -> list[Told]:
     usual = [Decimal("1234567890.12"), None, Decimal("-0.01")]
+    eighteen = [Decimal("9" * 16 + ".99"), None, Decimal("-0.01")]
     most = [Decimal("9" * 38), None, Decimal(-1)]
     wide = [Decimal("9" * 44 + ".12345"), None, Decimal("-0.00001")]
     return [
@@ -153,6 +154,7 @@ def _numbers() -> list[Told]:
         Told("boolean", "bool", pd.array([True, False, None], "boolean"), [True, False, None]),
         Told("bool and None", "bool", objects(True, None, False), [True, None, False]),
         Told("decimal", "decimal", objects(*usual), usual),
+        Told("18 digits", "decimal", objects(*eighteen), eighteen),
         Told("38 digits", "decimal", objects(*most), most),
         Told(
             "30 behind the point", "decimal", objects(Decimal("1e-30"), Decimal(1), None), [Decimal("1e-30"), 1, None]
