@@ -120,6 +120,15 @@ def test_csv_keeps_an_instant_of_old_whose_local_time_had_seconds_in_its_offset(
     assert back.cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_pylist() == [-3_000_000_000, None, 0]
 
 
+@pytest.mark.parametrize("unit", ["s", "ns"])
+def test_json_writes_an_instant_of_old_as_text_too_and_reads_it_back(tmp_path: Path, unit: str) -> None:
+    old = pa.table({"x": pa.array([-3_000_000_000, None, 0], pa.timestamp("s", "America/New_York"))})
+    old = old.cast(pa.schema({"x": pa.timestamp(unit, "America/New_York")}))
+    path = stored(old, tmp_path / "x.json", "json")
+    assert str(json.loads(path.read_text())["data"][0]["x"]).startswith("1874-12-07 18:40:00")
+    assert read(path, "json").equals(old)
+
+
 def test_csv_has_the_lines_and_quotes_of_rfc_4180(tmp_path: Path) -> None:
     table = pa.table({'na"me': ['a"b', "", None], "n": [1, 2, 3]})
     content = stored(table, tmp_path / "x.csv", "csv").read_bytes()

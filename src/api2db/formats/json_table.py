@@ -159,10 +159,17 @@ def _encoded_as_text(array: pa.Array, name: str) -> _Column:
         return _Column(name, "base64", pa.array(texts, pa.utf8()), {"type": "string"})
     if _types.is_duration(type_):
         return _counted(array, name)
-    texts = array.cast(pa.utf8())
-    if not _comes_back(texts, array):
-        return _counted(array, name)
-    return _Column(name, "text", texts, _described_text(array))
+    for texts in _texts(array):
+        if _comes_back(texts, array):
+            return _Column(name, "text", texts, _described_text(array))
+    return _counted(array, name)
+
+
+def _texts(array: pa.Array) -> Iterator[pa.Array]:
+    yield array.cast(pa.utf8())
+    if _types.is_timestamp(array.type) and array.type.tz is not None:
+        # Of an offset with seconds, as most places had in the 19th century, Arrow writes the minutes only.
+        yield array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.utf8())
 
 
 def _comes_back(texts: pa.Array, array: pa.Array) -> bool:
