@@ -1,6 +1,8 @@
 """For every test: no home is inherited, none is made where the suite stands. And what a run says at its end."""
 
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,17 @@ def _no_home_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     left = _folders_here() - before
     assert not left, f"this test left {sorted(left)} in {ROOT}: give it a home under tmp_path"
+
+
+@pytest.fixture
+def other_file_system(tmp_path: Path) -> Iterator[Path]:
+    """A folder to which nothing can be renamed from ``tmp_path``."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    place = Path(tempfile.mkdtemp(prefix="api2db-test-", dir=memory))
+    yield place
+    shutil.rmtree(place)
 
 
 def _folders_here() -> set[str]:

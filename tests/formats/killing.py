@@ -1,10 +1,13 @@
-"""Runs a function in a child process and kills that at the nth step it takes on the disk."""
+"""A function that dies on its way: a child killed at the nth step it takes on the disk, or an interrupt in this one."""
 
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from api2db.formats import atomic
 
@@ -38,3 +41,19 @@ def _run(step: int, function: Callable[..., object], args: tuple[object, ...]) -
     pathlib.Path.unlink = mortal(pathlib.Path.unlink)  # type: ignore[method-assign]
     atomic._rename_without_replacing = mortal(atomic._rename_without_replacing or os.rename)
     function(*args)
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: int = 0) -> Iterator[None]:
+    """The block must end where a function is called once more often than this, as if the process had died there."""
+    real, calls = getattr(owner, name), iter(range(after))
+
+    def die(*arguments: Any, **options: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, die)
+        with pytest.raises(KeyboardInterrupt):
+            yield

@@ -1,8 +1,8 @@
 """Composing joins each row once, whatever happens in between."""
 
+import errno
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 
@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, FormatError
-from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.formats.atomic import is_temporary, temporary_name
+from api2db.formats import FORMATS, putting_away, read_frame, write_frame
+from api2db.formats import composed as composed_files
+from api2db.formats.atomic import sync_folder, temporary_name
 from api2db.formats.compose import MANIFEST_NAME, as_frame, compose
 from api2db.formats.shards import join_shards, locked, shards_of
 from api2db.frames import dataframes, to_pandas
-from tests.formats.killing import finishes_unless_killed_at
+from tests.formats.killing import finishes_unless_killed_at, interrupted
 
 
 @pytest.fixture
@@ -145,8 +146,9 @@ def test_a_moved_shard_never_overwrites_another(folder: Path, tmp_path: Path) ->
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / "001.parquet").write_bytes(b"precious")
-    composition = compose(folder, "parquet", as_frame, shards_to=moved)
-    assert isinstance(composition.problems[0], FileExistsError)
+    for composed_to in (None, tmp_path / "composed"):
+        with pytest.raises(FileExistsError, match="move that file away"):
+            compose(folder, "parquet", as_frame, shards_to=moved, composed_to=composed_to)
     assert (moved / "001.parquet").read_bytes() == b"precious"
     assert rows_in(folder) == [1]
 
@@ -158,81 +160,140 @@ def test_missing_folders_are_an_error_where_they_may_not_be_made(folder: Path, t
     assert names(folder) == ["001.parquet"]
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
-def test_a_move_to_another_file_system_copies_and_then_unlinks(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    target = Path("/dev/shm") / f"api2db-test-{os.getpid()}"
+def test_a_move_to_another_file_system_copies_and_then_unlinks(folder: Path, other_file_system: Path) -> None:
     put_shards(folder, [1, 2])
-    assert folder.stat().st_dev != Path("/dev/shm").stat().st_dev
-    try:
-        assert composed(folder, shards_to=target) == [1, 2]
-        assert rows_in(target) == [1, 2]
-        assert names(folder) == []
-    finally:
-        for path in target.iterdir():
-            path.unlink()
-        target.rmdir()
+    times = [(folder / name).stat().st_mtime_ns for name in names(folder)]
+    assert composed(folder, shards_to=other_file_system) == [1, 2]
+    assert rows_in(other_file_system) == [1, 2]
+    assert [(other_file_system / name).stat().st_mtime_ns for name in names(other_file_system)] == times
+    assert names(folder) == []
 
 
-def compose_into(folder: Path, shards_to: Path | None, composed_to: Path) -> None:
+def compose_into(folder: Path, shards_to: Path | None, composed_to: Path | None) -> None:
     compose(folder, "parquet", as_frame, shards_to=shards_to, composed_to=composed_to)
 
 
-@pytest.mark.parametrize("moving", [False, True], ids=["deleting", "moving"])
-def test_a_kill_at_any_step_loses_no_row_and_the_next_call_doubles_none(tmp_path: Path, *, moving: bool) -> None:
+@pytest.fixture(params=["deleting", "moving", "moving far"])
+def shards_to(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    if request.param == "moving far":
+        place: Path = request.getfixturevalue("other_file_system")
+        return place
+    return tmp_path / "moved" if request.param == "moving" else None
+
+
+def test_a_kill_at_any_step_loses_no_row_and_the_next_call_doubles_none(tmp_path: Path, shards_to: Path | None) -> None:
     steps = 0
     for step in count():
         home = tmp_path / str(step)
-        folder, target, moved = home / "shards", home / "composed", home / "moved" if moving else None
+        folder, target, moved = home / "shards", home / "composed", shards_to and shards_to / str(step)
         for made in (folder, target, *([moved] if moved else [])):
             made.mkdir(parents=True)
-        put_shards(folder, [1, 2, 3])
+        put_shards(folder, [1, 2])
         finished = finishes_unless_killed_at(step, compose_into, folder, moved, target)
-        assert set(rows_in(folder, target)) == {1, 2, 3}
-        put_shards(folder, [4, 5])
+        assert set(rows_in(folder, target)) == {1, 2}
+        assert moved is None or len(rows_in(folder, moved)) == len(set(rows_in(folder, moved)))
+        put_shards(folder, [3])
         composed(folder, shards_to=moved, composed_to=target)
-        assert rows_in(target) == [1, 2, 3, 4, 5]
-        assert all(is_temporary(path) for path in folder.iterdir())
-        assert moved is None or rows_in(moved) == [1, 2, 3, 4, 5]
+        assert rows_in(target) == [1, 2, 3]
+        assert moved is None or rows_in(moved) == [1, 2, 3]
+        assert leftovers(folder, target, *([moved] if moved else [])) == []
         if finished:
             break
         steps += 1
     assert steps >= 10
 
 
-def test_without_the_manifest_a_kill_would_double_rows(folder: Path, tmp_path: Path) -> None:
-    put_shards(folder, [1, 2])
+def leftovers(*folders: Path) -> list[Path]:
+    return [path for folder in folders for path in folder.rglob(".*")]
+
+
+def test_a_move_that_is_killed_at_any_step_leaves_each_shard_in_one_folder(
+    tmp_path: Path, other_file_system: Path
+) -> None:
     for step in count():
-        assert not finishes_unless_killed_at(step, compose_into, folder, None, tmp_path / "composed")
-        if rows_in(tmp_path / "composed"):
+        folder, moved = tmp_path / str(step), other_file_system / str(step)
+        folder.mkdir()
+        moved.mkdir()
+        put_shards(folder, [1, 2])
+        finished = finishes_unless_killed_at(step, compose_into, folder, moved, None)
+        assert len(rows_in(folder, moved)) == len(set(rows_in(folder, moved)))
+        composed(folder, shards_to=moved)
+        assert rows_in(moved) == [1, 2]
+        assert leftovers(folder, moved) == []
+        if finished:
             break
-    assert rows_in(folder) == [1, 2]
+    assert step >= 8
+
+
+@pytest.fixture
+def published(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A composed file of two shards whose composer died before its name was durable."""
+    put_shards(folder, [1, 2])
+    with interrupted(monkeypatch, composed_files, "sync_folder"):
+        compose_into(folder, None, tmp_path / "composed")
+    assert names(tmp_path / "composed") == ["001_002.parquet"]
+    return tmp_path / "composed"
+
+
+def test_without_the_manifest_a_kill_would_double_rows(folder: Path, published: Path) -> None:
     (folder / MANIFEST_NAME).unlink()
     put_shards(folder, [3])
-    composed(folder, composed_to=tmp_path / "composed")
-    assert rows_in(tmp_path / "composed") == [1, 1, 2, 2, 3]
+    composed(folder, composed_to=published)
+    assert rows_in(published) == [1, 1, 2, 2, 3]
 
 
-def killed_once_published(folder: Path, composed_to: Path) -> None:
-    step = count()
-    composed_to.mkdir(exist_ok=True)
-    while not list(composed_to.glob("[!.]*")):
-        assert not finishes_unless_killed_at(next(step), compose_into, folder, None, composed_to)
-
-
-def test_shards_whose_composed_file_is_gone_are_left_to_a_person(folder: Path, tmp_path: Path) -> None:
-    put_shards(folder, [1, 2])
-    killed_once_published(folder, tmp_path / "composed")
-    (tmp_path / "composed" / "001_002.parquet").unlink()
+def test_shards_whose_composed_file_is_gone_are_left_to_a_person(folder: Path, published: Path) -> None:
+    (published / "001_002.parquet").unlink()
     with pytest.raises(DataError, match="put it back"):
-        compose(folder, "parquet", as_frame, composed_to=tmp_path / "composed")
+        compose(folder, "parquet", as_frame, composed_to=published)
     assert rows_in(folder) == [1, 2]
+
+
+def test_the_composed_file_s_name_is_durable_before_a_shard_goes_also_after_a_kill(
+    folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def recorded(call: Callable[..., object]) -> Callable[..., None]:
+        def record(path: Path, **options: object) -> None:
+            calls.append(path.name)
+            call(path, **options)
+
+        return record
+
+    monkeypatch.setattr(composed_files, "sync_folder", recorded(sync_folder))
+    monkeypatch.setattr(Path, "unlink", recorded(Path.unlink))
+    compose(folder, "parquet", as_frame, composed_to=published)
+    assert "001.parquet" in calls
+    assert calls.index("composed") < calls.index("001.parquet")
+
+
+def test_a_new_shard_under_the_name_of_one_that_is_composed_is_composed_too(folder: Path, published: Path) -> None:
+    put_shards(folder, [3])
+    (folder / "003.parquet").replace(folder / "001.parquet")
+    composition = compose(folder, "parquet", as_frame, composed_to=published)
+    assert composition.finished == published / "001_002.parquet"
+    assert rows_in(published) == [1, 2, 3]
+    assert names(folder) == []
+
+
+def test_rows_are_handed_over_also_where_it_is_not_known_whether_their_shards_are_gone_for_good(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "broken disk", str(path))
+
+    put_shards(folder, [1, 2])
+    monkeypatch.setattr(putting_away, "sync_folder", fail)
+    composition = compose(folder, "parquet", as_frame)
+    assert composition.result is not None
+    assert composition.result["n"].tolist() == [1, 2]
+    assert ["broken disk" in str(problem) for problem in composition.problems] == [True]
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b'{"version": 2}', json.dumps({"version": 1, "temporary": "/x/.a.0123456789abcdef.tmp"}).encode()],
+    [b"", b"[]", b'{"version": 3}', json.dumps({"version": 2, "files": [["/x/.a.0123456789abcdef.tmp"]]}).encode()],
 )
 def test_a_damaged_manifest_stops_before_anything_is_touched(folder: Path, content: bytes) -> None:
     put_shards(folder, [1])
@@ -246,11 +307,11 @@ def test_a_forged_manifest_deletes_nothing_elsewhere(folder: Path, tmp_path: Pat
     precious = tmp_path / "precious"
     precious.write_bytes(b"x")
     forged = {
-        "version": 1,
-        "temporary": str(precious),
-        "final": str(precious),
-        "shards": ["../precious"],
+        "version": 2,
+        "files": [[str(precious), str(precious), 1, 1]],
+        "shards": [["../precious", 1, 1]],
         "shards_to": None,
+        "published": False,
     }
     (folder / MANIFEST_NAME).write_bytes(json.dumps(forged).encode())
     with pytest.raises(ConfigurationError):

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from api2db import Store2Sql
+from api2db import Store, Store2Sql
 from api2db.formats import write_frame
 from api2db.formats.folders import shard_folder
+from api2db.store import _steps
+from tests.formats.killing import interrupted
 
 
 def shards(home: Path, fmt: str = "parquet") -> Path:
@@ -45,3 +48,9 @@ def loaded(home: Path) -> list[Any]:
 
 def left(home: Path, fmt: str = "parquet") -> list[str]:
     return sorted(path.name for path in shards(home, fmt).iterdir())
+
+
+def cut_short(monkeypatch: pytest.MonkeyPatch, before: str, store: Store) -> None:
+    """A round that ends before one of its steps."""
+    with interrupted(monkeypatch, _steps, before):
+        store.store()

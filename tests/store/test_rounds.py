@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,27 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from api2db import Store, Store2Sql, Stream2Local
+from api2db import FileConverter, Store, Store2Sql, Stream2Local
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, TargetUnavailableError
-from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.formats.compose import MANIFEST_NAME
+from api2db.formats import FORMATS, putting_away, read_frame, write_frame
+from api2db.formats import compose as composing
+from api2db.formats.compose import as_frame, compose
 from api2db.formats.shards import locked
 from api2db.store import _steps
 from api2db.store.manifest import STORE_MANIFEST
 from api2db.store.rejected import put_back
 from tests.faults.disks import small_disk
-from tests.store.homes import left, loaded, put_shards, query, rows_of, shards, sqlite_store
+from tests.formats.killing import interrupted
+from tests.store.homes import (
+    cut_short,
+    left,
+    loaded,
+    put_shards,
+    query,
+    rows_of,
+    shards,
+    sqlite_store,
+)
 from tests.stream.eventually import eventually
 
 
@@ -260,23 +272,11 @@ def test_shards_and_composed_files_go_to_other_folders(tmp_path: Path, option: s
     assert left(tmp_path) == ["001.parquet"]
 
 
-def cut_short(home: Path, monkeypatch: pytest.MonkeyPatch, at: str, store: Store) -> None:
-    """A round that ends by an error before one of its steps."""
-
-    def fail(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_steps, at, fail)
-        with pytest.raises(KeyboardInterrupt):
-            store.store()
-
-
 def test_a_round_of_another_store_that_was_cut_short_stops_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_shards(tmp_path, [1])
-    cut_short(tmp_path, monkeypatch, "_publish", sqlite_store(tmp_path))
+    cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
     other = Store2Sql("flights", 60, "other.sqlite", "sqlite", home=tmp_path)
     with pytest.raises(ConfigurationError, match=r"flights\.sqlite.*not by"):
         other.store()
@@ -286,7 +286,7 @@ def test_a_round_of_another_store_that_was_cut_short_stops_this_one(
 
 def test_a_shard_that_goes_while_it_is_being_stored_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_shards(tmp_path, [1, 2])
-    cut_short(tmp_path, monkeypatch, "_load", sqlite_store(tmp_path))
+    cut_short(monkeypatch, "_load", sqlite_store(tmp_path))
     (shards(tmp_path) / "001.parquet").rename(tmp_path / "kept")
     with pytest.raises(DataError, match=r"001\.parquet.*put it back") as caught:
         sqlite_store(tmp_path).store()
@@ -302,7 +302,7 @@ def test_a_copy_of_the_project_that_was_cut_short_at_the_same_round_loads_it_onc
     one, other = tmp_path / "one", tmp_path / "other"
     put_shards(one, [1, 2])
     stores = [Store2Sql("flights", 60, str(tmp_path / "flights.sqlite"), "sqlite", home=home) for home in (one, other)]
-    cut_short(one, monkeypatch, "_load", stores[0])
+    cut_short(monkeypatch, "_load", stores[0])
     shutil.copytree(one, other)
     for store in stores:
         store.store()
@@ -319,33 +319,89 @@ def test_a_damaged_manifest_stops_before_anything_is_touched(tmp_path: Path, con
     assert left(tmp_path) == [STORE_MANIFEST, "001.parquet"]
 
 
-@pytest.mark.parametrize("change", [{"shards": ["../precious"]}, {"files": [["/tmp/precious", "/tmp/x"]]}])
+@pytest.mark.parametrize(
+    "change", [{"shards": [["../precious", 1, 1]]}, {"files": [["/tmp/precious", "/tmp/x", 1, 1]]}]
+)
 def test_a_forged_manifest_touches_nothing_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     put_shards(tmp_path, [1])
-    cut_short(tmp_path, monkeypatch, "_publish", sqlite_store(tmp_path))
+    cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
     path = shards(tmp_path) / STORE_MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ConfigurationError, match="damaged"):
         sqlite_store(tmp_path).store()
 
 
-def test_what_a_composing_call_has_left_is_finished_first(tmp_path: Path) -> None:
-    put_shards(tmp_path, [1, 2])
-    composed = tmp_path / "001_001.parquet"
-    composed.write_bytes((shards(tmp_path) / "001.parquet").read_bytes())
-    manifest = {
-        "version": 1,
-        "temporary": str(tmp_path / ".001_001.parquet.0123456789abcdef.tmp"),
-        "final": str(composed),
-        "shards": ["001.parquet"],
-        "shards_to": None,
-    }
-    (shards(tmp_path) / MANIFEST_NAME).write_text(json.dumps(manifest))
+def test_what_a_composing_call_has_left_is_finished_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_shards(tmp_path, [1])
+    with interrupted(monkeypatch, composing, "put_away"):
+        compose(shards(tmp_path), "parquet", as_frame, composed_to=tmp_path / "composed")
+    put_shards(tmp_path, [2])
     sqlite_store(tmp_path).store()
     assert loaded(tmp_path) == rows_of(2)
     assert left(tmp_path) == []
+
+
+def test_a_folder_in_which_a_store_was_cut_short_is_not_composed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
+    with pytest.raises(ConfigurationError, match=rf"{STORE_MANIFEST}.*run that store again"):
+        compose(shards(tmp_path), "parquet", as_frame, composed_to=tmp_path / "composed")
+    assert FileConverter.static_compose_df_from_dir(str(shards(tmp_path)), "parquet") is None
+    assert STORE_MANIFEST in caplog.text
+    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    sqlite_store(tmp_path).store()
+    assert loaded(tmp_path) == rows_of(1, 2)
+
+
+def test_a_new_shard_under_the_name_of_one_that_is_loaded_is_stored_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
+    put_shards(tmp_path, [7])
+    (shards(tmp_path) / "007.parquet").replace(shards(tmp_path) / "001.parquet")
+    sqlite_store(tmp_path).store()
+    assert loaded(tmp_path) == rows_of(1, 2, 7)
+    assert left(tmp_path) == []
+
+
+def test_a_new_shard_under_the_name_of_one_that_is_not_loaded_yet_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "_load", sqlite_store(tmp_path))
+    put_shards(tmp_path, [1])
+    with pytest.raises(DataError, match=r"001\.parquet is another file"):
+        sqlite_store(tmp_path).store()
+    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+
+
+@pytest.mark.parametrize("dies_before", ["copies", "unlink", "publish", "drop"])
+def test_a_chain_of_stores_over_two_file_systems_loads_each_shard_once_in_each(
+    tmp_path: Path, other_file_system: Path, monkeypatch: pytest.MonkeyPatch, dies_before: str
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    first = sqlite_store(tmp_path, move_shards_path=str(other_file_system))
+    second = Store2Sql("next", 60, "next.sqlite", "sqlite", path=str(other_file_system), home=tmp_path)
+    owner, name = {
+        "copies": (putting_away, "_copied"),
+        "unlink": (putting_away, "_finish_moving"),
+        "publish": (putting_away, "publish"),
+        "drop": (_steps, "drop_manifest"),
+    }[dies_before]
+    with interrupted(monkeypatch, owner, name, after=1 if name == "publish" else 0):
+        first.store()
+    for store in (second, first, second):
+        store.store()
+    assert loaded(tmp_path) == rows_of(1, 2)
+    with closing(sqlite3.connect(tmp_path / "next.sqlite")) as connection:
+        assert sorted(connection.execute("SELECT n, row FROM next")) == rows_of(1, 2)
+    assert left(tmp_path) == []
+    assert list(other_file_system.iterdir()) == []
 
 
 def test_replace_makes_the_table_what_the_newest_round_has_loaded(tmp_path: Path) -> None:
@@ -370,6 +426,28 @@ def test_fail_refuses_a_table_that_another_has_made_and_not_its_own(tmp_path: Pa
     with pytest.raises(TargetUnavailableError, match="if_exists='fail'"):
         sqlite_store(other, if_exists="fail").store()
     assert left(other) == [STORE_MANIFEST, "003.parquet"]
+
+
+@pytest.mark.parametrize("dies_in", ["_note_stored", "_note_end"])
+def test_a_table_that_a_store_has_made_is_its_own_also_where_it_died_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    put_shards(tmp_path, [1])
+    with interrupted(monkeypatch, Store, dies_in):
+        sqlite_store(tmp_path, if_exists="fail").store()
+    put_shards(tmp_path, [2])
+    store = sqlite_store(tmp_path, if_exists="fail")
+    store.store()
+    assert loaded(tmp_path) == rows_of(1, 2)
+    assert (store.status().frames_delivered, store.status().rows_delivered) == (2, 4)
+
+
+def test_a_round_that_died_at_its_end_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_shards(tmp_path, [1, 2])
+    store = sqlite_store(tmp_path)
+    cut_short(monkeypatch, "drop_manifest", store)
+    store.store()
+    assert (store.status().frames_delivered, store.status().rows_delivered) == (2, 4)
 
 
 def test_rows_are_upserted_by_key(tmp_path: Path) -> None:

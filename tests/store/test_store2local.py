@@ -11,7 +11,8 @@ import pytest
 from api2db import Store2Local, Stream2Local
 from api2db.errors import DataError
 from api2db.formats import FORMATS, read_frame, write_frame
-from tests.store.homes import left, put_shards, shards
+from api2db.store.manifest import STORE_MANIFEST
+from tests.store.homes import cut_short, left, put_shards, shards
 
 
 def store(home: Path, **options: Any) -> Store2Local:
@@ -91,6 +92,55 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
         store(tmp_path, partition_by="at").store()
     assert files(tmp_path) == ["at=2026-01-02/001_002.parquet"]
     assert left(tmp_path) == ["001.parquet", "002.parquet"]
+
+
+def test_two_stores_that_compose_into_one_folder_leave_each_other_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fmt in ("parquet", "csv"):
+        put_shards(tmp_path, [1, 2], fmt)
+    cut_short(monkeypatch, "publish_composed", store(tmp_path))
+    store(tmp_path, fmt="csv").store()
+    store(tmp_path).store()
+    assert files(tmp_path) == ["001_002.csv", "001_002.parquet"]
+    for fmt in ("parquet", "csv"):
+        assert read_frame(composed(tmp_path) / f"001_002.{fmt}", fmt)["n"].tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("instead", [None, b"another's"], ids=["gone", "another's"])
+def test_shards_whose_composed_file_is_not_there_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: bytes | None
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "publish_composed", store(tmp_path))
+    [temporary] = composed(tmp_path).iterdir()
+    temporary.rename(tmp_path / "kept")
+    if instead is not None:
+        (composed(tmp_path) / "001_002.parquet").write_bytes(instead)
+    with pytest.raises(DataError, match=r"001_002\.parquet.*put it back"):
+        store(tmp_path).store()
+    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    (tmp_path / "kept").replace(composed(tmp_path) / "001_002.parquet")
+    store(tmp_path).store()
+    assert left(tmp_path) == []
+
+
+def test_a_composed_file_may_be_taken_while_its_shards_are_put_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "put_away", store(tmp_path))
+    (composed(tmp_path) / "001_002.parquet").unlink()
+    store(tmp_path).store()
+    assert left(tmp_path) == []
+
+
+def test_a_round_that_was_cut_short_counts_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_shards(tmp_path, [1, 2])
+    cut_short(monkeypatch, "publish_composed", store(tmp_path))
+    found = store(tmp_path)
+    found.store()
+    assert (found.status().frames_delivered, found.status().rows_delivered) == (2, 4)
 
 
 def test_a_reader_of_the_folder_sees_each_row_once_while_a_stream_writes_and_a_store_composes(tmp_path: Path) -> None:

@@ -1,56 +1,64 @@
 """Many shards of a folder joined into one frame, and, where asked for, into one file; then deleted or moved.
 
 With a composed file, the steps are: the composed file under a temporary name, durable; a manifest in the shards' folder
-that names it and the shards in it, durable; the composed file renamed, its folder fsynced; the shards deleted or moved,
-the folders fsynced; the manifest deleted. A call that finds a manifest finishes first what it says:
+that names it and the shards in it, durable; the composed file renamed, its folder fsynced, the manifest marked; the
+shards deleted or moved, the folders fsynced; the manifest deleted. A call that finds a manifest finishes first what it
+says:
 
-- the temporary file is still there: the composed one was never published; both are dropped, all shards are as before;
-- it is gone and the composed file is there: that holds those shards' rows, so what is left of them is deleted or moved,
-  never read;
-- both are gone: somebody took the composed file, or a disk is missing. A person decides; nothing is touched.
+- it is not marked, and the temporary file is still there: the composed one was never published; both are dropped, all
+  shards are as before;
+- it is not marked, that is gone and the composed file is there: it is durable under its name once its folder is synced;
+- it is marked: the composed file holds those shards' rows, so what is left of them is deleted or moved, never read;
+- both files are gone: somebody took the composed file, or a disk is missing. A person decides; nothing is touched.
 
 Without a composed file the rows are handed to the caller, and the shards go last. One composer at a time works in a
-folder, which it holds by a lock; writers of new shards work beside it.
+folder, which it holds by a lock; writers of new shards work beside it. A folder that holds a store's manifest is that
+store's alone until it has come to its end.
 """
 
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pandas as pd
 
-from api2db.errors import ConfigurationError, DataError
-from api2db.formats.atomic import (
-    is_temporary,
-    make_folders,
-    publish,
-    removed_on_failure,
-    replacing,
-    sync_folder,
-    write_temporary,
+from api2db.errors import ConfigurationError
+from api2db.formats.atomic import make_folders, replacing, sync_folder
+from api2db.formats.composed import (
+    Composed,
+    composed_as_json,
+    composed_from_json,
+    discarded_on_failure,
+    publish_composed,
+    write_composed,
 )
-from api2db.formats.files import write
 from api2db.formats.kinds import Format, check_format
-from api2db.formats.putting_away import put_away
-from api2db.formats.shards import Shards, join_shards, locked, shards_of
+from api2db.formats.leftovers import owner_of, sweep
+from api2db.formats.putting_away import check_they_can_go, put_away, settle_copies
+from api2db.formats.shards import Shard, Shards, join_shards, locked, shards_as_json, shards_from_json, shards_of
 from api2db.frames import consumed_to_pandas
 
 __all__ = [
     "MANIFEST_NAME",
-    "Composed",
+    "STORE_MANIFEST",
     "Composition",
+    "Finished",
     "as_frame",
     "check_folders",
+    "clear_away",
     "compose",
+    "compose_file",
     "finish_composing",
-    "write_composed",
 ]
 
 MANIFEST_NAME = ".api2db_compose.json"
-_MANIFEST_VERSION = 1
+STORE_MANIFEST = ".api2db_store.json"
+"""A store's own; it stands here because nobody else may take the shards that it names."""
+
+_MANIFEST_VERSION = 2
 
 
 _Result = TypeVar("_Result")
@@ -66,22 +74,36 @@ class Composition(Generic[_Result]):
         shards: These shards, where they were.
         composed: The composed file; None where none was asked for.
         problems: A shard that could not be read, deleted or moved; each stays where it is.
+        finished: The composed file of an earlier call that was cut short, whose work this one has ended.
     """
 
     result: _Result | None
     shards: tuple[Path, ...]
     composed: Path | None
     problems: tuple[Exception, ...]
+    finished: Path | None = None
+
+
+class Finished(NamedTuple):
+    """What became of an earlier call that was cut short.
+
+    Attributes:
+        composed: Its composed file; None where there is none.
+        problems: Why a shard whose rows are composed could not be put away, one each.
+    """
+
+    composed: Path | None = None
+    problems: tuple[Exception, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Manifest:
     """Says which shards a composed file holds, and what is to become of them."""
 
-    temporary: Path
-    final: Path
-    shards: tuple[str, ...]
+    file: Composed
+    shards: tuple[Shard, ...]
     shards_to: Path | None
+    published: bool = False
 
 
 def as_frame(shards: Shards) -> pd.DataFrame:
@@ -109,20 +131,23 @@ def compose(
         make_missing: Make these folders where they are missing.
 
     Raises:
-        ConfigurationError: There is no such format, the shards would be moved onto themselves, or the manifest of an
-            earlier call is damaged.
+        ConfigurationError: There is no such format, the shards would be moved onto themselves, the manifest of an
+            earlier call is damaged, or a store was cut short in this folder.
         DataError: Columns of one name have no common type, or the composed file of an earlier call is gone
             while its shards are not; nothing was deleted.
         FolderBusyError: Somebody else composes or stores this folder.
-        OSError: A folder can't be read or written, or the composed file's name is taken; no row is lost.
+        OSError: A folder can't be read or written, a shard could not be deleted or moved, or the composed file's name
+            is taken; no row is lost.
     """
     kind = check_format(fmt)
     with locked(folder):
+        _check_no_store(folder)
         check_folders(folder, (shards_to, composed_to), make_missing=make_missing)
-        problems = finish_composing(folder)
-        if problems:
-            return Composition(None, (), None, tuple(problems))
-        return _compose(folder, kind, result_of, shards_to, composed_to)
+        earlier = finish_composing(folder)
+        if earlier.problems:
+            return Composition(None, (), None, earlier.problems, earlier.composed)
+        clear_away(folder, shards_to, composed_to)
+        return replace(_compose(folder, kind, result_of, shards_to, composed_to), finished=earlier.composed)
 
 
 def check_folders(folder: Path, others: tuple[Path | None, Path | None], *, make_missing: bool) -> None:
@@ -144,6 +169,58 @@ def check_folders(folder: Path, others: tuple[Path | None, Path | None], *, make
         raise ConfigurationError(f"the shards in {folder} can't be moved to where they are; name another folder")
 
 
+def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -> None:
+    """Remove the temporary files that a call or a round for this folder has left where it died; its lock is held.
+
+    A shard that was on its way to another file system arrives there.
+    """
+    for name in (MANIFEST_NAME, STORE_MANIFEST):
+        sweep(folder, name)
+    for place in (shards_to, composed_to):
+        if place is not None:
+            sweep(place, owner_of(folder))
+    if shards_to is not None:
+        settle_copies(folder, shards_to)
+
+
+def compose_file(folder: Path, shards: Shards, fmt: Format) -> Composed:
+    """Write the rows of shards into a file that is named by the first and the last of them, but not yet under its name.
+
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    final = folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
+    composed = write_composed(shards.table, final, fmt, folder / owner_of(shards.paths[0].parent))
+    sync_folder(composed.temporary.parent)  # its name must be durable before the manifest is
+    return composed
+
+
+def finish_composing(folder: Path) -> Finished:
+    """Finish what a call that was cut short has left; the folder is held by the caller.
+
+    Raises:
+        ConfigurationError: Its manifest is damaged.
+        DataError: Its composed file is gone while its shards are not.
+    """
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        return Finished()
+    if not manifest.published and manifest.file.temporary.exists():
+        # In this order: without its manifest a temporary file means nothing.
+        _drop_manifest(folder)
+        manifest.file.temporary.unlink()
+        return Finished()
+    return Finished(manifest.file.final, tuple(_finish(folder, manifest)))
+
+
+def _check_no_store(folder: Path) -> None:
+    if (folder / STORE_MANIFEST).exists():
+        raise ConfigurationError(
+            f"{folder / STORE_MANIFEST} says that a store was cut short while it took these shards: run that store "
+            "again, so that it can finish, or remove the file if none of their rows were loaded"
+        )
+
+
 def _compose(
     folder: Path,
     fmt: Format,
@@ -152,73 +229,28 @@ def _compose(
     composed_to: Path | None,
 ) -> Composition[_Result]:
     shards = join_shards(shards_of(folder, fmt), fmt)
-    paths, problems = tuple(shards.paths), shards.problems
+    paths, taken, problems = tuple(shards.paths), shards.taken, shards.problems
     if not paths:
         return Composition(None, (), None, tuple(problems))
+    check_they_can_go(folder, taken, shards_to)
     if composed_to is None:
         result = result_of(shards)  # what could fail must fail before a shard goes
-        problems += put_away(paths, folder, shards_to)
+        problems += put_away(folder, taken, shards_to)
         return Composition(result, paths, None, tuple(problems))
-    composed = write_composed(composed_to, shards, fmt)
-    with removed_on_failure(composed.temporary):
+    composed = compose_file(composed_to, shards, fmt)
+    manifest = _Manifest(composed, taken, None if shards_to is None else shards_to.absolute())
+    with discarded_on_failure([composed], lambda: _drop_manifest(folder)):
         result = result_of(shards)
-    manifest = _Manifest(composed.temporary, composed.final, tuple(path.name for path in paths), shards_to)
-    _write_manifest(folder, manifest)
-    publish(manifest.temporary, manifest.final)
-    sync_folder(composed_to)
+        _write_manifest(folder, manifest)
     problems += _finish(folder, manifest)
-    return Composition(result, paths, manifest.final, tuple(problems))
-
-
-class Composed(NamedTuple):
-    """A composed file that is durable under its temporary name."""
-
-    temporary: Path
-    final: Path
-
-
-def write_composed(folder: Path, shards: Shards, fmt: Format) -> Composed:
-    """Write the rows of shards into a file that is named by the first and the last of them, but not yet under its name.
-
-    Raises:
-        FileExistsError: The name is taken.
-    """
-    final = (folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}").absolute()
-    if final.exists():
-        raise FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))
-    with write_temporary(final) as temporary:
-        write(shards.table, temporary.file, fmt)
-    # Its name must be durable before the manifest is: a temporary file that is gone means that it was published.
-    sync_folder(folder)
-    return Composed(temporary.path, final)
-
-
-def finish_composing(folder: Path) -> list[Exception]:
-    """Finish what a call that was cut short has left; the folder is held by the caller.
-
-    Returns:
-        Why a shard whose rows are composed could not be put away, one each.
-    """
-    manifest = _read_manifest(folder)
-    if manifest is None:
-        return []
-    if manifest.temporary.exists():
-        # In this order: without its manifest a temporary file means nothing.
-        _drop_manifest(folder)
-        manifest.temporary.unlink()
-        return []
-    if not manifest.final.exists():
-        raise DataError(
-            f"{manifest.final} held the rows of {len(manifest.shards)} shards in {folder} and is gone; "
-            f"put it back; or, if its rows are safe, delete those shards that {folder / MANIFEST_NAME} names; "
-            f"if they are lost, delete that file alone"
-        )
-    return _finish(folder, manifest)
+    return Composition(result, paths, composed.final, tuple(problems))
 
 
 def _finish(folder: Path, manifest: _Manifest) -> list[Exception]:
-    left = [folder / name for name in manifest.shards if (folder / name).exists()]
-    problems = put_away(left, folder, manifest.shards_to)
+    if not manifest.published:
+        publish_composed([manifest.file], folder / MANIFEST_NAME)
+        _write_manifest(folder, replace(manifest, published=True))
+    problems = put_away(folder, manifest.shards, manifest.shards_to)
     if not problems:
         _drop_manifest(folder)
     return problems
@@ -227,10 +259,10 @@ def _finish(folder: Path, manifest: _Manifest) -> list[Exception]:
 def _write_manifest(folder: Path, manifest: _Manifest) -> None:
     content = {
         "version": _MANIFEST_VERSION,
-        "temporary": str(manifest.temporary),
-        "final": str(manifest.final),
-        "shards": manifest.shards,
-        "shards_to": None if manifest.shards_to is None else str(manifest.shards_to.absolute()),
+        "files": composed_as_json([manifest.file]),
+        "shards": shards_as_json(manifest.shards),
+        "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
+        "published": manifest.published,
     }
     with replacing(folder / MANIFEST_NAME) as file:
         file.write(json.dumps(content).encode())
@@ -248,16 +280,14 @@ def _read_manifest(folder: Path) -> _Manifest | None:
         ) from error
 
 
-def _parsed(content: dict[str, object]) -> _Manifest:
-    temporary, final, names, shards_to = (content[key] for key in ("temporary", "final", "shards", "shards_to"))
-    if content["version"] != _MANIFEST_VERSION or not isinstance(names, list):
+def _parsed(content: dict[str, Any]) -> _Manifest:
+    if content["version"] != _MANIFEST_VERSION:
         raise ValueError("it is of another version")
-    if any(Path(str(name)).name != name for name in names) or not is_temporary(Path(str(temporary))):
-        raise ValueError("it names files elsewhere")
-    target = None if shards_to is None else Path(str(shards_to))
-    return _Manifest(Path(str(temporary)), Path(str(final)), tuple(map(str, names)), target)
+    (file,) = composed_from_json(content["files"])
+    shards_to = None if content["shards_to"] is None else Path(content["shards_to"])
+    return _Manifest(file, shards_from_json(content["shards"]), shards_to, bool(content["published"]))
 
 
 def _drop_manifest(folder: Path) -> None:
-    (folder / MANIFEST_NAME).unlink()
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
     sync_folder(folder)

@@ -1,55 +1,150 @@
-"""Shards whose rows are safe elsewhere: deleted, or moved, also onto another file system."""
+"""Shards whose rows are safe elsewhere: deleted, or moved, also onto another file system.
+
+There a move takes these steps, each durable before the next, so that a shard is never seen in both folders, and a crash
+leaves it in one of them or is settled by the next call: a copy under a temporary name that says whose it is; the shard
+unlinked; the copy given the shard's name.
+"""
 
 import errno
-import filecmp
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from api2db.formats.atomic import publish, sync_folder, write_temporary
+from api2db.formats.atomic import publish, removed_on_failure, sync_folder, write_temporary
+from api2db.formats.leftovers import owner_of
+from api2db.formats.shards import Shard
+from api2db.formats.stamps import stamp_of
 
-__all__ = ["put_away"]
+__all__ = ["check_they_can_go", "put_away", "settle_copies"]
+
+_COARSEST_TIME_NS = 2_000_000_000
+"""FAT keeps even seconds."""
 
 
-def put_away(shards: Iterable[Path], folder: Path, shards_to: Path | None) -> list[Exception]:
+class _Copy(NamedTuple):
+    """A shard that lies in both folders, here under a temporary name."""
+
+    shard: Path
+    temporary: Path
+    final: Path
+
+
+def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> None:
+    """See that shards can be deleted or moved, as far as that can be known before.
+
+    Raises:
+        FileExistsError: The name that a moved shard would have is taken.
+        PermissionError: No file can be removed from the folder, or put into the other one.
+    """
+    for place in (folder, shards_to):
+        if place is not None and not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "its files can't be changed, so no shard was touched", str(place))
+    if shards_to is not None:
+        there = {path.name for path in shards_to.iterdir()}
+        for shard in shards:
+            if shard.name in there:
+                raise _taken(shards_to / shard.name)
+
+
+def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> list[Exception]:
     """Delete shards, or move them into another folder without replacing what is there; durable when this returns.
 
+    What has been written under a shard's name since it was read is another shard, and stays.
+
     Returns:
-        Why a shard could not be put away, one each; it stays where it is.
+        Why a shard could not be put away, or whether that is durable; what could not go stays where it is.
     """
     problems: list[Exception] = []
+    copies: list[_Copy] = []
+    if shards_to is not None:
+        with _noted(problems):
+            settle_copies(folder, shards_to)
     for shard in shards:
-        try:
-            if shards_to is None:
-                shard.unlink()
-            else:
-                _move(shard, shards_to / shard.name)
-        except OSError as error:
-            problems.append(error)
+        with _noted(problems):
+            if shard.is_in(folder):
+                copies += _put_away_one(folder / shard.name, shards_to)
+    with _noted(problems):
+        _finish_moving(copies)
     for changed in (shards_to, folder):
-        if changed is not None:
-            sync_folder(changed)
+        with _noted(problems):
+            if changed is not None:
+                sync_folder(changed)
     return problems
 
 
-def _move(shard: Path, target: Path) -> None:
+def settle_copies(folder: Path, shards_to: Path) -> None:
+    """End the moves that were cut short: a copy whose shard is still there goes, another gets its name.
+
+    Raises:
+        FileExistsError: That name is taken.
+    """
+    ending = f".{owner_of(folder)}.tmp"
+    copies = [path for path in shards_to.iterdir() if path.name.endswith(ending)]
+    if copies:
+        sync_folder(folder)
+    for copy in copies:
+        name = copy.name.removeprefix(".").removesuffix(ending)
+        if _is_copy(copy, folder / name):
+            copy.unlink()
+        else:
+            publish(copy, shards_to / name)
+
+
+@contextmanager
+def _noted(problems: list[Exception]) -> Iterator[None]:
     try:
-        publish(shard, target)
-    except FileExistsError:
-        if not filecmp.cmp(shard, target, shallow=False):
-            raise
-        # A crash came between the copy and this.
-        sync_folder(target.parent)
+        yield
+    except OSError as error:
+        problems.append(error)
+
+
+def _put_away_one(shard: Path, shards_to: Path | None) -> list[_Copy]:
+    if shards_to is None:
         shard.unlink()
+        return []
+    try:
+        publish(shard, shards_to / shard.name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(shard, target)
-        shard.unlink()
+        return [_copied(shard, shards_to / shard.name)]
+    return []
 
 
-def _copy(shard: Path, target: Path) -> None:
-    with shard.open("rb") as source, write_temporary(target) as temporary:
+def _copied(shard: Path, final: Path) -> _Copy:
+    if os.path.lexists(final):
+        raise _taken(final)
+    owner = owner_of(shard.parent)
+    with shard.open("rb") as source, write_temporary(final.with_name(owner)) as temporary:
         shutil.copyfileobj(source, temporary.file)
-    publish(temporary.path, target)
-    sync_folder(target.parent)
+        temporary.file.flush()
+        found = os.fstat(source.fileno())
+        os.utime(temporary.file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+    with removed_on_failure(temporary.path):
+        complete = temporary.path.replace(final.with_name(f".{shard.name}.{owner}.tmp"))
+    return _Copy(shard, complete, final)
+
+
+def _finish_moving(copies: Sequence[_Copy]) -> None:
+    for folder in {copy.final.parent for copy in copies}:
+        sync_folder(folder)
+    for copy in copies:
+        copy.shard.unlink()
+    for folder in {copy.shard.parent for copy in copies}:
+        sync_folder(folder)
+    for copy in copies:
+        publish(copy.temporary, copy.final)
+
+
+def _taken(final: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "a moved shard's name is taken; move that file away", str(final))
+
+
+def _is_copy(copy: Path, shard: Path) -> bool:
+    one, other = stamp_of(copy), stamp_of(shard)
+    if one is None or other is None or one.size_bytes != other.size_bytes:
+        return False
+    return abs(one.modified_ns - other.modified_ns) <= _COARSEST_TIME_NS

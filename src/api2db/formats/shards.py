@@ -7,18 +7,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from api2db.errors import Api2dbError, DataError, FolderBusyError
+from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
 from api2db.formats.atomic import is_temporary
 from api2db.formats.files import read
 from api2db.formats.kinds import Format
+from api2db.formats.stamps import Stamp, stamp_of
 from api2db.frames import conform, to_batch, unify, whole_numbers_as_floats
 
-__all__ = ["Shards", "join_shards", "locked", "shards_of"]
+__all__ = ["Shard", "Shards", "join_shards", "locked", "shards_as_json", "shards_from_json", "shards_of"]
 
 _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
+
+
+class Shard(NamedTuple):
+    """A shard as it was when it was read."""
+
+    name: str
+    stamp: Stamp
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether it is there, and no other file has its name by now."""
+        return stamp_of(folder / self.name) == self.stamp
 
 
 @dataclass(slots=True)
@@ -27,15 +40,22 @@ class Shards:
 
     Attributes:
         paths: Those that could be read, in the order of their names.
+        stamps: Which files they were.
         batches: A batch for each of them; whoever takes them out of the list has them alone.
         schema: What all batches have; None where there are none.
         problems: Why a shard could not be read, one each.
     """
 
     paths: list[Path]
+    stamps: list[Stamp]
     batches: list[pa.RecordBatch]
     schema: pa.Schema | None
     problems: list[Exception]
+
+    @property
+    def taken(self) -> tuple[Shard, ...]:
+        """Those that could be read, to be known again."""
+        return tuple(Shard(path.name, stamp) for path, stamp in zip(self.paths, self.stamps, strict=True))
 
     @property
     def table(self) -> pa.Table:
@@ -92,19 +112,45 @@ def join_shards(paths: Sequence[Path], fmt: Format) -> Shards:
     Raises:
         DataError: Columns of one name have no common type.
     """
-    found = Shards([], [], None, [])
+    found = Shards([], [], [], None, [])
     for path in paths:
         try:
-            batch = to_batch(read(path, fmt))
+            batch, stamp = _read(path, fmt)
         except (Api2dbError, OSError) as error:
             found.problems.append(error)
         else:
             found.paths.append(path)
+            found.stamps.append(stamp)
             found.batches.append(batch)
     if found.paths:
         found.schema = _unified(found)
         found.batches[:] = (conform(found.batches[place], found.schema) for place in range(len(found.paths)))
     return found
+
+
+def shards_as_json(shards: Sequence[Shard]) -> list[Any]:
+    """What a manifest keeps of them."""
+    return [[shard.name, *shard.stamp] for shard in shards]
+
+
+def shards_from_json(content: Any) -> tuple[Shard, ...]:
+    """Read that again.
+
+    Raises:
+        ValueError: It was not written by ``shards_as_json``; TypeError likewise.
+    """
+    shards = tuple(Shard(str(name), Stamp(*map(int, stamp))) for name, *stamp in content)
+    if any(Path(shard.name).name != shard.name for shard in shards):
+        raise ValueError("it names files elsewhere")
+    return shards
+
+
+def _read(path: Path, fmt: Format) -> tuple[pa.RecordBatch, Stamp]:
+    before = stamp_of(path)
+    batch = to_batch(read(path, fmt))
+    if before is None or stamp_of(path) != before:
+        raise FormatError(f"{path} was written while it was read; the next time takes it as it is then")
+    return batch, before
 
 
 def _unified(shards: Shards) -> pa.Schema:

@@ -1,6 +1,5 @@
 """The steps of one round of a store, and how a round that was cut short is finished; the package tells them."""
 
-import glob
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -12,9 +11,9 @@ import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError, DataError
 from api2db.formats import Format
-from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder
-from api2db.formats.compose import Composed, check_folders, finish_composing
-from api2db.formats.putting_away import put_away
+from api2db.formats.compose import check_folders, clear_away, finish_composing
+from api2db.formats.composed import Composed, discarded_on_failure, publish_composed
+from api2db.formats.putting_away import check_they_can_go, put_away
 from api2db.formats.shards import Shards, join_shards, locked, shards_of
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
@@ -23,9 +22,11 @@ from api2db.store._log import ManifestLog, ShardRows
 from api2db.store.manifest import STORE_MANIFEST, Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store.rejected import without_reasons
 
-__all__ = ["Round", "Rules", "Written", "store_round", "without_repeats"]
+__all__ = ["Rules", "Written", "store_round", "without_repeats"]
 
 _log = logging.getLogger(__name__)
+_FIRST_NS, _LAST_NS = 10**18, 2**63 - 1
+"""Between them are the years 2001 to 2262: who names shards by hand counts from one."""
 
 
 class Written(NamedTuple):
@@ -52,6 +53,7 @@ class Rules:
         composed_to: The folder of composed files; None for none.
         write: Writes composed files under temporary names; it may drop rows.
         load: Loads the rows; None where the composed files are all that is wanted.
+        stored: Told, before a manifest goes, that it has come to its end; again after a crash at that point.
     """
 
     store: str
@@ -62,29 +64,14 @@ class Rules:
     composed_to: Path | None
     write: Callable[[Shards], Written]
     load: Load | None
+    stored: Callable[[Manifest], None]
 
 
-@dataclass(slots=True)
-class Round:
-    """What a round has done, sums over the manifests that it finished.
-
-    Attributes:
-        unreadable: Shards that could not be read, and stay.
-    """
-
-    shards: int = 0
-    rows: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    unreadable: int = 0
-
-
-def store_round(rules: Rules, done: Round) -> None:
+def store_round(rules: Rules) -> int:
     """Finish what an earlier round has left, then take the shards that are there now.
 
-    Args:
-        rules: What is to be done.
-        done: Told of each manifest that is finished, also where a later one is not.
+    Returns:
+        How many shards could not be read; they stay.
 
     Raises:
         ConfigurationError: The folders can't be used together, or another store's round was cut short in this one.
@@ -94,20 +81,20 @@ def store_round(rules: Rules, done: Round) -> None:
         OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
     """
     if not rules.folder.exists():
-        return
+        return 0
     with locked(rules.folder):
         _check_folders(rules)
-        _raise_first(finish_composing(rules.folder))
-        _sweep(rules.folder, STORE_MANIFEST)
+        _raise_first(finish_composing(rules.folder).problems)
         pending = read_manifest(rules.folder)
         if pending is not None:
-            _finish(rules, _checked(pending, rules), None, done)
+            _finish(rules, _checked(pending, rules), None)
+        clear_away(rules.folder, rules.shards_to, rules.composed_to)
         shards = _read(shards_of(rules.folder, rules.fmt), rules.fmt)
-        done.unreadable = len(shards.problems)
         for problem in shards.problems:
             _log.error("%s: a shard stays where it is: %s", rules.store, problem)
         if shards.paths:
-            _finish(rules, _begin(rules, shards, done), shards, done)
+            _finish(rules, _begin(rules, shards), shards)
+    return len(shards.problems)
 
 
 def without_repeats(shards: Shards, excluded: Sequence[str]) -> int:
@@ -148,85 +135,75 @@ def _read(paths: Sequence[Path], fmt: Format) -> Shards:
     return shards
 
 
-def _begin(rules: Rules, shards: Shards, done: Round) -> Manifest:
-    if rules.composed_to is not None:
-        _sweep(rules.composed_to, f"{shards.paths[0].stem}_")
+def _begin(rules: Rules, shards: Shards) -> Manifest:
+    taken = shards.taken
+    check_they_can_go(rules.folder, taken, rules.shards_to)
     written = rules.write(shards)
+    rows = sum(batch.num_rows for batch in shards.batches)
     manifest = Manifest(
         id=f"store-{secrets.token_hex(16)}",
         store=rules.store,
         fmt=rules.fmt,
-        shards=tuple(path.name for path in shards.paths),
+        shards=taken,
         excluded=rules.excluded,
         files=tuple(written.files),
         shards_to=None if rules.shards_to is None else rules.shards_to.absolute(),
         loaded=rules.load is None,
+        delivered=Delivered() if rules.load else Delivered(len(taken), rows, duplicates=written.duplicates),
     )
-    keep_manifest(rules.folder, manifest)
-    done.duplicates += written.duplicates
-    if rules.load is None:
-        done.rows += sum(batch.num_rows for batch in shards.batches)
+    with discarded_on_failure(written.files, lambda: drop_manifest(rules.folder)):
+        keep_manifest(rules.folder, manifest)
     return manifest
 
 
-def _finish(rules: Rules, manifest: Manifest, shards: Shards | None, done: Round) -> None:
+def _finish(rules: Rules, manifest: Manifest, shards: Shards | None) -> None:
     """What is left of a manifest's steps; its shards are read again where they are not at hand."""
     if not manifest.loaded and rules.load is not None:
-        manifest = _load(rules, manifest, shards or _again(rules.folder, manifest), rules.load, done)
-    _publish(manifest.files)
-    left = [rules.folder / name for name in manifest.shards if (rules.folder / name).exists()]
-    _raise_first(put_away(left, rules.folder, manifest.shards_to))
+        manifest = _load(rules, manifest, shards or _again(rules.folder, manifest), rules.load)
+    if manifest.files and not manifest.published:
+        manifest = _publish(rules, manifest)
+    _raise_first(put_away(rules.folder, manifest.shards, manifest.shards_to))
+    rules.stored(manifest)
     drop_manifest(rules.folder)
-    done.shards += len(manifest.shards)
 
 
-def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load, done: Round) -> Manifest:
+def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load) -> Manifest:
     repeats = without_repeats(shards, manifest.excluded)
     named = zip(shards.paths, shards.batches, strict=True)
     log = ManifestLog(rules.folder, manifest, [ShardRows(_timestamp_ns(path), batch) for path, batch in named])
     load(log)
-    loaded = replace(log.manifest, loaded=True, notes={})
+    delivered = replace(log.delivered, duplicates=log.delivered.duplicates + repeats)
+    loaded = replace(log.manifest, loaded=True, notes={}, delivered=delivered)
     keep_manifest(rules.folder, loaded)
-    _count(done, log.delivered, repeats)
     return loaded
 
 
+def _publish(rules: Rules, manifest: Manifest) -> Manifest:
+    publish_composed(manifest.files, rules.folder / STORE_MANIFEST)
+    published = replace(manifest, published=True)
+    keep_manifest(rules.folder, published)
+    return published
+
+
 def _again(folder: Path, manifest: Manifest) -> Shards:
-    shards = _read([folder / name for name in manifest.shards], manifest.fmt)
-    if shards.problems:
+    shards = _read([folder / shard.name for shard in manifest.shards], manifest.fmt)
+    wrong = [str(problem) for problem in shards.problems] or [
+        f"{folder / shard.name} is another file than it was"
+        for shard, found in zip(manifest.shards, shards.taken, strict=True)
+        if shard != found
+    ]
+    if wrong:
         raise DataError(
-            f"{shards.problems[0]}; it was being stored when that was cut short, perhaps in part: put it back as it "
-            f"was; or, if its rows are lost, remove {folder / STORE_MANIFEST}, and look which rows the target has"
-        ) from shards.problems[0]
+            f"{wrong[0]}; it was being stored when that was cut short, perhaps in part: put it back as it was, with "
+            f"its time; or, if its rows are lost, remove {folder / STORE_MANIFEST}, and look which rows the target has"
+        )
     return shards
-
-
-def _publish(files: Sequence[Composed]) -> None:
-    for file in files:
-        if file.temporary.exists():
-            make_folders(file.final.parent)
-            publish(file.temporary, file.final)
-    for folder in sorted({place.parent for file in files for place in file}):
-        if folder.exists():
-            sync_folder(folder)
-
-
-def _sweep(folder: Path, beginning: str) -> None:
-    """Clear away the temporary files of a name that a crash has left before a manifest knew them."""
-    for path in folder.glob(f".{glob.escape(beginning)}*"):
-        if is_temporary(path):
-            path.unlink(missing_ok=True)
 
 
 def _timestamp_ns(path: Path) -> int:
     """What Stream2Local has named a shard by; of another's shard, when it was written."""
-    return int(path.stem) if path.stem.isdecimal() and len(path.stem) <= 19 else path.stat().st_mtime_ns
-
-
-def _count(done: Round, delivered: Delivered, repeats: int) -> None:
-    done.rows += delivered.rows
-    done.rejected += delivered.rejected
-    done.duplicates += delivered.duplicates + repeats
+    named_ns = int(path.stem) if path.stem.isdecimal() else 0
+    return named_ns if _FIRST_NS <= named_ns <= _LAST_NS else path.stat().st_mtime_ns
 
 
 def _raise_first(problems: Sequence[Exception]) -> None:

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from api2db.formats.atomic import FILE_MODE, make_folders
+from api2db.formats.atomic import FILE_MODE, make_folders, sync_file, sync_folder
 from api2db.formats.folders import check_name
 
 __all__ = ["StoreFigures", "publish_figures", "read_figures", "store_figures"]
@@ -28,6 +28,7 @@ class StoreFigures:
         unreadable: Shards that the last round could not read, and left.
         last_error: Why the last round failed; None where it went well.
         error_at: When that was.
+        last_round: The id of the manifest that was counted last.
     """
 
     collector: str
@@ -43,6 +44,7 @@ class StoreFigures:
     unreadable: int = 0
     last_error: str | None = None
     error_at: float | None = None
+    last_round: str | None = None
 
     @property
     def healthy(self) -> bool:
@@ -51,13 +53,15 @@ class StoreFigures:
 
 
 def publish_figures(home: Path, figures: StoreFigures) -> None:
-    """Leave word; a reader sees the old or the new figures, whole."""
+    """Leave word, durably; a reader sees the old or the new figures, whole."""
     path = _place(home, figures.collector, figures.store)
     make_folders(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.touch(FILE_MODE)
     temporary.write_text(json.dumps(asdict(figures)), encoding="utf-8")
+    sync_file(temporary)
     temporary.replace(path)
+    sync_folder(path.parent)
 
 
 def read_figures(home: Path, collector: str, store: str) -> StoreFigures | None:

@@ -8,15 +8,16 @@ from typing import Any
 
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.formats.atomic import is_temporary, replacing, sync_folder
-from api2db.formats.compose import Composed
+from api2db.formats.atomic import replacing, sync_folder
+from api2db.formats.compose import STORE_MANIFEST
+from api2db.formats.composed import Composed, composed_as_json, composed_from_json
 from api2db.formats.kinds import Format
+from api2db.formats.shards import Shard, shards_as_json, shards_from_json
 from api2db.journal import Delivered, Note, Position
 
 __all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read_manifest"]
 
-STORE_MANIFEST = ".api2db_store.json"
-_VERSION = 1
+_VERSION = 2
 _START = Position(0)
 
 
@@ -28,25 +29,27 @@ class Manifest:
         id: Random; the key of its row in the target's ledger.
         store: Whose it is.
         fmt: The shards' format.
-        shards: Their names, in order.
+        shards: Which they are, in the order of their names.
         excluded: The columns that do not count when rows repeat.
         files: Composed files that are durable under their temporary names.
         shards_to: The folder to move the shards to; None to delete them.
         loaded: Whether all rows are in the target.
+        published: Whether the composed files have their names.
         notes: What delivery keeps on disk meanwhile.
         position: How far it was, in shards and rows of the next, when it last changed its notes; a target's ledger may
             say more.
-        delivered: What had become of the rows before that.
+        delivered: What had become of the rows before that; of all of them once it is loaded.
     """
 
     id: str
     store: str
     fmt: Format
-    shards: tuple[str, ...]
+    shards: tuple[Shard, ...]
     excluded: tuple[str, ...]
     files: tuple[Composed, ...]
     shards_to: Path | None
     loaded: bool
+    published: bool = False
     notes: Mapping[str, Note] = field(default_factory=dict)
     position: Position = _START
     delivered: Delivered = field(default_factory=Delivered)
@@ -59,11 +62,12 @@ def keep_manifest(folder: Path, manifest: Manifest) -> None:
         "id": manifest.id,
         "store": manifest.store,
         "fmt": manifest.fmt,
-        "shards": manifest.shards,
+        "shards": shards_as_json(manifest.shards),
         "excluded": manifest.excluded,
-        "files": [[str(file.temporary), str(file.final)] for file in manifest.files],
+        "files": composed_as_json(manifest.files),
         "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
         "loaded": manifest.loaded,
+        "published": manifest.published,
         "notes": dict(manifest.notes),
         "position": list(manifest.position),
         "delivered": asdict(manifest.delivered),
@@ -91,30 +95,25 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def drop_manifest(folder: Path) -> None:
-    """Remove it, durably."""
-    (folder / STORE_MANIFEST).unlink()
+    """Remove it, durably, where there is one."""
+    (folder / STORE_MANIFEST).unlink(missing_ok=True)
     sync_folder(folder)
 
 
 def _parsed(content: dict[str, Any]) -> Manifest:
     if content["version"] != _VERSION:
         raise ValueError("it is of another version")
-    names = tuple(map(str, content["shards"]))
-    if any(Path(name).name != name for name in names):
-        raise ValueError("it names files elsewhere")
-    files = tuple(Composed(Path(temporary), Path(final)) for temporary, final in content["files"])
-    if not all(is_temporary(file.temporary) for file in files):
-        raise ValueError("it names files that no store has written")
     shards_to = content["shards_to"]
     return Manifest(
         id=str(content["id"]),
         store=str(content["store"]),
         fmt=check_format(content["fmt"]),
-        shards=names,
+        shards=shards_from_json(content["shards"]),
         excluded=tuple(map(str, content["excluded"])),
-        files=files,
+        files=composed_from_json(content["files"]),
         shards_to=None if shards_to is None else Path(shards_to),
         loaded=bool(content["loaded"]),
+        published=bool(content["published"]),
         notes=dict(content["notes"]),
         position=Position(*map(int, content["position"])),
         delivered=Delivered(**content["delivered"]),

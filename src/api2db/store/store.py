@@ -1,5 +1,6 @@
 """The Store of the 2021 release: the periodic job that composes a collector's shards and loads them."""
 
+import logging
 import math
 import os
 import time
@@ -11,19 +12,22 @@ from typing import Any, NoReturn
 from api2db.delivery import Worker
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.formats.compose import write_composed
+from api2db.formats.compose import compose_file
 from api2db.formats.folders import rejected_folder, shard_folder, upload_failed_folder
 from api2db.formats.shards import Shards, shards_of
 from api2db.journal import StreamLog
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
-from api2db.store._steps import Round, Rules, Written, store_round
+from api2db.store._steps import Rules, Written, store_round
 from api2db.store.figures import StoreFigures, publish_figures, read_figures
+from api2db.store.manifest import Manifest
 from api2db.stream.places import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.stream.workers import Places
 
 __all__ = ["Store"]
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Stream):
@@ -68,7 +72,6 @@ class Store(Stream):
         self._format = check_format(fmt)
         super().__init__(name, path, fmt=fmt, chunk_size=chunk_size, stream_type="store", store=True, home=home)
         self.seconds = _seconds(seconds)
-        self._done = Round()
         self.drop_duplicate_exclude = _column_names(drop_duplicate_exclude)
         self.move_shards_path = move_shards_path
         self.move_composed_path = move_composed_path
@@ -99,13 +102,12 @@ class Store(Stream):
             OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
         """
         rules = self._rules()
-        self._done = Round()
         try:
-            store_round(rules, self._done)
-        except Exception as error:
-            self._note(self._done, error)
+            unreadable = store_round(rules)
+        except (Exception, SystemExit) as error:
+            self._note_failure(error)
             raise
-        self._note(self._done, None)
+        self._note_end(unreadable)
 
     def start(self) -> NoReturn:
         """Raise: a store does its rounds when it is told to, by ``store``.
@@ -125,7 +127,7 @@ class Store(Stream):
 
     def status(self) -> StreamStatus:
         """What its rounds have done so far; a frame is a shard here, and rows that wait are not counted."""
-        figures = read_figures(self.home, self.name, self.identity) or self._figures()
+        figures = self._figures()
         waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
         oldest = min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
         return StreamStatus(
@@ -153,10 +155,11 @@ class Store(Stream):
             composed_to=composed_to,
             write=lambda shards: self._write(shards, composed_to),
             load=self._load(),
+            stored=self._note_stored,
         )
 
     def _write(self, shards: Shards, composed_to: Path | None) -> Written:
-        return Written([] if composed_to is None else [write_composed(composed_to, shards, self._format)])
+        return Written([] if composed_to is None else [compose_file(composed_to, shards, self._format)])
 
     def _load(self) -> Load | None:
         if type(self).stream is not Stream.stream:
@@ -173,9 +176,8 @@ class Store(Stream):
 
     @property
     def _has_stored(self) -> bool:
-        """Whether a manifest was ever finished, perhaps in this very round."""
-        figures = read_figures(self.home, self.name, self.identity)
-        return self._done.shards > 0 or (figures is not None and figures.shards > 0)
+        """Whether a manifest was ever finished: then a table is its own."""
+        return self._figures().shards > 0
 
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
@@ -186,30 +188,47 @@ class Store(Stream):
     def _below_home(self, path: str | None) -> Path | None:
         return None if path is None else self.home / path
 
+    @property
+    def unreadable(self) -> int:
+        """How many shards the last round could not read, and left where they are."""
+        return self._figures().unreadable
+
     def _figures(self) -> StoreFigures:
         folder = relative_to_home(self._folder, self.home)
-        return StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
+        found = read_figures(self.home, self.name, self.identity)
+        return found or StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
 
-    def _note(self, done: Round, error: Exception | None) -> None:
-        """Leave word of a round; one that found nothing to do, and one before it too, leaves the file as it is."""
-        before = read_figures(self.home, self.name, self.identity)
-        if before is not None and error is None and done == Round() and before.healthy:
+    def _note_stored(self, manifest: Manifest) -> None:
+        """Leave word of a manifest, once, before it goes."""
+        figures, delivered = self._figures(), manifest.delivered
+        if figures.last_round == manifest.id:
             return
-        figures = before or self._figures()
-        now = time.time()
-        said: dict[str, Any] = {"last_error": None, "error_at": None, "stored_at": now, "unreadable": done.unreadable}
-        if error is not None:
-            said = {"last_error": str(error) or type(error).__name__, "error_at": now}
-        figures = replace(
+        stored = replace(
             figures,
             seconds=self.seconds,
-            shards=figures.shards + done.shards,
-            rows=figures.rows + done.rows,
-            duplicates=figures.duplicates + done.duplicates,
-            rejected=figures.rejected + done.rejected,
-            **said,
+            stored_at=time.time(),
+            shards=figures.shards + len(manifest.shards),
+            rows=figures.rows + delivered.rows,
+            duplicates=figures.duplicates + delivered.duplicates,
+            rejected=figures.rejected + delivered.rejected,
+            last_round=manifest.id,
         )
-        publish_figures(self.home, figures)
+        publish_figures(self.home, stored)
+
+    def _note_end(self, unreadable: int) -> None:
+        """Leave word of a round that went well; where it and the one before found nothing to do, all is said."""
+        figures = self._figures()
+        if figures.stored_at is not None and figures.healthy and not unreadable:
+            return
+        said: dict[str, Any] = {"last_error": None, "error_at": None, "unreadable": unreadable}
+        publish_figures(self.home, replace(figures, seconds=self.seconds, stored_at=time.time(), **said))
+
+    def _note_failure(self, error: BaseException) -> None:
+        said: dict[str, Any] = {"last_error": str(error) or type(error).__name__, "error_at": time.time()}
+        try:
+            publish_figures(self.home, replace(self._figures(), seconds=self.seconds, **said))
+        except OSError as second:
+            _log.warning("%s: what went wrong can't be kept for api2db status: %s", self.identity, second)
 
 
 def _seconds(seconds: object) -> float:

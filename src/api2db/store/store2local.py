@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError, DataError
-from api2db.formats.atomic import sync_folder, write_temporary
-from api2db.formats.compose import Composed
-from api2db.formats.files import write
+from api2db.formats.atomic import sync_folder
+from api2db.formats.composed import Composed, write_composed
+from api2db.formats.leftovers import owner_of
 from api2db.formats.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
@@ -76,25 +76,17 @@ class Store2Local(Store):
 
 def _write_parts(folder: Path, shards: Shards, column: str | None, fmt: str) -> list[Composed]:
     name = f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
+    beside = folder / owner_of(shards.paths[0].parent)
     written: list[Composed] = []
     try:
         for place, rows in _parts(shards, column):
-            written.append(_write_part(folder, place, name, rows, fmt))
+            written.append(write_composed(rows, folder / place / name, fmt, beside))
+        sync_folder(folder)
     except BaseException:
         for file in written:
             file.temporary.unlink(missing_ok=True)
         raise
-    sync_folder(folder)
     return written
-
-
-def _write_part(folder: Path, place: str, name: str, rows: pa.Table, fmt: str) -> Composed:
-    final = (folder / place / name).absolute()
-    if final.exists():
-        raise FileExistsError(f"the composed file's name is taken; move that file away: {final}")
-    with write_temporary((folder / name).absolute()) as temporary:
-        write(rows, temporary.file, fmt)
-    return Composed(temporary.path, final)
 
 
 def _parts(shards: Shards, column: str | None) -> Iterator[tuple[str, pa.Table]]:
