@@ -1,15 +1,17 @@
 """Store2Local makes few files of many, each row in one of them, whole or not at all."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pytest
+from pyarrow.dataset import dataset
 
 from api2db import Store2Local, Stream2Local
-from api2db.errors import DataError
+from api2db.errors import ConfigurationError, DataError
 from api2db.formats import FORMATS, read_frame, write_frame
 from api2db.store.manifest import STORE_MANIFEST
 from tests.store.homes import cut_short, left, put_shards, shards
@@ -61,15 +63,76 @@ def test_rows_that_repeat_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_rows_are_parted_by_their_date(tmp_path: Path, dates: "pd.Series[Any]") -> None:
     put_shards(tmp_path, [1, 2], at=dates)
     store(tmp_path, partition_by="at").store()
-    assert files(tmp_path) == ["at=2026-01-31/001_002.parquet", "at=2026-02-01/001_002.parquet"]
-    first = read_frame(composed(tmp_path) / "at=2026-01-31/001_002.parquet", "parquet")
+    assert files(tmp_path) == ["at_date=2026-01-31/001_002.parquet", "at_date=2026-02-01/001_002.parquet"]
+    first = read_frame(composed(tmp_path) / "at_date=2026-01-31/001_002.parquet", "parquet")
     assert first["row"].tolist() == [0, 0]
 
 
 def test_rows_without_a_date_have_a_folder_of_their_own(tmp_path: Path) -> None:
     put_shards(tmp_path, [1], at=["2026-01-31", None])
     store(tmp_path, partition_by="at").store()
-    assert files(tmp_path) == ["at=2026-01-31/001_001.parquet", "at=none/001_001.parquet"]
+    assert files(tmp_path) == [
+        "at_date=2026-01-31/001_001.parquet",
+        "at_date=none/001_001.parquet",
+    ]
+
+
+def by_pandas(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder)
+
+
+def by_pyarrow(folder: Path) -> pd.DataFrame:
+    frame: pd.DataFrame = dataset(folder, partitioning="hive").to_table().to_pandas()
+    return frame
+
+
+def by_duckdb(folder: Path) -> pd.DataFrame:
+    with duckdb.connect() as connection:
+        frame: pd.DataFrame = connection.sql(f"FROM '{folder}/**/*.parquet'").to_arrow_table().to_pandas()
+    return frame
+
+
+@pytest.mark.parametrize("reader", [by_pandas, by_pyarrow, by_duckdb])
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2026-01-31T23:59:59.5Z", "2026-02-01T00:00:00Z", None],
+        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", None]),
+        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", None]).tz_localize("UTC"),
+        pd.to_datetime(["2026-01-31", "2026-02-01", None]).date,
+    ],
+    ids=["text", "times", "zoned", "dates"],
+)
+def test_the_folders_read_back_as_the_rows_that_were_put(
+    tmp_path: Path, times: Any, reader: Callable[[Path], pd.DataFrame]
+) -> None:
+    frame = pd.DataFrame({"row": [0, 1, 2], "at": times})
+    shards(tmp_path).mkdir(parents=True)
+    write_frame(frame, shards(tmp_path) / "001.parquet", "parquet")
+    store(tmp_path, partition_by="at").store()
+    found = reader(composed(tmp_path)).sort_values("row", ignore_index=True)
+    assert [str(date)[:10] for date in found["at_date"]] == ["2026-01-31", "2026-02-01", "none"]
+    assert found["row"].tolist() == [0, 1, 2]
+    assert plain(found["at"]) == plain(frame["at"])
+
+
+def plain(column: "pd.Series[Any]") -> list[Any]:
+    """What a column says, whatever its reader's type for that is."""
+    values = [None if pd.isna(value) else value for value in column]
+    return [value if value is None or isinstance(value, str) else pd.Timestamp(value) for value in values]
+
+
+def test_a_column_that_readers_would_not_see_beside_the_folders_stops_the_round(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1], at=["2026-01-31", "2026-02-01"], at_date=["x", "y"])
+    with pytest.raises(DataError, match="a column 'at_date' of their own"):
+        store(tmp_path, partition_by="at").store()
+    assert left(tmp_path) == ["001.parquet"]
+
+
+@pytest.mark.parametrize("column", ["", ".at", "a/t", "a\0t", "a=t", "a%20t"])
+def test_a_column_that_can_not_name_a_folder_is_refused(tmp_path: Path, column: str) -> None:
+    with pytest.raises(ConfigurationError, match="folder"):
+        store(tmp_path, partition_by=column)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +148,12 @@ def test_shards_that_can_not_be_parted_stay(tmp_path: Path, columns: dict[str, A
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     put_shards(tmp_path, [1, 2], at=["2026-01-01", "2026-01-02"])
-    place = composed(tmp_path) / "at=2026-01-02"
+    place = composed(tmp_path) / "at_date=2026-01-02"
     place.mkdir(parents=True)
     (place / "001_002.parquet").write_bytes(b"precious")
     with pytest.raises(FileExistsError):
         store(tmp_path, partition_by="at").store()
-    assert files(tmp_path) == ["at=2026-01-02/001_002.parquet"]
+    assert files(tmp_path) == ["at_date=2026-01-02/001_002.parquet"]
     assert left(tmp_path) == ["001.parquet", "002.parquet"]
 
 

@@ -49,7 +49,7 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
     """
     final = final.absolute()
     if final.exists():
-        raise FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))
+        raise _taken(final)
     with write_temporary(beside.absolute()) as temporary:
         write(rows, temporary.file, fmt)
     stamp = stamp_of(temporary.path)
@@ -81,7 +81,7 @@ def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
     for file in files:
         if file.temporary.exists():
             make_folders(file.final.parent)
-            publish(file.temporary, file.final)
+            _publish(file)
         elif stamp_of(file.final) != file.stamp:
             raise DataError(
                 f"{file.final} held the rows of the shards that {manifest} names, and is gone, or another file by now; "
@@ -90,6 +90,17 @@ def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
             )
     for folder in sorted({place.parent for file in files for place in (file.temporary, file.final)}):
         sync_folder(folder)
+
+
+def _publish(file: Composed) -> None:
+    try:
+        publish(file.temporary, file.final)
+    except FileExistsError as error:
+        raise _taken(file.final) from error
+
+
+def _taken(final: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))
 
 
 def composed_as_json(files: Sequence[Composed]) -> list[Any]:

@@ -20,19 +20,22 @@ from api2db.stream.places import relative_to_home
 __all__ = ["Store2Local"]
 
 _types = pa.types
+_NO_DATE = "none"
+"""Hive's own name for a null, __HIVE_DEFAULT_PARTITION__, is one that pandas.read_parquet can't read beside dates."""
 
 
 class Store2Local(Store):
     """Composes the shards of a collector into one file a round: the compactor of small files.
 
     The files are ``<first>_<last>.<fmt>`` in ``move_composed_path``; with ``partition_by`` they lie in a folder for
-    each date, ``<column>=2026-01-31/<first>_<last>.<fmt>``, as Parquet readers know it. A file appears whole, under a
-    name that was free, and never changes: whoever reads that folder sees a row once or not yet.
+    each date, ``<column>_date=2026-01-31/<first>_<last>.<fmt>``, which pandas, pyarrow, DuckDB and Spark read as a
+    column ``<column>_date`` beside those of the files. A file appears whole, under a name that was free, and never
+    changes: whoever reads that folder sees a row once or not yet.
 
     Args:
         move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``.
         partition_by: A column of dates, of times, or of text that begins with a date as ISO 8601 has it. Times with a
-            zone are parted by their date in that zone; rows without a value go to the folder ``<column>=none``.
+            zone are parted by their date in that zone; rows without a value go to the folder ``<column>_date=none``.
 
     The other arguments are those of ``Store``.
 
@@ -97,13 +100,23 @@ def _parts(shards: Shards, column: str | None) -> Iterator[tuple[str, pa.Table]]
     dates = _dates(table, column, shards.paths[0].parent)
     for date in sorted(pc.unique(dates).to_pylist(), key=lambda date: date or ""):
         chosen = pc.is_null(dates) if date is None else pc.fill_null(pc.equal(dates, date), fill_value=False)
-        yield f"{column}={date or 'none'}", table.filter(chosen)
+        yield f"{_key(column)}={date or _NO_DATE}", table.filter(chosen)
+
+
+def _key(column: str) -> str:
+    """A folder's column beside those of the files: readers put the folder's value in the place of one of its name."""
+    return f"{column}_date"
 
 
 def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
     """The date of each row as text."""
     if column not in table.column_names:
         raise DataError(f"the shards in {folder} have no column {column!r} to part them by")
+    if _key(column) in table.column_names:
+        raise DataError(
+            f"the shards in {folder} have a column {_key(column)!r} of their own, which readers would not see beside "
+            f"the folders {_key(column)}=…; part by another column"
+        )
     values = table.column(column)
     if _types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
@@ -119,6 +132,6 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
 
 
 def _folder_name(column: str | None) -> str | None:
-    if column is None or (column and "/" not in column and "\0" not in column and not column.startswith(".")):
+    if column is None or (column and not column.startswith(".") and not set(column) & set("/\0=%")):
         return column
-    raise ConfigurationError(f"partition_by={column!r} can't name a folder; give a column that can")
+    raise ConfigurationError(f"partition_by={column!r} can't name a folder that readers know; give a column that can")
