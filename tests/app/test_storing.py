@@ -15,8 +15,10 @@ import pytest
 from api2db import Collector, Store2Sql, Stream2Local
 from api2db.app.command_line import main
 from api2db.errors import ConfigurationError
+from api2db.formats import compose as composing
 from api2db.formats import read_frame, write_frame
 from tests.app.projects import Project, counted
+from tests.formats.killing import interrupted
 from tests.ingest.tiny import wait_until
 
 STORING = """
@@ -91,6 +93,18 @@ def test_compose_joins_a_folder_into_one_file(api2db: Command, tmp_path: Path) -
     assert api2db("compose", "shards").out == "There are no parquet shards to compose in shards.\n"
 
 
+def test_compose_names_the_file_of_a_killed_call_that_it_has_completed(
+    api2db: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(tmp_path / "shards", 1, 2)
+    with interrupted(monkeypatch, composing, "put_away"):
+        composing.compose(tmp_path / "shards", "parquet", composing.as_frame, composed_to=tmp_path / "there")
+    ended = api2db("compose", "shards", "--out", "there")
+    assert ended.code == 0
+    assert f"complete now: {tmp_path}/there/1_2.parquet" in ended.out
+    assert "no other parquet shards" in ended.out
+
+
 def test_compose_puts_the_file_and_the_shards_where_it_is_told(api2db: Command, tmp_path: Path) -> None:
     put_shards(tmp_path / "shards", 1, 2)
     assert api2db("compose", "shards", "--out", "there", "--move-shards", "moved").code == 0
@@ -132,6 +146,18 @@ def test_one_round_of_a_collector_s_stores(api2db: Command, tmp_path: Path) -> N
     ended = api2db("store", "a", "--once")
     assert (ended.code, ended.out) == (0, "<Store2Sql a → sqlite a.sqlite#a>: 2 shards, 2 rows\n")
     assert ids(tmp_path / "a.sqlite") == [1, 2]
+
+
+def test_a_round_that_leaves_an_unreadable_shard_says_so_and_ends_with_1(api2db: Command, tmp_path: Path) -> None:
+    Project(tmp_path, ONE)
+    folder = tmp_path / "STORE" / "a" / "parquet"
+    put_shards(folder, 1, 2)
+    (folder / "2.parquet").write_bytes(b"torn")
+    ended = api2db("store", "a", "--once")
+    assert ended.code == 1
+    assert ended.out.endswith(": 1 shard, 1 row; 1 shard left that can't be read\n")
+    (folder / "2.parquet").unlink()
+    assert api2db("store", "a", "--once").code == 0
 
 
 def test_a_round_that_fails_ends_with_1_and_status_with_3(api2db: Command, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.faults.needs import lack, need
@@ -20,6 +20,23 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
         yield place
     finally:
         _run("umount", "--lazy", str(place))
+
+
+def fill(ballast: Path) -> None:
+    """Take all that a disk has."""
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 512)
+
+
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """A mounted disk on which nothing can be written for a while, not by root either."""
+    _mount("-o", "remount,ro", str(place))
+    try:
+        yield
+    finally:
+        _mount("-o", "remount,rw", str(place))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api2db.formats import atomic
+from tests.faults.disks import small_disk
 
 
 def mode_of(path: Path) -> int:
@@ -150,6 +151,32 @@ def write_more_than_allowed(path: Path) -> None:
             file.write(bytes(100_000))
     except OSError as error:
         os._exit(error.errno or 1)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "64k") as small:
+        with pytest.raises(OSError, match=rf"No space left on device: '{small}/file'"):
+            write_much(small / "file")
+        assert list(small.iterdir()) == []
+
+
+def write_much(path: Path) -> None:
+    with atomic.replacing(path) as file:
+        file.write(bytes(1 << 20))
+
+
+def test_a_file_or_folder_that_can_not_be_synced_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "broken disk")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=rf"broken disk: '{tmp_path}'"):
+        atomic.sync_folder(tmp_path)
+    with pytest.raises(OSError, match=rf"broken disk: '{tmp_path}/file'"):
+        atomic.sync_file(tmp_path / "file")
+    with pytest.raises(OSError, match=rf"broken disk: '{tmp_path}/new'"):
+        write_much(tmp_path / "new")
 
 
 def test_a_written_temporary_is_not_there_under_its_name_until_published(tmp_path: Path) -> None:

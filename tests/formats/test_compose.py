@@ -15,8 +15,10 @@ from api2db.formats import FORMATS, putting_away, read_frame, write_frame
 from api2db.formats import composed as composed_files
 from api2db.formats.atomic import sync_folder, temporary_name
 from api2db.formats.compose import MANIFEST_NAME, as_frame, compose
+from api2db.formats.leftovers import owner_of
 from api2db.formats.shards import join_shards, locked, shards_of
 from api2db.frames import dataframes, to_pandas
+from tests.faults.disks import fill, small_disk
 from tests.formats.killing import finishes_unless_killed_at, interrupted
 
 
@@ -151,6 +153,29 @@ def test_a_moved_shard_never_overwrites_another(folder: Path, tmp_path: Path) ->
             compose(folder, "parquet", as_frame, shards_to=moved, composed_to=composed_to)
     assert (moved / "001.parquet").read_bytes() == b"precious"
     assert rows_in(folder) == [1]
+
+
+def test_where_the_manifest_does_not_fit_no_temporary_file_is_left(tmp_path: Path) -> None:
+    target = tmp_path / "composed"
+    with small_disk(tmp_path / "small", "64k") as small:
+        put_shards(small, [1, 2])
+        fill(small / "ballast")
+        with pytest.raises(OSError, match=rf"No space left.*small/\{MANIFEST_NAME}"):
+            compose(small, "parquet", as_frame, composed_to=target)
+        assert leftovers(small, target) == []
+        (small / "ballast").unlink()
+        assert composed(small, composed_to=target) == [1, 2]
+
+
+def test_temporary_files_of_another_folder_s_composer_stay(folder: Path, tmp_path: Path) -> None:
+    other, target = tmp_path / "other", tmp_path / "composed"
+    for place in (other, target):
+        place.mkdir()
+    ours, theirs = (temporary_name(target / owner_of(place)) for place in (folder, other))
+    ours.touch()
+    theirs.touch()
+    composed(folder, composed_to=target)
+    assert names(target) == [theirs.name]
 
 
 def test_missing_folders_are_an_error_where_they_may_not_be_made(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from api2db.formats.shards import locked
 from api2db.store import _steps
 from api2db.store.manifest import STORE_MANIFEST
 from api2db.store.rejected import put_back
-from tests.faults.disks import small_disk
+from tests.faults.disks import fill, small_disk
 from tests.formats.killing import interrupted
 from tests.store.homes import (
     cut_short,
@@ -162,6 +162,15 @@ def test_rows_that_the_target_refuses_are_set_aside_with_the_reason(tmp_path: Pa
     assert left(tmp_path) == []
 
 
+def test_refused_rows_of_a_shard_that_a_person_has_named_were_put_when_it_was_written(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1])
+    written_ns = (shards(tmp_path) / "001.parquet").stat().st_mtime_ns
+    query(tmp_path, "CREATE TABLE flights (n BIGINT CHECK (n <> 1), row BIGINT)")
+    sqlite_store(tmp_path).store()
+    [path] = (tmp_path / "STORE" / "rejected" / "flights" / "store.sql.sqlite").glob("*.parquet")
+    assert pq.read_table(path).column("_api2db_frame_ns").to_pylist() == [written_ns, written_ns]
+
+
 def test_refused_rows_that_are_put_back_are_loaded_by_the_next_round(tmp_path: Path) -> None:
     put_shards(tmp_path, [1, 2])
     query(tmp_path, "CREATE TABLE flights (n BIGINT CHECK (n <> 2), row BIGINT)")
@@ -221,28 +230,25 @@ def test_where_the_composed_file_does_not_fit_nothing_goes_and_the_next_round_do
     assert loaded(tmp_path) == rows_of(*range(1, 30))
 
 
-def test_where_the_manifest_does_not_fit_nothing_is_loaded_and_the_next_round_does_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{}, {"move_composed_path": "composed"}], ids=["loading", "composing too"])
+def test_where_the_manifest_does_not_fit_nothing_is_loaded_and_the_next_round_does_it(
+    tmp_path: Path, options: dict[str, str]
+) -> None:
     put_shards(tmp_path, range(1, 9))
     with small_disk(tmp_path / "small", "128k") as small:
         for shard in shards(tmp_path).iterdir():
             shutil.copy(shard, small)
         fill(small / "ballast")
-        store = sqlite_store(tmp_path, path=str(small))
-        with pytest.raises(OSError, match="No space left"):
+        store = sqlite_store(tmp_path, path=str(small), **options)
+        with pytest.raises(OSError, match=r"No space left.*small/\.api2db_store\.json"):
             store.store()
         assert len(list(small.glob("*.parquet"))) == 8
         assert not (tmp_path / "flights.sqlite").exists()
+        assert not list(tmp_path.glob("composed/.*"))
         (small / "ballast").unlink()
         store.store()
         assert list(small.iterdir()) == []
     assert loaded(tmp_path) == rows_of(*range(1, 9))
-
-
-def fill(ballast: Path) -> None:
-    """Take all that a disk has."""
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 512)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read and delete everything")
@@ -479,6 +485,18 @@ def test_a_method_of_a_user_gets_the_composed_frame_and_again_where_it_raised(tm
     store.store()
     assert [frame["n"].tolist() for frame in store.frames] == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3]]
     assert left(tmp_path) == []
+
+
+def test_a_method_that_ends_the_program_is_told_as_what_went_wrong(tmp_path: Path) -> None:
+    class Exits(Store):
+        def stream(self, data: pd.DataFrame) -> None:
+            raise SystemExit("no more")
+
+    put_shards(tmp_path, [1])
+    store = Exits("flights", 60, home=tmp_path)
+    with pytest.raises(SystemExit):
+        store.store()
+    assert store.status().last_error == "no more"
 
 
 def test_shards_that_a_stream_writes_meanwhile_are_loaded_once(tmp_path: Path) -> None:

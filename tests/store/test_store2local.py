@@ -97,9 +97,9 @@ def by_duckdb(folder: Path) -> pd.DataFrame:
     "times",
     [
         ["2026-01-31T23:59:59.5Z", "2026-02-01T00:00:00Z", None],
-        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", None]),
-        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", None]).tz_localize("UTC"),
-        pd.to_datetime(["2026-01-31", "2026-02-01", None]).date,
+        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", "NaT"]),
+        pd.to_datetime(["2026-01-31 23:59:59.5", "2026-02-01 00:00:00.0", "NaT"]).tz_localize("UTC"),
+        pd.to_datetime(["2026-01-31", "2026-02-01", "NaT"]).date,
     ],
     ids=["text", "times", "zoned", "dates"],
 )
@@ -144,6 +144,14 @@ def test_shards_that_can_not_be_parted_stay(tmp_path: Path, columns: dict[str, A
         store(tmp_path, partition_by="at").store()
     assert left(tmp_path) == ["001.parquet"]
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("moved", ["STORE/flights/composed", "STORE/flights/composed/moved"])
+def test_shards_are_not_moved_to_where_the_readers_of_composed_files_see_them(tmp_path: Path, moved: str) -> None:
+    put_shards(tmp_path, [1])
+    with pytest.raises(ConfigurationError, match="move_shards_path a folder outside"):
+        store(tmp_path, move_shards_path=moved).store()
+    assert left(tmp_path) == ["001.parquet"]
 
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:

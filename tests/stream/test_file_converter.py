@@ -4,15 +4,19 @@ import inspect
 import logging
 import os
 import pickle
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError, InvalidNameError
 from api2db.formats import FORMATS
 from api2db.formats.dtypes_file import dtypes_path, write_dtypes
 from api2db.stream.file_converter import FileConverter
+from tests.faults.disks import read_only, small_disk
 
 STORE = "(path: str, df: pandas.DataFrame, force: bool = True) -> bool"
 LOAD = "(path: str) -> pandas.DataFrame | None"
@@ -133,6 +137,45 @@ def test_dtypes_that_do_not_fit_are_none_and_one_line(
     assert "does not fit the dtypes" in the_only_line(log)
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (["1", str(2**70)], "int64"),
+        ([2**70, 2**71], "int64"),
+        ([1, 2], pd.ArrowDtype(pa.struct([("x", pa.int8())]))),
+        (["x", "y"], pd.ArrowDtype(pa.list_(pa.int8()))),
+    ],
+)
+def test_whatever_a_cast_raises_is_none_and_one_line(
+    tmp_path: Path, values: list[object], dtype: object, log: pytest.LogCaptureFixture
+) -> None:
+    FileConverter.pickle_store(str(tmp_path / "x"), pd.DataFrame({"a": pd.Series(values, dtype=object)}))
+    assert FileConverter.static_load_df(str(tmp_path / "x"), "pickle", {"a": dtype}) is None
+    assert "does not fit the dtypes" in the_only_line(log)
+
+
+@pytest.mark.parametrize("path", [None, b"x", 1, "a\0b", "\ud800"])
+def test_what_is_no_path_is_one_line_each(path: object, log: pytest.LogCaptureFixture) -> None:
+    wrong: Any = path
+    answers = [
+        FileConverter.parquet_load(wrong),
+        FileConverter.csv_store(wrong, FRAME),
+        FileConverter.store_valid(wrong, force=True),
+        FileConverter.static_compose_df_from_dir(wrong, "parquet"),
+    ]
+    assert answers == [None, False, False, None]
+    assert ["is no path" in record.getMessage() for record in log.records] == [True] * 4
+
+
+def test_a_line_names_the_path_once(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    path = str(tmp_path / "x")
+    assert FileConverter.parquet_load(path) is None
+    assert FileConverter.parquet_store(str(tmp_path), FRAME) is False
+    FileConverter.parquet_store(path, FRAME)
+    assert FileConverter.static_load_df(path, "parquet", {"a": "no such dtype"}) is None
+    assert [record.getMessage().count(str(tmp_path)) for record in log.records] == [1, 1, 1]
+
+
 def test_a_valid_place_is_one_whose_folder_is_there_or_was_made(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     assert FileConverter.store_valid(str(tmp_path / "x"), force=False) is True
     assert FileConverter.store_valid(str(tmp_path / "a" / "b" / "x"), force=True) is True
@@ -220,6 +263,31 @@ def test_composing_without_force_into_a_missing_folder_changes_nothing(
     assert FileConverter.static_compose_df_from_dir(str(shards), "parquet", None, target, force=False) is None
     assert len(files(shards)) == 3
     assert target in the_only_line(log)
+
+
+def test_a_moved_shard_whose_name_is_taken_is_none_and_one_line_at_each_call(
+    tmp_path: Path, shards: Path, log: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "file2.parquet").touch()
+    for _ in range(2):
+        assert FileConverter.static_compose_df_from_dir(str(shards), "parquet", str(tmp_path / "moved")) is None
+        assert "file2.parquet" in the_only_line(log)
+        log.clear()
+    assert len(files(shards)) == 3
+
+
+def test_composing_what_can_not_be_deleted_is_none_and_one_line_at_each_call(
+    tmp_path: Path, shards: Path, log: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(tmp_path / "small", "1m") as small:
+        shutil.copy(shards / "file1.parquet", small)
+        with read_only(small):
+            for _ in range(2):
+                assert FileConverter.static_compose_df_from_dir(str(small), "parquet") is None
+                assert str(small) in the_only_line(log)
+                log.clear()
+        assert FileConverter.static_compose_df_from_dir(str(small), "parquet") is not None
 
 
 def test_composing_nothing_is_none_and_no_failure(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:

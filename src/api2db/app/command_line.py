@@ -122,7 +122,10 @@ def _store(
     once: Annotated[bool, typer.Option("--once", help="One round of each store now, and end.")] = False,
     home: Home = None,
 ) -> None:
-    """Run a collector's stores, each at its own seconds, until Ctrl-C; nothing is polled."""
+    """Run a collector's stores, each at its own seconds, until Ctrl-C; nothing is polled.
+
+    With --once the exit code is 1 where a round failed, or left a shard that can't be read.
+    """
     from api2db.app.storing import run_stores
 
     if not run_stores(main_file, _home(home), collector, once=once):

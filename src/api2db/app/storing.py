@@ -36,8 +36,10 @@ def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) ->
         composition = compose(folder, fmt, _rows, shards_to=shards_to, composed_to=out)
     except OSError as error:
         raise FormatError(f"composing the shards in {folder}: {error}; no row is lost") from error
+    if composition.finished is not None:
+        print(f"complete now: {composition.finished}, of a call that was cut short")
     if composition.composed is None:
-        print(f"There are no {fmt} shards to compose in {folder}.")
+        print(f"There are no {'other ' * bool(composition.finished)}{fmt} shards to compose in {folder}.")
     else:
         shards, rows = counted(len(composition.shards), "shard"), counted(composition.result or 0, "row")
         print(f"{shards}, {rows} → {composition.composed}")
@@ -47,7 +49,7 @@ def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) ->
 
 
 def run_stores(main_file: Path, home: Path, name: str, *, once: bool) -> bool:
-    """Run the stores of one collector, in this process; False where a round failed that was asked for.
+    """Run the stores of one collector, in this process; False where a round that was asked for failed or left a shard.
 
     Raises:
         ConfigurationError: There is no such collector, or it has no stores.
@@ -83,12 +85,14 @@ def _one_round(store: Any) -> bool:
     before = _done(store)
     try:
         store.store()
-    except Exception as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
         print(f"{store!r}: {told(error)}")
         return False
     shards, rows = (now - then for now, then in zip(_done(store), before, strict=True))
-    print(f"{store!r}: {counted(shards, 'shard')}, {counted(rows, 'row')}")
-    return True
+    unreadable: int = getattr(store, "unreadable", 0)
+    left = f"; {counted(unreadable, 'shard')} left that can't be read" if unreadable else ""
+    print(f"{store!r}: {counted(shards, 'shard')}, {counted(rows, 'row')}{left}")
+    return not unreadable
 
 
 def _done(store: Any) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from api2db.errors import Api2dbError, FormatError
+from api2db.formats.atomic import naming
 
 __all__ = ["malformed_is_format_error", "unwritable_is_format_error"]
 
@@ -35,7 +36,8 @@ _FAULTS = (
 def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
     """Turn what a codec raises on a malformed file into one error; let those of the system and our own pass."""
     try:
-        yield
+        with naming(path):
+            yield
     except Api2dbError:
         raise
     except _FAULTS as error:

@@ -4,7 +4,8 @@ A new file is written under a temporary name in the folder of its final name, fs
 fsynced. A reader, or a crash at any step, sees the old file or the new one. What a crash leaves behind is a temporary
 file, which ``is_temporary`` knows. Files are made with mode 0600 and folders with 0700, whatever the umask.
 
-Errors of the operating system pass through as they are: only the caller knows what the file was for.
+Errors of the operating system pass through as they are, with the name of the file or folder where they have none: only
+the caller knows what it was for.
 """
 
 import ctypes
@@ -26,6 +27,7 @@ __all__ = [
     "Temporary",
     "is_temporary",
     "make_folders",
+    "naming",
     "publish",
     "removed_on_failure",
     "replacing",
@@ -82,9 +84,21 @@ def sync_folder(path: Path) -> None:
     """Make the names in a folder (new, renamed, unlinked) survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sync_file(descriptor)
+        with naming(path):
+            sync_file(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of a file into an error of the system that has none, as those of writes and fsyncs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def sync_file(file: int | Path) -> None:
@@ -98,7 +112,8 @@ def sync_file(file: int | Path) -> None:
         return
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _sync_descriptor(descriptor)
+        with naming(file):
+            _sync_descriptor(descriptor)
     finally:
         os.close(descriptor)
 
@@ -124,7 +139,7 @@ def write_temporary(final: Path) -> Iterator[Temporary]:
     ``publish`` gives it its name. If the block raises, the temporary file is gone.
     """
     path = temporary_name(final)
-    with open(path, "xb", opener=_open_private) as file, removed_on_failure(path):
+    with naming(final), open(path, "xb", opener=_open_private) as file, removed_on_failure(path):
         os.fchmod(file.fileno(), FILE_MODE)
         yield Temporary(path, file)
         file.flush()

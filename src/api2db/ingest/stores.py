@@ -42,7 +42,7 @@ class StoreClock:
             grid.passed()
             try:
                 self._store.store()
-            except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge of a worker's loop: told, and tried again
                 if self._stopping.is_set():
                     _log.info("a store has ended before its time, and goes on in the next run: %s", told(error))
                     return

@@ -1,13 +1,14 @@
 """The spec's FileConverter: frames to files and back; a failure is one log line and False or None."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from api2db.errors import Api2dbError, FormatError
+from api2db.errors import Api2dbError, ConfigurationError, FormatError
 from api2db.formats import check_format, read_frame, write_frame
 from api2db.formats.atomic import make_folders
 from api2db.formats.compose import as_frame, compose
@@ -78,6 +79,10 @@ class FileConverter:
         leaves each row in a shard or in that file, and the next call composes none twice. A shard that can't be read
         stays where it is. Temporary files and those of another ending are passed over.
 
+        Without a composed file the rows are handed over only where the shards can be deleted or moved, as far as that
+        can be seen before. If one can't after all (it is another user's, say, in a folder that all may write to), the
+        log names it, and its rows come again with the next call.
+
         Args:
             path: The folder of the shards.
             fmt: Their format, and the composed file's.
@@ -86,11 +91,13 @@ class FileConverter:
             force: Make these folders where they are missing.
 
         Returns:
-            The rows of all shards that could be read; None if there are none, or on a failure.
+            The rows of all shards that could be read; None if there are none, or on a failure. Those of an earlier call
+            that was cut short are in its composed file, which the log names, and are not handed over again.
         """
-        composition = _Logged(f"composing the shards in {path}")(
+        logged = _Logged("composing the shards in", path)
+        composition = logged(
             lambda: compose(
-                Path(path),
+                _as_path(path),
                 fmt,
                 as_frame,
                 shards_to=_path_or_none(move_shards_path),
@@ -100,8 +107,10 @@ class FileConverter:
         )
         if composition is None:
             return None
+        if composition.finished is not None:
+            _log.info("%s is complete: the call that had begun it was cut short", composition.finished)
         for problem in composition.problems:
-            _log.error("composing the shards in %s: %s", path, problem)
+            logged.complain(problem)
         return composition.result
 
     @staticmethod
@@ -156,7 +165,7 @@ class FileConverter:
         Returns:
             Whether it is valid.
         """
-        return _Logged(f"storing {path}")(lambda: _check_place(Path(path), make_missing=force)) or False
+        return _Logged("storing", path)(lambda: _check_place(_as_path(path), make_missing=force)) or False
 
     @staticmethod
     def static_load_df(path: str, fmt: str, dtypes: dict[str, Any] | None = None) -> pd.DataFrame | None:
@@ -170,7 +179,7 @@ class FileConverter:
         Returns:
             The frame, or None on a failure.
         """
-        return _Logged(f"loading {path}")(lambda: _cast(read_frame(Path(path), fmt), dtypes, path))
+        return _Logged("loading", path)(lambda: _cast(read_frame(_as_path(path), fmt), dtypes, path))
 
     @staticmethod
     def pickle_load(path: str) -> pd.DataFrame | None:
@@ -212,29 +221,53 @@ class FileConverter:
 class _Logged:
     """Calls, and turns a failure into a log line and None."""
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, path: object) -> None:
         self._doing = doing
+        self._path = path
 
     def __call__(self, work: Callable[[], _Answer]) -> _Answer | None:
         try:
             return work()
         except _FAILURES as error:
-            _log.error("%s: %s", self._doing, error)
+            self.complain(error)
             return None
+
+    def complain(self, error: Exception) -> None:
+        said = str(error)
+        is_named = str(self._path) in said or repr(self._path) in said
+        _log.error("%s: %s", self._doing if is_named else f"{self._doing} {self._path}", said)
+
+
+def _as_path(path: object) -> Path:
+    """Raises ConfigurationError where no file can have that path, whatever is in it."""
+    if isinstance(path, (str, os.PathLike)):
+        text = os.fspath(path)
+        if isinstance(text, str) and "\0" not in text and _encodes(text):
+            return Path(text)
+    raise ConfigurationError(f"{path!r} is no path; give a text without NULs that the system's file names can hold")
+
+
+def _encodes(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _path_or_none(path: str | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else _as_path(path)
 
 
 def _stored(path: str, df: pd.DataFrame, fmt: str, *, force: bool) -> bool:
     def store() -> bool:
         check_format(fmt)
-        _check_place(Path(path), make_missing=force)
-        write_frame(df, Path(path), fmt)
+        place = _as_path(path)
+        _check_place(place, make_missing=force)
+        write_frame(df, place, fmt)
         return True
 
-    return _Logged(f"storing {path}")(store) or False
+    return _Logged("storing", path)(store) or False
 
 
 def _check_place(path: Path, *, make_missing: bool) -> bool:
@@ -252,7 +285,7 @@ def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.D
         return df
     try:
         return df.astype(dict(dtypes))
-    except (TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # each dtype's own code casts, and raises what it likes
         raise FormatError(
             f"{path} does not fit the dtypes that were asked for: {error}; give others, or none"
         ) from error
