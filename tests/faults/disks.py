@@ -52,12 +52,18 @@ def disk_image(image: Path, place: Path, size_mb: int) -> Iterator[Path]:
 
 @contextmanager
 def mounted(image: Path, place: Path) -> Iterator[Path]:
+    """Mounted so that for a test's length nothing becomes durable that nobody syncs."""
     place.mkdir(parents=True, exist_ok=True)
-    _mount("-o", "loop", str(image), str(place))
+    _mount("-o", "loop,commit=300", str(image), str(place))
     try:
         yield place
     finally:
         _run("umount", str(place))
+
+
+def sync_disk(place: Path) -> None:
+    """Make all durable that is on one disk."""
+    _run("sync", "-f", str(place))
 
 
 def cut_power(image: Path, copy: Path) -> None:

@@ -88,7 +88,8 @@ class Newborn:
             time.sleep(0.001)
 
     def kill(self) -> int:
-        os.kill(self.pid, signal.SIGKILL)
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)
         return self.wait()
 
     def wait(self) -> int:
