@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.faults.disks import cut_power, disk_image, mounted
+from tests.faults.disks import cut_power, disk_image, mounted, sync_disk
 from tests.kills.homes import Home
 from tests.kills.oracle import Verdict
 from tests.kills.zygote import Zygote
@@ -22,7 +22,7 @@ def cut(zygote: Zygote, place: Path, without: str = "") -> dict[str, Verdict]:
     with disk_image(disk, place / "home", 64):
         home = Home(place, without=without)
         zygote.run("produce", home.project, frames=3)
-        os.sync()
+        sync_disk(place / "home")
         with zygote.start("produce", home.project) as child:
             child.wait_for(home.log, FRAMES_BEFORE_THE_CUT)
             os.kill(child.pid, signal.SIGSTOP)
