@@ -4,11 +4,13 @@ Who works on a folder holds its lock. So those of that folder are of somebody wh
 """
 
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from api2db.formats.atomic import is_temporary
 
-__all__ = ["owner_of", "sweep"]
+__all__ = ["files_named", "owner_of", "sweep"]
 
 _DIGITS = 16
 
@@ -21,6 +23,12 @@ def owner_of(folder: Path) -> str:
 
 def sweep(folder: Path, name: str) -> None:
     """Clear away the temporary files of a name; the caller knows that nobody writes them any more."""
-    for path in folder.iterdir():
-        if path.name.startswith(f".{name}.") and is_temporary(path):
+    for path in files_named(folder, lambda found: found.startswith(f".{name}.")):
+        if is_temporary(path):
             path.unlink(missing_ok=True)
+
+
+def files_named(folder: Path, is_one: Callable[[str], bool]) -> list[Path]:
+    """The files of a folder by their names alone: it may hold a million that were moved there."""
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if is_one(entry.name)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from api2db.formats.atomic import publish, removed_on_failure, sync_folder, write_temporary
-from api2db.formats.leftovers import owner_of
+from api2db.formats.leftovers import files_named, owner_of
 from api2db.formats.shards import Shard
 from api2db.formats.stamps import stamp_of
 
@@ -43,9 +43,8 @@ def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | N
         if place is not None and not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "its files can't be changed, so no shard was touched", str(place))
     if shards_to is not None:
-        there = {path.name for path in shards_to.iterdir()}
         for shard in shards:
-            if shard.name in there:
+            if os.path.lexists(shards_to / shard.name):
                 raise _taken(shards_to / shard.name)
 
 
@@ -59,13 +58,13 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
     """
     problems: list[Exception] = []
     copies: list[_Copy] = []
-    if shards_to is not None:
+    left = [shard for shard in shards if shard.is_in(folder)]
+    if shards_to is not None and len(left) < len(shards):
         with _noted(problems):
             settle_copies(folder, shards_to)
-    for shard in shards:
+    for shard in left:
         with _noted(problems):
-            if shard.is_in(folder):
-                copies += _put_away_one(folder / shard.name, shards_to)
+            copies += _put_away_one(folder / shard.name, shards_to)
     with _noted(problems):
         _finish_moving(copies)
     for changed in (shards_to, folder):
@@ -82,7 +81,7 @@ def settle_copies(folder: Path, shards_to: Path) -> None:
         FileExistsError: That name is taken.
     """
     ending = f".{owner_of(folder)}.tmp"
-    copies = [path for path in shards_to.iterdir() if path.name.endswith(ending)]
+    copies = files_named(shards_to, lambda name: name.endswith(ending))
     if copies:
         sync_folder(folder)
     for copy in copies:
