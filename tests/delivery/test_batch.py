@@ -1,6 +1,7 @@
 """A batch is as many consecutive entries as have a common schema."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -117,3 +118,24 @@ def test_the_first_rows_of_an_entry_that_was_cut_before_are_counted_from_its_rec
     assert batch.head(2).end == Position(10, 6)
     assert batch.head(3).end == Position(10, 7)
     assert batch_of([entry], Position(10, 4)).head(2).end == Position(10, 6)
+
+
+def test_by_key_only_entries_with_the_same_columns_go_together_whatever_their_order_and_types() -> None:
+    found = entries({"a": [1], "b": [None]}, {"b": [2], "a": [1]}, {"a": [1]}, {"a": [2], "b": [3]})
+    sizes = []
+    while found:
+        batch = batch_of(found, START, keyed=True)
+        sizes.append(batch.num_rows)
+        found = found[len(batch.entries) :]
+    assert sizes == [2, 1, 1]
+
+
+def test_by_key_a_frame_that_is_put_again_is_a_batch_of_its_own() -> None:
+    found = entries({"a": [1]}, {"a": [2]}, {"a": [3]}, {"a": [4]})
+    found[1:3] = [replace(entry, retried=True) for entry in found[1:3]]
+    sizes = []
+    while found:
+        batch = batch_of(found, START, keyed=True)
+        sizes.append((batch.num_rows, batch.retried))
+        found = found[len(batch.entries) :]
+    assert sizes == [(1, False), (1, True), (1, True), (1, False)]

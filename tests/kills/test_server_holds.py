@@ -72,10 +72,10 @@ def before_the_commit(act: Any) -> Iterator[threading.Event]:
         real_step(target, *arguments)
         stepped.set()
 
-    def load(target: SqlTarget, *arguments: Any) -> None:
+    def load(target: SqlTarget, *arguments: Any, **options: Any) -> None:
         is_trial = not stepped.is_set()
         stepped.clear()
-        real_load(target, *arguments)
+        real_load(target, *arguments, **options)
         if not is_trial and not done.is_set():
             act()
             done.set()
@@ -302,11 +302,11 @@ def _collide(puts: PutsThere, there: There, theirs: str) -> None:
         asking = threading.Thread(target=_ask, args=(cursor,))
         real = SqlTarget._load
 
-        def load(target: SqlTarget, *arguments: Any) -> None:
+        def load(target: SqlTarget, *arguments: Any, **options: Any) -> None:
             if not asking.ident:
                 asking.start()
                 time.sleep(0.2)  # they wait for the ledger by then; where not, there is no deadlock and no harm
-            real(target, *arguments)
+            real(target, *arguments, **options)
 
         with pytest.MonkeyPatch.context() as patch, running(puts.stream):
             patch.setattr(SqlTarget, "_load", load)

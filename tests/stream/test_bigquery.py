@@ -16,6 +16,7 @@ import pytest
 from api2db import Stream, Stream2Bigquery
 from api2db.errors import ConfigurationError
 from api2db.stream import stream2bigquery
+from api2db.stream.commands import retry
 from api2db.targets import _bigquery_rows
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
@@ -606,6 +607,23 @@ def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(
         stream.stream(pd.DataFrame({"id": [1, 3], "b": [5, 6]}))
         stream.stream(pd.DataFrame({"id": [2], "a": [None], "c": [7]}))
     assert by_id(server) == [(1, '{"x": 1}', 5, None), (2, None, 2, 7), (3, None, 6, None)]
+
+
+def test_a_retried_row_never_takes_the_place_of_a_row_with_its_key(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1], "v": [1]}))
+        stream.stream(pd.DataFrame({"id": [1, 2], "v": ["old", "new"]}))
+    server.catalog.drop_table(DATASET, "flights")
+    make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "v", "type": "STRING"})
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1], "v": ["newer"]}))
+        [file] = (tmp_path / "STORE" / "rejected").rglob("[0-9]*.parquet")
+        retry(tmp_path, str(file.relative_to(tmp_path)))
+        assert stream.flush(20)
+    assert by_id(server) == [(1, "newer"), (2, "new")]
+    assert ["a row of the same key (id), which may be newer" in reason for reason in reasons(tmp_path)] == [True]
 
 
 def test_rows_without_a_key_are_rejected_and_the_others_go_in(

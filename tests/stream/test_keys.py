@@ -9,6 +9,7 @@ import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
+from api2db.stream.commands import retry
 from tests.stream.databases import DIALECTS, SERVERS, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
@@ -81,6 +82,43 @@ def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(
         {"id": [2], "a": [None], "c": [7]},
     )
     assert rows_by(tmp_path, dialect, "id", "a", "b", "c") == [(1, "x", 5, None), (2, None, 2, 7), (3, None, 6, None)]
+
+
+@pytest.mark.parametrize("batches", ["one batch", "a batch each"])
+def test_a_column_that_a_frame_lacks_keeps_what_it_had_whatever_the_batches_are(
+    batches: str, make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream = make()
+    for rows in ([{"id": 1, "v": 1, "w": 5}], [{"id": 1, "v": 2}], [{"w": None, "id": 2, "v": 3}]):
+        stream.q.put(rows)
+        if batches == "a batch each":
+            stream.start()
+            assert stream.flush(20)
+    stream.start()
+    assert stream.flush(20)
+    assert rows_by(tmp_path, dialect, "id", "v", "w") == [(1, 2, 5), (2, 3, None)]
+
+
+def test_a_retried_row_never_takes_the_place_of_a_row_with_its_key(make: Make, dialect: str, tmp_path: Path) -> None:
+    put(make(), {"id": [1], "v": [1]}, {"id": [1, 2, 3], "v": ["old", "new", "new"]})
+    assert len(rejected_rows(tmp_path, f"sql.{dialect}")) == 3
+    execute(
+        tmp_path,
+        dialect,
+        "DROP TABLE flights",
+        "CREATE TABLE flights (id BIGINT, v VARCHAR(50))",
+        "INSERT INTO flights VALUES (1, 'newer'), (2, 'newer')",
+    )
+    [file] = (tmp_path / "STORE" / "rejected").rglob("[0-9]*.parquet")
+    retry(tmp_path, str(file.relative_to(tmp_path)))
+    stream = make()
+    stream.q.put([{"id": 2, "v": "newest"}])
+    with stream:
+        assert stream.flush(20)
+    assert rows_by(tmp_path, dialect, "id", "v") == [(1, "newer"), (2, "newest"), (3, "new")]
+    again = rejected_rows(tmp_path, f"sql.{dialect}")
+    assert sorted(row["v"] for row in again) == ["new", "old"]
+    assert all("a row of the same key (id), which may be newer" in row["_api2db_reason"] for row in again)
 
 
 def test_rows_without_a_key_are_rejected_and_the_others_go_in(make: Make, dialect: str, tmp_path: Path) -> None:

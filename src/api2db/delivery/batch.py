@@ -40,6 +40,11 @@ class Batch:
         return self.entries[-1].position
 
     @property
+    def retried(self) -> bool:
+        """Whether its rows had been set aside before."""
+        return self.entries[0].retried
+
+    @property
     def frames(self) -> int:
         """How many frames end in it, those that it supersedes among them."""
         return sum(entry.frame_end for entry in self.entries) + self.superseded.frames
@@ -101,8 +106,20 @@ def batch_of(
     superseded: Superseded = _NOTHING_SUPERSEDED,
     *,
     whole_frames: bool = False,
+    keyed: bool = False,
 ) -> Batch:
-    """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for."""
+    """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for.
+
+    Args:
+        entries: At least one.
+        start: The stream's position before them.
+        superseded: What stood before the newest frame and is not loaded.
+        whole_frames: Whether it must not end within a frame.
+        keyed: Whether rows are to be replaced by key: then only entries with the same columns go together, since a
+            column that a frame has not keeps what the row had, and none that was put again with one that was not.
+    """
+    if keyed:
+        entries = _of_one_kind(entries)
     schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         entries = _with_common_schema(entries, whole_frames=whole_frames)
@@ -114,6 +131,20 @@ def batch_of(
     if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
         return batch
     return Batch(_of_one_schema(entries), start, first, superseded)
+
+
+def _of_one_kind(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first entries that have the columns of the very first; of those put again, a single frame's."""
+    first = entries[0]
+    if first.retried:
+        return list(takewhile(lambda entry: entry.timestamp_ns == first.timestamp_ns, entries))
+    known, names = first.batch.schema, frozenset(first.batch.schema.names)
+    for number, entry in enumerate(entries):
+        schema = entry.batch.schema
+        if entry.retried or not (schema.equals(known) or names == frozenset(schema.names)):
+            return entries[:number]
+        known = schema
+    return entries
 
 
 def _can_be_cast(batch: Batch) -> bool:

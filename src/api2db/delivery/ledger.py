@@ -93,7 +93,7 @@ class LedgerCourier:
             rows = without(rows, reasons)
         loaded = self._last_of_each_key(rows)
         after = LedgerRow(self._log.epoch, *batch.end)
-        claim = Claim(self._log.key, self._ledger, after, loaded.num_rows)
+        claim = Claim(self._log.key, self._ledger, after, loaded.num_rows, only_new=batch.retried)
         self._target.load(loaded if loaded.num_rows else loaded.select([]), columns, claim)
         self._ledger = after
         delivered = Delivered(
@@ -119,7 +119,7 @@ class LedgerCourier:
     ) -> dict[int, str]:
         def refusal_of(chosen: list[int]) -> BatchRefusedError | None:
             try:
-                self._target.trial(self._last_of_each_key(rows.take(chosen)), columns)
+                self._target.trial(self._last_of_each_key(rows.take(chosen)), columns, only_new=batch.retried)
             except BatchRefusedError as refusal:
                 return refusal
             return None

@@ -47,6 +47,7 @@ class OverrideCourier:
         call: Runs the method on a DataFrame, and gives the frames that it handed on.
         parking: Holds what the method kept raising on.
         onward: Delivers those; None for a stream without a target of its own.
+        keyed: Whether that replaces rows by key, as ``batch_of`` has it.
     """
 
     def __init__(
@@ -55,7 +56,10 @@ class OverrideCourier:
         call: Callable[[pd.DataFrame], list[pa.RecordBatch]],
         parking: ParkingPlace,
         onward: Courier | None,
+        *,
+        keyed: bool = False,
     ) -> None:
+        self._keyed = keyed
         self._log = log
         self._parking = parking
         self._call = call
@@ -84,10 +88,10 @@ class OverrideCourier:
             self._log.acknowledge(end.position, Delivered(frames=1, rows=rows), clear=clear)
             return
         start = self._log.position
-        entries = [Entry(start, end.timestamp_ns, to_batch(frame), False) for frame in handed_on]
+        entries = [Entry(start, end.timestamp_ns, to_batch(frame), False, end.retried) for frame in handed_on]
         entries[-1] = replace(entries[-1], position=end.position, frame_end=True)
         while entries:
-            batch = batch_of(entries, start)
+            batch = batch_of(entries, start, keyed=self._keyed)
             _deliver(self._onward, batch)
             entries = entries[len(batch.entries) :]
 
@@ -104,6 +108,6 @@ def _deliver(onward: Courier, batch: Batch) -> None:
 def _halves(batch: Batch) -> list[Batch]:
     middle, entry = batch.num_rows // 2, batch.entries[-1]
     rows = batch.rows.combine_chunks().to_batches()[0]
-    first = Entry(batch.start, entry.timestamp_ns, rows.slice(0, middle), False)
+    first = Entry(batch.start, entry.timestamp_ns, rows.slice(0, middle), False, entry.retried)
     second = replace(entry, batch=rows.slice(middle))
     return [batch_of([half], batch.start) for half in (first, second)]

@@ -69,6 +69,7 @@ class Worker:
         parking: Takes a copy of the head batch when the tries ran out.
         limit: The largest batch.
         learn: Called with a batch's schema before it is delivered.
+        keyed: Whether rows are replaced by key, as ``batch_of`` has it.
 
     Attributes:
         retries: How often a batch is tried again before it is parked; it is tried on all the same.
@@ -82,8 +83,11 @@ class Worker:
         parking: ParkingPlace,
         limit: Limit = LIMIT,
         learn: Callable[[pa.Schema], None] = lambda _: None,
+        *,
+        keyed: bool = False,
     ) -> None:
         self._learn = learn
+        self._keyed = keyed
         self._log = log
         self._target = target
         self._courier = courier
@@ -170,7 +174,9 @@ class Worker:
             entries, superseded = self._log.newest()
             return batch_of(entries, start, superseded, whole_frames=True) if entries else None
         entries = self._log.read(self._limit, timeout_s)
-        return batch_of(entries, start, whole_frames=self._limit.whole_frames) if entries else None
+        if not entries:
+            return None
+        return batch_of(entries, start, whole_frames=self._limit.whole_frames, keyed=self._keyed)
 
     def _pause(self, seconds: float) -> None:
         self._nudged.wait(seconds)

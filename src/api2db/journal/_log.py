@@ -29,7 +29,7 @@ from api2db.journal._opening import (
 )
 from api2db.journal._opens import add_open
 from api2db.journal._owner import Owner
-from api2db.journal._record import HEADER_BYTES, Kind
+from api2db.journal._record import HEADER_BYTES, Flag, Kind
 from api2db.journal._repair import repair
 from api2db.journal._rows import frame_parts, note_part
 from api2db.journal._segment import Location, Segment, segment_paths
@@ -127,6 +127,9 @@ class SegmentedJournal:
     ) -> int:
         self.owner.check()
         parts = [part for number, frame in enumerate(frames) for part in frame_parts(frame, number, self.slice_limit)]
+        if removes is not None:
+            for part in parts:
+                part.flags |= Flag.RETRIED
         if cursor is not None:
             parts.append(note_part(Kind.CURSOR, _json(cursor)))
         if removes is not None:

@@ -28,6 +28,7 @@ class Flag(IntEnum):
     LAST = 2
     FRAME_END = 4
     STREAM = 8
+    RETRIED = 16
 
 
 class Header(NamedTuple):

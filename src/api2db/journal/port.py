@@ -52,12 +52,14 @@ class Entry:
         timestamp_ns: The frame's time and name; slices of one frame share it.
         batch: Its rows that have not been delivered yet.
         frame_end: Whether this ends its frame.
+        retried: Whether its rows had been set aside before; those of their keys may be newer.
     """
 
     position: Position
     timestamp_ns: int
     batch: pa.RecordBatch
     frame_end: bool
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class Journal(Protocol):
             frames: They become visible together, in this order.
             lane: All streams, or one.
             cursor: The collector's state that goes with them.
-            removes: A file below the home whose rows these are; it goes when they are durable.
+            removes: A file below the home whose rows these are, which are put again; it goes when they are durable.
             block: Whether to wait when a stream's quota is spent.
             timeout_s: How long to wait for that, seconds.
 

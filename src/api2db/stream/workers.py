@@ -68,13 +68,14 @@ def build_worker(
     parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
     courier = None if target is None else _courier(log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
+    keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
     if call is not None:
-        courier = OverrideCourier(log, call, parking, courier)
+        courier = OverrideCourier(log, call, parking, courier, keyed=keyed)
         reached = OverrideTarget(reached)
     if courier is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
-    return Worker(log, reached, courier, parking, limit, learn)
+    return Worker(log, reached, courier, parking, limit, learn, keyed=keyed and call is None)
 
 
 def _courier(log: StreamLog, target: AnyTarget, rejects: Rejects, parking: ParkingPlace) -> Courier:

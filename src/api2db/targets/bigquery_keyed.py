@@ -20,12 +20,13 @@ from api2db.targets._bigquery_jobs import LoadJobs
 from api2db.targets._bigquery_table import field_of
 from api2db.targets.bigquery import BigqueryTarget, Place
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
-from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule
+from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
 from api2db.targets.types import BIGQUERY, Limit
 
 __all__ = ["BigqueryKeyedTarget"]
 
 _MOVED = "api2db: the ledger is not where this stream left it"
+_THERE = "api2db: a row of the same key is there"
 _ROWS_AT_FAULT = re.compile(r"null|required|length|too long|out of range|overflow|at most one", re.IGNORECASE)
 _STAGED_FOR = datetime.timedelta(hours=1)
 _LEDGER = (
@@ -112,13 +113,13 @@ class BigqueryKeyedTarget:
         step = (_STEP if claim.before else _FIRST_STEP).format(ledger=self._ledger)
         statements = [step, f"ASSERT @@row_count = 1 AS '{_MOVED}'"]
         with self._staged(rows, columns) as staged:
-            merge = [self._merge(rows.column_names, staged)] if staged else []
+            merge = self._merge(rows, staged, only_new=claim.only_new) if staged else []
             self._transact([*statements, *merge, "COMMIT TRANSACTION"], columns, **_values(claim))
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         with self._staged(rows, columns) as staged:
             if staged:
-                self._transact([self._merge(rows.column_names, staged), "ROLLBACK TRANSACTION"], columns)
+                self._transact([*self._merge(rows, staged, only_new=only_new), "ROLLBACK TRANSACTION"], columns)
 
     @property
     def _rest(self) -> Any:
@@ -141,14 +142,16 @@ class BigqueryKeyedTarget:
         with sorted_errors(self._place, f"dropping {name}"):
             self._rest.delete_table(name, not_found_ok=True, retry=None, timeout=CALL_S)
 
-    def _merge(self, names: Sequence[str], staged: str) -> str:
+    def _merge(self, rows: pa.Table, staged: str, *, only_new: bool) -> list[str]:
+        names = rows.column_names
         same = " AND ".join(f"old.`{key}` = new.`{key}`" for key in self.keys)
         sets = ", ".join(f"`{name}` = new.`{name}`" for name in names if name not in self.keys)
         listed = ", ".join(f"`{name}`" for name in names)
         values = ", ".join(f"new.`{name}`" for name in names)
-        update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets else ""
+        update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets and not only_new else ""
         insert = f" WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})"
-        return f"MERGE INTO `{self._place.name}` AS old USING `{staged}` AS new ON {same}{update}{insert}"
+        merge = f"MERGE INTO `{self._place.name}` AS old USING `{staged}` AS new ON {same}{update}{insert}"
+        return [merge, f"ASSERT @@row_count = {rows.num_rows} AS '{_THERE}'"] if only_new else [merge]
 
     def _transact(self, statements: Sequence[str], columns: Sequence[Column], **values: Any) -> None:
         try:
@@ -156,6 +159,8 @@ class BigqueryKeyedTarget:
         except BatchRefusedError as error:
             if _MOVED in str(error):
                 raise LedgerMovedError("the ledger is not where this stream left it") from error
+            if _THERE in str(error):
+                raise BatchRefusedError(key_is_there(self._place.name, self.keys)) from error
             if self.columns() != list(columns):
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile") from error
             if _ROWS_AT_FAULT.search(str(error)):

@@ -34,12 +34,14 @@ class Claim:
         before: What the ledger said when it was last read or written; None for no row.
         after: What it will say.
         rows: How many rows the load adds.
+        only_new: With keys, whether a row whose key is in the table is refused, where else it would replace that one.
     """
 
     stream: str
     before: LedgerRow | None
     after: LedgerRow
     rows: int = 0
+    only_new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class LedgerTarget(TableTarget, Protocol):
             TargetUnavailableError: Whether it was loaded is for the ledger to say.
         """
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         """Load rows and roll back; raises as ``load`` does."""
 
 

@@ -13,7 +13,17 @@ from api2db.frames import widened
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, SchemaChange, unknown_cause
 from api2db.targets.types import Limit, Types
 
-__all__ = ["EXTRA_COLUMN", "LEDGER_TABLE", "Database", "IfExists", "OnConflict", "SchemaRule", "Session", "SqlTarget"]
+__all__ = [
+    "EXTRA_COLUMN",
+    "LEDGER_TABLE",
+    "Database",
+    "IfExists",
+    "OnConflict",
+    "SchemaRule",
+    "Session",
+    "SqlTarget",
+    "key_is_there",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -244,15 +254,15 @@ class SqlTarget:
         try:
             with self._recording() as changes, self._database.transaction() as session:
                 self._step_ledger(session, claim)
-                self._load(session, rows, columns, changes)
+                self._load(session, rows, columns, changes, only_new=claim.only_new)
         except TargetError:
             self._prepared = None
             raise
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         try:
             with self._database.transaction() as session:
-                self._load(session, rows, columns, [])
+                self._load(session, rows, columns, [], only_new=only_new)
                 raise _RolledBackError
         except _RolledBackError:
             return
@@ -300,7 +310,15 @@ class SqlTarget:
             with self._database.transaction() as session:
                 _make_ledger(session, self._database)
 
-    def _load(self, session: Session, rows: pa.Table, columns: Sequence[Column], changes: list[SchemaChange]) -> None:
+    def _load(
+        self,
+        session: Session,
+        rows: pa.Table,
+        columns: Sequence[Column],
+        changes: list[SchemaChange],
+        *,
+        only_new: bool,
+    ) -> None:
         if not rows.num_columns:
             return
         there = session.hold(self._table)
@@ -313,7 +331,7 @@ class SqlTarget:
             self._record(session, changes, _differences(there, columns))
         by_name = {column.name: column for column in columns}
         if self.keys and not self.takes_newest:
-            self._upsert(session, rows, by_name)
+            self._upsert(session, rows, by_name, only_new=only_new)
             return
         loaded = session.insert(self._table, rows, by_name)
         if loaded != rows.num_rows:
@@ -338,15 +356,18 @@ class SqlTarget:
         declared = declared or str(self._database.type_name(pa.string()))
         return Column(field.name, self._database.type_of(declared), declared)
 
-    def _upsert(self, session: Session, rows: pa.Table, columns: Mapping[str, Column]) -> None:
+    def _upsert(self, session: Session, rows: pa.Table, columns: Mapping[str, Column], *, only_new: bool) -> None:
         names = [self._database.quote(name) for name in rows.column_names]
         keys = [self._database.quote(key) for key in self.keys]
         listed = ", ".join(names)
         with session.stage(self._table, rows, columns, self.keys) as staged:
             self._check_keys_apart(session, staged, rows)
-            if values := [name for name in names if name not in keys]:
-                self._update(session, staged, values, keys)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
+            if only_new and session.rows(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1"):
+                raise BatchRefusedError(key_is_there(self._table, self.keys))
+            values = [name for name in names if name not in keys]
+            if values and not only_new:
+                self._update(session, staged, values, keys)
             absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
@@ -495,6 +516,14 @@ class SqlTarget:
         """A number of more digits than the database has a type for: no number of the table becomes a text for it."""
         number = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
         return bool(number and pa.types.is_string(self._database.type_of(declared)))
+
+
+def key_is_there(table: str, keys: Sequence[str]) -> str:
+    """Why a row that was put again is refused."""
+    return (
+        f"{table} has a row of the same key ({', '.join(keys)}), which may be newer, so this one was not put in its"
+        " place; drop this one, or delete that one and retry"
+    )
 
 
 def _differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str, str | None, str | None]]:
