@@ -102,14 +102,14 @@ def test_the_schema_does_not_depend_on_the_number_of_rows_or_categories() -> Non
         ([np.int64(1), 2], pa.int64(), [1, 2]),
         ([np.float32(0.5), 1], pa.float64(), [0.5, 1.0]),
         ([decimal.Decimal("1.5"), 2], pa.decimal128(2, 1), [decimal.Decimal("1.5"), decimal.Decimal(2)]),
-        ([decimal.Decimal("Infinity"), decimal.Decimal(1)], JSON, ['"Infinity"', '"1"']),
-        (["x", b"x"], JSON, ['"x"', '"eA=="']),
+        ([decimal.Decimal("Infinity"), decimal.Decimal(1)], JSON, ['"Infinity"', "1"]),
+        (["x", b"x"], JSON, ['"x"', '\t"eA=="']),
         (
             [datetime.date(2020, 1, 1), pd.Timestamp(2020, 1, 1, 5)],
             JSON,
-            ['"2020-01-01"', '"2020-01-01T05:00:00"'],
+            [' "2020-01-01"', ' "2020-01-01T05:00:00"'],
         ),
-        ([datetime.time(1, tzinfo=datetime.UTC)], JSON, ['"01:00:00+00:00"']),
+        ([datetime.time(1, tzinfo=datetime.UTC)], JSON, [' "01:00:00+00:00"']),
         ([{1, 2}], JSON, ["[1, 2]"]),
         ([[1, 2], [3, 4]], JSON, ["[1, 2]", "[3, 4]"]),
     ],
@@ -238,3 +238,30 @@ def test_a_table_without_rows_keeps_its_columns() -> None:
     assert to_batch(pa.table([pa.chunked_array([], type=t) for t in schema.types], schema=schema)).schema.names == list(
         "abcd"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (decimal.Decimal("sNaN"), "a signalling NaN is no value"),
+        ({"1": "b", 1: "a"}, "two keys of a dict cell have the same text"),
+    ],
+)
+def test_a_value_that_has_no_form_is_named_by_column_and_row(value: Any, says: str) -> None:
+    for frame in ([{"c": 1.5}, {"c": value}], pd.DataFrame({"c": objects(1.5, value)})):
+        with pytest.raises(FrameError, match=f"column 'c', row 1: {says}"):
+            to_batch(frame)
+
+
+def test_a_span_that_no_type_reaches_is_a_cell_of_its_own() -> None:
+    batch = to_batch([{"c": datetime.timedelta.max}])
+    assert batch.column(0).storage.to_pylist() == [' "P999999999DT23H59M59.999999S"']
+
+
+def test_dates_in_milliseconds_that_are_no_whole_days_are_times_and_nothing_is_cut() -> None:
+    odd = pa.array([86_400_000, 86_400_001, None], pa.int64()).view(pa.date64())
+    for _ in range(2):  # what is known of a schema must not speak for its values
+        assert to_batch(pa.table({"c": odd[:1]})).column(0).type == pa.date64()
+        times = to_batch(pa.table({"c": odd})).column(0)
+        assert times.type == pa.timestamp("ms")
+        assert times.cast(pa.int64()).to_pylist() == [86_400_000, 86_400_001, None]

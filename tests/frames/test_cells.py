@@ -6,6 +6,7 @@ import enum
 import json
 import pathlib
 import uuid
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from api2db.errors import FrameError
-from api2db.frames import JSON, decode_cell, encode_cell, is_json
+from api2db.frames import JSON, decode_cell, encode_cell, is_json, unmarked
+from api2db.frames.cells import json_array, single_value
 
 
 class Colour(enum.Enum):
@@ -30,7 +32,7 @@ class Colour(enum.Enum):
         ({"nan": float("nan"), "inf": float("-inf")}, '{"nan": null, "inf": "-Infinity"}'),
         ({1: "x", None: "y", datetime.date(2020, 1, 1): "z"}, '{"1": "x", "null": "y", "2020-01-01": "z"}'),
         ({3, 1, 2}, "[1, 2, 3]"),
-        ([decimal.Decimal("1.50"), decimal.Decimal("NaN")], '["1.50", null]'),
+        ([decimal.Decimal("1.50"), decimal.Decimal("NaN")], "[1.5, null]"),
         ([datetime.datetime(2020, 1, 1, 5, tzinfo=datetime.UTC)], '["2020-01-01T05:00:00+00:00"]'),
         ([datetime.timedelta(seconds=1)], '["P0DT0H0M1S"]'),
         ([pd.NaT, pd.NA, None], "[null, null, null]"),
@@ -73,7 +75,78 @@ def test_a_cell_that_holds_itself_is_refused() -> None:
         encode_cell(cell)
 
 
-@pytest.mark.parametrize("value", [object(), 1j, np.longdouble(1), {datetime.date(2020, 1, 1): "a", "2020-01-01": "b"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {datetime.date(2020, 1, 1): "a", "2020-01-01": "b"},
+        {"1": "b", 1: "a"},
+        {None: 1, "null": 2},
+        {1.0: 1, "1.0": 2},
+        [{"a": ({True: 1, "true": 2},)}],
+        [{"a": [{1: 1, "1": 2}, decimal.Decimal(1)]}],
+    ],
+)
+def test_a_dict_of_two_keys_with_one_text_is_refused_and_loses_neither(value: object) -> None:
+    with pytest.raises(FrameError, match="two keys of a dict cell have the same text"):
+        encode_cell(value)
+
+
+def test_a_cell_that_is_nested_too_deeply_is_refused() -> None:
+    cell: list[object] = []
+    for _ in range(100_000):
+        cell = [cell]
+    with pytest.raises(FrameError, match="nested too deeply"):
+        encode_cell(cell)
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [
+        ("1.50", "1.5"),
+        ("100", "100"),
+        ("1E+3", "1000"),
+        ("-0.00", "0"),
+        ("-2.5E-7", "-0.00000025"),
+        ("12345678901234567890.123", "12345678901234567890.123"),
+        ("9E+500", "9E+500"),
+    ],
+)
+def test_a_decimal_is_a_number_of_its_own_digits_and_none_is_rounded_when_it_is_read(digits: str, text: str) -> None:
+    assert encode_cell(decimal.Decimal(digits)) == text
+    assert decode_cell(f'{{"a": {text}}}')["a"] == decimal.Decimal(digits) or decode_cell(text) == float(digits)
+    assert isinstance(decode_cell(text), decimal.Decimal) is (digits in ("12345678901234567890.123", "9E+500"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime.date(2020, 1, 2),
+        datetime.datetime.min,
+        datetime.datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC),
+        datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone(-datetime.timedelta(hours=5, minutes=30))),
+        pd.Timestamp("2020-01-02 03:04:05.123456789"),
+        datetime.time(3, 4, 5, 6),
+        datetime.timedelta(microseconds=-1),
+        datetime.timedelta.max,
+        pd.Timedelta(-1, "ns"),
+        b"P1DT2H3M",
+        float("inf"),
+        float("-inf"),
+        "2020-01-02",
+        "Infinity",
+        decimal.Decimal("1.5"),
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_mixed_column_is_known_for_what_it_was(value: Any) -> None:
+    [text] = json_array([value], marked=True).storage.to_pylist()
+    assert single_value(text) == value
+    assert isinstance(single_value(text), str) is isinstance(value, str)
+    assert json.loads(text) == json.loads(encode_cell(value))
+    assert unmarked(json_array([value], marked=True)).storage.to_pylist() == [encode_cell(value)]
+
+
+@pytest.mark.parametrize("value", [object(), 1j, np.longdouble(1)])
 def test_what_has_no_exact_json_form_is_refused(value: object) -> None:
     with pytest.raises(FrameError):
         encode_cell(value if isinstance(value, dict) else [value])

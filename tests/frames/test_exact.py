@@ -124,6 +124,16 @@ def test_json_may_be_kept_as_text() -> None:
         (["true", "1", None], pa.bool_(), [True, None, None], [1]),
         (["18446744073709551615", "123456789012345678901234567890123456789012"], pa.uint64(), [2**64 - 1, None], [1]),
         (['"1970-01-01"'], pa.date32(), [None], [0]),
+        ([' "1970-01-02"', '"1970-01-02"', '"n/a"'], pa.date32(), [datetime.date(1970, 1, 2), None, None], [1, 2]),
+        ([' "1970-01-02"', ' "01:00:00+00:00"', '\t"eA=="'], pa.time64("us"), [None, None, None], [0, 1, 2]),
+        (['\t"eA=="', '"eA=="', "1.25"], pa.binary(), [b"x", None, None], [1, 2]),
+        ([' "Infinity"', '"Infinity"'], pa.float64(), [float("inf"), None], [1]),
+        (
+            ["1.25", "12345678901234567890.5", '"1"'],
+            pa.decimal128(38, 2),
+            [Decimal("1.25"), Decimal("12345678901234567890.5"), None],
+            [2],
+        ),
     ],
     ids=lambda each: str(each)[:20],
 )

@@ -1,5 +1,6 @@
 """A table follows an API that changes, exactly, or the odd rows are told: on every database."""
 
+import datetime
 import json
 import logging
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from api2db import FileConverter, Stream2Sql
 from api2db.errors import ConfigurationError
+from api2db.frames import decode_cell, encode_cell
 from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
@@ -145,6 +147,48 @@ def test_of_a_frame_of_mixed_values_each_goes_where_it_fits(make: Make, dialect:
     rows = [(row["id"], row["n"], row["t"], bool(row["f"])) for row in table_rows(tmp_path, dialect)]
     assert rows == [(0, 1, "x", True), (1, 3, "y", False)]
     assert sorted(row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")) == [2, 3, 4]
+
+
+EVERY_CLASS: dict[str, Any] = {
+    "day": datetime.date(2020, 1, 2),
+    "naive": pd.Timestamp("2020-01-02 03:04:05").to_pydatetime(),
+    "zoned": datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+    "clock": datetime.time(3, 4, 5),
+    "span": datetime.timedelta(seconds=90),
+    "exact": Decimal("1.25"),
+    "blob": b"x\xff",
+    "real": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", EVERY_CLASS)
+def test_beside_an_odd_value_those_of_the_columns_own_class_go_in_and_no_text_counts_as_one(
+    name: str, make: Make, dialect: str, tmp_path: Path
+) -> None:
+    value = EVERY_CLASS[name]
+    with make() as stream:
+        stream.stream(pd.DataFrame([{"id": 0, "v": value}]))
+        as_text = decode_cell(encode_cell(value))
+        values = [value, "n/a", f"{as_text}", None]
+        stream.stream(pd.DataFrame({"id": [1, 2, 3, 4], "v": pd.Series(values, dtype=object)}))
+    rows = sorted((row["id"], row["v"]) for row in table_rows(tmp_path, dialect))
+    assert [number for number, _ in rows] == [0, 1, 4]
+    assert rows[0][1] == rows[1][1]
+    assert sorted(row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")) == [2, 3]
+
+
+def test_a_number_in_json_is_a_number_whatever_stands_beside_it(make: Make, dialect: str, tmp_path: Path) -> None:
+    values = [-5, 2**63, -7, Decimal("1.5"), Decimal("1.25"), 3]
+    with make(on_conflict="json") as stream:
+        stream.stream(pd.DataFrame([{"id": 0, "v": {"a": 1}, "t": "x"}]))
+    stream = make(on_conflict="json")
+    for number, value in enumerate(values, 1):
+        stream.q.put([{"id": number, "v": value, "t": value}])
+    with stream:
+        assert stream.flush(20)
+    rows = sorted(table_rows(tmp_path, dialect), key=lambda row: int(row["id"]))
+    assert cells([row["v"] for row in rows], dialect) == [{"a": 1}, *values]
+    assert cells([row["_extra"] for row in rows], dialect) == [None, *({"t": value} for value in values)]
 
 
 def test_a_number_of_more_digits_than_there_is_a_type_for_turns_no_numbers_into_text(

@@ -25,7 +25,7 @@ def extra_cells(rows: pa.Table, misfits: Sequence[Misfit]) -> pa.Array:
 
 def _texts(cells: pa.ChunkedArray) -> list[str]:
     if isinstance(cells.type, pa.BaseExtensionType):
-        return [str(text) for text in cells.cast(pa.utf8()).to_pylist()]  # is JSON already
+        return [str(text).lstrip() for text in cells.cast(pa.utf8()).to_pylist()]  # is JSON already
     return [encode_cell(value) for value in python_values(cells)]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import cast_exactly, nulled
+from api2db.frames import cast_exactly, is_json, nulled, unmarked
 from api2db.targets.port import Column
 from api2db.targets.types import Limit, in_words
 
@@ -89,6 +89,8 @@ def fit(
 
 
 def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted) -> pa.ChunkedArray:
+    if is_json(column.type) and is_json(home.type):
+        return pa.chunked_array([unmarked(chunk) for chunk in column.chunks], column.type)
     if _same_kind(column.type, home.type):
         return column
     values = column.combine_chunks()

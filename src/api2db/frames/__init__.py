@@ -6,7 +6,7 @@ and values are cast (``cast_exactly``) only where nothing is lost. Nothing here 
 """
 
 from api2db.frames.batch import to_batch
-from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values
+from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values, unmarked
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
 from api2db.frames.dtypes import dtypes_of, merge_dtypes
 from api2db.frames.exact import cast_exactly, nulled
@@ -30,6 +30,7 @@ __all__ = [
     "to_batch",
     "to_pandas",
     "unify",
+    "unmarked",
     "whole_numbers_as_floats",
     "widened",
 ]

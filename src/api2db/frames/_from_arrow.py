@@ -16,6 +16,7 @@ __all__ = ["batch_of_batch", "batch_of_table", "plain_array"]
 
 _types = pa.types
 _LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
+_DAY_MS = 86_400_000
 
 
 def batch_of_table(table: pa.Table) -> pa.RecordBatch:
@@ -71,7 +72,8 @@ def _made_plain(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     recast = tuple(name for name, array in zip(names, plain, strict=True) if array.type != schema.field(name).type)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
     batch = pa.RecordBatch.from_arrays(kept, schema=pa.schema(fields, pandas))
-    if len(kept) == len(arrays) and all(one is other for one, other in zip(plain, arrays, strict=True)):
+    as_they_are = len(kept) == len(arrays) and all(one is other for one, other in zip(plain, arrays, strict=True))
+    if as_they_are and pa.date64() not in schema.types:  # of which the values decide
         _plain_schemas.add(schema, batch.schema)
     return batch
 
@@ -96,7 +98,7 @@ def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     """Express an array in a type that files and tables know.
 
     Nested values become JSON cells; views, run ends, half floats, narrow decimals and other extension types become what
-    they stand for. A dictionary stays one.
+    they stand for; dates in milliseconds that are no whole days are times. A dictionary stays one.
 
     Raises:
         FrameError: A nested cell has no JSON form.
@@ -112,8 +114,16 @@ def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
         return _json(array.to_pylist(), name)
     if _types.is_dictionary(type_):
         return _plain_dictionary(array, name)
+    if _types.is_date64(type_):
+        return _plain_dates(array)
     plain = _plain_type(type_)
     return array if plain is None else array.cast(plain)
+
+
+def _plain_dates(array: pa.Array) -> pa.Array:
+    """Milliseconds that are no whole days, which files would cut, are times."""
+    ticks = array.view(pa.int64()).fill_null(0).to_numpy()
+    return array if not (ticks % _DAY_MS).any() else array.view(pa.timestamp("ms"))
 
 
 def _plain_type(type_: pa.DataType) -> pa.DataType | None:

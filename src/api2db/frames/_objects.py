@@ -22,6 +22,7 @@ __all__ = ["array_of_objects"]
 _UNFIT = (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError)
 _INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
 _QUICK = frozenset({str, int, bool, type(None)})
+_NESTED = frozenset({dict, list, type(None)})
 _NONE = type(None)
 
 
@@ -38,8 +39,10 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
     try:
         if len(classes) <= 2 and classes <= _QUICK and (len(classes) == 1 or _NONE in classes):
             return _quick_array(values, classes)
+        if classes <= _NESTED:
+            return json_array(values)
         return _array_of_present(*_without_missing(values))
-    except (FrameError, UnicodeEncodeError) as error:
+    except (FrameError, UnicodeEncodeError, decimal.InvalidOperation) as error:
         raise _located(error, values, column) from error
 
 
@@ -62,6 +65,10 @@ def _boxed(scalar: np.generic) -> Any:
     return scalar if isinstance(scalar, np.longdouble) else scalar.item()
 
 
+def _mixed(cells: list[Any]) -> pa.Array:
+    return json_array(cells, marked=True)
+
+
 def _array_of_present(cells: list[Any], classes: set[type]) -> pa.Array:
     if not classes:
         return pa.nulls(len(cells))
@@ -70,14 +77,14 @@ def _array_of_present(cells: list[Any], classes: set[type]) -> pa.Array:
     except UnicodeEncodeError:
         raise
     except _UNFIT:
-        return json_array(cells)
+        return _mixed(cells)
 
 
 def _builder(classes: set[type]) -> Callable[[list[Any]], pa.Array]:
     for kinds, build in _BUILDERS:
         if all(issubclass(class_, kinds) for class_ in classes) and (bool in kinds or bool not in classes):
             return build
-    return json_array
+    return _mixed
 
 
 def _ints(cells: list[Any]) -> pa.Array:
@@ -86,7 +93,7 @@ def _ints(cells: list[Any]) -> pa.Array:
             return pa.array(cells, type_)
         except _UNFIT:
             continue
-    return json_array(cells)
+    return _mixed(cells)
 
 
 def _floats(cells: list[Any]) -> pa.Array:
@@ -111,14 +118,14 @@ def _uuids(cells: list[Any]) -> pa.Array:
 
 def _dates(cells: list[Any]) -> pa.Array:
     if any(isinstance(cell, datetime.datetime) for cell in cells):
-        return json_array(cells)
+        return _mixed(cells)
     return pa.array(cells, pa.date32())
 
 
 def _datetimes(cells: list[Any]) -> pa.Array:
     zones = {None if cell.tzinfo is None else str(cell.tzinfo) for cell in cells if cell is not None}
     if None in zones and len(zones) > 1:
-        return json_array(cells)
+        return _mixed(cells)
     unit = "ns" if any(getattr(cell, "nanosecond", 0) for cell in cells) else "us"
     if None in zones:
         return pa.array(cells, pa.timestamp(unit))
@@ -128,7 +135,7 @@ def _datetimes(cells: list[Any]) -> pa.Array:
 
 def _times(cells: list[Any]) -> pa.Array:
     if any(cell is not None and cell.tzinfo is not None for cell in cells):
-        return json_array(cells)
+        return _mixed(cells)
     return pa.array(cells, pa.time64("us"))
 
 
@@ -154,6 +161,8 @@ _BUILDERS: tuple[tuple[tuple[type, ...], Callable[[list[Any]], pa.Array]], ...] 
 
 def _located(error: Exception, values: Sequence[Any] | np.ndarray, column: str) -> FrameError:
     for row, value in enumerate(values):
+        if isinstance(value, decimal.Decimal) and value.is_snan():
+            return FrameError(f"column {column!r}, row {row}: a signalling NaN is no value; put None instead")
         try:
             encode_cell(value).encode()
         except UnicodeEncodeError:

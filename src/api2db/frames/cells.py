@@ -1,8 +1,11 @@
 """Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
 
-A JSON cell holds what JSON can say. Beyond it: a Decimal and a UUID become text, dates and times ISO 8601, bytes
-base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity the text
-``"Infinity"``.
+A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, a UUID text, dates and
+times ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an
+infinity the text ``"Infinity"``.
+
+A value of a mixed column that is no text, but is written as one, has a blank before it, which JSON passes over: a
+space, for bytes a tab. By that ``single_value`` knows it for what it was.
 """
 
 import base64
@@ -12,6 +15,7 @@ import enum
 import json
 import math
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -20,12 +24,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api2db.errors import FrameError
 
-__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array", "python_values"]
+__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array", "python_values", "single_value", "unmarked"]
 
 JSON: pa.DataType = pa.json_(pa.utf8())
+_SINGLE = frozenset({str, int, float, bool, type(None)})
+_BLANK, _BLANK_OF_BYTES = " ", "\t"
+_NOT_EXACT_AS_FLOAT = re.compile(r"[0-9][0-9.]{15}|[0-9][eE]")
+_LONGEST_EXPONENT = 400
+_DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d+))?S")
 
 
 def is_json(type_: pa.DataType) -> bool:
@@ -37,28 +47,54 @@ def encode_cell(value: object) -> str:
     """Write one cell as JSON text, with characters as they are rather than escaped.
 
     Raises:
-        FrameError: Part of the value has no JSON form, or the value holds itself.
+        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have one text.
     """
     try:
-        return _encode_plain(value)
+        return _encode_plain(value) if _is_plain(value) else _text(value)
+    except RecursionError:
+        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
     except (TypeError, ValueError):
-        return _encode_any(value)
+        return _text(value)
 
 
 def decode_cell(text: str) -> Any:
-    """Read back what ``encode_cell`` wrote: dicts, lists, texts, numbers, booleans and None."""
-    return json.loads(text)
+    """Read back what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, none of them rounded.
+
+    A number that no float holds is a Decimal.
+    """
+    return _decode_exactly(text) if _NOT_EXACT_AS_FLOAT.search(text) else json.loads(text)
 
 
-def json_array(values: Iterable[object]) -> pa.Array:
+def single_value(text: str) -> Any:
+    """As ``decode_cell``; what only stands for a date, a time, bytes or an infinity is that again, where it is one."""
+    value = decode_cell(text)
+    if not isinstance(value, str) or text[0] == '"':
+        return value
+    try:
+        return base64.b64decode(value, validate=True) if text[0] == _BLANK_OF_BYTES else _parsed(value)
+    except ValueError:
+        return value
+
+
+def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
     """Encode every value as a JSON cell; a None is a null, not the text ``null``.
+
+    Args:
+        values: Of any classes.
+        marked: Whether ``single_value`` is to know again what is no text, but is written as one.
 
     Raises:
         FrameError: A value has no JSON form.
         UnicodeEncodeError: A text holds half of a surrogate pair.
     """
-    texts = pa.array([None if value is None else encode_cell(value) for value in values], pa.utf8())
+    encode = _encode_marked if marked else encode_cell
+    texts = pa.array([None if value is None else encode(value) for value in values], pa.utf8())
     return pa.ExtensionArray.from_storage(JSON, texts)
+
+
+def unmarked(array: pa.Array) -> pa.Array:
+    """JSON cells without the blanks by which ``single_value`` knows what is no text."""
+    return pa.ExtensionArray.from_storage(array.type, pc.ascii_ltrim(array.storage, _BLANK + _BLANK_OF_BYTES))
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
@@ -78,55 +114,84 @@ def _python_value(scalar: pa.Scalar) -> Any:
         return text if not text.startswith("<") else f"{scalar.value} {getattr(scalar.type, 'unit', 'days')} since 1970"
 
 
-_PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_encode_plain = _PLAIN_ENCODER.encode
+_encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
 
 
-def _encode_any(value: object) -> str:
-    try:
-        return _encode_plain(_jsonable(value))
-    except RecursionError:
-        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
+def _is_plain(value: object) -> bool:
+    """Whether JSON's own encoder may have it: that gives two keys one text without a word, such as 1 and "1"."""
+    class_ = value.__class__
+    if class_ is dict:
+        for key in value:  # type: ignore[attr-defined]
+            if key.__class__ is not str:
+                return False
+        value = value.values()  # type: ignore[attr-defined]
+    elif class_ is not list:
+        return class_ in _SINGLE
+    for item in value:  # type: ignore[attr-defined] # noqa: SIM110 - all() takes twice as long
+        if item.__class__ not in _SINGLE and not _is_plain(item):
+            return False
+    return True
 
 
-def _jsonable(value: Any) -> object:
+def _encode_marked(value: object) -> str:
+    text = encode_cell(value)
+    if text[0] != '"':
+        return text
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _BLANK_OF_BYTES + text
+    return _BLANK + text if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, float)) else text
+
+
+def _text(value: Any) -> str:
     if value is None or (isinstance(value, (str, int)) and not isinstance(value, enum.Enum)):
-        return value
+        return _encode_plain(value)
     if value is pd.NA or value is pd.NaT:
-        return None
+        return "null"
     if isinstance(value, float):
-        return _jsonable_float(float(value))
+        return _float_text(float(value))
     if isinstance(value, Mapping):
-        return _jsonable_mapping(value)
+        return _mapping_text(value)
     if isinstance(value, AbstractSet):
-        return sorted(map(_jsonable, value), key=_encode_plain)
+        return f"[{', '.join(sorted(map(_text, value)))}]"
     if isinstance(value, (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
-        return [_jsonable(item) for item in _items(value)]
+        return f"[{', '.join([_text(item) for item in _items(value)])}]"
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return [_jsonable(item) for item in value]
-    return _jsonable_scalar(value)
+        return f"[{', '.join([_text(item) for item in value])}]"
+    return _scalar_text(value)
 
 
-def _jsonable_float(value: float) -> object:
+def _float_text(value: float) -> str:
     if math.isnan(value):
-        return None
+        return "null"
     if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+        return '"Infinity"' if value > 0 else '"-Infinity"'
+    return float.__repr__(value)
 
 
-def _jsonable_mapping(mapping: Mapping[Any, Any]) -> dict[str, object]:
-    encoded = {_key(key): _jsonable(value) for key, value in mapping.items()}
+def _decimal_text(value: decimal.Decimal) -> str:
+    """The number, without zeros at its end: how many it had is lost where others of its column are finer."""
+    if not value.is_finite():
+        return _float_text(float("nan") if value.is_nan() else float(value))
+    if not value:
+        return "0"
+    if abs(value.adjusted()) > _LONGEST_EXPONENT:
+        return str(value)
+    digits = format(value, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def _mapping_text(mapping: Mapping[Any, Any]) -> str:
+    encoded = {_key(key): _text(value) for key, value in mapping.items()}
     if len(encoded) != len(mapping):
         raise FrameError(f"two keys of a dict cell have the same text; its keys are {list(mapping)!r}; rename one")
-    return encoded
+    return "{" + ", ".join([f"{_encode_plain(key)}: {text}" for key, text in encoded.items()]) + "}"
 
 
 def _key(key: object) -> str:
     if isinstance(key, str):
         return str.__str__(key)
-    plain = _jsonable(key)
-    return plain if isinstance(plain, str) else _encode_plain(plain)
+    text = _text(key)
+    return str(json.loads(text)) if text.startswith('"') else text
 
 
 def _items(values: Any) -> Iterable[object]:
@@ -136,29 +201,75 @@ def _items(values: Any) -> Iterable[object]:
     return list(values) if not isinstance(values, np.ndarray) or values.ndim else [values.item()]
 
 
-def _jsonable_scalar(value: Any) -> object:
-    for kinds, plain in _PLAIN:
+def _scalar_text(value: Any) -> str:
+    for kinds, text in _TEXTS:
         if isinstance(value, kinds):
-            return plain(value)
+            return text(value)
     raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
 
 
-def _jsonable_number(value: Any) -> object:
+def _number_text(value: Any) -> str:
     if isinstance(value, np.longdouble):
         raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
-    return _jsonable(value.item())
+    return _text(value.item())
 
 
-_PLAIN: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-    (decimal.Decimal, lambda value: None if value.is_nan() else str(value)),
-    (datetime.timedelta, lambda value: pd.Timedelta(value).isoformat()),
-    ((datetime.date, datetime.time), lambda value: value.isoformat()),
-    ((uuid.UUID, pd.Period, pd.Interval), str),
-    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode("ascii")),
-    (np.datetime64, lambda value: _jsonable(pd.Timestamp(value))),
-    (np.timedelta64, lambda value: _jsonable(pd.Timedelta(value))),
-    ((np.bool_, np.integer, np.floating), _jsonable_number),
-    (enum.Enum, lambda value: _jsonable(value.value)),
-    (pa.Scalar, lambda value: _jsonable(value.as_py())),
-    (os.PathLike, os.fsdecode),
+def _duration_text(value: datetime.timedelta) -> str:
+    """As pandas writes it, whose own class reaches less far."""
+    if isinstance(value, pd.Timedelta):
+        return _encode_plain(value.isoformat())
+    minutes, seconds = divmod(value.seconds, 60)
+    fraction = f".{value.microseconds:06}".rstrip("0").rstrip(".")
+    return f'"P{value.days}DT{minutes // 60}H{minutes % 60}M{seconds}{fraction}S"'
+
+
+_TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (decimal.Decimal, _decimal_text),
+    (datetime.timedelta, _duration_text),
+    ((datetime.date, datetime.time), lambda value: _encode_plain(value.isoformat())),
+    ((uuid.UUID, pd.Period, pd.Interval), lambda value: _encode_plain(str(value))),
+    ((bytes, bytearray, memoryview), lambda value: f'"{base64.b64encode(value).decode("ascii")}"'),
+    (np.datetime64, lambda value: _text(pd.Timestamp(value))),
+    (np.timedelta64, lambda value: _text(pd.Timedelta(value))),
+    ((np.bool_, np.integer, np.floating), _number_text),
+    (enum.Enum, lambda value: _text(value.value)),
+    (pa.Scalar, lambda value: _text(value.as_py())),
+    (os.PathLike, lambda value: _encode_plain(os.fsdecode(value))),
 )
+
+
+def _exact_number(digits: str) -> float | decimal.Decimal:
+    value = float(digits)
+    exact = math.isfinite(value) and decimal.Decimal(repr(value)) == decimal.Decimal(digits)
+    return value if exact else decimal.Decimal(digits)
+
+
+_decode_exactly = json.JSONDecoder(parse_float=_exact_number).decode
+
+
+def _parsed(text: str) -> Any:
+    """What stands for itself as a text of ISO 8601, or as an infinity.
+
+    Raises:
+        ValueError: It is none of a class that Python or pandas has.
+    """
+    if text.endswith("Infinity"):
+        return float(text)
+    if text.startswith("P"):
+        return _parsed_duration(text)
+    if "T" in text:
+        fraction = re.search(r"\.(\d+)", text)
+        finer = fraction is not None and len(fraction[1]) > len("micros")
+        return pd.Timestamp(text) if finer else datetime.datetime.fromisoformat(text)
+    return datetime.time.fromisoformat(text) if ":" in text else datetime.date.fromisoformat(text)
+
+
+def _parsed_duration(text: str) -> datetime.timedelta:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = map(int, found.groups()[:4])
+    fraction = (found[5] or "").ljust(9, "0")
+    whole = datetime.timedelta(days, seconds, int(fraction[:6]), 0, minutes, hours)
+    nanoseconds = int(fraction[6:])
+    return whole if not nanoseconds else pd.Timedelta(whole) + pd.Timedelta(nanoseconds, "ns")

@@ -3,9 +3,11 @@
 A value counts as held exactly when casting it back gives it again. So 0.1 as a float fits ``decimal(10, 2)``, and a
 Decimal of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are
 no numbers; naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight. A JSON cell that is one
-text, number or boolean is that value; any value can become a JSON cell, but an infinity.
+value, such as a text or a number, or stands for one in a mixed column, is that value; any value can become a JSON cell,
+but an infinity.
 """
 
+import datetime
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -16,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.frames._kinds import is_binary, is_text
-from api2db.frames.cells import decode_cell, is_json, json_array, python_values
+from api2db.frames._objects import array_of_objects
+from api2db.frames.cells import is_json, json_array, python_values, single_value
 from api2db.frames.lists import lists_of_json
 
 __all__ = ["cast_exactly", "decimal_digits", "nulled"]
@@ -258,23 +261,30 @@ def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _json_to_single(array: pa.Array, to: pa.DataType) -> Cast:
-    """The cells that are one text, one number or one boolean, each kind cast as a column of its own."""
-    cells = [None if text is None else decode_cell(text) for text in array.storage.to_pylist()]
+    """The cells that are one value, such as a text or a number: each class cast as a column of its own."""
+    cells = [None if text is None else single_value(text) for text in array.storage.to_pylist()]
     held, inexact = pa.nulls(len(cells), to), np.array([cell is not None for cell in cells])
-    for class_ in {type(cell) for cell in cells} & _SINGLE.keys():
-        values = pa.array([cell if _is_single(cell, class_) else None for cell in cells], _SINGLE[class_])
+    for class_ in {_class_of(cell) for cell in cells} - {None}:
+        values = array_of_objects([cell if _class_of(cell) == class_ else None for cell in cells], "")
+        if is_json(values.type):  # more digits than any type has, say
+            continue
         cast, beyond = _cast_from(values, to)
         held = pc.coalesce(held, cast)
         inexact = np.where(_valid(values), beyond, inexact)
     return held, inexact
 
 
-def _is_single(cell: object, class_: type) -> bool:
-    """Whether it is of that very class, and has no more digits than any type has."""
-    return type(cell) is class_ and not (type(cell) is int and abs(cell) >= 10**38)
+def _class_of(cell: object) -> object:
+    """By what cells are sorted, so that each sort has one type, which JSON has not; None for what is nested."""
+    if isinstance(cell, datetime.datetime):
+        return datetime.datetime, cell.tzinfo is None
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return int, abs(cell) < _MOST_OF_38_DIGITS
+    return type(cell) if isinstance(cell, _SINGLE) else None
 
 
-_SINGLE = {bool: pa.bool_(), int: pa.decimal128(38, 0), float: pa.float64(), str: pa.utf8()}
+_SINGLE = (bool, float, str, Decimal, bytes, datetime.date, datetime.time, datetime.timedelta)
+_MOST_OF_38_DIGITS = 10**38
 
 
 def _any_to_json(array: pa.Array, to: pa.DataType) -> Cast:
@@ -311,6 +321,7 @@ def _tick_ns(type_: pa.DataType) -> int:
     return _TICK_NS[type_.unit]
 
 
+_SINGLE_KINDS = ("boolean", "integer", "float", "decimal", "binary", "naive", "zoned", "time", "duration")
 _CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
     ("integer", "integer"): _integer_to_integer,
     ("integer", "float"): _integer_to_float,
@@ -326,7 +337,7 @@ _CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
     ("fixed", "binary"): _text_to_text,
     ("binary", "fixed"): _binary_to_fixed,
     ("json", "text"): _json_to_text,
-    **{("json", kind): _json_to_single for kind in ("boolean", "integer", "float", "decimal")},
+    **{("json", kind): _json_to_single for kind in _SINGLE_KINDS},
     **{(kind, "json"): _any_to_json for kind, _ in _KINDS},
     ("json", "json"): _json_to_json,
     ("json", "list"): lists_of_json,
