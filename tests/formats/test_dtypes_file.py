@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from api2db.errors import ConfigurationError, InvalidNameError
-from api2db.formats.dtypes_file import dtypes_path, read_dtypes, write_dtypes
+from api2db.formats.dtypes_file import dtypes_path, merge_dtypes_file, read_dtypes, write_dtypes
 
 
 def test_dtypes_come_back_and_are_private(tmp_path: Path) -> None:
@@ -38,3 +38,15 @@ def test_a_name_can_not_leave_the_folder(tmp_path: Path) -> None:
     with pytest.raises(InvalidNameError):
         write_dtypes(tmp_path, "../x", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_file_s_place_is_named(tmp_path: Path) -> None:
+    dtypes_path(tmp_path, "flights").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"flights_dtypes\.json can't be read.*move away"):
+        read_dtypes(tmp_path, "flights")
+
+
+def test_what_another_stream_has_kept_stays(tmp_path: Path) -> None:
+    assert merge_dtypes_file(tmp_path, "flights", {"a": "int64"}) == {"a": "int64"}
+    both = {"a": "Int64", "b": "float64"}
+    assert merge_dtypes_file(tmp_path, "flights", {"b": "float64"}) == both == read_dtypes(tmp_path, "flights")

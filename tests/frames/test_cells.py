@@ -121,7 +121,7 @@ def test_a_decimal_is_a_number_of_its_own_digits_and_none_is_rounded_when_it_is_
     "value",
     [
         datetime.date(2020, 1, 2),
-        datetime.datetime.min,
+        pd.Timestamp("0001-01-01").to_pydatetime(),
         datetime.datetime(2020, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC),
         datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone(-datetime.timedelta(hours=5, minutes=30))),
         pd.Timestamp("2020-01-02 03:04:05.123456789"),

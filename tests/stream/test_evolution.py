@@ -9,14 +9,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from api2db import FileConverter, Stream2Sql
+from api2db import FileConverter, Stream2Local, Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.frames import decode_cell, encode_cell
 from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, types, use
+from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -303,6 +305,51 @@ def test_a_frozen_table_gets_no_column_for_odd_values(make: Make) -> None:
         make(on_conflict="ignore")
 
 
+def test_a_frozen_table_that_somebody_alters_is_seen_as_it_is_now(make: Make, dialect: str, tmp_path: Path) -> None:
+    with make(schema="freeze") as stream:
+        stream.stream(pd.DataFrame({"id": [1]}))
+        stream.stream(pd.DataFrame({"id": [2], "n": [5]}))
+        eventually(lambda: altered(tmp_path, dialect))
+        stream.stream(pd.DataFrame({"id": [3], "n": [6]}))
+    assert sorted((row["id"], row["n"]) for row in table_rows(tmp_path, dialect)) == [(1, None), (3, 6)]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [2]
+
+
+def altered(home: Path, dialect: str) -> bool:
+    try:
+        execute(home, dialect, "ALTER TABLE flights ADD COLUMN n BIGINT")
+    except duckdb.IOException:
+        return False  # the stream has the file open
+    return True
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_sqlite_widens_columns_that_indexes_stand_on_and_the_indexes_stay(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1], "n": [1]}))
+        execute(tmp_path, dialect, "CREATE INDEX mine ON flights (n) WHERE n > 0")
+        stream.stream(pd.DataFrame({"id": [2**63], "n": [2**63]}))
+        stream.stream(pd.DataFrame({"id": [1], "n": [7]}))
+    rows = sorted((row["id"], row["n"]) for row in table_rows(tmp_path, dialect))
+    assert rows == [("1", "7"), (str(2**63), str(2**63))]
+    indexes = query(tmp_path, dialect, "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'flights'")
+    assert sorted(indexes) == [("flights_key",), ("mine",)]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_what_forbids_sqlite_to_widen_is_said_in_the_table_s_own_names(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id INTEGER, n INTEGER UNIQUE)")
+    with make() as stream:
+        stream.stream(pd.DataFrame({"id": [1], "n": [2**63]}))
+    [reason] = reasons(tmp_path, dialect)
+    assert 'cannot drop UNIQUE column: "n"' in reason
+    assert "_api2db" not in reason
+
+
 @pytest.mark.parametrize("dialect", ["duckdb", "sqlite", "postgresql"], indirect=True)
 def test_a_table_that_is_replaced_tells_its_changes_too(make: Make, dialect: str, tmp_path: Path) -> None:
     with make(if_exists="replace") as stream:
@@ -322,6 +369,37 @@ def test_the_dtypes_follow_and_are_what_astype_takes(make: Make, tmp_path: Path)
     assert again.dtypes == again.build_dtypes() == {"a": "Int64", "late": "float64", "gone": "boolean"}
     frame = pd.DataFrame({"a": [2**53 + 1, None], "late": [1, None], "gone": [None, None]}, dtype=object)
     assert frame.astype(again.dtypes)["a"].tolist() == [2**53 + 1, pd.NA]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_the_dtypes_are_those_of_all_streams_of_the_collector(make: Make, tmp_path: Path) -> None:
+    with make() as stream, Stream2Local("flights", home=tmp_path) as shards:
+        shards.stream(pd.DataFrame({"a": [1]}))
+        stream.stream(pd.DataFrame({"b": [1.5]}))
+        shards.stream(pd.DataFrame({"a": [1], "c": [True]}))
+        stream.stream(pd.DataFrame({"b": [2.5]}))
+    again = make(stream_id="again")
+    assert again.dtypes == {"a": "Int64", "b": "float64", "c": "boolean"}
+    first = min((tmp_path / "STORE" / "flights" / "parquet").iterdir())
+    older = FileConverter.static_load_df(str(first), "parquet", again.dtypes)
+    assert older is not None
+    assert older.dtypes.astype(str).to_dict() == {"a": "Int64"}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_dtypes_that_can_not_be_kept_are_told_once_and_kept_as_soon_as_they_can(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = make()
+    path = tmp_path / "CACHE" / "flights_dtypes.json"
+    path.mkdir(parents=True)
+    with stream:
+        stream.stream(pd.DataFrame({"a": [1]}))
+        stream.stream(pd.DataFrame({"a": [2]}))
+        assert [record.getMessage().count(str(path)) for record in caplog.records if "dtypes" in record.message] == [1]
+        path.rmdir()
+        stream.stream(pd.DataFrame({"a": [3]}))
+    assert json.loads(path.read_text()) == {"a": "int64"}
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

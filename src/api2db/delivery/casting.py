@@ -35,6 +35,8 @@ class Casting:
             rows: The batch's, as the target wants them.
         """
         fitted = self._fitted(rows, columns)
+        if fitted.misfits and (columns_now := self._altered(columns)):
+            columns, fitted = columns_now, self._fitted(rows, columns_now)
         forbidden: dict[str, str] = {}
         wider = [column for misfit in fitted.misfits if (column := self._widen(batch, misfit, forbidden))]
         if wider:
@@ -51,6 +53,11 @@ class Casting:
         for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
             reasons.setdefault(row, reason)
         return fitted.rows, columns, reasons
+
+    def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:
+        """The table's columns, where somebody has altered them since they were asked for: no row is odd by old ones."""
+        columns_now = None if self._target.takes_newest else self._target.columns()
+        return columns_now if columns_now and list(columns_now) != list(columns) else None
 
     def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:
         fitted = fit(rows, columns, self._target.same_column, self._target.limits)

@@ -1,6 +1,7 @@
 """The dtypes of a collector's frames, kept in ``CACHE/<name>_dtypes.json``: a JSON object of column and dtype."""
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pandas as pd
 from api2db.errors import ConfigurationError
 from api2db.formats.atomic import make_folders, replacing
 from api2db.formats.folders import check_name
+from api2db.frames import merge_dtypes
 
-__all__ = ["dtypes_path", "read_dtypes", "write_dtypes"]
+__all__ = ["dtypes_path", "merge_dtypes_file", "read_dtypes", "write_dtypes"]
+
+_one_at_a_time = threading.Lock()
 
 
 def dtypes_path(home: Path, name: str) -> Path:
@@ -26,15 +30,18 @@ def read_dtypes(home: Path, name: str) -> dict[str, str] | None:
     """Read the dtypes of a collector, or None where none are kept yet.
 
     Raises:
-        ConfigurationError: The file is damaged or not ours.
+        ConfigurationError: The file is damaged or not ours, or can't be read.
         InvalidNameError: The name could leave the folder.
-        OSError: The file can't be read.
     """
     path = dtypes_path(home, name)
     try:
         return _checked(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConfigurationError(
+            f"the dtypes in {path} can't be read: {error.strerror or error}; move away what is there"
+        ) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(
             f"{path} holds no dtypes: {error}; remove it, and the next frame writes it anew"
@@ -52,6 +59,22 @@ def write_dtypes(home: Path, name: str, dtypes: Mapping[str, str]) -> None:
     make_folders(path.parent)
     with replacing(path) as file:
         file.write(json.dumps(dict(dtypes), indent=2).encode())
+
+
+def merge_dtypes_file(home: Path, name: str, dtypes: Mapping[str, str]) -> dict[str, str]:
+    """Add dtypes to those that are kept, which another stream of the collector may have written; give all.
+
+    Raises:
+        ConfigurationError: The file is damaged or not ours, or can't be read.
+        InvalidNameError: The name could leave the folder.
+        OSError: The file can't be written.
+    """
+    with _one_at_a_time:
+        kept = read_dtypes(home, name)
+        merged = merge_dtypes(kept or {}, dtypes)
+        if merged != kept:
+            write_dtypes(home, name, merged)
+        return merged
 
 
 def _checked(content: object) -> dict[str, str]:

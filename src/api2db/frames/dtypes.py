@@ -65,7 +65,8 @@ def _text_name() -> str:
 def merge_dtypes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     """Join the dtypes of two frames: where they differ, the dtype that holds both, else ``object``.
 
-    A column that one of them has not is null there: so it takes a dtype that has nulls.
+    Whole numbers beside fractions are floats, as they are in a table, where they are no larger than floats hold. A
+    column that one of them has not is null there: so it takes a dtype that has nulls.
     """
     if not old or not new:
         return dict(old or new)
@@ -86,11 +87,17 @@ def _merged(old: str, new: str) -> str:
     if old == new:
         return old
     types = _arrow_type(old), _arrow_type(new)
-    common = None if None in types else widened(*types)
+    common = None if None in types else widened(*types) or _common_float(*types)
     if common is None or "category" in (old, new):
         return "object"
     nullable = any(pd.api.types.is_extension_array_dtype(pd.api.types.pandas_dtype(name)) for name in (old, new))
     return _name_of(pa.field("", common, nullable=nullable))
+
+
+def _common_float(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    kinds = (_types.is_integer, _types.is_floating)
+    mixed = all(any(is_kind(type_) for type_ in (one, other)) for is_kind in kinds)
+    return pa.float64() if mixed else None
 
 
 def _arrow_type(name: str) -> pa.DataType | None:

@@ -174,7 +174,8 @@ class FileConverter:
         Args:
             path: The file.
             fmt: Its format.
-            dtypes: What to cast the frame to, as ``DataFrame.astype`` takes it.
+            dtypes: What to cast the frame to, as ``DataFrame.astype`` takes it; columns that the file has not are
+                passed over.
 
         Returns:
             The frame, or None on a failure.
@@ -284,7 +285,7 @@ def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.D
     if dtypes is None:
         return df
     try:
-        return df.astype(dict(dtypes))
+        return df.astype({name: dtype for name, dtype in dtypes.items() if name in df.columns})
     except Exception as error:  # each dtype's own code casts, and raises what it likes
         raise FormatError(
             f"{path} does not fit the dtypes that were asked for: {error}; give others, or none"

@@ -4,7 +4,6 @@ import logging
 import os
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from api2db.delivery import Worker
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
-from api2db.formats.dtypes_file import write_dtypes
+from api2db.formats.dtypes_file import merge_dtypes_file
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, to_batch
 from api2db.journal import (
@@ -124,6 +123,7 @@ class Stream(FileConverter):
         self._death: BaseException | None = None
         self._handed_on: list[pa.RecordBatch] | None = None
         self._known_schema: pa.Schema | None = None
+        self._dtypes_failed = False
 
     @property
     def identity(self) -> str:
@@ -390,12 +390,18 @@ class Stream(FileConverter):
     def _learn(self, schema: pa.Schema) -> None:
         if schema is self._known_schema:
             return
-        self._known_schema = schema
         dtypes = merge_dtypes(self.dtypes or {}, dtypes_of(schema))
-        if dtypes != self.dtypes:
-            self.dtypes = dtypes
-            with suppress(OSError):
-                write_dtypes(self.home, self.name, dtypes)
+        if dtypes == self.dtypes and self._known_schema is not None:
+            self._known_schema = schema
+            return
+        try:
+            self.dtypes = merge_dtypes_file(self.home, self.name, dtypes)
+            self._known_schema, self._dtypes_failed = schema, False
+        except (OSError, ConfigurationError) as error:  # tried again with the next batch
+            self.dtypes, self._known_schema = dtypes, None
+            if not self._dtypes_failed:
+                _log.warning("the dtypes of %s are not kept, delivery goes on: %s", self.name, error)
+            self._dtypes_failed = True
 
     def _frames_waiting(self) -> int:
         return self.status().frames_waiting

@@ -225,7 +225,10 @@ class SqlTarget:
 
     def columns(self) -> Sequence[Column] | None:
         with self._database.transaction() as session:
-            return session.columns(self._table)
+            columns = session.columns(self._table)
+        if self._prepared and columns != list(self._prepared[1]):
+            self._prepared = None
+        return columns
 
     def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         self._causes = causes

@@ -168,14 +168,26 @@ def _is_number(type_: pa.DataType) -> bool:
 
 
 def _make_anew(session: Session, table: str, column: str, declared: str) -> None:
-    """The old one goes last: a table can't be without columns, and it stays where an index or a rule stands on it."""
+    """The old one goes last: a table can't be without columns, and it stays where a view or a rule stands on it.
+
+    Indexes are made anew. What fails is undone with the transaction.
+    """
+    indexes = session.rows(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE",
+        (table[1:-1].replace('""', '"'),),
+    )
     try:
+        for name, _ in indexes:
+            session.run(f"DROP INDEX {quote(name)}")
         session.run(f"ALTER TABLE {table} RENAME COLUMN {column} TO _api2db_old")
         session.run(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
         session.run(f"UPDATE {table} SET {column} = _api2db_old WHERE _api2db_old IS NOT NULL")
         session.run(f"ALTER TABLE {table} DROP COLUMN _api2db_old")
+        for _, create in indexes:
+            session.run(create)
     except sqlite3.OperationalError as error:
-        raise BatchRefusedError(str(error)) from error
+        said = str(error).replace('"_api2db_old"', column).replace("_api2db_old", column)
+        raise BatchRefusedError(f"a constraint, a view or a trigger stands on it, SQLite says {said}") from error
 
 
 def _fold(name: str) -> str:
