@@ -22,7 +22,8 @@ HeavyDB from servers of its own, which are as strict as theirs are known to be.
 A missing value (None, NaN, NaT, NA) is NULL. A NaN in a float column of pandas is a missing value, as pandas has it.
 A value that a target can't hold is never changed to fit: its row is [rejected](operations.md#rejected-rows) with the
 reason, and the others are loaded. The one exception is told here and once in the log: where a column ends at
-microseconds, finer digits are cut. Text with half of a surrogate pair is no text, and `put` refuses its frame.
+microseconds, finer digits are cut. A row with text that holds half of a surrogate pair, which is no character, is
+rejected by every target.
 
 What frames may hold, and the Arrow type in which api2db carries it to every target:
 """

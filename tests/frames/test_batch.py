@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import FrameError
-from api2db.frames import JSON, is_json, to_batch
+from api2db.frames import JSON, Refused, is_json, reason_of, to_batch, to_batches
 from tests.frames.examples import every_kind, objects
 
 
@@ -251,6 +251,21 @@ def test_a_value_that_has_no_form_is_named_by_column_and_row(value: Any, says: s
     for frame in ([{"c": 1.5}, {"c": value}], pd.DataFrame({"c": objects(1.5, value)})):
         with pytest.raises(FrameError, match=f"column 'c', row 1: {says}"):
             to_batch(frame)
+
+
+def test_rows_with_half_a_surrogate_pair_are_apart_with_the_reason_and_a_form_that_can_be_stored() -> None:
+    rows = [{"a": "x", "b": 1}, {"a": {"k": "\udc00"}, "b": 2}, {"a": "\ud800y", "b": 3}]
+    refused, others = to_batches(rows)
+    assert isinstance(refused, Refused)
+    assert isinstance(others, pa.RecordBatch)
+    assert others.to_pydict() == {"a": ["x"], "b": [1]}
+    assert _plain(refused.rows.column(0)) == ['{"k": "\\\\udc00"}', '"\\\\ud800y"']
+    assert refused.rows.column(1).to_pylist() == [2, 3]
+    assert reason_of(refused.rows.schema).startswith("the text in 'a' holds half of a surrogate pair")
+    [plain] = to_batches(rows[:1])
+    assert isinstance(plain, pa.RecordBatch)
+    with pytest.raises(FrameError, match="column 'b', row 0"):
+        to_batches([{"a": "\ud800", "b": print}])
 
 
 def test_a_span_that_no_type_reaches_is_a_cell_of_its_own() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from api2db import Stream2Local
 from api2db.errors import ConfigurationError, JournalWriteError, PollError
 from api2db.ingest import Collector, Runner, read_status
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
@@ -64,6 +65,22 @@ def bench(tmp_path: Path) -> Bench:
 
 
 ROWS = [{"id": 1}, {"id": 2}]
+
+
+@pytest.mark.parametrize("transform", [None, lambda frame: frame.assign(seen=True)], ids=["plain", "transformed"])
+@pytest.mark.parametrize("kind", [list, pd.DataFrame])
+def test_a_polled_row_with_half_a_surrogate_pair_is_set_aside_and_its_neighbours_go_in(
+    bench: Bench, kind: Callable[..., Any], transform: Any
+) -> None:
+    stream = Stream2Local("cities", home=bench.home)
+    cells = pd.Series(["x", "\ud800", "y"], dtype=object)
+    rows = [{"id": number, "t": text} for number, text in enumerate(cells)]
+    page = rows if kind is list else pd.DataFrame({"id": range(3), "t": cells})
+    bench.poll(lambda: page, streams=[stream], transform=transform)
+    [shard] = (bench.home / "STORE" / "cities" / "parquet").iterdir()
+    assert pd.read_parquet(shard)["id"].tolist() == [0, 2]
+    [rejected] = (bench.home / "STORE" / "rejected" / "cities" / "local").iterdir()
+    assert pd.read_parquet(rejected)["t"].tolist() == ["\\ud800"]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_puts_that_wait_for_an_fsync_share_the_next_one(opened: Opener, fsyncs: 
 
 
 def test_frames_are_encoded_outside_the_lock(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    from api2db.journal import _log, _rows
+    from api2db.journal import _rows
 
     journal = opened()
     free: list[bool] = []
@@ -94,7 +94,7 @@ def test_frames_are_encoded_outside_the_lock(opened: Opener, monkeypatch: pytest
         journal.changed.release()
         yield from real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_log, "frame_parts", watched)
+    monkeypatch.setattr(_rows, "frame_parts", watched)
     journal.append([frame(1)])
     assert free == [True]
 

@@ -98,7 +98,6 @@ BAD_FRAMES = {
     "an index of a column's name": pd.DataFrame({"a": [1]}, index=pd.Index([1], name="a")),
     "columns of levels": pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
     "complex numbers": pd.DataFrame({"a": [1j]}),
-    "half a surrogate pair": pd.DataFrame({"a": pd.Series(["\ud800"], dtype=object)}),
     "a name of half a surrogate pair": pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object)),
     "a function": pd.DataFrame({"a": [print]}),
 }
@@ -112,6 +111,67 @@ def test_a_frame_that_no_table_holds_is_refused_by_the_put_and_the_next_is_deliv
         stream.q.put(frame(1))
     assert len(shards(tmp_path, "parquet")) == 1
     assert stream.status().frames_delivered == 1
+
+
+HALF = [{"id": 1, "t": "a"}, {"id": 2, "t": "x\ud800"}, {"id": 3, "t": "c"}, {"id": 4, "t": {"k": ["\udfff"]}}]
+TEXTS = pd.Index(["a", "x\ud800", "c"], dtype=object)
+HALVES: dict[str, Any] = {
+    "rows": HALF,
+    "a DataFrame": pd.DataFrame({"id": [1, 2, 3, 4], "t": pd.Series([row["t"] for row in HALF], dtype=object)}),
+    "categories": pd.DataFrame({"id": [1, 2, 3], "t": pd.Categorical.from_codes([0, 1, 2], TEXTS)}),
+    "an index": pd.DataFrame({"id": [1, 2, 3]}, index=TEXTS.rename("t")),
+    "no other row": HALF[1:2],
+}
+
+
+@pytest.mark.parametrize("what", HALVES)
+@pytest.mark.parametrize("owner", ["running", "started after the put"])
+def test_a_row_with_half_a_surrogate_pair_is_set_aside_with_the_reason_and_its_neighbours_go_in(
+    what: str, owner: str, tmp_path: Path
+) -> None:
+    there = HALVES[what]
+    odd = [2, 4] if len(there) == 4 else [2]
+    stream = Stream2Sql("flights", DATABASES["sqlite"], "sqlite", home=tmp_path)
+    if owner == "running":
+        stream.start()
+    stream.q.put([{"id": 0, "t": "before"}])
+    stream.q.put(there)
+    stream.q.put([{"id": 9, "t": "after"}])
+    with stream:
+        assert stream.flush(20)
+    neighbours = [1, 3] if len(there) > 1 else []
+    assert [row["id"] for row in table_rows(tmp_path, "sqlite")] == [0, *neighbours, 9]
+    rejected = rejected_rows(tmp_path, "sql.sqlite")
+    assert [row["id"] for row in rejected] == odd
+    assert "\\ud800" in str(rejected[0]["t"])
+    assert all(row["_api2db_reason"].startswith("the text in 't' holds half of a surrogate pair") for row in rejected)
+    status = stream.status()
+    assert (status.frames_delivered, status.frames_waiting, status.rows_rejected) == (3, 0, len(odd))
+
+
+@pytest.mark.parametrize("mode", ["shard", "update", "replace"])
+def test_a_file_gets_the_neighbours_of_a_row_with_half_a_surrogate_pair(mode: Any, tmp_path: Path) -> None:
+    stream = Stream2Local("flights", mode=mode, home=tmp_path)
+    stream.q.put(frame(7))
+    stream.q.put(HALF)
+    with stream:
+        assert stream.flush(20)
+    single = tmp_path / "CACHE" / "flights_static.parquet"
+    files = shards(tmp_path, "parquet") if mode == "shard" else [single]
+    found = [number for path in files for number in pd.read_parquet(path)["id"]]
+    assert found == ([1, 3] if mode == "replace" else [7, 1, 3])
+    assert [row["id"] for row in rejected_rows(tmp_path, "local")] == [2, 4]
+
+
+def test_a_table_that_is_replaced_has_the_neighbours_of_a_row_with_half_a_surrogate_pair(tmp_path: Path) -> None:
+    stream = Stream2Sql("flights", DATABASES["sqlite"], "sqlite", if_exists="replace", home=tmp_path)
+    stream.q.put([{"id": 7, "t": "x"}])
+    stream.q.put(HALF)
+    with stream:
+        assert stream.flush(20)
+    assert [row["id"] for row in table_rows(tmp_path, "sqlite")] == [1, 3]
+    assert [row["id"] for row in rejected_rows(tmp_path, "sql.sqlite")] == [2, 4]
+    assert stream.status().rows_superseded == 1
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -41,6 +41,16 @@ def test_an_overridden_stream_gets_each_frame_in_order_as_it_was_put(tmp_path: P
     assert (stream.status().frames_delivered, stream.status().rows_delivered) == (5, 10)
 
 
+def test_a_row_with_half_a_surrogate_pair_is_set_aside_and_the_method_gets_its_neighbours(tmp_path: Path) -> None:
+    with Collecting(tmp_path) as stream:
+        stream.q.put([{"id": 1, "t": "a"}, {"id": 2, "t": "\ud800"}, {"id": 3, "t": "c"}])
+    assert stream.ids == [1, 3]
+    [row] = rejected_rows(tmp_path, "collecting")
+    assert (row["id"], row["t"]) == (2, "\\ud800")
+    status = stream.status()
+    assert (status.frames_delivered, status.rows_delivered, status.rows_rejected) == (1, 2, 1)
+
+
 def test_a_frame_that_the_method_raised_on_comes_again_before_those_behind_it(tmp_path: Path) -> None:
     stream = Collecting(tmp_path, failures=3)
     for number in range(3):

@@ -8,7 +8,7 @@ from itertools import groupby, takewhile
 import pyarrow as pa
 
 from api2db.errors import DataError
-from api2db.frames import conform, unify
+from api2db.frames import conform, reason_of, unify
 from api2db.journal import Entry, Position, Superseded
 from api2db.targets.port import Piece
 
@@ -43,6 +43,11 @@ class Batch:
     def retried(self) -> bool:
         """Whether its rows had been set aside before."""
         return self.entries[0].retried
+
+    @property
+    def refused(self) -> str | None:
+        """Why no target takes its rows; None where they are to be loaded."""
+        return reason_of(self.entries[0].batch.schema) if self.entries[0].refused else None
 
     @property
     def frames(self) -> int:
@@ -118,6 +123,7 @@ def batch_of(
         keyed: Whether rows are to be replaced by key: then only entries with the same columns go together, since a
             column that a frame has not keeps what the row had, and none that was put again with one that was not.
     """
+    entries = _of_one_fate(entries)
     if keyed:
         entries = _of_one_kind(entries)
     schema = unify([entry.batch.schema for entry in entries])
@@ -131,6 +137,15 @@ def batch_of(
     if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
         return batch
     return Batch(_of_one_schema(entries), start, first, superseded)
+
+
+def _of_one_fate(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first entries that no target takes, of one frame, or those before the first of that kind."""
+    first = entries[0]
+    if first.refused:
+        return list(takewhile(lambda entry: entry.refused and entry.timestamp_ns == first.timestamp_ns, entries))
+    end = next((number for number, entry in enumerate(entries) if entry.refused), len(entries))
+    return entries[:end] if end < len(entries) else entries
 
 
 def _of_one_kind(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError
+from api2db.delivery.rejected import Rejects
 from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
@@ -46,6 +47,7 @@ class OverrideCourier:
         log: The stream's view of its journal.
         call: Runs the method on a DataFrame, and gives the frames that it handed on.
         parking: Holds what the method kept raising on.
+        rejects: Takes what is refused, where the stream has no target of its own.
         onward: Delivers those; None for a stream without a target of its own.
         keyed: Whether that replaces rows by key, as ``batch_of`` has it.
     """
@@ -55,6 +57,7 @@ class OverrideCourier:
         log: StreamLog,
         call: Callable[[pd.DataFrame], list[pa.RecordBatch]],
         parking: ParkingPlace,
+        rejects: Rejects,
         onward: Courier | None,
         *,
         keyed: bool = False,
@@ -62,11 +65,15 @@ class OverrideCourier:
         self._keyed = keyed
         self._log = log
         self._parking = parking
+        self._rejects = rejects
         self._call = call
         self._onward = onward
 
     def settle(self) -> str | None:
-        return None if self._onward is None else self._onward.settle()
+        if self._onward is not None:
+            return self._onward.settle()
+        self._rejects.settle(self._log.position)
+        return None
 
     def deliver(self, batch: Batch) -> None:
         ends = [entry for entry in batch.entries if entry.frame_end]
@@ -80,6 +87,12 @@ class OverrideCourier:
     def reject(self, batch: Batch, reason: str) -> None:
         if self._onward is not None:
             self._onward.reject(batch, reason)
+            return
+        self._rejects.set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
+        note = self._rejects.settle(batch.end)
+        clear: list[NoteKind] = ["pending", *(["parked"] if self._parking.leave(batch.end) else [])]  # type: ignore[list-item]
+        told = Delivered(frames=batch.frames, rejected=note["rows"], rejected_bytes=note["size_bytes"])
+        self._log.acknowledge(batch.end, told, clear=clear)
 
     def _pass_on(self, end: Entry, rows: int, handed_on: list[pa.RecordBatch]) -> None:
         """The position moves with the last frame; frames whose schemas do not go together are loaded in turn."""

@@ -156,9 +156,8 @@ class Worker:
                 self._succeeded()
         if batch is None:
             return
-        self._learn(batch.schema)
         try:
-            self._courier.deliver(batch)
+            self._deliver(batch)
         except TooLargeError as error:
             self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
             return
@@ -166,6 +165,13 @@ class Worker:
             self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
             return
         self._succeeded()
+
+    def _deliver(self, batch: Batch) -> None:
+        if batch.refused is not None:
+            self._courier.reject(batch, batch.refused)
+            return
+        self._learn(batch.schema)
+        self._courier.deliver(batch)
 
     def _next(self, timeout_s: float | None) -> Batch | None:
         start = self._log.position

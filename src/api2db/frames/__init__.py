@@ -10,12 +10,14 @@ from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
 from api2db.frames.dtypes import dtypes_of, merge_dtypes
 from api2db.frames.exact import cast_exactly, nulled
+from api2db.frames.refused import Refused, reason_of, to_batches
 from api2db.frames.repeats import duplicate_rows
 from api2db.frames.unify import conform, unify, widened
 from api2db.frames.whole_numbers import whole_numbers_as_floats
 
 __all__ = [
     "JSON",
+    "Refused",
     "cast_exactly",
     "conform",
     "consumed_to_pandas",
@@ -27,7 +29,9 @@ __all__ = [
     "merge_dtypes",
     "nulled",
     "python_values",
+    "reason_of",
     "to_batch",
+    "to_batches",
     "to_pandas",
     "unify",
     "unmarked",

@@ -13,7 +13,7 @@ from api2db.frames._from_arrow import plain_array
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["batch_of_dataframe", "column_array"]
+__all__ = ["batch_of_dataframe", "column_array", "with_index_as_columns"]
 
 
 def batch_of_dataframe(frame: pd.DataFrame) -> pa.RecordBatch:
@@ -22,8 +22,7 @@ def batch_of_dataframe(frame: pd.DataFrame) -> pa.RecordBatch:
             "the columns are a MultiIndex, which no table has; join the levels first, as in "
             "frame.columns = ['_'.join(map(str, label)) for label in frame.columns]"
         )
-    if not _is_unnamed(frame.index):
-        frame = _with_index_as_columns(frame)
+    frame = with_index_as_columns(frame)
     labels = tuple(frame.columns)
     found = columns(frame)
     names = _names(labels, tuple(map(type, labels)))
@@ -36,8 +35,11 @@ def _is_unnamed(index: pd.Index) -> bool:
     return index.name is None if not isinstance(index, pd.MultiIndex) else all(name is None for name in index.names)
 
 
-def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an index that has a name as its first columns."""
     index = frame.index
+    if _is_unnamed(index):
+        return frame
     names = [f"level_{place}" if name is None else name for place, name in enumerate(index.names)]
     column_names([*names, *frame.columns])
     leading = index.set_names(names).to_frame(index=False)

@@ -7,12 +7,14 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
-from api2db.frames import to_batch, to_pandas
+from api2db.frames import Refused, to_batches, to_pandas
 from api2db.ingest.collector import Transform
 
 
-def batches(result: Any, transform: Transform | None) -> Iterator[pa.RecordBatch | None]:
+def batches(result: Any, transform: Transform | None) -> Iterator[pa.RecordBatch | Refused | None]:
     """One record batch a page, None for a page without rows; nothing where there is nothing new.
+
+    Rows of a page that no target takes come before the others.
 
     Raises:
         FrameError: A page is no frame.
@@ -20,23 +22,28 @@ def batches(result: Any, transform: Transform | None) -> Iterator[pa.RecordBatch
     if result is None:
         return
     if not isinstance(result, Iterator):
-        yield _batch(result, transform)
+        yield from _batches(result, transform)
         return
     for page in result:
         # A generator may go on to change its DataFrame in place; the rows must be those that it yielded.
-        yield _batch(page.copy() if isinstance(page, pd.DataFrame) else page, transform)
+        yield from _batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform)
 
 
-def _batch(page: Any, transform: Transform | None) -> pa.RecordBatch | None:
+def _batches(page: Any, transform: Transform | None) -> Iterator[pa.RecordBatch | Refused | None]:
+    if page is not None and transform is not None and not isinstance(page, pd.DataFrame):
+        *refused, rows = to_batches(page)
+        yield from refused
+        page = to_pandas(rows) if isinstance(rows, pa.RecordBatch) else rows
+    if isinstance(page, Refused):
+        yield page
+        return
     frame = page if page is None or transform is None else _transformed(page, transform)
-    if frame is None:
-        return None
-    batch = to_batch(frame)
-    return batch if batch.num_rows else None
+    for batch in [None] if frame is None else to_batches(frame):
+        yield batch if batch is not None and batch.num_rows else None
 
 
-def _transformed(page: Any, transform: Transform) -> pd.DataFrame | None:
-    after: object = transform(page if isinstance(page, pd.DataFrame) else to_pandas(to_batch(page)))
+def _transformed(page: pd.DataFrame, transform: Transform) -> pd.DataFrame | None:
+    after: object = transform(page)
     if after is None or isinstance(after, pd.DataFrame):
         return after
     raise FrameError(f"transform gave a {type(after).__qualname__}; give a DataFrame, or None for no rows")

@@ -31,7 +31,8 @@ A record
     The lane says whose rows they are: 0 for every stream of the collector, else one stream's own.
     Records between a flag ``FIRST`` and a flag ``LAST`` are one group: one ``append``.
     The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.
-    Rows that had been set aside and are put again have the flag ``RETRIED``.
+    Rows that had been set aside and are put again have the flag ``RETRIED``. Rows that no target takes have the flag
+    ``REFUSED``, and stand before the others of their frame; their schema says why.
 
 Crash rules
     * A record says up to where its segment was known to be on the disk, and so does ``synced``. Behind the last

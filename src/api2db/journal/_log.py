@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from api2db.errors import BacklogFullError, ConfigurationError, JournalError, JournalWriteError
 from api2db.formats.atomic import make_folders
+from api2db.frames import Refused
 from api2db.journal._appender import COUNTER_BITS, Appender, Group
 from api2db.journal._lane import LaneLog
 from api2db.journal._opening import (
@@ -31,7 +32,7 @@ from api2db.journal._opens import add_open
 from api2db.journal._owner import Owner
 from api2db.journal._record import HEADER_BYTES, Flag, Kind
 from api2db.journal._repair import repair
-from api2db.journal._rows import frame_parts, note_part
+from api2db.journal._rows import note_part, parts_of
 from api2db.journal._segment import Location, Segment, segment_paths
 from api2db.journal._shelf import Shelf
 from api2db.journal._spare import give_spare, hold_spare
@@ -117,7 +118,7 @@ class SegmentedJournal:
 
     def append(
         self,
-        frames: Sequence[pa.RecordBatch],
+        frames: Sequence[pa.RecordBatch | Refused],
         *,
         lane: Lane = ALL,
         cursor: Mapping[str, Any] | None = None,
@@ -126,7 +127,7 @@ class SegmentedJournal:
         timeout_s: float | None = None,
     ) -> int:
         self.owner.check()
-        parts = [part for number, frame in enumerate(frames) for part in frame_parts(frame, number, self.slice_limit)]
+        parts = parts_of(frames, self.slice_limit)
         if removes is not None:
             for part in parts:
                 part.flags |= Flag.RETRIED

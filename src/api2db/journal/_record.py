@@ -29,6 +29,7 @@ class Flag(IntEnum):
     FRAME_END = 4
     STREAM = 8
     RETRIED = 16
+    REFUSED = 32
 
 
 class Header(NamedTuple):

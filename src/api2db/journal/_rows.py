@@ -1,11 +1,12 @@
 """How frames become payloads, in slices that bound memory, and how a payload becomes rows again."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from api2db.frames import Refused
 from api2db.journal._record import Flag, Header, Kind
 from api2db.journal.port import Limit
 
@@ -83,6 +84,24 @@ def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit) -> Iterator[Pa
         return
     for at in range(0, frame.num_rows, rows):
         yield _encode(frame.slice(at, rows), number, layout, Flag.FRAME_END if at + rows >= frame.num_rows else 0)
+
+
+def parts_of(frames: Sequence[pa.RecordBatch | Refused], limit: Limit) -> list[Part]:
+    """Frames as records; rows that no target takes are of the frame behind them, if there is one."""
+    parts: list[Part] = []
+    number = 0
+    for frame in frames:
+        if isinstance(frame, Refused):
+            refused = list(frame_parts(frame.rows, number, limit))
+            for part in refused:
+                part.flags = (part.flags & ~Flag.FRAME_END) | Flag.REFUSED
+            parts += refused
+        else:
+            parts += frame_parts(frame, number, limit)
+            number += 1
+    if parts and isinstance(frames[-1], Refused):
+        parts[-1].flags |= Flag.FRAME_END
+    return parts
 
 
 def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[int, pa.Schema]) -> pa.RecordBatch:

@@ -73,7 +73,8 @@ class Taking:
         position = Position(header.sequence) if is_whole else Position(header.sequence - 1, reached)
         frame_end = is_whole and bool(header.flags & Flag.FRAME_END)
         retried = bool(header.flags & Flag.RETRIED)
-        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried))
+        refused = bool(header.flags & Flag.REFUSED)
+        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused))
         self._rows += taken.num_rows
         self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple, NewType, Protocol
 
 import pyarrow as pa
 
+from api2db.frames import Refused
+
 Durability = Literal["full", "process"]
 Lane = NewType("Lane", int)
 ALL = Lane(0)
@@ -53,6 +55,7 @@ class Entry:
         batch: Its rows that have not been delivered yet.
         frame_end: Whether this ends its frame.
         retried: Whether its rows had been set aside before; those of their keys may be newer.
+        refused: Whether no target takes its rows; its schema says why.
     """
 
     position: Position
@@ -60,6 +63,7 @@ class Entry:
     batch: pa.RecordBatch
     frame_end: bool
     retried: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ class Journal(Protocol):
 
     def append(
         self,
-        frames: Sequence[pa.RecordBatch],
+        frames: Sequence[pa.RecordBatch | Refused],
         *,
         lane: Lane = ALL,
         cursor: Mapping[str, Any] | None = None,
@@ -174,7 +178,7 @@ class Journal(Protocol):
         """Store frames together, and say the last sequence number.
 
         Args:
-            frames: They become visible together, in this order.
+            frames: They become visible together, in this order; rows that no target takes belong to the frame behind.
             lane: All streams, or one.
             cursor: The collector's state that goes with them.
             removes: A file below the home whose rows these are, which are put again; it goes when they are durable.

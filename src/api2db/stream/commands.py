@@ -100,7 +100,7 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     lane = next((lane for lane, log in journal.lanes.items() if log.key == origin.get("stream")), None)
     if lane is None or origin.get("journal") != journal.journal_id:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
-    metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if key != METADATA_KEY}
+    metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows))
     size_bytes = path.stat().st_size
     journal.append([batch.replace_schema_metadata(metadata)], lane=Lane(lane), removes=file)

@@ -70,7 +70,7 @@ def build_worker(
     reached: Target = OverrideTarget() if target is None else target
     keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
     if call is not None:
-        courier = OverrideCourier(log, call, parking, courier, keyed=keyed)
+        courier = OverrideCourier(log, call, parking, rejects, courier, keyed=keyed)
         reached = OverrideTarget(reached)
     if courier is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
