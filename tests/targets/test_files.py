@@ -1,5 +1,7 @@
 """A plan is on disk before a file can be seen, and finishing it twice is finishing it once."""
 
+import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from api2db.errors import BatchRefusedError
 from api2db.formats.atomic import is_temporary
+from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import Piece
 
@@ -126,6 +129,40 @@ def test_a_single_file_of_other_types_refuses_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
     target = SingleFileTarget(path, "parquet", None, replace=False)
     target.finish(target.stage(PIECES, lambda: False), keep)
-    with pytest.raises(BatchRefusedError, match="types"):
+    with pytest.raises(BatchRefusedError, match=r"'id' is int64 in .*one\.parquet, and text in these rows; put"):
         target.stage([Piece(300, pa.table({"id": ["x"]}))], lambda: False)
     assert pd.read_parquet(path)["id"].tolist() == [1, 2, 3]
+
+
+SAME: dict[str, list[Any]] = {
+    "decimals": [Decimal("1.10"), Decimal("2.20")],
+    "dicts": [{"a": 1}, {"b": 2}],
+    "lists": [[1], [2, 3]],
+    "bytes": [b"a", b"\xff"],
+    "times": [datetime.time(1), datetime.time(2, 3, 4, 5)],
+    "spans": [datetime.timedelta(1), datetime.timedelta(microseconds=5)],
+    "long numbers": [2**63, 2**64 - 1],
+    "long and short numbers": [2**63, 5],
+    "short and long numbers": [5, 2**63],
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_a_csv_file_is_added_to_by_every_class_of_values_that_it_began_with(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "one.csv"
+    target = SingleFileTarget(path, "csv", None, replace=False)
+    for number, value in enumerate(SAME[kind]):
+        rows = pa.Table.from_batches([to_batch([{"id": number, "v": value}])])
+        target.finish(target.stage([Piece(number, rows)], lambda: False), keep)
+    both = pa.Table.from_batches([to_batch([{"id": number, "v": value} for number, value in enumerate(SAME[kind])])])
+    whole = SingleFileTarget(tmp_path / "whole.csv", "csv", None, replace=False)
+    whole.finish(whole.stage([Piece(0, both)], lambda: False), keep)
+    written, wanted = (pd.read_csv(tmp_path / name, dtype=str) for name in ("one.csv", "whole.csv"))
+    pd.testing.assert_frame_equal(written, wanted)
+
+
+def test_texts_of_digits_in_a_csv_file_are_no_numbers(tmp_path: Path) -> None:
+    target = SingleFileTarget(tmp_path / "one.csv", "csv", None, replace=False)
+    target.finish(target.stage([Piece(0, pa.table({"v": ["7", "007"]}))], lambda: False), keep)
+    with pytest.raises(BatchRefusedError, match=r"'v' is text in .*one\.csv, and int64 in these rows"):
+        target.stage([Piece(1, pa.table({"v": [8]}))], lambda: False)

@@ -1,5 +1,6 @@
 """Frames and tables to files and back, in any of the four formats."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,6 +44,20 @@ def read(path: Path, fmt: str) -> pa.Table:
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
         return codec.read(file)
+
+
+def as_read(table: pa.Table, fmt: str) -> pa.Table:
+    """A table as it would be read once it has been written: of CSV the types are told by the looks of the values.
+
+    Raises:
+        ConfigurationError: There is no such format.
+        FormatError: The format has no form for a column.
+        FrameError: Two columns have one name, which only CSV can hold.
+    """
+    file = BytesIO()
+    write(table, file, fmt)
+    file.seek(0)
+    return _CODECS[check_format(fmt)].read(file)
 
 
 def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:

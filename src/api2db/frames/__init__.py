@@ -13,7 +13,7 @@ from api2db.frames.exact import cast_exactly, nulled
 from api2db.frames.refused import Refused, reason_of, to_batches
 from api2db.frames.repeats import duplicate_rows
 from api2db.frames.unify import conform, unify, widened
-from api2db.frames.whole_numbers import whole_numbers_as_floats
+from api2db.frames.whole_numbers import long_numbers, whole_numbers_as_floats
 
 __all__ = [
     "JSON",
@@ -26,6 +26,7 @@ __all__ = [
     "duplicate_rows",
     "encode_cell",
     "is_json",
+    "long_numbers",
     "merge_dtypes",
     "nulled",
     "python_values",

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
-from api2db.formats import Format, read, write
+from api2db.formats import Format, as_read, read, write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.frames import conform, duplicate_rows, unify, whole_numbers_as_floats
+from api2db.frames import conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
 from api2db.targets.port import Piece, Plan
+from api2db.targets.types import in_words
 
 __all__ = ["ShardTarget", "SingleFileTarget"]
 
@@ -141,21 +142,45 @@ class SingleFileTarget:
         tables = [piece.rows for piece in pieces]
         if not self.takes_newest and self._path.exists():
             try:
-                tables.insert(0, read(self._path, self._fmt))
+                there = read(self._path, self._fmt)
             except FormatError as error:
                 raise TargetUnavailableError(f"{error}; move the file away to begin a new one") from error
+            tables = [there, *(_as_in_files(table, self._fmt) for table in tables)]
         return _joined(tables, self._path)
+
+
+def _as_in_files(rows: pa.Table, fmt: Format) -> pa.Table:
+    """Of CSV the file has lost the types of its values, so only what was read as well can be joined to it."""
+    if fmt != "csv":
+        return rows
+    try:
+        return as_read(rows, fmt)
+    except FormatError as error:
+        raise BatchRefusedError(str(error)) from error
 
 
 def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
     schema = unify([table.schema for table in tables])
+    for brought_together in (whole_numbers_as_floats, long_numbers):
+        if schema is None:
+            tables = brought_together(tables)
+            schema = unify([table.schema for table in tables])
     if schema is None:
-        tables = whole_numbers_as_floats(tables)
-        schema = unify([table.schema for table in tables])
-    if schema is None:
-        raise BatchRefusedError(f"the columns of {path} have other types, which these rows do not fit")
+        raise BatchRefusedError(_difference(tables, path))
     batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
     return pa.Table.from_batches(batches, schema)
+
+
+def _difference(tables: Sequence[pa.Table], path: Path) -> str:
+    for name in dict.fromkeys(name for table in tables for name in table.column_names):
+        types = [table.schema.field(name).type for table in tables if name in table.column_names]
+        told = list(dict.fromkeys(map(in_words, types)))
+        if unify([pa.schema([(name, type_)]) for type_ in types]) is None:
+            return (
+                f"{name!r} is {told[0]} in {path}, and {' and '.join(told[1:])} in these rows; put values of one kind,"
+                " or move the file away to begin a new one"
+            )
+    raise AssertionError("each column has a common type")
 
 
 def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.Table, int]:
