@@ -67,6 +67,18 @@ def bench(tmp_path: Path) -> Bench:
 ROWS = [{"id": 1}, {"id": 2}]
 
 
+def test_a_poll_that_is_the_only_one_is_not_said_to_be_tried_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise OSError("no route")
+
+    with pytest.raises(PollError):
+        bench.poll(broken)
+    assert "it is not tried again in this run" in caplog.text
+    assert "tried again in 3600 s" not in caplog.text
+
+
 @pytest.mark.parametrize("transform", [None, lambda frame: frame.assign(seen=True)], ids=["plain", "transformed"])
 @pytest.mark.parametrize("kind", [list, pd.DataFrame])
 def test_a_polled_row_with_half_a_surrogate_pair_is_set_aside_and_its_neighbours_go_in(

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from api2db import Stream, Stream2Local, Stream2Sql
-from api2db.errors import FrameError, InvalidNameError, JournalWriteError
+from api2db.errors import ConfigurationError, FrameError, InvalidNameError, JournalWriteError
 from tests.faults.disks import small_disk
 from tests.stream.eventually import eventually
 from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
@@ -111,6 +111,24 @@ def test_a_frame_that_no_table_holds_is_refused_by_the_put_and_the_next_is_deliv
         stream.q.put(frame(1))
     assert len(shards(tmp_path, "parquet")) == 1
     assert stream.status().frames_delivered == 1
+
+
+def test_a_stream_without_a_target_takes_no_frame_that_nothing_could_deliver(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has no target: inherit from it"):
+        Stream("flights", home=tmp_path).q.put(frame(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_below_a_file_s_folder_is_told_with_the_folder_and_what_to_do(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        stream = Stream2Local("flights", path=str(disk / "shards"), home=tmp_path / "home")
+        stream.start()
+        try:
+            stream.q.put(pd.DataFrame({"id": range(300_000), "text": np.random.default_rng(1).random(300_000)}))
+            said = eventually(lambda: stream.status().last_error or "")
+            assert f"{disk / 'shards'} can't be written: No space left on device; free space" in said
+        finally:
+            stream.stop()
 
 
 HALF = [{"id": 1, "t": "a"}, {"id": 2, "t": "x\ud800"}, {"id": 3, "t": "c"}, {"id": 4, "t": {"k": ["\udfff"]}}]

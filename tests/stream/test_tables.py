@@ -538,3 +538,17 @@ def test_a_row_that_the_encoder_chokes_on_is_set_aside_and_the_stream_goes_on(
     assert sorted(row["n"] for row in rows) == [12, 14, 15]
     [rejected] = rejected_rows(tmp_path, f"sql.{dialect}")
     assert (rejected["n"], "planted" in rejected["_api2db_reason"]) == (13, True)
+
+
+def test_streams_that_begin_together_in_one_new_duckdb_file_hinder_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = [Stream2Sql(f"flights{number}", "new.duckdb", "duckdb", home=tmp_path) for number in range(6)]
+    for stream in streams:
+        stream.q.put(frame(1))
+    for stream in streams:
+        stream.start()
+    for stream in streams:
+        assert stream.flush(20)
+        stream.stop()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []

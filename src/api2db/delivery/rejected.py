@@ -135,7 +135,8 @@ class Rejects:
             temporary.unlink(missing_ok=True)
             return {}
         self._publish(temporary, self._folder / note["final"])
-        _log.warning("%d rows were refused; they are in %s with the reason beside each", note["rows"], self._folder)
+        refused = "1 row was refused; it is" if note["rows"] == 1 else f"{note['rows']} rows were refused; they are"
+        _log.warning("%s in %s with the reason beside each", refused, self._folder)
         return note
 
     def _origin(self, batch: Batch) -> dict[str, Any]:

@@ -56,9 +56,8 @@ def unwritable_is_format_error(fmt: str) -> Iterator[None]:
         raise
     except _FAULTS as error:
         _let_the_system_speak(error)
-        raise FormatError(
-            f"the frame can't be written as {fmt}: {_said(error)}; change the column, or use parquet"
-        ) from error
+        advice = "change the column" if fmt == "parquet" else "change the column, or use parquet"
+        raise FormatError(f"the frame can't be written as {fmt}: {_said(error)}; {advice}") from error
 
 
 def _let_the_system_speak(error: BaseException) -> None:

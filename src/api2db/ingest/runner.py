@@ -51,8 +51,11 @@ class Runner:
         self._lock = threading.Lock()
         self._published_s = 0.0
         self._dirty = True
-        advice = f"it is tried again in {collector.seconds:g} s; if it goes on, mend its import_target or the API"
-        self._complaints = Complaints(f"the poll of {collector.name}", advice)
+        self._complaints = Complaints(f"the poll of {collector.name}", self._advice(polling=True))
+
+    def _advice(self, *, polling: bool) -> str:
+        again = f"is tried again in {self.collector.seconds:g} s" if polling else "is not tried again in this run"
+        return f"it {again}; if it goes on, mend its import_target or the API"
 
     @property
     def done(self) -> bool:
@@ -68,6 +71,7 @@ class Runner:
         """
         if self.collector.seconds == 0:
             return
+        self._complaints = Complaints(f"the poll of {self.collector.name}", self._advice(polling=polling))
         if not self.collector.debug:
             try:
                 self._open(stores=polling)

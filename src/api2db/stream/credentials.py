@@ -65,8 +65,17 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the file of credentials {path} can't be read: {type(error).__name__}") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"the file of credentials {path} can't be read: {error.strerror or type(error).__name__}; name another one"
+            " as auth_path, or mend that"
+        ) from None
+    except ValueError as error:
+        where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigurationError(
+            f"the file of credentials {path} is no JSON{where}; mend it, such as by quotes around each text and commas"
+            " between the lines"
+        ) from None
     if not isinstance(content, dict) or (strange := sorted(set(content) - set(_FIELDS))):
         named = "it is no JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
         raise ConfigurationError(f"{path} is no file of credentials: {named}; it may have {', '.join(_FIELDS)}")
@@ -98,6 +107,8 @@ def _is_true(said: Any) -> bool:
 
 
 def _fixed(password: Any) -> Callable[[int], Password]:
+    if not isinstance(password, (str, Password)):
+        raise ConfigurationError("the password must be text; put it in quotes")
     known = password if isinstance(password, Password) else Password(lambda: str(password))
     return lambda _port: known
 

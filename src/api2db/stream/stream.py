@@ -286,6 +286,7 @@ class Stream(FileConverter):
     def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
         self._check_process()
         self._check_alive()
+        self._check_deliverable()
         batches = to_batches(frame)
         lease = self._lease
         if lease is None:
@@ -293,6 +294,10 @@ class Stream(FileConverter):
             lease = self._lease
         if lease is not None:
             lease.journal.append(batches, lane=self._lane, block=block, timeout_s=timeout)
+
+    def _check_deliverable(self) -> None:
+        if type(self).stream is Stream.stream:
+            raise ConfigurationError(_NO_TARGET)
 
     def _attached(self) -> StreamLog:
         self._check_process()

@@ -200,6 +200,11 @@ def _write(rows: pa.Table, beside: Path, fmt: Format) -> Path:
             write(rows, temporary.file, fmt)
     except FormatError as error:
         raise BatchRefusedError(str(error)) from error
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise TargetUnavailableError(
+            f"{beside.parent} can't be written: {said}; free space or mend that, and the frames that wait go on"
+        ) from error
     return temporary.path
 
 

@@ -34,6 +34,7 @@ EXTRA_COLUMN = "_extra"
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
 _UNDECIDED = "undecided"
+_MAKING_TRIES, _MAKING_PAUSE_S = 8, 0.02
 _OURS = {
     LEDGER_TABLE: (
         "stream VARCHAR(64) NOT NULL PRIMARY KEY",
@@ -305,13 +306,17 @@ class SqlTarget:
             raise LedgerMovedError("the ledger is not where this stream left it")
 
     def _make_ledger(self) -> None:
-        """Make our tables; another stream may be at just that, so it is tried twice."""
-        try:
-            with self._database.transaction() as session:
-                _make_ledger(session, self._database)
-        except TargetUnavailableError:
-            with self._database.transaction() as session:
-                _make_ledger(session, self._database)
+        """Make our tables; other streams may be at just that, each of which may win once."""
+        for left in reversed(range(_MAKING_TRIES)):
+            try:
+                with self._database.transaction() as session:
+                    _make_ledger(session, self._database)
+            except TargetUnavailableError:
+                if not left:
+                    raise
+                time.sleep(_MAKING_PAUSE_S)
+            else:
+                return
 
     def _load(
         self,
