@@ -315,6 +315,15 @@ def test_a_frozen_table_that_somebody_alters_is_seen_as_it_is_now(make: Make, di
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [2]
 
 
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"], indirect=True)
+def test_no_row_is_odd_by_a_table_that_somebody_has_dropped(make: Make, dialect: str, tmp_path: Path) -> None:
+    with make(schema="freeze") as stream:
+        stream.stream(pd.DataFrame({"id": [1]}))
+        execute(tmp_path, dialect, "DROP TABLE flights")
+        stream.stream(pd.DataFrame({"id": ["x"]}))
+    assert table_rows(tmp_path, dialect) == [{"id": "x"}]
+
+
 def altered(home: Path, dialect: str) -> bool:
     try:
         execute(home, dialect, "ALTER TABLE flights ADD COLUMN n BIGINT")

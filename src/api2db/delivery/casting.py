@@ -11,7 +11,7 @@ from api2db.delivery.causes import causes_of
 from api2db.delivery.extra import extra_cells
 from api2db.delivery.fitting import Fitted, Misfit, fit
 from api2db.delivery.keys import rows_without_key
-from api2db.errors import BatchRefusedError
+from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.targets.port import Column, TableTarget
 
 __all__ = ["Casting", "without"]
@@ -56,8 +56,12 @@ class Casting:
 
     def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The table's columns, where somebody has altered them since they were asked for: no row is odd by old ones."""
-        columns_now = None if self._target.takes_newest else self._target.columns()
-        return columns_now if columns_now and list(columns_now) != list(columns) else None
+        if self._target.takes_newest:
+            return None
+        columns_now = self._target.columns()
+        if columns_now is None:
+            raise TableChangedError("the table is gone; it is made anew")
+        return columns_now if list(columns_now) != list(columns) else None
 
     def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:
         fitted = fit(rows, columns, self._target.same_column, self._target.limits)
