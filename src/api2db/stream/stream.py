@@ -286,7 +286,6 @@ class Stream(FileConverter):
     def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
         self._check_process()
         self._check_alive()
-        self._check_deliverable()
         batches = to_batches(frame)
         lease = self._lease
         if lease is None:
@@ -294,10 +293,6 @@ class Stream(FileConverter):
             lease = self._lease
         if lease is not None:
             lease.journal.append(batches, lane=self._lane, block=block, timeout_s=timeout)
-
-    def _check_deliverable(self) -> None:
-        if type(self).stream is Stream.stream:
-            raise ConfigurationError(_NO_TARGET)
 
     def _attached(self) -> StreamLog:
         self._check_process()
@@ -312,6 +307,8 @@ class Stream(FileConverter):
                 raise
 
     def _attach(self) -> StreamLog:
+        if type(self).stream is Stream.stream:
+            raise ConfigurationError(_NO_TARGET)
         lease = share(self.home, self.name, self.durability)
         try:
             identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
