@@ -18,7 +18,9 @@ from api2db.app.scaffold import make_project
 from api2db.stream import stream2omnisci
 from api2db.targets.heavydb import HeavydbTarget
 from tests.servers.omnisci import OmnisciServer, statements
+from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.reach import Reach
+from tests.servers.omnisci.tables import Tables
 from tests.stream.eventually import eventually
 from tests.stream.ways import frame, records, rejected_rows
 
@@ -317,15 +319,41 @@ def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(make: Make
     assert there.rows(TABLE) == [{"id_t": 3, "text_t": "row 3"}]
 
 
-def test_sessions_that_the_server_has_forgotten_are_begun_anew_without_a_word(
-    make: Make, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Session not valid or expired.",
+        "Session not valid.",
+        "Idle Session Timeout. User should re-authenticate.",
+        "Maximum active Session Timeout. User should re-authenticate.",
+    ],
+)
+def test_sessions_that_the_server_has_ended_are_begun_anew_without_a_word(
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, said: str
 ) -> None:
+    monkeypatch.setattr(omnisci.faults, "session_ended", said)
     stream = make()
     for number in range(3):
         put(stream, frame(number))
         omnisci.forget_sessions()
     assert omnisci.sql(f"SELECT count(*) FROM {TABLE}").column(0).to_pylist() == [3]
     assert [record.getMessage() for record in caplog.records if record.name.startswith("api2db")] == []
+
+
+@pytest.mark.parametrize("name", ["user_session", "Session not valid"])
+def test_a_name_with_session_in_it_is_not_taken_for_a_session_that_has_ended(
+    make: Make, there: Reach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The server names the table where there is none yet, and the column whose type it does not change."""
+
+    def refuse(_tables: Tables, _table: object, column: str, _type: object) -> None:
+        raise RefusedError(f"Cannot change the type of column {column}")
+
+    monkeypatch.setattr(Tables, "change_type", refuse)
+    put(make(name=name), pd.DataFrame({"session": [1]}), pd.DataFrame({"session": [2.5]}))
+    assert there.rows(f"{name}_stream") == [{"session_t": 1}]
+    [row] = rejected_rows(tmp_path, "omnisci", name)
+    assert "Cannot change the type of column session_t" in row["_api2db_reason"]
 
 
 def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: OmnisciServer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One session on a HeavyDB server, by the client's Thrift calls; a connection that was in doubt is never used again."""
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
@@ -12,6 +13,11 @@ __all__ = ["PORTS", "Protocol", "RefusedByServerError", "Session", "thrift_clien
 
 Protocol = Literal["binary", "http", "https"]
 PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
+# All that DBHandler.cpp says of a session that has ended: HeavyDB from 6 on, then OmniSci 5's three. They are what its
+# errors begin with, since a table or a column that an error names may have "session" in its name, too.
+_ENDED = re.compile(
+    r"session not valid( or expired)?\.|idle session timeout\.|maximum active session timeout\.", re.IGNORECASE
+)
 # It reports what it could not do by itself, as errors; that is for whoever called.
 logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
 
@@ -97,7 +103,7 @@ class Session:
         try:
             return self._call(lambda client: getattr(client, name)(self._id, *arguments))
         except RefusedByServerError as error:
-            if "session" not in str(error).lower():
+            if not _ENDED.match(str(error)):
                 raise
             self._drop()
             raise TargetUnavailableError(f"HeavyDB at {self._server.place} has ended the session: {error}") from None

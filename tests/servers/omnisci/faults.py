@@ -17,6 +17,7 @@ class Faults:
         cut_before_loads: So many loads find the connection closed instead, and are not carried out.
         loads_go_on: While it is cleared, loads stop with the table's lock in their hands.
         loading: Set while a load stands there.
+        session_ended: What is said of a session that has ended.
     """
 
     refuse: deque[str] = field(default_factory=deque)
@@ -24,6 +25,7 @@ class Faults:
     cut_before_loads: int = 0
     loads_go_on: threading.Event = field(default_factory=threading.Event)
     loading: threading.Event = field(default_factory=threading.Event)
+    session_ended: str = "Session not valid or expired."
 
     def __post_init__(self) -> None:
         self.loads_go_on.set()

@@ -35,7 +35,7 @@ def _in_session(call: _Call) -> _Call:
     @functools.wraps(call)
     def checked(self: "Handler", session: str, *arguments: Any) -> Any:
         if session not in self.sessions:
-            raise TDBException("Session not valid.")
+            raise TDBException(self.faults.session_ended)
         try:
             return call(self, *arguments)
         except RefusedError as error:
@@ -72,7 +72,7 @@ class Handler(Iface):  # type: ignore[misc]
 
     def disconnect(self, session: str) -> None:
         if session not in self.sessions:
-            raise TDBException("Session not valid.")
+            raise TDBException(self.faults.session_ended)
         self.sessions.discard(session)
 
     def get_version(self) -> str:
