@@ -31,6 +31,9 @@ TABLE = "flights_stream"
 LOAD = b"load_table_binary_arrow"
 ROUNDS = [5, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 LARGE_ROWS = 30_000
+# What others may do: add so many rows, or delete the four that were there.
+MORE = f'INSERT INTO "{TABLE}" (n_t) SELECT -1 FROM range({{}})'
+LESS = f'DELETE FROM "{TABLE}" WHERE n_t = 1'
 
 
 @pytest.fixture(autouse=True)
@@ -228,10 +231,24 @@ def omnisci_server(target: HeavydbTarget, server: OmnisciServer) -> Any:
     return replace(target._session._server, port=server.port)
 
 
-@pytest.mark.parametrize("rows_of_others", [1, 2, 7])
-@pytest.mark.parametrize("carried_out", [0, 1])
+@pytest.mark.parametrize(
+    ("carried_out", "statements"),
+    [
+        (0, [MORE.format(1)]),
+        (0, [MORE.format(7)]),
+        (0, [MORE.format(1), MORE.format(3)]),
+        (1, [MORE.format(1)]),
+        (1, [MORE.format(7)]),
+        (1, [LESS]),
+        (1, [LESS, MORE.format(4)]),
+    ],
+)
 def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_is_told(
-    tmp_path: Path, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture, carried_out: int, rows_of_others: int
+    tmp_path: Path,
+    omnisci: OmnisciServer,
+    caplog: pytest.LogCaptureFixture,
+    carried_out: int,
+    statements: list[str],
 ) -> None:
     """This is the window that is left: another writer on the table in the very moment of a lost answer."""
     puts = PutsThere(tmp_path, omnisci)
@@ -240,16 +257,8 @@ def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_
         flushed(puts)
     omnisci.faults.lose_answers = carried_out
     omnisci.faults.cut_before_loads = 1 - carried_out
-    real = HeavydbTarget.landed
-
-    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
-        omnisci.handler.tables.change(
-            omnisci.handler.tables.find(TABLE), f'INSERT INTO "{TABLE}" (n_t) SELECT -1 FROM range({rows_of_others})'
-        )
-        return real(target, plan)
-
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(HeavydbTarget, "landed", landed)
+        patched.setattr(HeavydbTarget, "landed", meanwhile(omnisci, statements))
         puts.put(1, rows=4)
         with running(puts.stream):
             flushed(puts)
@@ -258,11 +267,23 @@ def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_
     with running(puts.stream):
         flushed(puts)
     found = [row["n"] for row in rows_of(omnisci) if row["n"] != -1]
-    assert found == [1] * 4 + [2] * 4 * carried_out + [3] * 4
+    assert found == [1] * 4 * (LESS not in statements) + [2] * 4 * carried_out + [3] * 4
     aside = set_aside(puts.home.path, "omnisci")
     assert [row["n"] for row in aside] == [2] * 4
     assert "somebody else has changed the table" in aside[0]["_api2db_reason"]
     assert any(record.levelno == logging.ERROR and "is not known" in record.getMessage() for record in caplog.records)
+
+
+def meanwhile(server: OmnisciServer, statements: list[str]) -> Callable[..., bool | None]:
+    """What is asked of a plan, after somebody else has changed the table."""
+    real, tables = HeavydbTarget.landed, server.handler.tables
+
+    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
+        for statement in statements:
+            tables.change(tables.find(TABLE), statement)
+        return real(target, plan)
+
+    return landed
 
 
 def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(

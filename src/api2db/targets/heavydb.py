@@ -156,10 +156,7 @@ class HeavydbTarget:
         if self.columns() is None:
             return False
         self._wait_for_loads()
-        epoch, count = self._epoch(), self._count()
-        if epoch == plan["epoch"] or count == plan["count"]:
-            return False
-        return True if count == plan["count"] + plan["rows"] else None
+        return _landed(plan, self._epoch() - plan["epoch"], self._count() - plan["count"])
 
     def _wait_for_loads(self) -> None:
         """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.
@@ -277,6 +274,13 @@ def quoted(name: str) -> str:
     if '"' in name or not name.isprintable():
         raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has")
     return f'"{name}"'
+
+
+def _landed(plan: Mapping[str, Any], steps: int, more_rows: int) -> bool | None:
+    """Whether a load was carried out, by how far the epoch and the row count have moved since: a load is one step."""
+    if not steps:
+        return False
+    return {plan["rows"]: True, 0: False}.get(more_rows) if steps == 1 else None
 
 
 def _is_for_later(said: str) -> bool:
