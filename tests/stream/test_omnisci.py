@@ -364,6 +364,24 @@ def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: Omni
     assert reasons(tmp_path) == []
 
 
+def test_a_row_refused_for_itself_keeps_its_reason_where_nobody_can_tell_whether_the_others_are_in(
+    make: Make, omnisci: OmnisciServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
+        omnisci.handler.tables.change(omnisci.handler.tables.find(TABLE), f"INSERT INTO {TABLE} VALUES (9)")
+        return real(target, plan)
+
+    real = HeavydbTarget.landed
+    monkeypatch.setattr(HeavydbTarget, "landed", landed)
+    stream = make()
+    put(stream, pd.DataFrame({"id": [1]}))
+    omnisci.faults.lose_answers = 1
+    put(stream, pd.DataFrame({"id": [2, "x", 3]}))
+    found = {row["id"]: row["_api2db_reason"] for row in rejected_rows(tmp_path, "omnisci")}
+    assert ["is not known" in found[value] for value in ("2", '"x"', "3")] == [True, False, True]
+    assert "'id_t'" in found['"x"']
+
+
 def test_a_stream_method_of_one_s_own_may_hand_frames_on(tmp_path: Path, there: Reach) -> None:
     class Doubled(Stream2Omnisci):
         def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:

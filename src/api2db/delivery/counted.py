@@ -77,7 +77,8 @@ class CountedCourier:
             "somebody else has changed the table meanwhile. They are set aside; look in the table, then put them "
             "again with api2db rejected retry, or drop them"
         )
-        self.reject(batch, said)
+        refused = {int(row): reason for row, reason in note.get("refused", {}).items()}
+        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), said) | refused)
         _log.error("%s", said)
         return said
 
@@ -131,7 +132,7 @@ class CountedCourier:
             self._rejects.set_aside(batch, reasons)
             rows = without(rows, reasons)
         plan = self._target.plan(rows.num_rows) if rows.num_rows else {}
-        note = note_of(batch, plan, rows.num_rows)
+        note = {**note_of(batch, plan, rows.num_rows), "refused": reasons if rows.num_rows else {}}
         self._log.keep("plan", note)
         if rows.num_rows:
             self._target.load(rows, columns)
