@@ -3,6 +3,7 @@
 import datetime
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, get_type_hints
 import pandas as pd
 import pyarrow as pa
 import pytest
+from heavydb import Connection
 
 import api2db
 from api2db import Stream, Stream2Omnisci
@@ -132,6 +134,46 @@ def test_the_attributes_are_the_spec_s_and_none_tells_the_password(make: Make, t
     assert not [each for each in said if there.password in each]
     stream.stop()
     assert stream.con is None
+
+
+@pytest.mark.parametrize("protocol", ["binary", "http"])
+def test_the_connection_has_all_that_the_client_s_constructor_gives_it(
+    make: Make, omnisci: OmnisciServer, protocol: str
+) -> None:
+    port = {"binary": omnisci.port, "http": omnisci.http_port}[protocol]
+    ours = vars(make(protocol=protocol, port=port).connect())
+    user, password, database, host = omnisci.user, omnisci.password, omnisci.database, omnisci.host
+    theirs = Connection(user=user, password=password, host=host, port=port, dbname=database, protocol=protocol)
+    assert ours.keys() == vars(theirs).keys()
+    alike = ours.keys() - {"_client", "_transport", "_socket", "_session", "_host"}
+    assert {name: ours[name] for name in alike} == {name: vars(theirs)[name] for name in alike}
+    theirs.close()
+    theirs._transport.close()
+
+
+@pytest.mark.parametrize("answers", range(4))
+def test_connect_waits_no_longer_than_it_should_whichever_answer_never_comes(
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    monkeypatch.setattr(stream2omnisci, "_ANSWER_S", 0.2)
+    left, go_on = iter(range(answers)), threading.Event()
+
+    def stalling(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if next(left, None) is None:
+                go_on.wait()
+            return real(*arguments)
+
+        return call
+
+    for name in ("connect", "disconnect", "get_version"):
+        monkeypatch.setattr(omnisci.handler, name, stalling(getattr(omnisci.handler, name)))
+    connecting = threading.Thread(target=make().connect, daemon=True)
+    connecting.start()
+    connecting.join(10)
+    is_waiting = connecting.is_alive()
+    go_on.set()
+    assert not is_waiting
 
 
 def test_a_server_that_lets_nobody_in_gives_no_connection_and_says_why(

@@ -19,7 +19,7 @@ from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream.credentials import credentials
 from api2db.stream.stream import Stream
-from api2db.targets._heavydb_client import PORTS, Protocol
+from api2db.targets._heavydb_client import PORTS, Protocol, client_connection
 from api2db.targets.heavydb import SUFFIX, HeavydbTarget, quoted
 from api2db.targets.server import Password, Server
 from api2db.targets.sql import SchemaRule
@@ -124,7 +124,7 @@ class Stream2Omnisci(Stream):
         if self.connected(self.con):
             return self.con
         try:
-            self.con = self._connection()
+            self.con = client_connection(self._server, self.protocol, _ANSWER_S)
         except (TargetUnavailableError, MissingExtraError) as error:
             _log.warning("%s can't be reached: %s", self.log_str, error)
             self.con = None
@@ -176,29 +176,6 @@ class Stream2Omnisci(Stream):
 
     def _target(self) -> HeavydbTarget:
         return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol, _ANSWER_S)
-
-    def _connection(self) -> "Connection":
-        """Made once our own client, which waits no longer than it should, has reached the server."""
-        target = self._target()
-        target.connect()
-        target.close()
-        from heavydb import Connection
-
-        server = self._server
-        try:
-            connection = Connection(
-                user=server.username,
-                password=server.password(),
-                host=server.host,
-                port=server.port,
-                dbname=server.database,
-                protocol=self.protocol,
-            )
-        except Exception as error:  # noqa: BLE001 - the client raises errors of five kinds
-            raise TargetUnavailableError(f"it was there and is gone: {type(error).__name__}") from None
-        socket = connection._socket or connection._transport  # noqa: SLF001 - the client has no timeout of its own
-        socket.setTimeout(_ANSWER_S * 1000)
-        return connection
 
     def _found_server(self, given: dict[str, Any], db_name: str, auth_path: str | None) -> Server:
         who = credentials(given, auth_path, self.home)

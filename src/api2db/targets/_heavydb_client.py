@@ -4,12 +4,15 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from api2db.errors import ConnectionBrokenError, MissingExtraError, TargetUnavailableError
 from api2db.targets.server import Server
 
-__all__ = ["PORTS", "Protocol", "RefusedByServerError", "Session", "thrift_client"]
+if TYPE_CHECKING:
+    from heavydb import Connection
+
+__all__ = ["PORTS", "Protocol", "RefusedByServerError", "Session", "client_connection", "thrift_client"]
 
 Protocol = Literal["binary", "http", "https"]
 PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
@@ -56,16 +59,7 @@ class Session:
         """
         if self._client is not None:
             return
-        client, transport = thrift_client(self._server, self._protocol, self._timeout_s)
-        password = self._server.password()
-        try:
-            transport.open()
-            self._id = client.connect(self._server.username, password, self._server.database)
-        except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
-            transport.close()
-            said = self._server.without_secret(_said(error))
-            raise TargetUnavailableError(f"HeavyDB at {self._server.place} can't be reached: {said}") from None
-        self._client, self._transport = client, transport
+        self._client, self._transport, self._id = _begun(self._server, self._protocol, self._timeout_s)
 
     def close(self) -> None:
         """End the session; never raises."""
@@ -136,6 +130,51 @@ class Session:
         transport, self._client, self._transport = self._transport, None, None
         with suppress(Exception):
             transport.close()
+
+
+def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "Connection":
+    """A connection of the client's own class.
+
+    Its constructor would open it and ask the server before anybody could set a timeout, so it is not called.
+
+    Raises:
+        TargetUnavailableError: There is no server, or it lets nobody in by these names.
+        MissingExtraError: The client is not installed.
+    """
+    client, transport, session = _begun(server, protocol, timeout_s)
+    from heavydb import Connection
+
+    made = Connection.__new__(Connection)
+    vars(made).update(
+        sessionid=None,
+        _closed=0,
+        _user=server.username,
+        _password=server.password(),
+        _host=server.host,
+        _port=server.port,
+        _dbname=server.database,
+        _transport=transport,
+        _protocol=protocol,
+        _socket=None,
+        _tdf=None,
+        _rbc=None,
+        _client=client,
+        _session=session,
+    )
+    return made
+
+
+def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any, str]:
+    """A client, its transport, and the id of the session that it has begun."""
+    client, transport = thrift_client(server, protocol, timeout_s)
+    password = server.password()
+    try:
+        transport.open()
+        return client, transport, client.connect(server.username, password, server.database)
+    except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
+        transport.close()
+        said = server.without_secret(_said(error))
+        raise TargetUnavailableError(f"HeavyDB at {server.place} can't be reached: {said}") from None
 
 
 def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any]:
