@@ -196,6 +196,15 @@ def test_cast_categorical_makes_text_categorical_and_leaves_the_frame_as_it_was(
     pd.testing.assert_frame_equal(given, before)
 
 
+def test_cast_categorical_makes_json_text_of_what_no_category_can_be() -> None:
+    given = pd.DataFrame({"v": [[1, "ü"], {"a": {2}}, "text", None, ([3],)]})
+    before = given.copy(deep=True)
+    found = Stream2Omnisci.cast_categorical(given, given.dtypes)
+    assert found["v_t"].dtype == "category"
+    assert found["v_t"].tolist() == ['[1, "ü"]', '{"a": [2]}', "text", "", "[[3]]"]
+    pd.testing.assert_frame_equal(given, before)
+
+
 def test_the_table_has_the_collector_s_name_and_its_columns_end_in_t(make: Make, there: Reach) -> None:
     put(make(), frame(1, 2))
     assert there.rows(TABLE) == [{"id_t": 1, "text_t": "row 1"}, {"id_t": 2, "text_t": "row 2"}]

@@ -15,6 +15,7 @@ from api2db.errors import (
     MissingExtraError,
     TargetUnavailableError,
 )
+from api2db.frames import encode_cell
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream.credentials import credentials
@@ -148,6 +149,8 @@ class Stream2Omnisci(Stream):
     def cast_categorical(data: pd.DataFrame, dtypes: "pd.Series[Any]") -> pd.DataFrame:
         """Make text categorical, nulls in it ``""``, and append ``_t`` to the columns' names.
 
+        Lists, dicts and the like become their JSON text, as they are in the table.
+
         The stream has no need of it; it is for whoever loads frames by another way.
 
         Args:
@@ -160,7 +163,8 @@ class Stream2Omnisci(Stream):
         found = data.copy(deep=False)
         for name in data.columns:
             if name in dtypes.index and _is_text(dtypes[name]):
-                found[name] = data[name].astype(object).where(data[name].notna(), "").astype("category")
+                filled = data[name].astype(object).where(data[name].notna(), "")
+                found[name] = filled.map(_hashable).astype("category")
         return found.rename(columns=lambda name: f"{name}{SUFFIX}")
 
     @journalled
@@ -199,6 +203,14 @@ def _is_open(connection: "Connection | None") -> bool:
 
 def _is_text(dtype: Any) -> bool:
     return pd.api.types.is_object_dtype(dtype) or pd.api.types.is_string_dtype(dtype)
+
+
+def _hashable(cell: Any) -> Any:
+    try:
+        hash(cell)
+    except TypeError:
+        return encode_cell(cell)
+    return cell
 
 
 def _checked_protocol(protocol: object) -> Protocol:
