@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api2db import Stream2Sql
+from api2db import Stream2Omnisci, Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.stream.credentials import Credentials, credentials
 
@@ -90,6 +90,9 @@ def test_a_relative_path_is_below_the_project_and_another_anywhere(tmp_path: Pat
         (COMPLETE | {"password": 5}, "the password must be text; put it in quotes"),
         ({"password": CANARY}, "has no username, host"),
         (COMPLETE | {"username": "$NOT_SET_HERE"}, "NOT_SET_HERE, which is not set"),
+        (COMPLETE | {"username": [CANARY], "host": 5}, "username, host must be text"),
+        (COMPLETE | {"password": [CANARY]}, "password must be text"),
+        (COMPLETE | {"password": {"is": CANARY}, "iam": True}, "password must be text"),
         (COMPLETE | {"port": "5432x"}, "port must be a number"),
         (COMPLETE | {"port": "99999"}, "port must be a number from 1 to 65535"),
         (COMPLETE | {"tls": "safe"}, "disable, prefer, require, verify-ca, verify-full"),
@@ -101,6 +104,17 @@ def test_a_relative_path_is_below_the_project_and_another_anywhere(tmp_path: Pat
 )
 def test_a_file_that_can_not_be_used_is_a_value_error_that_says_why(content: Any, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path, auth_path=written(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["username", "password", "host"])
+@pytest.mark.parametrize("made", [Stream2Sql, Stream2Omnisci])
+def test_an_argument_that_is_no_text_is_a_value_error_that_does_not_show_it(
+    made: Any, name: str, tmp_path: Path
+) -> None:
+    options = COMPLETE | {name: [CANARY]} | ({"dialect": "postgresql"} if made is Stream2Sql else {})
+    with pytest.raises(ValueError, match=f"^{name} must be text$") as caught:
+        made("flights", "db", home=tmp_path, **options)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(

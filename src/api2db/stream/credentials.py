@@ -11,7 +11,7 @@ from typing import Any
 from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
 from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
 
-__all__ = ["Credentials", "credentials"]
+__all__ = ["Credentials", "credentials", "given_password"]
 
 # The templates of ``api2db init`` have the database's name, too; a stream takes it from its own argument.
 _FIELDS = ("db_name", "username", "password", "host", "port", "tls", "engine", "iam", "region")
@@ -57,9 +57,36 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
     if missing:
         where = f"{auth_path} has no" if auth_path else "give"
         raise ConfigurationError(f"{where} {', '.join(missing)}; a server needs username, password and host")
+    _check_texts(found, auth_path)
     username, host, port = str(found["username"]), str(found["host"]), str(found.get("port") or "")
     password = _tokens(username, host, found.get("region")) if iam else _fixed(found["password"])
     return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
+
+
+def given_password(said: object) -> Password | None:
+    """A password that is an argument, for ``credentials``; None where none was given.
+
+    Raises:
+        ConfigurationError: It is no text; it is a ValueError, and does not show it.
+    """
+    if not said:
+        return None
+    if not _is_password(said):
+        raise ConfigurationError("password must be text")
+    return Password(lambda: str(said))
+
+
+def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
+    odd = [name for name in ("username", "host") if not isinstance(found[name], str)]
+    if found.get("password") and not _is_password(found["password"]):
+        odd.append("password")
+    if odd:
+        raise ConfigurationError(f"{f'in {auth_path}: ' if auth_path else ''}{', '.join(odd)} must be text")
+
+
+def _is_password(said: object) -> bool:
+    """A number is one too, as JSON may have it without quotes."""
+    return isinstance(said, str | int | Password) and not isinstance(said, bool)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from api2db.errors import (
 from api2db.frames import encode_cell
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
-from api2db.stream.credentials import credentials
+from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets._heavydb_client import PORTS, Protocol, client_connection
 from api2db.targets.heavydb import SUFFIX, HeavydbTarget, quoted
-from api2db.targets.server import Password, Server
+from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class Stream2Omnisci(Stream):
             table=table or f"{name}_stream",
             stream_id=stream_id,
         )
-        secret = Password(lambda: str(password)) if password else None
-        given = {"username": username, "password": secret, "host": host, "port": port}
+        given = {"username": username, "password": given_password(password), "host": host, "port": port}
         self.protocol = _checked_protocol(protocol)
         self._server = self._found_server(given, _checked_text(db_name, "db_name"), auth_path)
         self._check_table_name()

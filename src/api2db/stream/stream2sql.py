@@ -13,10 +13,9 @@ from api2db.journal import Durability
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._journalled import journalled
 from api2db.stream._keys import checked_keys
-from api2db.stream.credentials import credentials
+from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
-from api2db.targets.server import Password
 from api2db.targets.sql import IfExists, OnConflict, SchemaRule, SqlTarget
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ class Stream2Sql(Stream):
         self.on_conflict: OnConflict = on_conflict
         self._given = {
             "username": username,
-            "password": Password(lambda: str(password)) if password else None,
+            "password": given_password(password),
             "host": host,
             "port": port,
             "tls": tls,
