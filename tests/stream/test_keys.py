@@ -1,5 +1,6 @@
 """``keys=``: the last row of each key is there, once, whatever came before it."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.stream.commands import retry
+from api2db.targets.sql import SqlTarget
 from tests.stream.databases import DIALECTS, SERVERS, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.ways import rejected_rows
 
@@ -207,6 +209,47 @@ def test_a_key_that_somebody_inserts_meanwhile_is_updated(make: Make, dialect: s
         )
         stream.stream(pd.DataFrame({"id": [1, 2], "text": ["b", "c"]}))
     assert rows_by(tmp_path, dialect, "id", "text") == [(1, "b"), (2, "c")]
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "sqlite", "postgresql"], indirect=True)
+@pytest.mark.parametrize("table", ["of others", "of others, with an index", "of ours, before it had keys"])
+def test_two_streams_never_make_two_rows_of_a_key(
+    make: Make,
+    dialect: str,
+    tmp_path: Path,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The second comes when the rows of the first are in, and not yet committed."""
+    if table == "of ours, before it had keys":
+        put(make(keys=()), {"id": [0], "v": [0]})
+    else:
+        unique = ", UNIQUE (id)" if "index" in table else ""
+        execute(tmp_path, dialect, f"CREATE TABLE flights (id BIGINT, v BIGINT{unique})")
+    streams = [make(name=name, table="flights") for name in ("one", "two")]
+    for stream in streams:
+        stream.q.put(pd.DataFrame({"id": [100], "v": [1]}))
+        stream.start()
+        assert stream.flush(20), stream.status()
+    real, came = SqlTarget._load, threading.Event()
+
+    def load(target: SqlTarget, *arguments: Any, **options: Any) -> None:
+        real(target, *arguments, **options)
+        if not came.is_set():
+            came.set()
+            streams[1].q.put(pd.DataFrame({"id": [1, 2], "v": [2, 2]}))
+            streams[1].flush(0.5)
+
+    monkeypatch.setattr(SqlTarget, "_load", load)
+    streams[0].q.put(pd.DataFrame({"id": [1, 2, 3], "v": [1, 1, 1]}))
+    assert all(stream.flush(20) for stream in streams), [stream.status() for stream in streams]
+    assert came.is_set()
+    found = [row for row in rows_by(tmp_path, dialect, "id", "v") if row[0] in {1, 2, 3}]
+    assert found == [(1, 2), (2, 2), (3, 1)]
+    assert not [*rejected_rows(tmp_path, f"sql.{dialect}", "one"), *rejected_rows(tmp_path, f"sql.{dialect}", "two")]
+    said = caplog.text.count('CREATE UNIQUE INDEX ON "flights" ("id")')
+    assert said == (2 if dialect == "postgresql" and "index" not in table else 0), "once a stream"
 
 
 @pytest.mark.parametrize("dialect", SERVERS, indirect=True)

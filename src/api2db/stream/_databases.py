@@ -46,8 +46,8 @@ class DatabasePlace(Protocol):
     def file(self) -> Path | None:
         """The file of an embedded database."""
 
-    def database(self) -> Database:
-        """The target's own part."""
+    def database(self, *, keyed: bool = False) -> Database:
+        """The target's own part; ``keyed``: rows are merged by keys."""
 
     def engine(self) -> "Engine":
         """A SQLAlchemy engine."""
@@ -75,9 +75,9 @@ class _Embedded:
     def file(self) -> Path | None:
         return self.path.resolve()
 
-    def database(self) -> Database:
+    def database(self, *, keyed: bool = False) -> Database:
         path = self.path.resolve()
-        return DuckdbDatabase(path) if self.dialect == "duckdb" else SqliteDatabase(path)
+        return DuckdbDatabase(path, keyed=keyed) if self.dialect == "duckdb" else SqliteDatabase(path)
 
     def engine(self) -> "Engine":
         if self.dialect == "duckdb":
@@ -107,7 +107,7 @@ class _OnServer:
     def file(self) -> Path | None:
         return None
 
-    def database(self) -> Database:
+    def database(self, *, keyed: bool = False) -> Database:
         return PostgresqlDatabase(self.server) if self.kind == "postgresql" else MysqlDatabase(self.server)
 
     def engine(self) -> "Engine":

@@ -215,7 +215,12 @@ class Stream2Sql(Stream):
 
     def _target(self) -> LedgerTarget:
         return SqlTarget(
-            self._place.database(), self.table_name, self.if_exists, self.schema_rule, self.keys, self.on_conflict
+            self._place.database(keyed=bool(self.keys)),
+            self.table_name,
+            self.if_exists,
+            self.schema_rule,
+            self.keys,
+            self.on_conflict,
         )
 
 

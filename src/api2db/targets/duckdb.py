@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,6 +44,7 @@ class _OpenFile:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
         self._streams: set[int] = set()
+        self.merging = threading.Lock()
         self._opened_at = self._used_at = self._closed_at = 0.0
 
     @contextmanager
@@ -178,15 +179,19 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
 class DuckdbDatabase:
     """A DuckDB file, shared with the other streams of this process.
 
+    Args:
+        keyed: Rows are merged by keys. Two who do so at a time would not see each other's rows: they take turns.
+
     Raises:
         MissingExtraError: The library is not installed.
     """
 
     types = DUCKDB
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keyed: bool = False) -> None:
         _library()
         self._file = _shared_file(path)
+        self._turn: AbstractContextManager[Any] = self._file.merging if keyed else nullcontext()
         self._path = path
         self._known_tables: set[str] = set()
 
@@ -204,7 +209,7 @@ class DuckdbDatabase:
         duckdb = _library()
         refused = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError)
         try:
-            with self._file.cursor() as cursor:
+            with self._turn, self._file.cursor() as cursor:
                 cursor.begin()
                 try:
                     yield _DuckdbSession(cursor, self._known_tables)

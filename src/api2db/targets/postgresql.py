@@ -68,6 +68,17 @@ _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
     " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
 )
+# Whether an index sees to it that no two rows have the same keys; one on some of them does.
+_GUARDED = """
+    SELECT relkind IN ('r', 'p'), EXISTS (
+        SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisunique AND indisvalid
+        AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = indrelid AND attname <> ALL (CAST(? AS name[]))
+            AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])
+        )
+    ) FROM pg_class WHERE oid = to_regclass(?)
+"""
+_TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
 # constraints, limits, what triggers raise; binary data of another type, features that are not there, types that don't
 # fit, objects that others depend on, names that are taken.
@@ -120,6 +131,7 @@ class PostgresqlDatabase:
         self._server = server
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._path = ""
+        self._unguarded: set[str] = set()
 
     def connect(self) -> None:
         if self._connection is None:
@@ -141,12 +153,25 @@ class PostgresqlDatabase:
         try:
             self._path = self._path or _path(connection)
             connection.execute(_BEGIN + self._path)
-            yield _PostgresqlSession(connection)
+            yield _PostgresqlSession(connection, self)
             connection.execute("COMMIT")
         except psycopg.Error as error:
             raise self._translated(error, broken=connection.broken) from None
         finally:
             self._roll_back(connection)
+
+    def miss_index(self, table: str, keys: Sequence[str]) -> None:
+        """Say once what would let streams merge side by side."""
+        if table not in self._unguarded:
+            self._unguarded.add(table)
+            name, listed = _quote(table), ", ".join(map(_quote, keys))
+            _log.warning(
+                "%s has no unique index on its keys, so streams take turns there, and rows of others may double; run: "
+                "CREATE UNIQUE INDEX ON %s (%s)",
+                table,
+                name,
+                listed,
+            )
 
     def quote(self, name: str) -> str:
         return _quote(name)
@@ -330,8 +355,9 @@ def _is_missing(error: "psycopg.Error") -> bool:
 
 
 class _PostgresqlSession:
-    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]", database: PostgresqlDatabase) -> None:
         self._connection = connection
+        self._database = database
         self._made_of: dict[str, str] = {}
         self._has_policies = False
 
@@ -377,8 +403,19 @@ class _PostgresqlSession:
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
         self._copy("_api2db_staged", encoded(_as_copied, rows), columns)
         self._cast_staged(table, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])])
+        if keys:
+            self._take_turns(table, keys)
         yield "_api2db_staged"
         self.run("DROP TABLE _api2db_staged")
+
+    def _take_turns(self, table: str, keys: Sequence[str]) -> None:
+        """Where no index keeps another stream from putting rows of the same keys at the same time."""
+        [(may_have_index, is_guarded)] = self.rows(_GUARDED, (list(keys), _quote(table)))
+        if is_guarded:
+            return
+        if may_have_index:
+            self._database.miss_index(table, keys)
+        self.rows(_TAKE_TURNS, (_quote(table),))
 
     def _cast_staged(self, table: str, columns: Sequence[Column]) -> None:
         """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
