@@ -265,6 +265,24 @@ def test_keys_that_are_one_to_the_table_alone_are_refused_and_not_merged(
     assert [(row["name"], row["n"]) for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [("A", 2), ("B", 4)]
 
 
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("declared", ["text", "varchar(9)", "char(9)", "word"])
+def test_a_collation_of_the_table_s_own_says_which_keys_are_one(
+    make: Make, dialect: str, tmp_path: Path, declared: str
+) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE COLLATION blind (provider=icu, locale='und-u-ks-level2', deterministic=false)",
+        "CREATE DOMAIN word AS text",
+        f"CREATE TABLE flights (name {declared} COLLATE blind, n BIGINT)",
+    )
+    put(make("name"), {"name": ["a", "A", "b"], "n": [1, 2, 3]}, {"name": ["B", "a", "c"], "n": [4, 5, 6]})
+    found = [(name.rstrip(), n) for name, n in rows_by(tmp_path, dialect, "name", "n")]
+    assert found == [("a", 5), ("b", 3), ("c", 6)]
+    assert [(row["name"], row["n"]) for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [("A", 2), ("B", 4)]
+
+
 @pytest.mark.parametrize("dialect", ["mysql"], indirect=True)
 def test_keys_that_the_server_can_not_index_are_refused_and_no_table_is_made_without(
     make: Make, dialect: str, tmp_path: Path

@@ -99,6 +99,13 @@ _BASE_TYPES = """
     JOIN pg_type element ON element.oid = CASE WHEN whole.typcategory = 'A' THEN whole.typelem ELSE whole.oid END
     ORDER BY name, depth DESC
 """
+# Columns with a collation of their own.
+_COLLATIONS = """
+    SELECT attname, format(' COLLATE %%I.%%I', nspname, collname)
+    FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+    JOIN pg_namespace ON pg_namespace.oid = collnamespace
+    WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped AND attcollation <> '"default"'::regcollation
+"""
 # Types of which binary COPY takes nothing of ours, though numbers have a cast to them.
 _BY_CAST = {"oid": pa.uint32(), "money": pa.decimal128(19, 2)}
 # Types, and arrays of them, that may spell a value otherwise, say without a space, and lose nothing of it.
@@ -403,6 +410,7 @@ class _PostgresqlSession:
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
         self._copy("_api2db_staged", encoded(_as_copied, rows), columns)
         self._cast_staged(table, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])])
+        self._collate_staged(table, [columns[key] for key in keys])
         if keys:
             self._take_turns(table, keys)
         yield "_api2db_staged"
@@ -431,6 +439,17 @@ class _PostgresqlSession:
                     f"{column.name!r}: a value does not come back from the column's type {column.declared} as it was"
                 )
             self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
+
+    def _collate_staged(self, table: str, keys: Sequence[Column]) -> None:
+        """Last of all: it is only to say which keys are one, not whether a cast has changed a text."""
+        has_text = any(pa.types.is_string(key.type) for key in keys)
+        collations = dict(self.rows(_COLLATIONS, (_quote(table),))) if has_text else {}
+        for key in keys:
+            if key.name in collations:
+                declared = key.declared if not self._is_copied(key) else self._staged_as(key)
+                self.run(
+                    f"ALTER TABLE _api2db_staged ALTER COLUMN {_quote(key.name)} TYPE {declared}{collations[key.name]}"
+                )
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """By COPY straight into the table; by way of a staged one where only SQL can cast, or policies forbid COPY."""
