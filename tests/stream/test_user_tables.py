@@ -17,6 +17,8 @@ from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+MIDNIGHT = datetime.datetime(2026, 1, 2)  # noqa: DTZ001
 NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)  # noqa: DTZ001
 
 
@@ -238,6 +240,15 @@ LOADED_POSTGRESQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("time(0)", pa.array([datetime.time(1, 2, 3), datetime.time(1, 2, 3, 5)]), [datetime.time(1, 2, 3)]),
     ("date", pa.array([NOON, datetime.datetime(2026, 1, 2)]), [datetime.date(2026, 1, 2)]),  # noqa: DTZ001
     ("xml", pa.array(["<a/>", "<a"]), ["<a/>"]),
+    ("varchar(3)[]", pa.array(["{abc,a}", "{abcd}", '{"abc "}']), [["abc", "a"]]),
+    ("timestamp[]", pa.array(['{"2026-01-02 00:00:00"}', '{"2026-01-02 00:00:00.1234567"}']), [[MIDNIGHT]]),
+    ("date[]", pa.array(["{2026-01-02}"]), [[MIDNIGHT.date()]]),
+    ("varchar[]", pa.array(["{abc,a}", "{a, b}"]), [["abc", "a"], ["a", "b"]]),
+    ("timestamp(6)", pa.array([1767355200123456789], pa.timestamp("ns")), [NOON]),
+    ("timestamp", pa.array([1767355200123456789], pa.timestamp("ns")), [NOON]),
+    ("time(6)", pa.array([3723000000001], pa.time64("ns")), [datetime.time(1, 2, 3)]),
+    ("interval(6)", pa.array([1001], pa.duration("ns")), [datetime.timedelta(microseconds=1)]),
+    ("timestamp(6) with time zone", pa.array([1001], pa.timestamp("ns", "UTC")), [EPOCH.replace(microsecond=1)]),
 ]
 
 
@@ -528,6 +539,18 @@ REFUSING = {
 }
 
 
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["append", "by key"])
+def test_a_view_takes_rows_and_those_that_its_check_option_forbids_are_rejected(
+    make: Make, dialect: str, tmp_path: Path, keys: list[str]
+) -> None:
+    execute(tmp_path, dialect, *REFUSING["a check option"])
+    with make(keys=keys) as stream:
+        stream.q.put(pd.DataFrame({"id": [6, 7, 5]}))
+        assert stream.flush(10), stream.status()
+    assert query(tmp_path, dialect, "SELECT id FROM base ORDER BY id") == [(5,), (6,)]
+    assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]
+
+
 @MYSQL
 @pytest.mark.parametrize("what", REFUSING)
 def test_a_row_that_the_table_refuses_in_whatever_way_is_rejected(
@@ -580,6 +603,43 @@ def test_where_policies_hold_rows_go_in_and_those_that_one_forbids_are_rejected(
             stream.stream(pd.DataFrame({"id": [6, 7, 8]}))
         assert column_of(tmp_path, dialect, "id") == [6, 8]
         assert ["policy" in reason for reason in reasons(tmp_path, dialect)] == [True]
+    finally:
+        execute(tmp_path, dialect, "DROP OWNED BY guarded", "DROP ROLE guarded")
+
+
+@POSTGRESQL
+@pytest.mark.parametrize("columns", ["", "n BIGINT GENERATED ALWAYS AS (7) STORED"], ids=["none", "a computed one"])
+def test_a_table_without_a_column_that_takes_values_is_told_as_what_it_is(
+    make: Make, dialect: str, tmp_path: Path, columns: str
+) -> None:
+    execute(tmp_path, dialect, f"CREATE TABLE flights ({columns})")
+    with make() as stream:
+        stream.q.put(pd.DataFrame({"id": [1]}))
+        eventually(lambda: "has no column that takes values" in str(stream.status().last_error))
+        execute(tmp_path, dialect, "ALTER TABLE flights ADD COLUMN id BIGINT")
+        stream.check_failures()
+        assert stream.flush(20)
+    assert column_of(tmp_path, dialect, "id") == [1]
+
+
+@POSTGRESQL
+def test_a_setting_that_policies_be_errors_is_no_row_s_fault(make: Make, dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT)",
+        "ALTER TABLE flights ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY no_sevens ON flights USING (true) WITH CHECK (id <> 7)",
+        "CREATE ROLE guarded LOGIN PASSWORD 'secret'",
+        "ALTER ROLE guarded SET row_security = off",
+        "GRANT ALL ON flights TO guarded",
+        "GRANT ALL ON SCHEMA public TO guarded",
+    )
+    try:
+        with make(username="guarded", password="secret", keys=["id"]) as stream:
+            stream.stream(pd.DataFrame({"id": [6, 7, 8]}))
+        assert column_of(tmp_path, dialect, "id") == [6, 8]
+        assert ["new row violates" in reason for reason in reasons(tmp_path, dialect)] == [True]
     finally:
         execute(tmp_path, dialect, "DROP OWNED BY guarded", "DROP ROLE guarded")
 

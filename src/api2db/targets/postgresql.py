@@ -42,7 +42,7 @@ _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
     " SET LOCAL idle_in_transaction_session_timeout = '30s';"
     " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
-    " SET LOCAL jit = off"
+    " SET LOCAL jit = off; SET LOCAL row_security = on"
 )
 # Where our ledger is, else where it will be made; then the other schemas in which names are looked for.
 _PATH = f"""
@@ -51,8 +51,8 @@ _PATH = f"""
         WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
     ), current_schema()), current_schemas(false)
 """
-# Each column, its type, and of a domain what that is made of at last; of its table, whether policies say who may write
-# which row, and whether it is the server's own.
+# Each column, its type, and of a domain what that is made of at last; of its table, whether it takes no COPY, as it is
+# a view or policies say who may write which row, and whether it is the server's own. A table without any has one row.
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
         WITH RECURSIVE made (type, modifier, depth) AS (
@@ -60,9 +60,10 @@ _COLUMNS = """
             SELECT typbasetype, typtypmod, depth + 1 FROM made JOIN pg_type ON oid = type WHERE typtype = 'd'
         ) SELECT format_type(type, modifier) FROM made ORDER BY depth DESC LIMIT 1
     ) ELSE format_type(atttypid, atttypmod) END,
-        row_security_active(attrelid), relnamespace = 'pg_catalog'::regnamespace
-    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_type ON pg_type.oid = atttypid
-    WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+        relkind = 'v' OR row_security_active(pg_class.oid), relnamespace = 'pg_catalog'::regnamespace
+    FROM pg_class LEFT JOIN (pg_attribute JOIN pg_type ON pg_type.oid = atttypid)
+        ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    WHERE pg_class.oid = to_regclass({}) ORDER BY attnum
 """
 _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
@@ -80,9 +81,9 @@ _GUARDED = """
 """
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
-# constraints, limits, what triggers raise; binary data of another type, features that are not there, types that don't
+# constraints, check options, limits, what triggers raise; binary data of another type, features that are not there, types that don't
 # fit, objects that others depend on, names that are taken.
-_REFUSED_CLASSES = ("22", "23", "54", "P0")
+_REFUSED_CLASSES = ("22", "23", "44", "54", "P0")
 _REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42P10", "42P16", "428C9"})
 
 
@@ -281,7 +282,7 @@ class PostgresqlDatabase:
         if broken or not state:  # first: poolers say 08P01 of whatever befalls them
             self.close()
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
-        if state == _FORBIDDEN and "row-level security policy" in said:
+        if state == _FORBIDDEN and "new row violates" in said:
             return BatchRefusedError(said)
         if state == _NAME_TAKEN:
             return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
@@ -366,7 +367,7 @@ class _PostgresqlSession:
         self._connection = connection
         self._database = database
         self._made_of: dict[str, str] = {}
-        self._has_policies = False
+        self._takes_no_copy = False
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return int(self._execute(sql, values).rowcount)
@@ -382,7 +383,11 @@ class _PostgresqlSession:
         if any(is_catalogue for *_, is_catalogue in found):
             raise TargetUnavailableError("the server has a table of its own by this name; give another one with table=")
         self._made_of = {declared: base for _, declared, base, *_ in found}
-        self._has_policies = any(has_policies for *_, has_policies, _ in found)
+        if any(name is None for name, *_ in found):
+            raise TargetUnavailableError(
+                "the table is there and has no column that takes values; add one, or give another table with table="
+            )
+        self._takes_no_copy = any(takes_no_copy for *_, takes_no_copy, _ in found)
         return [Column(name, _held(base), declared) for name, declared, base, *_ in found] or None
 
     def require_transactions(self, *tables: str) -> None:
@@ -452,8 +457,8 @@ class _PostgresqlSession:
                 )
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        """By COPY straight into the table; by way of a staged one where only SQL can cast, or policies forbid COPY."""
-        if not self._has_policies and all(self._is_copied(columns[name]) for name in rows.column_names):
+        """By COPY straight into the table; by way of a staged one where only SQL can cast, or it takes no COPY."""
+        if not self._takes_no_copy and all(self._is_copied(columns[name]) for name in rows.column_names):
             self._check_lengths(rows, columns)
             return self._copy(_quote(table), rows, columns)
         names = ", ".join(_quote(name) for name in rows.column_names)

@@ -25,6 +25,8 @@ __all__ = ["POSTGRESQL", "from_postgresql"]
 
 _types = pa.types
 _NUMERIC = re.compile(r"numeric\((\d+),\s*(\d+)\)")
+# What makes no other type to send: a length, and six digits of a second, which is all there are.
+_LENGTH = re.compile(r"^(character varying(?=\(\d+\)$)|(?:timestamp|time|interval)(?=\(6\)))\(\d+\)")
 _MOST_DIGITS = 76
 _ANY_NUMERIC = pa.decimal256(_MOST_DIGITS, LONGEST_DECIMAL)
 
@@ -74,7 +76,7 @@ def from_postgresql(declared: str) -> pa.DataType | None:
         return decimal_type(int(found[1]), int(found[2]))
     if coarse := SECONDS.fullmatch(declared):
         return coarser(_BACK.get(f"{coarse[1]}{coarse[3]}"), int(coarse[2]))
-    return _BACK.get(declared.partition("(")[0] if declared.startswith("character varying") else declared)
+    return _BACK.get(_LENGTH.sub(r"\1", declared))
 
 
 POSTGRESQL = Types(
@@ -84,8 +86,11 @@ POSTGRESQL = Types(
     back=from_postgresql,
     otherwise="text",
     limits=(
-        Limit(is_text, with_nul, "a text with a NUL character, which PostgreSQL does not hold"),
-        Limit(is_json, with_nul, "a text with a NUL character, which PostgreSQL does not hold"),
+        Limit(
+            lambda type_: is_text(type_) or is_json(type_),
+            with_nul,
+            "a text with a NUL character, which PostgreSQL does not hold",
+        ),
         Limit(
             lambda type_: bool(_types.is_timestamp(type_)),
             outside("-4712-01-01", "294276-12-31"),
