@@ -198,6 +198,37 @@ def test_without_compare_and_set_either_rows_are_doubled_and_the_checker_says_so
     assert puts.verdict().doubled
 
 
+LIMITS = {"a COMMIT": "_ANSWER_S", "a load": "_WORK_S"}
+
+
+@pytest.mark.parametrize("frozen", LIMITS)
+def test_an_answer_that_never_comes_is_not_waited_for_and_costs_nothing(
+    tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch, frozen: str
+) -> None:
+    monkeypatch.setattr(f"api2db.targets._postgresql_connection.{LIMITS[frozen]}", 0.5)
+    shorten()
+    there = There(postgresql, to_postgresql)
+    puts = PutsThere(tmp_path, there)
+    with running(puts.stream):
+        with held_commit(there, to_postgresql) if frozen == "a COMMIT" else locked_out(there):
+            puts.put(2)
+            wait_until(lambda: "no answer within" in str(puts.stream.status().last_error), 20)
+            puts.stream.stop(20)
+            assert not puts.stream.lock.locked(), "it has stopped"
+        puts.stream.start()
+        assert puts.stream.flush(60), puts.stream.status()
+    assert puts.verdict() == Verdict()
+
+
+@contextmanager
+def locked_out(there: There) -> Iterator[None]:
+    """A statement of a load waits, without an end to see."""
+    postgresql._BEGIN = postgresql._BEGIN.replace("lock_timeout = '1s'", "lock_timeout = 0")
+    with closing(there.server.client(there.database, autocommit=False)) as client, client.cursor() as cursor:
+        cursor.execute("LOCK TABLE flights IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
 @pytest.fixture
 def stranger(tmp_path: Path, there: There) -> tuple[PutsThere, PutsThere]:
     """A project and a copy of it; the original has delivered meanwhile."""

@@ -18,6 +18,7 @@ from api2db.errors import (
 )
 from api2db.frames import is_json
 from api2db.targets._encoding import encoded
+from api2db.targets._postgresql_connection import connection_class, library
 from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.server import Server
@@ -35,7 +36,7 @@ _CONNECT_S = 10
 _KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 _LONGEST_NAME_BYTES = 63
 _ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
-_NO_DATABASE, _NAME_TAKEN, _FORBIDDEN = "3D000", "42701", "42501"
+_NO_DATABASE, _NAME_TAKEN, _FORBIDDEN, _LOCKED = "3D000", "42701", "42501", "55P03"
 # All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
 # statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
 _BEGIN = (
@@ -81,8 +82,8 @@ _GUARDED = """
 """
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
-# constraints, check options, limits, what triggers raise; binary data of another type, features that are not there, types that don't
-# fit, objects that others depend on, names that are taken.
+# constraints, check options, limits, what triggers raise; binary data of another type, features that are not there,
+# types that don't fit, objects that others depend on, names that are taken.
 _REFUSED_CLASSES = ("22", "23", "44", "54", "P0")
 _REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42P10", "42P16", "428C9"})
 
@@ -137,7 +138,7 @@ class PostgresqlDatabase:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._connection: Any = None
         self._path = ""
         self._unguarded: set[str] = set()
 
@@ -153,7 +154,7 @@ class PostgresqlDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        psycopg = _library()
+        psycopg = library()
         self.connect()
         connection = self._connection
         if connection is None:
@@ -161,7 +162,8 @@ class PostgresqlDatabase:
         try:
             self._path = self._path or _path(connection)
             connection.execute(_BEGIN + self._path)
-            yield _PostgresqlSession(connection, self)
+            with connection.working():
+                yield _PostgresqlSession(connection, self)
             connection.execute("COMMIT")
         except psycopg.Error as error:
             raise self._translated(error, broken=connection.broken) from None
@@ -240,7 +242,7 @@ class PostgresqlDatabase:
         return one == other
 
     def _open(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        psycopg = _library()
+        psycopg = library()
         try:
             return _connect(self._server, self._server.database)
         except psycopg.Error as error:
@@ -251,7 +253,7 @@ class PostgresqlDatabase:
             raise TargetUnavailableError(f"PostgreSQL at {self._server.place} can't be reached: {said}") from None
 
     def _make_database(self) -> None:
-        psycopg = _library()
+        psycopg = library()
         try:
             with _connect(self._server, "postgres") as connection:
                 connection.execute(f"CREATE DATABASE {_quote(self._server.database)}")
@@ -266,7 +268,7 @@ class PostgresqlDatabase:
 
     def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""
-        psycopg = _library()
+        psycopg = library()
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             return
         try:
@@ -282,6 +284,8 @@ class PostgresqlDatabase:
         if broken or not state:  # first: poolers say 08P01 of whatever befalls them
             self.close()
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == _LOCKED and LEDGER_TABLE in said:
+            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
         if state == _FORBIDDEN and "new row violates" in said:
             return BatchRefusedError(said)
         if state == _NAME_TAKEN:
@@ -294,7 +298,7 @@ class PostgresqlDatabase:
 def _retype(session: Session, alter: str) -> None:
     try:
         session.run(alter)
-    except _library().errors.FeatureNotSupported as error:
+    except library().errors.FeatureNotSupported as error:
         said = " ".join(str(error).split())
         raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and make it anew") from error
 
@@ -304,14 +308,6 @@ def _quote(name: str) -> str:
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
     return quote(name)
-
-
-def _library() -> Any:
-    try:
-        import psycopg
-    except ImportError as error:
-        raise MissingExtraError("psycopg", "postgresql") from error
-    return psycopg
 
 
 def postgresql_arguments(server: Server, database: str | None = None) -> dict[str, Any]:
@@ -344,7 +340,7 @@ def postgresql_arguments(server: Server, database: str | None = None) -> dict[st
 
 
 def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
-    connection: psycopg.Connection[tuple[Any, ...]] = _library().connect(
+    connection: psycopg.Connection[tuple[Any, ...]] = connection_class().connect(
         **postgresql_arguments(server, database), autocommit=True, prepare_threshold=None
     )
     return connection
