@@ -71,22 +71,23 @@ def given_password(said: object) -> Password | None:
     """
     if not said:
         return None
-    if not _is_password(said):
-        raise ConfigurationError("password must be text")
-    return Password(lambda: str(said))
+    if not isinstance(said, str | Password):
+        raise ConfigurationError("password must be text; put it in quotes")
+    if "\0" in str(said):
+        raise ConfigurationError("password has a NUL character, which no server takes")
+    return said if isinstance(said, Password) else Password(lambda: said)
 
 
 def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
-    odd = [name for name in ("username", "host") if not isinstance(found[name], str)]
-    if found.get("password") and not _is_password(found["password"]):
-        odd.append("password")
+    """The values themselves are not said: one may be the password."""
+    where = f"in {auth_path}: " if auth_path else ""
+    said = {name: found[name] for name in ("username", "host", "password") if found.get(name)}
+    odd = [name for name, value in said.items() if not isinstance(value, str | Password)]
     if odd:
-        raise ConfigurationError(f"{f'in {auth_path}: ' if auth_path else ''}{', '.join(odd)} must be text")
-
-
-def _is_password(said: object) -> bool:
-    """A number is one too, as JSON may have it without quotes."""
-    return isinstance(said, str | int | Password) and not isinstance(said, bool)
+        raise ConfigurationError(f"{where}{', '.join(odd)} must be text; put it in quotes")
+    with_nul = [name for name, value in said.items() if isinstance(value, str) and "\0" in value]
+    if with_nul:
+        raise ConfigurationError(f"{where}{', '.join(with_nul)} has a NUL character, which no server takes")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -134,8 +135,6 @@ def _is_true(said: Any) -> bool:
 
 
 def _fixed(password: Any) -> Callable[[int], Password]:
-    if not isinstance(password, (str, Password)):
-        raise ConfigurationError("the password must be text; put it in quotes")
     known = password if isinstance(password, Password) else Password(lambda: str(password))
     return lambda _port: known
 

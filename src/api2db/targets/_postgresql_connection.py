@@ -52,9 +52,7 @@ def connection_class() -> Any:
             finally:
                 self.longest_s = None
 
-        def wait(  # type: ignore[override] # what else it takes is another in each version
-            self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any
-        ) -> Any:
+        def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
             return super().wait(self._in_time(gen), *arguments, **options)
 
         def _in_time(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
