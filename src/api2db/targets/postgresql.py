@@ -70,15 +70,15 @@ _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
     " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
 )
-# Whether an index sees to it that no two rows have the same keys; one on some of them does.
-_GUARDED = """
-    SELECT relkind IN ('r', 'p'), EXISTS (
+# A table in which no index sees to it that no two rows have the same keys; one on some of them does.
+_LACKS_INDEX = """
+    SELECT 1 FROM pg_class WHERE oid = to_regclass(?) AND relkind IN ('r', 'p') AND NOT EXISTS (
         SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisunique AND indisvalid
         AND indpred IS NULL AND indexprs IS NULL AND NOT EXISTS (
             SELECT FROM pg_attribute WHERE attrelid = indrelid AND attname <> ALL (CAST(? AS name[]))
             AND attnum = ANY ((indkey::int2[])[0:indnkeyatts - 1])
         )
-    ) FROM pg_class WHERE oid = to_regclass(?)
+    )
 """
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
@@ -140,7 +140,7 @@ class PostgresqlDatabase:
         self._server = server
         self._connection: Any = None
         self._path = ""
-        self._unguarded: set[str] = set()
+        self.looked_at: set[str] = set()
 
     def connect(self) -> None:
         if self._connection is None:
@@ -169,19 +169,6 @@ class PostgresqlDatabase:
             raise self._translated(error, broken=connection.broken) from None
         finally:
             self._roll_back(connection)
-
-    def miss_index(self, table: str, keys: Sequence[str]) -> None:
-        """Say once what would let streams merge side by side."""
-        if table not in self._unguarded:
-            self._unguarded.add(table)
-            name, listed = _quote(table), ", ".join(map(_quote, keys))
-            _log.warning(
-                "%s has no unique index on its keys, so streams take turns there, and rows of others may double; run: "
-                "CREATE UNIQUE INDEX ON %s (%s)",
-                table,
-                name,
-                listed,
-            )
 
     def quote(self, name: str) -> str:
         return _quote(name)
@@ -418,13 +405,19 @@ class _PostgresqlSession:
         self.run("DROP TABLE _api2db_staged")
 
     def _take_turns(self, table: str, keys: Sequence[str]) -> None:
-        """Where no index keeps another stream from putting rows of the same keys at the same time."""
-        [(may_have_index, is_guarded)] = self.rows(_GUARDED, (list(keys), _quote(table)))
-        if is_guarded:
-            return
-        if may_have_index:
-            self._database.miss_index(table, keys)
+        """Two streams that put rows of the same keys would double them, or a unique index refuse those of one."""
         self.rows(_TAKE_TURNS, (_quote(table),))
+        if table not in self._database.looked_at:
+            self._database.looked_at.add(table)
+            if self.rows(_LACKS_INDEX, (_quote(table), list(keys))):
+                name, listed = _quote(table), ", ".join(map(_quote, keys))
+                _log.warning(
+                    "%s has no unique index on its keys, so rows of other programs may double; run: "
+                    "CREATE UNIQUE INDEX ON %s (%s)",
+                    table,
+                    name,
+                    listed,
+                )
 
     def _cast_staged(self, table: str, columns: Sequence[Column]) -> None:
         """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
