@@ -79,3 +79,17 @@ def test_a_table_of_another_name_on_such_an_engine_is_not_ours_to_mind(kept: Ser
         stream.q.put(frame(1))
         assert stream.flush(20), stream.status()
     assert kept.execute("SELECT id FROM flights", place["db_name"]) == [(1,)]
+
+
+def test_a_view_of_a_table_without_transactions_is_waited_for_too(kept: Server, place: dict[str, Any]) -> None:
+    kept.execute("CREATE TABLE `the base` (id BIGINT, text LONGTEXT) ENGINE=MyISAM", place["db_name"])
+    kept.execute("CREATE VIEW inner_view AS SELECT id, text FROM `the base` AS base", place["db_name"])
+    kept.execute("CREATE VIEW flights AS SELECT id, text FROM inner_view", place["db_name"])
+    with Stream2Sql(**place) as stream:
+        stream.q.put(frame(1))
+        said = eventually(lambda: stream.status().last_error)
+        assert f"ALTER TABLE `{place['db_name']}`.`the base` ENGINE=InnoDB" in str(said)
+        assert kept.execute("SELECT id FROM flights", place["db_name"]) == []
+        kept.execute("ALTER TABLE `the base` ENGINE=InnoDB", place["db_name"])
+        assert stream.flush(20)
+    assert kept.execute("SELECT id FROM flights", place["db_name"]) == [(1,)]

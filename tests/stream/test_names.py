@@ -129,6 +129,14 @@ def test_a_name_that_the_server_would_cut_off_is_refused_at_once(dialect: str, w
         stream_into(dialect, Path("nowhere"), **{what: name})
 
 
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize("what", ["db_name", "table"])
+@pytest.mark.parametrize("end", " \t\n\v\f\r")
+def test_a_name_that_ends_in_a_space_of_whatever_kind_is_refused_at_once(dialect: str, what: str, end: str) -> None:
+    with pytest.raises(ConfigurationError, match=what):
+        stream_into(dialect, Path("nowhere"), **{what: f"a{end}"})
+
+
 @pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
 def test_a_table_of_63_letters_never_takes_what_is_for_one_of_64(dialect: str) -> None:
     execute(Path(), dialect, f"CREATE TABLE {'x' * 63} (id BIGINT)", f"CREATE TABLE flights ({'y' * 63} BIGINT)")

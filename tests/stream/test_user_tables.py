@@ -282,6 +282,14 @@ LOADED_MYSQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("char(3)", TEXT, ["abc", "", None]),
     ("tinytext", pa.array(["x" * 255, "x" * 256]), ["x" * 255]),
     ("enum('glad','1')", pa.array(["glad", "1", "2", "sad"]), ["glad", "1"]),
+    ("enum('Open','Closed','int(5)')", pa.array(["Open", "open", "OPEN", "int(5)"]), ["Open", "int(5)"]),
+    ("set('Ab','c')", pa.array(["Ab,c", "ab,c", "Ab"]), ["Ab,c", "Ab"]),
+    ("double(20,4)", pa.array([Decimal("1.25"), Decimal("1234567890123456.7891")]), [1.25]),
+    ("double(20,4)", pa.array([1.25, 1.00005, 12345678901.0625]), [1.25, 12345678901.0625]),
+    ("float(12,4)", pa.array([Decimal("12.25"), Decimal("12345678.1234")]), [12.25]),
+    ("double(8,2) unsigned", pa.array([Decimal("123456.78"), Decimal("-1.00")]), [123456.78]),
+    ("bigint comment 'nanoseconds'", pa.array([7, -1]), [7, -1]),
+    ("datetime(6) comment 'UTC'", pa.array([NOON]), [NOON]),
     ("set('a','b')", pa.array(["a,b", "3", "c", "", "b,a", "a,a"]), ["a,b", ""]),
     ("char(4)", pa.array(["abc ", " abc"]), [" abc"]),
     ("decimal(4,2) unsigned", pa.array([Decimal("1.25"), Decimal("1.255"), Decimal(-1)]), [Decimal("1.25")]),
@@ -326,6 +334,98 @@ def test_a_column_that_a_table_demands_and_a_frame_lacks_is_never_made_up(
         stream.stream(pd.DataFrame({"id": [2], "must": [5]}))
     assert [tuple(row.values()) for row in table_rows(tmp_path, dialect)] == [(2, 5)]
     assert ["must" in reason for reason in reasons(tmp_path, dialect)] == [True]
+
+
+@MYSQL
+@pytest.mark.parametrize("ours", ["0", "1"], ids=["implicit defaults", "explicit defaults"])
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["append", "by key"])
+def test_a_null_in_a_timestamp_that_must_be_there_never_becomes_the_time_of_the_load(
+    make: Make, dialect: str, tmp_path: Path, keys: list[str], ours: str
+) -> None:
+    [(before,)] = running(dialect).execute("SELECT @@GLOBAL.explicit_defaults_for_timestamp")
+    running(dialect).execute(f"SET GLOBAL explicit_defaults_for_timestamp = {ours}")
+    try:
+        execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, x TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)")
+        with make(keys=keys) as stream:
+            stream.stream(pd.DataFrame({"id": [1, 2], "x": [pd.Timestamp("2026-01-02", tz="UTC"), None]}))
+            stream.stream(pd.DataFrame({"id": [3]}))
+    finally:
+        running(dialect).execute(f"SET GLOBAL explicit_defaults_for_timestamp = {before}")
+    assert column_of(tmp_path, dialect, "id") == [1, 3]
+    assert ["NOT NULL" in reason for reason in reasons(tmp_path, dialect)] == [True]
+
+
+@MYSQL
+@pytest.mark.parametrize("setting", ["sql_safe_updates = 1", "max_join_size = 1"])
+@pytest.mark.parametrize("options", [{"keys": ["id"]}, {"if_exists": "replace"}], ids=str)
+def test_a_limit_that_is_meant_for_people_stops_no_load(
+    make: Make, dialect: str, tmp_path: Path, setting: str, options: dict[str, Any]
+) -> None:
+    name = setting.split()[0]
+    running(dialect).execute(f"SET GLOBAL {setting}")
+    try:
+        with make(**options) as stream:
+            for n in (1, 2):
+                stream.q.put(pd.DataFrame({"id": [6, 7], "n": [n, n]}))
+                assert stream.flush(20), stream.status()
+    finally:
+        running(dialect).execute(f"SET GLOBAL {name} = DEFAULT")
+    assert column_of(tmp_path, dialect, "n") == [2, 2]
+
+
+@pytest.mark.parametrize("dialect", ["mariadb"], indirect=True)
+def test_a_timeout_of_statements_of_mariadb_ends_no_load_that_takes_longer(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT)",
+        "CREATE TRIGGER slowly BEFORE INSERT ON flights FOR EACH ROW SET @slept = sleep(0.3)",
+    )
+    running(dialect).execute("SET GLOBAL max_statement_time = 0.1")
+    try:
+        with make() as stream:
+            stream.q.put(pd.DataFrame({"id": [1]}))
+            assert stream.flush(20), stream.status()
+    finally:
+        running(dialect).execute("SET GLOBAL max_statement_time = 0")
+    assert column_of(tmp_path, dialect, "id") == [1]
+
+
+@pytest.mark.parametrize("dialect", ["mysql"], indirect=True)
+@pytest.mark.parametrize("keys", [[], ["id"]], ids=["append", "by key"])
+def test_a_server_that_takes_no_table_without_a_primary_key_gets_one_that_nobody_sees(
+    make: Make, dialect: str, tmp_path: Path, keys: list[str]
+) -> None:
+    running(dialect).execute("SET GLOBAL sql_require_primary_key = ON")
+    try:
+        with make(keys=keys) as stream:
+            for n in (1, 2):
+                stream.q.put(pd.DataFrame({"id": [6, 7], "n": [n, n], f"new {n}": n}))
+                assert stream.flush(20), stream.status()
+    finally:
+        running(dialect).execute("SET GLOBAL sql_require_primary_key = OFF")
+    assert query(tmp_path, dialect, "SELECT * FROM flights ORDER BY n, id") == (
+        [(6, 2, 1, 2), (7, 2, 1, 2)] if keys else [(6, 1, 1, None), (7, 1, 1, None), (6, 2, None, 2), (7, 2, None, 2)]
+    )
+
+
+@pytest.mark.parametrize("dialect", ["mysql"], indirect=True)
+def test_where_a_table_of_the_user_s_lacks_a_primary_key_that_the_server_wants_it_is_said_how_to_make_one(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT)")
+    running(dialect).execute("SET GLOBAL sql_require_primary_key = ON")
+    try:
+        with make() as stream:
+            stream.q.put(pd.DataFrame({"id": [1], "new": [1]}))
+            said = str(eventually(lambda: stream.status().last_error))
+            execute(tmp_path, dialect, said.partition("run: ")[2].replace("…", "flights"))
+            assert stream.flush(20), stream.status()
+    finally:
+        running(dialect).execute("SET GLOBAL sql_require_primary_key = OFF")
+    assert query(tmp_path, dialect, "SELECT * FROM flights") == [(1, 1)]
 
 
 @MYSQL

@@ -238,6 +238,9 @@ class DuckdbDatabase:
     def locked(self, select: str) -> str:
         return select  # only this process has the file
 
+    def fresh(self, select: str) -> str:
+        return select  # only this process has the file
+
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 

@@ -38,6 +38,7 @@ _types = pa.types
 _TIMEOUT_S = 60
 _IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
 _LONGEST_NAME = 64
+_SPACES = " \t\n\v\f\r"
 _INSERT_ROWS = 1_000
 _ROWS_AT_ONCE = 4_096  # written and sent piece by piece, so that the server works on one while the next is written
 _NO_DATABASE, _NO_TABLE, _NOT_ALLOWED = 1049, 1146, 1142
@@ -50,6 +51,7 @@ _REFUSED = frozenset(
     | {1063, 1067, 1101, 1121, 1171, 1293, 1294, 1347, 1348, 1832, 1833, 1834, 3780}
     | {1369, 1526}
 )
+_NO_PRIMARY_KEY = 3750
 _UNFIT_KEYS = frozenset({1071, 1170, 3152})
 # Classes of SQLSTATE: data, broken constraints, the CHECK OPTION of a view, and what triggers raise.
 _REFUSED_CLASSES = frozenset({"22", "23", "44", "45"})
@@ -64,13 +66,24 @@ _SESSION = (
     "NO_AUTO_VALUE_ON_ZERO',"
     " time_zone = '+00:00', wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10,"
     " autocommit = 1, character_set_connection = utf8mb4, default_storage_engine = InnoDB,"
+    # No limit that is meant for people ends a batch, which would end there each time that it is tried.
+    " sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = DEFAULT"
+    " /*!50720 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */,"
     # A join without an index is by hash; MariaDB does so only when told to.
     " join_buffer_size = 4194304 /*M! , join_cache_level = 4, join_buffer_space_limit = 16777216 */"
 )
+# Two streams that find a key absent would both insert it, did not the first lock the gap where it would be.
+_ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 _WITHOUT_TRANSACTIONS = (
     "SELECT TABLE_NAME, ENGINE, @@lower_case_table_names FROM information_schema.TABLES"
     " JOIN information_schema.ENGINES USING (ENGINE)"
     " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({}) AND TRANSACTIONS <> 'YES'"
+)
+_VIEW = "SELECT VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = coalesce(?, DATABASE()) AND TABLE_NAME = ?"
+_FROM = re.compile(r"(?:from|join) \(*`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`")
+_ENGINE_WITHOUT_TRANSACTIONS = (
+    "SELECT ENGINE FROM information_schema.TABLES JOIN information_schema.ENGINES USING (ENGINE)"
+    " WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND TRANSACTIONS <> 'YES'"
 )
 _COUNTER = re.compile(r" AUTO_INCREMENT=\d+")
 _DEFINITION = re.compile(
@@ -82,6 +95,13 @@ _DEMANDED = (
     " AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND locate('auto_increment', EXTRA) = 0"
     " AND coalesce(GENERATION_EXPRESSION, '') = ''"
 )
+# A null there becomes the time of the load, without a word.
+_STAMPED = (
+    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+    " AND IS_NULLABLE = 'NO' AND DATA_TYPE = 'timestamp'"
+)
+_ROW = "_api2db_row"
+_ROW_COLUMN = f"{_ROW} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY /*!80023 INVISIBLE */"
 _WORD = re.compile(r"'((?:[^']|'')*)'")
 _CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid", null_string="NULL")
 
@@ -95,8 +115,10 @@ class MysqlDatabase:
         self._local = True
         self._used_s = 0.0
         self._slow: set[str] = set()
+        self._needs_primary_key: bool | None = None
         self.seen: dict[str, tuple[Any, list[Column] | None]] = {}
         self.demanded: dict[str, set[str]] = {}
+        self.stamped: dict[str, set[str]] = {}
         self.from_staged: bool | None = None
 
     def connect(self) -> None:
@@ -157,10 +179,10 @@ class MysqlDatabase:
             )
 
     def quote(self, name: str) -> str:
-        if not name or "\0" in name or len(name) > _LONGEST_NAME or name != name.rstrip(" ") or _beyond(name):
+        if not name or "\0" in name or len(name) > _LONGEST_NAME or name[-1] in _SPACES or _beyond(name):
             raise BatchRefusedError(
                 f"MySQL can't hold the name {name!r}: it has to be of 1 to 64 characters below U+10000, "
-                "without NUL or a space at its end; rename it"
+                "without NUL, and without a space, a tab or the end of a line as its last; rename it"
             )
         return f"`{name.replace('`', '``')}`"
 
@@ -176,13 +198,16 @@ class MysqlDatabase:
     def locked(self, select: str) -> str:
         return f"{select} FOR UPDATE"
 
+    def fresh(self, select: str) -> str:
+        return self.locked(select)  # a read without a lock is of the snapshot that the first one made
+
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         sets = ", ".join(f"old.{value} = new.{value}" for value in values)
         return f"UPDATE {self._joined(table, staged, keys)} SET {sets}"
 
     def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
         differs = " OR ".join(f"CAST(old.{text} AS BINARY) <> CAST(new.{text} AS BINARY)" for text in texts)
-        return f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1"
+        return self.fresh(f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1")
 
     def _joined(self, table: str, staged: str, keys: Sequence[str]) -> str:
         """In the order that an index serves: the server, which takes the staged table for empty, often errs."""
@@ -197,7 +222,16 @@ class MysqlDatabase:
         """That of a database in another character set than ours says its own, to hold all letters."""
         unique = [f"UNIQUE KEY ({', '.join(keys)})"] if keys else []
         letters = "" if self._holds_all_letters() else " CHARACTER SET utf8mb4"
-        return f"CREATE TABLE {table} ({', '.join([*columns, *unique])}){letters}"
+        primary = [] if any(column.endswith("PRIMARY KEY") for column in columns) else self.primary_key()
+        return f"CREATE TABLE {table} ({', '.join([*columns, *unique, *primary])}){letters}"
+
+    def primary_key(self) -> list[str]:
+        """A column that nobody sees, where the server takes no table without a primary key."""
+        if self._needs_primary_key is None and self._connection is not None:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SHOW SESSION VARIABLES LIKE 'sql_require_primary_key'")
+                self._needs_primary_key = cursor.fetchone() == ("sql_require_primary_key", "ON")
+        return [_ROW_COLUMN] if self._needs_primary_key else []
 
     def _holds_all_letters(self) -> bool:
         if self._connection is None:
@@ -258,6 +292,9 @@ class MysqlDatabase:
             init_command=_SESSION,
             autocommit=True,
         )
+        self._needs_primary_key = None
+        with connection.cursor() as cursor:
+            cursor.execute(_ISOLATION)
         return connection
 
     def _make_database(self) -> None:
@@ -294,6 +331,8 @@ class MysqlDatabase:
         if code is None or code in _BROKEN:
             self.close()
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if code == _NO_PRIMARY_KEY:
+            said = f"{said}; run: ALTER TABLE … ADD COLUMN {_ROW_COLUMN}"
         return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
 
 
@@ -316,8 +355,8 @@ class _MysqlSession:
         found = self.rows(
             "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT FROM information_schema.COLUMNS"
             " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
-            " AND coalesce(GENERATION_EXPRESSION, '') = '' ORDER BY ORDINAL_POSITION",
-            (table,),
+            " AND coalesce(GENERATION_EXPRESSION, '') = '' AND COLUMN_NAME <> ? ORDER BY ORDINAL_POSITION",
+            (table, _ROW),
         )
         named = [(name, mysql_name(_said(declared), _said(comment))) for name, declared, comment in found]
         if any(declared == "longtext" for _, declared in named) and self._database.types is MARIADB:
@@ -329,10 +368,18 @@ class _MysqlSession:
         for table, engine, folds in self.rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):
             if not folds and table not in tables:  # the catalogue folds names that the server tells apart
                 continue
-            raise TargetUnavailableError(
-                f"the table {table} is on the engine {engine}, which has no transactions, so that rows could be lost "
-                f"or doubled; run: ALTER TABLE {self._quote(str(table))} ENGINE=InnoDB"
-            )
+            raise _without_transactions(str(table), engine, self._quote(str(table)))
+        for schema, base in {base for table in tables for base in self._beneath(table)}:
+            for (engine,) in self.rows(_ENGINE_WITHOUT_TRANSACTIONS, (schema, base)):
+                raise _without_transactions(base, engine, f"{self._quote(schema)}.{self._quote(base)}")
+
+    def _beneath(self, view: str, schema: str | None = None) -> Iterator[tuple[str, str]]:
+        """The tables of a view, and of those it is made of; none for a table, or where it is not shown to us."""
+        for (definition,) in self.rows(_VIEW, (schema, view)):
+            for found in _FROM.finditer(_said(definition)):
+                beneath, base = (name.replace("``", "`") for name in found.groups())
+                yield beneath, base
+                yield from self._beneath(base, beneath)
 
     def _checked_as_json(self, table: str) -> set[str]:
         """MariaDB's JSON is a text with a check of the column's own, which bears the column's name."""
@@ -358,6 +405,7 @@ class _MysqlSession:
             columns = self.columns(table)
             self._database.seen[table] = look, columns
             self._database.demanded[table] = {str(name) for (name,) in self.rows(_DEMANDED, (table,))}
+            self._database.stamped[table] = {str(name) for (name,) in self.rows(_STAMPED, (table,))}
         return columns
 
     def _look(self, table: str) -> tuple[Any, ...]:
@@ -384,6 +432,7 @@ class _MysqlSession:
 
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str]) -> Iterator[str]:
+        self._check_stamps(table, rows)
         self._database.from_staged = self._has_index(table, keys)
         listed = ", ".join(self._quote(name) for name in rows.column_names)
         index = self._staged_index([columns[key] for key in keys])
@@ -412,9 +461,17 @@ class _MysqlSession:
 
     def _staged_index(self, keys: Sequence[Column]) -> str:
         parts = [f"{self._quote(key.name)}{_prefix(key.declared, len(keys))}" for key in keys if key.declared != "json"]
-        return f"(KEY ({', '.join(parts)}))" if parts else ""
+        listed = [f"KEY ({', '.join(parts)})"] if parts else []
+        made = [*self._database.primary_key(), *listed]
+        return f"({', '.join(made)})" if made else ""
+
+    def _check_stamps(self, table: str, rows: pa.Table) -> None:
+        for name in self._database.stamped.get(table, set()) & set(rows.column_names):
+            if rows.column(name).null_count:
+                raise BatchRefusedError(f"{name!r}: a value is missing, and the column is NOT NULL")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        self._check_stamps(table, rows)
         for name in rows.column_names:
             _check_held(rows.column(name), columns[name])
         # LOAD DATA makes up a value where a column has no default, without a word; INSERT refuses.
@@ -492,6 +549,13 @@ def _text(error: Exception) -> str:
 
 def _said(declared: Any) -> str:
     return declared.decode() if isinstance(declared, bytes) else str(declared)
+
+
+def _without_transactions(table: str, engine: str, quoted: str) -> TargetUnavailableError:
+    return TargetUnavailableError(
+        f"the table {table} is on the engine {engine}, which has no transactions, so that rows could be lost "
+        f"or doubled; run: ALTER TABLE {quoted} ENGINE=InnoDB"
+    )
 
 
 def _check_held(values: pa.ChunkedArray, column: Column) -> None:

@@ -182,6 +182,9 @@ class PostgresqlDatabase:
     def locked(self, select: str) -> str:
         return f"{select} FOR UPDATE"
 
+    def fresh(self, select: str) -> str:
+        return select  # as each statement of READ COMMITTED does
+
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 

@@ -124,6 +124,9 @@ class Database(Protocol):
     def locked(self, select: str) -> str:
         """A SELECT statement that locks its rows until the transaction ends."""
 
+    def fresh(self, select: str) -> str:
+        """A SELECT statement that sees what an UPDATE sees, also where others see what was when the transaction began."""
+
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""
 
@@ -371,7 +374,8 @@ class SqlTarget:
         with session.stage(self._table, rows, columns, self.keys) as staged:
             self._check_keys_apart(session, staged, rows)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
-            if only_new and session.rows(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1"):
+            there = self._database.fresh(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1")
+            if only_new and session.rows(there):
                 raise BatchRefusedError(key_is_there(self._table, self.keys))
             values = [name for name in names if name not in keys]
             if values and not only_new:
@@ -379,7 +383,8 @@ class SqlTarget:
             absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
-            if inserted < rows.num_rows and session.rows(f"SELECT count(*) {absent}") != [(0,)]:
+            missing = self._database.fresh(f"SELECT count(*) {absent}")
+            if inserted < rows.num_rows and session.rows(missing) != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
 
     def _update(self, session: Session, staged: str, values: Sequence[str], keys: Sequence[str]) -> None:
@@ -516,7 +521,8 @@ class SqlTarget:
             change = SchemaChange(name, before, after, self._causes(name))
             changes.append(change)
             session.run(
-                f"INSERT INTO {CHANGES_TABLE} VALUES (?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 (_now(), self._table, name, before, after, change.cause.frame_ns),
             )
 

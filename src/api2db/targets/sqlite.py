@@ -91,6 +91,9 @@ class SqliteDatabase:
     def locked(self, select: str) -> str:
         return select  # BEGIN IMMEDIATE has locked the whole file
 
+    def fresh(self, select: str) -> str:
+        return select  # nobody else writes meanwhile
+
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 

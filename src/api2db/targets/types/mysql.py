@@ -25,11 +25,15 @@ from api2db.targets.types.rules import (
 __all__ = ["MARIADB", "MYSQL", "from_mysql", "mysql_name"]
 
 _types = pa.types
-_NUMERIC = re.compile(r"(?:numeric|decimal|double|float)\((\d+),\s*(\d+)\)")
+_NUMERIC = re.compile(r"(?:numeric|decimal)\((\d+),\s*(\d+)\)")
+_ROUNDING = re.compile(r"(double|float)\((\d+),\s*(\d+)\)")
+_DIGITS = {"double": 15, "float": 6}  # that binary floating point gives back, whatever they are
 _DISPLAY_WIDTH = re.compile(r"(?<=int)\((?!1\))\d+\)")
-_DURATION = "bigint COMMENT 'nanoseconds'"
-_ZONED = "datetime(6) COMMENT 'UTC'"
-_COMMENTED = {("bigint", "nanoseconds"): _DURATION, ("datetime(6)", "UTC"): _ZONED}
+# A mark that nobody else makes: a column of a user's own may well be "nanoseconds" or "UTC".
+_OF_DURATION, _OF_ZONED = "api2db: nanoseconds", "api2db: UTC"
+_DURATION = f"bigint COMMENT '{_OF_DURATION}'"
+_ZONED = f"datetime(6) COMMENT '{_OF_ZONED}'"
+_COMMENTED = {("bigint", _OF_DURATION): _DURATION, ("datetime(6)", _OF_ZONED): _ZONED}
 _MOST_SCALE = 30
 
 _RULES = (
@@ -91,6 +95,8 @@ _BACK = {
 
 def mysql_name(declared: str, comment: str) -> str:
     """A column's type without what does not matter (MariaDB's display widths), and with the comment that does."""
+    if declared.lower().startswith(("enum(", "set(")):
+        return declared
     name = _DISPLAY_WIDTH.sub("", declared.lower())
     return _COMMENTED.get((name, comment), name.removesuffix(" zerofill"))
 
@@ -103,6 +109,8 @@ def from_mysql(declared: str) -> pa.DataType:
     found = _NUMERIC.fullmatch(name)
     if found:
         return decimal_type(int(found[1]), int(found[2]))
+    if rounding := _ROUNDING.fullmatch(name):
+        return decimal_type(min(int(rounding[2]), _DIGITS[rounding[1]]), int(rounding[3]))
     if coarse := SECONDS.fullmatch(name):
         return coarser(_BACK[f"{coarse[1]}(6)"], int(coarse[2])) or pa.string()
     if name.startswith(("binary(", "varbinary(")):
@@ -127,7 +135,7 @@ _DEEP_IN_MARIADB = Limit(is_json, nested_beyond(31), "JSON nested deeper than 31
 _DEEP_IN_MYSQL = Limit(is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold")
 _ROUNDED = Limit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
 _ZONES = (
-    "A zoned timestamp is the instant, as a DATETIME in UTC whose comment says so; no session's time zone shifts it."
+    "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time zone shifts it."
 )
 
 MARIADB = Types(
