@@ -2,17 +2,36 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.stream.commands import retry
+from api2db.targets.mysql import MysqlDatabase
+from api2db.targets.port import Claim, LedgerRow
+from api2db.targets.server import Password
+from api2db.targets.server import Server as ServerPlace
 from api2db.targets.sql import SqlTarget
-from tests.stream.databases import DIALECTS, SERVERS, execute, query, running, stream_into, table_rows, types, use
+from tests.stream.databases import (
+    DATABASE,
+    DIALECTS,
+    SERVERS,
+    execute,
+    query,
+    running,
+    stream_into,
+    table_rows,
+    types,
+    use,
+)
+from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
 Make = Callable[..., Stream2Sql]
@@ -343,3 +362,51 @@ def test_a_row_whose_update_a_trigger_ignores_is_rejected(make: Make, dialect: s
     put(make(), {"id": [6, 7, 8], "n": [1, 1, 1]})
     assert rows_by(tmp_path, dialect, "id", "n") == [(6, 1), (7, 0), (8, 1)]
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == [7]
+
+
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize("declared", ["id VARCHAR(9)", "id VARCHAR(9), UNIQUE KEY (id)", "id BIGINT"])
+def test_a_batch_takes_a_key_that_somebody_else_puts_in_meanwhile_for_one_that_is_there(
+    dialect: str, tmp_path: Path, declared: str
+) -> None:
+    execute(tmp_path, dialect, f"CREATE TABLE flights ({declared})", "INSERT INTO flights VALUES (1)")
+    server = running(dialect)
+    place = ServerPlace(server.host, server.port, server.user, DATABASE, Password(lambda: server.password))
+    target = SqlTarget(MysqlDatabase(place), "flights", "append", "evolve", ["id"])
+    target.connect()
+    rows = pa.table({"id": [7, 8]} if "BIGINT" in declared else {"id": ["7", "8"]})
+    columns, claim = target.prepare(rows.schema), Claim("stream", None, LedgerRow("epoch", 1, 0), 2)
+    with closing(target), closing(server.client(DATABASE)) as other, ThreadPoolExecutor() as threads:
+        other.cursor().execute("BEGIN")
+        other.cursor().execute("INSERT INTO flights VALUES (7)")
+        loading = threads.submit(target.load, rows, columns, claim)
+        eventually(lambda: waiting_for_locks(dialect))
+        other.commit()
+        loading.result()
+    assert [int(number) for (number,) in query(tmp_path, dialect, "SELECT id FROM flights ORDER BY id")] == [1, 7, 8]
+
+
+def waiting_for_locks(dialect: str) -> int:
+    return len(running(dialect).execute("SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"))
+
+
+@pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
+@pytest.mark.parametrize("declared", ["id BIGINT, n BIGINT", "id BIGINT, n BIGINT, UNIQUE KEY (id)"])
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+def test_two_streams_at_the_same_keys_lose_no_row_and_double_none(
+    make: Make, dialect: str, tmp_path: Path, declared: str, isolation: str
+) -> None:
+    execute(tmp_path, dialect, f"CREATE TABLE flights ({declared})")
+    running(dialect).execute(f"SET GLOBAL TRANSACTION ISOLATION LEVEL {isolation}")
+    try:
+        both = [make(name=name, table="flights") for name in ("one", "other")]
+        for stream in both:
+            stream.start()
+        for first in range(0, 1_200, 30):
+            for stream in both:
+                stream.q.put(pd.DataFrame({"id": range(first, first + 30), "n": first}))
+        assert all(stream.flush(60) for stream in both), [stream.status() for stream in both]
+    finally:
+        running(dialect).execute("SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    assert rows_by(tmp_path, dialect, "id", "n") == [(n, n - n % 30) for n in range(1_200)]
+    assert [stream.status().rows_rejected for stream in both] == [0, 0]

@@ -134,9 +134,7 @@ _NAMES = (
 _DEEP_IN_MARIADB = Limit(is_json, nested_beyond(31), "JSON nested deeper than 31 levels, which MariaDB does not hold")
 _DEEP_IN_MYSQL = Limit(is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold")
 _ROUNDED = Limit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
-_ZONES = (
-    "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time zone shifts it."
-)
+_ZONES = "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time zone shifts it."
 
 MARIADB = Types(
     target="MariaDB",
