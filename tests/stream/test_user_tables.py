@@ -361,7 +361,7 @@ def test_a_null_in_a_timestamp_that_must_be_there_never_becomes_the_time_of_the_
 def test_a_limit_that_is_meant_for_people_stops_no_load(
     make: Make, dialect: str, tmp_path: Path, setting: str, options: dict[str, Any]
 ) -> None:
-    name = setting.split()[0]
+    name = setting.partition(" ")[0]
     running(dialect).execute(f"SET GLOBAL {setting}")
     try:
         with make(**options) as stream:

@@ -125,7 +125,7 @@ class Database(Protocol):
         """A SELECT statement that locks its rows until the transaction ends."""
 
     def fresh(self, select: str) -> str:
-        """A SELECT statement that sees what an UPDATE sees, also where others see what was when the transaction began."""
+        """A SELECT statement that sees what an UPDATE sees, not what was there when the transaction began."""
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""

@@ -128,13 +128,16 @@ _LIMITS = (
 )
 _NAMES = (
     "Kept as they come. Names that differ in case only are one column. A name has 64 characters below U+10000 at most,"
-    " and no space at its end."
+    " and no space, tab or line end as its last."
 )
 
 _DEEP_IN_MARIADB = Limit(is_json, nested_beyond(31), "JSON nested deeper than 31 levels, which MariaDB does not hold")
 _DEEP_IN_MYSQL = Limit(is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold")
 _ROUNDED = Limit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
-_ZONES = "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time zone shifts it."
+_ZONES = (
+    "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time"
+    " zone shifts it."
+)
 
 MARIADB = Types(
     target="MariaDB",
