@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.faults.needs import lack, need
+from tests.stream.eventually import eventually
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def mounted(image: Path, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        _run("umount", str(place))
+        eventually(lambda: _is_unmounted(place))
 
 
 def sync_disk(place: Path) -> None:
@@ -78,6 +79,12 @@ def _mount(*arguments: str) -> None:
     done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         lack(f"can't mount here: {done.stderr.strip()}")
+
+
+def _is_unmounted(place: Path) -> bool:
+    """For a moment after a process has ended the kernel may call its disk busy."""
+    subprocess.run(["umount", str(place)], capture_output=True, check=False)
+    return not place.is_mount()
 
 
 def _run(*command: str) -> None:

@@ -13,7 +13,7 @@ from api2db.formats.atomic import replacing
 from api2db.formats.kinds import check_format
 from api2db.frames import to_batch, to_pandas
 
-__all__ = ["read", "read_frame", "write", "write_frame"]
+__all__ = ["as_read", "read", "read_frame", "write", "write_frame"]
 
 _CODECS = {"parquet": parquet, "json": json_table, "csv": csv_text, "pickle": pickled}
 

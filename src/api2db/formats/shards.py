@@ -95,7 +95,8 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 def shards_of(folder: Path, fmt: Format) -> list[Path]:
     """List the shards of a folder in the order of their names; temporary, hidden and foreign files are none."""
-    return sorted(Path(entry.path) for entry in os.scandir(folder) if _is_shard(entry, fmt))
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if _is_shard(entry, fmt))
 
 
 def _is_shard(entry: os.DirEntry[str], fmt: Format) -> bool:
