@@ -398,6 +398,35 @@ def test_a_load_job_that_never_came_can_not_come_any_more_once_it_was_asked_for(
     assert "query" in kinds  # it has taken the id of the load that was lost
 
 
+@pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
+def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, server: BigqueryServer, way: str) -> None:
+    server.write_api.forbidden = way == "jobs"
+    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    with make(**options) as stream:
+        stream.stream(frame(1))
+        server.catalog.drop_table(DATASET, "flights")
+        stream.stream(frame(2))
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [2]
+
+
+@pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
+def test_a_load_job_that_fails_for_no_fault_of_its_rows_is_run_again(
+    make: Make, server: BigqueryServer, way: str
+) -> None:
+    server.write_api.forbidden = way == "jobs"
+    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    with make(**options) as stream:
+        stream.stream(frame(1))
+        server.faults.of_loads = ["accessDenied", "billingNotEnabled", "stopped", "notFound"]
+        stream.q.put(frame(2))
+        said = eventually(lambda: stream.status().last_error or "")
+        assert stream.flush(20)
+        assert (stream.status().rows_rejected, server.faults.of_loads) == (0, [])
+    assert "planted in a load job" in said
+    assert ids(server.rows(DATASET, "flights")) == ([2] if way == "replace" else [1, 2])
+
+
 def test_fail_waits_while_a_table_of_others_stands_there(make: Make, server: BigqueryServer) -> None:
     make_table(server, {"name": "id", "type": "INTEGER"})
     with make(if_exists="fail") as stream:

@@ -20,7 +20,7 @@ from google.oauth2 import service_account
 
 from api2db.errors import BatchRefusedError, TargetUnavailableError
 
-__all__ = ["CALL_S", "Clients", "Place", "sorted_errors"]
+__all__ = ["CALL_S", "Clients", "Place", "next_step", "sorted_errors"]
 
 CALL_S = 60.0
 _EMULATOR = "BIGQUERY_EMULATOR_HOST"
@@ -169,7 +169,7 @@ def sorted_errors(place: Place, doing: str, *, refusable: bool = False) -> Itera
             raise TargetUnavailableError(f"{doing}: {_line(error)}") from error
         raise BatchRefusedError(f"{doing}: {_line(error)}") from error
     except exceptions.GoogleAPICallError as error:
-        raise TargetUnavailableError(f"{doing}: {_line(error)}{_next_step(place, error)}") from error
+        raise TargetUnavailableError(f"{doing}: {_line(error)}{next_step(place, error)}") from error
     except _UNREACHABLE as error:
         raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
 
@@ -185,7 +185,8 @@ def _credentials(path: Path) -> Any:
         ) from None
 
 
-def _next_step(place: Place, error: exceptions.GoogleAPICallError) -> str:
+def next_step(place: Place, error: exceptions.GoogleAPICallError) -> str:
+    """What a person can do about an error, to go behind its message; empty where that is to wait."""
     reason = _reason(error)
     if isinstance(error, exceptions.Forbidden) and reason not in {"quotaExceeded", "rateLimitExceeded"}:
         return (
@@ -194,6 +195,8 @@ def _next_step(place: Place, error: exceptions.GoogleAPICallError) -> str:
         )
     if isinstance(error, exceptions.NotFound) and "Project" in str(error.message):
         return f"; check pid, or whether the service account may see the project {place.project}"
+    if isinstance(error, exceptions.NotFound) and "in location" in str(error.message):
+        return f"; jobs run in {place.location}: set location to where the data set {place.dataset} is kept"
     if isinstance(error, exceptions.Unauthorized):
         return f"; check the key file {place.auth_path} and this machine's clock"
     return ""

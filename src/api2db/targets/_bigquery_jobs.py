@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,14 +12,15 @@ import pyarrow.parquet as pq
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from api2db.errors import BatchRefusedError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, TableChangedError, TargetUnavailableError
 from api2db.frames import is_json
-from api2db.targets._bigquery_client import CALL_S, Clients, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, Clients, Place, next_step, sorted_errors
 
 __all__ = ["LoadJobs"]
 
 _JOB_S = 600.0
-_LATER = {"backendError", "internalError", "rateLimitExceeded", "quotaExceeded", "tableUnavailable", "jobBackendError"}
+# Google's "Error messages": of all reasons for which a job fails this alone speaks of what is in the file.
+_DATA_AT_FAULT = "invalid"
 
 
 class LoadJobs:
@@ -40,6 +41,7 @@ class LoadJobs:
 
         Raises:
             BatchRefusedError: The job failed for what is in the file.
+            TableChangedError: The table is gone.
             TargetUnavailableError: Whether it ran is to be asked by ``claimed``.
         """
         content, format_ = _file(rows)
@@ -49,7 +51,7 @@ class LoadJobs:
             write_disposition="WRITE_TRUNCATE" if truncates else "WRITE_APPEND",
             create_disposition="CREATE_NEVER",
         )
-        with sorted_errors(self._place, f"loading into {table}", refusable=True):
+        with sorted_errors(self._place, f"loading into {table}"):
             try:
                 job = self._clients.rest.load_table_from_file(
                     io.BytesIO(content), table, size=len(content), num_retries=0, job_id=job_id, job_config=config,
@@ -83,9 +85,12 @@ class LoadJobs:
         fault = job.error_result
         if fault is None:
             return
-        if fault.get("reason") in _LATER:
-            raise TargetUnavailableError(f"the load job {job.job_id} failed: {fault.get('message')}")
-        raise BatchRefusedError(f"the load job {job.job_id} failed: {fault.get('message')}")
+        said = f"the load job {job.job_id} failed: {fault.get('message')}"
+        if fault.get("reason") == _DATA_AT_FAULT:
+            raise BatchRefusedError(said)
+        if fault.get("reason") == "notFound":
+            raise TableChangedError(f"{said}{next_step(self._place, exceptions.NotFound(said))}")
+        raise TargetUnavailableError(f"{said}{_next_step(self._place, fault)}")
 
     def _end(self, job: Any) -> None:
         """Wait for its end, however it ends."""
@@ -94,6 +99,14 @@ class LoadJobs:
         except exceptions.GoogleAPICallError:
             if job.state != "DONE":
                 raise
+
+
+def _next_step(place: Place, fault: Mapping[str, Any]) -> str:
+    if fault.get("reason") == "accessDenied":
+        return next_step(place, exceptions.Forbidden("", errors=[fault]))
+    if fault.get("reason") == "billingNotEnabled":
+        return f"; enable billing for the project {place.project}"
+    return ""
 
 
 def _file(rows: pa.Table) -> tuple[bytes, str]:

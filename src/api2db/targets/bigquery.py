@@ -228,7 +228,13 @@ class BigqueryTarget:
     def _load(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
         fields = [field_of(column.name, column.declared) for column in columns] if self._renews else []
         sent = conformed(rows, columns)
-        LoadJobs(self.clients).load(plan["job"], self._place.name, sent, fields, truncates=self.takes_newest)
+        jobs = LoadJobs(self.clients)
+        try:
+            jobs.load(plan["job"], self._place.name, sent, fields, truncates=self.takes_newest)
+        except BatchRefusedError as error:
+            if not self._renews and self.columns() != list(columns):
+                raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
+            raise
 
     def _meant(
         self, error: TargetUnavailableError | BatchRefusedError, before: int

@@ -25,10 +25,12 @@ class Faults:
     Attributes:
         calls: How often each method was called.
         met: How often each was made to fail.
+        of_loads: For which reasons the next load jobs fail, which are answered well.
     """
 
     calls: dict[str, int] = field(default_factory=dict)
     met: dict[str, int] = field(default_factory=dict)
+    of_loads: list[str] = field(default_factory=list)
     _faults: list[_Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _dice: random.Random = field(default_factory=lambda: random.Random(1), repr=False)
@@ -43,6 +45,7 @@ class Faults:
     def heal(self) -> None:
         with self._lock:
             self._faults.clear()
+            self.of_loads.clear()
 
     def count(self, method: str) -> None:
         with self._lock:

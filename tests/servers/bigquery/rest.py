@@ -125,6 +125,8 @@ class RestApi:
     def _run(self, job: dict[str, Any], content: bytes) -> None:
         configuration = job["configuration"]
         if "load" in configuration:
+            if self.faults.of_loads:
+                raise ApiError(400, self.faults.of_loads.pop(0), "planted in a load job")
             rows = load(self.catalog, configuration["load"], content)
             job["statistics"] = {"load": {"outputRows": str(rows)}}
         elif configuration.get("query", {}).get("query"):
