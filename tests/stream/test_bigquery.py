@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import google.cloud.bigquery.client
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -17,7 +18,7 @@ from api2db import Stream, Stream2Bigquery
 from api2db.errors import ConfigurationError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
-from api2db.targets import _bigquery_rows
+from api2db.targets import _bigquery_client, _bigquery_rows
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
 from tests.stream.eventually import eventually
@@ -741,3 +742,41 @@ def test_a_transaction_that_comes_late_has_moved_the_ledger_and_its_rows_are_not
         stream.stream(frame(2))
         stream.stream(frame(3))
     assert by_id(server) == [(1, "row 1"), (3, "row 3")]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Transaction is aborted due to concurrent update against table {table}. Transaction ID: 1",
+        "Query exceeded resource limits for {table}",
+        "Required field text cannot be null",
+    ],
+)
+def test_a_transaction_that_fails_for_a_while_has_no_good_row_rejected_and_ends_no_worker(
+    make: Make, server: BigqueryServer, said: str
+) -> None:
+    with make(keys=["id"], tid="length") as stream:
+        stream.stream(frame(1))
+        server.faults.of_transactions = [said.format(table=f"{PROJECT}:{DATASET}.length")] * 2
+        stream.stream(frame(2))
+        assert (stream.status().rows_rejected, server.faults.of_transactions) == (0, [])
+    assert ids(server.rows(DATASET, "length")) == [1, 2]
+
+
+def test_an_answer_to_a_query_that_never_comes_is_waited_for_no_longer_than_a_while(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bigquery_client, "_POLL_S", 0.2)
+    monkeypatch.setattr(google.cloud.bigquery.client, "_MIN_GET_QUERY_RESULTS_TIMEOUT", 0.2)
+    with make(keys=["id"]) as stream:
+        server.faults.stalled = {"jobs.getQueryResults"}
+        stream.q.put(frame(1))
+        try:
+            assert "can't be reached" in eventually(lambda: stream.status().last_error or "", 5)
+        finally:
+            server.faults.heal()
+        stream.check_failures()
+        assert stream.flush(20)
+        server.faults.stalled = {"jobs.getQueryResults"}
+        stream.stream(frame(2))
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]

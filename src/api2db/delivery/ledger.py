@@ -17,7 +17,7 @@ from api2db.delivery.keys import last_of_each_key
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
 from api2db.delivery.rejected import Rejects
-from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError
+from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError, TargetUnavailableError
 from api2db.journal import Delivered, NoteKind, Position, StreamLog
 from api2db.targets.port import Claim, Column, LedgerRow, LedgerTarget
 
@@ -74,10 +74,10 @@ class LedgerCourier:
             self._load(batch, rows, columns, reasons)
         except BatchRefusedError as error:
             reasons = self._find_refused(batch, rows, columns, reasons, error)
-            self._load(batch, rows, columns, reasons)
+            self._load_rest(batch, rows, columns, reasons)
 
     def reject(self, batch: Batch, reason: str) -> None:
-        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+        self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
 
     def _reject_columns(self, batch: Batch, reason: str) -> None:
         """Columns that one table can't have together: those of one frame, or only those of several."""
@@ -103,6 +103,19 @@ class LedgerCourier:
             duplicates=rows.num_rows - loaded.num_rows,
         )
         self._close_notes(batch.end, delivered)
+
+    def _load_rest(
+        self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]
+    ) -> None:
+        """What is refused though the rows at fault are gone is taken again in smaller batches, or later."""
+        try:
+            self._load(batch, rows, columns, reasons)
+        except BatchRefusedError as error:
+            if len(reasons) == batch.num_rows:
+                raise TargetUnavailableError(f"the ledger can't be moved: {error}") from error
+            if not self._target.takes_newest:
+                raise TooManyRefusalsError from error
+            self.reject(batch, str(error))
 
     def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
         return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.cloud import bigquery
 
 from api2db.errors import TargetError
-from api2db.targets._bigquery_client import CALL_S, Clients, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, Clients, answer_of, sorted_errors
 from api2db.targets.port import SchemaChange
 from api2db.targets.sql import CHANGES_TABLE
 
@@ -49,4 +49,4 @@ def _record(clients: Clients, changes: Sequence[SchemaChange]) -> None:
             job_retry=None,
             timeout=CALL_S,
         )
-        job.result(retry=None, job_retry=None, timeout=CALL_S)
+        answer_of(job)

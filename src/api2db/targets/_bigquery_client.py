@@ -1,6 +1,7 @@
 """Google's clients for one project, from a key file; and what its errors mean to us."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +21,14 @@ from google.oauth2 import service_account
 
 from api2db.errors import BatchRefusedError, TargetUnavailableError
 
-__all__ = ["CALL_S", "Clients", "Place", "next_step", "sorted_errors"]
+__all__ = ["CALL_S", "Clients", "Place", "answer_of", "next_step", "sorted_errors"]
 
 CALL_S = 60.0
+_POLL_S = 15.0  # for each question after a query job; BigQuery answers these at once
+_QUERY_S = 600.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+# Google's "Error messages": of the reasons that come with status 400 these alone may speak of rows or columns.
+_REFUSALS = {"", "invalid", "invalidQuery"}
 _EMULATOR = "BIGQUERY_EMULATOR_HOST"
 _PORTS_APART = 10  # the emulator's own two ports: 9050 for REST, 9060 for gRPC
 _SCOPES = ("https://www.googleapis.com/auth/bigquery",)
@@ -165,13 +171,34 @@ def sorted_errors(place: Place, doing: str, *, refusable: bool = False) -> Itera
             " put it there"
         ) from error
     except exceptions.BadRequest as error:
-        if not refusable or _reason(error) in {"quotaExceeded", "rateLimitExceeded", "jobRateLimitExceeded"}:
+        if not refusable or _reason(error) not in _REFUSALS:
             raise TargetUnavailableError(f"{doing}: {_line(error)}") from error
         raise BatchRefusedError(f"{doing}: {_line(error)}") from error
     except exceptions.GoogleAPICallError as error:
         raise TargetUnavailableError(f"{doing}: {_line(error)}{next_step(place, error)}") from error
     except _UNREACHABLE as error:
         raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
+
+
+def answer_of(job: Any) -> list[tuple[Any, ...]]:
+    """Wait for a query job's end, and give its rows; no question waits for ever, where its answer never comes.
+
+    A script has no rows that are asked for: Google's client waits two minutes for them at least.
+
+    Raises:
+        TargetUnavailableError: The job still runs.
+    """
+    deadline, pause_s = time.monotonic() + _QUERY_S, _FIRST_PAUSE_S
+    while not job.done(retry=None, timeout=_POLL_S):
+        if time.monotonic() > deadline:
+            raise TargetUnavailableError(f"the query job {job.job_id} has not ended in {_QUERY_S:.0f} seconds")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    if (fault := job.exception(timeout=_POLL_S)) is not None:
+        raise fault
+    if not job.query.startswith("SELECT"):
+        return []
+    return [tuple(row.values()) for row in job.result(retry=None, job_retry=None, timeout=_POLL_S)]
 
 
 def _credentials(path: Path) -> Any:
@@ -208,4 +235,4 @@ def _reason(error: exceptions.GoogleAPICallError) -> str:
 
 
 def _line(error: Any) -> str:
-    return " ".join(str(getattr(error, "message", None) or error).split())
+    return " ".join(str(getattr(error, "message", None) or error).split()) or "no answer in time"

@@ -11,7 +11,7 @@ from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError
 from api2db.frames import widened
-from api2db.targets._bigquery_client import CALL_S, Clients, Place, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, Clients, Place, answer_of, sorted_errors
 from api2db.targets.port import Column
 from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
 
@@ -150,7 +150,7 @@ class Table:
         """Run a query job to its end."""
         with sorted_errors(self._place, f"altering {self._place.name}", refusable=True):
             job = self._clients.rest.query(sql, retry=None, job_retry=None, timeout=CALL_S)
-            return [tuple(row.values()) for row in job.result(retry=None, job_retry=None, timeout=CALL_S)]
+            return answer_of(job)
 
     def _decide(self, sql: str) -> None:
         before = self.resource()

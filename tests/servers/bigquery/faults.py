@@ -26,11 +26,15 @@ class Faults:
         calls: How often each method was called.
         met: How often each was made to fail.
         of_loads: For which reasons the next load jobs fail, which are answered well.
+        of_transactions: With which words the next transactions fail.
+        stalled: The methods that never answer.
     """
 
     calls: dict[str, int] = field(default_factory=dict)
     met: dict[str, int] = field(default_factory=dict)
     of_loads: list[str] = field(default_factory=list)
+    of_transactions: list[str] = field(default_factory=list)
+    stalled: set[str] = field(default_factory=set)
     _faults: list[_Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _dice: random.Random = field(default_factory=lambda: random.Random(1), repr=False)
@@ -46,6 +50,8 @@ class Faults:
         with self._lock:
             self._faults.clear()
             self.of_loads.clear()
+            self.of_transactions.clear()
+            self.stalled.clear()
 
     def count(self, method: str) -> None:
         with self._lock:

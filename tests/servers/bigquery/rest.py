@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -129,7 +130,9 @@ class RestApi:
                 raise ApiError(400, self.faults.of_loads.pop(0), "planted in a load job")
             rows = load(self.catalog, configuration["load"], content)
             job["statistics"] = {"load": {"outputRows": str(rows)}}
-        elif configuration.get("query", {}).get("query"):
+        elif query := configuration.get("query", {}).get("query"):
+            if "BEGIN TRANSACTION" in query and self.faults.of_transactions:
+                raise ApiError(400, "invalidQuery", self.faults.of_transactions.pop(0))
             job["_answer"] = self.queries.run(configuration["query"])
             job["statistics"] = {"query": {"statementType": "SELECT"}}
         else:
@@ -257,6 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self._meet(method, "before"):
             return
         answer = act()
+        while method in self.api.faults.stalled:
+            time.sleep(0.01)
         if self._meet(method, "after"):
             return
         self._answer(200, answer)
