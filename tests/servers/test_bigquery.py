@@ -174,3 +174,42 @@ def test_a_schema_that_bigquery_can_not_change_to_is_refused(
     table.schema = [google_bigquery.SchemaField(name, type_) for name, type_ in fields]
     with pytest.raises(exceptions.BadRequest, match=said):
         client.update_table(table, ["schema"], retry=None)
+
+
+@pytest.mark.parametrize(
+    ("column", "type_", "options", "said"),
+    [
+        (pa.array([["a"]]), "STRING[]", {}, "RECORD"),
+        (pa.array([["a"]]), "STRING[]", {"parquetOptions": {"enableListInference": True}}, ""),
+        (pa.array([1], pa.decimal256(76, 38)), "BIGNUMERIC", {}, "to NUMERIC"),
+        (pa.array([1], pa.decimal256(76, 38)), "BIGNUMERIC", {"decimalTargetTypes": ["NUMERIC", "BIGNUMERIC"]}, ""),
+    ],
+    ids=["list", "inferred list", "decimal", "wide decimal"],
+)
+def test_lists_and_decimals_of_parquet_become_what_the_load_job_says(
+    bigquery: BigqueryServer, client: Any, column: pa.Array, type_: str, options: dict[str, Any], said: str
+) -> None:
+    mode = "REPEATED" if type_.endswith("[]") else "NULLABLE"
+    fields = [google_bigquery.SchemaField("c", type_.removesuffix("[]"), mode)]
+    client.create_table(google_bigquery.Table(f"{NAME}_own", schema=fields), retry=None)
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table({"c": column}), file)
+    load = {"sourceFormat": "PARQUET", **options}
+    config = google_bigquery.LoadJobConfig.from_api_repr({"load": load})
+    file.seek(0)
+    job = client.load_table_from_file(file, f"{NAME}_own", job_config=config)
+    if said:
+        with pytest.raises(exceptions.BadRequest, match=said):
+            job.result()
+    else:
+        job.result()
+    assert len(bigquery.rows("d", "t_own")) == (0 if said else 1)
+
+
+def test_a_table_that_is_truncated_without_a_schema_has_the_file_s(bigquery: BigqueryServer, client: Any) -> None:
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table({"text": ["too long for it"]}), file)
+    config = google_bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_TRUNCATE")
+    file.seek(0)
+    client.load_table_from_file(file, NAME, job_config=config).result()
+    assert bigquery.types("d", "t") == {"text": "STRING"}

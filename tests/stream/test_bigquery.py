@@ -18,7 +18,7 @@ from api2db import Stream, Stream2Bigquery
 from api2db.errors import ConfigurationError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
-from api2db.targets import _bigquery_client, _bigquery_rows
+from api2db.targets import _bigquery_client, _bigquery_rows, bigquery
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
 from tests.stream.eventually import eventually
@@ -113,12 +113,48 @@ def test_rows_wait_while_the_write_api_does_not_see_a_new_column_and_none_is_ref
     assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
 
 
+def test_rows_wait_also_where_somebody_else_has_widened_a_column_and_the_write_api_has_not_heard(
+    make: Make, server: BigqueryServer
+) -> None:
+    make_table(server, {"name": "n", "type": "INTEGER"}, {"name": "text", "type": "STRING", "maxLength": "3"})
+    table = server.catalog.table(DATASET, "flights")
+    server.catalog.sees_changes = False
+    server.catalog.change_type(table, "n", "FLOAT")
+    with make() as stream:
+        stream.q.put(pd.DataFrame({"n": [0.5]}))
+        assert "as FLOAT yet" in eventually(lambda: stream.status().last_error or "")
+        server.catalog.let_changes_be_seen()
+        table.fields = [table.fields[0], {**table.fields[1], "maxLength": "5"}]
+        stream.check_failures()
+        assert "as STRING(5) yet" in eventually(lambda: (said := stream.status().last_error or "") * ("5" in said))
+        server.catalog.let_changes_be_seen()
+        stream.check_failures()
+        assert stream.flush(20)
+        assert stream.status().rows_rejected == 0
+    assert [row["n"] for row in server.rows(DATASET, "flights")] == [0.5]
+
+
+def test_a_row_that_ends_every_call_is_found_and_rejected_and_the_others_go_in(
+    make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    with make() as stream:
+        stream.stream(frame(0))
+        server.write_api.ends_at = 3
+        stream.q.put(frame(1, 2, 3, 4))
+        while not stream.flush(0.01):
+            stream.check_failures()
+    assert ids(server.rows(DATASET, "flights")) == [0, 1, 2, 4]
+    assert [row["id"] for row in rejected_rows(tmp_path, "bigquery")] == [3]
+    assert "Errors found" in reasons(tmp_path)[0]
+
+
 def test_rows_wait_too_while_the_write_api_does_not_see_a_wider_type(make: Make, server: BigqueryServer) -> None:
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
         server.catalog.sees_changes = False
         stream.q.put(pd.DataFrame({"n": [0.5]}))
-        assert "altered just now" in eventually(lambda: stream.status().last_error or "")
+        assert "does not know the column 'n'" in eventually(lambda: stream.status().last_error or "")
         server.catalog.let_changes_be_seen()
         stream.check_failures()
         assert stream.flush(20)
@@ -372,6 +408,54 @@ def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said(
     assert all(
         job["configuration"]["load"]["writeDisposition"] == "WRITE_APPEND" for job in server.catalog.jobs.values()
     )
+
+
+@pytest.mark.parametrize("begins", ["trouble", "time"])
+def test_the_write_api_is_tried_again_where_it_was_forbidden_for_a_while(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
+    server.faults.fail("CreateWriteStream", "before", "forbidden")
+    with make() as stream:
+        stream.stream(frame(1))
+        stream.stream(frame(2))
+        assert "AppendRows" not in server.faults.calls
+        if begins == "trouble":
+            server.faults.fail("jobs.insert", "before")
+        else:
+            monkeypatch.setattr(bigquery, "_TRY_AGAIN_S", 0)
+        stream.stream(frame(3))
+    assert server.faults.calls["AppendRows"] == 1
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("way", ["jobs", "replace", "keys", "lines"])
+def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: BigqueryServer, way: str) -> None:
+    server.write_api.forbidden = way in {"jobs", "lines"}
+    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    fields: list[dict[str, Any]] = [
+        {"name": "id", "type": "INTEGER", "mode": "NULLABLE" if way == "keys" else "REQUIRED"},
+        {"name": "short", "type": "STRING", "maxLength": "3"},
+        {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"},
+        {"name": "long", "type": "BIGNUMERIC", "precision": "20", "scale": "1"},
+        {"name": "tags", "type": "STRING", "mode": "REPEATED"},
+        *([{"name": "note", "type": "JSON"}] if way == "lines" else []),
+    ]
+    make_table(server, *fields)
+    row = {"id": 1, "short": "abc", "price": Decimal("1.25"), "long": Decimal("7.5"), "tags": ["a", "b"]}
+    rows = pa.table({name: [value] for name, value in row.items()}, pa.schema([
+        ("id", pa.int64()), ("short", pa.string()), ("price", pa.decimal128(10, 2)), ("long", pa.decimal256(20, 1)),
+        ("tags", pa.list_(pa.string())),
+    ]))  # fmt: skip
+    with make(**options) as stream:
+        stream.q.put(rows)
+        assert stream.flush(20)
+        assert (stream.status().last_error, stream.status().rows_rejected) == (None, 0)
+    [there] = server.rows(DATASET, "flights")
+    assert (there["id"], there["short"], there["price"]) == (1, "abc", Decimal("1.25"))
+    assert Decimal(there["long"]) == Decimal("7.5")
+    if way != "replace":  # whose table becomes what the frame has
+        assert there["tags"] == ["a", "b"]
+        assert server.catalog.table(DATASET, "flights").fields == fields
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

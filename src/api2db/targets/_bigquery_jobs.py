@@ -51,6 +51,11 @@ class LoadJobs:
             write_disposition="WRITE_TRUNCATE" if truncates else "WRITE_APPEND",
             create_disposition="CREATE_NEVER",
         )
+        if format_ == "PARQUET":
+            options = bigquery.ParquetOptions()
+            options.enable_list_inference = True  # else a list is a RECORD with a list in it
+            config.parquet_options = options
+            config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # else all decimals are NUMERIC
         with sorted_errors(self._place, f"loading into {table}"):
             try:
                 job = self._clients.rest.load_table_from_file(
@@ -111,7 +116,7 @@ def _next_step(place: Place, fault: Mapping[str, Any]) -> str:
 
 def _file(rows: pa.Table) -> tuple[bytes, str]:
     """Parquet; but JSON lines where a column is JSON, into which BigQuery loads no Parquet."""
-    rows = _with_durations_as_numbers(rows)
+    rows = _with_plain_numbers(rows)
     if any(is_json(field.type) for field in rows.schema):
         return _lines(rows), "NEWLINE_DELIMITED_JSON"
     buffer = io.BytesIO()
@@ -119,9 +124,15 @@ def _file(rows: pa.Table) -> tuple[bytes, str]:
     return buffer.getvalue(), "PARQUET"
 
 
-def _with_durations_as_numbers(rows: pa.Table) -> pa.Table:
-    fields = [pa.field(f.name, pa.int64()) if pa.types.is_duration(f.type) else f for f in rows.schema]
-    return rows.cast(pa.schema(fields))
+def _with_plain_numbers(rows: pa.Table) -> pa.Table:
+    """Durations as integers, and decimals so wide that each is loaded as the type that its column has."""
+    return rows.cast(pa.schema([(field.name, _plain_number(field.type)) for field in rows.schema]))
+
+
+def _plain_number(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_decimal256(type_):
+        return pa.decimal256(76, 38)
+    return pa.int64() if pa.types.is_duration(type_) else type_
 
 
 def _lines(rows: pa.Table) -> bytes:
@@ -146,6 +157,9 @@ def _cell_writer(type_: pa.DataType) -> Callable[[Any], str | None]:
     """How a value of a column stands in a line; None where it is null."""
     if is_json(type_):
         return lambda text: text
+    if pa.types.is_list(type_):
+        element = _cell_writer(type_.value_type)
+        return lambda values: None if values is None else f"[{','.join(str(element(each)) for each in values)}]"
     if pa.types.is_floating(type_):
         return lambda value: None if value is None else _float(value)
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):

@@ -1,6 +1,7 @@
 """A write stream of BigQuery: rows go out as Arrow, ahead of the answers, each request at an offset of its own."""
 
 import queue
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,15 +11,21 @@ from google.api_core import exceptions
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
 from google.rpc import code_pb2
 
-from api2db.errors import BatchRefusedError, RowsRefusedError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, RowsRefusedError, TargetUnavailableError
 from api2db.targets._bigquery_client import CALL_S
+from api2db.targets.port import Column
 
-__all__ = ["LARGEST_REQUEST_BYTES", "NotInError", "WriteStream", "finalized_rows", "new_stream"]
+__all__ = ["LARGEST_REQUEST_BYTES", "NotInError", "WriteStream", "finalized_rows", "is_known_as", "new_stream"]
 
 LARGEST_REQUEST_BYTES = 10_000_000  # Google's quotas; its newest library speaks of 20 MB, its pages of 10
 _ANSWER_S = 120.0
+_TYPE = re.compile(r"ARRAY<(?P<element>\w+)>|(?P<name>\w+)(\((?P<first>\d+)(, (?P<second>\d+))?\))?")
 # The backend says by these that it has taken nothing of a request, nor will.
 _CERTAIN = {code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.PERMISSION_DENIED, code_pb2.FAILED_PRECONDITION}
+# A call that ends so may have met a row that ends every call. One that ends by a quota, a permission, or a server that
+# is down has not, and no row is looked for.
+_ROWS_MAY_BREAK = (exceptions.InvalidArgument, exceptions.InternalServerError, exceptions.Unknown, exceptions.DataLoss)
+_NAMES = {"INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 _EXTRA_FIELDS = int(types.StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS)
 _STREAM_FAULTS = {
     int(types.StorageError.StorageErrorCode.STREAM_FINALIZED),
@@ -46,6 +53,18 @@ def new_stream(client: BigQueryWriteClient, table: str) -> types.WriteStream:
     """Make a stream whose rows are seen as soon as they are taken; its answer has the schema that the API knows."""
     wanted = types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
     return client.create_write_stream(parent=table, write_stream=wanted, retry=None, timeout=CALL_S)
+
+
+def is_known_as(column: Column, field: types.TableFieldSchema) -> bool:
+    """Whether the Write API knows a column by the type that the table has, and by its length or precision."""
+    found = _TYPE.match(column.declared)
+    if found is None or field.type_ == types.TableFieldSchema.Type.TYPE_UNSPECIFIED:
+        return True
+    is_list = field.mode == types.TableFieldSchema.Mode.REPEATED
+    name, first, second = found["element"] or found["name"], *(int(found[part] or 0) for part in ("first", "second"))
+    if (field.type_.name, is_list) != (_NAMES.get(name, name), found["element"] is not None):
+        return False
+    return is_list or (first, second) == (int(field.precision or field.max_length), int(field.scale))
 
 
 def finalized_rows(client: BigQueryWriteClient, name: str) -> int | None:
@@ -84,6 +103,7 @@ class WriteStream:
 
         Raises:
             NotInError: The server has said of a request that it did not take it.
+            ConnectionBrokenError: The call ended as by a row that the server fails at.
             TargetUnavailableError: An answer is missing; how many rows are in is to be asked.
         """
         for batch in batches:
@@ -105,7 +125,8 @@ class WriteStream:
         except queue.Empty:
             raise TargetUnavailableError(f"BigQuery has not answered for {_ANSWER_S:.0f} seconds") from None
         if isinstance(answer, BaseException):
-            raise TargetUnavailableError(f"the connection to the write stream broke: {_said(answer)}") from answer
+            broken = ConnectionBrokenError if isinstance(answer, _ROWS_MAY_BREAK) else TargetUnavailableError
+            raise broken(f"the connection to the write stream broke: {_said(answer)}") from answer
         if answer.error.code:
             error = _sorted(answer)
             if answer.error.code in _CERTAIN:

@@ -15,11 +15,14 @@ from api2db.targets._bigquery_client import CALL_S, Clients, Place, answer_of, s
 from api2db.targets.port import Column
 from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
 
-__all__ = ["Table", "field_of", "load_dataset"]
+__all__ = ["Table", "check_names", "column_of", "field_of", "load_dataset"]
 
 _log = logging.getLogger(__name__)
 _NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_LIST = re.compile(r"ARRAY<(\w+)>")
+_DECIMAL = re.compile(r"((?:BIG)?NUMERIC)\((\d+), (\d+)\)")
+_LIMITED = re.compile(r"(\w+)\((\d+)\)")
 _NANOSECONDS = "nanoseconds"
 _UNDECIDED = "api2db: its type is settled by its first value"
 _LONGEST_NAME = 300
@@ -62,6 +65,12 @@ def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.S
         return bigquery.SchemaField(name, declared, description=_UNDECIDED)
     if declared == BIGQUERY_DURATION:
         return bigquery.SchemaField(name, "INTEGER", description=_NANOSECONDS)
+    if found := _LIST.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], "REPEATED")
+    if found := _DECIMAL.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], precision=int(found[2]), scale=int(found[3]))
+    if found := _LIMITED.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], max_length=int(found[2]))
     return bigquery.SchemaField(name, declared)
 
 
@@ -90,7 +99,7 @@ class Table:
     def columns(self) -> list[Column] | None:
         """Its columns in their order; None where there is no table."""
         resource = self.resource()
-        return None if resource is None else [_column(field) for field in resource.schema]
+        return None if resource is None else [column_of(field) for field in resource.schema]
 
     def create(self, fields: Sequence[bigquery.SchemaField], labels: dict[str, str]) -> list[Column]:
         """Make it; where somebody has made it meanwhile, that one counts."""
@@ -101,7 +110,7 @@ class Table:
                 made = self._clients.rest.create_table(table, retry=None, timeout=CALL_S)
             except exceptions.Conflict:
                 made = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
-        return [_column(field) for field in made.schema]
+        return [column_of(field) for field in made.schema]
 
     def add(self, fields: Iterable[bigquery.SchemaField]) -> list[Column]:
         """Add columns at its end; where somebody has altered it meanwhile, it is tried again later."""
@@ -110,7 +119,7 @@ class Table:
             known = {field.name.lower() for field in table.schema}
             table.schema = [*table.schema, *(field for field in fields if field.name.lower() not in known)]
             changed = self._clients.rest.update_table(table, ["schema"], retry=None, timeout=CALL_S)
-        return [_column(field) for field in changed.schema]
+        return [column_of(field) for field in changed.schema]
 
     def wider(self, column: Column, to: pa.DataType) -> Column | None:
         """The column with a type that holds another type too, and every value that it has; None where none does."""
@@ -186,7 +195,8 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
-def _column(field: bigquery.SchemaField) -> Column:
+def column_of(field: bigquery.SchemaField) -> Column:
+    """A column of REST as we take it."""
     declared = _declared(field)
     return Column(field.name, from_bigquery(declared), declared)
 

@@ -13,14 +13,21 @@ from typing import Any
 
 import pyarrow as pa
 from google.api_core import exceptions
+from google.cloud.bigquery import SchemaField
 
-from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError, TargetUnavailableError
+from api2db.errors import (
+    BatchRefusedError,
+    ConnectionBrokenError,
+    RowsRefusedError,
+    TableChangedError,
+    TargetUnavailableError,
+)
 from api2db.targets._bigquery_changes import record
 from api2db.targets._bigquery_client import Clients, Place, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
 from api2db.targets._bigquery_rows import as_sent, conformed, ends_of_requests, schema_of
-from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_rows, new_stream
-from api2db.targets._bigquery_table import Table, check_names, field_of, load_dataset
+from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
+from api2db.targets._bigquery_table import Table, check_names, column_of, field_of, load_dataset
 from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import BIGQUERY, Limit, bigquery_type, from_bigquery
@@ -29,6 +36,7 @@ __all__ = ["BigqueryTarget", "Place"]
 
 _log = logging.getLogger(__name__)
 _LABEL = "api2db_stream"
+_TRY_AGAIN_S = 120.0  # a permission that was granted takes Google minutes, and a table that is new may look forbidden
 _SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema in some minutes
 
 
@@ -57,7 +65,7 @@ class BigqueryTarget:
         self._offset = 0
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._altered_s = -_SEEN_AFTER_S
-        self._by_jobs = if_exists == "replace"
+        self._forbidden_s: float | None = None
         self._certain: tuple[Plan, int] | None = None
         self._sending: pa.RecordBatch | None = None
         self._renews = False
@@ -76,6 +84,7 @@ class BigqueryTarget:
     def connect(self) -> None:
         if self._clients is None:
             load_dataset(self.clients)
+            self._forbidden_s = None
 
     def close(self) -> None:
         stream, self._stream = self._stream, None
@@ -121,14 +130,13 @@ class BigqueryTarget:
         return changed
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
-        if not self._by_jobs and self._reach_stream(columns) is None:
-            self._by_jobs = True
-        if self._by_jobs or self._stream is None:
+        stream = None if self.takes_newest or self._is_forbidden else self._reach_stream(columns)
+        if stream is None:
             job_id = f"api2db_{self._owner}_{uuid.uuid4().hex}"
             return {"job": job_id, "rows": rows.num_rows, "ends": [rows.num_rows]}
         self._sending = as_sent(rows, columns)
         ends = ends_of_requests(self._sending)
-        return {"stream": self._stream.name, "offset": self._offset, "rows": rows.num_rows, "ends": ends}
+        return {"stream": stream.name, "offset": self._offset, "rows": rows.num_rows, "ends": ends}
 
     def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
         if "job" in plan:
@@ -146,6 +154,8 @@ class BigqueryTarget:
         except NotInError as error:
             self._certain = plan, starts[error.taken]
             raise self._meant(error.error, starts[error.taken]) from error
+        except ConnectionBrokenError as error:
+            raise self._meant(error, 0) from error
         self._offset = plan["offset"] + plan["rows"]
 
     def landed(self, plan: Mapping[str, Any]) -> int | None:
@@ -163,6 +173,11 @@ class BigqueryTarget:
     @property
     def _table(self) -> Table:
         return Table(self.clients)
+
+    @property
+    def _is_forbidden(self) -> bool:
+        """Whether the Write API was forbidden a while ago, or less."""
+        return self._forbidden_s is not None and time.monotonic() - self._forbidden_s < _TRY_AGAIN_S
 
     def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
         check_names(schema.names)
@@ -210,14 +225,19 @@ class BigqueryTarget:
             try:
                 made = new_stream(self.clients.writer, path)
             except exceptions.PermissionDenied as error:
-                _log.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
+                if self._forbidden_s is None:
+                    _log.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
+                self._forbidden_s = time.monotonic()
                 return None
-        seen = {field.name.casefold() for field in made.table_schema.fields}
-        lacking = [column.name for column in columns if column.name.casefold() not in seen]
-        if lacking:
-            raise TargetUnavailableError(
-                f"the Write API does not know the column {lacking[0]!r} of {place.name} yet; Google needs some minutes"
-            )
+        self._forbidden_s = None
+        seen = {field.name.casefold(): field for field in made.table_schema.fields}
+        for column in columns:
+            known = seen.get(column.name.casefold())
+            if known is None or not is_known_as(column, known):
+                raise TargetUnavailableError(
+                    f"the Write API does not know the column {column.name!r} of {place.name} as {column.declared} yet;"
+                    " Google needs some minutes"
+                )
         return str(made.name)
 
     def _end_stream(self) -> None:
@@ -226,7 +246,7 @@ class BigqueryTarget:
             stream.close()
 
     def _load(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
-        fields = [field_of(column.name, column.declared) for column in columns] if self._renews else []
+        fields = self._fields(columns)
         sent = conformed(rows, columns)
         jobs = LoadJobs(self.clients)
         try:
@@ -236,12 +256,30 @@ class BigqueryTarget:
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
             raise
 
+    def _fields(self, columns: Sequence[Column]) -> Sequence[SchemaField]:
+        """What a load job says of its table, so that nothing is concluded from the file: its columns as they are.
+
+        Where the newest frame changes them, as they shall be.
+        """
+        resource = self._table.resource()
+        if resource is None:
+            raise TableChangedError(f"the table {self._place.name} is gone")
+        known = {field.name: field for field in resource.schema}
+        if not self._renews:
+            return list(resource.schema)
+        return [
+            known[column.name]
+            if column.name in known and column_of(known[column.name]).declared == column.declared
+            else field_of(column.name, column.declared)
+            for column in columns
+        ]
+
     def _meant(
         self, error: TargetUnavailableError | BatchRefusedError, before: int
     ) -> TargetUnavailableError | BatchRefusedError:
         if isinstance(error, RowsRefusedError):
             return RowsRefusedError({before + row: reason for row, reason in error.reasons.items()})
-        if isinstance(error, BatchRefusedError) and time.monotonic() - self._altered_s < _SEEN_AFTER_S:
+        if isinstance(error, (BatchRefusedError, ConnectionBrokenError)) and time.monotonic() - self._altered_s < _SEEN_AFTER_S:
             return TableChangedError(
                 f"the table was altered just now, and the Write API may not know that yet: {error}"
             )

@@ -135,11 +135,12 @@ class BigqueryKeyedTarget:
             return
         name = f"{self._place.project}.{self._place.dataset}._api2db_staged_{uuid.uuid4().hex}"
         declared = {column.name: column.declared for column in columns}
-        table = bigquery.Table(name, schema=[field_of(each, declared[each]) for each in rows.column_names])
+        fields = [field_of(each, declared[each]) for each in rows.column_names]
+        table = bigquery.Table(name, schema=fields)
         table.expires = datetime.datetime.now(datetime.UTC) + _STAGED_FOR
         with sorted_errors(self._place, f"making {name}"):
             self._rest.create_table(table, retry=None, timeout=CALL_S)
-        LoadJobs(self._following.clients).load(f"api2db_{uuid.uuid4().hex}", name, rows, [], truncates=False)
+        LoadJobs(self._following.clients).load(f"api2db_{uuid.uuid4().hex}", name, rows, fields, truncates=False)
         yield name
         with sorted_errors(self._place, f"dropping {name}"):
             self._rest.delete_table(name, not_found_ok=True, retry=None, timeout=CALL_S)

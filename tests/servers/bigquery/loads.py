@@ -38,10 +38,10 @@ def load(catalog: Catalog, configuration: Mapping[str, Any], content: bytes) -> 
         table = _destination(catalog, place, given, str(configuration.get("createDisposition", "CREATE_IF_NEEDED")))
         disposition = configuration.get("writeDisposition", "WRITE_APPEND")
         truncates = disposition == "WRITE_TRUNCATE"
-        fields = given if truncates and given else table.fields
+        fields = _fields(configuration, content, given, table)
         if disposition == "WRITE_EMPTY" and catalog.ask(f"SELECT count(*) FROM {table.quoted}") != [(0,)]:
             raise ApiError(409, "duplicate", f"Already Exists: Table {place['tableId']}")
-        rows = _read(configuration.get("sourceFormat", "CSV"), content, fields)
+        rows = _read(configuration, content, fields)
         try:
             catalog.check(fields, rows)
         except MisfitError as error:
@@ -62,11 +62,64 @@ def _destination(catalog: Catalog, place: Mapping[str, Any], given: Any, create:
     return catalog.make_table(place["datasetId"], {"tableReference": place, "schema": {"fields": given}})
 
 
-def _read(format_: str, content: bytes, fields: Sequence[Field]) -> pa.Table:
+def _fields(configuration: Mapping[str, Any], content: bytes, given: Any, table: Table) -> Sequence[Field]:
+    """The columns that are loaded into; those given must be the table's own, unless it is made anew."""
+    truncates = configuration.get("writeDisposition") == "WRITE_TRUNCATE"
+    if given and not truncates:
+        wanted, known = ({str(f["name"]).lower(): _meaning(f) for f in each} for each in (given, table.fields))
+        for name in (name for name, meaning in wanted.items() if known.get(name) != meaning):
+            raise ApiError(400, "invalid", f"Provided Schema does not match Table {table.name}. Field {name} has changed")
+    if truncates and not given and configuration.get("sourceFormat") == "PARQUET":
+        schema = pq.read_schema(io.BytesIO(content))
+        return [{"name": field.name, **_of_file(field.type, configuration)} for field in schema]
+    return given if given and truncates else table.fields
+
+
+def _meaning(field: Field) -> tuple[Any, ...]:
+    return kind(field), field.get("mode") or "NULLABLE", *(
+        int(field.get(each) or 0) for each in ("precision", "scale", "maxLength")
+    )
+
+
+def _of_file(type_: pa.DataType, configuration: Mapping[str, Any]) -> dict[str, str]:
+    """What a column of Parquet becomes by itself; source: Google's "Loading Parquet data", conversions."""
+    if pa.types.is_list(type_):
+        if not configuration.get("parquetOptions", {}).get("enableListInference"):
+            return {"type": "RECORD"}
+        return {**_of_file(type_.value_type, configuration), "mode": "REPEATED"}
+    if pa.types.is_decimal(type_):
+        targets = configuration.get("decimalTargetTypes") or ["NUMERIC"]
+        whole = type_.precision - type_.scale
+        holding = [each for each in ("NUMERIC", "BIGNUMERIC") if each in targets and _holds(each, whole, type_.scale)]
+        return {"type": [*holding, targets[-1]][0]}
+    return {"type": next((name for name, arrow in _ARROW.items() if arrow.equals(type_)), "STRING")}
+
+
+def _holds(name: str, whole: int, fraction: int) -> bool:
+    return (whole <= 29 and fraction <= 9) if name == "NUMERIC" else (whole <= 38 and fraction <= 38)
+
+
+def _check_file(schema: pa.Schema, fields: Sequence[Field], configuration: Mapping[str, Any]) -> None:
+    known = {str(each["name"]).lower(): each for each in fields}
+    for field in schema:
+        each = known.get(field.name.lower())
+        if each is None or not (pa.types.is_list(field.type) or pa.types.is_decimal(field.type)):
+            continue
+        found = _of_file(field.type, configuration)
+        if (found["type"], found.get("mode") == "REPEATED") != (kind(each), is_repeated(each)):
+            raise ApiError(
+                400, "invalid", f"Field {field.name} has changed type from {kind(each)} to {found['type']}"
+            )
+
+
+def _read(configuration: Mapping[str, Any], content: bytes, fields: Sequence[Field]) -> pa.Table:
+    format_ = configuration.get("sourceFormat", "CSV")
     if format_ == "PARQUET":
         if any(kind(each) == "JSON" for each in fields):
             raise ApiError(400, "invalid", "Unsupported field type: JSON")
-        return _as_sent(pq.read_table(io.BytesIO(content)), fields)
+        rows = pq.read_table(io.BytesIO(content))
+        _check_file(rows.schema, fields, configuration)
+        return _as_sent(rows, fields)
     if format_ == "NEWLINE_DELIMITED_JSON":
         return _from_lines(content, fields)
     raise ApiError(400, "invalid", f"this server does not load {format_}")

@@ -50,6 +50,7 @@ class BigqueryServer:
         self.faults.met.clear()
         self.rest.forbidden.clear()
         self.write_api.forbidden = False
+        self.write_api.ends_at = None
         self.catalog.clear()
 
     @property

@@ -42,6 +42,7 @@ class WriteApi:
 
     Attributes:
         forbidden: Whether nobody may use it.
+        ends_at: A call that has this value in its first column ends with an error, as by a fault of the server.
         idle_s: A stream without traffic for so long is gone; Google: four days.
     """
 
@@ -49,6 +50,7 @@ class WriteApi:
         self._catalog = catalog
         self._faults = faults
         self.forbidden = False
+        self.ends_at: Any = None
         self._active: dict[str, object] = {}
         options = [("grpc.max_receive_message_length", 64 << 20), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(32), options=options)
@@ -101,7 +103,12 @@ class WriteApi:
             stream = self._catalog.new_stream(table)
             fields = [
                 types.TableFieldSchema(
-                    name=each["name"], type_=_TYPES.get(each["type"], each["type"]), mode=each.get("mode") or "NULLABLE"
+                    name=each["name"],
+                    type_=_TYPES.get(each["type"], each["type"]),
+                    mode=each.get("mode") or "NULLABLE",
+                    max_length=int(each.get("maxLength") or 0),
+                    precision=int(each.get("precision") or 0),
+                    scale=int(each.get("scale") or 0),
                 )
                 for each in table.seen
             ]
@@ -155,6 +162,8 @@ class WriteApi:
                 context.abort(grpc.StatusCode.ABORTED, "Another connection to the stream was opened")
             if request.arrow_rows.writer_schema.serialized_schema:
                 schema = pa.ipc.read_schema(pa.py_buffer(request.arrow_rows.writer_schema.serialized_schema))
+            if self.ends_at is not None and schema and self.ends_at in _rows(request, schema).column(0).to_pylist():
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Errors found while processing rows")
             answer = self._answer(name, request, schema)
             self._fail("AppendRows", "after", context)
             yield answer
