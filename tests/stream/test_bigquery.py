@@ -303,6 +303,17 @@ def test_a_row_that_no_request_holds_is_rejected_and_the_others_go_in(
     assert "10 MB" in reasons(tmp_path)[0]
 
 
+def test_the_names_of_many_columns_count_towards_the_limit_of_a_request(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    names = [f"{number:04}{'n' * 200}" for number in range(1_500)]
+    rows = {"text": ["x" * 9_800_000, "short"], **{name: [1, 2] for name in names}}
+    with make() as stream:
+        stream.stream(pd.DataFrame(rows))
+    assert [row["text"] for row in server.rows(DATASET, "flights")] == ["short"]
+    assert "10 MB with the names" in reasons(tmp_path)[0]
+
+
 def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +389,24 @@ def test_rows_of_which_nobody_can_tell_any_more_are_set_aside_with_their_range(
     assert all("is not known" in reason for reason in reasons(tmp_path))
     assert any("2 rows, from" in record.getMessage() for record in caplog.records)
     assert ids(server.rows(DATASET, "flights")) == [1, 2, 3, 4]  # it was in; a person looks
+
+
+def test_rows_that_were_refused_keep_their_reason_where_the_fate_of_the_others_is_not_known(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        server.faults.fail("AppendRows", "after")
+        server.faults.fail("FinalizeWriteStream", "before", times=1_000)
+        stream.q.put(pd.DataFrame({"id": [2, "x", 3]}))
+        eventually(lambda: server.faults.met.get("FinalizeWriteStream"))
+    server.write_api.expire()
+    server.faults.heal()
+    with make() as again:
+        assert again.flush(20)
+        assert "2 rows, from" in (again.status().last_error or "")
+    assert ["is not known" in reason for reason in reasons(tmp_path)] == [True, False, True]
+    assert "does not fit" in reasons(tmp_path)[1]
 
 
 def test_what_a_killed_run_has_sent_is_not_sent_again(make: Make, server: BigqueryServer) -> None:
@@ -525,12 +554,35 @@ def test_fail_waits_while_a_table_of_others_stands_there(make: Make, server: Big
     assert ids(server.rows(DATASET, "flights")) == [1, 2]
 
 
+def test_a_table_of_its_own_stays_its_own_and_its_columns_what_they_are_when_a_type_is_settled(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(if_exists="fail") as stream:
+        stream.stream(pd.DataFrame({"a": [None], "b": [None], "c": [None]}))
+        server.faults.fail("tables.patch", "before", times=1_000)
+        for column, value in {"a": 1, "b": datetime.timedelta(1), "c": 0.5}.items():
+            stream.q.put(pd.DataFrame({column: [value]}))
+            assert stream.flush(5), stream.status()
+        assert stream.status().rows_rejected == 0
+    fields = server.catalog.table(DATASET, "flights").fields
+    assert [(each["type"], each.get("description")) for each in fields] == [
+        ("INTEGER", None),
+        ("INTEGER", "nanoseconds"),
+        ("FLOAT", None),
+    ]
+    assert list(server.catalog.table(DATASET, "flights").labels) == ["api2db_stream"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, "no usable key file"),
         ("{}", "no usable key file"),
         ("nonsense", "no usable key file"),
+        ("[]", "no usable key file"),
+        ("null", "no usable key file"),
+        ('{"client_email": "a@b", "private_key": 5, "token_uri": "https://a"}', "no usable key file"),
+        ('{"client_email": "a@b", "private_key": "x", "token_uri": null}', "no usable key file"),
         ("gone", "refuses the key"),
     ],
 )
@@ -609,6 +661,31 @@ def test_the_emulator_s_environment_variable_names_the_server(
     assert ids(server.rows(DATASET, "flights")) == [1]
 
 
+def test_an_address_without_its_scheme_in_the_environment_is_told(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url.removeprefix("http://"))
+    with make(endpoint=None) as stream:
+        assert stream.connect() is False
+        stream.q.put(frame(1))
+        assert "with its scheme" in eventually(lambda: stream.status().last_error or "")
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        stream.check_failures()
+        assert stream.flush(20)
+    assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+@pytest.mark.parametrize("way", ["jobs", "keys"])
+def test_jobs_in_another_location_than_the_data_set_s_are_told(make: Make, server: BigqueryServer, way: str) -> None:
+    server.write_api.forbidden = True
+    server.catalog.make_dataset({"datasetReference": {"datasetId": DATASET}, "location": "EU"})
+    with make(keys=["id"] if way == "keys" else []) as stream:
+        stream.q.put(frame(1))
+        error = eventually(lambda: stream.status().last_error or "")
+        assert f"set location to where the data set {DATASET} is kept" in error
+        assert stream.status().rows_rejected == 0
+
+
 def test_connect_makes_what_the_spec_names(make: Make, server: BigqueryServer) -> None:
     stream = make(location="EU")
     assert (stream.cred, stream.client, stream.dataset, stream.table) == (None, None, None, None)
@@ -657,7 +734,15 @@ def test_the_schema_follows_from_the_dtypes_and_connect_makes_the_table(make: Ma
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("if_exists", "sometimes"), ("pid", "Mine"), ("did", "my-set"), ("did", ""), ("tid", "a.b"), ("keys", "id")],
+    [
+        ("if_exists", "sometimes"),
+        ("pid", "Mine"),
+        ("did", "my-set"),
+        ("did", ""),
+        ("tid", "a.b"),
+        ("keys", "id"),
+        ("endpoint", "localhost:1"),
+    ],
 )
 def test_an_argument_that_can_not_be_used_is_told_at_once(make: Make, option: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=option):
@@ -711,6 +796,18 @@ def test_of_rows_with_one_key_the_last_is_there_within_a_frame_a_batch_and_acros
     assert by_id(server) == [(1, "f"), (2, "e"), (3, "h"), (4, None)]
     assert (status.rows_delivered, status.duplicates_dropped) == (6, 3)
     assert not [name for _, name in server.catalog.tables if "staged" in name]
+
+
+@pytest.mark.parametrize("if_exists", ["append", "replace"])
+def test_a_key_is_the_table_s_column_also_where_it_is_written_in_another_case(
+    make: Make, server: BigqueryServer, if_exists: str
+) -> None:
+    make_table(server, {"name": "ID", "type": "INTEGER"}, {"name": "text", "type": "STRING"})
+    with make(keys=["id"], if_exists=if_exists, schema="freeze") as stream:
+        stream.stream(pd.DataFrame({"id": [1, 1, 2], "text": ["a", "b", "c"]}))
+        stream.stream(pd.DataFrame({"id": [1, 2, 2], "text": ["d", "e", "f"]}))
+        assert stream.status().rows_rejected == 0
+    assert by_id(server) == [(1, "d"), (2, "f")]
 
 
 def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(

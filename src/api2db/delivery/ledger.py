@@ -104,9 +104,7 @@ class LedgerCourier:
         )
         self._close_notes(batch.end, delivered)
 
-    def _load_rest(
-        self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]
-    ) -> None:
+    def _load_rest(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         """What is refused though the rows at fault are gone is taken again in smaller batches, or later."""
         try:
             self._load(batch, rows, columns, reasons)

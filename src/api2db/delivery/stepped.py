@@ -102,7 +102,15 @@ class _Load:
             "steps": [list(self._step(end)) for end in plan["ends"]],
             "superseded": self.batch.superseded.rows,
             "duplicates": self.batch.num_rows - len(self.reasons) - len(self.kept),
+            "refused": self._refused(),
         }
+
+    def _refused(self) -> list[list[Any]]:
+        """Each reason with the rows that have it."""
+        rows: dict[str, list[int]] = {}
+        for row, reason in self.reasons.items():
+            rows.setdefault(reason, []).append(row)
+        return [[reason, numbers] for reason, numbers in rows.items()]
 
     def _step(self, sent: int) -> _Step:
         """Up to before the next row that is sent; the last one up to the batch's end."""
@@ -234,18 +242,27 @@ class SteppedCourier:
         return next((left for *position, left in unknown if Position(*position) == self._log.position), 0)
 
     def _set_aside_unknown(self, note: Mapping[str, Any], left: int) -> str:
-        """Rows of which nobody can tell whether they are in are neither sent again nor forgotten."""
+        """Rows of which nobody can tell whether they are in are neither sent again nor forgotten.
+
+        Those that had been left out are not among them, and keep their own reasons.
+        """
         reason = (
             "whether this row is in the table is not known: the connection broke, and the target can't tell any more;"
             " look there, then put it again or drop it"
         )
         first, end = self._log.position, _Step(*note["steps"][-1]).position
-        said = f"{left} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
+        passed = _Step(*note["steps"][-1]).rows - left
+        refused = {row - passed: why for why, rows in note.get("refused", []) for row in rows if row >= passed}
+        said = (
+            f"{left - len(refused)} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
+        )
         while left and (entries := self._log.read(Limit(left, sys.maxsize), 0)):
             batch = batch_of(entries, self._log.position)
             after = left - batch.num_rows
             self._keep_unknown(note, {batch.start: left, batch.end: after})
-            self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason), ends_plan=not after)
+            reasons = {row: refused.get(row, reason) for row in range(batch.num_rows)}
+            self._set_aside(batch, reasons, ends_plan=not after)
+            refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
         self._reach(end, Delivered())
         _log.error("%s", said)

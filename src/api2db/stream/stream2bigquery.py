@@ -15,6 +15,7 @@ from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream._keys import checked_keys
 from api2db.stream.stream import Stream
+from api2db.targets._bigquery_address import is_address
 from api2db.targets.port import LedgerTarget, SteppedTarget
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import bigquery_type
@@ -98,6 +99,10 @@ class Stream2Bigquery(Stream):
         for what, place in (("pid", pid), ("did", did), ("tid", tid)):
             if not _PLACES[what].fullmatch(str(place)):
                 raise ConfigurationError(f"{what} can't be {place!r}: Google has no {_NAMED[what]} of such a name")
+        if endpoint and not is_address(endpoint):
+            raise ConfigurationError(
+                f"endpoint can't be {endpoint!r}: give it with its scheme, as http://localhost:9050"
+            )
         self.keys = checked_keys(keys)
         super().__init__(
             name,

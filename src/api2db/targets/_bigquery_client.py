@@ -1,5 +1,6 @@
 """Google's clients for one project, from a key file; and what its errors mean to us."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from google.oauth2 import service_account
 
 from api2db.errors import BatchRefusedError, TargetUnavailableError
+from api2db.targets._bigquery_address import is_address
 
 __all__ = ["CALL_S", "Clients", "Place", "answer_of", "next_step", "sorted_errors"]
 
@@ -31,6 +33,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _REFUSALS = {"", "invalid", "invalidQuery"}
 _EMULATOR = "BIGQUERY_EMULATOR_HOST"
 _PORTS_APART = 10  # the emulator's own two ports: 9050 for REST, 9060 for gRPC
+_IN_A_KEY = ("client_email", "private_key", "token_uri", "universe_domain")
 _SCOPES = ("https://www.googleapis.com/auth/bigquery",)
 _LARGEST_ANSWER_BYTES = 64 << 20
 _CHANNEL = (
@@ -74,8 +77,17 @@ class Place:
 
     @property
     def rest_address(self) -> str | None:
-        """Where REST is served, if that is not Google."""
-        return self.endpoint or os.environ.get(_EMULATOR) or None
+        """Where REST is served, if that is not Google.
+
+        Raises:
+            TargetUnavailableError: The environment's word for it is no address.
+        """
+        said = os.environ.get(_EMULATOR)
+        if not self.endpoint and said and not is_address(said):
+            raise TargetUnavailableError(
+                f"{_EMULATOR} is {said!r}, which is no address; give it with its scheme, such as http://localhost:9050"
+            )
+        return self.endpoint or said or None
 
     @property
     def write_address(self) -> str | None:
@@ -203,9 +215,21 @@ def answer_of(job: Any) -> list[tuple[Any, ...]]:
 
 def _credentials(path: Path) -> Any:
     try:
-        load: Any = service_account.Credentials.from_service_account_file
-        return load(str(path), scopes=_SCOPES)
-    except (OSError, ValueError, google.auth.exceptions.GoogleAuthError) as error:
+        content = json.loads(path.read_bytes())
+        content.setdefault("universe_domain", "googleapis.com")
+        wrong = [name for name in _IN_A_KEY if not (content[name] and isinstance(content[name], str))]
+        if wrong or urlsplit(content["token_uri"]).scheme not in {"http", "https"}:
+            raise ValueError(wrong)
+        load: Any = service_account.Credentials.from_service_account_info
+        return load(content, scopes=_SCOPES)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        google.auth.exceptions.GoogleAuthError,
+    ) as error:
         raise TargetUnavailableError(
             f"{path} is no usable key file of a Google service account ({type(error).__name__}); download one in JSON"
             " from the service account's keys and put it there"

@@ -11,7 +11,8 @@ from api2db.targets.port import Column
 
 __all__ = ["as_sent", "conformed", "ends_of_requests", "schema_of"]
 
-_REQUEST_BYTES = 7 << 20  # of Arrow's buffers; what IPC adds to them is small beside the rest up to the limit
+_REQUEST_BYTES = 7 << 20  # of Arrow's buffers
+_BESIDE_BYTES = 64 << 10  # the stream's name and the like
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
@@ -43,24 +44,29 @@ def ends_of_requests(batch: pa.RecordBatch) -> list[int]:
     Raises:
         RowsRefusedError: Rows that no request holds.
     """
-    slices = list(_slices(batch, 0))
-    large = [start for start, rows in slices if rows.num_rows == 1 and rows.nbytes > _REQUEST_BYTES]
-    too_large = [
-        start for start in large if batch.slice(start, 1).serialize().size > LARGEST_REQUEST_BYTES - (64 << 10)
-    ]
+    room = LARGEST_REQUEST_BYTES - _BESIDE_BYTES - batch.schema.serialize().size  # the first request has the schema too
+    slices = list(_slices(batch, 0, room))
+    too_large = [start for start, rows in slices if rows.num_rows == 1 and _size(rows) > room]
     if too_large:
-        reason = "the row has more bytes than BigQuery takes in one request, which is 10 MB"
+        reason = (
+            "the row has more bytes than BigQuery takes in one request, which is 10 MB with the names of all columns"
+        )
         raise RowsRefusedError(dict.fromkeys(too_large, reason))
     return [start + rows.num_rows for start, rows in slices]
 
 
-def _slices(batch: pa.RecordBatch, start: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    if batch.nbytes <= _REQUEST_BYTES or batch.num_rows == 1:
+def _slices(batch: pa.RecordBatch, start: int, room: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    if batch.num_rows == 1 or (batch.nbytes <= _REQUEST_BYTES and _size(batch) <= room):
         yield start, batch
         return
     middle = batch.num_rows // 2
-    yield from _slices(batch.slice(0, middle), start)
-    yield from _slices(batch.slice(middle), start + middle)
+    yield from _slices(batch.slice(0, middle), start, room)
+    yield from _slices(batch.slice(middle), start + middle, room)
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    """As it is sent."""
+    return int(pa.ipc.get_record_batch_size(batch))
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

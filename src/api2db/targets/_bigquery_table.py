@@ -1,5 +1,6 @@
 """A table of BigQuery: what columns it has, and how it follows the data."""
 
+import json
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from api2db.targets._bigquery_client import CALL_S, Clients, Place, answer_of, s
 from api2db.targets.port import Column
 from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
 
-__all__ = ["Table", "check_names", "column_of", "field_of", "load_dataset"]
+__all__ = ["Table", "check_names", "column_of", "field_of", "in_table", "load_dataset"]
 
 _log = logging.getLogger(__name__)
 _NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
@@ -138,10 +139,10 @@ class Table:
 
     def change_type(self, column: Column, wider: Column) -> Column:
         """Give a column the type of another."""
-        name, type_ = _quoted(column.name), _IN_SQL.get(wider.declared, wider.declared)
+        decided = field_of(column.name, wider.declared)
+        name, type_ = _quoted(column.name), _type_in_sql(decided)
         if self.is_undecided(column):
-            replaced = f"* REPLACE (CAST(NULL AS {type_}) AS {name})"
-            self._decide(f"CREATE OR REPLACE TABLE `{self._place.name}` AS SELECT {replaced} FROM `{self._place.name}`")
+            self._decide(decided)
         else:
             self.run(f"ALTER TABLE `{self._place.name}` ALTER COLUMN {name} SET DATA TYPE {type_}")
         found = next((each for each in self.columns() or () if each.name == column.name), column)
@@ -161,14 +162,20 @@ class Table:
             job = self._clients.rest.query(sql, retry=None, job_retry=None, timeout=CALL_S)
             return answer_of(job)
 
-    def _decide(self, sql: str) -> None:
-        before = self.resource()
-        self.run(sql)
-        after = self.resource()
-        if before is not None and after is not None:
-            after.labels = before.labels
-            with sorted_errors(self._place, f"labelling {self._place.name}"):
-                self._clients.rest.update_table(after, ["labels"], retry=None, timeout=CALL_S)
+    def _decide(self, decided: bigquery.SchemaField) -> None:
+        """Give a column of nothing but nulls a type: by one statement, which leaves nothing to be done after it.
+
+        Labels, and what the descriptions of other columns say of them, would be gone with the old table otherwise.
+        """
+        resource = self.resource()
+        if resource is None:
+            return
+        columns = ", ".join(_defined(decided if each.name == decided.name else each) for each in resource.schema)
+        labels = ", ".join(f"({_text(name)}, {_text(value)})" for name, value in resource.labels.items())
+        options = f" OPTIONS(labels=[{labels}])" if labels else ""
+        name, table = _quoted(decided.name), f"`{self._place.name}`"
+        query = f"SELECT * REPLACE (CAST(NULL AS {_type_in_sql(decided)}) AS {name}) FROM {table}"
+        self.run(f"CREATE OR REPLACE TABLE {table} ({columns}){options} AS {query}")
 
     def _is_held_by_floats(self, column: Column) -> bool:
         if not pa.types.is_integer(column.type):
@@ -195,6 +202,12 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
+def in_table(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
+    """Names as the table has them: to BigQuery their case is all one."""
+    known = {column.name.casefold(): column.name for column in columns}
+    return tuple(known.get(name.casefold(), name) for name in names)
+
+
 def column_of(field: bigquery.SchemaField) -> Column:
     """A column of REST as we take it."""
     declared = _declared(field)
@@ -210,6 +223,30 @@ def _declared(field: bigquery.SchemaField) -> str:
     if field.precision is not None:
         return f"{name}({field.precision}, {field.scale or 0})"
     return f"{name}({field.max_length})" if field.max_length is not None else name
+
+
+def _defined(field: bigquery.SchemaField) -> str:
+    """A column as CREATE TABLE has it."""
+    rule = " NOT NULL" if field.mode == "REQUIRED" else ""
+    options = f" OPTIONS(description={_text(field.description)})" if field.description else ""
+    return f"{_quoted(field.name)} {_type_in_sql(field)}{rule}{options}"
+
+
+def _type_in_sql(field: bigquery.SchemaField) -> str:
+    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
+    type_ = _IN_SQL.get(name, name)
+    if name == "RECORD":
+        type_ = f"STRUCT<{', '.join(f'{_quoted(each.name)} {_type_in_sql(each)}' for each in field.fields)}>"
+    elif field.precision is not None:
+        type_ = f"{name}({field.precision}, {field.scale or 0})"
+    elif field.max_length is not None:
+        type_ = f"{name}({field.max_length})"
+    return f"ARRAY<{type_}>" if field.mode == "REPEATED" else type_
+
+
+def _text(value: str) -> str:
+    """As GoogleSQL takes it, whose escapes are JSON's among others."""
+    return json.dumps(value)
 
 
 def _quoted(name: str) -> str:

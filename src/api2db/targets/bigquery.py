@@ -27,7 +27,7 @@ from api2db.targets._bigquery_client import Clients, Place, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
 from api2db.targets._bigquery_rows import as_sent, conformed, ends_of_requests, schema_of
 from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
-from api2db.targets._bigquery_table import Table, check_names, column_of, field_of, load_dataset
+from api2db.targets._bigquery_table import Table, check_names, column_of, field_of, in_table, load_dataset
 from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import BIGQUERY, Limit, bigquery_type, from_bigquery
@@ -113,6 +113,7 @@ class BigqueryTarget:
     def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
             self._prepared = schema, self._prepare(schema, causes)
+            self.keys = in_table(self.keys, self._prepared[1])
         return self._prepared[1]
 
     def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
@@ -279,7 +280,10 @@ class BigqueryTarget:
     ) -> TargetUnavailableError | BatchRefusedError:
         if isinstance(error, RowsRefusedError):
             return RowsRefusedError({before + row: reason for row, reason in error.reasons.items()})
-        if isinstance(error, (BatchRefusedError, ConnectionBrokenError)) and time.monotonic() - self._altered_s < _SEEN_AFTER_S:
+        if (
+            isinstance(error, (BatchRefusedError, ConnectionBrokenError))
+            and time.monotonic() - self._altered_s < _SEEN_AFTER_S
+        ):
             return TableChangedError(
                 f"the table was altered just now, and the Write API may not know that yet: {error}"
             )

@@ -15,9 +15,9 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
-from api2db.targets._bigquery_client import CALL_S, answer_of, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, answer_of, next_step, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
-from api2db.targets._bigquery_table import field_of
+from api2db.targets._bigquery_table import field_of, in_table
 from api2db.targets.bigquery import BigqueryTarget, Place
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
@@ -100,10 +100,13 @@ class BigqueryKeyedTarget:
         return self._following.columns()
 
     def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
-        lacking = set(self.keys) - _typed(schema)
+        typed = _typed(schema)
+        lacking = [key for key in self.keys if key.casefold() not in typed]
         if lacking and self.columns() is None:
-            raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
-        return self._following.prepare(schema, causes)
+            raise BatchRefusedError(f"no row has a value in {', '.join(lacking)}, which is part of the key")
+        columns = self._following.prepare(schema, causes)
+        self.keys = in_table(self.keys, columns)
+        return columns
 
     def same_column(self, one: str, other: str) -> bool:
         return self._following.same_column(one, other)
@@ -186,11 +189,12 @@ class BigqueryKeyedTarget:
             try:
                 return answer_of(job)
             except exceptions.NotFound as error:
-                raise TableChangedError(f"a table is gone meanwhile: {error.message}") from error
+                said = f"a table is gone meanwhile: {error.message}{next_step(self._place, error)}"
+                raise TableChangedError(said) from error
 
 
 def _typed(schema: pa.Schema) -> set[str]:
-    return {field.name for field in schema if not pa.types.is_null(field.type)}
+    return {field.name.casefold() for field in schema if not pa.types.is_null(field.type)}
 
 
 def _values(claim: Claim) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def _fields(configuration: Mapping[str, Any], content: bytes, given: Any, table:
     if given and not truncates:
         wanted, known = ({str(f["name"]).lower(): _meaning(f) for f in each} for each in (given, table.fields))
         for name in (name for name, meaning in wanted.items() if known.get(name) != meaning):
-            raise ApiError(400, "invalid", f"Provided Schema does not match Table {table.name}. Field {name} has changed")
+            raise ApiError(
+                400, "invalid", f"Provided Schema does not match Table {table.name}. Field {name} has changed"
+            )
     if truncates and not given and configuration.get("sourceFormat") == "PARQUET":
         schema = pq.read_schema(io.BytesIO(content))
         return [{"name": field.name, **_of_file(field.type, configuration)} for field in schema]
@@ -76,8 +78,10 @@ def _fields(configuration: Mapping[str, Any], content: bytes, given: Any, table:
 
 
 def _meaning(field: Field) -> tuple[Any, ...]:
-    return kind(field), field.get("mode") or "NULLABLE", *(
-        int(field.get(each) or 0) for each in ("precision", "scale", "maxLength")
+    return (
+        kind(field),
+        field.get("mode") or "NULLABLE",
+        *(int(field.get(each) or 0) for each in ("precision", "scale", "maxLength")),
     )
 
 
@@ -107,9 +111,7 @@ def _check_file(schema: pa.Schema, fields: Sequence[Field], configuration: Mappi
             continue
         found = _of_file(field.type, configuration)
         if (found["type"], found.get("mode") == "REPEATED") != (kind(each), is_repeated(each)):
-            raise ApiError(
-                400, "invalid", f"Field {field.name} has changed type from {kind(each)} to {found['type']}"
-            )
+            raise ApiError(400, "invalid", f"Field {field.name} has changed type from {kind(each)} to {found['type']}")
 
 
 def _read(configuration: Mapping[str, Any], content: bytes, fields: Sequence[Field]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +10,20 @@ from typing import Any
 import duckdb
 
 from tests.servers.bigquery.catalog import ApiError, Catalog, quote
+from tests.servers.bigquery.kinds import is_repeated, kind
 
 _NAME = re.compile(r"`([^`]+)`")
 _PARAMETER = re.compile(r"(?<!@)@(\w+)")
 _SET_TYPE = re.compile(r"ALTER TABLE `([^`]+)` ALTER COLUMN `([^`]+)` SET DATA TYPE (\w+)", re.IGNORECASE)
 _RETYPE = re.compile(
-    r"CREATE OR REPLACE TABLE `([^`]+)` AS SELECT \* REPLACE \(CAST\(NULL AS (\w+)\) AS `([^`]+)`\) FROM `[^`]+`"
+    r"CREATE OR REPLACE TABLE `([^`]+)` \((.*?)\)(?: OPTIONS\(labels=\[(.*?)\]\))?"
+    r" AS SELECT \* REPLACE \(CAST\(NULL AS (\w+)\) AS `([^`]+)`\) FROM `[^`]+`"
 )
+_COLUMN = re.compile(
+    r"`(?P<name>[^`]+)` (?P<array>ARRAY<)?(?P<type>\w+)(?:\((?P<first>\d+)(?:, (?P<second>\d+))?\))?>?"
+    r'(?P<required> NOT NULL)?(?: OPTIONS\(description=(?P<description>"(?:[^"\\]|\\.)*")\))?'
+)
+_LABEL = re.compile(r'\("([^"]*)", "([^"]*)"\)')
 _MERGE = re.compile(
     r"MERGE INTO (`[^`]+`) AS old USING (`[^`]+`) AS new ON (.*?)(?: WHEN MATCHED THEN UPDATE SET (.*?))?"
     r" WHEN NOT MATCHED THEN INSERT (\(.*?\)) VALUES \((.*)\)"
@@ -73,7 +81,7 @@ class Queries:
             self._catalog.change_type(self._table(found[1]), found[2], found[3])
             return 0, nothing
         if found := _RETYPE.fullmatch(sql):
-            self._retype(found[1], found[3], found[2])
+            self._retype(*found.groups())
             return 0, nothing
         if found := _MERGE.fullmatch(sql):
             return self._merge(found), nothing
@@ -109,13 +117,18 @@ class Queries:
             raise ApiError(404, "notFound", f"Not found: Project {project}")
         return self._catalog.table(dataset, table)
 
-    def _retype(self, name: str, column: str, type_: str) -> None:
-        """A guess: streams into a table that is made anew end, as into one that was dropped; its labels go."""
+    def _retype(self, name: str, columns: str, labels: str | None, type_: str, column: str) -> None:
+        """The table is another one: what the statement does not say of it, as labels and descriptions, is gone.
+
+        A guess: streams into it end, as into one that was dropped.
+        """
         table = self._table(name)
         rows = self._catalog.database.sql(f"SELECT * FROM {table.quoted}").to_arrow_table()
-        fields = [
-            {"name": each["name"], "type": type_} if each["name"] == column else dict(each) for each in table.fields
-        ]
+        fields = [_field(found) for found in _COLUMN.finditer(columns)]
+        known = {each["name"]: (kind(each), is_repeated(each)) for each in table.fields}
+        known[column] = kind({"type": type_}), False
+        if known != {each["name"]: (kind(each), is_repeated(each)) for each in fields}:
+            raise ApiError(400, "invalidQuery", "The columns of the query are not those of the table")
         self._catalog.replace_fields(table, fields)
         others = rows.drop_columns([column])
         if others.num_columns:
@@ -124,7 +137,7 @@ class Queries:
             nulls = "NULL" + ", NULL" * (len(fields) - 1)
             for _ in range(rows.num_rows):
                 self._catalog.database.execute(f"INSERT INTO {table.quoted} VALUES ({nulls})")
-        table.labels = {}
+        table.labels = dict(_LABEL.findall(labels or ""))
         streams = self._catalog.streams
         self._catalog.streams = {key: each for key, each in streams.items() if each.table is not table}
 
@@ -133,6 +146,19 @@ class Queries:
             self._catalog.database.execute("ROLLBACK")
         except duckdb.TransactionException:
             return
+
+
+def _field(found: re.Match[str]) -> dict[str, Any]:
+    field: dict[str, Any] = {"name": found["name"], "type": found["type"]}
+    if found["array"] or found["required"]:
+        field["mode"] = "REPEATED" if found["array"] else "REQUIRED"
+    if found["description"]:
+        field["description"] = json.loads(found["description"])
+    if found["first"] and found["type"].endswith("NUMERIC"):
+        field.update(precision=found["first"], scale=found["second"] or "0")
+    elif found["first"]:
+        field["maxLength"] = found["first"]
+    return field
 
 
 def _value(type_: str, text: str | None) -> Any:
