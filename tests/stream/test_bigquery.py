@@ -27,6 +27,7 @@ from tests.stream.ways import frame, rejected_rows
 
 Make = Callable[..., Stream2Bigquery]
 UTC = datetime.UTC
+_OPTIONS: dict[str, dict[str, Any]] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}
 
 
 @pytest.fixture
@@ -461,7 +462,7 @@ def test_the_write_api_is_tried_again_where_it_was_forbidden_for_a_while(
 @pytest.mark.parametrize("way", ["jobs", "replace", "keys", "lines"])
 def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: BigqueryServer, way: str) -> None:
     server.write_api.forbidden = way in {"jobs", "lines"}
-    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    options: dict[str, Any] = _OPTIONS.get(way, {})
     fields: list[dict[str, Any]] = [
         {"name": "id", "type": "INTEGER", "mode": "NULLABLE" if way == "keys" else "REQUIRED"},
         {"name": "short", "type": "STRING", "maxLength": "3"},
@@ -516,7 +517,7 @@ def test_a_load_job_that_never_came_can_not_come_any_more_once_it_was_asked_for(
 @pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
 def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, server: BigqueryServer, way: str) -> None:
     server.write_api.forbidden = way == "jobs"
-    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    options: dict[str, Any] = _OPTIONS.get(way, {})
     with make(**options) as stream:
         stream.stream(frame(1))
         server.catalog.drop_table(DATASET, "flights")
@@ -530,7 +531,7 @@ def test_a_load_job_that_fails_for_no_fault_of_its_rows_is_run_again(
     make: Make, server: BigqueryServer, way: str
 ) -> None:
     server.write_api.forbidden = way == "jobs"
-    options: dict[str, Any] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}.get(way, {})
+    options: dict[str, Any] = _OPTIONS.get(way, {})
     with make(**options) as stream:
         stream.stream(frame(1))
         server.faults.of_loads = ["accessDenied", "billingNotEnabled", "stopped", "notFound"]

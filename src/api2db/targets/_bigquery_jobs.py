@@ -52,7 +52,7 @@ class LoadJobs:
             create_disposition="CREATE_NEVER",
         )
         if format_ == "PARQUET":
-            options = bigquery.ParquetOptions()
+            options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
             options.enable_list_inference = True  # else a list is a RECORD with a list in it
             config.parquet_options = options
             config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # else all decimals are NUMERIC
@@ -94,7 +94,7 @@ class LoadJobs:
         if fault.get("reason") == _DATA_AT_FAULT:
             raise BatchRefusedError(said)
         if fault.get("reason") == "notFound":
-            raise TableChangedError(f"{said}{next_step(self._place, exceptions.NotFound(said))}")
+            raise TableChangedError(f"{said}{next_step(self._place, exceptions.NotFound(said))}")  # type: ignore[no-untyped-call]
         raise TargetUnavailableError(f"{said}{_next_step(self._place, fault)}")
 
     def _end(self, job: Any) -> None:
@@ -108,7 +108,7 @@ class LoadJobs:
 
 def _next_step(place: Place, fault: Mapping[str, Any]) -> str:
     if fault.get("reason") == "accessDenied":
-        return next_step(place, exceptions.Forbidden("", errors=[fault]))
+        return next_step(place, exceptions.Forbidden("", errors=[fault]))  # type: ignore[no-untyped-call]
     if fault.get("reason") == "billingNotEnabled":
         return f"; enable billing for the project {place.project}"
     return ""
