@@ -35,16 +35,14 @@ class CountedCourier:
         self._parking = parking
         self._casting = Casting(target)
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         self._target.connect()
         note = self._log.note("plan")
-        warning = None
         if note:
-            warning = self._close(note)
+            self._close(note)
         else:
             drop(self._log)
         self._rejects.settle(self._log.position)
-        return warning
 
     def deliver(self, batch: Batch) -> None:
         try:
@@ -55,22 +53,21 @@ class CountedCourier:
     def reject(self, batch: Batch, reason: str) -> None:
         self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
 
-    def _close(self, note: Plan) -> str | None:
+    def _close(self, note: Plan) -> None:
         landed = not note["rows"] or self._target.landed(note["plan"])
         if landed is None:
-            return self._set_aside(note)
-        if landed:
+            self._set_aside(note)
+        elif landed:
             acknowledge(self._log, note, self._rejects, self._parking)
         else:
             drop(self._log)
-        return None
 
-    def _set_aside(self, note: Plan) -> str | None:
+    def _set_aside(self, note: Plan) -> None:
         """Rows of which nobody can tell whether they are in are neither loaded again nor forgotten."""
         entries = self._taken(note)
         if not entries:  # a user's own method made other rows of these, and is called again
             drop(self._log)
-            return None
+            return
         batch = batch_of(entries, self._log.position)
         said = (
             f"whether {note['rows']} rows of the last load are in the table is not known: its answer was lost, and "
@@ -78,9 +75,9 @@ class CountedCourier:
             "again with api2db rejected retry, or drop them"
         )
         refused = {int(row): reason for row, reason in note.get("refused", {}).items()}
-        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), said) | refused)
         _log.error("%s", said)
-        return said
+        self._log.say_lasting(said)
+        self._load(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), said) | refused)
 
     def _taken(self, note: Plan) -> Sequence[Entry]:
         """What a load had; frames of no rows may end it, which a read of just its rows stops before."""

@@ -40,19 +40,17 @@ class LedgerCourier:
         self._casting = Casting(target)
         self._adopting = False
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         self._target.connect()
         self._ledger = row = self._target.how_far(self._log.key)
         self._adopting = row is not None and not self._log.knows_epoch(row.epoch)
-        warning = None
         if self._adopting:
             self._check_adopted()
         else:
-            warning = self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
+            self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
         self._close_notes(self._log.position, Delivered())
         if row is not None and self._target.columns() is None:
             _log.warning("the table is gone, though rows were delivered into it; it is made anew")
-        return warning
 
     def deliver(self, batch: Batch) -> None:
         try:
@@ -153,27 +151,26 @@ class LedgerCourier:
             )
         _log.warning("the target's ledger, which a copy of this project has written, is this stream's again")
 
-    def _compare(self, reached: Position) -> str | None:
+    def _compare(self, reached: Position) -> None:
         """Take over what the ledger says; what it says is missing is told."""
         if reached > self._log.position:
             self._catch_up(reached)
         elif reached < self._log.position and (reached.sequence or self._log.delivered.rows):
-            return self._report_gap(reached)
-        return None
+            self._report_gap(reached)
 
     def _catch_up(self, reached: Position) -> None:
         """What was committed before the last stop, but not acknowledged in the journal any more."""
         passed = self._log.seek(reached)
         self._log.acknowledge(reached, Delivered(frames=passed.frames, rows=passed.rows))
 
-    def _report_gap(self, reached: Position) -> str:
+    def _report_gap(self, reached: Position) -> None:
         message = (
             f"the target's ledger stands at {tuple(reached)}, before {tuple(self._log.position)}, which was delivered: "
             "the target was restored to an earlier state or its ledger was dropped, and the rows between are missing "
             "there; delivery goes on behind them"
         )
         _log.error("%s", message)
-        return message
+        self._log.say_lasting(message)
 
     def _close_notes(self, reached: Position, delivered: Delivered) -> None:
         """Acknowledge, and settle what was pending on it in the same transaction."""

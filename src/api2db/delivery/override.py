@@ -69,11 +69,11 @@ class OverrideCourier:
         self._call = call
         self._onward = onward
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         if self._onward is not None:
-            return self._onward.settle()
-        self._rejects.settle(self._log.position)
-        return None
+            self._onward.settle()
+        else:
+            self._rejects.settle(self._log.position)
 
     def deliver(self, batch: Batch) -> None:
         ends = [entry for entry in batch.entries if entry.frame_end]

@@ -22,7 +22,7 @@ class PlanCourier:
         self._rejects = rejects
         self._parking = parking
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         self._target.connect()
         note = self._log.note("plan")
         if note:
@@ -32,7 +32,6 @@ class PlanCourier:
             drop(self._log)
         self._rejects.settle(self._log.position)
         self._target.claim(self._log.key)
-        return None
 
     def deliver(self, batch: Batch) -> None:
         pieces = [piece for piece in batch.pieces() if piece.rows.num_rows]

@@ -128,19 +128,17 @@ class SteppedCourier:
         self._parking = parking
         self._casting = Casting(target)
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         self._target.connect()
-        warning = None
         note = self._log.note("plan") or {}
         if left := self._unknown(note):
-            warning = self._set_aside_unknown(note, left)
+            self._set_aside_unknown(note, left)
         elif note and Position(*note["start"]) == self._log.position:
-            warning = self._close(note)
+            self._close(note)
         else:
             drop(self._log)
         self._rejects.settle(self._log.position)
         self._target.claim(self._log.key)
-        return warning
 
     def deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
@@ -208,7 +206,7 @@ class SteppedCourier:
             return dict.fromkeys(kept, str(error))
         raise TooManyRefusalsError
 
-    def _close(self, note: Mapping[str, Any]) -> str | None:
+    def _close(self, note: Mapping[str, Any]) -> None:
         """Go on behind what is in of a plan; say so where that is not known."""
         landed = self._target.landed(note["plan"])
         steps = [_Step(*step) for step in note["steps"]]
@@ -221,7 +219,8 @@ class SteppedCourier:
             self._pass(note, done[-1], ends_plan=is_known)
         elif landed == 0:
             drop(self._log)
-        return None if is_known else self._set_aside_unknown(note, left)
+        if not is_known:
+            self._set_aside_unknown(note, left)
 
     def _pass(self, note: Mapping[str, Any], step: _Step, *, ends_plan: bool = True) -> None:
         left_out = {"superseded": int(note["superseded"]), "duplicates": int(note["duplicates"])}
@@ -241,7 +240,7 @@ class SteppedCourier:
         unknown: list[list[int]] = note.get("unknown", [])
         return next((left for *position, left in unknown if Position(*position) == self._log.position), 0)
 
-    def _set_aside_unknown(self, note: Mapping[str, Any], left: int) -> str:
+    def _set_aside_unknown(self, note: Mapping[str, Any], left: int) -> None:
         """Rows of which nobody can tell whether they are in are neither sent again nor forgotten.
 
         Those that had been left out are not among them, and keep their own reasons.
@@ -256,6 +255,8 @@ class SteppedCourier:
         said = (
             f"{left - len(refused)} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
         )
+        _log.error("%s", said)
+        self._log.say_lasting(said)
         while left and (entries := self._log.read(Limit(left, sys.maxsize), 0)):
             batch = batch_of(entries, self._log.position)
             after = left - batch.num_rows
@@ -265,8 +266,6 @@ class SteppedCourier:
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
         self._reach(end, Delivered())
-        _log.error("%s", said)
-        return said
 
     def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
         """Acknowledge, and settle what was pending on it in the same transaction."""

@@ -41,11 +41,11 @@ _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 class Courier(Protocol):
     """How batches get into a target exactly once."""
 
-    def settle(self) -> str | None:
+    def settle(self) -> None:
         """Reach the target, finish what was begun, and take over how far it is.
 
-        Returns:
-            What a person should know, though delivery goes on; None where all is well.
+        What a person should know, though delivery goes on, is said before anything is acknowledged: whoever flushes
+        finds it.
 
         Raises:
             TargetUnavailableError: Later, perhaps.
@@ -147,9 +147,7 @@ class Worker:
             return
         batch = self._next(None)
         if batch is not None and not self._settled:
-            warning = self._courier.settle()
-            if warning is not None:  # said before anything is delivered behind it, so that whoever flushes finds it
-                self._log.say_lasting(warning)
+            self._courier.settle()
             self._settled = True
             batch = self._next(0)
             if batch is None:  # all was in, and only the answer was lost
