@@ -1,6 +1,5 @@
 """MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL; multi-row INSERT where the server forbids LOCAL."""
 
-import io
 import logging
 import re
 import struct
@@ -10,7 +9,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from api2db.errors import (
@@ -20,9 +18,9 @@ from api2db.errors import (
     TargetError,
     TargetUnavailableError,
 )
-from api2db.frames import is_json
 from api2db.targets._encoding import encoded
 from api2db.targets._mysql_connection import connection_class, mysql_arguments
+from api2db.targets._mysql_values import as_csv, check_held, is_binary, plain_values
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import Session
@@ -105,8 +103,6 @@ _STAMPED = (
 )
 _ROW = "_api2db_row"
 _ROW_COLUMN = f"{_ROW} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY /*!80023 INVISIBLE */"
-_WORD = re.compile(r"'((?:[^']|'')*)'")
-_CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid", null_string="NULL")
 
 
 class MysqlDatabase:
@@ -476,7 +472,7 @@ class _MysqlSession:
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         self._check_stamps(table, rows)
         for name in rows.column_names:
-            _check_held(rows.column(name), columns[name])
+            check_held(rows.column(name), columns[name])
         # LOAD DATA makes up a value where a column has no default, without a word; INSERT refuses.
         lacking = self._database.demanded.get(table, set()) - set(rows.column_names)
         if self._database.local and not lacking:
@@ -493,7 +489,7 @@ class _MysqlSession:
         """A value that does not fit is only a warning to LOAD DATA LOCAL, also in strict mode: any warning refuses."""
         names, sets = [], []
         for number, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-            binary = _is_binary(column.type)
+            binary = is_binary(column.type)
             names.append(f"@b{number}" if binary else self._quote(name))
             if binary:
                 sets.append(f"{self._quote(name)} = UNHEX(@b{number})")
@@ -503,7 +499,7 @@ class _MysqlSession:
             f" ({', '.join(names)})" + (f" SET {', '.join(sets)}" if sets else "")
         )
         connection: Any = self._connection
-        with connection.sending(encoded(_csv, batch) for batch in rows.to_batches(_ROWS_AT_ONCE)):
+        with connection.sending(encoded(as_csv, batch) for batch in rows.to_batches(_ROWS_AT_ONCE)):
             loaded = self.run(statement)
         self._refuse_warnings()
         return loaded
@@ -517,7 +513,7 @@ class _MysqlSession:
         marks = f"({', '.join(['%s'] * rows.num_columns)})"
         loaded = 0
         for piece in rows.to_batches(self._rows_of_a_statement(rows)):
-            values = list(zip(*(encoded(_values, column) for column in piece.columns), strict=True))
+            values = list(zip(*(encoded(plain_values, column) for column in piece.columns), strict=True))
             many = f"INSERT INTO {self._quote(table)} ({names}) VALUES ".replace("%", "%%")
             with self._connection.cursor() as cursor:
                 flat = [value for row in values for value in row]
@@ -561,43 +557,6 @@ def _without_transactions(table: str, engine: str, quoted: str) -> TargetUnavail
     )
 
 
-def _check_held(values: pa.ChunkedArray, column: Column) -> None:
-    """Refuse what would come back otherwise: padded, stripped, in another order, or as what a number stands for."""
-    kind, _, length = column.declared.partition("(")
-    if kind not in {"enum", "set", "year", "bit", "char", "binary"} or values.null_count == len(values):
-        return
-    if kind == "binary":
-        is_held = pc.all(pc.equal(pc.binary_length(values), int(length.removesuffix(")")))).as_py()
-    else:
-        is_held = _are_held(kind, pc.drop_null(values.cast(pa.string())), _members(column.declared))
-    if not is_held:
-        raise BatchRefusedError(f"{column.name!r}: a value is not one of the column's type {column.declared}")
-
-
-def _are_held(kind: str, texts: pa.ChunkedArray, members: list[str]) -> bool:
-    if kind == "year":
-        known = pc.match_substring_regex(texts, "^(0000|19[0-9]{2}|20[0-9]{2}|21[0-5][0-9])$")
-    elif kind == "char":
-        known = pc.invert(pc.ends_with(texts, " "))
-    elif kind == "enum":
-        known = pc.is_in(texts, pa.array(members, pa.string()))
-    elif kind == "set":
-        known = pa.array([_in_order(text, members) == text for text in pc.unique(texts).to_pylist()])
-    else:
-        known = pa.array([False])
-    return bool(pc.all(known).as_py())
-
-
-def _members(declared: str) -> list[str]:
-    return [word.replace("''", "'") for word in _WORD.findall(declared)]
-
-
-def _in_order(text: str, members: list[str]) -> str:
-    """The words of a set as the server gives them back."""
-    words = text.split(",")
-    return ",".join(member for member in members if member in words)
-
-
 def _redefined(table: str, name: str, declared: str) -> str:
     """A column's definition with another type: MODIFY drops each attribute that it does not repeat.
 
@@ -633,43 +592,3 @@ def _fold(name: str) -> str:
 
 def _beyond(name: str) -> bool:
     return any(ord(letter) > 0xFFFF for letter in name)
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    return bool(_types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_))
-
-
-def _csv(rows: pa.RecordBatch) -> memoryview:
-    sink = io.BytesIO()
-    plain = pa.record_batch(list(map(_written, rows.columns)), names=list(map(str, range(rows.num_columns))))
-    pyarrow.csv.write_csv(plain, sink, _CSV)
-    return sink.getbuffer()
-
-
-def _written(column: pa.Array) -> pa.Array:
-    """The column in a type whose CSV text the server reads exactly."""
-    if _is_binary(column.type):
-        return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
-    return _plain(column)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    values: list[Any] = _plain(column).to_pylist()
-    return values
-
-
-def _plain(column: Any) -> Any:
-    type_ = column.type
-    if is_json(type_):
-        return column.cast(pa.string())
-    if _types.is_boolean(type_):
-        return column.cast(pa.int8())
-    if _types.is_duration(type_):
-        return column.cast(pa.duration("ns")).cast(pa.int64())
-    if _types.is_timestamp(type_):
-        return column.cast(pa.timestamp(type_.unit)).cast(pa.string())
-    if _types.is_decimal(type_) or _types.is_date(type_) or _types.is_time(type_):
-        return column.cast(pa.string())
-    if _types.is_floating(type_):
-        return pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.string())
-    return column
