@@ -326,7 +326,7 @@ class Stream(FileConverter):
 
     def _check_process(self) -> None:
         """Before any lock: in a forked child the copy of one that another thread held is never let go."""
-        if self._pid is not None:
+        if self._pid is not None and self._is_of_another_process:
             check_process(journal_folder(self.home, self.name), self._pid)
 
     def _begin(self) -> None:
