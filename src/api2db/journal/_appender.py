@@ -343,7 +343,8 @@ class Appender:
             schema = 0
             if part.schema is not None:
                 schema, copies = _place_schema(part.schema, writer, begun)
-                buffers += copies * _schema_record(schema, part.schema, writer.synced_end)
+                if copies:
+                    buffers += copies * _schema_record(schema, part.schema, writer.synced_end)
             header = Header(
                 part.kind,
                 part.flags | (index == 0 and Flag.FIRST) | (index == last and Flag.LAST),
