@@ -379,6 +379,44 @@ def test_a_frame_can_be_read_in_parts_and_the_rest_comes_next_also_after_an_open
     assert log.backlog() == other.backlog().__class__(0, 0, 0, None)
 
 
+def test_what_was_read_ahead_is_what_the_next_read_gives(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    for number in range(5):
+        journal.append([frame(number, 10)], lane=lane)
+    limit = Limit(rows=15, size_bytes=1 << 20)
+    first = log.read(limit)
+    log.read_ahead(limit)
+    log.acknowledge(first[-1].position, Delivered(rows=15))
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.shelf, "records", None)
+        second = log.read(limit)
+    log.acknowledge(second[-1].position, Delivered(rows=15))
+    assert numbers([*first, *second]) + drain(log) == [number for number in range(5) for _ in range(10)]
+
+
+def test_what_was_read_ahead_is_dropped_where_not_all_before_it_was_delivered(opened: Opener) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    for number in range(4):
+        journal.append([frame(number)], lane=lane)
+    limit = Limit(rows=2, size_bytes=1 << 20)
+    first = log.read(limit)
+    log.read_ahead(limit)
+    log.acknowledge(first[0].position, Delivered(rows=1))
+    assert numbers(log.read(limit)) == [1, 2]
+
+
+def test_what_is_unread_is_what_stands_behind_the_last_read(opened: Opener) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    journal.append([frame(0)], lane=lane)
+    log.read(LIMIT)
+    assert log.unread_bytes == 0
+    journal.append([frame(1)], lane=lane)
+    assert log.unread_bytes == log.backlog().size_bytes / 2
+
+
 def test_whole_frames_are_never_cut(opened: Opener) -> None:
     journal = opened(slice_limit=Limit(rows=10, size_bytes=1 << 20))
     _, log = journal.attach(STREAM)

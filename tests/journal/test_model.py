@@ -36,6 +36,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.last_sequence = 0
         self.last_time_ns = 0
         self.model = [Expected(), Expected()]
+        self.limits = [Limit(1, 1), Limit(1, 1)]
 
     @property
     def home(self) -> Path:
@@ -80,13 +81,28 @@ class JournalMachine(RuleBasedStateMachine):
         size_bytes=st.integers(1, 20_000),
         whole=st.booleans(),
         share=st.floats(0, 1),
+        as_before=st.booleans(),
+        ahead=st.booleans(),
     )
-    def deliver(self, stream: int, rows: int, size_bytes: int, whole: bool, share: float) -> None:  # noqa: FBT001
+    def deliver(
+        self,
+        stream: int,
+        rows: int,
+        size_bytes: int,
+        whole: bool,  # noqa: FBT001
+        share: float,
+        as_before: bool,  # noqa: FBT001
+        ahead: bool,  # noqa: FBT001
+    ) -> None:
         log, expected = self.logs[stream], self.model[stream]
-        entries = log.read(Limit(rows, size_bytes, whole_frames=whole), 0)
+        limit = self.limits[stream] if as_before else Limit(rows, size_bytes, whole_frames=whole)
+        self.limits[stream] = limit
+        entries = log.read(limit, 0)
         self.check_entries(entries, expected)
-        if whole and entries:
+        if limit.whole_frames and entries:
             assert entries[-1].frame_end
+        if ahead:
+            log.read_ahead(limit)
         taken = entries[: round(share * len(entries))]
         if taken:
             log.acknowledge(taken[-1].position, Delivered(rows=len(numbers(taken))))

@@ -5,7 +5,8 @@ So a batch is one frame when little comes and thousands under load, without a ti
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import pyarrow as pa
@@ -31,6 +32,7 @@ __all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
 _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
+_LARGE_BYTES = 1 << 20
 # A batch that was too large is nearly as large again soon, and each time it is read in vain.
 _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
@@ -169,7 +171,21 @@ class Worker:
             self._courier.reject(batch, batch.refused)
             return
         self._learn(batch.schema)
-        self._courier.deliver(batch)
+        with self._reading_ahead():
+            self._courier.deliver(batch)
+
+    @contextmanager
+    def _reading_ahead(self) -> Iterator[None]:
+        """While a target is busy with a batch this machine has time to read the next one, where that takes long."""
+        if self._target.takes_newest or self._log.unread_bytes < _LARGE_BYTES:
+            yield
+            return
+        reader = threading.Thread(target=self._log.read_ahead, args=(self._limit,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            reader.join()
 
     def _next(self, timeout_s: float | None) -> Batch | None:
         start = self._log.position

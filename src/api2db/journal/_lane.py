@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from api2db.errors import JournalWriteError
+from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._record import Header, Kind
 from api2db.journal._segment import BEGINNING, Count, Location, figures
 from api2db.journal._state import StreamRow
@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 _RACES = 5
+_NOWHERE = Position(0)
 _WITHOUT_LIMIT = Limit(sys.maxsize, sys.maxsize)
 _values = operator.attrgetter(*(field.name for field in fields(Delivered)))
+
+
+class _Start(NamedTuple):
+    """Where a read begins, and how much it may give: of two with the same, the later one has no less to give."""
+
+    at: Location
+    position: Position
+    limit: Limit
 
 
 @dataclass(slots=True)
@@ -49,6 +58,8 @@ class LaneLog:
     refused_bytes: int = 0
     _parked_bytes: int = 0
     _handed: deque[Handed] = field(default_factory=deque)
+    _reached: Position = _NOWHERE
+    _ahead: tuple[_Start, Taking] | None = None
     _woken: bool = False
     _warning: str | None = None
     _recorded_error: str | None = field(init=False)
@@ -90,6 +101,21 @@ class LaneLog:
                 return entries
         self._was_woken()
         return []
+
+    @property
+    def unread_bytes(self) -> int:
+        with self.journal.changed:
+            return self.waiting.size_bytes - sum(record.size_bytes for record in self._handed)
+
+    def read_ahead(self, limit: Limit) -> None:
+        with suppress(JournalError, OSError):  # the read itself meets it again
+            self.journal.owner.check()
+            with self.journal.changed:
+                passed = [record for record in self._handed if record.sequence <= self._reached.sequence]
+                at = Location(passed[-1].segment, passed[-1].end) if passed else self.at
+                start = _Start(at, self._reached, limit)
+            _, stop = self._durable_part()
+            self._ahead = start, self._gather(start, stop)
 
     def newest(self) -> tuple[list[Entry], Superseded]:
         self.journal.owner.check()
@@ -282,12 +308,23 @@ class LaneLog:
 
     def _take(self, limit: Limit) -> list[Entry]:
         at, stop = self._durable_part()
-        taking = Taking(self.journal.shelf, self.position, limit)
-        for record in self.journal.shelf.records(at, stop, self.owns, payloads=True):
+        start = _Start(at, self.position, limit)
+        taking = self._taken_ahead(start) or self._gather(start, stop)
+        self._hand_over(taking.handed, empty_until=None if taking.entries else stop)
+        if taking.entries:
+            self._reached = taking.entries[-1].position
+        return taking.entries
+
+    def _taken_ahead(self, start: _Start) -> Taking | None:
+        ahead, self._ahead = self._ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == start and ahead[1].entries else None
+
+    def _gather(self, start: _Start, stop: Location) -> Taking:
+        taking = Taking(self.journal.shelf, start.position, start.limit)
+        for record in self.journal.shelf.records(start.at, stop, self.owns, payloads=True):
             if taking.add(record):
                 break
-        self._hand_over(taking.handed, empty_until=None if taking.entries else stop)
-        return taking.entries
+        return taking
 
     def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
         """The newest frame of which something can be read, and how much stands before it."""

@@ -128,6 +128,16 @@ class StreamLog(Protocol):
     def read(self, limit: Limit, timeout_s: float | None = None) -> list[Entry]:
         """The next entries behind the position, fsynced; an empty list after a timeout or when woken."""
 
+    @property
+    def unread_bytes(self) -> int:
+        """The size of what waits behind the entries of the last ``read``."""
+
+    def read_ahead(self, limit: Limit) -> None:
+        """Read what stands behind the entries of the last ``read``, before these are acknowledged, for the next one.
+
+        That one reads anew where it begins at another place, or has another limit. Never raises for the disk.
+        """
+
     def newest(self) -> tuple[list[Entry], Superseded]:
         """All entries of the newest waiting frame, and how much stands before it."""
 

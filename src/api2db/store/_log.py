@@ -81,6 +81,13 @@ class ManifestLog:
             self.on_end()
         return self._entries(limit)
 
+    @property
+    def unread_bytes(self) -> int:
+        return 0  # all shards are in memory
+
+    def read_ahead(self, limit: Limit) -> None:
+        """Do nothing: see ``unread_bytes``."""
+
     def newest(self) -> tuple[list[Entry], Superseded]:
         """All shards together: what a manifest holds is one frame to a table that is replaced."""
         rows = sum(shard.batch.num_rows for shard in self._shards)

@@ -477,13 +477,11 @@ class _PostgresqlSession:
         return "text" if is_text else postgresql_type(column.type) or "text"
 
     def _copy(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        from psycopg.copy import QueuedLibpqWriter
-
         encoder = _encoder(rows.schema, columns)
         names = ", ".join(_quote(name) for name in rows.column_names)
         statement = f"COPY {table} ({names}) FROM STDIN WITH (FORMAT BINARY)"
         with self._connection.cursor() as cursor:
-            with cursor.copy(statement, writer=QueuedLibpqWriter(cursor)) as copy:  # encodes while it sends
+            with cursor.copy(statement) as copy:
                 copy.write(encoder.write_header())
                 for batch in rows.to_batches(_ROWS_AT_ONCE):
                     copy.write(encoded(encoder.write_batch, batch))
