@@ -1,6 +1,7 @@
 """The loop of one stream: what the journal holds, up to a limit, is delivered; then what has come meanwhile.
 
-So a batch is one frame when little comes and thousands under load, without a timer.
+So a batch is one frame when little comes and thousands under load; only where tiny frames come by the hundred a second
+does it rest between two loads.
 """
 
 import logging
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
 _LARGE_BYTES = 1 << 20
+# A rest as long as two or three loads of a nearby server, and a fifth of what a row may be under way.
+_MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
 # A batch that was too large is nearly as large again soon, and each time it is read in vain.
 _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
@@ -165,6 +168,12 @@ class Worker:
             self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
             return
         self._succeeded()
+        self._rest(batch)
+
+    def _rest(self, batch: Batch) -> None:
+        """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
+        if batch.frames >= _MANY_FRAMES and self._log.unread_bytes < _SMALL_BYTES:
+            self._stopping.wait(_REST_S)
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
