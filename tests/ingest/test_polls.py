@@ -414,6 +414,30 @@ def test_debug_shows_the_frame_and_its_schema_and_stores_nothing(
     assert list(bench.home.iterdir()) == []
 
 
+def test_debug_shows_rows_that_would_be_rejected_with_the_reason(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with bench.running(lambda: [{"text": "good"}, {"text": "\ud800"}], 1, polling=True, debug=True) as runner:
+        wait_until(lambda: runner.done)
+        assert (runner.status.failed, runner.status.rows) == (0, 2)
+    shown = capsys.readouterr().out
+    assert "cities: 1 row (would be rejected)\nthe text in 'text' holds half of a surrogate pair" in shown
+    assert "\\ud800" in shown
+    assert "cities: 1 row (debug: not stored)\n   text\n0  good" in shown
+
+
+def test_a_poll_under_debug_that_fails_is_not_said_to_be_tried_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poll() -> None:
+        raise RuntimeError("no such city")
+
+    with bench.running(poll, 1, polling=True, debug=True) as runner:
+        wait_until(lambda: runner.done)
+    assert "no such city" in caplog.text
+    assert "is not tried again in this run" in caplog.text
+
+
 def test_the_figures_of_a_collector_stand_beside_its_journal(bench: Bench) -> None:
     bench.poll(lambda: ROWS)
     status = read_status(bench.home, "cities")

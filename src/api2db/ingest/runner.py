@@ -51,11 +51,11 @@ class Runner:
         self._lock = threading.Lock()
         self._published_s = 0.0
         self._dirty = True
-        self._complaints = Complaints(f"the poll of {collector.name}", self._advice(polling=True))
+        self._complaints = Complaints(f"the poll of {collector.name}", self._advice(again=True))
 
-    def _advice(self, *, polling: bool) -> str:
-        again = f"is tried again in {self.collector.seconds:g} s" if polling else "is not tried again in this run"
-        return f"it {again}; if it goes on, mend its import_target or the API"
+    def _advice(self, *, again: bool) -> str:
+        when = f"is tried again in {self.collector.seconds:g} s" if again else "is not tried again in this run"
+        return f"it {when}; if it goes on, mend its import_target or the API"
 
     @property
     def done(self) -> bool:
@@ -71,7 +71,8 @@ class Runner:
         """
         if self.collector.seconds == 0:
             return
-        self._complaints = Complaints(f"the poll of {self.collector.name}", self._advice(polling=polling))
+        advice = self._advice(again=polling and not self.collector.debug)
+        self._complaints = Complaints(f"the poll of {self.collector.name}", advice)
         if not self.collector.debug:
             try:
                 self._open(stores=polling)
