@@ -275,3 +275,12 @@ def damaged(content: bytearray, data: st.DataObject) -> bytes:
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
         content[place] = data.draw(st.integers(0, 255))
     return bytes(content)
+
+
+def test_a_value_of_a_damaged_file_is_quoted_without_its_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_frame(pd.DataFrame({"n": [12345]}), path, "json")
+    path.write_text(path.read_text().replace("12345", '"https://me:s3cret@api.example"'))
+    with pytest.raises(FormatError, match="invalid literal") as told:
+        read(path, "json")
+    assert "s3cret" not in str(told.value)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from api2db.ingest.masking import masked, told
+from api2db.ingest.masking import told
+from api2db.masking import masked
 
 SECRET = "s3cr3t-v4lue"
 

@@ -499,6 +499,18 @@ def test_a_method_that_ends_the_program_is_told_as_what_went_wrong(tmp_path: Pat
     assert store.status().last_error == "no more"
 
 
+def test_what_a_method_raises_is_kept_for_the_status_without_its_secrets(tmp_path: Path) -> None:
+    class Refused(Store):
+        def stream(self, data: pd.DataFrame) -> None:
+            raise ConnectionError("refused at https://me:s3cret@api.example")
+
+    put_shards(tmp_path, [1])
+    store = Refused("flights", 60, home=tmp_path)
+    with pytest.raises(ConnectionError):
+        store.store()
+    assert store.status().last_error == "refused at https://***@api.example"
+
+
 def test_shards_that_a_stream_writes_meanwhile_are_loaded_once(tmp_path: Path) -> None:
     store, ended = sqlite_store(tmp_path), threading.Event()
 

@@ -156,6 +156,15 @@ def test_whatever_a_cast_raises_is_none_and_one_line(
     assert "does not fit the dtypes" in the_only_line(log)
 
 
+def test_a_value_that_does_not_fit_its_dtype_is_named_without_its_secrets(
+    tmp_path: Path, log: pytest.LogCaptureFixture
+) -> None:
+    FileConverter.parquet_store(str(tmp_path / "x"), pd.DataFrame({"a": ["https://me:s3cret@api.example"]}))
+    assert FileConverter.static_load_df(str(tmp_path / "x"), "parquet", {"a": "int64"}) is None
+    assert "api.example" in the_only_line(log)
+    assert "s3cret" not in the_only_line(log)
+
+
 @pytest.mark.parametrize("path", [None, b"x", 1, "a\0b", "\ud800"])
 def test_what_is_no_path_is_one_line_each(path: object, log: pytest.LogCaptureFixture) -> None:
     wrong: Any = path

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from api2db import Stream, Stream2Local, Stream2Sql
+from api2db.errors import StreamDiedError
 from tests.stream.eventually import eventually
 from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 
@@ -74,6 +75,42 @@ def test_what_a_method_keeps_raising_on_is_told_and_parked_and_not_lost(tmp_path
     assert stream.ids == [1, 2]
     assert not list(folder.glob("[0-9]*.parquet"))
     stream.stop()
+
+
+def test_what_a_method_raises_is_told_without_its_secrets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Telling(Stream):
+        def stream(self, data: pd.DataFrame) -> None:
+            raise OSError("no answer from https://api.example/rows?api_key=s3cret, password='s3cret'")
+
+    stream = Telling("flights", home=tmp_path)
+    stream.q.put(frame(1))
+    stream.start()
+    said = eventually(lambda: stream.status().last_error or "")
+    stream.stop()
+    assert "no answer from https://api.example/rows" in said
+    assert "s3cret" not in said
+    assert "no answer" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+def test_a_method_that_ends_the_program_is_told_without_its_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Ending(Stream):
+        def stream(self, data: pd.DataFrame) -> None:
+            raise SystemExit("refused: password='s3cret'")
+
+    stream = Ending("flights", home=tmp_path)
+    stream.q.put(frame(1))
+    stream.start()
+    said = eventually(lambda: stream.status().last_error or "")
+    with pytest.raises(StreamDiedError, match="refused") as died:
+        stream.q.put(frame(2))
+    stream.stop()
+    assert "refused" in said
+    assert "in stream" in caplog.text, "the log says where it was raised"
+    for told in (said, caplog.text, str(died.value)):
+        assert "s3cret" not in told
 
 
 def test_an_overridden_stream_goes_on_where_it_ended(tmp_path: Path) -> None:

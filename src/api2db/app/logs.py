@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from api2db.formats.atomic import FILE_MODE, make_folders
-from api2db.ingest.masking import masked
+from api2db.masking import masked
 
 __all__ = ["MaskedFormatter", "is_set_up", "log_to_console", "log_to_file"]
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.ingest.masking import masked, told
+from api2db.ingest.masking import told
+from api2db.masking import masked
 
 __all__ = ["MODULE_NAME", "MainFile", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
 
@@ -73,7 +74,7 @@ def load(main_file: Path) -> MainFile:
             raise
         except (ImportError, SyntaxError) as error:
             raise ConfigurationError(f"{main_file} can't be imported: {told(error)}") from error
-        except Exception as error:
+        except Exception as error:  # the file is the user's code, which raises what it likes
             raise ConfigurationError(f"{main_file} can't be imported:\n{_users_traceback(error, path)}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)

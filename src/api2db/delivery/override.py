@@ -17,6 +17,7 @@ from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
 from api2db.journal import Delivered, Entry, NoteKind, StreamLog
+from api2db.masking import masked
 from api2db.targets.port import Target
 
 __all__ = ["OverrideCourier", "OverrideTarget"]
@@ -81,7 +82,7 @@ class OverrideCourier:
             try:
                 handed_on = self._call(to_pandas(piece.rows))
             except Exception as error:  # whatever a user's code raises, the frame is kept and tried again
-                raise TargetUnavailableError(f"the overridden stream method raised {error!r}") from error
+                raise TargetUnavailableError(f"the overridden stream method raised {masked(repr(error))}") from error
             self._pass_on(end, piece.rows.num_rows, handed_on)
 
     def reject(self, batch: Batch, reason: str) -> None:

@@ -10,9 +10,14 @@ import pyarrow as pa
 
 from api2db.errors import Api2dbError, FormatError
 from api2db.formats.atomic import naming
+from api2db.masking import masked
 
 __all__ = ["malformed_is_format_error", "unwritable_is_format_error"]
 
+# A flipped byte makes a codec ask for what is not there (AttributeError, LookupError), give a constructor what it does
+# not take (TypeError, ValueError, ArithmeticError; AssertionError, NotImplementedError and SystemError of pandas and
+# numpy), or go on without end (EOFError, MemoryError, RecursionError). pyarrow, pickle and struct have errors of their
+# own. Not Exception itself: what is none of these is no fault of the file.
 _FAULTS = (
     pa.ArrowException,
     ArithmeticError,
@@ -68,4 +73,4 @@ def _let_the_system_speak(error: BaseException) -> None:
 
 def _said(error: BaseException) -> str:
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line[:300]}"
+    return f"{type(error).__name__}: {masked(first_line)[:300]}"  # which may quote values of the file

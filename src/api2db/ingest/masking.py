@@ -5,7 +5,7 @@ from pathlib import Path
 
 from api2db.masking import masked
 
-__all__ = ["masked", "told"]
+__all__ = ["told"]
 
 _LONGEST = 500
 

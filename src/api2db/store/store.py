@@ -16,6 +16,7 @@ from api2db.formats.compose import compose_file
 from api2db.formats.folders import rejected_folder, shard_folder, upload_failed_folder
 from api2db.formats.shards import Shards, shards_of
 from api2db.journal import StreamLog
+from api2db.masking import masked
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._steps import Rules, Written, store_round
 from api2db.store.figures import StoreFigures, publish_figures, read_figures
@@ -224,7 +225,7 @@ class Store(Stream):
         publish_figures(self.home, replace(figures, seconds=self.seconds, stored_at=time.time(), **said))
 
     def _note_failure(self, error: BaseException) -> None:
-        said: dict[str, Any] = {"last_error": str(error) or type(error).__name__, "error_at": time.time()}
+        said: dict[str, Any] = {"last_error": masked(str(error)) or type(error).__name__, "error_at": time.time()}
         try:
             publish_figures(self.home, replace(self._figures(), seconds=self.seconds, **said))
         except OSError as second:

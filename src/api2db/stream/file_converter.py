@@ -14,6 +14,7 @@ from api2db.formats.atomic import make_folders
 from api2db.formats.compose import as_frame, compose
 from api2db.formats.dtypes_file import read_dtypes
 from api2db.formats.folders import project_home
+from api2db.masking import masked
 
 __all__ = ["FileConverter"]
 
@@ -286,7 +287,7 @@ def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.D
         return df
     try:
         return df.astype({name: dtype for name, dtype in dtypes.items() if name in df.columns})
-    except Exception as error:  # each dtype's own code casts, and raises what it likes
+    except Exception as error:  # each dtype's own code casts, and raises what it likes, values of the file among it
         raise FormatError(
-            f"{path} does not fit the dtypes that were asked for: {error}; give others, or none"
+            f"{path} does not fit the dtypes that were asked for: {masked(str(error))}; give others, or none"
         ) from error

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -28,6 +29,7 @@ from api2db.journal import (
     overview,
     share,
 )
+from api2db.masking import masked
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
@@ -363,10 +365,11 @@ class Stream(FileConverter):
 
     def _tell_of_death(self, error: BaseException) -> None:
         """A fault that was foreseen says itself what to do; any other is shown with where it happened."""
-        foreseen = isinstance(error, Api2dbError)
-        _log.error("%r has stopped; its frames stay in the journal: %s", self, error, exc_info=not foreseen)
+        where = "" if isinstance(error, Api2dbError) else f"\n{''.join(traceback.format_exception(error)).rstrip()}"
+        said = str(error) or type(error).__name__
+        _log.error("%r has stopped; its frames stay in the journal: %s", self, masked(f"{said}{where}"))
         if self._stream_log is not None:
-            self._stream_log.say(f"stopped: {str(error) or type(error).__name__}")
+            self._stream_log.say(f"stopped: {masked(said)}")
 
     def _release(self) -> None:
         lease, self._lease = self._lease, None
@@ -378,7 +381,7 @@ class Stream(FileConverter):
     def _check_alive(self) -> None:
         if self._death is not None:
             raise StreamDiedError(
-                f"{self!r} has stopped ({self._death}); mend that, then start it again"
+                f"{self!r} has stopped ({masked(str(self._death))}); mend that, then start it again"
             ) from self._death
 
     def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
