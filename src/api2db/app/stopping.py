@@ -43,6 +43,7 @@ class Stop:
     def wait(self, timeout_s: float) -> bool:
         """Wait for the wish, but no longer than this; say whether it was made."""
         deadline_s = time.monotonic() + timeout_s
+        # Looked at in steps, for want of anything that a signal handler may safely set: see the class.
         while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(min(_STEP_S, left_s))
         return self.wished

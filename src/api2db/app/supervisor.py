@@ -110,7 +110,7 @@ def _have_ended(running: Sequence[ChildProcess], stop: Stop) -> bool:
     while any(process.runs for process in running):
         if time.monotonic() > deadline_s or stop.wishes > patience:
             return False
-        time.sleep(_GLANCE_S)
+        time.sleep(_GLANCE_S)  # nothing waits for several processes and a signal's wish at once
     return True
 
 

@@ -123,7 +123,7 @@ def _kill(console: Console, run: Run) -> None:
 def _wait(happened: Callable[[], bool], timeout_s: float, thread: threading.Thread) -> None:
     deadline_s = time.monotonic() + timeout_s
     while thread.is_alive() and time.monotonic() < deadline_s and not happened():
-        time.sleep(_GLANCE_S)
+        thread.join(_GLANCE_S)
 
 
 def _some_arrived(home: Path) -> bool:
