@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from google.cloud import bigquery, bigquery_storage_v1
@@ -21,15 +20,14 @@ from google.oauth2 import service_account
 
 from api2db import Stream2Bigquery
 from api2db.targets.bigquery import Place
-from benchmarks.figure import Figure, median_of
-from benchmarks.frames import flights_frame, tick_frame
+from benchmarks.delivered import connected, delivered_in_s
+from benchmarks.figure import Figure, median_of, medians_of
+from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from tests.servers.bigquery import PROJECT
 
 __all__ = ["measure"]
 
 _RUNS = 3
-_FRAME_ROWS = 20_000
-_REQUEST_BYTES = 7 << 20
 _TICKS = 20_000
 
 
@@ -59,11 +57,10 @@ class _Server:
 def measure(folder: Path) -> Iterator[Figure]:
     """Rows a second, as frames of 20,000 rows and as one frame; and small frames."""
     frame = flights_frame()
-    pieces = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
+    pieces = pieces_of(frame)
     with _server(folder) as server:
         for way, frames, aim in (("frames of 20,000 rows", pieces, 0.8), ("one frame", [frame], 0.6)):
-            took = [_pair(server, folder, frames, frame, run) for run in range(_RUNS)]
-            floor_s, took_s = (float(np.median(column)) for column in zip(*took, strict=True))
+            floor_s, took_s = medians_of(_RUNS, partial(_pair, server, folder, frames, frame))
             rows = len(frame)
             yield Figure(f"flights into BigQuery, {way}", rows / took_s, "rows/s", floor=rows / floor_s, aim=aim)
         rows_per_s = median_of(_RUNS, partial(_tick_rate, server, folder))
@@ -84,7 +81,7 @@ def _server(folder: Path) -> Iterator[_Server]:
 def _pair(
     server: _Server, folder: Path, frames: list[pd.DataFrame], whole: pd.DataFrame, run: int
 ) -> tuple[float, float]:
-    """One after the other, so that a noisy machine is noisy to both."""
+    """The floor comes last: it takes the columns of the table that was made."""
     name = f"flights{len(frames)}_{run}"
     took_s = _through(server, folder / name, name, frames)
     return _alone(server, name, whole), took_s
@@ -92,13 +89,8 @@ def _pair(
 
 def _through(server: _Server, home: Path, name: str, frames: list[pd.DataFrame]) -> float:
     with server.stream(home, name) as stream:
-        stream.q.put(frames[0].iloc[:1])  # it connects and makes the table, which the floor has done by then, too
-        stream.flush()
-        began_s = time.perf_counter()
-        for frame in frames:
-            stream.q.put(frame)
-        stream.flush()
-        return time.perf_counter() - began_s
+        connected(stream, frames[0])
+        return delivered_in_s(stream, frames)
 
 
 def _alone(server: _Server, like: str, whole: pd.DataFrame) -> float:
@@ -150,8 +142,4 @@ def _copy_of(server: _Server, name: str) -> str:
 def _tick_rate(server: _Server, folder: Path, run: int) -> float:
     frame = tick_frame()
     with server.stream(folder / f"ticks{run}", f"ticks{run}", durability="process") as stream:
-        began_s = time.perf_counter()
-        for _ in range(_TICKS):
-            stream.q.put(frame)
-        stream.flush()
-        return _TICKS * len(frame) / (time.perf_counter() - began_s)
+        return _TICKS * len(frame) / delivered_in_s(stream, [frame] * _TICKS)

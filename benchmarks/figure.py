@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Figure", "median_of", "show"]
+__all__ = ["Figure", "median_of", "medians_of", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,12 @@ class Figure:
 def median_of(runs: int, measure: Callable[[int], float]) -> float:
     """The median of several runs; each is given its number, for names of its own."""
     return statistics.median(measure(run) for run in range(runs))
+
+
+def medians_of(runs: int, measure: Callable[[int], tuple[float, float]]) -> tuple[float, float]:
+    """The medians of a floor and of what stands beside it, run in turn, so that a noisy machine is noisy to both."""
+    took = [measure(run) for run in range(runs)]
+    return statistics.median(pair[0] for pair in took), statistics.median(pair[1] for pair in took)
 
 
 def show(figure: Figure) -> None:

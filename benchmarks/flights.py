@@ -13,20 +13,20 @@ import pyarrow.parquet
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.stream import Stream
+from benchmarks.delivered import delivered_in_s
 from benchmarks.figure import Figure, median_of
-from benchmarks.frames import flights_frame
+from benchmarks.frames import flights_frame, pieces_of
 
 __all__ = ["measure"]
 
 _RUNS = 3
-_FRAME_ROWS = 20_000
 
 
 def measure(folder: Path) -> Iterator[Figure]:
     """Into DuckDB and into shards, as one frame and as frames of 20,000 rows."""
     frame = flights_frame()
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    pieces = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
+    pieces = pieces_of(frame)
     floor = len(frame) / median_of(_RUNS, lambda run: _duckdb_alone(folder / f"floor-{run}.duckdb", table))
     for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
         took_s = median_of(_RUNS, partial(_into_duckdb, folder, frames))
@@ -48,11 +48,7 @@ def _into_shards(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
 
 def _through(stream: Stream, frames: list[pd.DataFrame]) -> float:
     with stream:
-        began_s = time.perf_counter()
-        for frame in frames:
-            stream.q.put(frame)
-        stream.flush()
-        return time.perf_counter() - began_s
+        return delivered_in_s(stream, frames)
 
 
 def _duckdb_alone(path: Path, table: pa.Table) -> float:

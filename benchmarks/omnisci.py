@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import heavydb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from api2db import Stream2Omnisci
 from api2db.targets.types import heavydb_type
-from benchmarks.figure import Figure, median_of
-from benchmarks.frames import flights_frame, tick_frame
+from benchmarks.delivered import connected, delivered_in_s
+from benchmarks.figure import Figure, median_of, medians_of
+from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from tests.servers.omnisci.handler import DATABASE, PASSWORD, USER
 from tests.servers.omnisci.reach import Reach
 
 __all__ = ["measure"]
 
 _RUNS = 3
-_FRAME_ROWS = 20_000
 _TICKS = 2_000
 
 
@@ -36,9 +35,8 @@ def measure(folder: Path) -> Iterator[Figure]:
     """On a server in a process of its own."""
     with _server() as reach:
         frame = flights_frame()
-        frames = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
-        took = [(_alone(reach, frames), _through(reach, folder, frames, run)) for run in range(_RUNS)]
-        floor_s, took_s = (float(np.median(column)) for column in zip(*took, strict=True))
+        frames = pieces_of(frame)
+        floor_s, took_s = medians_of(_RUNS, lambda run: (_alone(reach, frames), _through(reach, folder, frames, run)))
         rows = len(frame)
         yield Figure("flights into omnisci, frames of 20,000 rows", rows / took_s, "rows/s", rows / floor_s, 0.8)
         rate = median_of(_RUNS, partial(_ticks, reach, folder))
@@ -96,13 +94,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _through(reach: Reach, folder: Path, frames: list[pd.DataFrame], run: int) -> float:
     with Stream2Omnisci("flights", home=folder / f"flights-{run}", **reach.options) as stream:
-        stream.q.put(frames[0].iloc[:1])  # it connects and makes the table, which the floor has done by then, too
-        stream.flush()
-        began_s = time.perf_counter()
-        for frame in frames:
-            stream.q.put(frame)
-        stream.flush()
-        took_s = time.perf_counter() - began_s
+        connected(stream, frames[0])
+        took_s = delivered_in_s(stream, frames)
     reach.drop("flights_stream")
     return took_s
 
@@ -111,10 +104,6 @@ def _ticks(reach: Reach, folder: Path, run: int) -> float:
     frame = tick_frame()
     home = folder / f"ticks-{run}"
     with Stream2Omnisci("ticks", home=home, durability="process", **reach.options) as stream:
-        began_s = time.perf_counter()
-        for _ in range(_TICKS):
-            stream.q.put(frame)
-        stream.flush()
-        took_s = time.perf_counter() - began_s
+        took_s = delivered_in_s(stream, [frame] * _TICKS)
     reach.drop("ticks_stream")
     return _TICKS * len(frame) / took_s

@@ -2,7 +2,6 @@
 
 import atexit
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -10,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -18,8 +16,10 @@ import pyarrow.csv
 from api2db import Stream2Sql
 from api2db.journal import Durability
 from api2db.targets.types import mysql_type, postgresql_type
-from benchmarks.figure import Figure, median_of
-from benchmarks.frames import flights_frame, lineitem_frame, tick_frame
+from benchmarks.delivered import connected, delivered_in_s
+from benchmarks.figure import Figure, median_of, medians_of
+from benchmarks.frames import flights_frame, lineitem_frame, pieces_of, tick_frame
+from benchmarks.latency import lags
 from tests.servers.engines import Kind, find
 from tests.servers.install import WAYS, root_of_mysql
 from tests.servers.server import Server, running_server
@@ -27,10 +27,8 @@ from tests.servers.server import Server, running_server
 __all__ = ["measure"]
 
 _RUNS = 3
-_FRAME_ROWS = 20_000
 _TICKS = 20_000
 _TICKS_WITH_FSYNC = 2_000
-_FRAMES, _EVERY_S, _LOOK_EVERY_S = 1_000, 0.01, 0.002
 
 
 def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
@@ -49,22 +47,20 @@ def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
 
 
 def _bulk(server: Server, folder: Path, name: str, frame: pd.DataFrame) -> Iterator[Figure]:
-    pieces = [frame.iloc[at : at + _FRAME_ROWS] for at in range(0, len(frame), _FRAME_ROWS)]
     alone = _FLOORS[server.kind](server, pa.Table.from_pandas(frame, preserve_index=False))
     ways: Sequence[tuple[str, list[pd.DataFrame], float]] = (
-        ("frames of 20,000 rows", pieces, 0.8),
+        ("frames of 20,000 rows", pieces_of(frame), 0.8),
         ("one frame", [frame], 0.6),
     )
     for way, frames, aim in ways:
-        took = [_pair(alone, partial(_through, server, folder, name, frames), run) for run in range(_RUNS)]
-        floor_s, took_s = (float(np.median(column)) for column in zip(*took, strict=True))
+        through = partial(_through, server, folder, name, frames)
+        floor_s, took_s = medians_of(_RUNS, partial(_pair, alone, through))
         title = f"{name} into {server.kind}, {way}"
         yield Figure(title, len(frame) / took_s, "rows/s", floor=len(frame) / floor_s, aim=aim)
 
 
-def _pair(floor: Callable[[], float], way: Callable[[int], float], run: int) -> tuple[float, float]:
-    """One after the other, so that a noisy machine is noisy to both."""
-    return floor(), way(run)
+def _pair(alone: Callable[[], float], through: Callable[[int], float], run: int) -> tuple[float, float]:
+    return alone(), through(run)
 
 
 def _stream(server: Server, name: str, home: Path, durability: Durability = "full") -> Stream2Sql:
@@ -83,13 +79,8 @@ def _stream(server: Server, name: str, home: Path, durability: Durability = "ful
 
 def _through(server: Server, folder: Path, name: str, frames: list[pd.DataFrame], run: int) -> float:
     with _stream(server, name, folder / f"{server.kind}-{name}-{len(frames)}-{run}") as stream:
-        stream.q.put(frames[0].iloc[:1])  # it connects and makes the table, which the floor has done by then, too
-        stream.flush()
-        began_s = time.perf_counter()
-        for frame in frames:
-            stream.q.put(frame)
-        stream.flush()
-        took_s = time.perf_counter() - began_s
+        connected(stream, frames[0])
+        took_s = delivered_in_s(stream, frames)
     _drop(server, stream.db_name)
     return took_s
 
@@ -107,45 +98,24 @@ def _ticks(server: Server, folder: Path) -> Iterator[Figure]:
 def _tick_rate(server: Server, folder: Path, durability: Durability, count: int, run: int) -> float:
     frame = tick_frame()
     with _stream(server, "ticks", folder / f"{server.kind}-{durability}-{run}", durability) as stream:
-        began_s = time.perf_counter()
-        for _ in range(count):
-            stream.q.put(frame)
-        stream.flush()
-        took_s = time.perf_counter() - began_s
+        took_s = delivered_in_s(stream, [frame] * count)
     _drop(server, stream.db_name)
     return count * len(frame) / took_s
 
 
 def _latency(server: Server, folder: Path) -> Iterator[Figure]:
-    frames = [tick_frame(number) for number in range(_FRAMES)]
     with _stream(server, "ticks", folder / f"{server.kind}-latency") as stream:
         stream.q.put(tick_frame(-1))
         stream.flush()
         with closing(server.client(stream.db_name)) as client:
-            put_s: list[float] = []
-            seen_s: list[float] = []
-            looker = threading.Thread(target=_look, args=(client, seen_s))
-            looker.start()
-            began_s = time.perf_counter()
-            for number, frame in enumerate(frames):
-                time.sleep(max(0.0, began_s + number * _EVERY_S - time.perf_counter()))
-                put_s.append(time.perf_counter())
-                stream.q.put(frame)
-            looker.join()
-    lags_ms = (np.array(seen_s) - np.array(put_s)) * 1000
-    for percent, aim in ((50, None), (99, 100)):
-        lag_ms = float(np.percentile(lags_ms, percent))
-        yield Figure(f"put to visible in {server.kind}, p{percent}", lag_ms, "ms", aim=aim, less_is_better=True)
+            yield from lags(server.kind, stream, lambda: _newest(client))
 
 
-def _look(client: Any, seen_s: list[float]) -> None:
+def _newest(client: Any) -> int:
     cursor = client.cursor()
-    while len(seen_s) < _FRAMES:
-        cursor.execute("SELECT max(n) FROM ticks")
-        ((newest,),) = cursor.fetchall()
-        now_s = time.perf_counter()
-        seen_s += [now_s] * (int(newest) + 1 - len(seen_s))
-        time.sleep(_LOOK_EVERY_S)
+    cursor.execute("SELECT max(n) FROM ticks")
+    ((newest,),) = cursor.fetchall()
+    return int(newest)
 
 
 def _drop(server: Server, database: str) -> None:
