@@ -64,16 +64,20 @@ class Shards:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
     """Hold a folder of shards, so that one alone composes or stores what is in it; writers of shards go on.
 
+    Args:
+        folder: The folder, or another one that is changed by one alone.
+        waiting: Wait for whoever holds it, in this process or in another.
+
     Raises:
-        FolderBusyError: Somebody else holds it, in this process or in another.
+        FolderBusyError: Somebody else holds it, and is not waited for.
         OSError: The folder can't be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor, folder, waiting=waiting)
         try:
             yield
         finally:
@@ -82,9 +86,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, folder: Path, *, waiting: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _HELD_ELSEWHERE:
             raise

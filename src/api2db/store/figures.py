@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from api2db.formats.atomic import FILE_MODE, make_folders, sync_file, sync_folder
+from api2db.formats.atomic import make_folders, replacing
 from api2db.formats.folders import check_name
+from api2db.formats.leftovers import sweep
+from api2db.formats.shards import locked
 
-__all__ = ["StoreFigures", "publish_figures", "read_figures", "store_figures"]
+__all__ = ["StoreFigures", "change_figures", "read_figures", "store_figures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,25 @@ class StoreFigures:
         return not (self.last_error or self.unreadable)
 
 
-def publish_figures(home: Path, figures: StoreFigures) -> None:
-    """Leave word, durably; a reader sees the old or the new figures, whole."""
-    path = _place(home, figures.collector, figures.store)
+def change_figures(home: Path, first: StoreFigures, change: Callable[[StoreFigures], StoreFigures | None]) -> None:
+    """Leave word, durably; a reader sees the old or the new figures, whole.
+
+    A round that finds its folder busy leaves word while the round that holds it does: they take turns, so that none
+    writes what it has read before the other's change.
+
+    Args:
+        home: The project's folder.
+        first: The figures of a store that has never said anything.
+        change: Makes the new figures of those that are kept; None to leave them as they are.
+    """
+    path = _place(home, first.collector, first.store)
     make_folders(path.parent)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.touch(FILE_MODE)
-    temporary.write_text(json.dumps(asdict(figures)), encoding="utf-8")
-    sync_file(temporary)
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with locked(path.parent, waiting=True):
+        changed = change(_read(path) or first)
+        if changed is not None:
+            sweep(path.parent, path.name)
+            with replacing(path) as file:
+                file.write(json.dumps(asdict(changed)).encode())
 
 
 def read_figures(home: Path, collector: str, store: str) -> StoreFigures | None:

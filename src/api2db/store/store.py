@@ -19,7 +19,7 @@ from api2db.journal import StreamLog
 from api2db.masking import masked
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._steps import Rules, Written, store_round
-from api2db.store.figures import StoreFigures, publish_figures, read_figures
+from api2db.store.figures import StoreFigures, change_figures, read_figures
 from api2db.store.manifest import Manifest
 from api2db.stream.places import relative_to_home
 from api2db.stream.status import StreamStatus
@@ -195,39 +195,49 @@ class Store(Stream):
         return self._figures().unreadable
 
     def _figures(self) -> StoreFigures:
+        return read_figures(self.home, self.name, self.identity) or self._first_figures()
+
+    def _first_figures(self) -> StoreFigures:
         folder = relative_to_home(self._folder, self.home)
-        found = read_figures(self.home, self.name, self.identity)
-        return found or StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
+        return StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
 
     def _note_stored(self, manifest: Manifest) -> None:
         """Leave word of a manifest, once, before it goes."""
-        figures, delivered = self._figures(), manifest.delivered
-        if figures.last_round == manifest.id:
-            return
-        stored = replace(
-            figures,
-            seconds=self.seconds,
-            stored_at=time.time(),
-            shards=figures.shards + len(manifest.shards),
-            rows=figures.rows + delivered.rows,
-            duplicates=figures.duplicates + delivered.duplicates,
-            rejected=figures.rejected + delivered.rejected,
-            last_round=manifest.id,
-        )
-        publish_figures(self.home, stored)
+
+        def counted(figures: StoreFigures) -> StoreFigures | None:
+            if figures.last_round == manifest.id:
+                return None
+            delivered = manifest.delivered
+            return replace(
+                figures,
+                seconds=self.seconds,
+                stored_at=time.time(),
+                shards=figures.shards + len(manifest.shards),
+                rows=figures.rows + delivered.rows,
+                duplicates=figures.duplicates + delivered.duplicates,
+                rejected=figures.rejected + delivered.rejected,
+                last_round=manifest.id,
+            )
+
+        change_figures(self.home, self._first_figures(), counted)
 
     def _note_end(self, unreadable: int) -> None:
         """Leave word of a round that went well; where it and the one before found nothing to do, all is said."""
-        figures = self._figures()
-        if figures.stored_at is not None and figures.healthy and not unreadable:
-            return
-        said: dict[str, Any] = {"last_error": None, "error_at": None, "unreadable": unreadable}
-        publish_figures(self.home, replace(figures, seconds=self.seconds, stored_at=time.time(), **said))
+
+        def ended(figures: StoreFigures) -> StoreFigures | None:
+            if figures.stored_at is not None and figures.healthy and not unreadable:
+                return None
+            said: dict[str, Any] = {"last_error": None, "error_at": None, "unreadable": unreadable}
+            return replace(figures, seconds=self.seconds, stored_at=time.time(), **said)
+
+        change_figures(self.home, self._first_figures(), ended)
 
     def _note_failure(self, error: BaseException) -> None:
         said: dict[str, Any] = {"last_error": masked(str(error)) or type(error).__name__, "error_at": time.time()}
         try:
-            publish_figures(self.home, replace(self._figures(), seconds=self.seconds, **said))
+            change_figures(
+                self.home, self._first_figures(), lambda figures: replace(figures, seconds=self.seconds, **said)
+            )
         except OSError as second:
             _log.warning("%s: what went wrong can't be kept for api2db status: %s", self.identity, second)
 
