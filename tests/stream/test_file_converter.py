@@ -249,6 +249,19 @@ def test_composing_does_what_the_spec_s_examples_show(
     assert log.records == []
 
 
+@pytest.mark.parametrize("moved", ["composed", "composed/moved"])
+def test_shards_are_not_moved_to_where_their_rows_would_be_read_twice(
+    tmp_path: Path, shards: Path, moved: str, log: pytest.LogCaptureFixture
+) -> None:
+    before = files(tmp_path)
+    composed = FileConverter.static_compose_df_from_dir(
+        str(shards), "parquet", move_shards_path=str(tmp_path / moved), move_composed_path=str(tmp_path / "composed")
+    )
+    assert composed is None
+    assert files(tmp_path) == before
+    assert "would see each row again" in the_only_line(log)
+
+
 def test_an_unreadable_shard_is_one_line_and_the_others_are_composed(
     shards: Path, log: pytest.LogCaptureFixture
 ) -> None:

@@ -131,8 +131,8 @@ def compose(
         make_missing: Make these folders where they are missing.
 
     Raises:
-        ConfigurationError: There is no such format, the shards would be moved onto themselves, the manifest of an
-            earlier call is damaged, or a store was cut short in this folder.
+        ConfigurationError: There is no such format, the shards would be moved onto themselves or into the folder of
+            the composed files, the manifest of an earlier call is damaged, or a store was cut short in this folder.
         DataError: Columns of one name have no common type, or the composed file of an earlier call is gone
             while its shards are not; nothing was deleted.
         FolderBusyError: Somebody else composes or stores this folder.
@@ -142,7 +142,7 @@ def compose(
     kind = check_format(fmt)
     with locked(folder):
         _check_no_store(folder)
-        check_folders(folder, (shards_to, composed_to), make_missing=make_missing)
+        check_folders(folder, shards_to, composed_to, make_missing=make_missing)
         earlier = finish_composing(folder)
         if earlier.problems:
             return Composition(None, (), None, earlier.problems, earlier.composed)
@@ -150,23 +150,27 @@ def compose(
         return replace(_compose(folder, kind, result_of, shards_to, composed_to), finished=earlier.composed)
 
 
-def check_folders(folder: Path, others: tuple[Path | None, Path | None], *, make_missing: bool) -> None:
-    """See that the folders which shards and composed files go to are there, and that no shard is moved onto itself.
+def check_folders(folder: Path, shards_to: Path | None, composed_to: Path | None, *, make_missing: bool) -> None:
+    """See that the folders which shards and composed files go to are there, and can be used together.
 
     Raises:
-        ConfigurationError: The shards would be moved to where they are.
+        ConfigurationError: The shards would be moved to where they are, or into the folder of the composed files.
         FileNotFoundError: One is missing, and may not be made.
     """
-    for other in others:
+    for other in (shards_to, composed_to):
         if other is None:
             continue
         if make_missing:
             make_folders(other)
         if not other.is_dir():
             raise FileNotFoundError(errno.ENOENT, "there is no such folder; make it, or pass force=True", str(other))
-    shards_to = others[0]
     if shards_to is not None and shards_to.samefile(folder):
         raise ConfigurationError(f"the shards in {folder} can't be moved to where they are; name another folder")
+    if shards_to is not None and composed_to is not None and shards_to.resolve().is_relative_to(composed_to.resolve()):
+        raise ConfigurationError(
+            f"who reads the composed files in {composed_to} would see each row again in the shards in {shards_to}; "
+            "move the shards to a folder outside (move_shards_path)"
+        )
 
 
 def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -> None:

@@ -113,20 +113,11 @@ def without_repeats(shards: Shards, excluded: Sequence[str]) -> int:
 
 
 def _check_folders(rules: Rules) -> None:
-    check_folders(rules.folder, (rules.shards_to, rules.composed_to), make_missing=True)
+    check_folders(rules.folder, rules.shards_to, rules.composed_to, make_missing=True)
     if rules.composed_to is not None and rules.composed_to.samefile(rules.folder):
         raise ConfigurationError(
             f"composed files in {rules.folder} would be shards again; give move_composed_path another folder"
         )
-    if rules.composed_to is not None and rules.shards_to is not None and _is_in(rules.shards_to, rules.composed_to):
-        raise ConfigurationError(
-            f"who reads the composed files in {rules.composed_to} would see each row again in the shards in "
-            f"{rules.shards_to}; give move_shards_path a folder outside"
-        )
-
-
-def _is_in(folder: Path, other: Path) -> bool:
-    return folder.resolve().is_relative_to(other.resolve())
 
 
 def _checked(manifest: Manifest, rules: Rules) -> Manifest:

@@ -87,7 +87,8 @@ class FileConverter:
         Args:
             path: The folder of the shards.
             fmt: Their format, and the composed file's.
-            move_shards_path: The folder to move the shards to; without it they are deleted.
+            move_shards_path: The folder to move the shards to; without it they are deleted. It may not be the folder of
+                the composed file, nor in it: who reads that would see each row twice.
             move_composed_path: The folder for the composed file ``<first>_<last>.<fmt>``; without it there is none.
             force: Make these folders where they are missing.
 
