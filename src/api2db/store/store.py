@@ -13,7 +13,7 @@ from api2db.delivery import Worker
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
 from api2db.formats.compose import compose_file
-from api2db.formats.folders import rejected_folder, shard_folder, upload_failed_folder
+from api2db.formats.folders import shard_folder
 from api2db.formats.shards import Shards, shards_of
 from api2db.journal import StreamLog
 from api2db.masking import masked
@@ -24,7 +24,7 @@ from api2db.store.manifest import Manifest
 from api2db.stream.places import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
-from api2db.stream.workers import Places
+from api2db.stream.workers import AnyTarget
 
 __all__ = ["Store"]
 
@@ -78,15 +78,21 @@ class Store(Stream):
         self.move_composed_path = move_composed_path
         self._folder = (self.home / path) if path else shard_folder(self.home, name, fmt)
         self.path: str = str(self._folder)
+        self._onward: Stream | None = None
 
     @property
     def identity(self) -> str:
         """Who the store is across restarts: its target, and the folder of its shards."""
         return f"{self.describe()} from {relative_to_home(self._folder, self.home)}"
 
+    @property
+    def embedded_file(self) -> Path | None:
+        """The database file that it writes, which only one process may have open; None for other targets."""
+        return None if self._onward is None else self._onward.embedded_file
+
     def describe(self) -> str:
         """The target's name for a person's eyes; never a secret."""
-        return f"{type(self).__name__}.stream"
+        return f"{type(self).__name__}.stream" if self._onward is None else self._onward.describe()
 
     def store(self) -> None:
         """Do one round: compose the shards that are there, load them, and put them away; each row once.
@@ -168,12 +174,16 @@ class Store(Stream):
         target = self._target()
         if target is None:
             raise AttributeError("a Store has no target: inherit from it and override stream, or use Store2Sql")
-        places = Places(
-            parked=upload_failed_folder(self.home, self.name, self.stream_type),
-            rejected=rejected_folder(self.home, self.name, self.stream_type),
-            chunk_rows=self.chunk_size,
-        )
-        return IntoTarget(lambda: self._target() or target, places, self.describe(), self._lend)
+        return IntoTarget(lambda: self._target() or target, self._places(), self.describe(), self._lend)
+
+    def _load_into(self, stream: Stream) -> None:
+        """Load into the target of a stream, which is made for that alone."""
+        self._onward = stream
+        self.stream_type = f"store.{stream.stream_type}"
+        self.table_name = stream.table_name
+
+    def _target(self) -> AnyTarget | None:
+        return None if self._onward is None else self._onward._target()  # noqa: SLF001 - all that it takes of its stream
 
     @property
     def _has_stored(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from api2db.store.store import Store
 from api2db.stream.stream2bigquery import Stream2Bigquery
-from api2db.targets.port import LedgerTarget, SteppedTarget
+from api2db.stream.workers import AnyTarget
 from api2db.targets.sql import SchemaRule
 
 __all__ = ["Store2Bigquery"]
@@ -74,15 +74,10 @@ class Store2Bigquery(Store):
             endpoint=endpoint,
             write_endpoint=write_endpoint,
         )
-        self.stream_type = f"store.{self._bigquery.stream_type}"
+        self._load_into(self._bigquery)
         self.if_exists = self._bigquery.if_exists
-        self.table_name = self._bigquery.table_name
 
-    def describe(self) -> str:
-        """The table, for a person's eyes."""
-        return self._bigquery.describe()
-
-    def _target(self) -> SteppedTarget | LedgerTarget:
-        if self._has_stored:
-            self._bigquery.if_exists = "append" if self.if_exists == "fail" else self.if_exists
-        return self._bigquery._target()  # noqa: SLF001 - the one thing that a store takes of its stream
+    def _target(self) -> AnyTarget | None:
+        if self._bigquery.if_exists == "fail" and self._has_stored:
+            self._bigquery.if_exists = "append"  # the table that is there is our own
+        return super()._target()

@@ -4,7 +4,6 @@ import os
 
 from api2db.store.store import Store
 from api2db.stream.stream2omnisci import Stream2Omnisci
-from api2db.targets.port import CountedTarget
 from api2db.targets.sql import SchemaRule
 
 __all__ = ["Store2Omnisci"]
@@ -57,27 +56,20 @@ class Store2Omnisci(Store):
             chunk_size,
             home=home,
         )
-        self._omnisci = Stream2Omnisci(
-            name,
-            db_name,
-            username,
-            password,
-            host,
-            auth_path,
-            protocol,
-            chunk_size,
-            store=True,
-            home=home,
-            schema=schema,
-            table=table or f"{name}_store",
-            port=port,
+        self._load_into(
+            Stream2Omnisci(
+                name,
+                db_name,
+                username,
+                password,
+                host,
+                auth_path,
+                protocol,
+                chunk_size,
+                store=True,
+                home=home,
+                schema=schema,
+                table=table or f"{name}_store",
+                port=port,
+            )
         )
-        self.stream_type = f"store.{self._omnisci.stream_type}"
-        self.table_name = self._omnisci.table_name
-
-    def describe(self) -> str:
-        """The database and the table, for a person's eyes."""
-        return self._omnisci.describe()
-
-    def _target(self) -> CountedTarget:
-        return self._omnisci._target()  # noqa: SLF001 - the one thing that a store takes of its stream

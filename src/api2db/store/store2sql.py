@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
-from api2db.targets.port import LedgerTarget
+from api2db.stream.workers import AnyTarget
 from api2db.targets.sql import SchemaRule
 
 __all__ = ["Store2Sql"]
@@ -86,20 +85,10 @@ class Store2Sql(Store):
             iam=iam,
             region=region,
         )
-        self.stream_type = f"store.{self._sql.stream_type}"
+        self._load_into(self._sql)
         self.if_exists = self._sql.if_exists
-        self.table_name = self._sql.table_name
 
-    @property
-    def embedded_file(self) -> Path | None:
-        """The database file, which only one process may have open; None for a server."""
-        return self._sql.embedded_file
-
-    def describe(self) -> str:
-        """The database and the table, for a person's eyes."""
-        return self._sql.describe()
-
-    def _target(self) -> LedgerTarget:
-        if self._has_stored:
-            self._sql.if_exists = "append" if self.if_exists == "fail" else self.if_exists
-        return self._sql._target()  # noqa: SLF001 - the one thing that a store takes of its stream
+    def _target(self) -> AnyTarget | None:
+        if self._sql.if_exists == "fail" and self._has_stored:
+            self._sql.if_exists = "append"  # the table that is there is our own
+        return super()._target()

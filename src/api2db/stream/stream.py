@@ -343,15 +343,17 @@ class Stream(FileConverter):
             self._death = None
             overridden = not getattr(type(self).stream, "__journalled__", False)
             call = self._call_override if overridden else None
-            places = Places(
-                parked=upload_failed_folder(self.home, self.name, self.stream_type),
-                rejected=rejected_folder(self.home, self.name, self.stream_type),
-                chunk_rows=self.chunk_size,
-            )
-            self._worker = build_worker(log, target, call, places, self._learn)
+            self._worker = build_worker(log, target, call, self._places(), self._learn)
         except BaseException:
             self.lock.release()
             raise
+
+    def _places(self) -> Places:
+        return Places(
+            parked=upload_failed_folder(self.home, self.name, self.stream_type),
+            rejected=rejected_folder(self.home, self.name, self.stream_type),
+            chunk_rows=self.chunk_size,
+        )
 
     def _run(self) -> None:
         try:
