@@ -120,6 +120,14 @@ def test_an_argument_that_is_no_text_is_a_value_error_that_does_not_show_it(
     assert CANARY not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize("port", ["5432x", "0", "65536", "²", -1])
+@pytest.mark.parametrize("made", [Stream2Sql, Stream2Omnisci])
+def test_a_port_that_no_server_can_have_is_refused(made: Any, port: object, tmp_path: Path) -> None:
+    options = COMPLETE | {"port": port} | ({"dialect": "postgresql"} if made is Stream2Sql else {})
+    with pytest.raises(ConfigurationError, match="port must be a number from 1 to 65535"):
+        made("flights", "db", home=tmp_path, **options)
+
+
 @pytest.mark.parametrize(
     "make",
     [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff")],

@@ -142,13 +142,11 @@ def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> Datab
     """The place of a database on a server.
 
     Raises:
-        ConfigurationError: The port, or the engine behind ``amazon_aurora``, can't be told; or the server can't hold
-            such a name of a database or a table.
+        ConfigurationError: The engine behind ``amazon_aurora`` can't be told; or the server can't hold such a name of
+            a database or a table.
     """
     if not db_name or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")
-    if who.port and not (who.port.isdecimal() and 0 < int(who.port) < 65_536):
-        raise ConfigurationError(f"port must be a number from 1 to 65535, not {who.port!r}")
     kind = _engine_of_aurora(who) if dialect == "amazon_aurora" else dialect
     port = int(who.port or _PORTS[kind])
     server = Server(who.host, port, who.username, db_name, who.password_at(port), who.tls)

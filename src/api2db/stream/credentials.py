@@ -25,6 +25,7 @@ class Credentials:
     """What it takes to be let in; its ``repr`` has no secret.
 
     Attributes:
+        port: A number from 1 to 65535; empty for the usual one.
         password_at: The password for a port of the host.
         engine: For Amazon Aurora: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
     """
@@ -58,7 +59,7 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
         where = f"{auth_path} has no" if auth_path else "give"
         raise ConfigurationError(f"{where} {', '.join(missing)}; a server needs username, password and host")
     _check_texts(found, auth_path)
-    username, host, port = str(found["username"]), str(found["host"]), str(found.get("port") or "")
+    username, host, port = str(found["username"]), str(found["host"]), _checked_port(found.get("port"))
     password = _tokens(username, host, found.get("region")) if iam else _fixed(found["password"])
     return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
 
@@ -125,6 +126,13 @@ def _resolved(value: Any, name: str, path: Path) -> Any:
             "for a value that begins with $"
         )
     return os.environ[value[1:]]
+
+
+def _checked_port(said: Any) -> str:
+    port = str(said or "")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise ConfigurationError(f"port must be a number from 1 to 65535, not {port!r}")
+    return port
 
 
 def _is_true(said: Any) -> bool:

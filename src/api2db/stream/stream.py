@@ -31,6 +31,7 @@ from api2db.journal import (
 )
 from api2db.masking import masked
 from api2db.stream._exit import drain_at_exit
+from api2db.stream._options import one_of
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
 from api2db.stream.file_converter import FileConverter
@@ -108,9 +109,9 @@ class Stream(FileConverter):
         self.chunk_size = _natural(chunk_size, "chunk_size")
         self.stream_type = stream_type
         self.is_store_instance = store
-        self.durability: Durability = _one_of(durability, _DURABILITIES, "durability")
+        self.durability: Durability = one_of(durability, _DURABILITIES, "durability")
         self.max_backlog_bytes = None if max_backlog_bytes is None else _natural(max_backlog_bytes, "max_backlog_bytes")
-        self.schema_rule: SchemaRule = _one_of(schema, _SCHEMA_RULES, "schema")
+        self.schema_rule: SchemaRule = one_of(schema, _SCHEMA_RULES, "schema")
         self.table_name = _free_table_name(name if table is None else table)
         self.stream_id = stream_id
         self.lock = threading.Lock()
@@ -433,9 +434,3 @@ def _free_table_name(name: str) -> str:
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name
     raise ConfigurationError(f"a table can't be named {name!r}; give another one with table=")
-
-
-def _one_of(value: Any, known: tuple[str, ...], what: str) -> Any:
-    if value in known:
-        return value
-    raise ConfigurationError(f"{what} must be one of {', '.join(known)}, not {value!r}")

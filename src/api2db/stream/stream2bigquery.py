@@ -1,6 +1,5 @@
 """The spec's Stream2Bigquery: frames into tables of Google BigQuery."""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from api2db.errors import ConfigurationError, MissingExtraError, TargetError
+from api2db.errors import ConfigurationError, MissingExtraError
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
-from api2db.stream._keys import checked_keys
+from api2db.stream._options import IF_EXISTS, checked_keys, one_of
+from api2db.stream._reaching import reached
 from api2db.stream.stream import Stream
 from api2db.targets._bigquery_address import is_address
 from api2db.targets.port import LedgerTarget, SteppedTarget
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream2Bigquery"]
 
-_log = logging.getLogger(__name__)
-_IF_EXISTS = ("append", "replace", "fail")
 _NAMED = {"pid": "project", "did": "data set", "tid": "table"}
 _PLACES = {
     "pid": re.compile(r"[a-z0-9.:-]+"),
@@ -94,8 +92,7 @@ class Stream2Bigquery(Stream):
         endpoint: str | None = None,
         write_endpoint: str | None = None,
     ) -> None:
-        if if_exists not in _IF_EXISTS:
-            raise ConfigurationError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
+        self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         for what, place in (("pid", pid), ("did", did), ("tid", tid)):
             if not _PLACES[what].fullmatch(str(place)):
                 raise ConfigurationError(f"{what} can't be {place!r}: Google has no {_NAMED[what]} of such a name")
@@ -119,7 +116,6 @@ class Stream2Bigquery(Stream):
         self.auth_path = auth_path
         self.pid, self.did, self.tid = pid, did, tid
         self.location = location
-        self.if_exists: IfExists = if_exists  # type: ignore[assignment]
         self.endpoint = endpoint
         self.write_endpoint = write_endpoint
         self.log_str = f"{self.name} → {self.describe()}"
@@ -159,13 +155,7 @@ class Stream2Bigquery(Stream):
         Returns:
             Whether it was reached; where not, the log says why.
         """
-        try:
-            self._connect()
-        except (TargetError, MissingExtraError) as error:
-            _log.warning("%s can't be reached: %s", self.log_str, error)
-            self._reached = False
-        else:
-            self._reached = True
+        self._reached = reached(self.log_str, self._connect)
         return self._reached
 
     @journalled

@@ -11,6 +11,7 @@ from api2db.formats import check_format
 from api2db.formats.folders import shard_folder, static_file
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
+from api2db.stream._options import one_of
 from api2db.stream.places import relative_to_home
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
@@ -60,8 +61,7 @@ class Stream2Local(Stream):
         table: str | None = None,
         stream_id: str | None = None,
     ) -> None:
-        if mode not in _MODES:
-            raise ConfigurationError(f"mode must be one of {', '.join(_MODES)}, not {mode!r}")
+        self.mode: Mode = one_of(mode, _MODES, "mode")
         self._format = check_format(fmt)
         super().__init__(
             name,
@@ -79,7 +79,6 @@ class Stream2Local(Stream):
         if isinstance(drop_duplicate_keys, str):
             message = f"drop_duplicate_keys must be a list of column names, not {drop_duplicate_keys!r}"
             raise ConfigurationError(message)
-        self.mode = mode
         self.drop_duplicate_keys = drop_duplicate_keys
         default = shard_folder if mode == "shard" else static_file
         self._place: Path = (self.home / path) if path else default(self.home, name, fmt)

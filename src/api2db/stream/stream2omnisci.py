@@ -1,6 +1,5 @@
 """The spec's Stream2Omnisci: frames into HeavyDB, which was OmniSci."""
 
-import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,12 +11,12 @@ from api2db.errors import (
     BatchRefusedError,
     ConfigurationError,
     InvalidNameError,
-    MissingExtraError,
-    TargetUnavailableError,
 )
 from api2db.frames import encode_cell
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
+from api2db.stream._options import one_of
+from api2db.stream._reaching import reached
 from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets._heavydb_client import PORTS, Protocol, client_connection
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream2Omnisci"]
 
-_log = logging.getLogger(__name__)
 _ANSWER_S = 60
 
 
@@ -97,7 +95,7 @@ class Stream2Omnisci(Stream):
             stream_id=stream_id,
         )
         given = {"username": username, "password": given_password(password), "host": host, "port": port}
-        self.protocol = _checked_protocol(protocol)
+        self.protocol: Protocol = one_of(protocol, PORTS, "protocol")
         self._server = self._found_server(given, _checked_text(db_name, "db_name"), auth_path)
         self._check_table_name()
         self.db_name = db_name
@@ -123,11 +121,8 @@ class Stream2Omnisci(Stream):
         """
         if self.connected(self.con):
             return self.con
-        try:
-            self.con = client_connection(self._server, self.protocol, _ANSWER_S)
-        except (TargetUnavailableError, MissingExtraError) as error:
-            _log.warning("%s can't be reached: %s", self.log_str, error)
-            self.con = None
+        self.con = None
+        reached(self.log_str, self._connect)
         return self.con
 
     def stop(self, timeout: float | None = None) -> None:
@@ -177,13 +172,14 @@ class Stream2Omnisci(Stream):
         """
         self._stream(data, retry_depth)
 
+    def _connect(self) -> None:
+        self.con = client_connection(self._server, self.protocol, _ANSWER_S)
+
     def _target(self) -> HeavydbTarget:
         return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol, _ANSWER_S)
 
     def _found_server(self, given: dict[str, Any], db_name: str, auth_path: str | None) -> Server:
         who = credentials(given, auth_path, self.home)
-        if who.port and not who.port.isdigit():
-            raise ConfigurationError(f"port must be a number, not {who.port!r}")
         if who.tls.mode != "prefer":
             raise ConfigurationError("tls is not for HeavyDB; use protocol='https'")
         port = int(who.port or PORTS[self.protocol])
@@ -210,12 +206,6 @@ def _hashable(cell: Any) -> Any:
     except TypeError:
         return encode_cell(cell)
     return cell
-
-
-def _checked_protocol(protocol: object) -> Protocol:
-    if protocol in PORTS:
-        return protocol
-    raise ConfigurationError(f"protocol must be one of {', '.join(PORTS)}, not {protocol!r}")
 
 
 def _checked_text(given: object, what: str) -> str:

@@ -1,6 +1,5 @@
 """The spec's Stream2Sql: frames into SQL databases."""
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
+from api2db.errors import ConfigurationError
 from api2db.journal import Durability
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._journalled import journalled
-from api2db.stream._keys import checked_keys
+from api2db.stream._options import IF_EXISTS, checked_keys, one_of
+from api2db.stream._reaching import reached
 from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream2Sql"]
 
-_log = logging.getLogger(__name__)
-_IF_EXISTS = ("append", "replace", "fail")
 _ON_CONFLICT = ("reject", "json")
 _DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
 _UNSUPPORTED = ("oracle", "microsoft_sql")
@@ -98,10 +96,8 @@ class Stream2Sql(Stream):
         iam: bool = False,
         region: str | None = None,
     ) -> None:
-        if if_exists not in _IF_EXISTS:
-            raise ConfigurationError(f"if_exists must be one of {', '.join(_IF_EXISTS)}, not {if_exists!r}")
-        if on_conflict not in _ON_CONFLICT:
-            raise ConfigurationError(f"on_conflict must be one of {', '.join(_ON_CONFLICT)}, not {on_conflict!r}")
+        self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
+        self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
         if on_conflict == "json" and schema == "freeze":
             raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
         super().__init__(
@@ -122,9 +118,7 @@ class Stream2Sql(Stream):
         self.host = host
         self.auth_path = auth_path
         self.port = port
-        self.if_exists: IfExists = if_exists  # type: ignore[assignment]
         self.keys = checked_keys(keys)
-        self.on_conflict: OnConflict = on_conflict
         self._given = {
             "username": username,
             "password": given_password(password),
@@ -189,16 +183,7 @@ class Stream2Sql(Stream):
         Returns:
             Whether it was reached; where not, the log says why.
         """
-        try:
-            target = self._target()
-            target.connect()
-            target.close()
-            self.con = self.con or self._place.engine()
-        except (TargetUnavailableError, MissingExtraError) as error:
-            _log.warning("%s can't be reached: %s", self.log_str, error)
-            self._reached = False
-        else:
-            self._reached = True
+        self._reached = reached(self.log_str, self._connect)
         return self._reached
 
     @journalled
@@ -212,6 +197,12 @@ class Stream2Sql(Stream):
                 on.
         """
         self._stream(data, retry_depth)
+
+    def _connect(self) -> None:
+        target = self._target()
+        target.connect()
+        target.close()
+        self.con = self.con or self._place.engine()
 
     def _target(self) -> LedgerTarget:
         return SqlTarget(
