@@ -1,6 +1,7 @@
 """The databases that the suites write to, each asked by its own client: none of our code reads back what ours wrote."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from api2db import Stream2Sql
 from tests.servers.server import Server
 
+Make = Callable[..., Stream2Sql]
 COLLECTOR = "flights"
 DATABASES = {"duckdb": "flights.duckdb", "sqlite": "flights.sqlite"}
 SERVERS = ("postgresql", "mariadb", "mysql")

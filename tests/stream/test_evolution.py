@@ -4,7 +4,6 @@ import datetime
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from api2db import FileConverter, Stream2Local, Stream2Sql
+from api2db import FileConverter, Stream2Local
 from api2db.errors import ConfigurationError
 from api2db.frames import decode_cell, encode_cell
-from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, types, use
+from tests.stream.databases import Make, execute, query, table_rows, types
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
-Make = Callable[..., Stream2Sql]
 CHANGES = "SELECT table_name, column_name, old_type, new_type, frame_ns, changed_at FROM _api2db_schema_changes"
-
-
-@pytest.fixture(params=DIALECTS)
-def dialect(request: pytest.FixtureRequest) -> str:
-    return use(str(request.param), request)
-
-
-@pytest.fixture
-def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
-    made: list[Stream2Sql] = []
-
-    def make(**options: Any) -> Stream2Sql:
-        made.append(stream_into(dialect, tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
 
 
 def column_of(home: Path, dialect: str, name: str) -> list[Any]:

@@ -1,7 +1,6 @@
 """``keys=``: the last row of each key is there, once, whatever came before it."""
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,20 +20,17 @@ from api2db.targets.server import Server as ServerPlace
 from api2db.targets.sql import SqlTarget
 from tests.stream.databases import (
     DATABASE,
-    DIALECTS,
     SERVERS,
+    Make,
     execute,
     query,
     running,
-    stream_into,
     table_rows,
     types,
-    use,
 )
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
-Make = Callable[..., Stream2Sql]
 UNIQUE = {
     "duckdb": "SELECT count(*) FROM duckdb_indexes()",
     "sqlite": "SELECT count(*) FROM pragma_index_list('flights') WHERE \"unique\" = 1",
@@ -46,22 +42,12 @@ MYSQL_UNIQUE = (
 )
 
 
-@pytest.fixture(params=DIALECTS)
-def dialect(request: pytest.FixtureRequest) -> str:
-    return use(str(request.param), request)
-
-
 @pytest.fixture
-def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
-    made: list[Stream2Sql] = []
+def make(make: Make) -> Make:
+    def keyed(*keys: str, **options: Any) -> Stream2Sql:
+        return make(**{"keys": keys or ["id"], **options})
 
-    def make(*keys: str, **options: Any) -> Stream2Sql:
-        made.append(stream_into(dialect, tmp_path, **{"keys": keys or ["id"], **options}))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
+    return keyed
 
 
 def put(stream: Stream2Sql, *frames: dict[str, list[Any]]) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -20,37 +20,18 @@ from tests.stream.databases import (
     DATABASES,
     DIALECTS,
     SERVERS,
+    Make,
     execute,
     query,
     running,
     stream_into,
     table_rows,
     types,
-    use,
 )
 from tests.stream.eventually import eventually
 from tests.stream.ways import frame, rejected_rows
 
-Make = Callable[..., Stream2Sql]
 FOLDING = [dialect for dialect in DIALECTS if dialect != "postgresql"]  # names that differ in case only are one name
-
-
-@pytest.fixture(params=DIALECTS)
-def dialect(request: pytest.FixtureRequest) -> str:
-    return use(str(request.param), request)
-
-
-@pytest.fixture
-def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
-    made: list[Stream2Sql] = []
-
-    def make(**options: Any) -> Stream2Sql:
-        made.append(stream_into(dialect, tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Tables that people made themselves: loaded, or refused with the reason; no value of theirs or ours is changed."""
 
 import datetime
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
-from tests.stream.databases import DATABASE, SERVERS, execute, query, running, stream_into, table_rows, types, use
+from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, table_rows, types, use
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
-Make = Callable[..., Stream2Sql]
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MIDNIGHT = datetime.datetime(2026, 1, 2)  # noqa: DTZ001
 NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)  # noqa: DTZ001
@@ -25,19 +22,6 @@ NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)  # noqa: DTZ001
 @pytest.fixture(params=SERVERS)
 def dialect(request: pytest.FixtureRequest) -> str:
     return use(str(request.param), request)
-
-
-@pytest.fixture
-def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
-    made: list[Stream2Sql] = []
-
-    def make(**options: Any) -> Stream2Sql:
-        made.append(stream_into(dialect, tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
 
 
 POSTGRESQL = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
