@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from api2db.errors import ForeignLedgerError, StreamDiedError
-from api2db.journal._lane import LaneLog
+from api2db.errors import StreamDiedError
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.oracle import Verdict, judge
+from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
 
 DIALECTS = ("duckdb", "sqlite")
 
@@ -27,31 +27,13 @@ def stranger(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Puts, Puts
 
 
 def test_a_copied_project_beside_the_original_is_stopped_and_told_why(stranger: tuple[Puts, Puts]) -> None:
-    original, copy = stranger
-    with running(original.stream, copy.stream):
-        original.put(1)
-        assert original.stream.flush(30)
-        copy.put(1)
-        wait_until(lambda: not copy.stream.lock.locked())
-        with pytest.raises(StreamDiedError, match="a copy of this project") as died:
-            copy.put(1)
-        assert isinstance(died.value.__cause__, ForeignLedgerError)
-        assert copy.stream.status().frames_waiting == 1, "its rows are kept"
-        original.put(3)
-        assert original.stream.flush(30)
-    assert original.verdict() == Verdict()
+    the_copy_is_stopped(*stranger)
 
 
 def test_without_the_epoch_a_copied_project_loses_rows_and_the_checker_says_so(
     stranger: tuple[Puts, Puts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, copy = stranger
-    monkeypatch.setattr(LaneLog, "knows_epoch", lambda log, epoch: True)
-    for number in range(101, 104):
-        copy.acknowledged = [number - 1]
-        copy.put(1)
-    copy.deliver()
-    assert judge([*original.found()], [*original.acknowledged, 101, 102, 103]).lost
+    rows_are_lost_without_the_epoch(*stranger, monkeypatch)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -14,8 +14,6 @@ import pandas as pd
 import psutil
 import pytest
 
-from api2db.errors import ForeignLedgerError, StreamDiedError
-from api2db.journal._lane import LaneLog
 from api2db.targets import mysql, postgresql
 from api2db.targets.mysql import MysqlDatabase
 from api2db.targets.postgresql import PostgresqlDatabase
@@ -23,6 +21,7 @@ from api2db.targets.sql import SqlTarget
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There, home_on, shorten
 from tests.kills.oracle import Verdict, judge, set_aside
+from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
 from tests.kills.zygote import Zygote
 from tests.servers.fixtures import engine
 from tests.servers.proxy import Proxy
@@ -241,31 +240,13 @@ def stranger(tmp_path: Path, there: There) -> tuple[PutsThere, PutsThere]:
 
 
 def test_a_copied_project_beside_the_original_is_stopped_and_told_why(stranger: tuple[PutsThere, PutsThere]) -> None:
-    original, copy = stranger
-    with running(original.stream, copy.stream):
-        original.put(1)
-        assert original.stream.flush(30)
-        copy.put(1)
-        wait_until(lambda: not copy.stream.lock.locked())
-        with pytest.raises(StreamDiedError, match="a copy of this project") as died:
-            copy.put(1)
-        assert isinstance(died.value.__cause__, ForeignLedgerError)
-        assert copy.stream.status().frames_waiting == 1, "its rows are kept"
-        original.put(3)
-        assert original.stream.flush(30)
-    assert original.verdict() == Verdict()
+    the_copy_is_stopped(*stranger)
 
 
 def test_without_the_epoch_a_copied_project_loses_rows_and_the_checker_says_so(
     stranger: tuple[PutsThere, PutsThere], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, copy = stranger
-    monkeypatch.setattr(LaneLog, "knows_epoch", lambda log, epoch: True)
-    for number in range(101, 104):
-        copy.acknowledged = [number - 1]
-        copy.put(1)
-    copy.deliver()
-    assert judge([*original.found()], [*original.acknowledged, 101, 102, 103]).lost
+    rows_are_lost_without_the_epoch(*stranger, monkeypatch)
 
 
 def test_connections_that_are_killed_on_the_server_cost_nothing(tmp_path: Path, there: There) -> None:
