@@ -1,5 +1,6 @@
 """What the command line asks for: forget and retry, by the running owner or in its place."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
-from api2db.errors import Api2dbError, ConfigurationError
+from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
+from api2db.journal import journal_folder
+from api2db.journal._state import StreamRow, read_streams, reading
 from api2db.stream.commands import forget, retry
 from tests.stream.eventually import eventually
 from tests.stream.ways import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
@@ -38,6 +41,12 @@ def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
 
 def rejected_files(home: Path) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in (home / "STORE" / "rejected").rglob("[0-9]*.parquet"))
+
+
+def journalled(home: Path) -> list[StreamRow]:
+    """The streams as the journal, which nobody owns, has them on disk."""
+    with reading(journal_folder(home, "flights")) as connection:
+        return read_streams(connection)
 
 
 def reject_two_rows(stream: Stream2Sql, home: Path, dialect: str) -> str:
@@ -74,6 +83,44 @@ def test_retried_rows_are_in_the_mended_table_once_and_the_file_is_gone(
     assert (status.rows_rejected, status.rows_delivered) == (0, 4)
     with pytest.raises(Api2dbError, match="there is no file"):
         retry(tmp_path, file)
+
+
+def test_what_is_still_set_aside_beside_retried_rows_counts(make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    stream.stream(frame(2, 3))
+    [kept] = set(rejected_files(tmp_path)) - {file}
+    mend(tmp_path, dialect)
+    stream.stop()
+    assert retry(tmp_path, file) == 2
+    assert stream.status().rows_rejected == 2
+    [row] = journalled(tmp_path)
+    assert row.delivered.rejected_bytes == (tmp_path / kept).stat().st_size
+
+
+def test_a_retry_that_the_quota_has_no_room_for_says_so_and_leaves_the_file(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    stream.stop()
+    full = make(max_backlog_bytes=1)
+    full.q.put(frame(9))
+    failed: list[BaseException] = []
+
+    def retry_again() -> None:
+        try:
+            retry(tmp_path, file)
+        except BacklogFullError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=retry_again, daemon=True)
+    asking.start()
+    asking.join(30)
+    assert len(failed) == 1
+    assert rejected_files(tmp_path) == [file]
 
 
 def test_rows_that_are_refused_again_are_set_aside_again(make: Make, dialect: str, tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def retry(home: Path, file: str) -> int:
 
     Returns:
         How many rows.
+
+    Raises:
+        BacklogFullError: The stream's quota is spent; the file stays.
     """
     parts = Path(file).parts
     if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
@@ -101,11 +104,9 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     if lane is None or origin.get("journal") != journal.journal_id:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
-    batch = to_batch(without_added(rows))
-    size_bytes = path.stat().st_size
-    journal.append([batch.replace_schema_metadata(metadata)], lane=Lane(lane), removes=file)
-    with journal.changed:
-        journal.lanes[lane].take_back_rejected(rows.num_rows, size_bytes)
+    batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
+    # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
+    journal.append([batch], lane=Lane(lane), removes=file, block=False)
     return int(rows.num_rows)
 
 
