@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import Delivered, Limit
+from api2db.journal import Delivered, Limit, SegmentedJournal
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, drain, frame, segments, take
 
@@ -60,16 +60,33 @@ def test_a_file_whose_rows_are_put_again_goes_with_that_put(opened: Opener, tmp_
     assert opened().state.streams()[0].delivered.rejected_bytes == 50
 
 
+def reopen_walking(opened: Opener, journal: SegmentedJournal) -> None:
+    """Open a journal again as behind a kill: nothing is remembered of what its segments hold."""
+    journal.close()
+    for state in journal.folder.glob("state.sqlite*"):
+        state.unlink()
+    opened()
+
+
 def test_a_removal_that_a_crash_cut_short_is_finished_at_the_next_open(opened: Opener, tmp_path: Path) -> None:
     journal = opened()
-    (tmp_path / "rejected.parquet").touch()
+    rejected, still_there = tmp_path / "rejected.parquet", tmp_path / "still there"
+    rejected.touch()
+    still_there.hardlink_to(rejected)
     journal.append([frame(1)], removes="rejected.parquet")
-    journal.close()
-    (tmp_path / "rejected.parquet").touch()
-    for summary in journal.folder.glob("state.sqlite*"):
-        summary.unlink()
-    opened()
-    assert not (tmp_path / "rejected.parquet").exists()
+    still_there.rename(rejected)
+    reopen_walking(opened, journal)
+    assert not rejected.exists()
+
+
+def test_a_file_that_has_taken_the_name_of_a_removed_one_stays(opened: Opener, tmp_path: Path) -> None:
+    journal = opened()
+    rejected = tmp_path / "rejected.parquet"
+    rejected.write_bytes(b"of one stream")
+    journal.append([frame(1)], removes="rejected.parquet")
+    rejected.write_bytes(b"of another")
+    reopen_walking(opened, journal)
+    assert rejected.read_bytes() == b"of another"
 
 
 def test_a_file_goes_only_once_its_rows_are_fsynced_also_for_durability_process(opened: Opener, tmp_path: Path) -> None:

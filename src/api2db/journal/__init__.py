@@ -24,7 +24,7 @@ A record
     header (64 bytes)   magic, kind, flags, lane, schema, rows, sequence, timestamp_ns, length, two checksums
     payload             kind ``SCHEMA``: an Arrow schema; ``ROWS``: an Arrow IPC record batch (a small one
                         without its schema, a large one as an lz4 stream of its own); ``CURSOR``: the collector's
-                        JSON state; ``REMOVAL``: the name of a file that the group replaces
+                        JSON state; ``REMOVAL``: a file that the group replaces, by its name, size and time
 
     A schema stands before the first row that needs it, twice, and again after each MiB.
 
@@ -51,7 +51,7 @@ Crash rules
       shards that are still there are recognised by their names; shards that somebody has consumed
       since that header was written are delivered again, and the log says so.
     * A removal names a file whose rows the same group holds: the file goes once the group is durable, at the
-      latest when the journal is opened again.
+      latest when the journal is opened again. Another file that has taken the name by then stays.
 """
 
 from api2db.journal._inbox import ask

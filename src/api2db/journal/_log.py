@@ -6,7 +6,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from api2db.journal._opening import (
 from api2db.journal._opens import add_open
 from api2db.journal._owner import Owner
 from api2db.journal._record import HEADER_BYTES, Flag, Kind
+from api2db.journal._removal import finish_removal, removal_of
 from api2db.journal._repair import repair
 from api2db.journal._rows import note_part, parts_of
 from api2db.journal._segment import Location, Segment, segment_paths
@@ -134,7 +134,7 @@ class SegmentedJournal:
         if cursor is not None:
             parts.append(note_part(Kind.CURSOR, _json(cursor)))
         if removes is not None:
-            parts.append(note_part(Kind.REMOVAL, _below(self.home, removes).encode()))
+            parts.append(note_part(Kind.REMOVAL, removal_of(self.home, removes)))
         if not parts:
             return self.appender.sequence
         size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
@@ -321,8 +321,7 @@ class SegmentedJournal:
         for _, record in repair(self.folder, self.shelf, summaries, ends):
             self._cursor = newest_of([self._cursor, cursor_in(record)])
             if record.header.kind == Kind.REMOVAL and is_sound(record):
-                with suppress(ConfigurationError, FileNotFoundError):
-                    (self.home / _below(self.home, record.payload.decode())).unlink()
+                finish_removal(self.home, record.payload)
         self._report(missing)
         for number, segment in self.shelf.segments.items():
             if number not in summaries or summaries[number]["end"] != segment.end:
@@ -500,10 +499,3 @@ def _json(value: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError) as error:
         message = f"a collector's state must be a JSON dict: {error}"
         raise ConfigurationError(message) from error
-
-
-def _below(home: Path, name: str) -> str:
-    """A file's name, if it can't lead out of the home."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise ConfigurationError(f"{name} is not below {home}; name a file of the project")
-    return name
