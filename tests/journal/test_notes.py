@@ -1,11 +1,13 @@
 """What is committed with rows or with an acknowledgement: the collector's state, removals, notes."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import Delivered, Limit, SegmentedJournal
+from api2db.journal import Delivered, Limit, SegmentedJournal, journal_folder
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, drain, frame, segments, take
 
@@ -58,6 +60,23 @@ def test_a_file_whose_rows_are_put_again_goes_with_that_put(opened: Opener, tmp_
     assert (log.delivered.rejected, log.delivered.rejected_bytes) == (1, 50)
     journal.close()
     assert opened().state.streams()[0].delivered.rejected_bytes == 50
+
+
+def test_the_state_of_a_power_cut_is_never_ahead_of_the_rows_that_are_left(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(durability="process", segment_bytes=800)
+    _, log = journal.attach(STREAM)
+    for number in (1, 2):
+        journal.append([frame(number, size_bytes=800)], cursor={"page": number})
+    delivered = log.read(LIMIT, 0)[-1].position
+    journal.append([frame(3)], cursor={"page": 3})
+    log.acknowledge(delivered, Delivered(rows=2))
+    copy = tmp_path / "copy"
+    shutil.copytree(journal.folder, journal_folder(copy, "flights"))
+    _, newest = segments(journal_folder(copy, "flights"))
+    os.truncate(newest, journal.shelf.segments[int(newest.stem)].begin)
+    after = opened(copy)
+    assert drain(after.attach(STREAM)[1]) == []
+    assert after.cursor() == {"page": 2}
 
 
 def reopen_walking(opened: Opener, journal: SegmentedJournal) -> None:

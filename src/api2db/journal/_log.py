@@ -5,8 +5,8 @@ import logging
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,9 +97,10 @@ class SegmentedJournal:
             relocate=self._relocate,
             reclaim=self._reclaim,
             renew=self._renew,
-            remember=partial(keep_synced, self.folder),
+            remember=self._remember,
         )
-        self._cursor = NO_CURSOR
+        self._cursor = self._durable_cursor = NO_CURSOR
+        self._unsynced_cursors: deque[Cursor] = deque()
         self._last_lane = 0
         try:
             make_folders(self.folder)
@@ -222,7 +223,7 @@ class SegmentedJournal:
 
     def _tell_of(self, finished: Sequence[Segment]) -> None:
         try:
-            self.state.keep_meta({"cursor": self._cursor}, durable=False)
+            self.state.keep_meta({"cursor": self._durable_cursor}, durable=False)
             self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
             _log.warning("the state file is not told of finished segments: %s", error)
@@ -322,6 +323,7 @@ class SegmentedJournal:
             self._cursor = newest_of([self._cursor, cursor_in(record)])
             if record.header.kind == Kind.REMOVAL and is_sound(record):
                 finish_removal(self.home, record.payload)
+        self._durable_cursor = self._cursor
         self._report(missing)
         for number, segment in self.shelf.segments.items():
             if number not in summaries or summaries[number]["end"] != segment.end:
@@ -413,14 +415,21 @@ class SegmentedJournal:
             segment.note(header)
             if header.kind == Kind.CURSOR:
                 self._cursor = Cursor(header.sequence, json.loads(bytes(part.payload)))
+                self._unsynced_cursors.append(self._cursor)
             for log in self.lanes.values():
                 log.publish(header)
+
+    def _remember(self, synced: Synced) -> None:
+        """What is on the disk, and the collector's state with it, which is kept nowhere else before its rows."""
+        keep_synced(self.folder, synced)
+        while self._unsynced_cursors and self._unsynced_cursors[0].sequence <= synced.last_sequence:
+            self._durable_cursor = self._unsynced_cursors.popleft()
 
     def _retire(self, number: int) -> None:
         segment = self.shelf.segments.get(number)
         if segment is not None:
             try:
-                self.state.keep_segment(number, {**segment.summary(), "cursor": self._cursor})
+                self.state.keep_segment(number, {**segment.summary(), "cursor": self._durable_cursor})
             except JournalWriteError as error:
                 _log.warning("segment %d will be walked at the next open: %s", number, error)
 
@@ -456,7 +465,7 @@ class SegmentedJournal:
     def _empty(self, last: Segment) -> bool:
         """Give its space back; what only it says is kept first."""
         try:
-            self.state.keep_meta({"cursor": self._cursor})
+            self.state.keep_meta({"cursor": self._durable_cursor})
             self.state.drop_segments([last.number])
             self._forget_synced([last.number])
             last.empty()
@@ -482,7 +491,7 @@ class SegmentedJournal:
             "counter": self.counter,
             "timestamp_ns": self.appender.timestamp_ns,
             "lanes": self._last_lane,
-            "cursor": self._cursor,
+            "cursor": self._durable_cursor,
             "streams": streams,
         }
 
