@@ -8,13 +8,14 @@ it can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the bat
 """
 
 from api2db.delivery.counted import CountedCourier
+from api2db.delivery.courier import Courier
 from api2db.delivery.ledger import LedgerCourier
 from api2db.delivery.override import OverrideCourier, OverrideTarget
 from api2db.delivery.parking import Parking, ParkingPlace
 from api2db.delivery.plan import PlanCourier
 from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
 from api2db.delivery.stepped import SteppedCourier
-from api2db.delivery.worker import LIMIT, RETRIES, Courier, Worker
+from api2db.delivery.worker import LIMIT, RETRIES, Worker
 
 __all__ = [
     "ADDED_COLUMNS",

@@ -12,8 +12,9 @@ import pyarrow as pa
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.casting import Casting, without
 from api2db.delivery.causes import causes_of
+from api2db.delivery.courier import reject_columns
 from api2db.delivery.parking import ParkingPlace
-from api2db.delivery.plan_notes import acknowledge, drop, note_of
+from api2db.delivery.plan_notes import acknowledge_plan, drop, note_of
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError, TableChangedError
@@ -58,7 +59,7 @@ class CountedCourier:
         if landed is None:
             self._set_aside(note)
         elif landed:
-            acknowledge(self._log, note, self._rejects, self._parking)
+            acknowledge_plan(self._log, note, self._rejects, self._parking)
         else:
             drop(self._log)
 
@@ -97,7 +98,7 @@ class CountedCourier:
         try:
             columns = self._target.prepare(batch.schema, causes_of(batch))
         except BatchRefusedError as error:
-            self._reject_columns(batch, str(error))
+            reject_columns(self, batch, str(error))
             return
         shaped = self._target.shape(batch.rows, columns)
         rows, columns, reasons = self._casting.cast(batch, shaped, columns)
@@ -116,14 +117,6 @@ class CountedCourier:
             raise TooManyRefusalsError from error
         self.reject(batch, str(error))
 
-    def _reject_columns(self, batch: Batch, reason: str) -> None:
-        """Columns that one table can't have together: those of one frame, or only those of several."""
-        alike = batch.leading_alike()
-        if len(alike.entries) == len(batch.entries):
-            self.reject(batch, reason)
-        else:
-            self.deliver(alike)
-
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         if reasons:
             self._rejects.set_aside(batch, reasons)
@@ -133,4 +126,4 @@ class CountedCourier:
         self._log.keep("plan", note)
         if rows.num_rows:
             self._target.load(rows, columns)
-        acknowledge(self._log, note, self._rejects, self._parking)
+        acknowledge_plan(self._log, note, self._rejects, self._parking)

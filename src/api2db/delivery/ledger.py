@@ -10,9 +10,11 @@ from typing import Final
 
 import pyarrow as pa
 
+from api2db.delivery.acknowledging import acknowledge
 from api2db.delivery.batch import Batch
 from api2db.delivery.casting import Casting, without
 from api2db.delivery.causes import causes_of
+from api2db.delivery.courier import reject_columns
 from api2db.delivery.keys import last_of_each_key
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError, find_refused
@@ -65,7 +67,7 @@ class LedgerCourier:
         try:
             columns = self._target.prepare(self._checked(batch.schema), causes_of(batch))
         except BatchRefusedError as error:
-            self._reject_columns(batch, str(error))
+            reject_columns(self, batch, str(error))
             return
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
@@ -76,14 +78,6 @@ class LedgerCourier:
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
-
-    def _reject_columns(self, batch: Batch, reason: str) -> None:
-        """Columns that one table can't have together: those of one frame, or only those of several."""
-        alike = batch.leading_alike()
-        if len(alike.entries) == len(batch.entries):
-            self.reject(batch, reason)
-        else:
-            self.deliver(alike)
 
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         if reasons:
@@ -173,22 +167,8 @@ class LedgerCourier:
         self._log.say_lasting(message)
 
     def _close_notes(self, reached: Position, delivered: Delivered) -> None:
-        """Acknowledge, and settle what was pending on it in the same transaction."""
-        clear: list[NoteKind] = []
-        if note := self._rejects.settle(reached):
-            clear.append("pending")
-            delivered = Delivered(
-                frames=delivered.frames,
-                rows=delivered.rows,
-                rejected=note["rows"],
-                rejected_bytes=note["size_bytes"],
-                superseded=delivered.superseded,
-                duplicates=delivered.duplicates,
-            )
-        if self._parking.leave(reached):
-            clear.append("parked")
-        if self._adopting and self._ledger is not None and self._ledger.epoch == self._log.epoch:
-            self._adopting = False
-            clear.append("adopt")
-        if clear or reached != self._log.position:
-            self._log.acknowledge(reached, delivered, clear=clear)
+        """What was pending, and the wish to adopt a ledger once it has an epoch of ours."""
+        is_adopted = self._adopting and self._ledger is not None and self._ledger.epoch == self._log.epoch
+        clear: list[NoteKind] = ["adopt"] if is_adopted else []
+        acknowledge(self._log, self._rejects, self._parking, reached, delivered, clear=clear)
+        self._adopting = self._adopting and not is_adopted

@@ -9,14 +9,15 @@ from dataclasses import replace
 import pandas as pd
 import pyarrow as pa
 
+from api2db.delivery.acknowledging import acknowledge
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.courier import Courier
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooManyRefusalsError
 from api2db.delivery.rejected import Rejects
-from api2db.delivery.worker import Courier
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
-from api2db.journal import Delivered, Entry, NoteKind, StreamLog
+from api2db.journal import Delivered, Entry, Position, StreamLog
 from api2db.masking import masked
 from api2db.targets.port import Target
 
@@ -90,16 +91,12 @@ class OverrideCourier:
             self._onward.reject(batch, reason)
             return
         self._rejects.set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
-        note = self._rejects.settle(batch.end)
-        clear: list[NoteKind] = ["pending", *(["parked"] if self._parking.leave(batch.end) else [])]  # type: ignore[list-item]
-        told = Delivered(frames=batch.frames, rejected=note["rows"], rejected_bytes=note["size_bytes"])
-        self._log.acknowledge(batch.end, told, clear=clear)
+        self._reach(batch.end, Delivered(frames=batch.frames))
 
     def _pass_on(self, end: Entry, rows: int, handed_on: list[pa.RecordBatch]) -> None:
         """The position moves with the last frame; frames whose schemas do not go together are loaded in turn."""
         if self._onward is None or not handed_on:
-            clear: list[NoteKind] = ["parked"] if self._parking.leave(end.position) else []
-            self._log.acknowledge(end.position, Delivered(frames=1, rows=rows), clear=clear)
+            self._reach(end.position, Delivered(frames=1, rows=rows))
             return
         start = self._log.position
         entries = [Entry(start, end.timestamp_ns, to_batch(frame), False, end.retried) for frame in handed_on]
@@ -108,6 +105,9 @@ class OverrideCourier:
             batch = batch_of(entries, start, keyed=self._keyed)
             _deliver(self._onward, batch)
             entries = entries[len(batch.entries) :]
+
+    def _reach(self, reached: Position, delivered: Delivered) -> None:
+        acknowledge(self._log, self._rejects, self._parking, reached, delivered)
 
 
 def _deliver(onward: Courier, batch: Batch) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from api2db.delivery.batch import Batch
 from api2db.delivery.parking import ParkingPlace
-from api2db.delivery.plan_notes import acknowledge, drop, note_of
+from api2db.delivery.plan_notes import acknowledge_plan, drop, note_of
 from api2db.delivery.rejected import Rejects
 from api2db.errors import BatchRefusedError
 from api2db.journal import StreamLog
@@ -55,7 +55,7 @@ class PlanCourier:
 
     def _finish(self, note: Plan) -> None:
         self._target.finish(note["plan"], lambda plan: self._log.keep("plan", {**note, "plan": plan}))
-        acknowledge(self._log, note, self._rejects, self._parking)
+        acknowledge_plan(self._log, note, self._rejects, self._parking)
 
     def _stage(self, pieces: Sequence[Piece]) -> Plan:
         return self._target.stage(pieces, lambda: self._log.note("rebuilt") is not None)

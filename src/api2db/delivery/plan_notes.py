@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from api2db.delivery.acknowledging import acknowledge
 from api2db.delivery.batch import Batch
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.rejected import Rejects
-from api2db.journal import Delivered, NoteKind, Position, StreamLog
+from api2db.journal import Delivered, Position, StreamLog
 from api2db.targets.port import Plan
 
-__all__ = ["acknowledge", "drop", "note_of"]
+__all__ = ["acknowledge_plan", "drop", "note_of"]
 
 
 def note_of(batch: Batch, plan: Plan, rows: int, duplicates: int = 0) -> dict[str, Any]:
@@ -25,22 +26,10 @@ def note_of(batch: Batch, plan: Plan, rows: int, duplicates: int = 0) -> dict[st
     }
 
 
-def acknowledge(log: StreamLog, note: Mapping[str, Any], rejects: Rejects, parking: ParkingPlace) -> None:
+def acknowledge_plan(log: StreamLog, note: Mapping[str, Any], rejects: Rejects, parking: ParkingPlace) -> None:
     """Move on behind a plan that has been carried out, with all that was pending on it."""
-    reached = Position(*note["end"])
-    clear: list[NoteKind] = ["plan", "rebuilt"]
-    pending = rejects.settle(reached)
-    clear += ["pending"] if pending else []
-    clear += ["parked"] if parking.leave(reached) else []
-    delivered = Delivered(
-        frames=note["frames"],
-        rows=note["rows"],
-        rejected=pending.get("rows", 0),
-        rejected_bytes=pending.get("size_bytes", 0),
-        superseded=note["superseded"],
-        duplicates=note["duplicates"],
-    )
-    log.acknowledge(reached, delivered, clear=clear)
+    counted = {key: note[key] for key in ("frames", "rows", "superseded", "duplicates")}
+    acknowledge(log, rejects, parking, Position(*note["end"]), Delivered(**counted), clear=("plan", "rebuilt"))
 
 
 def drop(log: StreamLog) -> None:

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from api2db.delivery.acknowledging import acknowledge
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.casting import Casting
 from api2db.delivery.causes import causes_of
+from api2db.delivery.courier import reject_columns
 from api2db.delivery.keys import comes_again
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.plan_notes import drop
@@ -147,7 +149,7 @@ class SteppedCourier:
         try:
             columns = self._target.prepare(batch.schema, causes_of(batch))
         except BatchRefusedError as error:
-            self._reject_columns(batch, str(error))
+            reject_columns(self, batch, str(error))
             return
         self._load(_Load(batch, *self._casting.cast(batch, batch.rows, columns), self._target.keys))
 
@@ -159,14 +161,6 @@ class SteppedCourier:
         self._rejects.set_aside(batch, reasons)
         told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
         self._reach(batch.end, told, ends_plan=ends_plan)
-
-    def _reject_columns(self, batch: Batch, reason: str) -> None:
-        """Columns that one table can't have together: those of one frame, or only those of several."""
-        alike = batch.leading_alike()
-        if len(alike.entries) == len(batch.entries):
-            self.reject(batch, reason)
-        else:
-            self.deliver(alike)
 
     def _load(self, load: _Load) -> None:
         while load.kept:
@@ -268,17 +262,5 @@ class SteppedCourier:
         self._reach(end, Delivered())
 
     def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
-        """Acknowledge, and settle what was pending on it in the same transaction."""
         clear: list[NoteKind] = ["plan"] if ends_plan else []
-        pending = self._rejects.settle(reached)
-        clear += ["pending"] if pending else []
-        clear += ["parked"] if self._parking.leave(reached) else []
-        told = Delivered(
-            frames=delivered.frames,
-            rows=delivered.rows,
-            rejected=pending.get("rows", 0),
-            rejected_bytes=pending.get("size_bytes", 0),
-            superseded=delivered.superseded,
-            duplicates=delivered.duplicates,
-        )
-        self._log.acknowledge(reached, told, clear=clear)
+        acknowledge(self._log, self._rejects, self._parking, reached, delivered, clear=clear)

@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import pyarrow as pa
 from tenacity import (
@@ -21,6 +20,7 @@ from tenacity import (
 )
 
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.courier import Courier
 from api2db.delivery.ledger import SMALL_ROWS
 from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
@@ -28,7 +28,7 @@ from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavai
 from api2db.journal import Limit, StreamLog
 from api2db.targets.port import Target
 
-__all__ = ["LIMIT", "RETRIES", "Courier", "Worker"]
+__all__ = ["LIMIT", "RETRIES", "Worker"]
 
 _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
@@ -41,27 +41,6 @@ _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
-
-
-class Courier(Protocol):
-    """How batches get into a target exactly once."""
-
-    def settle(self) -> None:
-        """Reach the target, finish what was begun, and take over how far it is.
-
-        What a person should know, though delivery goes on, is said before anything is acknowledged: whoever flushes
-        finds it.
-
-        Raises:
-            TargetUnavailableError: Later, perhaps.
-            ForeignLedgerError: Never, until a person decides.
-        """
-
-    def deliver(self, batch: Batch) -> None:
-        """Load a batch, set aside what is refused, and acknowledge."""
-
-    def reject(self, batch: Batch, reason: str) -> None:
-        """Set all rows of a batch aside, and acknowledge."""
 
 
 class Worker:
