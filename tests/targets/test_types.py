@@ -1,15 +1,18 @@
 """Each Arrow type has a column type in every embedded database, which is read back as a type that holds the same."""
 
+import itertools
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from api2db.frames import JSON, widened
 from api2db.targets.types import duckdb_type, from_duckdb, from_heavydb, from_sqlite, heavydb_type, sqlite_type
+from api2db.targets.types.rules import endless, outside
 
 TYPES = [
     pa.bool_(),
@@ -149,3 +152,28 @@ def test_heavydb_s_type_is_read_back_as_one_that_holds_every_value(type_: pa.Dat
 )
 def test_a_heavydb_column_of_others_is_what_it_holds(declared: str, type_: pa.DataType) -> None:
     assert from_heavydb(declared) == type_
+
+
+_FIRST, _LAST = "-4712-01-01", "294276-12-31"
+_SECONDS_OF_A_DAY = 86_400
+_MOMENTS = [
+    pytest.param(pa.timestamp(unit), 64, _SECONDS_OF_A_DAY * ticks, id=unit)
+    for unit, ticks in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+]
+
+
+@pytest.mark.parametrize(("type_", "bits", "ticks_of_a_day"), [*_MOMENTS, pytest.param(pa.date32(), 32, 1, id="date")])
+def test_whatever_stands_beside_them_those_beyond_a_limit_are_found_and_no_others(
+    type_: pa.DataType, bits: int, ticks_of_a_day: int
+) -> None:
+    first, last = (int(np.datetime64(day, "D").astype(np.int64)) * ticks_of_a_day for day in (_FIRST, _LAST))
+    last += ticks_of_a_day - 1
+    most = 2 ** (bits - 1) - 1
+    near = [first - 1, first, 0, last, last + 1]
+    chosen = [-most - 1, -most, 1 - most, most - 1, most, *(tick for tick in near if abs(tick) < most)]
+    for one, other in itertools.product([*chosen, None], repeat=2):
+        values = pa.array([None, one, other], pa.int64() if bits == 64 else pa.int32()).view(type_)[1:]
+        is_outside = [tick is not None and not first <= tick <= last for tick in (one, other)]
+        is_endless = [tick in (-most, most) for tick in (one, other)]
+        assert outside(_FIRST, _LAST)(values).fill_null(False).to_pylist() == is_outside
+        assert endless(values).fill_null(False).to_pylist() == is_endless

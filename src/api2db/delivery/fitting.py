@@ -110,8 +110,9 @@ def _within(
 ) -> pa.ChunkedArray:
     for limit in (limit for limit in limits if limit.applies(column.type)):
         values = column.combine_chunks()
-        beyond = limit.finds(values).fill_null(False)
-        if pc.any(beyond).as_py():
+        found = limit.finds(values)
+        if found.true_count:
+            beyond = found.fill_null(False)
             fitted.misfits.append(Misfit(name, column.type, home, beyond, limit.says))
             column = pa.chunked_array([nulled(values, beyond)])
     return column

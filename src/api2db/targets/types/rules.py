@@ -207,6 +207,8 @@ def endless(values: pa.Array) -> pa.Array:
     """Which dates or timestamps have the count that some databases take for infinity."""
     ticks = _ticks(values)
     most = 2**31 - 1 if _types.is_date32(values.type) else 2**63 - 1
+    if _are_all_within(ticks, 1 - most, most - 1):
+        return _none_of(ticks)
     return pc.or_(pc.equal(ticks, most), pc.equal(ticks, -most))
 
 
@@ -263,12 +265,25 @@ def outside(first: str, last: str) -> Callable[[pa.Array], pa.Array]:
     def finds(values: pa.Array) -> pa.Array:
         ticks = values.cast(pa.date32()).cast(pa.int32()) if _types.is_date64(values.type) else _ticks(values)
         day = 1 if _types.is_date(values.type) else _TICKS_OF_A_DAY[values.type.unit]
+        if _are_all_within(ticks, low * day, (high + 1) * day - 1):
+            return _none_of(ticks)
         beyond = [pc.less(ticks, low * day)] if low * day >= -(2**63) else []
         beyond += [pc.greater_equal(ticks, (high + 1) * day)] if (high + 1) * day < 2**63 else []
-        return pc.or_(*beyond) if len(beyond) == 2 else beyond[0] if beyond else pc.is_null(ticks.fill_null(0))
+        return pc.or_(*beyond) if len(beyond) == 2 else beyond[0]
 
     return finds
 
 
+def _are_all_within(ticks: pa.Array, least: int, most: int) -> bool:
+    """Whether one look at the extremes tells that none is beyond, as in nearly every batch."""
+    found = pc.min_max(ticks)
+    low, high = found["min"].as_py(), found["max"].as_py()
+    return bool(low is None or (low >= least and high <= most))
+
+
+def _none_of(ticks: pa.Array) -> pa.Array:
+    return pa.array(np.zeros(len(ticks), bool))
+
+
 def _ticks(values: pa.Array) -> pa.Array:
-    return values.cast(pa.int32()).cast(pa.int64()) if _types.is_date32(values.type) else values.cast(pa.int64())
+    return values.view(pa.int32()).cast(pa.int64()) if _types.is_date32(values.type) else values.view(pa.int64())
