@@ -174,6 +174,15 @@ def test_trouble_is_over_for_whoever_sees_its_rows_delivered_and_a_warning_stays
         assert log.current_row().error == "a range is unsettled"
 
 
+def test_whoever_says_what_is_wrong_says_no_secret(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    log.say("stopped: password=canary is wrong")
+    assert journal.state.streams()[0].error == "stopped: password=*** is wrong"
+    log.say_lasting("look at https://me:canary@there/")
+    assert log.row.error == "look at https://***@there/"
+
+
 def test_the_stream_keeps_its_key_and_knows_its_epochs(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)

@@ -12,6 +12,7 @@ from api2db.delivery.extra import extra_cells
 from api2db.delivery.fitting import Fitted, Misfit, fit
 from api2db.delivery.keys import rows_without_key
 from api2db.errors import BatchRefusedError, TableChangedError
+from api2db.masking import masked
 from api2db.targets.port import Column, TableTarget
 
 __all__ = ["Casting", "without"]
@@ -81,7 +82,7 @@ class Casting:
         try:
             columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), causes_of(batch))
         except BatchRefusedError as error:
-            _log.warning("there can be no column %r: %s", extra, error)
+            _log.warning("there can be no column %r: %s", extra, masked(str(error)))
             return fitted, columns
         beside = self._fitted(pa.table({extra: cells}), columns)
         kept = [misfit for misfit in fitted.misfits if misfit not in odd]
@@ -95,7 +96,7 @@ class Casting:
             return self._target.widen(misfit.column, misfit.type, causes_of(batch, {misfit.column.name: misfit.mask}))
         except BatchRefusedError as error:
             forbidden[misfit.name] = f", which can't be changed: {error}"
-            _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, error)
+            _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, masked(str(error)))
             return None
 
 

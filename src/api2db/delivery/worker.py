@@ -26,6 +26,7 @@ from api2db.delivery.parking import ParkingPlace
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import Limit, StreamLog
+from api2db.masking import masked
 from api2db.targets.port import Target
 
 __all__ = ["LIMIT", "RETRIES", "Worker"]
@@ -124,7 +125,7 @@ class Worker:
         try:
             retrying(self._try)
         except _WAITABLE as error:
-            self._log.say(str(error))
+            self._log.say(masked(str(error)))
 
     def _try(self) -> None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
@@ -202,21 +203,22 @@ class Worker:
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
+        trouble = masked(str(error))  # it may be a driver's or a server's own
         if not self._troubled:
-            _log.warning("not delivered, will be tried again: %s", error)
+            _log.warning("not delivered, will be tried again: %s", trouble)
         self._troubled = True
-        self._log.say(str(error))
+        self._log.say(trouble)
         if isinstance(error, ConnectionBrokenError) and self._settled:
             self._breaks += 1
         self._settled = False
         self._target.close()
         try:
             if self._breaks >= _BREAKS:
-                self._make_smaller(str(error), state)
+                self._make_smaller(trouble, state)
             elif state.attempt_number > self.retries:
                 self._park()
         except _WAITABLE as failure:
-            _log.warning("the head batch stays as it is: %s", failure)
+            _log.warning("the head batch stays as it is: %s", masked(str(failure)))
 
     def _park(self) -> None:
         batch = None if self._parking.occupied else self._next(0)

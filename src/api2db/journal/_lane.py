@@ -18,6 +18,7 @@ from api2db.journal._state import StreamRow
 from api2db.journal._taking import Handed, Taking, handed
 from api2db.journal._walk import Record
 from api2db.journal.port import ALL, Backlog, Delivered, Entry, Limit, Note, NoteKind, Position, Superseded
+from api2db.masking import masked
 
 if TYPE_CHECKING:
     from api2db.journal._log import SegmentedJournal
@@ -191,7 +192,7 @@ class LaneLog:
 
     def say(self, trouble: str | None) -> None:
         self.journal.owner.check_process()
-        error = trouble or self._warning
+        error = masked(trouble) if trouble else self._warning  # whoever says it: a status shows no secret
         with self.journal.changed:
             self._set_error(error)
             if error == self._recorded_error:
@@ -203,7 +204,7 @@ class LaneLog:
             _log.warning("%s", failure)
 
     def say_lasting(self, warning: str) -> None:
-        self._warning = warning
+        self._warning = masked(warning)
         self.say(None)
 
     def _set_error(self, error: str | None) -> None:
