@@ -19,7 +19,8 @@ from api2db.frames.cells import encode_cell, json_array
 
 __all__ = ["array_of_objects"]
 
-_UNFIT = (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, ValueError)
+# What Arrow raises where a type does not hold a value: its other errors of that are TypeErrors and ValueErrors too.
+_UNFIT = (OverflowError, TypeError, ValueError, pa.ArrowNotImplementedError)
 _INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
 _QUICK = frozenset({str, int, bool, type(None)})
 _NESTED = frozenset({dict, list, type(None)})

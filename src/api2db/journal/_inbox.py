@@ -15,7 +15,7 @@ from api2db.formats.atomic import is_temporary, make_folders, replacing
 
 _log = logging.getLogger(__name__)
 _ANSWER = ".answer"
-_POLL_S = 0.05
+_POLL_S = 0.05  # the answer is another process's file, of which no call that all systems have tells when it is there
 _KEPT_S = 60
 
 
@@ -56,8 +56,15 @@ def answer_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, A
                 with replacing(path.with_suffix(_ANSWER)) as file:
                     file.write(_dump(said))
             path.unlink(missing_ok=True)
-        elif time.time() - path.stat().st_mtime > _KEPT_S:
+        elif _is_old(path):
             path.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _KEPT_S
+    except FileNotFoundError:  # whoever asked has taken it away meanwhile
+        return False
 
 
 def _wait_for(answer: Path, timeout_s: float) -> dict[str, Any] | None:
@@ -72,7 +79,11 @@ def _wait_for(answer: Path, timeout_s: float) -> dict[str, Any] | None:
 
 def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any] | None:
     try:
-        request = json.loads(path.read_text())
+        text = path.read_text()
+    except FileNotFoundError:  # whoever asked has given up meanwhile
+        return None
+    try:
+        request = json.loads(text)
         if time.time() > request["until"]:
             return None
         answer = answers.get(request["verb"])
