@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._record import Header, Kind
 from api2db.journal._segment import BEGINNING, Count, Location, figures
-from api2db.journal._state import StreamRow
+from api2db.journal._state_file import StreamRow
 from api2db.journal._taking import Handed, Taking, handed
 from api2db.journal._walk import Record
 from api2db.journal.port import ALL, Backlog, Delivered, Entry, Limit, Note, NoteKind, Position, Superseded

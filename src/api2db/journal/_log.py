@@ -36,7 +36,7 @@ from api2db.journal._rows import note_part, parts_of
 from api2db.journal._segment import Location, Segment, segment_paths
 from api2db.journal._shelf import Shelf
 from api2db.journal._spare import give_spare, hold_spare
-from api2db.journal._state import StreamRow
+from api2db.journal._state_file import StreamRow
 from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses, read_synced
 from api2db.journal._walk import anything
 from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Position, StreamIdentity

@@ -12,7 +12,8 @@ from api2db.formats.atomic import make_folders, sync_folder
 from api2db.journal._opens import read_opens
 from api2db.journal._record import Kind
 from api2db.journal._segment import read_preamble, segment_paths
-from api2db.journal._state import STATE_NAME, DamagedStateError, State, StreamRow
+from api2db.journal._state import State
+from api2db.journal._state_file import STATE_NAME, DamagedStateError, StreamRow
 from api2db.journal._walk import Record
 from api2db.journal.port import Delivered, Position
 

@@ -14,7 +14,7 @@ from api2db.journal._owner import LOCK_NAME, is_owned
 from api2db.journal._record import Header, Kind
 from api2db.journal._repair import committed, look_at
 from api2db.journal._segment import Count, figures, segment_paths
-from api2db.journal._state import DamagedStateError, StreamRow, read_note, read_segments, read_streams, reading
+from api2db.journal._state_file import DamagedStateError, StreamRow, read_note, read_segments, read_streams, reading
 from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
 from api2db.journal._walk import Record, walk
 from api2db.journal.port import ALL, Note
