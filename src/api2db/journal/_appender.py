@@ -161,10 +161,6 @@ class Appender:
                 writer.close()
         self._writer = self._dead = None
 
-    def holds(self, number: int) -> bool:
-        """Whether a segment is being written."""
-        return self._writer is not None and self._writer.segment.number == number
-
     def _write_down(self, parts: Sequence[Part], lane: int) -> Group:
         try:
             return self._write_group(parts, lane)
