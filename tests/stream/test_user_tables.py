@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError
+from api2db.targets import mysql
 from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, table_rows, types, use
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
@@ -375,6 +376,24 @@ def test_a_timeout_of_statements_of_mariadb_ends_no_load_that_takes_longer(
     finally:
         running(dialect).execute("SET GLOBAL max_statement_time = 0")
     assert column_of(tmp_path, dialect, "id") == [1]
+
+
+@MYSQL
+def test_a_statement_that_works_longer_than_an_answer_may_take_rejects_no_row(
+    make: Make, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "_ANSWER_S", 0.5)
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT)",
+        "CREATE TRIGGER slowly BEFORE INSERT ON flights FOR EACH ROW SET @slept = sleep(1)",
+    )
+    with make() as stream:
+        stream.q.put(pd.DataFrame({"id": [1]}))
+        assert stream.flush(60), stream.status()
+    assert column_of(tmp_path, dialect, "id") == [1]
+    assert reasons(tmp_path, dialect) == []
 
 
 @pytest.mark.parametrize("dialect", ["mysql"], indirect=True)

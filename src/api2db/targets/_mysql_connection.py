@@ -18,6 +18,7 @@ __all__ = ["connection_class", "mysql_arguments"]
 
 _PACKET_BYTES = 1 << 20
 _CONNECT_S = 10
+_WORK_S = 3600.0
 _SHOW_PASSWORD = (b"mysql_clear_password", b"dialog")
 # Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent; macOS lacks some.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
@@ -57,7 +58,7 @@ def connection_class() -> Any:
         raise MissingExtraError("pymysql", "mysql") from error
     result_class = _result_class()
 
-    class BufferConnection(_told_connection()):  # type: ignore[misc] # as below
+    class BufferConnection(_patient_connection()):  # type: ignore[misc] # as below
         """See the module."""
 
         to_send: Iterable[memoryview] | None = None
@@ -101,6 +102,28 @@ def connection_class() -> Any:
             return result.affected_rows
 
     return BufferConnection
+
+
+@cache
+def _patient_connection() -> Any:
+    class PatientConnection(_told_connection()):  # type: ignore[misc] # as above
+        _read_timeout: float | None
+        _write_timeout: float | None
+
+        @contextmanager
+        def working(self) -> Iterator[None]:
+            """Let statements take as long as work on a large table may.
+
+            One that we no longer wait for would end in vain, each time anew, and its rows count as what breaks it.
+            """
+            usual = self._read_timeout, self._write_timeout
+            self._read_timeout = self._write_timeout = _WORK_S
+            try:
+                yield
+            finally:
+                self._read_timeout, self._write_timeout = usual
+
+    return PatientConnection
 
 
 @cache

@@ -33,7 +33,7 @@ __all__ = ["MysqlDatabase", "mysql_arguments"]
 
 _log = logging.getLogger(__name__)
 _types = pa.types
-_TIMEOUT_S = 60
+_ANSWER_S = 60  # as when a COMMIT waits for a standby; it goes on then, and the ledger tells of it
 _IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
 _LONGEST_NAME = 64
 _SPACES = " \t\n\v\f\r"
@@ -141,7 +141,8 @@ class MysqlDatabase:
             raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
         try:
             connection.begin()
-            yield _MysqlSession(connection, self)
+            with connection.working():
+                yield _MysqlSession(connection, self)
             connection.commit()
         except (pymysql.Error, OSError) as error:
             raise self._translated(error) from None
@@ -286,8 +287,8 @@ class MysqlDatabase:
         connection: pymysql.Connection[Any] = connection_class()(
             **mysql_arguments(self._server, database),
             local_infile=True,
-            read_timeout=_TIMEOUT_S,
-            write_timeout=_TIMEOUT_S,
+            read_timeout=_ANSWER_S,
+            write_timeout=_ANSWER_S,
             init_command=_SESSION,
             autocommit=True,
         )
