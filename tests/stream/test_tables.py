@@ -314,6 +314,23 @@ def test_append_goes_on_with_a_table_of_others(make: Make, dialect: str, tmp_pat
     assert rows == [(1, "mine", None), (2, "mine", "row 2")]
 
 
+def test_a_column_that_a_frame_lacks_gets_its_default_whatever_frames_go_with_it(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, Mine VARCHAR(9) DEFAULT 'mine', n BIGINT)")
+    stream = make()
+    for put in ({"id": 1, "Mine": "x"}, {"id": 2, "n": 5}, {"id": 3}, {"id": 4, "Mine": None}):
+        stream.q.put([{name.lower() if dialect == "postgresql" else name: value for name, value in put.items()}])
+    with stream:
+        assert stream.flush(20), stream.status()
+    assert [tuple(row.values()) for row in table_rows(tmp_path, dialect)] == [
+        (1, "x", None),
+        (2, "mine", 5),
+        (3, "mine", None),
+        (4, None, None),
+    ]
+
+
 def test_a_table_that_is_dropped_while_a_stream_runs_is_made_again(make: Make, dialect: str, tmp_path: Path) -> None:
     with make() as stream:
         stream.stream(frame(1))

@@ -1,6 +1,6 @@
 """A batch: consecutive entries of a journal as one Arrow table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, takewhile
@@ -101,8 +101,17 @@ class Batch:
     def leading_alike(self) -> "Batch":
         """The first entries, as many as have the columns of the very first."""
         names = self.entries[0].batch.schema.names
-        alike = list(takewhile(lambda entry: entry.batch.schema.names == names, self.entries))
-        return batch_of(alike, self.start, superseded=self.superseded)
+        return self._leading(lambda entry: entry.batch.schema.names == names)
+
+    def leading_with_same_of(self, columns: set[str]) -> "Batch":
+        """The first entries, as many as have the same ones of some columns; one without rows has none that counts."""
+        some = next((entry for entry in self.entries if entry.batch.num_rows), self.entries[0])
+        same = columns & {*some.batch.schema.names}
+        return self._leading(lambda entry: not entry.batch.num_rows or columns & {*entry.batch.schema.names} == same)
+
+    def _leading(self, belongs: Callable[[Entry], bool]) -> "Batch":
+        leading = list(takewhile(belongs, self.entries))
+        return self if len(leading) == len(self.entries) else batch_of(leading, self.start, self.superseded)
 
 
 def batch_of(

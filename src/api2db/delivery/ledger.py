@@ -69,6 +69,7 @@ class LedgerCourier:
         except BatchRefusedError as error:
             reject_columns(self, batch, str(error))
             return
+        batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
             self._load(batch, rows, columns, reasons)
@@ -78,6 +79,12 @@ class LedgerCourier:
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _filled_alike(self, batch: Batch, columns: Sequence[Column]) -> Batch:
+        """A column that a frame lacks is the table's own to fill, so it goes with no frame that has it."""
+        filled = [column.name for column in columns if column.fills]
+        own = {name for name in batch.schema.names if any(self._target.same_column(name, each) for each in filled)}
+        return batch.leading_with_same_of(own) if own else batch
 
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         if reasons:

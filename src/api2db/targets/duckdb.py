@@ -296,16 +296,17 @@ class _DuckdbSession:
         """The catalogue is slow to ask (3 ms); a table that is known to be there is asked itself (0.3 ms)."""
         if table in self._known_tables:
             self._known_tables.discard(table)  # where it is gone by now the transaction ends with that error
-            found = self.rows("SELECT name, type FROM pragma_table_info(?)", (quote(table),))
+            found = self.rows("SELECT name, type, dflt_value IS NOT NULL FROM pragma_table_info(?)", (quote(table),))
         else:
             found = self.rows(
-                "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()"
-                " AND schema_name = current_schema() AND lower(table_name) = lower(?) ORDER BY column_index",
+                "SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns()"
+                " WHERE database_name = current_database() AND schema_name = current_schema()"
+                " AND lower(table_name) = lower(?) ORDER BY column_index",
                 (table,),
             )
         if found:
             self._known_tables.add(table)
-        return [Column(name, from_duckdb(declared), declared) for name, declared in found] or None
+        return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
 
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""

@@ -101,6 +101,8 @@ _STAMPED = (
     "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
     " AND IS_NULLABLE = 'NO' AND DATA_TYPE = 'timestamp'"
 )
+# MariaDB writes NULL where there is no default.
+_FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR coalesce(EXTRA, '') = 'auto_increment'"
 _ROW = "_api2db_row"
 _ROW_COLUMN = f"{_ROW} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY /*!80023 INVISIBLE */"
 
@@ -353,16 +355,16 @@ class _MysqlSession:
 
     def columns(self, table: str) -> list[Column] | None:
         found = self.rows(
-            "SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT FROM information_schema.COLUMNS"
+            f"SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT, {_FILLS} FROM information_schema.COLUMNS"
             " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
             " AND coalesce(GENERATION_EXPRESSION, '') = '' AND COLUMN_NAME <> ? ORDER BY ORDINAL_POSITION",
             (table, _ROW),
         )
-        named = [(name, mysql_name(_said(declared), _said(comment))) for name, declared, comment in found]
-        if any(declared == "longtext" for _, declared in named) and self._database.types is MARIADB:
+        named = [(name, mysql_name(_said(type_), _said(comment)), bool(fills)) for name, type_, comment, fills in found]
+        if any(declared == "longtext" for _, declared, _ in named) and self._database.types is MARIADB:
             checked = self._checked_as_json(table)
-            named = [(name, "json" if name in checked else declared) for name, declared in named]
-        return [Column(name, from_mysql(declared), declared) for name, declared in named] or None
+            named = [(name, "json" if name in checked else declared, fills) for name, declared, fills in named]
+        return [Column(name, from_mysql(declared), declared, fills) for name, declared, fills in named] or None
 
     def require_transactions(self, *tables: str) -> None:
         for table, engine, folds in self.rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):

@@ -51,11 +51,13 @@ class Column:
     Attributes:
         type: The Arrow type that holds exactly what the column holds.
         declared: The type as the target itself writes it.
+        fills: Whether the target puts in a value of its own, such as a default, where rows lack the column.
     """
 
     name: str
     type: pa.DataType
     declared: str
+    fills: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,9 @@ _PATH = f"""
         WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
     ), current_schema()), current_schemas(false)
 """
-# Each column, its type, and of a domain what that is made of at last; of its table, whether it takes no COPY, as it is
-# a view or policies say who may write which row, and whether it is the server's own. A table without any has one row.
+# Each column, its type, and of a domain what that is made of at last, and whether it has a default, of which a view
+# does not tell; of its table, whether it takes no COPY, as it is a view or policies say who may write which row, and
+# whether it is the server's own. A table without any has one row.
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
         WITH RECURSIVE made (type, modifier, depth) AS (
@@ -61,6 +62,7 @@ _COLUMNS = """
             SELECT typbasetype, typtypmod, depth + 1 FROM made JOIN pg_type ON oid = type WHERE typtype = 'd'
         ) SELECT format_type(type, modifier) FROM made ORDER BY depth DESC LIMIT 1
     ) ELSE format_type(atttypid, atttypmod) END,
+        atthasdef OR attidentity <> '' OR typdefault IS NOT NULL OR relkind = 'v',
         relkind = 'v' OR row_security_active(pg_class.oid), relnamespace = 'pg_catalog'::regnamespace
     FROM pg_class LEFT JOIN (pg_attribute JOIN pg_type ON pg_type.oid = atttypid)
         ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
@@ -374,7 +376,7 @@ class _PostgresqlSession:
                 "the table is there and has no column that takes values; add one, or give another table with table="
             )
         self._takes_no_copy = any(takes_no_copy for *_, takes_no_copy, _ in found)
-        return [Column(name, _held(base), declared) for name, declared, base, *_ in found] or None
+        return [Column(name, _held(base), declared, fills) for name, declared, base, fills, *_ in found] or None
 
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""

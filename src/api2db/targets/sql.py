@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -252,7 +253,8 @@ class SqlTarget:
             declared = wider and self._database.type_name(wider)
             if wider is None or declared in {None, column.declared} or self._turns_to_text(column, str(declared)):
                 return None
-            changed = self._database.change_type(session, self._table, column, Column(column.name, wider, declared))
+            widened_column = replace(column, type=wider, declared=declared)
+            changed = self._database.change_type(session, self._table, column, widened_column)
             if changed.declared != column.declared:
                 self._record(session, changes, [(column.name, column.declared, changed.declared)])
             return changed

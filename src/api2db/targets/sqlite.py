@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ __all__ = ["SqliteDatabase"]
 _types = pa.types
 _BUSY_MS = 2_000
 _COMMIT_TRIES = 5
+# An INTEGER that is the primary key is the row's number, which SQLite makes where there is none.
+_FILLS = "dflt_value IS NOT NULL OR pk > 0 AND upper(type) = 'INTEGER'"
 
 
 class SqliteDatabase:
@@ -127,7 +130,7 @@ class SqliteDatabase:
             return wider
         if _is_number(column.type) and not _is_number(wider.type):
             raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
-        self._wider[table, column.name] = Column(column.name, wider.type, column.declared)
+        self._wider[table, column.name] = replace(column, type=wider.type)
         return self._wider[table, column.name]
 
     def same_column(self, one: str, other: str) -> bool:
@@ -210,8 +213,10 @@ class _SqliteSession:
         return self._connection.execute(sql, values).fetchall()
 
     def columns(self, table: str) -> list[Column] | None:
-        found = self.rows("SELECT name, type FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,))
-        columns = [Column(name, from_sqlite(declared), declared) for name, declared in found]
+        found = self.rows(
+            f"SELECT name, type, {_FILLS} FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,)
+        )
+        columns = [Column(name, from_sqlite(declared), declared, bool(fills)) for name, declared, fills in found]
         return [self._wider.get((table, column.name), column) for column in columns] or None
 
     def require_transactions(self, *tables: str) -> None:
