@@ -624,6 +624,44 @@ def test_a_zero_for_a_number_of_the_database_s_own_stays_a_zero(
     assert column_of(tmp_path, dialect, "id") == ([0, 7] if keys else [0, 7, 8])
 
 
+NUMBERED = {
+    "a table": ["CREATE TABLE flights (id BIGINT AUTO_INCREMENT PRIMARY KEY, n BIGINT)"],
+    "a view": [
+        "CREATE TABLE base (id BIGINT AUTO_INCREMENT PRIMARY KEY, n BIGINT)",
+        "CREATE VIEW flights AS SELECT id, n FROM base",
+    ],
+}
+
+
+@MYSQL
+@pytest.mark.parametrize("local", [0, 1], ids=["by INSERT", "by LOAD DATA"])
+@pytest.mark.parametrize("what", NUMBERED)
+def test_a_null_for_a_number_of_the_database_s_own_never_takes_that_of_another_row(
+    make: Make, dialect: str, tmp_path: Path, what: str, local: int
+) -> None:
+    execute(tmp_path, dialect, *NUMBERED[what])
+    running(dialect).execute(f"SET GLOBAL local_infile = {local}")
+    try:
+        with make() as stream:
+            stream.stream(pd.DataFrame({"id": pd.array([5, None, 6], "Int64"), "n": [1, 2, 3]}))
+            stream.stream(pd.DataFrame({"n": [4]}))
+            stream.stream(pd.DataFrame({"id": [9]}))
+    finally:
+        running(dialect).execute("SET GLOBAL local_infile = 1")
+    assert [(row["id"], row["n"]) for row in table_rows(tmp_path, dialect)] == [(5, 1), (6, 3), (7, 4), (9, None)]
+    assert ["leave the column out" in reason for reason in reasons(tmp_path, dialect)] == [True]
+
+
+def test_a_null_for_the_number_of_a_row_of_sqlite_never_takes_that_of_another_row(tmp_path: Path) -> None:
+    execute(tmp_path, "sqlite", "CREATE TABLE flights (id INTEGER PRIMARY KEY, n BIGINT)")
+    with stream_into("sqlite", tmp_path) as stream:
+        stream.stream(pd.DataFrame({"id": pd.array([5, None, 6], "Int64"), "n": [1, 2, 3]}))
+        stream.stream(pd.DataFrame({"n": [4]}))
+        stream.stream(pd.DataFrame({"unknown": [None]}))
+    assert [(row["id"], row["n"]) for row in table_rows(tmp_path, "sqlite")] == [(5, 1), (6, 3), (7, 4), (8, None)]
+    assert ["leave the column out" in reason for reason in reasons(tmp_path, "sqlite")] == [True]
+
+
 TRIGGER = "CREATE TRIGGER t BEFORE INSERT ON flights FOR EACH ROW"
 REFUSING = {
     "a partition": ["CREATE TABLE flights (id BIGINT) PARTITION BY RANGE (id) (PARTITION p VALUES LESS THAN (7))"],

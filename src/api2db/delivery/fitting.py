@@ -83,7 +83,8 @@ def fit(
         arrays.append(_within(limits, name, cast, home, fitted))
         names.append(home.name)
     if not names:  # rows of nulls are rows too
-        arrays, names = [pa.nulls(rows.num_rows, columns[0].type)], [columns[0].name]
+        some = next((column for column in columns if not column.fills), columns[0])
+        arrays, names = [pa.nulls(rows.num_rows, some.type)], [some.name]
     fitted.rows = pa.table(arrays, names=names)
     return fitted
 

@@ -96,13 +96,14 @@ _DEMANDED = (
     " AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND locate('auto_increment', EXTRA) = 0"
     " AND coalesce(GENERATION_EXPRESSION, '') = ''"
 )
-# A null there becomes the time of the load, without a word.
-_STAMPED = (
+# A null there becomes the time of the load or the next number, without a word; a view does not tell which it would.
+_MAKING_UP = (
     "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
-    " AND IS_NULLABLE = 'NO' AND DATA_TYPE = 'timestamp'"
+    " AND IS_NULLABLE = 'NO' AND (DATA_TYPE = 'timestamp' OR locate('auto_increment', EXTRA) > 0 OR EXISTS"
+    " (SELECT 1 FROM information_schema.VIEWS AS shown WHERE shown.TABLE_SCHEMA = DATABASE() AND shown.TABLE_NAME = ?))"
 )
 # MariaDB writes NULL where there is no default.
-_FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR coalesce(EXTRA, '') = 'auto_increment'"
+_FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR locate('auto_increment', EXTRA) > 0"
 _ROW = "_api2db_row"
 _ROW_COLUMN = f"{_ROW} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY /*!80023 INVISIBLE */"
 
@@ -119,7 +120,7 @@ class MysqlDatabase:
         self._needs_primary_key: bool | None = None
         self.seen: dict[str, tuple[Any, list[Column] | None]] = {}
         self.demanded: dict[str, set[str]] = {}
-        self.stamped: dict[str, set[str]] = {}
+        self.making_up: dict[str, set[str]] = {}
         self.from_staged: bool | None = None
 
     def connect(self) -> None:
@@ -407,7 +408,7 @@ class _MysqlSession:
             columns = self.columns(table)
             self._database.seen[table] = look, columns
             self._database.demanded[table] = {str(name) for (name,) in self.rows(_DEMANDED, (table,))}
-            self._database.stamped[table] = {str(name) for (name,) in self.rows(_STAMPED, (table,))}
+            self._database.making_up[table] = {str(name) for (name,) in self.rows(_MAKING_UP, (table, table))}
         return columns
 
     def _look(self, table: str) -> tuple[Any, ...]:
@@ -434,7 +435,7 @@ class _MysqlSession:
 
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str]) -> Iterator[str]:
-        self._check_stamps(table, rows)
+        self._check_nulls(table, rows)
         self._database.from_staged = self._has_index(table, keys)
         listed = ", ".join(self._quote(name) for name in rows.column_names)
         index = self._staged_index([columns[key] for key in keys])
@@ -467,13 +468,16 @@ class _MysqlSession:
         made = [*self._database.primary_key(), *listed]
         return f"({', '.join(made)})" if made else ""
 
-    def _check_stamps(self, table: str, rows: pa.Table) -> None:
-        for name in self._database.stamped.get(table, set()) & set(rows.column_names):
+    def _check_nulls(self, table: str, rows: pa.Table) -> None:
+        for name in self._database.making_up.get(table, set()) & set(rows.column_names):
             if rows.column(name).null_count:
-                raise BatchRefusedError(f"{name!r}: a value is missing, and the column is NOT NULL")
+                raise BatchRefusedError(
+                    f"{name!r}: a value is missing, and the column is NOT NULL; where the server is to make one, leave"
+                    " the column out of the frame"
+                )
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        self._check_stamps(table, rows)
+        self._check_nulls(table, rows)
         for name in rows.column_names:
             check_held(rows.column(name), columns[name])
         # LOAD DATA makes up a value where a column has no default, without a word; INSERT refuses.

@@ -33,7 +33,9 @@ _types = pa.types
 _BUSY_MS = 2_000
 _COMMIT_TRIES = 5
 # An INTEGER that is the primary key is the row's number, which SQLite makes where there is none.
-_FILLS = "dflt_value IS NOT NULL OR pk > 0 AND upper(type) = 'INTEGER'"
+_IS_ROW_NUMBER = "pk > 0 AND upper(type) = 'INTEGER'"
+_FILLS = f"dflt_value IS NOT NULL OR {_IS_ROW_NUMBER}"
+_ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
 
 class SqliteDatabase:
@@ -242,6 +244,12 @@ class _SqliteSession:
         self.run("DROP TABLE temp._api2db_staged")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        for (name,) in self.rows(_ROW_NUMBER, (table,)):
+            if name in rows.column_names and rows.column(name).null_count:
+                raise BatchRefusedError(
+                    f"{name!r}: a value is missing, and SQLite would make up a number; where it is to, leave the column"
+                    " out of the frame"
+                )
         names = ", ".join(quote(name) for name in rows.column_names)
         marks = ", ".join("?" * rows.num_columns)
         values = zip(*(encoded(_values, column) for column in rows.columns), strict=True)
