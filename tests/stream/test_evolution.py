@@ -327,6 +327,17 @@ def test_sqlite_widens_columns_that_indexes_stand_on_and_the_indexes_stay(
     assert sorted(indexes) == [("flights_key",), ("mine",)]
 
 
+@pytest.mark.parametrize("more", ["NOT NULL", "DEFAULT 7", "CHECK (id < 100)"])
+def test_sqlite_makes_no_column_anew_that_would_lose_what_its_maker_gave_it(tmp_path: Path, more: str) -> None:
+    created = f"CREATE TABLE flights (id INTEGER {more}, n INTEGER)"
+    execute(tmp_path, "sqlite", created, "INSERT INTO flights VALUES (1, 1)")
+    with stream_into("sqlite", tmp_path) as stream:
+        stream.stream(pa.table({"id": pa.array([2, 2**63], pa.uint64()), "n": [2, 2]}))
+    assert query(tmp_path, "sqlite", "SELECT sql FROM sqlite_schema WHERE name = 'flights'") == [(created,)]
+    assert column_of(tmp_path, "sqlite", "id") == [1, 2]
+    assert ["widen it yourself" in reason for reason in reasons(tmp_path, "sqlite")] == [True]
+
+
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_what_forbids_sqlite_to_widen_is_said_in_the_table_s_own_names(
     make: Make, dialect: str, tmp_path: Path

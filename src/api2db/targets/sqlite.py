@@ -35,6 +35,12 @@ _COMMIT_TRIES = 5
 # An INTEGER that is the primary key is the row's number, which SQLite makes where there is none.
 _IS_ROW_NUMBER = "pk > 0 AND upper(type) = 'INTEGER'"
 _FILLS = f"dflt_value IS NOT NULL OR {_IS_ROW_NUMBER}"
+# A column that is made anew would be without these; a check may be any column's.
+_DEFINED = """
+    SELECT 1 FROM pragma_table_xinfo(?1) AS of_column JOIN sqlite_schema AS whole
+    ON whole.type = 'table' AND whole.name = ?1 COLLATE NOCASE
+    WHERE of_column.name = ?2 AND ("notnull" OR dflt_value IS NOT NULL OR sql LIKE '%check%(%')
+"""
 _ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
 
@@ -128,6 +134,8 @@ class SqliteDatabase:
         """
         is_empty = session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]
         if is_empty or (_types.is_integer(column.type) and not _is_number(wider.type)):
+            if session.rows(_DEFINED, (table, column.name)):
+                raise BatchRefusedError("its definition has more than a type, which would be lost; widen it yourself")
             _make_anew(session, quote(table), quote(column.name), wider.declared)
             return wider
         if _is_number(column.type) and not _is_number(wider.type):
