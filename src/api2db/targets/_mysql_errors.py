@@ -1,0 +1,55 @@
+"""What the errors of MySQL and MariaDB say of rows and of a connection, by their codes and by SQLSTATE."""
+
+__all__ = [
+    "NOT_ALLOWED",
+    "NO_DATABASE",
+    "NO_LOCAL",
+    "NO_PRIMARY_KEY",
+    "NO_TABLE",
+    "UNFIT_KEYS",
+    "code_of",
+    "is_broken",
+    "is_refused",
+    "text_of",
+]
+
+NO_DATABASE, NO_TABLE, NOT_ALLOWED = 1049, 1146, 1142
+NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
+NO_PRIMARY_KEY = 3750
+UNFIT_KEYS = frozenset({1071, 1170, 3152})
+# Error codes of the server, by the "MySQL Error Message Reference" and MariaDB's list: a row is refused for itself.
+_REFUSED = frozenset(
+    {1048, 1062, 1118, 1136, 1138, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1411, 1416, 1451, 1452, 1467, 1586}
+    | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3157, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
+    # A column or a table that it can't make or alter as asked.
+    | {1063, 1067, 1101, 1121, 1171, 1293, 1294, 1347, 1348, 1832, 1833, 1834, 3780}
+    | {1369, 1526}
+)
+# Classes of SQLSTATE: data, broken constraints, the CHECK OPTION of a view, and what triggers raise.
+_REFUSED_CLASSES = frozenset({"22", "23", "44", "45"})
+# The connection broke, by the client's own codes, or the packet was larger than the server takes.
+_BROKEN = frozenset(
+    {0, 1053, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031}
+)
+
+
+def code_of(error: Exception) -> int | None:
+    """The number that the server, or the driver, gives an error; None for one of the network's or of the code's."""
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) and not isinstance(error, OSError) else None
+
+
+def text_of(error: Exception) -> str:
+    """What was said, without the number."""
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether rows or a column are refused for themselves, whoever asks."""
+    return code_of(error) in _REFUSED or str(getattr(error, "sqlstate", ""))[:2] in _REFUSED_CLASSES
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the connection is of no more use."""
+    code = code_of(error)
+    return code is None or code in _BROKEN
