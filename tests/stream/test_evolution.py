@@ -16,7 +16,7 @@ import pytest
 from api2db import FileConverter, Stream2Local
 from api2db.errors import ConfigurationError
 from api2db.frames import decode_cell, encode_cell
-from tests.stream.databases import Make, execute, query, table_rows, types
+from tests.stream.databases import Make, execute, query, stream_into, table_rows, types
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 

@@ -11,7 +11,7 @@ import pytest
 
 from api2db.errors import ConfigurationError
 from api2db.targets import mysql
-from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, table_rows, types, use
+from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows
 
