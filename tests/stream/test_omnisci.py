@@ -459,6 +459,27 @@ def test_what_is_too_large_for_one_message_is_loaded_in_several(
     assert stream.status().last_error is None
 
 
+def test_no_more_is_read_than_one_message_holds(
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast: list[int] = []
+
+    def shape(target: HeavydbTarget, rows: pa.Table, *arguments: Any) -> pa.Table:
+        cast.append(rows.num_rows)
+        return real(target, rows, *arguments)
+
+    real = HeavydbTarget.shape
+    monkeypatch.setattr(HeavydbTarget, "shape", shape)
+    monkeypatch.setattr(HeavydbTarget, "largest_bytes", 10_000)
+    stream, loads = make(), omnisci.loads
+    for first in range(0, 3_000, 100):
+        stream.q.put(pd.DataFrame({"id": range(first, first + 100)}))
+    stream.start()
+    assert stream.flush(20), stream.status()
+    assert sum(cast) == 3_000
+    assert len(cast) == omnisci.loads - loads
+
+
 def test_words_in_the_names_of_tables_and_columns_are_not_taken_for_what_the_server_says(
     make: Make, there: Reach, tmp_path: Path
 ) -> None:

@@ -75,6 +75,8 @@ def build_worker(
     if courier is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
+    if isinstance(target, CountedTarget):  # a read ends behind its limit, and what is too large is read in vain
+        limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     return Worker(log, reached, courier, parking, limit, learn, keyed=keyed and call is None)
 
 

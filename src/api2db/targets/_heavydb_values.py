@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,10 @@ def encoded(rows: pa.Table, columns: Sequence[Column]) -> bytes:
     homes = {column.name: column for column in columns}
     arrays = [_on_the_wire(rows.column(name).combine_chunks(), homes[name]) for name in rows.column_names]
     batch = pa.record_batch(arrays, rows.column_names)
-    sink = pa.BufferOutputStream()
+    sink = BytesIO()  # its bytes are had without another copy
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+    return sink.getvalue()
 
 
 def _on_the_wire(array: pa.Array, column: Column) -> pa.Array:
