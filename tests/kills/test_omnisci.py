@@ -25,6 +25,8 @@ from tests.kills.test_lost_answers import failing
 from tests.kills.test_random_kills import kill_often
 from tests.kills.zygote import Zygote
 from tests.servers.omnisci import OmnisciServer
+from tests.servers.omnisci.columns import RefusedError
+from tests.servers.omnisci.tables import Tables
 from tests.servers.proxy import Proxy
 
 TABLE = "flights_stream"
@@ -161,6 +163,31 @@ def test_a_load_that_the_server_is_still_at_when_the_client_has_given_up_counts(
         puts.put(1)
         assert omnisci.faults.loading.wait(10)
         wait_until(lambda: puts.stream.status().last_error)
+        omnisci.faults.loads_go_on.set()
+        flushed(puts)
+    assert puts.verdict() == Verdict()
+
+
+def test_who_is_not_let_to_wait_for_a_load_does_not_take_it_for_one_that_was_not_carried_out(
+    tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user without ALTER is refused at once, though the old session's load is still under way."""
+
+    def forbidden(*_: object) -> None:
+        raise RefusedError(f"Current user does not have the privilege to alter table: {TABLE}")
+
+    monkeypatch.setattr(stream2omnisci, "_ANSWER_S", 0.3)
+    puts = PutsThere(tmp_path, omnisci)
+    puts.put(1)
+    with running(puts.stream):
+        flushed(puts)
+        omnisci.faults.loads_go_on.clear()
+        omnisci.faults.loading.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(Tables, "drop_column", forbidden)
+            puts.put(1)
+            assert omnisci.faults.loading.wait(10)
+            wait_until(lambda: "grant ALTER" in str(puts.stream.status().last_error))
         omnisci.faults.loads_go_on.set()
         flushed(puts)
     assert puts.verdict() == Verdict()

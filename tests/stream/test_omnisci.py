@@ -114,7 +114,16 @@ def test_a_file_of_credentials_that_is_none_is_said_to_be(tmp_path: Path, conten
 
 @pytest.mark.parametrize(
     "options",
-    [{"protocol": "carrier pigeon"}, {"db_name": ""}, {"port": "near"}, {"table": 'a"b'}, {"chunk_size": -1}],
+    [
+        {"protocol": "carrier pigeon"},
+        {"protocol": ["binary"]},
+        {"db_name": ""},
+        {"port": "near"},
+        {"port": "0"},
+        {"port": 65_536},
+        {"table": 'a"b'},
+        {"chunk_size": -1},
+    ],
     ids=str,
 )
 def test_an_option_that_can_not_be_used_is_a_value_error(make: Make, options: dict[str, Any]) -> None:

@@ -34,6 +34,8 @@ _LATER = re.compile(
     r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out",
     re.IGNORECASE,
 )
+# Not one word alone, which may be in the name of a table.
+_FORBIDDEN = re.compile(r"(not have|violation of) (\w+ )?(access )?privilege|not authorized to", re.IGNORECASE)
 
 
 class HeavydbTarget:
@@ -161,11 +163,15 @@ class HeavydbTarget:
     def _wait_for_loads(self) -> None:
         """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.
 
-        There is no such column, so nothing is altered.
+        There is no such column, so nothing is altered. Whoever may not alter it may have been refused without waiting.
         """
         try:
             self._session.execute(f"ALTER TABLE {quoted(self._table)} DROP COLUMN {quoted(_NO_COLUMN)}")
         except RefusedByServerError as error:
+            if _FORBIDDEN.search(str(error)):
+                raise TargetUnavailableError(
+                    f"whether a load into {self._table} is still under way can't be told: {error}; grant ALTER on it"
+                ) from None
             if _is_for_later(str(error)):
                 raise TargetUnavailableError(f"{self._table} is busy: {error}") from None
 
