@@ -301,6 +301,50 @@ def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_
     assert any(record.levelno == logging.ERROR and "is not known" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.parametrize("statement", [MORE.format(4), LESS])
+@pytest.mark.parametrize("carried_out", [0, 1])
+def test_what_others_have_done_before_the_plan_leaves_no_doubt(
+    tmp_path: Path, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture, carried_out: int, statement: str
+) -> None:
+    puts, tables = PutsThere(tmp_path, omnisci), omnisci.handler.tables
+    with running(puts.stream):
+        puts.put(1, rows=4)
+        flushed(puts)
+        tables.change(tables.find(TABLE), statement)
+        omnisci.faults.lose_answers = carried_out
+        omnisci.faults.cut_before_loads = 1 - carried_out
+        puts.put(1, rows=4)
+        flushed(puts)
+    assert [row["n"] for row in rows_of(omnisci) if row["n"] == 2] == [2] * 4
+    assert "is not known" not in caplog.text
+
+
+@pytest.mark.parametrize("carried_out", [0, 1])
+def test_a_table_that_was_put_back_to_an_earlier_state_tells_of_no_load(
+    tmp_path: Path, omnisci: OmnisciServer, caplog: pytest.LogCaptureFixture, carried_out: int
+) -> None:
+    puts = PutsThere(tmp_path, omnisci)
+    for _ in range(2):
+        puts.put(1)
+        with running(puts.stream):
+            flushed(puts)
+    omnisci.faults.lose_answers = carried_out
+    omnisci.faults.cut_before_loads = 1 - carried_out
+    real = HeavydbTarget.landed
+
+    def restored(target: HeavydbTarget, plan: Any) -> bool | None:
+        omnisci.handler.tables.find(TABLE).epoch = plan["epoch"] - 1
+        return real(target, plan)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(HeavydbTarget, "landed", restored)
+        puts.put(1)
+        with running(puts.stream):
+            flushed(puts)
+    assert {row["n"] for row in set_aside(puts.home.path, "omnisci")} == {3}
+    assert "is not known" in caplog.text
+
+
 def meanwhile(server: OmnisciServer, statements: list[str]) -> Callable[..., bool | None]:
     """What is asked of a plan, after somebody else has changed the table."""
     real, tables = HeavydbTarget.landed, server.handler.tables

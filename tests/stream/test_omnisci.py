@@ -13,12 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from heavydb import Connection
+from heavydb.thrift.ttypes import TDBException
 
 import api2db
 from api2db import Stream, Stream2Omnisci
 from api2db.app.scaffold import make_project
 from api2db.stream import stream2omnisci
+from api2db.targets._heavydb_client import Session
 from api2db.targets.heavydb import HeavydbTarget
+from api2db.targets.server import Password, Server
 from tests.servers.omnisci import OmnisciServer, statements
 from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.reach import Reach
@@ -160,9 +163,10 @@ def test_the_connection_has_all_that_the_client_s_constructor_gives_it(
     theirs._transport.close()
 
 
+@pytest.mark.parametrize("protocol", ["binary", "http"])
 @pytest.mark.parametrize("answers", range(4))
 def test_connect_waits_no_longer_than_it_should_whichever_answer_never_comes(
-    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, answers: int
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, answers: int, protocol: str
 ) -> None:
     monkeypatch.setattr(stream2omnisci, "_ANSWER_S", 0.2)
     left, go_on = iter(range(answers)), threading.Event()
@@ -177,7 +181,8 @@ def test_connect_waits_no_longer_than_it_should_whichever_answer_never_comes(
 
     for name in ("connect", "disconnect", "get_version"):
         monkeypatch.setattr(omnisci.handler, name, stalling(getattr(omnisci.handler, name)))
-    connecting = threading.Thread(target=make().connect, daemon=True)
+    port = {"binary": omnisci.port, "http": omnisci.http_port}[protocol]
+    connecting = threading.Thread(target=make(protocol=protocol, port=port).connect, daemon=True)
     connecting.start()
     connecting.join(10)
     is_waiting = connecting.is_alive()
@@ -192,6 +197,57 @@ def test_a_server_that_lets_nobody_in_gives_no_connection_and_says_why(
     assert stream.connect() is None
     assert "Authentication failure" in caplog.text
     assert "wrong one" not in caplog.text
+
+
+def test_a_server_that_repeats_the_password_is_quoted_without_it(
+    make: Make, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def connect(user: str, password: str, _database: str) -> str:
+        raise TDBException(f"nobody is {user} with {password}")
+
+    monkeypatch.setattr(omnisci.handler, "connect", connect)
+    stream = make()
+    assert stream.connect() is None
+    stream.start()
+    stream.q.put(frame(1))
+    said = str(eventually(lambda: stream.status().last_error))
+    assert "nobody is" in said
+    assert "nobody is" in caplog.text
+    assert omnisci.password not in said + caplog.text
+
+
+def test_what_has_ended_leaves_no_session_on_the_server(make: Make, omnisci: OmnisciServer) -> None:
+    before = set(omnisci.handler.sessions)
+    stream = make()
+    put(stream, frame(1))
+    assert stream.connect() is not None
+    assert len(omnisci.handler.sessions - before) == 2
+    stream.stop()
+    assert omnisci.handler.sessions == before
+
+
+def test_streams_into_two_tables_are_two(make: Make) -> None:
+    said = [{}, {"table": "other"}, {"db_name": "other"}, {"host": "other"}, {"port": 1}]
+    assert len({make(**each).identity for each in said}) == len(said)
+
+
+def test_an_answer_that_comes_too_late_is_never_taken_for_that_of_the_next_question(
+    omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = iter(range(1, 9)), threading.Event()
+
+    def epoch(_session: str, _table: str) -> int:
+        number = next(asked)
+        if number == 1:
+            answered.wait(2)  # longer than the first question waits, and shorter than both
+        return number
+
+    monkeypatch.setattr(omnisci.handler, "get_table_epoch_by_name", epoch)
+    password = Password(lambda: omnisci.password)
+    session = Session(Server(omnisci.host, omnisci.port, omnisci.user, omnisci.database, password), "binary", 1.5)
+    assert session.ask("get_table_epoch_by_name", TABLE) == 2
+    answered.set()
+    session.close()
 
 
 def test_cast_categorical_makes_text_categorical_and_leaves_the_frame_as_it_was() -> None:
@@ -282,9 +338,24 @@ def test_a_frozen_table_stays_as_it_is(make: Make, there: Reach, tmp_path: Path)
     assert reasons(tmp_path) == ["the table has no column 'more_t'"]
 
 
+def test_no_column_of_a_frozen_table_is_widened(make: Make, there: Reach, tmp_path: Path) -> None:
+    put(make(), pd.DataFrame({"v": [1]}))
+    put(make(schema="freeze", stream_id="another life"), pd.DataFrame({"v": [2.5]}))
+    assert there.rows(TABLE) == [{"v_t": 1}]
+    assert len(reasons(tmp_path)) == 1
+
+
 def test_whole_numbers_become_fractions_where_no_row_loses_by_it(make: Make, there: Reach) -> None:
     put(make(), pd.DataFrame({"v": [1, 2]}), pd.DataFrame({"v": [2.5]}))
     assert [row["v_t"] for row in there.rows(TABLE)] == [1.0, 2.0, 2.5]
+
+
+def test_whole_numbers_that_a_fraction_does_not_hold_stay_and_the_fraction_is_rejected(
+    make: Make, there: Reach, tmp_path: Path
+) -> None:
+    put(make(), pd.DataFrame({"v": [2**53 + 1]}), pd.DataFrame({"v": [2.5]}))
+    assert there.rows(TABLE) == [{"v_t": 2**53 + 1}]
+    assert len(reasons(tmp_path)) == 1
 
 
 def test_a_server_that_changes_no_type_rejects_what_does_not_fit_and_says_so_once(
@@ -307,6 +378,13 @@ def test_a_column_of_numbers_never_becomes_one_of_text(make: Make, there: Reach,
 def test_an_all_null_first_frame_does_not_fix_a_type(make: Make, there: Reach) -> None:
     put(make(), pd.DataFrame({"v": [None, None]}), pd.DataFrame({"v": [7]}))
     assert [row["v_t"] for row in there.rows(TABLE)] == [None, None, 7]
+
+
+def test_a_change_of_type_that_was_cut_short_is_made_again(make: Make, there: Reach) -> None:
+    put(make(), pd.DataFrame({"v": [None, None]}))
+    there.execute(f'ALTER TABLE {TABLE} ADD COLUMN "_api2db_new" BIGINT')
+    put(make(stream_id="another life"), pd.DataFrame({"v": [2.5]}))
+    assert there.rows(TABLE) == [{"v_t": None}, {"v_t": None}, {"v_t": 2.5}]
 
 
 def test_names_that_differ_in_case_are_one_column_there(make: Make, there: Reach, tmp_path: Path) -> None:
@@ -368,12 +446,15 @@ def test_a_table_with_shards_is_not_written_to(make: Make, there: Reach) -> None
     assert stream.flush(20)
 
 
-def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(make: Make, there: Reach) -> None:
+def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(
+    make: Make, there: Reach, caplog: pytest.LogCaptureFixture
+) -> None:
     stream = make()
     put(stream, frame(1))
     there.execute(f"ALTER TABLE {TABLE} DROP COLUMN text_t")
     put(stream, frame(2))
     assert there.rows(TABLE) == [{"id_t": 1, "text_t": None}, {"id_t": 2, "text_t": "row 2"}]
+    assert "not delivered" not in caplog.text
     there.drop(TABLE)
     put(stream, frame(3))
     assert there.rows(TABLE) == [{"id_t": 3, "text_t": "row 3"}]
@@ -400,7 +481,7 @@ def test_sessions_that_the_server_has_ended_are_begun_anew_without_a_word(
     assert [record.getMessage() for record in caplog.records if record.name.startswith("api2db")] == []
 
 
-@pytest.mark.parametrize("name", ["user_session", "Session not valid"])
+@pytest.mark.parametrize("name", ["user_session", "Session not valid."])
 def test_a_name_with_session_in_it_is_not_taken_for_a_session_that_has_ended(
     make: Make, there: Reach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -440,6 +521,28 @@ def test_a_row_refused_for_itself_keeps_its_reason_where_nobody_can_tell_whether
     found = {row["id"]: row["_api2db_reason"] for row in rejected_rows(tmp_path, "omnisci")}
     assert ["is not known" in found[value] for value in ("2", '"x"', "3")] == [True, False, True]
     assert "'id_t'" in found['"x"']
+
+
+def test_a_frame_of_no_rows_behind_a_load_whose_answer_was_lost_does_not_bring_it_again(
+    make: Make, omnisci: OmnisciServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
+        omnisci.handler.tables.change(omnisci.handler.tables.find(TABLE), f"INSERT INTO {TABLE} (id_t) VALUES (9)")
+        return real(target, plan)
+
+    real = HeavydbTarget.landed
+    stream = make()
+    put(stream, frame(1))
+    stream.stop()
+    monkeypatch.setattr(HeavydbTarget, "landed", landed)
+    omnisci.faults.lose_answers = 1
+    stream = make()
+    for each in (frame(2), frame(3).iloc[:0]):
+        stream.q.put(each)
+    put(stream)
+    assert stream.flush(20), stream.status()
+    assert omnisci.sql(f"SELECT id_t FROM {TABLE} WHERE id_t < 9").column(0).to_pylist() == [1, 2]
+    assert [row["id"] for row in rejected_rows(tmp_path, "omnisci")] == [2]
 
 
 def test_a_stream_method_of_one_s_own_may_hand_frames_on(tmp_path: Path, there: Reach) -> None:
