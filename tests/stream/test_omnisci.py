@@ -227,7 +227,7 @@ def test_what_has_ended_leaves_no_session_on_the_server(make: Make, omnisci: Omn
 
 
 def test_streams_into_two_tables_are_two(make: Make) -> None:
-    said = [{}, {"table": "other"}, {"db_name": "other"}, {"host": "other"}, {"port": 1}]
+    said: list[dict[str, Any]] = [{}, {"table": "other"}, {"db_name": "other"}, {"host": "other"}, {"port": 1}]
     assert len({make(**each).identity for each in said}) == len(said)
 
 
@@ -458,6 +458,31 @@ def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(
     there.drop(TABLE)
     put(stream, frame(3))
     assert there.rows(TABLE) == [{"id_t": 3, "text_t": "row 3"}]
+
+
+def test_a_table_without_an_epoch_is_looked_at_anew(
+    make: Make, there: Reach, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HeavyDB's call raises nothing: where it fails, its answer is a negative number."""
+    stream = make()
+    put(stream, frame(1))
+    epochs, plans = iter([-1]), []
+    real_epoch: Callable[..., int] = omnisci.handler.get_table_epoch_by_name
+    real_plan = HeavydbTarget.plan
+
+    def epoch(session: str, table: str) -> int:
+        return next(epochs, None) or real_epoch(session, table)
+
+    def plan(target: HeavydbTarget, rows: int) -> Any:
+        plans.append(real_plan(target, rows))
+        return plans[-1]
+
+    monkeypatch.setattr(omnisci.handler, "get_table_epoch_by_name", epoch)
+    monkeypatch.setattr(HeavydbTarget, "plan", plan)
+    put(stream, frame(2))
+    assert [each["epoch"] for each in plans] == [1]
+    assert [row["id_t"] for row in there.rows(TABLE)] == [1, 2]
+    assert "not delivered" not in caplog.text
 
 
 @pytest.mark.parametrize(
