@@ -27,7 +27,7 @@ from tests.servers.omnisci.reach import Reach
 
 __all__ = ["measure"]
 
-_RUNS = 3
+_RUNS = 7
 _TICKS = 2_000
 
 
