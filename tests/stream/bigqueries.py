@@ -124,7 +124,9 @@ def _client_of(url: str) -> Any:
 
 @functools.cache
 def _keys() -> Path:
-    return Path(tempfile.mkdtemp(prefix="api2db-keys-"))
+    folder = tempfile.TemporaryDirectory(prefix="api2db-keys-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _key_file(server: BigqueryServer) -> Path:
