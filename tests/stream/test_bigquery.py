@@ -150,6 +150,33 @@ def test_a_row_that_ends_every_call_is_found_and_rejected_and_the_others_go_in(
     assert "Errors found" in reasons(tmp_path)[0]
 
 
+def test_a_fault_of_the_server_that_lasts_is_waited_for_and_no_row_is_set_aside_for_it(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    with make() as stream:
+        stream.stream(frame(0))
+        server.faults.fail("AppendRows", "before", "internal", times=40)
+        stream.q.put(frame(1, 2))
+        while not stream.flush(0.01):
+            stream.check_failures()
+            assert (stream.status().last_error or "planted").count("planted") == 1
+        assert (server.faults.met["AppendRows"], stream.status().rows_rejected) == (40, 0)
+    assert ids(server.rows(DATASET, "flights")) == [0, 1, 2]
+
+
+def test_a_column_that_somebody_else_widens_while_rows_go_in_has_none_of_them_rejected(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    with make() as stream:
+        stream.stream(pd.DataFrame({"n": [1]}))
+        server.catalog.change_type(server.catalog.table(DATASET, "flights"), "n", "FLOAT")
+        stream.stream(pd.DataFrame({"n": [2]}))
+        assert stream.status().rows_rejected == 0
+    assert [row["n"] for row in server.rows(DATASET, "flights")] == [1, 2]
+
+
 def test_rows_wait_too_while_the_write_api_does_not_see_a_wider_type(make: Make, server: BigqueryServer) -> None:
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
@@ -264,6 +291,40 @@ def test_lists_of_one_type_go_into_a_repeated_column_and_others_are_rejected(
         {"id": 6, "tags": [], "sizes": [7]},
     ]
     assert [reason.split(" the column")[1] for reason in reasons(tmp_path)] == ["'s type ARRAY<INTEGER>"] * 3
+
+
+@pytest.mark.parametrize("way", ["append", "jobs", "keys"])
+def test_a_null_in_a_repeated_column_is_an_empty_list_there_and_that_is_said_once(
+    make: Make, server: BigqueryServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    server.write_api.forbidden = way == "jobs"
+    make_table(
+        server,
+        {"name": "id", "type": "INTEGER"},
+        {"name": "sizes", "type": "FLOAT", "mode": "REPEATED"},
+        {"name": "flags", "type": "BOOLEAN", "mode": "REPEATED"},
+        {"name": "note", "type": "JSON"},
+    )
+    options: dict[str, Any] = _OPTIONS.get(way, {})
+    with make(**options) as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2], "sizes": [[0.5, 2], None], "flags": [[True], []]}))
+        stream.stream(pd.DataFrame({"id": [3, 4], "flags": [[None], [False]], "note": [{"a": 1}] * 2}))
+    assert [(row["id"], row["sizes"] or [], row["flags"] or []) for row in server.rows(DATASET, "flights")] == [
+        (1, [0.5, 2], [True]),
+        (2, [], []),
+        (4, [], [False]),
+    ]
+    assert reasons(tmp_path) == ["'flags': JSON does not fit the column's type ARRAY<BOOLEAN>"]
+    assert sum("keeps a null there as an empty list" in record.getMessage() for record in caplog.records) == 2
+
+
+def test_a_column_of_a_type_that_nothing_is_written_into_is_left_as_it_is(
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path
+) -> None:
+    make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "days", "type": "DATE", "mode": "REPEATED"})
+    assert ids(deliver(frame(1), pd.DataFrame({"id": [2, 3], "days": [[datetime.date(2026, 1, 2)], None]}))) == [1, 3]
+    assert reasons(tmp_path) == ["'days': JSON does not fit the column's type ARRAY<DATE>"]
+    assert not [job for job in server.catalog.jobs.values() if "ALTER" in str(job) and "days" in str(job)]
 
 
 def test_into_a_table_with_another_schema_goes_what_fits_and_the_rest_is_told_row_by_row(
@@ -735,6 +796,40 @@ def test_the_schema_follows_from_the_dtypes_and_connect_makes_the_table(make: Ma
     stream.client.close()  # type: ignore[no-untyped-call]
 
 
+def test_a_column_whose_dtype_does_not_tell_gets_the_type_of_its_first_value_in_a_table_that_connect_made(
+    make: Make, server: BigqueryServer
+) -> None:
+    day, odd = datetime.date(2026, 1, 2), {"text": ["x"], "price": [Decimal("1.5")], "raw": [b"x"]}
+    with make() as first:
+        first.stream(pd.DataFrame({"id": [1], "day": [day], **odd}))
+        wanted = server.types(DATASET, "flights")
+    server.clear()
+    with make() as stream:
+        assert stream.connect() is True
+        assert set(server.types(DATASET, "flights").values()) == {"INTEGER", "STRING"}
+        stream.stream(pd.DataFrame({"id": [2], "day": [day], **odd}))
+        assert stream.status().rows_rejected == 0
+        assert stream.client is not None
+        stream.client.close()  # type: ignore[no-untyped-call]
+    assert server.types(DATASET, "flights") == wanted
+    assert [(row["id"], row["day"], row["price"]) for row in server.rows(DATASET, "flights")] == [(2, day, 1.5)]
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]])
+def test_connect_makes_no_table_that_fail_would_take_for_one_of_others(
+    make: Make, server: BigqueryServer, keys: list[str]
+) -> None:
+    with make(if_exists="fail", keys=keys) as first:
+        first.stream(frame(1))
+    server.clear()
+    with make(if_exists="fail", keys=keys) as stream:
+        assert stream.connect() is True
+        stream.stream(frame(2))
+        assert stream.client is not None
+        stream.client.close()  # type: ignore[no-untyped-call]
+    assert ids(server.rows(DATASET, "flights")) == [2]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -849,6 +944,16 @@ def test_rows_without_a_key_are_rejected_and_the_others_go_in(
     assert by_id(server) == [(1, "a")]
     assert len(reasons(tmp_path)) == 2
     assert all("part of the key" in reason for reason in reasons(tmp_path))
+
+
+def test_a_key_in_which_bigquery_compares_no_values_is_told_with_each_row(
+    make: Make, server: BigqueryServer, tmp_path: Path
+) -> None:
+    with make(keys=["id"]) as stream:
+        stream.q.put(pd.DataFrame({"id": [{"a": 1}, {"a": 2}], "n": [1, 2]}))
+        assert stream.flush(20), stream.status()
+    assert server.rows(DATASET, "flights") == []
+    assert ["'id' is JSON" in reason and "choose another key" in reason for reason in reasons(tmp_path)] == [True, True]
 
 
 def test_rows_by_key_that_the_server_refuses_are_found_one_by_one(

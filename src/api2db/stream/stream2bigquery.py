@@ -152,6 +152,10 @@ class Stream2Bigquery(Stream):
     def connect(self) -> bool:
         """Reach BigQuery: make or load the data set, load the table, or make it where its columns are known.
 
+        A column whose dtype does not tell its type gets that of its first value; dicts and lists are text there. With
+        ``if_exists="fail"`` the table is made when the first frame is delivered, so that it is known as the stream's
+        own.
+
         Returns:
             Whether it was reached; where not, the log says why.
         """
@@ -178,13 +182,23 @@ class Stream2Bigquery(Stream):
         if not self.dtypes:
             return None
         _, table = _google()
-        return [table.field_of(str(name), _type_of(dtype)) for name, dtype in (self.dtypes or {}).items()]
+        return [
+            table.field_of(str(name), type_ or "STRING", undecided=type_ is None)
+            for name, type_ in self._types().items()
+        ]
 
     def build_bq_schema(self) -> list[dict[str, Any]] | None:
         """Give the same columns as dicts of name and type, as ``DataFrame.to_gbq`` takes them."""
         if not self.dtypes:
             return None
-        return [{"name": str(name), "type": _type_of(dtype).partition(" ")[0]} for name, dtype in self.dtypes.items()]
+        return [{"name": name, "type": (type_ or "STRING").partition(" ")[0]} for name, type_ in self._types().items()]
+
+    def _types(self) -> dict[str, str | None]:
+        """By column; None where the dtype does not tell, as ``object``, which dates, decimals and dicts have too."""
+        empty = {
+            str(name): pa.Array.from_pandas(pd.Series([], dtype=dtype)) for name, dtype in (self.dtypes or {}).items()
+        }
+        return {name: bigquery_type(array.type) for name, array in empty.items()}
 
     def _connect(self) -> None:
         _, table = _google()
@@ -194,7 +208,7 @@ class Stream2Bigquery(Stream):
             found = table.Table(target.clients)
             self.table = found.resource()
             schema = self.schema
-            if self.table is None and schema:
+            if self.table is None and schema and self.if_exists != "fail":  # its worker makes it, as its own
                 found.create(schema, {})
                 self.table = found.resource()
             self.cred, self.client = target.clients.credentials, target.clients.rest
@@ -234,9 +248,3 @@ def _google() -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtraError("google-cloud-bigquery", "bigquery") from error
     return bigquery, _bigquery_table
-
-
-def _type_of(dtype: Any) -> str:
-    """The type of a column for a dtype; text for one that does not tell, such as ``object``."""
-    arrow = pa.Array.from_pandas(pd.Series([], dtype=dtype)).type
-    return bigquery_type(arrow) or "STRING"

@@ -22,9 +22,9 @@ _ANSWER_S = 120.0
 _TYPE = re.compile(r"ARRAY<(?P<element>\w+)>|(?P<name>\w+)(\((?P<first>\d+)(, (?P<second>\d+))?\))?")
 # The backend says by these that it has taken nothing of a request, nor will.
 _CERTAIN = {code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.PERMISSION_DENIED, code_pb2.FAILED_PRECONDITION}
-# A call that ends so may have met a row that ends every call. One that ends by a quota, a permission, or a server that
-# is down has not, and no row is looked for.
-_ROWS_MAY_BREAK = (exceptions.InvalidArgument, exceptions.InternalServerError, exceptions.Unknown, exceptions.DataLoss)
+# A call that ends so may have met a row that ends every call. One that ends by a fault of the server, however long it
+# lasts, has not, and no row is looked for; source: AppendRowsResponse, where INTERNAL is said to be tried again.
+_ROWS_MAY_BREAK = exceptions.InvalidArgument
 _NAMES = {"INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 _EXTRA_FIELDS = int(types.StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS)
 _STREAM_FAULTS = {
@@ -103,7 +103,7 @@ class WriteStream:
 
         Raises:
             NotInError: The server has said of a request that it did not take it.
-            ConnectionBrokenError: The call ended as by a row that the server fails at.
+            ConnectionBrokenError: The server ended the call as a wrong one, as some row may make it.
             TargetUnavailableError: An answer is missing; how many rows are in is to be asked.
         """
         for batch in batches:

@@ -124,6 +124,8 @@ class Table:
 
     def wider(self, column: Column, to: pa.DataType) -> Column | None:
         """The column with a type that holds another type too, and every value that it has; None where none does."""
+        if pa.types.is_null(column.type):  # not one of ours; BigQuery would refuse, and bill for, each attempt
+            return None
         wider = widened(column.type, to)
         declared = bigquery_type(wider) if wider is not None else None
         if (

@@ -69,6 +69,7 @@ class BigqueryTarget:
         self._certain: tuple[Plan, int] | None = None
         self._sending: pa.RecordBatch | None = None
         self._renews = False
+        self._told: set[str] = set()
 
     @property
     def takes_newest(self) -> bool:
@@ -114,6 +115,7 @@ class BigqueryTarget:
         if self._prepared is None or not self._prepared[0].equals(schema):
             self._prepared = schema, self._prepare(schema, causes)
             self.keys = in_table(self.keys, self._prepared[1])
+            self._tell_of_lists(self._prepared[1])
         return self._prepared[1]
 
     def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
@@ -154,9 +156,9 @@ class BigqueryTarget:
             )
         except NotInError as error:
             self._certain = plan, starts[error.taken]
-            raise self._meant(error.error, starts[error.taken]) from error
+            raise self._meant(error.error, starts[error.taken], columns) from error
         except ConnectionBrokenError as error:
-            raise self._meant(error, 0) from error
+            raise self._meant(error, 0, columns) from error
         self._offset = plan["offset"] + plan["rows"]
 
     def landed(self, plan: Mapping[str, Any]) -> int | None:
@@ -199,6 +201,12 @@ class BigqueryTarget:
         columns = self._table.add(field_of(name, declared) for name, declared in wanted)
         record(self.clients, [SchemaChange(name, None, declared, causes(name)) for name, declared in wanted])
         return columns
+
+    def _tell_of_lists(self, columns: Sequence[Column]) -> None:
+        for name in [column.name for column in columns if pa.types.is_list(column.type)]:
+            if name not in self._told:
+                self._told.add(name)
+                _log.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:
         typed = [(field.name, declared) for field in schema if (declared := bigquery_type(field.type))]
@@ -276,14 +284,15 @@ class BigqueryTarget:
         ]
 
     def _meant(
-        self, error: TargetUnavailableError | BatchRefusedError, before: int
+        self, error: TargetUnavailableError | BatchRefusedError, before: int, columns: Sequence[Column]
     ) -> TargetUnavailableError | BatchRefusedError:
+        if not isinstance(error, (BatchRefusedError, ConnectionBrokenError)):
+            return error
+        if self.columns() != list(columns):
+            return TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}")
         if isinstance(error, RowsRefusedError):
             return RowsRefusedError({before + row: reason for row, reason in error.reasons.items()})
-        if (
-            isinstance(error, (BatchRefusedError, ConnectionBrokenError))
-            and time.monotonic() - self._altered_s < _SEEN_AFTER_S
-        ):
+        if time.monotonic() - self._altered_s < _SEEN_AFTER_S:
             return TableChangedError(
                 f"the table was altered just now, and the Write API may not know that yet: {error}"
             )

@@ -30,6 +30,7 @@ _THERE = "api2db: a row of the same key is there"
 _ROWS_AT_FAULT = re.compile(
     r"\b(null|required|length|too long|out of range|not in range|overflow|at most one)\b", re.IGNORECASE
 )
+_UNEQUAL = re.compile(r"JSON|GEOGRAPHY|ARRAY<")  # source: "Equality" in GoogleSQL's data types
 _STAGED_FOR = datetime.timedelta(hours=1)
 _LEDGER = (
     ("stream", "STRING"),
@@ -106,6 +107,10 @@ class BigqueryKeyedTarget:
             raise BatchRefusedError(f"no row has a value in {', '.join(lacking)}, which is part of the key")
         columns = self._following.prepare(schema, causes)
         self.keys = in_table(self.keys, columns)
+        for key in (column for column in columns if column.name in self.keys and _UNEQUAL.match(column.declared)):
+            raise BatchRefusedError(
+                f"the key {key.name!r} is {key.declared}, in which BigQuery compares no values; choose another key"
+            )
         return columns
 
     def same_column(self, one: str, other: str) -> bool:

@@ -96,6 +96,7 @@ class Queries:
     def _merge(self, found: re.Match[str]) -> int:
         """As two statements: DuckDB's own MERGE adds rows in an order that changes, and tests look at the order."""
         table, source, same, sets, names, values = found.groups()
+        self._check_equality(table, same)
         changed = 0
         if sets:
             changed += self._statement(f"UPDATE {table} AS old SET {sets} FROM {source} AS new WHERE {same}", {})[0]
@@ -104,6 +105,13 @@ class Queries:
             changed
             + self._statement(f"INSERT INTO {table} {names} SELECT {values} FROM {source} AS new {absent}", {})[0]
         )
+
+    def _check_equality(self, table: str, same: str) -> None:
+        compared = set(re.findall(r"old\.`([^`]+)`", same))
+        for field in (each for each in self._table(table.strip("`")).fields if each["name"] in compared):
+            if kind(field) == "JSON" or is_repeated(field):
+                name = "ARRAY" if is_repeated(field) else "JSON"
+                raise ApiError(400, "invalidQuery", f"Equality is not defined for arguments of type {name} at [3:1]")
 
     def _quoted(self, found: re.Match[str]) -> str:
         parts = found[1].split(".")

@@ -108,5 +108,6 @@ BIGQUERY = Types(
         "A zoned timestamp is the instant: the name of its zone is not kept.",
         "A timedelta is an INTEGER, and the column's description says `nanoseconds`.",
         "JSON keeps the values, not the text.",
+        "In a REPEATED column of yours a null is an empty list, as the log says; no list there has a null in it.",
     ),
 )
