@@ -19,6 +19,8 @@ from api2db.errors import ConfigurationError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
 from api2db.targets import _bigquery_client, _bigquery_rows, bigquery
+from api2db.targets._bigquery_table import Table
+from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
 from tests.stream.eventually import eventually
@@ -615,6 +617,40 @@ def test_fail_waits_while_a_table_of_others_stands_there(make: Make, server: Big
     with make(if_exists="fail") as again:
         again.stream(frame(2))
     assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+def test_fail_by_key_goes_on_with_the_table_that_it_made_though_its_first_load_failed(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(if_exists="fail", keys=["id"]) as stream:
+        server.faults.of_loads = ["stopped"]
+        stream.q.put(frame(1))
+        assert stream.flush(20), stream.status()
+        assert server.faults.of_loads == []
+    assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]])
+def test_fail_waits_too_where_somebody_else_makes_the_table_at_the_same_moment(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    real = Table.create
+
+    def create_second(self: Table, *arguments: Any) -> list[Column]:
+        if (DATASET, "flights") not in server.catalog.tables:
+            make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "text", "type": "STRING"})
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Table, "create", create_second)
+    with make(if_exists="fail", keys=keys) as stream:
+        stream.q.put(frame(1))
+        assert "if_exists='fail'" in eventually(lambda: stream.status().last_error or "")
+        assert server.rows(DATASET, "flights") == []
+        monkeypatch.undo()
+        server.catalog.drop_table(DATASET, "flights")
+        stream.check_failures()
+        assert stream.flush(20)
+    assert ids(server.rows(DATASET, "flights")) == [1]
 
 
 def test_a_table_of_its_own_stays_its_own_and_its_columns_what_they_are_when_a_type_is_settled(

@@ -98,12 +98,7 @@ class BigqueryTarget:
 
     def claim(self, owner: str) -> None:
         self._owner = owner
-        if self._if_exists == "fail":
-            resource = self._table.resource()
-            if resource is not None and resource.labels.get(_LABEL) != owner:
-                raise TargetUnavailableError(
-                    f"the table {self._place.name} exists and if_exists='fail'; rename or drop it, or use 'append'"
-                )
+        self._check_own()
 
     def columns(self) -> Sequence[Column] | None:
         return self._table.columns()
@@ -214,7 +209,18 @@ class BigqueryTarget:
             field_of(name, "STRING", undecided=True) for name in schema.names
         ]
         self._altered_s = time.monotonic()
-        return self._table.create(fields, {_LABEL: self._owner} if self._owner else {})
+        columns = self._table.create(fields, {_LABEL: self._owner} if self._owner else {})
+        self._check_own()  # somebody else may have made it just before
+        return columns
+
+    def _check_own(self) -> None:
+        if self._if_exists != "fail" or not self._owner:
+            return
+        resource = self._table.resource()
+        if resource is not None and resource.labels.get(_LABEL) != self._owner:
+            raise TargetUnavailableError(
+                f"the table {self._place.name} exists and if_exists='fail'; rename or drop it, or use 'append'"
+            )
 
     def _reach_stream(self, columns: Sequence[Column]) -> WriteStream | None:
         """A stream whose requests have these columns; None where the Write API may not be used."""

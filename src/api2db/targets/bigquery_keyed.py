@@ -69,8 +69,7 @@ class BigqueryKeyedTarget:
     def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
         self._place = place
-        self._if_exists = if_exists
-        self._following = BigqueryTarget(place, "append", schema)
+        self._following = BigqueryTarget(place, if_exists, schema)
         self._ledger = f"{place.project}.{place.dataset}.{LEDGER_TABLE}_{place.table}"
         self._ready = False
 
@@ -91,10 +90,8 @@ class BigqueryKeyedTarget:
         # A lock is not needed: a transaction that an earlier process has left under way can't commit any more once ours
         # has moved the ledger, nor can ours once that one has.
         rows = self._run(f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream", stream=stream)
-        if not rows and self._if_exists == "fail" and self.columns() is not None:
-            raise TargetUnavailableError(
-                f"the table {self._place.name} exists and if_exists='fail'; rename or drop it, or use 'append'"
-            )
+        if not rows:  # a table that it made before its first load, which then failed, is known by the label
+            self._following.claim(stream)
         return LedgerRow(*rows[0]) if rows else None
 
     def columns(self) -> Sequence[Column] | None:
