@@ -181,11 +181,10 @@ class Stream2Bigquery(Stream):
         """
         if not self.dtypes:
             return None
-        _, table = _google()
-        return [
-            table.field_of(str(name), type_ or "STRING", undecided=type_ is None)
-            for name, type_ in self._types().items()
-        ]
+        _google()
+        from api2db.targets._bigquery_columns import field_of
+
+        return [field_of(name, type_ or "STRING", undecided=type_ is None) for name, type_ in self._types().items()]
 
     def build_bq_schema(self) -> list[dict[str, Any]] | None:
         """Give the same columns as dicts of name and type, as ``DataFrame.to_gbq`` takes them."""

@@ -14,7 +14,8 @@ from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetUnavailableError
 from api2db.frames import is_json
-from api2db.targets._bigquery_client import CALL_S, Clients, Place, next_step, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, Clients, Place
+from api2db.targets._bigquery_errors import next_step, sorted_errors
 
 __all__ = ["LoadJobs"]
 

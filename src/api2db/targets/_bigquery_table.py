@@ -1,8 +1,6 @@
 """A table of BigQuery: what columns it has, and how it follows the data."""
 
-import json
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,36 +8,24 @@ import pyarrow as pa
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from api2db.errors import BatchRefusedError
 from api2db.frames import widened
-from api2db.targets._bigquery_client import CALL_S, Clients, Place, answer_of, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, Clients, Place, answer_of
+from api2db.targets._bigquery_columns import (
+    UNDECIDED,
+    column_in_sql,
+    column_of,
+    field_of,
+    name_in_sql,
+    text_in_sql,
+    type_in_sql,
+)
+from api2db.targets._bigquery_errors import sorted_errors
 from api2db.targets.port import Column
-from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
+from api2db.targets.types import bigquery_type, from_bigquery
 
-__all__ = ["Table", "check_names", "column_of", "field_of", "in_table", "load_dataset"]
+__all__ = ["Table", "load_dataset"]
 
 _log = logging.getLogger(__name__)
-_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
-_IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-_LIST = re.compile(r"ARRAY<(\w+)>")
-_DECIMAL = re.compile(r"((?:BIG)?NUMERIC)\((\d+), (\d+)\)")
-_LIMITED = re.compile(r"(\w+)\((\d+)\)")
-_NANOSECONDS = "nanoseconds"
-_UNDECIDED = "api2db: its type is settled by its first value"
-_LONGEST_NAME = 300
-# Source: Google's "Specify a schema", flexible column names; a period is refused there, and so are these.
-_FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
-_RESERVED = (
-    "_TABLE_",
-    "_FILE_",
-    "_PARTITION",
-    "_ROW_TIMESTAMP",
-    "__ROOT__",
-    "_COLIDENTIFIER",
-    "_CHANGE_SEQUENCE_NUMBER",
-    "_CHANGE_TYPE",
-    "_CHANGE_TIMESTAMP",
-)
 
 
 def load_dataset(clients: Clients) -> Any:
@@ -58,21 +44,6 @@ def load_dataset(clients: Clients) -> Any:
             except exceptions.NotFound:
                 _log.warning("the data set %s is missing", place.dataset)
             raise
-
-
-def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.SchemaField:
-    """A column of ours as REST takes it."""
-    if undecided:
-        return bigquery.SchemaField(name, declared, description=_UNDECIDED)
-    if declared == BIGQUERY_DURATION:
-        return bigquery.SchemaField(name, "INTEGER", description=_NANOSECONDS)
-    if found := _LIST.fullmatch(declared):
-        return bigquery.SchemaField(name, found[1], "REPEATED")
-    if found := _DECIMAL.fullmatch(declared):
-        return bigquery.SchemaField(name, found[1], precision=int(found[2]), scale=int(found[3]))
-    if found := _LIMITED.fullmatch(declared):
-        return bigquery.SchemaField(name, found[1], max_length=int(found[2]))
-    return bigquery.SchemaField(name, declared)
 
 
 class Table:
@@ -142,7 +113,7 @@ class Table:
     def change_type(self, column: Column, wider: Column) -> Column:
         """Give a column the type of another."""
         decided = field_of(column.name, wider.declared)
-        name, type_ = _quoted(column.name), _type_in_sql(decided)
+        name, type_ = name_in_sql(column.name), type_in_sql(decided)
         if self.is_undecided(column):
             self._decide(decided)
         else:
@@ -154,9 +125,9 @@ class Table:
         """Whether it is one that we made of nothing but nulls, and has nothing else."""
         resource = self.resource()
         field = next((each for each in resource.schema if each.name == column.name), None) if resource else None
-        if field is None or field.description != _UNDECIDED:
+        if field is None or field.description != UNDECIDED:
             return False
-        return self.run(f"SELECT COUNT({_quoted(column.name)}) AS n FROM `{self._place.name}`") == [(0,)]
+        return self.run(f"SELECT COUNT({name_in_sql(column.name)}) AS n FROM `{self._place.name}`") == [(0,)]
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run a query job to its end."""
@@ -172,88 +143,19 @@ class Table:
         resource = self.resource()
         if resource is None:
             return
-        columns = ", ".join(_defined(decided if each.name == decided.name else each) for each in resource.schema)
-        labels = ", ".join(f"({_text(name)}, {_text(value)})" for name, value in resource.labels.items())
+        columns = ", ".join(column_in_sql(decided if each.name == decided.name else each) for each in resource.schema)
+        labels = ", ".join(f"({text_in_sql(name)}, {text_in_sql(value)})" for name, value in resource.labels.items())
         options = f" OPTIONS(labels=[{labels}])" if labels else ""
-        name, table = _quoted(decided.name), f"`{self._place.name}`"
-        query = f"SELECT * REPLACE (CAST(NULL AS {_type_in_sql(decided)}) AS {name}) FROM {table}"
+        name, table = name_in_sql(decided.name), f"`{self._place.name}`"
+        query = f"SELECT * REPLACE (CAST(NULL AS {type_in_sql(decided)}) AS {name}) FROM {table}"
         self.run(f"CREATE OR REPLACE TABLE {table} ({columns}){options} AS {query}")
 
     def _is_held_by_floats(self, column: Column) -> bool:
         if not pa.types.is_integer(column.type):
             return False
-        name, most = _quoted(column.name), 2**53
+        name, most = name_in_sql(column.name), 2**53
         beyond = f"{name} > {most} OR {name} < -{most}"
         return self.run(f"SELECT COUNT(*) AS n FROM `{self._place.name}` WHERE {beyond}") == [(0,)]
-
-
-def check_names(names: Sequence[str]) -> None:
-    """See whether a table can have columns of these names.
-
-    Raises:
-        BatchRefusedError: It can't; the message says why.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
-            raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
-        twin = seen.setdefault(name.casefold(), name)
-        if twin != name:
-            raise BatchRefusedError(
-                f"the columns {twin!r} and {name!r} are one column to BigQuery; rename one before it is put"
-            )
-
-
-def in_table(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
-    """Names as the table has them: to BigQuery their case is all one."""
-    known = {column.name.casefold(): column.name for column in columns}
-    return tuple(known.get(name.casefold(), name) for name in names)
-
-
-def column_of(field: bigquery.SchemaField) -> Column:
-    """A column of REST as we take it."""
-    declared = _declared(field)
-    return Column(field.name, from_bigquery(declared), declared)
-
-
-def _declared(field: bigquery.SchemaField) -> str:
-    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
-    if field.mode == "REPEATED":
-        return f"ARRAY<{name}>"
-    if name == "INTEGER" and field.description == _NANOSECONDS:
-        return BIGQUERY_DURATION
-    if field.precision is not None:
-        return f"{name}({field.precision}, {field.scale or 0})"
-    return f"{name}({field.max_length})" if field.max_length is not None else name
-
-
-def _defined(field: bigquery.SchemaField) -> str:
-    """A column as CREATE TABLE has it."""
-    rule = " NOT NULL" if field.mode == "REQUIRED" else ""
-    options = f" OPTIONS(description={_text(field.description)})" if field.description else ""
-    return f"{_quoted(field.name)} {_type_in_sql(field)}{rule}{options}"
-
-
-def _type_in_sql(field: bigquery.SchemaField) -> str:
-    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
-    type_ = _IN_SQL.get(name, name)
-    if name == "RECORD":
-        type_ = f"STRUCT<{', '.join(f'{_quoted(each.name)} {_type_in_sql(each)}' for each in field.fields)}>"
-    elif field.precision is not None:
-        type_ = f"{name}({field.precision}, {field.scale or 0})"
-    elif field.max_length is not None:
-        type_ = f"{name}({field.max_length})"
-    return f"ARRAY<{type_}>" if field.mode == "REPEATED" else type_
-
-
-def _text(value: str) -> str:
-    """As GoogleSQL takes it, whose escapes are JSON's among others."""
-    return json.dumps(value)
-
-
-def _quoted(name: str) -> str:
-    check_names([name])
-    return f"`{name}`"
 
 
 def _is_number(type_: pa.DataType) -> bool:

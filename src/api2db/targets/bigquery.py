@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 from google.api_core import exceptions
-from google.cloud.bigquery import SchemaField
 
 from api2db.errors import (
     BatchRefusedError,
@@ -23,14 +22,17 @@ from api2db.errors import (
     TargetUnavailableError,
 )
 from api2db.targets._bigquery_changes import record
-from api2db.targets._bigquery_client import Clients, Place, sorted_errors
+from api2db.targets._bigquery_client import Clients, Place
+from api2db.targets._bigquery_columns import check_names, field_of, in_table
+from api2db.targets._bigquery_errors import sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
+from api2db.targets._bigquery_newest import as_newest, newest_columns
 from api2db.targets._bigquery_rows import as_sent, conformed, ends_of_requests, schema_of
 from api2db.targets._bigquery_stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
-from api2db.targets._bigquery_table import Table, check_names, column_of, field_of, in_table, load_dataset
+from api2db.targets._bigquery_table import Table, load_dataset
 from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
 from api2db.targets.sql import IfExists, SchemaRule
-from api2db.targets.types import BIGQUERY, Limit, bigquery_type, from_bigquery
+from api2db.targets.types import BIGQUERY, Limit, bigquery_type
 
 __all__ = ["BigqueryTarget", "Place"]
 
@@ -183,7 +185,7 @@ class BigqueryTarget:
         if columns is None:
             return self._create(schema)
         if self.takes_newest and self._schema == "evolve":
-            newest = _newest(schema, columns)
+            newest = newest_columns(schema, columns)
             self._renews = newest != columns
             return newest
         known = {column.name.casefold() for column in columns}
@@ -261,7 +263,12 @@ class BigqueryTarget:
             stream.close()
 
     def _load(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
-        fields = self._fields(columns)
+        resource = self._table.resource()
+        if resource is None:
+            raise TableChangedError(f"the table {self._place.name} is gone")
+        # Stated as they are, so that nothing is concluded from the file; where the newest frame changes them, as they
+        # shall be.
+        fields = as_newest(resource.schema, columns) if self._renews else list(resource.schema)
         sent = conformed(rows, columns)
         jobs = LoadJobs(self.clients)
         try:
@@ -270,24 +277,6 @@ class BigqueryTarget:
             if not self._renews and self.columns() != list(columns):
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
             raise
-
-    def _fields(self, columns: Sequence[Column]) -> Sequence[SchemaField]:
-        """What a load job says of its table, so that nothing is concluded from the file: its columns as they are.
-
-        Where the newest frame changes them, as they shall be.
-        """
-        resource = self._table.resource()
-        if resource is None:
-            raise TableChangedError(f"the table {self._place.name} is gone")
-        known = {field.name: field for field in resource.schema}
-        if not self._renews:
-            return list(resource.schema)
-        return [
-            known[column.name]
-            if column.name in known and column_of(known[column.name]).declared == column.declared
-            else field_of(column.name, column.declared)
-            for column in columns
-        ]
 
     def _meant(
         self, error: TargetUnavailableError | BatchRefusedError, before: int, columns: Sequence[Column]
@@ -303,18 +292,3 @@ class BigqueryTarget:
                 f"the table was altered just now, and the Write API may not know that yet: {error}"
             )
         return error
-
-
-def _newest(schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column]:
-    """The columns of a table that becomes the newest frame; it stays as it is where that fits."""
-    known = {column.name: column for column in columns}
-    wanted = [_wanted(field, known.get(field.name)) for field in schema]
-    return columns if {*wanted} == {*columns} else wanted
-
-
-def _wanted(field: pa.Field, known: Column | None) -> Column:
-    declared = bigquery_type(field.type)
-    if known is not None and declared in {None, known.declared}:
-        return known
-    name = declared or "STRING"
-    return Column(field.name, from_bigquery(name), name)

@@ -15,9 +15,10 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
-from api2db.targets._bigquery_client import CALL_S, answer_of, next_step, sorted_errors
+from api2db.targets._bigquery_client import CALL_S, answer_of
+from api2db.targets._bigquery_columns import field_of, in_table
+from api2db.targets._bigquery_errors import next_step, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
-from api2db.targets._bigquery_table import field_of, in_table
 from api2db.targets.bigquery import BigqueryTarget, Place
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there

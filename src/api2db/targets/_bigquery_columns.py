@@ -1,0 +1,131 @@
+"""Columns of BigQuery: how REST, GoogleSQL and we write them, and what they may be called."""
+
+import json
+import re
+from collections.abc import Sequence
+
+from google.cloud import bigquery
+
+from api2db.errors import BatchRefusedError
+from api2db.targets.port import Column
+from api2db.targets.types import BIGQUERY_DURATION, from_bigquery
+
+__all__ = [
+    "UNDECIDED",
+    "check_names",
+    "column_in_sql",
+    "column_of",
+    "field_of",
+    "in_table",
+    "name_in_sql",
+    "text_in_sql",
+    "type_in_sql",
+]
+
+_NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
+_IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+_LIST = re.compile(r"ARRAY<(\w+)>")
+_DECIMAL = re.compile(r"((?:BIG)?NUMERIC)\((\d+), (\d+)\)")
+_LIMITED = re.compile(r"(\w+)\((\d+)\)")
+_NANOSECONDS = "nanoseconds"
+UNDECIDED = "api2db: its type is settled by its first value"
+_LONGEST_NAME = 300
+# Source: Google's "Specify a schema", flexible column names; a period is refused there, and so are these.
+_FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
+_RESERVED = (
+    "_TABLE_",
+    "_FILE_",
+    "_PARTITION",
+    "_ROW_TIMESTAMP",
+    "__ROOT__",
+    "_COLIDENTIFIER",
+    "_CHANGE_SEQUENCE_NUMBER",
+    "_CHANGE_TYPE",
+    "_CHANGE_TIMESTAMP",
+)
+
+
+def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.SchemaField:
+    """A column of ours as REST takes it."""
+    if undecided:
+        return bigquery.SchemaField(name, declared, description=UNDECIDED)
+    if declared == BIGQUERY_DURATION:
+        return bigquery.SchemaField(name, "INTEGER", description=_NANOSECONDS)
+    if found := _LIST.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], "REPEATED")
+    if found := _DECIMAL.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], precision=int(found[2]), scale=int(found[3]))
+    if found := _LIMITED.fullmatch(declared):
+        return bigquery.SchemaField(name, found[1], max_length=int(found[2]))
+    return bigquery.SchemaField(name, declared)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """See whether a table can have columns of these names.
+
+    Raises:
+        BatchRefusedError: It can't; the message says why.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
+            raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            raise BatchRefusedError(
+                f"the columns {twin!r} and {name!r} are one column to BigQuery; rename one before it is put"
+            )
+
+
+def in_table(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
+    """Names as the table has them: to BigQuery their case is all one."""
+    known = {column.name.casefold(): column.name for column in columns}
+    return tuple(known.get(name.casefold(), name) for name in names)
+
+
+def column_of(field: bigquery.SchemaField) -> Column:
+    """A column of REST as we take it."""
+    declared = _declared(field)
+    return Column(field.name, from_bigquery(declared), declared)
+
+
+def _declared(field: bigquery.SchemaField) -> str:
+    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
+    if field.mode == "REPEATED":
+        return f"ARRAY<{name}>"
+    if name == "INTEGER" and field.description == _NANOSECONDS:
+        return BIGQUERY_DURATION
+    if field.precision is not None:
+        return f"{name}({field.precision}, {field.scale or 0})"
+    return f"{name}({field.max_length})" if field.max_length is not None else name
+
+
+def column_in_sql(field: bigquery.SchemaField) -> str:
+    """A column as CREATE TABLE has it."""
+    rule = " NOT NULL" if field.mode == "REQUIRED" else ""
+    options = f" OPTIONS(description={text_in_sql(field.description)})" if field.description else ""
+    return f"{name_in_sql(field.name)} {type_in_sql(field)}{rule}{options}"
+
+
+def type_in_sql(field: bigquery.SchemaField) -> str:
+    """A column's type as GoogleSQL writes it."""
+    name = _NAMES.get(field.field_type.upper(), field.field_type.upper())
+    type_ = _IN_SQL.get(name, name)
+    if name == "RECORD":
+        type_ = f"STRUCT<{', '.join(f'{name_in_sql(each.name)} {type_in_sql(each)}' for each in field.fields)}>"
+    elif field.precision is not None:
+        type_ = f"{name}({field.precision}, {field.scale or 0})"
+    elif field.max_length is not None:
+        type_ = f"{name}({field.max_length})"
+    return f"ARRAY<{type_}>" if field.mode == "REPEATED" else type_
+
+
+def text_in_sql(value: str) -> str:
+    """A text as GoogleSQL takes it, whose escapes are JSON's among others."""
+    return json.dumps(value)
+
+
+def name_in_sql(name: str) -> str:
+    """A column's name in backticks; none that could end them gets here."""
+    check_names([name])
+    return f"`{name}`"
