@@ -104,8 +104,17 @@ def produce(project: Project, frames: int = 0) -> None:
     with Producer(project, streams) as producer:
         producer.put(frames)
     for stream in streams.values():
-        assert stream.flush(_LONG_S), stream.status()
+        _drain(stream)
         stream.stop()
+
+
+def _drain(stream: Stream) -> None:
+    """However long what hundreds of kills have left takes on a busy machine, as long as it goes on."""
+    delivered = -1
+    while not stream.flush(_LONG_S):
+        status = stream.status()
+        assert status.rows_delivered > delivered, status
+        delivered = status.rows_delivered
 
 
 def deliver(project: Project, frames: int, go: str = "") -> None:

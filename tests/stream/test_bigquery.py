@@ -490,9 +490,10 @@ def test_what_a_killed_run_has_sent_is_not_sent_again(make: Make, server: Bigque
     assert second.status().frames_delivered == 3
 
 
-def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said(
-    make: Make, server: BigqueryServer, caplog: pytest.LogCaptureFixture
+def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said_once(
+    make: Make, server: BigqueryServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bigquery, "_TRY_AGAIN_S", 0)
     server.write_api.forbidden = True
     with make() as stream:
         for number in range(3):
@@ -1070,19 +1071,21 @@ def test_a_transaction_that_comes_late_has_moved_the_ledger_and_its_rows_are_not
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "times"),
     [
-        "Transaction is aborted due to concurrent update against table {table}. Transaction ID: 1",
-        "Query exceeded resource limits for {table}",
-        "Required field text cannot be null",
+        ("Transaction is aborted due to concurrent update against table {table}. A row length changed", 1),
+        ("Transaction is aborted due to concurrent update against table {table}. A row length changed", 2),
+        ("Query exceeded resource limits for {table}", 1),
+        ("Query exceeded resource limits for {table}", 2),
+        ("Required field text cannot be null", 2),
     ],
 )
 def test_a_transaction_that_fails_for_a_while_has_no_good_row_rejected_and_ends_no_worker(
-    make: Make, server: BigqueryServer, said: str
+    make: Make, server: BigqueryServer, said: str, times: int
 ) -> None:
     with make(keys=["id"], tid="length") as stream:
         stream.stream(frame(1))
-        server.faults.of_transactions = [said.format(table=f"{PROJECT}:{DATASET}.length")] * 2
+        server.faults.of_transactions = [said.format(table=f"{PROJECT}:{DATASET}.length")] * times
         stream.stream(frame(2))
         assert (stream.status().rows_rejected, server.faults.of_transactions) == (0, [])
     assert ids(server.rows(DATASET, "length")) == [1, 2]
