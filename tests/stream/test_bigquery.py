@@ -2,6 +2,7 @@
 
 import datetime
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -135,6 +136,30 @@ def test_rows_wait_also_where_somebody_else_has_widened_a_column_and_the_write_a
         assert stream.flush(20)
         assert stream.status().rows_rejected == 0
     assert [row["n"] for row in server.rows(DATASET, "flights")] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda fields: fields[:1], "does not know a new column yet"),
+        (lambda fields: [{**fields[0], "type": "STRING"}, fields[1]], "may not know that yet"),
+    ],
+    ids=["column", "type"],
+)
+def test_rows_wait_too_where_the_write_api_forgets_for_a_while_what_it_has_told_of_a_new_table(
+    make: Make, server: BigqueryServer, changed: Callable[[list[Any]], list[Any]], said: str
+) -> None:
+    with make() as stream:
+        stream.stream(frame(1))
+        table = server.catalog.table(DATASET, "flights")
+        server.catalog.sees_changes, table.seen = False, changed(table.fields)
+        stream.q.put(frame(2))
+        assert eventually(lambda: said in (stream.status().last_error or ""))
+        server.catalog.let_changes_be_seen()
+        stream.check_failures()
+        assert stream.flush(20)
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
 
 
 def test_a_row_that_ends_every_call_is_found_and_rejected_and_the_others_go_in(
@@ -578,6 +603,18 @@ def test_a_load_job_that_never_came_can_not_come_any_more_once_it_was_asked_for(
     assert "query" in kinds  # it has taken the id of the load that was lost
 
 
+def test_a_load_whose_id_was_taken_by_a_question_that_was_not_answered_is_known_to_be_lost(
+    make: Make, server: BigqueryServer
+) -> None:
+    with make(if_exists="replace") as stream:
+        stream.stream(frame(1))
+        server.faults.fail("jobs.insert", "before", "cut")
+        server.faults.fail("jobs.insert", "after", "cut")
+        stream.stream(frame(2))
+        assert server.faults.met["jobs.insert"] == 2
+    assert ids(server.rows(DATASET, "flights")) == [2]
+
+
 @pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
 def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, server: BigqueryServer, way: str) -> None:
     server.write_api.forbidden = way == "jobs"
@@ -684,6 +721,7 @@ def test_a_table_of_its_own_stays_its_own_and_its_columns_what_they_are_when_a_t
         ('{"client_email": "a@b", "private_key": 5, "token_uri": "https://a"}', "no usable key file"),
         ('{"client_email": "a@b", "private_key": "x", "token_uri": null}', "no usable key file"),
         ("gone", "refuses the key"),
+        ("no address", "no usable key file"),
     ],
 )
 def test_a_wrong_key_file_is_told_and_nothing_is_lost(
@@ -693,6 +731,9 @@ def test_a_wrong_key_file_is_told_and_nothing_is_lost(
     key.parent.mkdir()
     if content == "gone":
         server.key_file(key, known=False)
+    elif content == "no address":
+        good = json.loads(server.key_file(key).read_text())
+        key.write_text(json.dumps({**good, "token_uri": "accounts.google.com/token"}))
     elif content is not None:
         key.write_text(content)
     with make(auth_path="AUTH/google.json") as stream:
@@ -943,6 +984,13 @@ def test_a_key_is_the_table_s_column_also_where_it_is_written_in_another_case(
         stream.stream(pd.DataFrame({"id": [1, 2, 2], "text": ["d", "e", "f"]}))
         assert stream.status().rows_rejected == 0
     assert by_id(server) == [(1, "d"), (2, "f")]
+
+
+def test_a_key_in_another_case_makes_a_table_too(make: Make, server: BigqueryServer) -> None:
+    with make(keys=["id"]) as stream:
+        stream.stream(pd.DataFrame({"ID": [1, 1], "text": ["a", "b"]}))
+        assert stream.status().rows_rejected == 0
+    assert by_id(server) == [(1, "b")]
 
 
 def test_a_column_that_a_frame_lacks_keeps_what_it_had_and_a_null_is_a_value(
