@@ -192,10 +192,12 @@ def test_a_fault_of_the_server_that_lasts_is_waited_for_and_no_row_is_set_aside_
     assert ids(server.rows(DATASET, "flights")) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("way", ["append", "jobs"])
 def test_a_column_that_somebody_else_widens_while_rows_go_in_has_none_of_them_rejected(
-    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    server.write_api.forbidden = way == "jobs"
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
         server.catalog.change_type(server.catalog.table(DATASET, "flights"), "n", "FLOAT")
