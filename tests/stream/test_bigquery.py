@@ -14,12 +14,15 @@ import google.cloud.bigquery.client
 import pandas as pd
 import pyarrow as pa
 import pytest
+from google.api_core.exceptions import BadRequest
 
 from api2db import Stream, Stream2Bigquery
-from api2db.errors import ConfigurationError
+from api2db.errors import BatchRefusedError, ConfigurationError, TargetError, TargetUnavailableError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
 from api2db.targets import _bigquery_client, _bigquery_rows, bigquery
+from api2db.targets._bigquery_client import Place
+from api2db.targets._bigquery_errors import sorted_errors
 from api2db.targets._bigquery_table import Table
 from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer
@@ -956,6 +959,22 @@ def test_what_google_calls_a_wrong_request_is_no_refusal_of_rows_where_it_has_no
     assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("invalidQuery", BatchRefusedError),
+        ("resourcesExceeded", TargetUnavailableError),
+        ("billingNotEnabled", TargetUnavailableError),
+    ],
+)
+def test_of_what_comes_with_status_400_only_what_speaks_of_rows_or_columns_is_a_refusal(
+    reason: str, error: type[TargetError]
+) -> None:
+    place = Place(Path("key.json"), PROJECT, DATASET, "flights")
+    with pytest.raises(error, match="writing: it is so"), sorted_errors(place, "writing", refusable=True):
+        raise BadRequest("it is so", errors=[{"reason": reason}])  # type: ignore[no-untyped-call]
+
+
 def by_id(server: BigqueryServer) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in server.rows(DATASET, "flights"))
 
@@ -989,8 +1008,8 @@ def test_a_key_is_the_table_s_column_also_where_it_is_written_in_another_case(
 
 
 def test_a_key_in_another_case_makes_a_table_too(make: Make, server: BigqueryServer) -> None:
-    with make(keys=["id"]) as stream:
-        stream.stream(pd.DataFrame({"ID": [1, 1], "text": ["a", "b"]}))
+    with make(keys=["ID"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1, 1], "text": ["a", "b"]}))
         assert stream.status().rows_rejected == 0
     assert by_id(server) == [(1, "b")]
 
