@@ -392,6 +392,21 @@ def test_connect_says_whether_the_database_can_be_reached_and_makes_con(
     stream.con.dispose()
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_stream_whose_rows_can_not_be_stored_any_more_is_not_connected(
+    make: Make, dialect: str, tmp_path: Path
+) -> None:
+    stream = make()
+    assert stream.connect() is True
+    assert stream.con is not None
+    stream.con.dispose()
+    (tmp_path / DATABASES[dialect]).write_bytes(b"this is no database, " * 1000)
+    stream.start()
+    stream.q.put(frame(1))
+    eventually(lambda: stream.status().last_error)
+    assert stream.connected is False
+
+
 @pytest.mark.parametrize("dialect", DATABASES, indirect=True)
 def test_connect_answers_false_where_the_file_is_no_database(
     make: Make, dialect: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

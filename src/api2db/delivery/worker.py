@@ -109,9 +109,9 @@ class Worker:
         self._nudged.set()
 
     @property
-    def settled(self) -> bool:
-        """Whether the target is reached, and it is known how far it is."""
-        return self._settled
+    def reached(self) -> bool | None:
+        """Whether the target was reached when that was last tried; None before."""
+        return self._settled or (False if self._troubled else None)
 
     def _deliver_next(self) -> None:
         retrying = Retrying(

@@ -161,7 +161,8 @@ class Stream2Sql(Stream):
     @property
     def connected(self) -> bool:
         """Whether the database was reached when it was last tried."""
-        return self._worker.settled if self._worker is not None and self._worker.settled else self._reached
+        found = self._worker.reached if self._worker is not None else None
+        return self._reached if found is None else found
 
     @property
     def identity(self) -> str:
