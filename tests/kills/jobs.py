@@ -13,7 +13,7 @@ from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci,
 from api2db.journal import ALL, share
 from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
-from api2db.targets.sql import SqlTarget
+from api2db.targets._sql_ledger import Ledger
 from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads
@@ -148,13 +148,13 @@ def freeze(project: Project, frames: int) -> None:
     from tests.kills.on_servers import shorten
 
     shorten()
-    real = SqlTarget._step_ledger
+    real = Ledger.step
 
-    def step(target: SqlTarget, *arguments: Any) -> None:
-        real(target, *arguments)
+    def step(ledger: Ledger, *arguments: Any) -> None:
+        real(ledger, *arguments)
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    planted.replace(SqlTarget, "_step_ledger", step)
+    planted.replace(Ledger, "step", step)
     deliver(project, frames)
 
 

@@ -10,6 +10,7 @@ from api2db.journal._lane import LaneLog
 from api2db.journal._segment import SegmentWriter
 from api2db.store import _steps
 from api2db.store.manifest import Manifest
+from api2db.targets._sql_ledger import Ledger
 from api2db.targets.sql import SqlTarget
 
 
@@ -22,7 +23,7 @@ def take_away(what: str) -> None:
 def _ledger() -> None:
     """Rows are committed alone; after a restart the journal's own position must do."""
     replace(SqlTarget, "how_far", lambda target, stream: None)
-    replace(SqlTarget, "_step_ledger", lambda target, session, claim: None)
+    replace(Ledger, "step", lambda ledger, session, claim: None)
 
 
 def _fsync() -> None:

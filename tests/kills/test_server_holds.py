@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from api2db.targets import mysql, postgresql
+from api2db.targets._sql_ledger import Ledger
 from api2db.targets.mysql import MysqlDatabase
 from api2db.targets.postgresql import PostgresqlDatabase
 from api2db.targets.sql import SqlTarget
@@ -67,8 +68,8 @@ def before_the_commit(act: Any) -> Iterator[threading.Event]:
     """Do something once, when the rows of a load are in and its COMMIT is the next to be sent."""
     done, stepped = threading.Event(), threading.Event()
 
-    def step(target: SqlTarget, *arguments: Any) -> None:
-        real_step(target, *arguments)
+    def step(ledger: Ledger, *arguments: Any) -> None:
+        real_step(ledger, *arguments)
         stepped.set()
 
     def load(target: SqlTarget, *arguments: Any, **options: Any) -> None:
@@ -79,9 +80,9 @@ def before_the_commit(act: Any) -> Iterator[threading.Event]:
             act()
             done.set()
 
-    real_step, real_load = SqlTarget._step_ledger, SqlTarget._load
+    real_step, real_load = Ledger.step, SqlTarget._load
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SqlTarget, "_step_ledger", step)
+        patch.setattr(Ledger, "step", step)
         patch.setattr(SqlTarget, "_load", load)
         yield done
 
@@ -183,14 +184,14 @@ def test_without_the_lock_on_the_ledger_they_are_lost_and_the_checker_says_so(
 def test_without_compare_and_set_either_rows_are_doubled_and_the_checker_says_so(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step(target: SqlTarget, session: Any, claim: Any) -> None:
+    def step(ledger: Ledger, session: Any, claim: Any) -> None:
         update = "UPDATE _api2db_ledger SET epoch = ?, sequence = ?, skip = ? WHERE stream = ?"
         session.run(update, (*claim.after, claim.stream))
 
     behind = There(postgresql, to_postgresql)
     puts = PutsThere(tmp_path, behind)
     monkeypatch.setattr(PostgresqlDatabase, "locked", lambda database, select: select)
-    monkeypatch.setattr(SqlTarget, "_step_ledger", step)
+    monkeypatch.setattr(Ledger, "step", step)
     with running(puts.stream):
         hold_and_cut(puts, behind, to_postgresql, 3)
         assert puts.stream.flush(60), puts.stream.status()

@@ -14,7 +14,8 @@ import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError, TargetUnavailableError
-from api2db.targets.sql import LEDGER_TABLE, SqlTarget
+from api2db.targets._sql_ledger import LEDGER_TABLE
+from api2db.targets.sql import SqlTarget
 from tests.stream.databases import (
     DATABASE,
     DATABASES,

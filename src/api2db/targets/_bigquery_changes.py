@@ -9,8 +9,8 @@ from google.cloud import bigquery
 from api2db.errors import TargetError
 from api2db.targets._bigquery_client import CALL_S, Clients, answer_of
 from api2db.targets._bigquery_errors import sorted_errors
+from api2db.targets._sql_ledger import CHANGES_TABLE
 from api2db.targets.port import SchemaChange
-from api2db.targets.sql import CHANGES_TABLE
 
 __all__ = ["record"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy.engine.default import DefaultDialect
 
 from api2db.errors import BatchRefusedError
+from api2db.targets._sql_port import Session
 from api2db.targets.port import Column
-from api2db.targets.sql import Session
 
 __all__ = ["create_table", "key_twin", "on_conflict_do_nothing", "quote", "recreate", "unique_index", "update_from"]
 

@@ -19,9 +19,11 @@ from api2db.targets._bigquery_client import CALL_S, answer_of
 from api2db.targets._bigquery_columns import field_of, in_table
 from api2db.targets._bigquery_errors import next_step, sorted_errors
 from api2db.targets._bigquery_jobs import LoadJobs
+from api2db.targets._sql_ledger import LEDGER_TABLE
+from api2db.targets._sql_merge import key_is_there
 from api2db.targets.bigquery import BigqueryTarget, Place
 from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
-from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
+from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import BIGQUERY, Limit
 
 __all__ = ["BigqueryKeyedTarget"]

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
+from api2db.targets._sql_port import Session
 from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, recreate, update_from
 from api2db.targets.port import Column
-from api2db.targets.sql import Session
 from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
 
 if TYPE_CHECKING:

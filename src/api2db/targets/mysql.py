@@ -29,9 +29,9 @@ from api2db.targets._mysql_errors import (
 )
 from api2db.targets._mysql_names import fold, quote
 from api2db.targets._mysql_session import Learnt, MysqlSession
+from api2db.targets._sql_port import Session
 from api2db.targets.port import Column
 from api2db.targets.server import Server
-from api2db.targets.sql import Session
 from api2db.targets.types import MARIADB, MYSQL, Types, from_mysql, mysql_type
 
 if TYPE_CHECKING:

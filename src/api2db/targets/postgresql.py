@@ -19,10 +19,11 @@ from api2db.errors import (
 from api2db.frames import is_json
 from api2db.targets._encoding import encoded
 from api2db.targets._postgresql_connection import connection_class, library
+from api2db.targets._sql_ledger import LEDGER_TABLE
+from api2db.targets._sql_port import Session
 from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, unique_index, update_from
 from api2db.targets.port import Column
 from api2db.targets.server import Server
-from api2db.targets.sql import LEDGER_TABLE, Session
 from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
 
 if TYPE_CHECKING:

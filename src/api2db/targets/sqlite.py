@@ -14,6 +14,7 @@ from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError,
 from api2db.formats.atomic import make_folders
 from api2db.frames import is_json
 from api2db.targets._encoding import encoded
+from api2db.targets._sql_port import Session
 from api2db.targets._standard import (
     create_table,
     key_twin,
@@ -24,7 +25,6 @@ from api2db.targets._standard import (
     update_from,
 )
 from api2db.targets.port import Column
-from api2db.targets.sql import Session
 from api2db.targets.types import SQLITE, from_sqlite, sqlite_type
 
 __all__ = ["SqliteDatabase"]

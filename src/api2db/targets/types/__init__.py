@@ -11,7 +11,7 @@ from api2db.targets.types.heavydb import HEAVYDB, from_heavydb
 from api2db.targets.types.kinds import KINDS, Kind
 from api2db.targets.types.mysql import MARIADB, MYSQL, from_mysql, mysql_name
 from api2db.targets.types.postgresql import POSTGRESQL, from_postgresql
-from api2db.targets.types.rules import Limit, Types, in_words
+from api2db.targets.types.rules import Limit, Types, in_words, plain
 from api2db.targets.types.sqlite import SQLITE, from_sqlite
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "in_words",
     "mysql_name",
     "mysql_type",
+    "plain",
     "postgresql_type",
     "sqlite_type",
 ]

@@ -30,6 +30,7 @@ __all__ = [
     "named",
     "nested_beyond",
     "outside",
+    "plain",
     "rounded_as_double",
     "with_nul",
 ]
@@ -158,6 +159,15 @@ def is_bytes(type_: pa.DataType) -> bool:
         or _types.is_fixed_size_binary(type_)
         or _types.is_binary_view(type_)
     )
+
+
+def plain(type_: pa.DataType) -> pa.DataType:
+    """A type without what only Arrow tells apart."""
+    if _types.is_dictionary(type_):
+        return plain(type_.value_type)
+    if _types.is_large_string(type_):
+        return pa.string()
+    return pa.binary() if _types.is_large_binary(type_) else type_
 
 
 def is_exact_decimal(type_: pa.DataType) -> bool:
