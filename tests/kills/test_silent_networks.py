@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api2db.targets import _mysql_connection, postgresql
+from api2db.targets import _mysql_connection, _postgresql_connection
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There
 from tests.kills.oracle import Verdict
@@ -41,7 +41,7 @@ def test_a_silent_network_is_noticed_and_costs_nothing(
     tmp_path: Path, server: Server, wire: Wire, awaited: Any, limits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if limits == "shortened":
-        monkeypatch.setattr(postgresql, "_KEEP_ALIVE", SOON)
+        monkeypatch.setattr(_postgresql_connection, "_KEEP_ALIVE", SOON)
         monkeypatch.setattr(_mysql_connection, "_KEEP_ALIVE", SOON_TOO)
     there = There(server)
     puts = PutsThere(tmp_path, there, host=wire.host, port=str(wire.port))
@@ -72,7 +72,8 @@ def _somebody_waits(there: There) -> bool:
 def test_on_the_socket_stand_the_real_limits(mariadb: Server, tmp_path: Path) -> None:
     import socket
 
-    for limits in (_mysql_connection._KEEP_ALIVE, dict(zip(SOON_TOO, postgresql._KEEP_ALIVE.values(), strict=True))):
+    libpq = dict(zip(SOON_TOO, _postgresql_connection._KEEP_ALIVE.values(), strict=True))
+    for limits in (_mysql_connection._KEEP_ALIVE, libpq):
         waited = limits["TCP_KEEPIDLE"] + limits["TCP_KEEPINTVL"] * limits["TCP_KEEPCNT"]
         assert max(waited, limits["TCP_USER_TIMEOUT"] / 1000) < LONGEST_S
     with closing(_mysql_connection._kept_alive((mariadb.host, mariadb.port))) as found:

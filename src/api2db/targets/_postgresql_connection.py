@@ -1,4 +1,4 @@
-"""A connection of psycopg that ends where its server is reached and does not answer."""
+"""A connection of psycopg: how its server is reached, and that it ends where that is reached and does not answer."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -7,9 +7,13 @@ from functools import cache
 from typing import Any
 
 from api2db.errors import MissingExtraError
+from api2db.targets.server import Server
 
-__all__ = ["connection_class", "library"]
+__all__ = ["connection_class", "library", "postgresql_arguments"]
 
+_CONNECT_S = 10
+# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent.
+_KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
 # As when a COMMIT waits for a standby. A COMMIT that we no longer wait for goes on, and the ledger tells of it; but a
 # statement that works on a large table would end in vain, each time anew.
 _ANSWER_S, _WORK_S = 60.0, 3600.0
@@ -26,6 +30,35 @@ def library() -> Any:
     except ImportError as error:
         raise MissingExtraError("psycopg", "postgresql") from error
     return psycopg
+
+
+def postgresql_arguments(server: Server, database: str | None = None) -> dict[str, Any]:
+    """What ``psycopg.connect`` takes to reach a server, with a password asked anew.
+
+    Args:
+        database: Another one than the server's own.
+
+    Raises:
+        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be read.
+    """
+    tls = server.tls
+    tls.require_files()
+    authorities = tls.ca or ("system" if tls.mode == "verify-full" else None)
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.username,
+        "password": server.password(),
+        "dbname": database or server.database,
+        "sslmode": tls.mode,
+        "sslrootcert": authorities,
+        "sslcert": tls.cert,
+        "sslkey": tls.key or tls.cert,
+        "connect_timeout": _CONNECT_S,
+        "client_encoding": "utf8",
+        "application_name": "api2db",
+        **_KEEP_ALIVE,
+    }
 
 
 @cache
