@@ -1,18 +1,14 @@
-"""DuckDB: Arrow tables are scanned as they are; the file is let go between loads, so that others can open it."""
+"""DuckDB: Arrow tables are scanned as they are, by a cursor on a file that all streams of a process share."""
 
-import os
-import re
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
-from api2db.formats.atomic import make_folders
+from api2db.targets._duckdb_file import connect, library, shared_file
 from api2db.targets._sql_port import Session
 from api2db.targets._standard import create_table, key_twin, on_conflict_do_nothing, quote, recreate, update_from
 from api2db.targets.port import Column
@@ -23,142 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = ["DuckdbDatabase", "duckdb_engine"]
-
-_IDLE_S = 0.2
-_LONGEST_HOLD_S = 3.0
-_PAUSE_S = 0.06
-_HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
-
-
-class _OpenFile:
-    """A database file that all streams of this process share: each has a cursor, and it is let go when none needs it.
-
-    A DuckDB file that one process has open no other can read. So it is closed 0.2 s after the last use, and for a
-    moment every few seconds when there is no idle time.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._log_path = path.with_name(f"{path.name}.wal")
-        self._changed = threading.Condition()
-        self._connection: duckdb.DuckDBPyConnection | None = None
-        self._users = 0
-        self._streams: set[int] = set()
-        self.merging = threading.Lock()
-        self._opened_at = self._used_at = self._closed_at = 0.0
-
-    @contextmanager
-    def cursor(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        with self._changed:
-            self._changed.wait_for(lambda: not (self._users and self._is_due()))
-            connection = self._connection or self._open()
-            self._users += 1
-            _make_log_private(self._log_path)
-        try:
-            with connection.cursor() as cursor:
-                yield cursor
-        finally:
-            with self._changed:
-                self._users -= 1
-                self._used_at = time.monotonic()
-                if self._is_due() and not self._users:
-                    self._close()
-                self._changed.notify_all()
-
-    def join(self, stream: object) -> None:
-        """Count a stream that will come back."""
-        with self._changed:
-            self._streams.add(id(stream))
-
-    def leave(self, stream: object) -> None:
-        """Let the file go at once when the last stream leaves."""
-        with self._changed:
-            self._streams.discard(id(stream))
-            if not self._streams and not self._users:
-                self._close()
-
-    def break_off(self) -> None:
-        """Close the database after an error that leaves it unusable."""
-        with self._changed:
-            self._close()
-
-    def _is_due(self) -> bool:
-        """Whether it has been held so long that others must have their turn."""
-        return self._connection is not None and time.monotonic() - self._opened_at > _LONGEST_HOLD_S
-
-    def _open(self) -> "duckdb.DuckDBPyConnection":
-        pause = self._closed_at + _PAUSE_S - time.monotonic()
-        if pause > 0:
-            self._changed.wait(pause)
-        if self._connection is None:
-            self._connection = _connect(self._path)
-            self._opened_at = time.monotonic()
-            threading.Thread(target=self._let_go_when_idle, name="api2db-duckdb", daemon=True).start()
-        return self._connection
-
-    def _let_go_when_idle(self) -> None:
-        with self._changed:
-            while self._connection is not None:
-                idle = time.monotonic() - self._used_at
-                if not self._users and idle >= _IDLE_S:
-                    self._close()
-                    return
-                self._changed.wait(_IDLE_S if self._users else max(0.01, _IDLE_S - idle))
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        self._closed_at = time.monotonic()
-        if connection is not None:
-            with suppress(OSError):
-                if not self._log_path.stat().st_size:  # nobody else has the file open yet, so nobody has begun this log
-                    self._log_path.unlink()
-            connection.close()
-        self._changed.notify_all()
-
-
-_files: dict[Path, _OpenFile] = {}
-_files_lock = threading.Lock()
-
-
-def _shared_file(path: Path) -> _OpenFile:
-    with _files_lock:
-        return _files.setdefault(path, _OpenFile(path))
-
-
-def _make_log_private(path: Path) -> None:
-    """DuckDB makes its log, which holds rows, with the umask's mode; one that is there it keeps."""
-    with suppress(OSError):
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(log, 0o600)
-        finally:
-            os.close(log)
-
-
-def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
-    driver = _library()
-    try:
-        new = not path.exists()
-        make_folders(path.parent)
-        connection = driver.connect(str(path))
-        if new:
-            path.chmod(0o600)
-    except (driver.Error, OSError) as error:
-        holder = _HOLDER.search(str(error))
-        if holder:
-            message = f"{path} is held by {holder['program']} (pid {holder['pid']}); close it there"
-        else:
-            message = f"the DuckDB file {path} can't be opened: {error}"
-        raise TargetUnavailableError(message) from error
-    return cast("duckdb.DuckDBPyConnection", connection)
-
-
-def _library() -> Any:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise MissingExtraError("duckdb", "duckdb") from error
-    return duckdb
 
 
 def duckdb_engine(url: str, path: Path) -> "Engine":
@@ -173,7 +33,7 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
         from duckdb_engine import ConnectionWrapper
     except ImportError as error:
         raise MissingExtraError("duckdb_engine", "duckdb") from error
-    return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(_connect(path)))
+    return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(connect(path)))
 
 
 class DuckdbDatabase:
@@ -189,8 +49,8 @@ class DuckdbDatabase:
     types = DUCKDB
 
     def __init__(self, path: Path, *, keyed: bool = False) -> None:
-        _library()
-        self._file = _shared_file(path)
+        library()
+        self._file = shared_file(path)
         self._turn: AbstractContextManager[Any] = self._file.merging if keyed else nullcontext()
         self._path = path
         self._known_tables: set[str] = set()
@@ -206,7 +66,7 @@ class DuckdbDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        duckdb = _library()
+        duckdb = library()
         refused = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError)
         try:
             with self._turn, self._file.cursor() as cursor:
@@ -263,7 +123,7 @@ class DuckdbDatabase:
         recreate(session, table, new)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        duckdb = _library()
+        duckdb = library()
         if wider.declared == column.declared:
             return wider
         try:
@@ -341,7 +201,7 @@ class _DuckdbSession:
             self._forget("_api2db_batch")
 
     def _forget(self, registered: str) -> None:
-        with suppress(_library().Error):  # after an error all that may follow is a rollback, which forgets it too
+        with suppress(library().Error):  # after an error all that may follow is a rollback, which forgets it too
             self._cursor.unregister(registered)
 
 

@@ -1,20 +1,19 @@
 """SQLite: the standard library's driver, ``executemany``, one writer at a time."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.formats.atomic import make_folders
-from api2db.frames import is_json
 from api2db.targets._encoding import encoded
 from api2db.targets._sql_port import Session
+from api2db.targets._sqlite_values import values_of
 from api2db.targets._standard import (
     create_table,
     key_twin,
@@ -260,39 +259,5 @@ class _SqliteSession:
                 )
         names = ", ".join(quote(name) for name in rows.column_names)
         marks = ", ".join("?" * rows.num_columns)
-        values = zip(*(encoded(_values, column) for column in rows.columns), strict=True)
+        values = zip(*(encoded(values_of, column) for column in rows.columns), strict=True)
         return self._connection.executemany(f"INSERT INTO {quote(table)} ({names}) VALUES ({marks})", values).rowcount
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    values: list[Any] = _plain(column).to_pylist()
-    return values
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in a type that ``to_pylist`` turns into what SQLite stores as it is."""
-    type_ = column.type
-    if is_json(type_):
-        return column.cast(pa.string())
-    if _types.is_timestamp(type_):
-        naive = _to_microseconds(column.cast(pa.timestamp(type_.unit))).cast(pa.string())
-        return naive if type_.tz is None else pc.binary_join_element_wise(naive, "+00:00", "")
-    if _types.is_duration(type_):
-        return column.cast(pa.duration("ns")).cast(pa.int64())
-    return column.cast(pa.string()) if any(is_kind(type_) for is_kind in _AS_TEXT) else column
-
-
-def _to_microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Six digits behind the second, which every reader of ISO text takes; nine only where they are needed."""
-    try:
-        return column.cast(pa.timestamp("us"))
-    except pa.ArrowInvalid:
-        return column
-
-
-_AS_TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
-    _types.is_uint64,
-    _types.is_decimal,
-    _types.is_date,
-    _types.is_time,
-)
