@@ -2,14 +2,16 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks import bigquery, compose, flights, latency, memory, omnisci, put, servers
 from benchmarks.figure import Figure, show
 
-BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
+Measure = Callable[[Path], Iterator[Figure]]
+BENCHMARKS: Mapping[str, Measure] = {
     "put": put.measure,
     "flights": flights.measure,
     "latency": latency.measure,
@@ -21,14 +23,43 @@ BENCHMARKS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "omnisci": omnisci.measure,
     "bigquery": bigquery.measure,
 }
+VARIABLES: Mapping[str, str] = {
+    "API2DB_BENCH_LARGE_SHARDS": "how many shards of 1,000,000 rows compose takes: 20; 100 take 5 GB of memory",
+}
 
 
-def main(names: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run benchmarks in a folder of the disk that the current folder is on."""
-    for name in names or list(BENCHMARKS):
+    parser = _parser()
+    names = parser.parse_args(arguments).names or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    for name in names:
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
             for figure in BENCHMARKS[name](Path(folder)):
                 show(figure)
+
+
+def _parser() -> ArgumentParser:
+    listed = {"benchmarks": {name: _about(measure) for name, measure in BENCHMARKS.items()}, "environment": VARIABLES}
+    parser = ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure api2db, each number as a ratio to a floor of the same run.",
+        epilog="\n\n".join(_table(title, lines) for title, lines in listed.items()),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="BENCHMARK", help="what to measure; all by default")
+    return parser
+
+
+def _about(measure: Measure) -> str:
+    module = getattr(measure, "func", measure).__module__
+    return str(sys.modules[module].__doc__).splitlines()[0]
+
+
+def _table(title: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {about}" for name, about in lines.items())])
 
 
 if __name__ == "__main__":
