@@ -677,6 +677,14 @@ REFUSING = {
         "CREATE TABLE flights (id BIGINT)",
         f"{TRIGGER} IF NEW.id = 7 THEN SIGNAL SQLSTATE '45001' SET MYSQL_ERRNO = 50000; END IF",
     ],
+    "a trigger with a number of the server's and a class of its own": [
+        "CREATE TABLE flights (id BIGINT)",
+        f"{TRIGGER} IF NEW.id = 7 THEN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1048; END IF",
+    ],
+    "a trigger that finds nothing": [
+        "CREATE TABLE flights (id BIGINT)",
+        f"{TRIGGER} IF NEW.id = 7 THEN SIGNAL SQLSTATE '02000' SET MESSAGE_TEXT = 'there is no such flight'; END IF",
+    ],
 }
 
 
