@@ -325,6 +325,7 @@ class LaneLog:
         for record in self.journal.shelf.records(start.at, stop, self.owns, payloads=True):
             if taking.add(record):
                 break
+        taking.finish()
         return taking
 
     def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
@@ -338,6 +339,7 @@ class LaneLog:
             taking = Taking(self.journal.shelf, Position(0), _WITHOUT_LIMIT)
             for record in again:
                 taking.add(record)
+            taking.finish()
             if taking.entries:
                 return before, records, taking.entries
             stop = start

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -115,6 +116,22 @@ def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[in
         with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
             return reader.read_next_batch()
     return pa.ipc.read_record_batch(pa.py_buffer(payload), schemas[header.schema])
+
+
+def decode_together(schema: pa.Schema, payloads: Sequence[tuple[int, bytes | memoryview]]) -> list[pa.RecordBatch]:
+    """The record batches of several ``ROWS`` records without a schema of their own, given with their numbers of rows.
+
+    Raises:
+        pyarrow.ArrowInvalid: One of them is no Arrow data, or of another number of rows.
+    """
+    stream = b"".join([schema.serialize().to_pybytes(), *(payload for _, payload in payloads)])
+    with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
+        table = reader.read_all()
+    if table.num_rows != sum(rows for rows, _ in payloads):
+        raise pa.ArrowInvalid("a record has more rows than its header says, or fewer")
+    whole = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    ends = accumulate(rows for rows, _ in payloads)
+    return [whole.slice(end - rows, rows) for end, (rows, _) in zip(ends, payloads, strict=True)]
 
 
 def _rows_a_slice(frame: pa.RecordBatch, limit: Limit, layout: _Layout) -> int:
