@@ -12,7 +12,7 @@ import pytest
 
 from api2db.frames import JSON, widened
 from api2db.targets.types import duckdb_type, from_duckdb, from_heavydb, from_sqlite, heavydb_type, sqlite_type
-from api2db.targets.types.rules import endless, outside
+from api2db.targets.types.rules import endless, outside, with_nul
 
 TYPES = [
     pa.bool_(),
@@ -177,3 +177,13 @@ def test_whatever_stands_beside_them_those_beyond_a_limit_are_found_and_no_other
         is_endless = [tick in (-most, most) for tick in (one, other)]
         assert outside(_FIRST, _LAST)(values).fill_null(False).to_pylist() == is_outside
         assert endless(values).fill_null(False).to_pylist() == is_endless
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string()], ids=str)
+@pytest.mark.parametrize("texts", [[], [None], [""], ["a", None, "c"], ["a", "b\0", "", None, "\0"]], ids=str)
+def test_a_nul_is_found_in_each_part_of_a_column(type_: pa.DataType, texts: list[str | None]) -> None:
+    column = pa.array(texts, type_)
+    for first in range(len(texts) + 1):
+        for end in range(first, len(texts) + 1):
+            found = with_nul(column[first:end]).fill_null(False)
+            assert found.to_pylist() == ["\0" in (text or "") for text in texts[first:end]]

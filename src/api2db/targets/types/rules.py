@@ -206,11 +206,21 @@ def infinite(values: pa.Array) -> pa.Array:
 def with_nul(values: pa.Array) -> pa.Array:
     """Which texts hold a NUL, be it as JSON writes it."""
     if not is_json(values.type):
-        return pc.match_substring(values, "\0")
+        return pc.match_substring(values, "\0") if _may_hold_nul(values) else _none_of(values)
     suspected = pc.match_substring(values.storage, "\\u0000")
     if not pc.any(suspected).as_py():
         return suspected
     return pc.match_substring_regex(values.storage, r"(^|[^\\])(\\\\)*\\u0000")
+
+
+def _may_hold_nul(values: pa.Array) -> bool:
+    """Whether one look at the bytes of all texts together, and of what stands behind nulls, finds a NUL."""
+    if not len(values):
+        return False
+    _, ends, text = values.buffers()
+    offsets = np.frombuffer(ends, np.int64 if _types.is_large_string(values.type) else np.int32)
+    first, last = offsets[values.offset], offsets[values.offset + len(values)]
+    return bool(first < last and np.frombuffer(text, np.uint8)[first:last].min() == 0)
 
 
 def endless(values: pa.Array) -> pa.Array:
