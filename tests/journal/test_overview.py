@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from api2db.errors import Api2dbError, JournalBusyError
+from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
 from api2db.journal import Delivered, Limit, StreamOverview, ask, journals_in, overview, share
 from api2db.journal._inbox import answer_requests
 from tests.faults.children import Child
@@ -144,6 +144,11 @@ def test_the_owner_answers_what_commands_ask(tmp_path: Path) -> None:
     lease.journal.on_request("double", lambda arguments: 2 * arguments["n"])
     lease.journal.on_request("refuse", refuse)
     lease.journal.on_request("break", lambda arguments: 1 / 0)
+
+    def lack(arguments: Mapping[str, Any]) -> None:
+        raise MissingExtraError("pgpq", "postgresql")
+
+    lease.journal.on_request("lack", lack)
     lease.journal.on_request("odd", lambda arguments: object())
     assert ask(folder, "double", {"n": 21}) == 42
     with pytest.raises(Api2dbError, match="stop it first"):
@@ -152,6 +157,8 @@ def test_the_owner_answers_what_commands_ask(tmp_path: Path) -> None:
         ask(folder, "break", {})
     with pytest.raises(Api2dbError, match="JSON"):
         ask(folder, "odd", {})
+    with pytest.raises(MissingExtraError, match=r"^pgpq is not installed; install it with: "):
+        ask(folder, "lack", {})
     with pytest.raises(Api2dbError, match="not running"):
         ask(folder, "unknown", {})
     assert ask(folder, "double", {"n": 1}) == 2, "the owner goes on after each"

@@ -40,8 +40,15 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     if said is None:
         raise JournalBusyError(f"the process that owns {folder} does not answer; stop it, then try again")
     if "error" in said:
-        raise getattr(errors, said.get("kind", ""), Api2dbError)(said["error"])
+        raise _as_raised(said.get("kind", ""), said["error"])
     return said["result"]
+
+
+def _as_raised(kind: str, text: str) -> Api2dbError:
+    """An error as its owner saw it, without its own making, which may ask for more than the text."""
+    type_ = getattr(errors, kind, Api2dbError)
+    error: Api2dbError = type_.__new__(type_, text)
+    return error
 
 
 def answer_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> None:
