@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from api2db.delivery import counted, ledger, plan, stepped
-from api2db.targets.bigquery import BigqueryTarget
-from api2db.targets.bigquery_keyed import BigqueryKeyedTarget
+from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
+from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.sql import SqlTarget

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from api2db.targets import mysql, postgresql
+from api2db.targets.mysql import database as mysql
+from api2db.targets.postgresql import database as postgresql
 from tests.kills.here import Puts
 from tests.kills.homes import Home
 from tests.kills.marks import AFTER

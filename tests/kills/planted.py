@@ -10,8 +10,8 @@ from api2db.journal._lane import LaneLog
 from api2db.journal._segment import SegmentWriter
 from api2db.store import _steps
 from api2db.store.manifest import Manifest
-from api2db.targets._sql_ledger import Ledger
 from api2db.targets.sql import SqlTarget
+from api2db.targets.sql.ledger import Ledger
 
 
 def take_away(what: str) -> None:

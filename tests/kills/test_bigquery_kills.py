@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from api2db.delivery import worker
-from api2db.targets import _bigquery_rows, _bigquery_stream
+from api2db.targets.bigquery import rows as bigquery_rows
+from api2db.targets.bigquery import stream as bigquery_stream
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.homes import Home
 from tests.kills.oracle import Verdict, judge, judge_newest, set_aside
@@ -95,7 +96,7 @@ def test_rows_whose_answer_is_lost_are_not_sent_again(
 def test_a_large_frame_whose_connection_is_cut_in_its_middle_is_there_once(
     tmp_path: Path, bigquery: BigqueryServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 100_000)
+    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 100_000)
     puts, dice = PutsToBigquery(tmp_path, bigquery, write_endpoint=f"127.0.0.1:{proxy.port}"), random.Random(rounds)
     with running(puts.stream):
         for _ in range(rounds):
@@ -111,7 +112,7 @@ def test_a_large_frame_whose_connection_is_cut_in_its_middle_is_there_once(
 def test_rows_sent_into_a_network_that_falls_silent_are_there_once(
     tmp_path: Path, bigquery: BigqueryServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, answers: str
 ) -> None:
-    for module, name in ((_bigquery_stream, "_ANSWER_S"), (_bigquery_stream, "CALL_S")):
+    for module, name in ((bigquery_stream, "_ANSWER_S"), (bigquery_stream, "CALL_S")):
         monkeypatch.setattr(module, name, 0.3)
     puts = PutsToBigquery(tmp_path, bigquery, write_endpoint=f"127.0.0.1:{proxy.port}")
     with running(puts.stream):
@@ -153,7 +154,7 @@ def test_whatever_call_fails_before_or_behind_what_it_does_no_row_shows_it(
 def test_requests_of_one_plan_that_are_in_are_not_sent_again_though_the_next_is_lost(
     tmp_path: Path, bigquery: BigqueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 1_000)
+    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 1_000)
     puts = PutsToBigquery(tmp_path, bigquery)
     puts.put(1, rows=400)
     bigquery.faults.fail("AppendRows", "after", chance=0.05)

@@ -17,7 +17,7 @@ from api2db import Stream2Sql
 from api2db.delivery import METADATA_KEY
 from api2db.formats.atomic import temporary_name
 from api2db.journal import share
-from api2db.targets import sqlite
+from api2db.targets.sqlite import database as sqlite
 from tests.faults.children import ROOT, acknowledged
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.homes import Home

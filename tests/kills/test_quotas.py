@@ -8,7 +8,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.journal import share
-from api2db.targets import sqlite
+from api2db.targets.sqlite import database as sqlite
 from tests.kills.databases import held_here
 from tests.kills.here import running, wait_until
 from tests.kills.oracle import Verdict, in_shards, in_sqlite, judge

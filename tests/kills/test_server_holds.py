@@ -14,11 +14,12 @@ import pandas as pd
 import psutil
 import pytest
 
-from api2db.targets import mysql, postgresql
-from api2db.targets._sql_ledger import Ledger
 from api2db.targets.mysql import MysqlDatabase
+from api2db.targets.mysql import database as mysql
 from api2db.targets.postgresql import PostgresqlDatabase
+from api2db.targets.postgresql import database as postgresql
 from api2db.targets.sql import SqlTarget
+from api2db.targets.sql.ledger import Ledger
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There, home_on, shorten
 from tests.kills.oracle import Verdict, judge, set_aside
@@ -205,7 +206,7 @@ LIMITS = {"a COMMIT": "_ANSWER_S", "a load": "_WORK_S"}
 def test_an_answer_that_never_comes_is_not_waited_for_and_costs_nothing(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch, frozen: str
 ) -> None:
-    monkeypatch.setattr(f"api2db.targets._postgresql_connection.{LIMITS[frozen]}", 0.5)
+    monkeypatch.setattr(f"api2db.targets.postgresql.connection.{LIMITS[frozen]}", 0.5)
     shorten()
     there = There(postgresql, to_postgresql)
     puts = PutsThere(tmp_path, there)

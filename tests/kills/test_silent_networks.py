@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from api2db.targets import _mysql_connection, _postgresql_connection
+from api2db.targets.mysql import connection as mysql_connection
+from api2db.targets.postgresql import connection as postgresql_connection
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There
 from tests.kills.oracle import Verdict
@@ -41,8 +42,8 @@ def test_a_silent_network_is_noticed_and_costs_nothing(
     tmp_path: Path, server: Server, wire: Wire, awaited: Any, limits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if limits == "shortened":
-        monkeypatch.setattr(_postgresql_connection, "_KEEP_ALIVE", SOON)
-        monkeypatch.setattr(_mysql_connection, "_KEEP_ALIVE", SOON_TOO)
+        monkeypatch.setattr(postgresql_connection, "_KEEP_ALIVE", SOON)
+        monkeypatch.setattr(mysql_connection, "_KEEP_ALIVE", SOON_TOO)
     there = There(server)
     puts = PutsThere(tmp_path, there, host=wire.host, port=str(wire.port))
     with running(puts.stream):
@@ -72,10 +73,10 @@ def _somebody_waits(there: There) -> bool:
 def test_on_the_socket_stand_the_real_limits(mariadb: Server, tmp_path: Path) -> None:
     import socket
 
-    libpq = dict(zip(SOON_TOO, _postgresql_connection._KEEP_ALIVE.values(), strict=True))
-    for limits in (_mysql_connection._KEEP_ALIVE, libpq):
+    libpq = dict(zip(SOON_TOO, postgresql_connection._KEEP_ALIVE.values(), strict=True))
+    for limits in (mysql_connection._KEEP_ALIVE, libpq):
         waited = limits["TCP_KEEPIDLE"] + limits["TCP_KEEPINTVL"] * limits["TCP_KEEPCNT"]
         assert max(waited, limits["TCP_USER_TIMEOUT"] / 1000) < LONGEST_S
-    with closing(_mysql_connection._kept_alive((mariadb.host, mariadb.port))) as found:
-        for option, value in _mysql_connection._KEEP_ALIVE.items():
+    with closing(mysql_connection._kept_alive((mariadb.host, mariadb.port))) as found:
+        for option, value in mysql_connection._KEEP_ALIVE.items():
             assert found.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value

@@ -100,7 +100,7 @@ class Newborn:
 
 
 def main() -> None:
-    import api2db.targets.bigquery  # noqa: F401 - it takes a second, which each child would need
+    import api2db.targets.bigquery.target  # noqa: F401 - it takes a second, which each child would need
     from tests.kills.jobs import run
 
     for line in sys.stdin:

@@ -14,8 +14,8 @@ from api2db.delivery import worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
 from api2db.store._log import ManifestLog
 from api2db.store.manifest import read_manifest
-from api2db.targets.bigquery import BigqueryTarget
-from api2db.targets.bigquery_keyed import BigqueryKeyedTarget
+from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
+from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.heavydb import HeavydbTarget
 from tests.kills.oracle import set_aside
 from tests.servers.bigquery import BigqueryServer

@@ -20,10 +20,12 @@ from api2db import Stream, Stream2Bigquery
 from api2db.errors import BatchRefusedError, ConfigurationError, TargetError, TargetUnavailableError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
-from api2db.targets import _bigquery_client, _bigquery_rows, bigquery
-from api2db.targets._bigquery_client import Place
-from api2db.targets._bigquery_errors import sorted_errors
-from api2db.targets._bigquery_table import Table
+from api2db.targets.bigquery import client as bigquery_client
+from api2db.targets.bigquery import rows as bigquery_rows
+from api2db.targets.bigquery import target as bigquery_target
+from api2db.targets.bigquery.client import Place
+from api2db.targets.bigquery.errors import sorted_errors
+from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
@@ -168,7 +170,7 @@ def test_rows_wait_too_where_the_write_api_forgets_for_a_while_what_it_has_told_
 def test_a_row_that_ends_every_call_is_found_and_rejected_and_the_others_go_in(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    monkeypatch.setattr(bigquery_target, "_SEEN_AFTER_S", 0)
     with make() as stream:
         stream.stream(frame(0))
         server.write_api.ends_at = 3
@@ -183,7 +185,7 @@ def test_a_row_that_ends_every_call_is_found_and_rejected_and_the_others_go_in(
 def test_a_fault_of_the_server_that_lasts_is_waited_for_and_no_row_is_set_aside_for_it(
     make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    monkeypatch.setattr(bigquery_target, "_SEEN_AFTER_S", 0)
     with make() as stream:
         stream.stream(frame(0))
         server.faults.fail("AppendRows", "before", "internal", times=40)
@@ -199,7 +201,7 @@ def test_a_fault_of_the_server_that_lasts_is_waited_for_and_no_row_is_set_aside_
 def test_a_column_that_somebody_else_widens_while_rows_go_in_has_none_of_them_rejected(
     make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(bigquery, "_SEEN_AFTER_S", 0)
+    monkeypatch.setattr(bigquery_target, "_SEEN_AFTER_S", 0)
     server.write_api.forbidden = way == "jobs"
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
@@ -411,7 +413,7 @@ def test_the_names_of_many_columns_count_towards_the_limit_of_a_request(
 def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 500)
+    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 500)
     with make() as stream:
         stream.stream(frame(0))
         stream.stream(
@@ -430,7 +432,7 @@ def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
 def test_rejected_rows_are_aside_once_though_answers_are_lost_between_the_steps(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bigquery_rows, "_REQUEST_BYTES", 500)
+    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 500)
     odd = [str(n) if n % 10 == 0 else None for n in range(1, 301)]
     with make() as stream:
         stream.stream(pa.table({"id": [0], "n": pa.array([1], pa.int8())}))
@@ -523,7 +525,7 @@ def test_what_a_killed_run_has_sent_is_not_sent_again(make: Make, server: Bigque
 def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said_once(
     make: Make, server: BigqueryServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery, "_TRY_AGAIN_S", 0)
+    monkeypatch.setattr(bigquery_target, "_TRY_AGAIN_S", 0)
     server.write_api.forbidden = True
     with make() as stream:
         for number in range(3):
@@ -547,7 +549,7 @@ def test_the_write_api_is_tried_again_where_it_was_forbidden_for_a_while(
         if begins == "trouble":
             server.faults.fail("jobs.insert", "before")
         else:
-            monkeypatch.setattr(bigquery, "_TRY_AGAIN_S", 0)
+            monkeypatch.setattr(bigquery_target, "_TRY_AGAIN_S", 0)
         stream.stream(frame(3))
     assert server.faults.calls["AppendRows"] == 1
     assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
@@ -1163,7 +1165,7 @@ def test_a_transaction_that_fails_for_a_while_has_no_good_row_rejected_and_ends_
 def test_an_answer_to_a_query_that_never_comes_is_waited_for_no_longer_than_a_while(
     make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bigquery_client, "_POLL_S", 0.2)
+    monkeypatch.setattr(bigquery_client, "_POLL_S", 0.2)
     monkeypatch.setattr(google.cloud.bigquery.client, "_MIN_GET_QUERY_RESULTS_TIMEOUT", 0.2)
     with make(keys=["id"]) as stream:
         server.faults.stalled = {"jobs.getQueryResults"}

@@ -14,8 +14,8 @@ import pytest
 
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError, TargetUnavailableError
-from api2db.targets._sql_ledger import LEDGER_TABLE
 from api2db.targets.sql import SqlTarget
+from api2db.targets.sql.ledger import LEDGER_TABLE
 from tests.stream.databases import (
     DATABASE,
     DATABASES,
@@ -539,7 +539,7 @@ def test_no_value_of_any_type_ends_a_worker_or_stops_its_stream(
 def test_a_row_that_the_encoder_chokes_on_is_set_aside_and_the_stream_goes_on(
     deliver: Deliver, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"api2db.targets._{'sqlite' if dialect == 'sqlite' else 'mysql'}_values")
+    module = importlib.import_module(f"api2db.targets.{'sqlite' if dialect == 'sqlite' else 'mysql'}.values")
     whole = module._plain
 
     def chokes(column: Any) -> Any:

@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from api2db.errors import TargetUnavailableError
 from api2db.stream import Stream2Sql
-from api2db.targets import _mysql_connection
 from api2db.targets.mysql import MysqlDatabase
+from api2db.targets.mysql import connection as mysql_connection
 from api2db.targets.port import Column
 from api2db.targets.server import Password, Server, Tls, TlsMode
 from tests.servers.rogue import Rogue, running_rogue
@@ -130,7 +130,7 @@ def test_what_is_no_server_of_mysql_is_unavailable(said: bytes) -> None:
 
 
 def test_a_server_that_is_silent_to_whoever_connects_is_unavailable_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_mysql_connection, "_CONNECT_S", 0.1)
+    monkeypatch.setattr(mysql_connection, "_CONNECT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(TargetUnavailableError, match="can't be reached"):

@@ -15,7 +15,7 @@ from api2db.stream._journalled import journalled
 from api2db.stream._options import IF_EXISTS, checked_keys, one_of
 from api2db.stream._reaching import reached
 from api2db.stream.stream import Stream
-from api2db.targets._bigquery_address import is_address
+from api2db.targets.bigquery import is_address
 from api2db.targets.port import LedgerTarget, SteppedTarget
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import bigquery_type
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from google.cloud import bigquery
     from google.oauth2 import service_account
 
-    from api2db.targets.bigquery import BigqueryTarget
+    from api2db.targets.bigquery.target import BigqueryTarget
 
 __all__ = ["Stream2Bigquery"]
 
@@ -183,7 +183,7 @@ class Stream2Bigquery(Stream):
         if not self.dtypes:
             return None
         _google()
-        from api2db.targets._bigquery_columns import field_of
+        from api2db.targets.bigquery.columns import field_of
 
         return [field_of(name, type_ or "STRING", undecided=type_ is None) for name, type_ in self._types().items()]
 
@@ -220,7 +220,7 @@ class Stream2Bigquery(Stream):
         if not self.keys or self.if_exists == "replace":
             return self._new_target()
         _google()
-        from api2db.targets.bigquery_keyed import BigqueryKeyedTarget
+        from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 
         return BigqueryKeyedTarget(self._place(), self.if_exists, self.schema_rule, self.keys)
 
@@ -244,7 +244,7 @@ class Stream2Bigquery(Stream):
 
 def _google() -> tuple[Any, Any]:
     try:
-        from api2db.targets import _bigquery_table, bigquery
+        from api2db.targets.bigquery import table, target
     except ImportError as error:
         raise MissingExtraError("google-cloud-bigquery", "bigquery") from error
-    return bigquery, _bigquery_table
+    return target, table

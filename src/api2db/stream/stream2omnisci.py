@@ -19,8 +19,7 @@ from api2db.stream._options import one_of
 from api2db.stream._reaching import reached
 from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
-from api2db.targets._heavydb_client import PORTS, Protocol, client_connection
-from api2db.targets.heavydb import SUFFIX, HeavydbTarget, quoted
+from api2db.targets.heavydb import PORTS, SUFFIX, HeavydbTarget, Protocol, client_connection, quoted
 from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
 

@@ -1,0 +1,212 @@
+"""BigQuery by key: rows go into a table beside, and from there by MERGE, in one transaction with the ledger.
+
+The Write API is not used: for half an hour after it BigQuery changes no row of a table within a transaction.
+"""
+
+import datetime
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from google.api_core import exceptions
+from google.cloud import bigquery
+
+from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
+from api2db.targets.bigquery.client import CALL_S, answer_of
+from api2db.targets.bigquery.columns import field_of, in_table
+from api2db.targets.bigquery.errors import next_step, sorted_errors
+from api2db.targets.bigquery.jobs import LoadJobs
+from api2db.targets.bigquery.target import BigqueryTarget, Place
+from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
+from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
+from api2db.targets.types import BIGQUERY, Limit
+
+__all__ = ["BigqueryKeyedTarget"]
+
+_MOVED = "api2db: the ledger is not where this stream left it"
+_THERE = "api2db: a row of the same key is there"
+_ROWS_AT_FAULT = re.compile(
+    r"\b(null|required|length|too long|out of range|not in range|overflow|at most one)\b", re.IGNORECASE
+)
+_UNEQUAL = re.compile(r"JSON|GEOGRAPHY|ARRAY<")  # source: "Equality" in GoogleSQL's data types
+_STAGED_FOR = datetime.timedelta(hours=1)
+_LEDGER = (
+    ("stream", "STRING"),
+    ("epoch", "STRING"),
+    ("sequence", "INTEGER"),
+    ("skip", "INTEGER"),
+    ("loaded", "INTEGER"),
+)
+_STEP = (
+    "UPDATE `{ledger}` SET epoch = @epoch, sequence = @sequence, skip = @skip, loaded = loaded + @loaded"
+    " WHERE stream = @stream AND epoch = @old_epoch AND sequence = @old_sequence AND skip = @old_skip"
+)
+# Two INSERTs may be committed beside each other, two MERGEs may not.
+_FIRST_STEP = (
+    "MERGE INTO `{ledger}` AS old USING (SELECT @stream AS stream) AS new ON old.stream = new.stream"
+    " WHEN NOT MATCHED THEN INSERT (stream, epoch, sequence, skip, loaded)"
+    " VALUES (@stream, @epoch, @sequence, @skip, @loaded)"
+)
+
+
+class BigqueryKeyedTarget:
+    """A table of BigQuery whose rows are replaced by key, as ``LedgerTarget`` has it.
+
+    Args:
+        place: The table, and who asks for it.
+        if_exists: ``"append"``, or ``"fail"``: not into a table of others.
+        schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        keys: A row replaces the one that has the same values in these columns.
+    """
+
+    limits: Sequence[Limit] = BIGQUERY.limits
+    extra: str | None = None
+    takes_newest = False
+    whole_frames = False
+
+    def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        self._place = place
+        self._following = BigqueryTarget(place, if_exists, schema)
+        self._ledger = f"{place.project}.{place.dataset}.{LEDGER_TABLE}_{place.table}"
+        self._ready = False
+
+    def connect(self) -> None:
+        self._following.connect()
+        if not self._ready:
+            fields = [field_of(name, type_) for name, type_ in _LEDGER]
+            with sorted_errors(self._place, f"making {self._ledger}"):
+                table = bigquery.Table(self._ledger, schema=fields)
+                self._rest.create_table(table, exists_ok=True, retry=None, timeout=CALL_S)
+            self._ready = True
+
+    def close(self) -> None:
+        self._ready = False
+        self._following.close()
+
+    def how_far(self, stream: str) -> LedgerRow | None:
+        # A lock is not needed: a transaction that an earlier process has left under way can't commit any more once ours
+        # has moved the ledger, nor can ours once that one has.
+        rows = self._run(f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream", stream=stream)
+        if not rows:  # a table that it made before its first load, which then failed, is known by the label
+            self._following.claim(stream)
+        return LedgerRow(*rows[0]) if rows else None
+
+    def columns(self) -> Sequence[Column] | None:
+        return self._following.columns()
+
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+        typed = _typed(schema)
+        lacking = [key for key in self.keys if key.casefold() not in typed]
+        if lacking and self.columns() is None:
+            raise BatchRefusedError(f"no row has a value in {', '.join(lacking)}, which is part of the key")
+        columns = self._following.prepare(schema, causes)
+        self.keys = in_table(self.keys, columns)
+        for key in (column for column in columns if column.name in self.keys and _UNEQUAL.match(column.declared)):
+            raise BatchRefusedError(
+                f"the key {key.name!r} is {key.declared}, in which BigQuery compares no values; choose another key"
+            )
+        return columns
+
+    def same_column(self, one: str, other: str) -> bool:
+        return self._following.same_column(one, other)
+
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+        return self._following.widen(column, to, causes)
+
+    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
+        step = (_STEP if claim.before else _FIRST_STEP).format(ledger=self._ledger)
+        statements = [step, f"ASSERT @@row_count = 1 AS '{_MOVED}'"]
+        with self._staged(rows, columns) as staged:
+            merge = self._merge(rows, staged, only_new=claim.only_new) if staged else []
+            self._transact([*statements, *merge, "COMMIT TRANSACTION"], columns, **_values(claim))
+
+    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+        with self._staged(rows, columns) as staged:
+            if staged:
+                self._transact([*self._merge(rows, staged, only_new=only_new), "ROLLBACK TRANSACTION"], columns)
+
+    @property
+    def _rest(self) -> Any:
+        return self._following.clients.rest
+
+    @contextmanager
+    def _staged(self, rows: pa.Table, columns: Sequence[Column]) -> Iterator[str | None]:
+        """Rows in a table of their own, which no late request of another load can touch; None for no rows."""
+        if not rows.num_columns:
+            yield None
+            return
+        name = f"{self._place.project}.{self._place.dataset}._api2db_staged_{uuid.uuid4().hex}"
+        declared = {column.name: column.declared for column in columns}
+        fields = [field_of(each, declared[each]) for each in rows.column_names]
+        table = bigquery.Table(name, schema=fields)
+        table.expires = datetime.datetime.now(datetime.UTC) + _STAGED_FOR
+        with sorted_errors(self._place, f"making {name}"):
+            self._rest.create_table(table, retry=None, timeout=CALL_S)
+        LoadJobs(self._following.clients).load(f"api2db_{uuid.uuid4().hex}", name, rows, fields, truncates=False)
+        yield name
+        with sorted_errors(self._place, f"dropping {name}"):
+            self._rest.delete_table(name, not_found_ok=True, retry=None, timeout=CALL_S)
+
+    def _merge(self, rows: pa.Table, staged: str, *, only_new: bool) -> list[str]:
+        names = rows.column_names
+        same = " AND ".join(f"old.`{key}` = new.`{key}`" for key in self.keys)
+        sets = ", ".join(f"`{name}` = new.`{name}`" for name in names if name not in self.keys)
+        listed = ", ".join(f"`{name}`" for name in names)
+        values = ", ".join(f"new.`{name}`" for name in names)
+        update = f" WHEN MATCHED THEN UPDATE SET {sets}" if sets and not only_new else ""
+        insert = f" WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})"
+        merge = f"MERGE INTO `{self._place.name}` AS old USING `{staged}` AS new ON {same}{update}{insert}"
+        return [merge, f"ASSERT @@row_count = {rows.num_rows} AS '{_THERE}'"] if only_new else [merge]
+
+    def _transact(self, statements: Sequence[str], columns: Sequence[Column], **values: Any) -> None:
+        try:
+            self._run(";\n".join(["BEGIN TRANSACTION", *statements]), **values)
+        except BatchRefusedError as error:
+            if _MOVED in str(error):
+                raise LedgerMovedError("the ledger is not where this stream left it") from error
+            if _THERE in str(error):
+                raise BatchRefusedError(key_is_there(self._place.name, self.keys)) from error
+            if self.columns() != list(columns):
+                raise TableChangedError(f"the table {self._place.name} was altered meanwhile") from error
+            if self._is_of_rows(error):
+                raise
+            raise TargetUnavailableError(str(error)) from error
+
+    def _is_of_rows(self, error: BatchRefusedError) -> bool:
+        """By Google's own words alone: the names of tables in them may be any words."""
+        said = re.sub(rf"\S*{re.escape(self._place.dataset)}\.\S*", "", str(getattr(error.__cause__, "message", error)))
+        return "Transaction is aborted" not in said and _ROWS_AT_FAULT.search(said) is not None
+
+    def _run(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
+        parameters = [
+            bigquery.ScalarQueryParameter(name, "INT64" if isinstance(value, int) else "STRING", value)
+            for name, value in values.items()
+        ]
+        config = bigquery.QueryJobConfig(query_parameters=parameters)
+        with sorted_errors(self._place, f"writing to {self._place.name}", refusable=True):
+            job = self._rest.query(sql, job_config=config, retry=None, job_retry=None, timeout=CALL_S)
+            try:
+                return answer_of(job)
+            except exceptions.NotFound as error:
+                said = f"a table is gone meanwhile: {error.message}{next_step(self._place, error)}"
+                raise TableChangedError(said) from error
+
+
+def _typed(schema: pa.Schema) -> set[str]:
+    return {field.name.casefold() for field in schema if not pa.types.is_null(field.type)}
+
+
+def _values(claim: Claim) -> dict[str, Any]:
+    after = claim.after
+    values = {
+        "stream": claim.stream, "epoch": after.epoch, "sequence": after.sequence, "skip": after.skip,
+        "loaded": claim.rows,
+    }  # fmt: skip
+    if claim.before is None:
+        return values
+    before = claim.before
+    return {**values, "old_epoch": before.epoch, "old_sequence": before.sequence, "old_skip": before.skip}

@@ -1,0 +1,162 @@
+"""A table of BigQuery: what columns it has, and how it follows the data."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from google.api_core import exceptions
+from google.cloud import bigquery
+
+from api2db.frames import widened
+from api2db.targets.bigquery.client import CALL_S, Clients, Place, answer_of
+from api2db.targets.bigquery.columns import (
+    UNDECIDED,
+    column_in_sql,
+    column_of,
+    field_of,
+    name_in_sql,
+    text_in_sql,
+    type_in_sql,
+)
+from api2db.targets.bigquery.errors import sorted_errors
+from api2db.targets.port import Column
+from api2db.targets.types import bigquery_type, from_bigquery
+
+__all__ = ["Table", "load_dataset"]
+
+_log = logging.getLogger(__name__)
+
+
+def load_dataset(clients: Clients) -> Any:
+    """Make the data set, or load it where it is there already, or where this account may make none."""
+    place = clients.place
+    wanted = bigquery.Dataset(f"{place.project}.{place.dataset}")
+    wanted.location = place.location
+    with sorted_errors(place, f"making the data set {place.dataset}"):
+        try:
+            return clients.rest.create_dataset(wanted, retry=None, timeout=CALL_S)
+        except exceptions.Conflict:
+            return clients.rest.get_dataset(wanted.reference, retry=None, timeout=CALL_S)
+        except exceptions.Forbidden:
+            try:
+                return clients.rest.get_dataset(wanted.reference, retry=None, timeout=CALL_S)
+            except exceptions.NotFound:
+                _log.warning("the data set %s is missing", place.dataset)
+            raise
+
+
+class Table:
+    """One table, by REST and by query jobs.
+
+    Args:
+        clients: Google's.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._place: Place = clients.place
+        self._reference = bigquery.TableReference.from_string(self._place.name)
+
+    def resource(self) -> Any:
+        """The table as it is now; None where there is none."""
+        with sorted_errors(self._place, f"reading {self._place.name}"):
+            try:
+                return self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+            except exceptions.NotFound as error:
+                if "Table" in str(error.message):
+                    return None
+                raise
+
+    def columns(self) -> list[Column] | None:
+        """Its columns in their order; None where there is no table."""
+        resource = self.resource()
+        return None if resource is None else [column_of(field) for field in resource.schema]
+
+    def create(self, fields: Sequence[bigquery.SchemaField], labels: dict[str, str]) -> list[Column]:
+        """Make it; where somebody has made it meanwhile, that one counts."""
+        table = bigquery.Table(self._reference, schema=list(fields))
+        table.labels = labels
+        with sorted_errors(self._place, f"making {self._place.name}", refusable=True):
+            try:
+                made = self._clients.rest.create_table(table, retry=None, timeout=CALL_S)
+            except exceptions.Conflict:
+                made = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+        return [column_of(field) for field in made.schema]
+
+    def add(self, fields: Iterable[bigquery.SchemaField]) -> list[Column]:
+        """Add columns at its end; where somebody has altered it meanwhile, it is tried again later."""
+        with sorted_errors(self._place, f"adding columns to {self._place.name}", refusable=True):
+            table = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
+            known = {field.name.lower() for field in table.schema}
+            table.schema = [*table.schema, *(field for field in fields if field.name.lower() not in known)]
+            changed = self._clients.rest.update_table(table, ["schema"], retry=None, timeout=CALL_S)
+        return [column_of(field) for field in changed.schema]
+
+    def wider(self, column: Column, to: pa.DataType) -> Column | None:
+        """The column with a type that holds another type too, and every value that it has; None where none does."""
+        if pa.types.is_null(column.type):  # not one of ours; BigQuery would refuse, and bill for, each attempt
+            return None
+        wider = widened(column.type, to)
+        declared = bigquery_type(wider) if wider is not None else None
+        if (
+            declared is None
+            and _is_number(column.type)
+            and pa.types.is_floating(to)
+            and self._is_held_by_floats(column)
+        ):
+            declared = "FLOAT"
+        elif declared is None and self.is_undecided(column):
+            declared = bigquery_type(to)
+        return None if declared in {None, column.declared} else Column(column.name, from_bigquery(declared), declared)
+
+    def change_type(self, column: Column, wider: Column) -> Column:
+        """Give a column the type of another."""
+        decided = field_of(column.name, wider.declared)
+        name, type_ = name_in_sql(column.name), type_in_sql(decided)
+        if self.is_undecided(column):
+            self._decide(decided)
+        else:
+            self.run(f"ALTER TABLE `{self._place.name}` ALTER COLUMN {name} SET DATA TYPE {type_}")
+        found = next((each for each in self.columns() or () if each.name == column.name), column)
+        return wider if found.declared == wider.declared else found
+
+    def is_undecided(self, column: Column) -> bool:
+        """Whether it is one that we made of nothing but nulls, and has nothing else."""
+        resource = self.resource()
+        field = next((each for each in resource.schema if each.name == column.name), None) if resource else None
+        if field is None or field.description != UNDECIDED:
+            return False
+        return self.run(f"SELECT COUNT({name_in_sql(column.name)}) AS n FROM `{self._place.name}`") == [(0,)]
+
+    def run(self, sql: str) -> list[tuple[object, ...]]:
+        """Run a query job to its end."""
+        with sorted_errors(self._place, f"altering {self._place.name}", refusable=True):
+            job = self._clients.rest.query(sql, retry=None, job_retry=None, timeout=CALL_S)
+            return answer_of(job)
+
+    def _decide(self, decided: bigquery.SchemaField) -> None:
+        """Give a column of nothing but nulls a type: by one statement, which leaves nothing to be done after it.
+
+        Labels, and what the descriptions of other columns say of them, would be gone with the old table otherwise.
+        """
+        resource = self.resource()
+        if resource is None:
+            return
+        columns = ", ".join(column_in_sql(decided if each.name == decided.name else each) for each in resource.schema)
+        labels = ", ".join(f"({text_in_sql(name)}, {text_in_sql(value)})" for name, value in resource.labels.items())
+        options = f" OPTIONS(labels=[{labels}])" if labels else ""
+        name, table = name_in_sql(decided.name), f"`{self._place.name}`"
+        query = f"SELECT * REPLACE (CAST(NULL AS {type_in_sql(decided)}) AS {name}) FROM {table}"
+        self.run(f"CREATE OR REPLACE TABLE {table} ({columns}){options} AS {query}")
+
+    def _is_held_by_floats(self, column: Column) -> bool:
+        if not pa.types.is_integer(column.type):
+            return False
+        name, most = name_in_sql(column.name), 2**53
+        beyond = f"{name} > {most} OR {name} < -{most}"
+        return self.run(f"SELECT COUNT(*) AS n FROM `{self._place.name}` WHERE {beyond}") == [(0,)]
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_decimal(type_))

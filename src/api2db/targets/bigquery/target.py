@@ -1,0 +1,294 @@
+"""BigQuery: rows by the Storage Write API into a stream of our own, each request at an offset.
+
+A plan names the stream and the offset. After any doubt the stream is ended: its row count then says for good how much
+of the plan is in, whatever requests are still under way. Where the Write API may not be used, and where the newest
+frame replaces the table, rows go by load jobs; a plan then names the job, whose id is never given twice.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from google.api_core import exceptions
+
+from api2db.errors import (
+    BatchRefusedError,
+    ConnectionBrokenError,
+    RowsRefusedError,
+    TableChangedError,
+    TargetUnavailableError,
+)
+from api2db.targets.bigquery.changes import record
+from api2db.targets.bigquery.client import Clients, Place
+from api2db.targets.bigquery.columns import check_names, field_of, in_table
+from api2db.targets.bigquery.errors import sorted_errors
+from api2db.targets.bigquery.jobs import LoadJobs
+from api2db.targets.bigquery.newest import as_newest, newest_columns
+from api2db.targets.bigquery.rows import as_sent, conformed, ends_of_requests, schema_of
+from api2db.targets.bigquery.stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
+from api2db.targets.bigquery.table import Table, load_dataset
+from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
+from api2db.targets.sql import IfExists, SchemaRule
+from api2db.targets.types import BIGQUERY, Limit, bigquery_type
+
+__all__ = ["BigqueryTarget", "Place"]
+
+_log = logging.getLogger(__name__)
+_LABEL = "api2db_stream"
+_TRY_AGAIN_S = 120.0  # a permission that was granted takes Google minutes, and a table that is new may look forbidden
+_SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema in some minutes
+
+
+class BigqueryTarget:
+    """A table of BigQuery, as ``SteppedTarget`` has it.
+
+    Args:
+        place: The table, and who asks for it.
+        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
+        schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
+    """
+
+    limits: Sequence[Limit] = BIGQUERY.limits
+    extra: str | None = None
+    whole_frames = False
+
+    def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()) -> None:
+        self.keys = tuple(keys)
+        self._place = place
+        self._if_exists = if_exists
+        self._schema = schema
+        self._owner = ""
+        self._clients: Clients | None = None
+        self._stream: WriteStream | None = None
+        self._offset = 0
+        self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
+        self._altered_s = -_SEEN_AFTER_S
+        self._forbidden_s: float | None = None
+        self._certain: tuple[Plan, int] | None = None
+        self._sending: pa.RecordBatch | None = None
+        self._renews = False
+        self._told: set[str] = set()
+
+    @property
+    def takes_newest(self) -> bool:
+        return self._if_exists == "replace"
+
+    @property
+    def clients(self) -> Clients:
+        """Google's clients; made from the key file as it is now."""
+        if self._clients is None:
+            self._clients = Clients(self._place)
+        return self._clients
+
+    def connect(self) -> None:
+        if self._clients is None:
+            load_dataset(self.clients)
+            self._forbidden_s = None
+
+    def close(self) -> None:
+        stream, self._stream = self._stream, None
+        clients, self._clients = self._clients, None
+        self._prepared = None
+        if stream is not None:
+            stream.close()
+        if clients is not None:
+            clients.close()
+
+    def claim(self, owner: str) -> None:
+        self._owner = owner
+        self._check_own()
+
+    def columns(self) -> Sequence[Column] | None:
+        return self._table.columns()
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one.casefold() == other.casefold()
+
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+        if self._prepared is None or not self._prepared[0].equals(schema):
+            self._prepared = schema, self._prepare(schema, causes)
+            self.keys = in_table(self.keys, self._prepared[1])
+            self._tell_of_lists(self._prepared[1])
+        return self._prepared[1]
+
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+        if self._schema == "freeze" or self.takes_newest:
+            return None
+        wider = self._table.wider(column, to)
+        if wider is None:
+            return None
+        self._prepared = None
+        self._end_stream()
+        self._altered_s = time.monotonic()
+        changed = self._table.change_type(column, wider)
+        if changed.declared != column.declared:
+            record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, causes(column.name))])
+        return changed
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
+        stream = None if self.takes_newest or self._is_forbidden else self._reach_stream(columns)
+        if stream is None:
+            job_id = f"api2db_{self._owner}_{uuid.uuid4().hex}"
+            return {"job": job_id, "rows": rows.num_rows, "ends": [rows.num_rows]}
+        self._sending = as_sent(rows, columns)
+        ends = ends_of_requests(self._sending)
+        return {"stream": stream.name, "offset": self._offset, "rows": rows.num_rows, "ends": ends}
+
+    def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+        if "job" in plan:
+            self._load(plan, rows, columns)
+            return
+        stream, sending = self._stream, self._sending
+        if stream is None or sending is None or stream.name != plan["stream"]:
+            raise TargetUnavailableError("the write stream was closed meanwhile")
+        ends: Sequence[int] = plan["ends"]
+        starts = [0, *ends]
+        try:
+            stream.append(
+                plan["offset"], [sending.slice(start, end - start) for start, end in zip(starts, ends, strict=False)]
+            )
+        except NotInError as error:
+            self._certain = plan, starts[error.taken]
+            raise self._meant(error.error, starts[error.taken], columns) from error
+        except ConnectionBrokenError as error:
+            raise self._meant(error, 0, columns) from error
+        self._offset = plan["offset"] + plan["rows"]
+
+    def landed(self, plan: Mapping[str, Any]) -> int | None:
+        certain, self._certain = self._certain, None
+        if "job" in plan:
+            done = LoadJobs(self.clients).claimed(plan["job"])
+            return int(plan["rows"]) if done else 0
+        self._end_stream()
+        if certain is not None and certain[0] == plan:
+            return certain[1]
+        with sorted_errors(self._place, "asking how many rows a write stream has"):
+            count = finalized_rows(self.clients.writer, plan["stream"])
+        return None if count is None else min(max(0, count - int(plan["offset"])), int(plan["rows"]))
+
+    @property
+    def _table(self) -> Table:
+        return Table(self.clients)
+
+    @property
+    def _is_forbidden(self) -> bool:
+        """Whether the Write API was forbidden a while ago, or less."""
+        return self._forbidden_s is not None and time.monotonic() - self._forbidden_s < _TRY_AGAIN_S
+
+    def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
+        check_names(schema.names)
+        columns = self._table.columns()
+        if columns is None:
+            return self._create(schema)
+        if self.takes_newest and self._schema == "evolve":
+            newest = newest_columns(schema, columns)
+            self._renews = newest != columns
+            return newest
+        known = {column.name.casefold() for column in columns}
+        new = [field for field in schema if field.name.casefold() not in known and bigquery_type(field.type)]
+        if self._schema == "freeze" or not new:
+            return columns
+        self._end_stream()
+        self._altered_s = time.monotonic()
+        wanted = [(field.name, str(bigquery_type(field.type))) for field in new]
+        columns = self._table.add(field_of(name, declared) for name, declared in wanted)
+        record(self.clients, [SchemaChange(name, None, declared, causes(name)) for name, declared in wanted])
+        return columns
+
+    def _tell_of_lists(self, columns: Sequence[Column]) -> None:
+        for name in [column.name for column in columns if pa.types.is_list(column.type)]:
+            if name not in self._told:
+                self._told.add(name)
+                _log.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
+
+    def _create(self, schema: pa.Schema) -> Sequence[Column]:
+        typed = [(field.name, declared) for field in schema if (declared := bigquery_type(field.type))]
+        fields = [field_of(name, declared) for name, declared in typed] or [
+            field_of(name, "STRING", undecided=True) for name in schema.names
+        ]
+        self._altered_s = time.monotonic()
+        columns = self._table.create(fields, {_LABEL: self._owner} if self._owner else {})
+        self._check_own()  # somebody else may have made it just before
+        return columns
+
+    def _check_own(self) -> None:
+        if self._if_exists != "fail" or not self._owner:
+            return
+        resource = self._table.resource()
+        if resource is not None and resource.labels.get(_LABEL) != self._owner:
+            raise TargetUnavailableError(
+                f"the table {self._place.name} exists and if_exists='fail'; rename or drop it, or use 'append'"
+            )
+
+    def _reach_stream(self, columns: Sequence[Column]) -> WriteStream | None:
+        """A stream whose requests have these columns; None where the Write API may not be used."""
+        schema = schema_of(columns)
+        if self._stream is not None and (not self._stream.is_open or not self._stream.schema.equals(schema)):
+            self._end_stream()
+        if self._stream is None:
+            name = self._new_stream(columns)
+            self._stream = None if name is None else WriteStream(self.clients.writer, name, schema)
+            self._offset = 0
+        return self._stream
+
+    def _new_stream(self, columns: Sequence[Column]) -> str | None:
+        place = self._place
+        path = f"projects/{place.project}/datasets/{place.dataset}/tables/{place.table}"
+        with sorted_errors(place, f"making a write stream into {place.name}"):
+            try:
+                made = new_stream(self.clients.writer, path)
+            except exceptions.PermissionDenied as error:
+                if self._forbidden_s is None:
+                    _log.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
+                self._forbidden_s = time.monotonic()
+                return None
+        self._forbidden_s = None
+        seen = {field.name.casefold(): field for field in made.table_schema.fields}
+        for column in columns:
+            known = seen.get(column.name.casefold())
+            if known is None or not is_known_as(column, known):
+                raise TargetUnavailableError(
+                    f"the Write API does not know the column {column.name!r} of {place.name} as {column.declared} yet;"
+                    " Google needs some minutes"
+                )
+        return str(made.name)
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _load(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+        resource = self._table.resource()
+        if resource is None:
+            raise TableChangedError(f"the table {self._place.name} is gone")
+        # Stated as they are, so that nothing is concluded from the file; where the newest frame changes them, as they
+        # shall be.
+        fields = as_newest(resource.schema, columns) if self._renews else list(resource.schema)
+        sent = conformed(rows, columns)
+        jobs = LoadJobs(self.clients)
+        try:
+            jobs.load(plan["job"], self._place.name, sent, fields, truncates=self.takes_newest)
+        except BatchRefusedError as error:
+            if not self._renews and self.columns() != list(columns):
+                raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
+            raise
+
+    def _meant(
+        self, error: TargetUnavailableError | BatchRefusedError, before: int, columns: Sequence[Column]
+    ) -> TargetUnavailableError | BatchRefusedError:
+        if not isinstance(error, (BatchRefusedError, ConnectionBrokenError)):
+            return error
+        if self.columns() != list(columns):
+            return TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}")
+        if isinstance(error, RowsRefusedError):
+            return RowsRefusedError({before + row: reason for row, reason in error.reasons.items()})
+        if time.monotonic() - self._altered_s < _SEEN_AFTER_S:
+            return TableChangedError(
+                f"the table was altered just now, and the Write API may not know that yet: {error}"
+            )
+        return error

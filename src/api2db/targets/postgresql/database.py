@@ -1,0 +1,219 @@
+"""PostgreSQL: Arrow rows are encoded for binary COPY (pgpq) and sent on a kept connection (psycopg)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
+from api2db.targets.port import Column
+from api2db.targets.postgresql.casts import held
+from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
+from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, is_missing, is_refused
+from api2db.targets.postgresql.names import quote
+from api2db.targets.postgresql.session import PostgresqlSession
+from api2db.targets.server import Server
+from api2db.targets.sql import LEDGER_TABLE, Session
+from api2db.targets.sql.standard import create_table, key_twin, on_conflict_do_nothing, unique_index, update_from
+from api2db.targets.sql.standard import quote as quote_of_any_length
+from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["PostgresqlDatabase"]
+
+_log = logging.getLogger(__name__)
+# All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
+# statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '30s';"
+    " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
+    " SET LOCAL jit = off; SET LOCAL row_security = on"
+)
+# Where our ledger is, else where it will be made; then the other schemas in which names are looked for.
+_PATH = f"""
+    SELECT coalesce((
+        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
+    ), current_schema()), current_schemas(false)
+"""
+
+
+class PostgresqlDatabase:
+    """One connection to a database; it is made where it is missing."""
+
+    types = POSTGRESQL
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: Any = None
+        self._path = ""
+        self._looked_at: set[str] = set()
+
+    def connect(self) -> None:
+        if self._connection is None:
+            self._connection = self._open()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        psycopg = library()
+        self.connect()
+        connection = self._connection
+        if connection is None:
+            raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
+        try:
+            self._path = self._path or _path(connection)
+            connection.execute(_BEGIN + self._path)
+            with connection.working():
+                yield PostgresqlSession(connection, self._looked_at)
+            connection.execute("COMMIT")
+        except psycopg.Error as error:
+            raise self._translated(error, broken=connection.broken) from None
+        finally:
+            self._roll_back(connection)
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        return postgresql_type(type_)
+
+    def once(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def locked(self, select: str) -> str:
+        return f"{select} FOR UPDATE"
+
+    def fresh(self, select: str) -> str:
+        return select  # as each statement of READ COMMITTED does
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return key_twin(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return unique_index("", table, keys)
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return held(declared)
+
+    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        """A column that the frame has not stays, empty: a view may show it."""
+        by_name = {column.name: column for column in wanted}
+        kept = [by_name.pop(column.name, column) for column in old]
+        return [*kept, *by_name.values()]
+
+    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
+        session.run(f"DELETE FROM {table}")
+        for before, column in zip([*old, *[None] * (len(new) - len(old))], new, strict=True):
+            name = quote_of_any_length(column.name)
+            if before is None:
+                session.run(f"ALTER TABLE {table} ADD COLUMN {name} {column.declared}")
+            elif before.declared != column.declared:
+                _retype(session, f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        if wider.declared != column.declared:
+            if from_postgresql(column.declared) is None:
+                raise BatchRefusedError(f"{column.declared} is a type of the table's own")
+            name = quote(column.name)
+            # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
+            value = f"{name}::text" if pa.types.is_string(column.type) else name
+            session.run(
+                f"ALTER TABLE {quote(table)} ALTER COLUMN {name} TYPE {wider.declared} USING {value}::{wider.declared}"
+            )
+        return wider
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other
+
+    def _open(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        psycopg = library()
+        try:
+            return _connect(self._server, self._server.database)
+        except psycopg.Error as error:
+            if is_missing(error):
+                self._make_database()
+                return self._open()
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(f"PostgreSQL at {self._server.place} can't be reached: {said}") from None
+
+    def _make_database(self) -> None:
+        psycopg = library()
+        try:
+            with _connect(self._server, "postgres") as connection:
+                connection.execute(f"CREATE DATABASE {quote(self._server.database)}")
+        except psycopg.errors.DuplicateDatabase:
+            return
+        except psycopg.Error as error:
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
+            ) from None
+        _log.info("the database %s is made", self._server.database)
+
+    def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""
+        psycopg = library()
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+
+    def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
+        said = self._server.without_secret(error)
+        state = error.sqlstate or ""
+        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
+            return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
+            self.close()
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == LOCKED and LEDGER_TABLE in said:
+            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
+        if state == FORBIDDEN and "new row violates" in said:
+            return BatchRefusedError(said)
+        if state == NAME_TAKEN:
+            return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
+        if is_refused(error):
+            return BatchRefusedError(said)
+        return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+
+
+def _retype(session: Session, alter: str) -> None:
+    try:
+        session.run(alter)
+    except library().errors.FeatureNotSupported as error:
+        said = " ".join(str(error).split())
+        raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and make it anew") from error
+
+
+def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    connection: psycopg.Connection[tuple[Any, ...]] = connection_class().connect(
+        **postgresql_arguments(server, database), autocommit=True, prepare_threshold=None
+    )
+    return connection
+
+
+def _path(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
+    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in."""
+    ((first, schemas),) = connection.execute(_PATH).fetchall()
+    names = ", ".join(map(quote_of_any_length, dict.fromkeys([first, *schemas]))) if first else ""
+    return f"; SET LOCAL search_path = {names}" if names else ""

@@ -1,0 +1,19 @@
+"""Names as PostgreSQL takes them."""
+
+from api2db.errors import BatchRefusedError
+from api2db.targets.sql import standard
+
+__all__ = ["quote"]
+
+_LONGEST_NAME_BYTES = 63
+
+
+def quote(name: str) -> str:
+    """A name in double quotes.
+
+    Raises:
+        BatchRefusedError: PostgreSQL would cut it off, and so take one table or column for another.
+    """
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
+    return standard.quote(name)

@@ -1,0 +1,25 @@
+"""What all SQL databases share: a table that follows the data, loaded in one transaction with the ledger.
+
+``target`` is what delivery sees; a database's own package has what ``port`` asks for. ``table`` makes a table and has
+it follow the data, ``changes`` keeps word of that, ``ledger`` says how far each stream has come, and ``merge`` replaces
+rows by key. The databases take their common SQL from ``standard``; by ``encoding`` a value that has no form in a driver
+is the data's fault.
+"""
+
+from api2db.targets.sql.ledger import CHANGES_TABLE, LEDGER_TABLE
+from api2db.targets.sql.merge import key_is_there
+from api2db.targets.sql.port import Database, Session
+from api2db.targets.sql.target import EXTRA_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
+
+__all__ = [
+    "CHANGES_TABLE",
+    "EXTRA_COLUMN",
+    "LEDGER_TABLE",
+    "Database",
+    "IfExists",
+    "OnConflict",
+    "SchemaRule",
+    "Session",
+    "SqlTarget",
+    "key_is_there",
+]

@@ -1,0 +1,93 @@
+"""How tables have changed: told in the log, and in a table of ours, with what only we know of how they were made."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from api2db.targets.port import Causes, Column, SchemaChange, unknown_cause
+from api2db.targets.sql.ledger import CHANGES_TABLE
+from api2db.targets.sql.port import Session
+
+__all__ = ["UNDECIDED", "Changes", "differences"]
+
+_log = logging.getLogger(__name__)
+UNDECIDED = "undecided"
+
+
+class Changes:
+    """Those of one table.
+
+    Attributes:
+        causes: Which frames the next ones come from.
+    """
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self.causes: Causes = unknown_cause
+
+    @contextmanager
+    def recording(self) -> Iterator[list[SchemaChange]]:
+        """Collects the changes of a transaction, and logs them once it has been committed."""
+        changes: list[SchemaChange] = []
+        yield changes
+        for change in changes:
+            _log.info("%s: %s", self._table, change.said)
+
+    def record(
+        self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
+    ) -> None:
+        """Note changes: each column with its type before and after it."""
+        for name, before, after in made:
+            change = SchemaChange(name, before, after, self.causes(name))
+            changes.append(change)
+            session.run(
+                f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (_now(), self._table, name, before, after, change.cause.frame_ns),
+            )
+
+    def is_undecided(self, session: Session, column: Column) -> bool:
+        """Whether we made a column of nothing but nulls."""
+        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = ? AND new_type = ?"
+        return session.rows(made, (self._table, column.name, UNDECIDED)) != [(0,)]
+
+    def is_signed(self, session: Session, stream: str) -> bool:
+        """Whether a stream has made the table."""
+        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?"
+        return session.rows(made, (self._table, _made_by(stream))) != [(0,)]
+
+    def sign(self, session: Session, stream: str) -> None:
+        """Say that a stream makes the table."""
+        values = (_now(), self._table, "", _made_by(stream))
+        session.run(
+            f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, new_type, frame_ns)"
+            " VALUES (?, ?, ?, ?, 0)",
+            values,
+        )
+
+    def take_back(self, session: Session, stream: str) -> None:
+        """What ``sign`` said, where a CREATE TABLE that failed has committed what was before it."""
+        with suppress(Exception):
+            session.run(
+                f"DELETE FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?",
+                (self._table, _made_by(stream)),
+            )
+
+
+def differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str, str | None, str | None]]:
+    """The columns that are not as they were, each with its type before and after."""
+    before, after = ({column.name: column.declared for column in columns} for columns in (old, new))
+    return [
+        (name, before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+
+
+def _made_by(stream: str) -> str:
+    return f"made by {stream}"

@@ -1,0 +1,187 @@
+"""What every SQL target shares: a table that follows the data, loaded in one transaction with the ledger."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.targets.port import Causes, Claim, Column, LedgerRow, SchemaChange, unknown_cause
+from api2db.targets.sql.changes import Changes
+from api2db.targets.sql.ledger import LEDGER_TABLE, Ledger
+from api2db.targets.sql.merge import Merge
+from api2db.targets.sql.port import Database, Session
+from api2db.targets.sql.table import Table
+from api2db.targets.types import Limit
+
+__all__ = ["EXTRA_COLUMN", "IfExists", "OnConflict", "SchemaRule", "SqlTarget"]
+
+IfExists = Literal["append", "replace", "fail"]
+SchemaRule = Literal["evolve", "freeze"]
+OnConflict = Literal["reject", "json"]
+EXTRA_COLUMN = "_extra"
+
+
+class _RolledBackError(Exception):
+    """Ends a transaction that was only a trial."""
+
+
+class SqlTarget:
+    """A table of a SQL database, as ``LedgerTarget`` has it.
+
+    Args:
+        database: Its connection, types and bulk path.
+        table: The table's name.
+        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
+        schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        keys: A row replaces the one that has the same values in these columns; none: rows are added.
+        on_conflict: ``"reject"``: a row with a value that fits no column is rejected; ``"json"``: the value goes into
+            the column ``_extra``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        if_exists: IfExists,
+        schema: SchemaRule,
+        keys: Sequence[str] = (),
+        on_conflict: OnConflict = "reject",
+    ) -> None:
+        self._database = database
+        self._name = table
+        self.keys = tuple(keys)
+        self._changes = Changes(table)
+        self._ledger = Ledger(database)
+        self._table = Table(database, table, self.keys, self._changes)
+        self._merge = Merge(database, table, self.keys)
+        self._if_exists = if_exists
+        self._schema = schema
+        self._ready = False
+        self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
+        self._renews = False
+        self._stream = ""
+        self.extra = EXTRA_COLUMN if on_conflict == "json" else None
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        return self._database.types.limits
+
+    @property
+    def takes_newest(self) -> bool:
+        return self._if_exists == "replace"
+
+    @property
+    def whole_frames(self) -> bool:
+        return False
+
+    def connect(self) -> None:
+        self._database.connect()
+        if not self._ready:
+            self._ledger.make()
+            self._ready = True
+
+    def close(self) -> None:
+        self._ready = False
+        self._prepared = None
+        self._database.close()
+
+    def how_far(self, stream: str) -> LedgerRow | None:
+        with self._database.transaction() as session:
+            session.require_transactions(LEDGER_TABLE, self._name)
+            row = self._ledger.read(session, stream)
+            self._stream = stream
+            if row is None and self._if_exists == "fail" and self._is_of_others(session):
+                raise TargetUnavailableError(
+                    f"the table {self._name} exists and if_exists='fail'; rename or drop it, or use 'append'"
+                )
+            return row
+
+    def columns(self) -> Sequence[Column] | None:
+        with self._database.transaction() as session:
+            columns = session.columns(self._name)
+        if self._prepared and columns != list(self._prepared[1]):
+            self._prepared = None
+        return columns
+
+    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+        self._changes.causes = causes
+        if self._prepared is None or not self._prepared[0].equals(schema):
+            self._prepared = schema, self._prepare(schema)
+        return self._prepared[1]
+
+    def same_column(self, one: str, other: str) -> bool:
+        return self._database.same_column(one, other)
+
+    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+        if self._schema == "freeze":
+            return None
+        self._prepared, self._changes.causes = None, causes
+        with self._changes.recording() as changes, self._database.transaction() as session:
+            return self._table.widen(session, changes, column, to)
+
+    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
+        try:
+            with self._changes.recording() as changes, self._database.transaction() as session:
+                self._ledger.step(session, claim)
+                self._load(session, rows, columns, changes, only_new=claim.only_new)
+        except TargetError:
+            self._prepared = None
+            raise
+
+    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+        try:
+            with self._database.transaction() as session:
+                self._load(session, rows, columns, [], only_new=only_new)
+                raise _RolledBackError
+        except _RolledBackError:
+            return
+
+    def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
+        self._table.check_names(schema.names)
+        with self._changes.recording() as changes, self._database.transaction() as session:
+            columns = session.columns(self._name)
+            if columns is None:
+                return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
+            if self.takes_newest and self._schema == "evolve" and (newest := self._newest(schema, columns)):
+                return newest
+            if self._schema == "evolve" and (new := self._table.unknown(schema, columns)):
+                return self._table.add(session, changes, new)
+            return columns
+
+    def _newest(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
+        newest = self._table.newest(schema, columns)
+        self._renews = newest is not None
+        return newest
+
+    def _load(
+        self,
+        session: Session,
+        rows: pa.Table,
+        columns: Sequence[Column],
+        changes: list[SchemaChange],
+        *,
+        only_new: bool,
+    ) -> None:
+        if not rows.num_columns:
+            return
+        there = session.hold(self._name)
+        if there != list(columns) and not (there and self._renews):
+            raise TableChangedError(f"the table {self._name} was altered meanwhile; the batch is cast anew")
+        if self.takes_newest and there == list(columns):
+            session.run(f"DELETE FROM {self._table.quoted}")
+        elif self.takes_newest and there:
+            self._table.renew(session, changes, there, columns)
+        by_name = {column.name: column for column in columns}
+        if self.keys and not self.takes_newest:
+            self._merge.upsert(session, rows, by_name, only_new=only_new)
+            return
+        loaded = session.insert(self._name, rows, by_name)
+        if loaded != rows.num_rows:
+            raise BatchRefusedError(
+                f"{self._name} took {loaded} of {rows.num_rows} rows; a trigger or rule of the table drops some"
+            )
+
+    def _is_of_others(self, session: Session) -> bool:
+        is_there = session.columns(self._name) is not None
+        return is_there and not self._changes.is_signed(session, self._stream)

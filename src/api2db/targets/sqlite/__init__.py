@@ -1,0 +1,8 @@
+"""SQLite: rows by ``executemany`` of the standard library's driver, one writer at a time.
+
+``database`` is what ``SqlTarget`` asks of a database, and its session; ``values`` makes of columns what SQLite stores.
+"""
+
+from api2db.targets.sqlite.database import SqliteDatabase
+
+__all__ = ["SqliteDatabase"]
