@@ -28,7 +28,8 @@ Each message says what happened, to what, and the next step. None holds a secret
 """
 
 import queue
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 __all__ = [
     "Api2dbError",
@@ -54,6 +55,7 @@ __all__ = [
     "TargetError",
     "TargetUnavailableError",
     "UnsafePickleError",
+    "from_extra",
 ]
 
 
@@ -84,6 +86,19 @@ class MissingExtraError(ConfigurationError, ImportError):
 
     def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
         return type(self), (self.library, self.extra)
+
+
+@contextmanager
+def from_extra(library: str, extra: str) -> Iterator[None]:
+    """A block that imports a library, which only those have who installed an extra.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(library, extra) from error
 
 
 class DataError(Api2dbError, ValueError):

@@ -22,7 +22,7 @@ class Store2Sql(Store):
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is not supported yet.
+        NotImplementedError: The dialect is oracle or microsoft_sql: known by name, and not supported yet.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from api2db.errors import ConfigurationError, MissingExtraError, TargetUnavailableError
+from api2db.errors import ConfigurationError, TargetUnavailableError, from_extra
 from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
 
 __all__ = ["Credentials", "credentials", "given_password"]
@@ -185,11 +185,9 @@ def _tokens(username: str, host: str, region: Any) -> Callable[[int], Password]:
 
 
 def _token(username: str, host: str, port: int, region: Any) -> str:
-    try:
+    with from_extra("boto3", "aurora"):
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError as error:
-        raise MissingExtraError("boto3", "aurora") from error
     try:
         client = boto3.client("rds", region_name=region)
         return str(client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username, Region=region))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from api2db.errors import ConfigurationError, MissingExtraError
+from api2db.errors import ConfigurationError, from_extra
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream._options import IF_EXISTS, checked_keys, one_of
@@ -243,8 +243,6 @@ class Stream2Bigquery(Stream):
 
 
 def _google() -> tuple[Any, Any]:
-    try:
+    with from_extra("google-cloud-bigquery", "bigquery"):
         from api2db.targets.bigquery import table, target
-    except ImportError as error:
-        raise MissingExtraError("google-cloud-bigquery", "bigquery") from error
     return target, table

@@ -59,7 +59,7 @@ class Stream2Sql(Stream):
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is not supported yet.
+        NotImplementedError: The dialect is oracle or microsoft_sql: known by name, and not supported yet.
 
     Attributes:
         driver: The driver in SQLAlchemy's terms.
@@ -137,7 +137,7 @@ class Stream2Sql(Stream):
         """Settle which database it is: ``driver``, ``engine_str`` and ``log_str`` follow from that.
 
         Raises:
-            NotImplementedError: The dialect is not supported.
+            NotImplementedError: As the constructor.
             ConfigurationError: There is no such dialect, or what it needs is missing; it is a ValueError.
         """
         if self.dialect in _UNSUPPORTED:

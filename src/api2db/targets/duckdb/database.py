@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from api2db.errors import BatchRefusedError, MissingExtraError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
 from api2db.targets.duckdb.file import connect, library, shared_file
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
@@ -29,10 +29,8 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    try:
+    with from_extra("duckdb_engine", "duckdb"):
         from duckdb_engine import ConnectionWrapper
-    except ImportError as error:
-        raise MissingExtraError("duckdb_engine", "duckdb") from error
     return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(connect(path)))
 
 

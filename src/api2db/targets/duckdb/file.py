@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from api2db.errors import MissingExtraError, TargetUnavailableError
+from api2db.errors import TargetUnavailableError, from_extra
 from api2db.formats.atomic import make_folders
 
 if TYPE_CHECKING:
@@ -166,8 +166,6 @@ def library() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    try:
+    with from_extra("duckdb", "duckdb"):
         import duckdb
-    except ImportError as error:
-        raise MissingExtraError("duckdb", "duckdb") from error
     return duckdb

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from api2db.errors import ConnectionBrokenError, MissingExtraError, TargetUnavailableError
+from api2db.errors import ConnectionBrokenError, TargetUnavailableError, from_extra
 from api2db.targets.server import Server
 
 if TYPE_CHECKING:
@@ -179,12 +179,10 @@ def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, A
 
 def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any]:
     """A client that is not connected yet, and its transport, which is to be opened."""
-    try:
+    with from_extra("pyheavydb", "omnisci"):
         from heavydb.thrift.Heavy import Client
         from thrift.protocol import TBinaryProtocol, TJSONProtocol
         from thrift.transport import THttpClient, TSocket, TTransport
-    except ImportError as error:
-        raise MissingExtraError("pyheavydb", "omnisci") from error
     if protocol == "binary":
         socket = TSocket.TSocket(server.host, server.port)
         socket.setTimeout(timeout_s * 1000)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from api2db.errors import MissingExtraError, TargetUnavailableError
+from api2db.errors import TargetUnavailableError, from_extra
 from api2db.targets.server import Server, Tls
 
 __all__ = ["connection_class", "mysql_arguments"]
@@ -52,10 +52,8 @@ def connection_class() -> Any:
     Raises:
         MissingExtraError: PyMySQL is not installed.
     """
-    try:
+    with from_extra("pymysql", "mysql"):
         from pymysql import err
-    except ImportError as error:
-        raise MissingExtraError("pymysql", "mysql") from error
     result_class = _result_class()
 
     class BufferConnection(_patient_connection()):  # type: ignore[misc] # as below

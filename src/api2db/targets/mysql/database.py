@@ -12,9 +12,9 @@ import pyarrow as pa
 from api2db.errors import (
     BatchRefusedError,
     ConnectionBrokenError,
-    MissingExtraError,
     TargetError,
     TargetUnavailableError,
+    from_extra,
 )
 from api2db.targets.mysql.catalogue import HIDDEN_COLUMN, redefined
 from api2db.targets.mysql.connection import connection_class, mysql_arguments
@@ -255,8 +255,6 @@ class MysqlDatabase:
 
 
 def _library() -> Any:
-    try:
+    with from_extra("pymysql", "mysql"):
         import pymysql
-    except ImportError as error:
-        raise MissingExtraError("pymysql", "mysql") from error
     return pymysql

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from api2db.errors import MissingExtraError
+from api2db.errors import from_extra
 from api2db.targets.server import Server
 
 __all__ = ["connection_class", "library", "postgresql_arguments"]
@@ -25,10 +25,8 @@ def library() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    try:
+    with from_extra("psycopg", "postgresql"):
         import psycopg
-    except ImportError as error:
-        raise MissingExtraError("psycopg", "postgresql") from error
     return psycopg
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from api2db.errors import MissingExtraError
+from api2db.errors import from_extra
 from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.sql.encoding import encoded
@@ -28,12 +28,10 @@ def encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:
         BatchRefusedError: A column has no form there.
         MissingExtraError: pgpq is not installed.
     """
-    try:
+    with from_extra("pgpq", "postgresql"):
         import pgpq
         from pgpq.encoders import LargeStringEncoderBuilder, StringEncoderBuilder
         from pgpq.schema import Jsonb
-    except ImportError as error:
-        raise MissingExtraError("pgpq", "postgresql") from error
     builders: dict[str, Any] = {}
     for field in schema:
         infer = pgpq.ArrowToPostgresBinaryEncoder.infer_encoder
