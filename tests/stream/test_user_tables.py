@@ -733,20 +733,21 @@ def test_a_table_of_ours_holds_all_letters_whatever_those_of_the_database(
     assert kept == (letters == "utf8mb4")
 
 
+NO_SEVENS = (
+    "CREATE TABLE flights (id BIGINT)",
+    "ALTER TABLE flights ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY no_sevens ON flights USING (true) WITH CHECK (id <> 7)",
+    "CREATE ROLE guarded LOGIN PASSWORD 'secret'",
+    "GRANT ALL ON flights TO guarded",
+    "GRANT ALL ON SCHEMA public TO guarded",
+)
+
+
 @POSTGRESQL
 def test_where_policies_hold_rows_go_in_and_those_that_one_forbids_are_rejected(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
-    execute(
-        tmp_path,
-        dialect,
-        "CREATE TABLE flights (id BIGINT)",
-        "ALTER TABLE flights ENABLE ROW LEVEL SECURITY",
-        "CREATE POLICY no_sevens ON flights USING (true) WITH CHECK (id <> 7)",
-        "CREATE ROLE guarded LOGIN PASSWORD 'secret'",
-        "GRANT ALL ON flights TO guarded",
-        "GRANT ALL ON SCHEMA public TO guarded",
-    )
+    execute(tmp_path, dialect, *NO_SEVENS)
     try:
         with make(username="guarded", password="secret") as stream:
             stream.stream(pd.DataFrame({"id": [6, 7, 8]}))
@@ -773,17 +774,7 @@ def test_a_table_without_a_column_that_takes_values_is_told_as_what_it_is(
 
 @POSTGRESQL
 def test_a_setting_that_policies_be_errors_is_no_row_s_fault(make: Make, dialect: str, tmp_path: Path) -> None:
-    execute(
-        tmp_path,
-        dialect,
-        "CREATE TABLE flights (id BIGINT)",
-        "ALTER TABLE flights ENABLE ROW LEVEL SECURITY",
-        "CREATE POLICY no_sevens ON flights USING (true) WITH CHECK (id <> 7)",
-        "CREATE ROLE guarded LOGIN PASSWORD 'secret'",
-        "ALTER ROLE guarded SET row_security = off",
-        "GRANT ALL ON flights TO guarded",
-        "GRANT ALL ON SCHEMA public TO guarded",
-    )
+    execute(tmp_path, dialect, *NO_SEVENS, "ALTER ROLE guarded SET row_security = off")
     try:
         with make(username="guarded", password="secret", keys=["id"]) as stream:
             stream.stream(pd.DataFrame({"id": [6, 7, 8]}))
