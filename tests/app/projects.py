@@ -13,6 +13,7 @@ import psutil
 
 from api2db.ingest import read_status
 from tests.ingest.tiny import rows_in, wait_until
+from tests.servers.processes import kill
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,8 +87,7 @@ class Project:
                 everyone.update(psutil.Process(process.pid).children(recursive=True))
                 process.send_signal(signal.SIGKILL)
             for child in everyone:
-                if child.is_running():
-                    child.kill()
+                kill(child)
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()

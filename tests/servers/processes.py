@@ -98,7 +98,7 @@ class ServerProcess:
         """Kill all of it at once; returns when all are gone."""
         family = self.family()
         for process in family:
-            _kill(process)
+            kill(process)
         self._reap(family)
 
     def end(self, stop_signal: signal.Signals) -> None:
@@ -112,18 +112,19 @@ class ServerProcess:
         self._process.wait(GONE_WITHIN_S)
         self._guard.kill()
         self._guard.communicate()
-        _, left = psutil.wait_procs([process for process in family if _runs(process)], GONE_WITHIN_S)
-        assert not any(map(_runs, left)), f"still running: {left}"
+        _, left = psutil.wait_procs([process for process in family if runs(process)], GONE_WITHIN_S)
+        assert not any(map(runs, left)), f"still running: {left}"
 
 
-def _kill(process: psutil.Process) -> None:
+def kill(process: psutil.Process) -> None:
+    """Kill it; one that has ended by itself since it was found is left."""
     try:
         process.kill()
     except psutil.NoSuchProcess:
         return
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -17,6 +17,7 @@ from sqlalchemy import URL
 
 from tests.servers import fixtures
 from tests.servers.fixtures import engine
+from tests.servers.processes import runs
 from tests.servers.proxy import Proxy
 from tests.servers.server import PASSWORD, Server, given_server, running_server
 from tests.servers.tls import Authority, make_authority
@@ -87,7 +88,7 @@ def test_a_killed_server_is_gone_at_once_and_comes_back_with_what_was_committed(
     with closing(server.client(database)) as client, client.cursor() as cursor:
         processes = psutil.Process(server.pid).children(recursive=True)
         server.kill()
-        assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        assert not list(filter(runs, processes))
         with pytest.raises(LOST):
             cursor.execute("SELECT 1")
     with pytest.raises(LOST):
