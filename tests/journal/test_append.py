@@ -1,15 +1,17 @@
+import errno
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import ALL, Delivered, Lane, Limit, Position
+from api2db.journal import ALL, Delivered, Lane, Limit, Position, StreamIdentity
 from api2db.journal._opens import read_opens
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, OTHER, STREAM, drain, frame, numbers, random_frame, segments, take
@@ -264,6 +266,23 @@ def test_dictionaries_within_other_columns_come_back(opened: Opener) -> None:
     assert log.read(LIMIT, 0)[0].batch.equals(batch)
 
 
+def test_only_what_may_stay_on_the_disk_is_compressed(opened: Opener) -> None:
+    journal = opened(slice_limit=Limit(rows=1 << 20, size_bytes=1 << 20))
+    lane, log = journal.attach(StreamIdentity("with a quota", "sql.duckdb", quota_bytes=4 << 20))
+    small, large = (pa.record_batch({"zero": pa.array([0.0] * rows)}) for rows in (1 << 16, 1 << 18))
+    sizes = []
+    for batch in (small, large, small):
+        before = log.backlog().size_bytes
+        journal.append([batch], lane=lane)
+        sizes.append(log.backlog().size_bytes - before)
+    at_first, of_several_records, beyond_a_quarter = sizes
+    assert at_first >= small.nbytes
+    assert of_several_records < large.nbytes / 8
+    assert beyond_a_quarter < small.nbytes / 8
+    found = [entry.batch for entry in take(log, Limit(rows=1 << 20, size_bytes=1 << 30))]
+    assert pa.Table.from_batches(found).equals(pa.Table.from_batches([small, large, small]))
+
+
 def test_a_few_rows_of_a_large_frame_cost_only_what_they_are(opened: Opener) -> None:
     journal = opened()
     for type_ in (pa.large_string(), pa.string_view()):
@@ -405,6 +424,71 @@ def test_what_was_read_ahead_is_dropped_where_not_all_before_it_was_delivered(op
     log.read_ahead(limit)
     log.acknowledge(first[0].position, Delivered(rows=1))
     assert numbers(log.read(limit)) == [1, 2]
+
+
+def test_what_is_read_ahead_grows_as_frames_come(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    journal.append([frame(0, 10)], lane=lane)
+    limit = Limit(rows=25, size_bytes=1 << 20)
+    first = log.read(limit)
+    assert log.read_ahead(limit), "nothing is there yet"
+    journal.append([frame(1, 10)], lane=lane)
+    assert log.read_ahead(limit)
+    log.acknowledge(first[-1].position, Delivered(rows=10))
+    journal.append([frame(2, 10), frame(3, 10)], lane=lane)
+    assert not log.read_ahead(limit), "the limit is reached"
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.shelf, "records", None)
+        second = take(log, limit)
+    assert numbers(second) == [1] * 10 + [2] * 10 + [3] * 5
+    assert drain(log) == [3] * 5
+
+
+def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener) -> None:
+    journal = opened(durability="process")
+    lane, log = journal.attach(STREAM)
+    journal.append([random_frame(0, 1, 1 << 18)], lane=lane)
+    first = log.read(LIMIT)
+    walked, records = threading.Event(), journal.shelf.records
+
+    def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
+        found = list(records(*arguments, **options))
+        if found:
+            walked.set()
+        yield from found
+
+    journal.shelf.records = watched  # type: ignore[method-assign]
+    with log.reading_ahead(LIMIT):
+        journal.append([random_frame(1, 1, 1 << 18)], lane=lane)
+        assert walked.wait(30)
+        log.acknowledge(first[-1].position, Delivered(rows=1))
+    journal.shelf.records = None  # type: ignore[assignment]
+    assert [entry.batch.column("n").to_pylist() for entry in log.read(LIMIT)] == [[1]]
+
+
+def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    limit = Limit(rows=10, size_bytes=1 << 20)
+    journal.append([frame(0)], lane=lane)
+    first = log.read(limit)
+    for number in range(1, 3):
+        journal.append([frame(number)], lane=lane)
+        assert log.read_ahead(limit)
+    journal.append([frame(3), frame(4)], lane=lane)
+    records = journal.shelf.records
+
+    def failing(*arguments: Any, **options: Any) -> Iterator[Any]:
+        yield next(records(*arguments, **options))
+        raise OSError(errno.EIO, "a disk that can't be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.shelf, "records", failing)
+        assert not log.read_ahead(limit)
+    assert log.read_ahead(limit)
+    log.acknowledge(first[-1].position, Delivered(rows=1))
+    assert drain(log) == [1, 2, 3, 4]
 
 
 def test_what_is_unread_is_what_stands_behind_the_last_read(opened: Opener) -> None:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api2db.journal import ALL, Delivered, Entry, Lane, Limit, SegmentedJournal, StreamLog
+from api2db.journal import ALL, Delivered, Entry, Lane, Limit, SegmentedJournal
+from api2db.journal._lane import LaneLog
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
 
@@ -50,7 +51,7 @@ class JournalMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.journal = SegmentedJournal(self.home, "flights", self.durability, **OPTIONS)  # type: ignore[arg-type]
         self.lanes: list[Lane] = []
-        self.logs: list[StreamLog] = []
+        self.logs: list[LaneLog] = []
         for identity in STREAMS:
             lane, log = self.journal.attach(identity)
             self.lanes.append(lane)
@@ -82,7 +83,7 @@ class JournalMachine(RuleBasedStateMachine):
         whole=st.booleans(),
         share=st.floats(0, 1),
         as_before=st.booleans(),
-        ahead=st.booleans(),
+        ahead=st.lists(st.integers(0, 20), max_size=3),
     )
     def deliver(
         self,
@@ -92,7 +93,7 @@ class JournalMachine(RuleBasedStateMachine):
         whole: bool,  # noqa: FBT001
         share: float,
         as_before: bool,  # noqa: FBT001
-        ahead: bool,  # noqa: FBT001
+        ahead: list[int],
     ) -> None:
         log, expected = self.logs[stream], self.model[stream]
         limit = self.limits[stream] if as_before else Limit(rows, size_bytes, whole_frames=whole)
@@ -101,8 +102,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.check_entries(entries, expected)
         if limit.whole_frames and entries:
             assert entries[-1].frame_end
-        if ahead:
+        for come_meanwhile in ahead:
             log.read_ahead(limit)
+            self.put([come_meanwhile], stream, with_cursor=False)
         taken = entries[: round(share * len(entries))]
         if taken:
             log.acknowledge(taken[-1].position, Delivered(rows=len(numbers(taken))))

@@ -6,8 +6,8 @@ does it rest between two loads.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pyarrow as pa
 from tenacity import (
@@ -34,7 +34,6 @@ __all__ = ["LIMIT", "RETRIES", "Worker"]
 _log = logging.getLogger(__name__)
 LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
-_LARGE_BYTES = 1 << 20
 # A rest as long as two or three loads of a nearby server, and a fifth of what a row may be under way.
 _MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
 # A batch that was too large is nearly as large again soon, and each time it is read in vain.
@@ -160,21 +159,9 @@ class Worker:
             self._courier.reject(batch, batch.refused)
             return
         self._learn(batch.schema)
-        with self._reading_ahead():
+        # While a target is busy with a batch this machine has time to read the next one.
+        with nullcontext() if self._target.takes_newest else self._log.reading_ahead(self._limit):
             self._courier.deliver(batch)
-
-    @contextmanager
-    def _reading_ahead(self) -> Iterator[None]:
-        """While a target is busy with a batch this machine has time to read the next one, where that takes long."""
-        if self._target.takes_newest or self._log.unread_bytes < _LARGE_BYTES:
-            yield
-            return
-        reader = threading.Thread(target=self._log.read_ahead, args=(self._limit,), daemon=True)
-        reader.start()
-        try:
-            yield
-        finally:
-            reader.join()
 
     def _next(self, timeout_s: float | None) -> Batch | None:
         start = self._log.position

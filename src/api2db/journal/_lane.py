@@ -3,15 +3,17 @@
 import logging
 import operator
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from api2db.errors import JournalError, JournalWriteError
+from api2db.journal._ahead import Reading, Start
 from api2db.journal._record import Header, Kind
 from api2db.journal._segment import BEGINNING, Count, Location, figures
 from api2db.journal._state_file import StreamRow
@@ -26,17 +28,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 _RACES = 5
+# A load of less is over before a look at what has come meanwhile.
+_AHEAD_BYTES = 1 << 18
+_PLAIN_BYTES = 64 << 20
 _NOWHERE = Position(0)
 _WITHOUT_LIMIT = Limit(sys.maxsize, sys.maxsize)
 _values = operator.attrgetter(*(field.name for field in fields(Delivered)))
-
-
-class _Start(NamedTuple):
-    """Where a read begins, and how much it may give: of two with the same, the later one has no less to give."""
-
-    at: Location
-    position: Position
-    limit: Limit
 
 
 @dataclass(slots=True)
@@ -60,7 +57,7 @@ class LaneLog:
     _parked_bytes: int = 0
     _handed: deque[Handed] = field(default_factory=deque)
     _reached: Position = _NOWHERE
-    _ahead: tuple[_Start, Taking] | None = None
+    _ahead: Reading | None = None
     _woken: bool = False
     _warning: str | None = None
     _recorded_error: str | None = field(init=False)
@@ -108,15 +105,52 @@ class LaneLog:
         with self.journal.changed:
             return self.waiting.size_bytes - sum(record.size_bytes for record in self._handed)
 
-    def read_ahead(self, limit: Limit) -> None:
+    @contextmanager
+    def reading_ahead(self, limit: Limit) -> Iterator[None]:
+        if self.waiting.size_bytes < _AHEAD_BYTES:
+            yield
+            return
+        ended = threading.Event()
+        reader = threading.Thread(target=self._read_until, args=(ended, limit), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            with self.journal.changed:
+                ended.set()
+                self.journal.changed.notify_all()
+            reader.join()
+
+    def _read_until(self, ended: threading.Event, limit: Limit) -> None:
+        while self.read_ahead(limit):
+            with self.journal.changed:
+                self.journal.changed.wait_for(lambda: ended.is_set() or self._has_news_ahead())
+                if ended.is_set():
+                    return
+
+    def _has_news_ahead(self) -> bool:
+        ahead, visible = self._ahead, self.journal.shelf.visible
+        is_far = ahead is None or visible.segment > ahead.at.segment or visible.offset - ahead.at.offset >= _AHEAD_BYTES
+        return is_far or not self.journal.owner.is_held
+
+    def read_ahead(self, limit: Limit) -> bool:
+        """Read on behind what has been read ahead so far; False where there is nothing more to be done."""
         with suppress(JournalError, OSError):  # the read itself meets it again
             self.journal.owner.check()
             with self.journal.changed:
                 passed = [record for record in self._handed if record.sequence <= self._reached.sequence]
                 at = Location(passed[-1].segment, passed[-1].end) if passed else self.at
-                start = _Start(at, self._reached, limit)
+            ahead = self._read_so_far(Start(at, self._reached, limit))
             _, stop = self._durable_part()
-            self._ahead = start, self._gather(start, stop)
+            self._ahead = ahead.go_on(self._rows_between, stop)
+            return not ahead.is_full
+        return False
+
+    def _read_so_far(self, start: Start) -> Reading:
+        """What was read ahead for a read that begins there; what stays of it if reading on fails is nothing."""
+        ahead, self._ahead = self._ahead, None
+        fits = ahead is not None and ahead.start == start and ahead.taking.entries
+        return ahead if ahead and fits else Reading(start, Taking(self.journal.shelf, *start[1:]), start.at)
 
     def newest(self) -> tuple[list[Entry], Superseded]:
         self.journal.owner.check()
@@ -232,6 +266,12 @@ class LaneLog:
         return quota is None or self.waiting.size_bytes <= 0 or self.stored_bytes + size_bytes <= quota
 
     @property
+    def plain_bytes(self) -> int:
+        """How much more may wait before it is compressed: what a target keeps up with is gone from the disk at once."""
+        quota = self.row.quota_bytes
+        return (_PLAIN_BYTES if quota is None else min(_PLAIN_BYTES, quota // 4)) - self.waiting.size_bytes
+
+    @property
     def is_full(self) -> bool:
         """Whether a put like the one that was refused last would have to wait, or the least one."""
         return not self.has_room(max(1, self.refused_bytes))
@@ -309,24 +349,15 @@ class LaneLog:
 
     def _take(self, limit: Limit) -> list[Entry]:
         at, stop = self._durable_part()
-        start = _Start(at, self.position, limit)
-        taking = self._taken_ahead(start) or self._gather(start, stop)
+        reading = self._read_so_far(Start(at, self.position, limit))
+        taking = (reading if reading.taking.entries else reading.go_on(self._rows_between, stop)).taking
         self._hand_over(taking.handed, empty_until=None if taking.entries else stop)
         if taking.entries:
             self._reached = taking.entries[-1].position
         return taking.entries
 
-    def _taken_ahead(self, start: _Start) -> Taking | None:
-        ahead, self._ahead = self._ahead, None
-        return ahead[1] if ahead is not None and ahead[0] == start and ahead[1].entries else None
-
-    def _gather(self, start: _Start, stop: Location) -> Taking:
-        taking = Taking(self.journal.shelf, start.position, start.limit)
-        for record in self.journal.shelf.records(start.at, stop, self.owns, payloads=True):
-            if taking.add(record):
-                break
-        taking.finish()
-        return taking
+    def _rows_between(self, at: Location, stop: Location) -> Iterator[Record]:
+        return self.journal.shelf.records(at, stop, self.owns, payloads=True)
 
     def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
         """The newest frame of which something can be read, and how much stands before it."""
@@ -335,7 +366,7 @@ class LaneLog:
             if not records:
                 return None
             start, end = Location(records[0].segment.number, records[0].start), records[-1].after
-            again = self.journal.shelf.records(start, end, self.owns, payloads=True)
+            again = self._rows_between(start, end)
             taking = Taking(self.journal.shelf, Position(0), _WITHOUT_LIMIT)
             for record in again:
                 taking.add(record)

@@ -128,7 +128,7 @@ class SegmentedJournal:
         timeout_s: float | None = None,
     ) -> int:
         self.owner.check()
-        parts = parts_of(frames, self.slice_limit)
+        parts = parts_of(frames, self.slice_limit, self._plain_bytes(lane))
         if removes is not None:
             for part in parts:
                 part.flags |= Flag.RETRIED
@@ -394,7 +394,11 @@ class SegmentedJournal:
             self.changed.wait(remaining)
 
     def _receivers(self, lane: Lane) -> list[LaneLog]:
-        return [log for number, log in self.lanes.items() if lane in {ALL, number}]
+        return [log for number, log in list(self.lanes.items()) if lane in {ALL, number}]
+
+    def _plain_bytes(self, lane: Lane) -> int:
+        """A frame of several records is compressed whatever waits: meanwhile there is time, and nothing to deliver."""
+        return min([self.slice_limit.size_bytes, *(log.plain_bytes for log in self._receivers(lane))])
 
     def _remove(self, removes: str, lane: Lane, rows: int) -> None:
         path = self.home / removes

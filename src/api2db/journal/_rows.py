@@ -12,7 +12,8 @@ from api2db.journal._record import Flag, Header, Kind
 from api2db.journal.port import Limit
 
 LARGE_BYTES = 32 * 1024
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+# To compress takes longer than the rest of a put, and is only worth it for what stays on the disk.
+_PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(slots=True)
@@ -73,32 +74,42 @@ def note_part(kind: Kind, payload: bytes) -> Part:
     return Part(kind, payload, len(payload), zlib.crc32(payload))
 
 
-def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit) -> Iterator[Part]:
-    """A frame as records, none of which has more rows or bytes than the limit (but at least one row)."""
+def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit, plain_bytes: int) -> Iterator[Part]:
+    """A frame as records, none of which has more rows or bytes than the limit (but at least one row).
+
+    Args:
+        plain_bytes: The size from which on a frame is compressed, if it is a large one.
+    """
     layout = _layouts.of(frame.schema)
     if layout.has_view:
         frame = _without_views(frame)
         layout = _layouts.of(frame.schema)
     rows = _rows_a_slice(frame, limit, layout)
+    packed = frame.get_total_buffer_size() > LARGE_BYTES and frame.nbytes > max(LARGE_BYTES, plain_bytes)
     if frame.num_rows <= rows:
-        yield _encode(frame, number, layout, Flag.FRAME_END)
+        yield _encode(frame, number, layout, Flag.FRAME_END, packed=packed)
         return
     for at in range(0, frame.num_rows, rows):
-        yield _encode(frame.slice(at, rows), number, layout, Flag.FRAME_END if at + rows >= frame.num_rows else 0)
+        flags = Flag.FRAME_END if at + rows >= frame.num_rows else 0
+        yield _encode(frame.slice(at, rows), number, layout, flags, packed=packed)
 
 
-def parts_of(frames: Sequence[pa.RecordBatch | Refused], limit: Limit) -> list[Part]:
-    """Frames as records; rows that no target takes are of the frame behind them, if there is one."""
+def parts_of(frames: Sequence[pa.RecordBatch | Refused], limit: Limit, plain_bytes: int) -> list[Part]:
+    """Frames as records; rows that no target takes are of the frame behind them, if there is one.
+
+    Args:
+        plain_bytes: As ``frame_parts`` has it.
+    """
     parts: list[Part] = []
     number = 0
     for frame in frames:
         if isinstance(frame, Refused):
-            refused = list(frame_parts(frame.rows, number, limit))
+            refused = list(frame_parts(frame.rows, number, limit, plain_bytes))
             for part in refused:
                 part.flags = (part.flags & ~Flag.FRAME_END) | Flag.REFUSED
             parts += refused
         else:
-            parts += frame_parts(frame, number, limit)
+            parts += frame_parts(frame, number, limit, plain_bytes)
             number += 1
     if parts and isinstance(frames[-1], Refused):
         parts[-1].flags |= Flag.FRAME_END
@@ -145,11 +156,11 @@ def _rows_a_slice(frame: pa.RecordBatch, limit: Limit, layout: _Layout) -> int:
     return min(limit.rows, rows)
 
 
-def _encode(batch: pa.RecordBatch, frame: int, layout: _Layout, flags: int) -> Part:
-    """A small batch without its schema; a large one, or one with dictionaries, as an lz4 stream of its own."""
-    if layout.has_dictionary or (batch.get_total_buffer_size() > LARGE_BYTES and batch.nbytes > LARGE_BYTES):
+def _encode(batch: pa.RecordBatch, frame: int, layout: _Layout, flags: int, *, packed: bool) -> Part:
+    """Without its schema; what is packed, or has dictionaries, as a stream of its own."""
+    if layout.has_dictionary or packed:
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema, options=_LZ4) as writer:
+        with pa.ipc.new_stream(sink, batch.schema, options=_LZ4 if packed else _PLAIN) as writer:
             writer.write_batch(batch)
         payload, flags, schema = sink.getvalue(), flags | Flag.STREAM, None
     else:

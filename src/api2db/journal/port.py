@@ -1,6 +1,7 @@
 """What the rest of the house sees of a journal, so that another kind of log can stand in its place."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NewType, Protocol
 
@@ -132,10 +133,11 @@ class StreamLog(Protocol):
     def unread_bytes(self) -> int:
         """The size of what waits behind the entries of the last ``read``."""
 
-    def read_ahead(self, limit: Limit) -> None:
-        """Read what stands behind the entries of the last ``read``, before these are acknowledged, for the next one.
+    def reading_ahead(self, limit: Limit) -> AbstractContextManager[None]:
+        """While it is entered, what stands behind the entries of the last ``read`` is read for the next one.
 
-        That one reads anew where it begins at another place, or has another limit. Never raises for the disk.
+        Entered before these are acknowledged. That read begins anew where it begins at another place, or has another
+        limit. Never raises for the disk; little that waits is left to the read itself.
         """
 
     def newest(self) -> tuple[list[Entry], Superseded]:

@@ -1,6 +1,7 @@
 """The shards of one manifest, as delivery sees a stream's log: a record a shard."""
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,8 +86,8 @@ class ManifestLog:
     def unread_bytes(self) -> int:
         return 0  # all shards are in memory
 
-    def read_ahead(self, limit: Limit) -> None:
-        """Do nothing: see ``unread_bytes``."""
+    def reading_ahead(self, limit: Limit) -> AbstractContextManager[None]:
+        return nullcontext()  # see ``unread_bytes``
 
     def newest(self) -> tuple[list[Entry], Superseded]:
         """All shards together: what a manifest holds is one frame to a table that is replaced."""

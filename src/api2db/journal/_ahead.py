@@ -1,0 +1,43 @@
+"""What a stream has read of the journal beyond the entries that its worker is at."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from api2db.journal._segment import Location
+from api2db.journal._taking import Taking
+from api2db.journal._walk import Record
+from api2db.journal.port import Limit, Position
+
+
+class Start(NamedTuple):
+    """Where a read begins, and how much it may give: of two with the same, the later one has no less to give."""
+
+    at: Location
+    position: Position
+    limit: Limit
+
+
+@dataclass(slots=True)
+class Reading:
+    """A read that goes on as records come.
+
+    Attributes:
+        at: Where it goes on.
+        is_full: Whether its limit is reached.
+    """
+
+    start: Start
+    taking: Taking
+    at: Location
+    is_full: bool = False
+
+    def go_on(self, records: Callable[[Location, Location], Iterable[Record]], stop: Location) -> "Reading":
+        """Take the records up to a place, as far as the limit lets it."""
+        for record in records(self.at, stop):
+            if self.taking.add(record):
+                self.is_full = True
+                break
+        self.taking.finish()
+        self.at = max(self.at, stop)
+        return self
