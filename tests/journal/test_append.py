@@ -467,7 +467,9 @@ def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener)
     assert [entry.batch.column("n").to_pylist() for entry in log.read(LIMIT)] == [[1]]
 
 
-def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = opened()
     lane, log = journal.attach(STREAM)
     limit = Limit(rows=10, size_bytes=1 << 20)
@@ -488,7 +490,7 @@ def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(opened: Opener
         assert not log.read_ahead(limit)
     assert log.read_ahead(limit)
     log.acknowledge(first[-1].position, Delivered(rows=1))
-    assert drain(log) == [1, 2, 3, 4]
+    assert drain(log, limit) == [1, 2, 3, 4]
 
 
 def test_what_is_unread_is_what_stands_behind_the_last_read(opened: Opener) -> None:
