@@ -9,6 +9,7 @@ but an infinity.
 
 import datetime
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -301,6 +302,9 @@ def _json_to_json(array: pa.Array, to: pa.DataType) -> Cast:
 
 def _ticks_to_ticks(array: pa.Array, to: pa.DataType) -> Cast:
     """Cast between dates, times, timestamps or durations by counting their ticks."""
+    if _types.is_timestamp(array.type) and _types.is_timestamp(to) and _tick_ns(array.type) >= _tick_ns(to):
+        with suppress(pa.ArrowInvalid):  # one lies beyond
+            return array.cast(to), np.zeros(len(array), bool)
     ticks = _numbers(array.view(pa.int64() if array.type.bit_width == 64 else pa.int32())).astype(np.int64)
     source_ns, target_ns = _tick_ns(array.type), _tick_ns(to)
     bounds = np.iinfo(np.int64 if to.bit_width == 64 else np.int32)

@@ -57,7 +57,7 @@ def walk(segment: Segment, start: int, end: int, want: Want | None = None) -> It
                 yield Damage(offset, stop)
             else:
                 stop = body + header.length
-                payload = window.bytes(body, header.length) if want is not None and want(header) else b""
+                payload = window.piece(body, header.length) if want is not None and want(header) else b""
                 yield Record(header, payload, segment, offset, stop)
             offset = stop
 
@@ -80,8 +80,10 @@ class _Window:
             begin = 0
         return unpack(self._data, begin)
 
-    def bytes(self, offset: int, length: int) -> bytes:
+    def piece(self, offset: int, length: int) -> bytes:
         """A run of bytes, shorter at the end of the file."""
+        if length > _CHUNK_BYTES:
+            return self._read(offset, min(length, self.end - offset))
         begin = offset - self._start
         if begin < 0 or begin + length > len(self._data):
             self._fill(offset, length)
@@ -91,10 +93,10 @@ class _Window:
     def next_record(self, offset: int) -> int:
         """Where the next sound header stands; the end where there is none."""
         while offset < self.end:
-            piece = self.bytes(offset, min(_CHUNK_BYTES, self.end - offset))
-            found = piece.find(MAGIC)
+            searched = self.piece(offset, min(_CHUNK_BYTES, self.end - offset))
+            found = searched.find(MAGIC)
             if found < 0:
-                offset += max(1, len(piece) - len(MAGIC) + 1)
+                offset += max(1, len(searched) - len(MAGIC) + 1)
                 continue
             offset += found
             if self.header(offset) is not None:
@@ -105,10 +107,14 @@ class _Window:
     def _fill(self, offset: int, length: int) -> None:
         wanted = min(max(length, self._chunk_bytes), self.end - offset)
         self._chunk_bytes = min(2 * self._chunk_bytes, _CHUNK_BYTES)
-        self._start, self._data = offset, os.pread(self._fd, wanted, offset)
-        while len(self._data) < wanted:
-            piece = os.pread(self._fd, wanted - len(self._data), offset + len(self._data))
+        self._start, self._data = offset, self._read(offset, wanted)
+
+    def _read(self, offset: int, wanted: int) -> bytes:
+        data = os.pread(self._fd, wanted, offset)
+        while len(data) < wanted:
+            piece = os.pread(self._fd, wanted - len(data), offset + len(data))
             if not piece:
-                self.end = min(self.end, offset + len(self._data))
-                return
-            self._data += piece
+                self.end = min(self.end, offset + len(data))
+                break
+            data += piece
+        return data

@@ -147,7 +147,7 @@ class PostgresqlSession:
             with cursor.copy(statement) as copy:
                 copy.write(binary.write_header())
                 for batch in rows.to_batches(_ROWS_AT_ONCE):
-                    copy.write(encoded(binary.write_batch, batch))
+                    copy.write(memoryview(encoded(binary.write_batch, batch)))  # it is cut without being copied
                 copy.write(binary.finish())
             return cursor.rowcount
 
