@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import FrameError
-from api2db.frames import JSON, Refused, is_json, reason_of, to_batch, to_batches
+from api2db.frames import JSON, Refused, is_json, one_batch, reason_of, rows_and_refused, to_batch
 from tests.frames.examples import every_kind, objects
 
 
@@ -255,17 +255,17 @@ def test_a_value_that_has_no_form_is_named_by_column_and_row(value: Any, says: s
 
 def test_rows_with_half_a_surrogate_pair_are_apart_with_the_reason_and_a_form_that_can_be_stored() -> None:
     rows = [{"a": "x", "b": 1}, {"a": {"k": "\udc00"}, "b": 2}, {"a": "\ud800y", "b": 3}]
-    refused, others = to_batches(rows)
+    refused, others = rows_and_refused(rows)
     assert isinstance(refused, Refused)
     assert isinstance(others, pa.RecordBatch)
     assert others.to_pydict() == {"a": ["x"], "b": [1]}
     assert _plain(refused.rows.column(0)) == ['{"k": "\\\\udc00"}', '"\\\\ud800y"']
     assert refused.rows.column(1).to_pylist() == [2, 3]
     assert reason_of(refused.rows.schema).startswith("the text in 'a' holds half of a surrogate pair")
-    [plain] = to_batches(rows[:1])
+    [plain] = rows_and_refused(rows[:1])
     assert isinstance(plain, pa.RecordBatch)
     with pytest.raises(FrameError, match="column 'b', row 0"):
-        to_batches([{"a": "\ud800", "b": print}])
+        rows_and_refused([{"a": "\ud800", "b": print}])
 
 
 def test_a_span_that_no_type_reaches_is_a_cell_of_its_own() -> None:
@@ -280,3 +280,35 @@ def test_dates_in_milliseconds_that_are_no_whole_days_are_times_and_nothing_is_c
         times = to_batch(pa.table({"c": odd})).column(0)
         assert times.type == pa.timestamp("ms")
         assert times.cast(pa.int64()).to_pylist() == [86_400_000, 86_400_001, None]
+
+
+def test_columns_of_many_chunks_are_not_copied_to_be_stored() -> None:
+    texts = pa.chunked_array([["a", None], ["b"], []])
+    frame = pd.DataFrame({"text": pd.array(texts, dtype=pd.ArrowDtype(pa.string())), "n": [1, 2, 3]})
+    [rows] = rows_and_refused(frame)
+    assert isinstance(rows, pa.Table)
+    assert rows.column("text").num_chunks == 3
+    assert one_batch(rows).equals(to_batch(frame))
+    assert one_batch(rows).schema.equals(to_batch(frame).schema, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.chunked_array([pa.array(["x", "y"]).dictionary_encode(), pa.array(["z", "x"]).dictionary_encode()]),
+        pa.chunked_array([pa.array([86_400_000], pa.date64()), pa.array([1], pa.int64()).view(pa.date64())]),
+        pa.chunked_array([pa.array([{"a": 1}]), pa.array([{"a": 2}])]),
+        pa.chunked_array([pa.array(["a view"], pa.string_view()), pa.array(["another"], pa.string_view())]),
+        pa.chunked_array([], pa.int64()),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_columns_that_are_made_plain_have_no_chunks(column: pa.ChunkedArray) -> None:
+    table = pa.table({"column": column, "text": pa.chunked_array([["a"]] * len(column), pa.string())})
+    for _ in range(2):  # the second time the schema may be known
+        [rows] = rows_and_refused(table)
+        assert not isinstance(rows, Refused)
+        plain = rows.column(0)
+        assert isinstance(plain, pa.Array) or plain.num_chunks == 1
+        assert one_batch(rows).equals(to_batch(table))
+        assert to_batch(table).num_rows == len(column)

@@ -257,6 +257,17 @@ def test_every_kind_of_column_comes_back_as_it_was_put(opened: Opener, batch: pa
         assert whole.schema.equals(batch.schema, check_metadata=True)
 
 
+def test_a_table_of_many_chunks_is_one_frame_in_slices(opened: Opener) -> None:
+    journal = opened(slice_limit=Limit(rows=7, size_bytes=1 << 20))
+    _, log = journal.attach(STREAM)
+    table = pa.concat_tables([pa.Table.from_batches([frame(number, 5)]) for number in range(4)])
+    journal.append([table])
+    entries = take(log)
+    assert numbers(entries) == [number for number in range(4) for _ in range(5)]
+    assert [entry.frame_end for entry in entries] == [False, False, True]
+    assert len({entry.timestamp_ns for entry in entries}) == 1
+
+
 def test_dictionaries_within_other_columns_come_back(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)

@@ -1,16 +1,18 @@
 """Frames: what users put, and the one Arrow form in which everything behind them carries it.
 
-Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), and a
-DataFrame again where users' code wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``)
-and values are cast (``cast_exactly``) only where nothing is lost. Nothing here does I/O.
+Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``; a table where
+its columns have many chunks and it is only to be stored: ``rows_and_refused``), and a DataFrame again where users' code
+wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``) and values are cast
+(``cast_exactly``) only where nothing is lost. Nothing here does I/O.
 """
 
+from api2db.frames._from_arrow import Rows, one_batch
 from api2db.frames.batch import to_batch
 from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values, unmarked
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
 from api2db.frames.dtypes import dtypes_of, merge_dtypes
 from api2db.frames.exact import cast_exactly, nulled
-from api2db.frames.refused import Refused, reason_of, to_batches
+from api2db.frames.refused import Refused, reason_of, rows_and_refused
 from api2db.frames.repeats import duplicate_rows
 from api2db.frames.unify import conform, unify, widened
 from api2db.frames.whole_numbers import long_numbers, whole_numbers_as_floats
@@ -18,6 +20,7 @@ from api2db.frames.whole_numbers import long_numbers, whole_numbers_as_floats
 __all__ = [
     "JSON",
     "Refused",
+    "Rows",
     "cast_exactly",
     "conform",
     "consumed_to_pandas",
@@ -29,10 +32,11 @@ __all__ = [
     "long_numbers",
     "merge_dtypes",
     "nulled",
+    "one_batch",
     "python_values",
     "reason_of",
+    "rows_and_refused",
     "to_batch",
-    "to_batches",
     "to_pandas",
     "unify",
     "unmarked",

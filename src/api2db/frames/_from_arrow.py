@@ -1,8 +1,9 @@
 """Arrow tables and batches as one batch of plain columns: nested values as JSON cells, views and run ends decoded."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,24 +13,51 @@ from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 from api2db.frames.cells import JSON, json_array
 
-__all__ = ["batch_of_batch", "batch_of_table", "plain_array"]
+__all__ = [
+    "Rows",
+    "one_batch",
+    "one_chunk",
+    "plain_column",
+    "rows_of_batch",
+    "rows_of_columns",
+    "rows_of_table",
+]
+
+Rows: TypeAlias = pa.RecordBatch | pa.Table
 
 _types = pa.types
 _LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
 _DAY_MS = 86_400_000
 
 
-def batch_of_table(table: pa.Table) -> pa.RecordBatch:
-    """Combine the chunks of a table, and give its columns plain types."""
-    return _plain_batch([_one_chunk(column) for column in table.columns], table.schema)
+def rows_of_table(table: pa.Table) -> Rows:
+    """Give the columns of a table plain types."""
+    return _plain_rows(table.columns, table.schema)
 
 
-def batch_of_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+def rows_of_batch(batch: pa.RecordBatch) -> Rows:
     """Give the columns of a batch plain types."""
-    return _plain_batch(batch.columns, batch.schema)
+    return _plain_rows(batch.columns, batch.schema)
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+def rows_of_columns(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
+    """A table where columns have many chunks: to make one of them costs a copy of the frame."""
+    if any(isinstance(column, pa.ChunkedArray) for column in columns):
+        return pa.Table.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def one_batch(rows: Rows) -> pa.RecordBatch:
+    """The rows without chunks."""
+    if isinstance(rows, pa.RecordBatch):
+        return rows
+    columns = list(map(one_chunk, rows.columns))
+    fields = [field.with_type(column.type) for field, column in zip(rows.schema, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, rows.schema.metadata))
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a column together; texts or bytes of more than 2 GiB then have wider offsets."""
     if column.num_chunks == 1:
         return column.chunk(0)
     if _types.is_dictionary(column.type):
@@ -41,9 +69,16 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _plain_batch(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+def _plain_rows(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
+    columns = [_with_chunks_where_plain(column) for column in columns]
     known = _plain_schemas.of(schema)
-    return _made_plain(arrays, schema) if known is None else pa.RecordBatch.from_arrays(arrays, schema=known)
+    return _made_plain(columns, schema) if known is None else rows_of_columns(columns, known)
+
+
+def _with_chunks_where_plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    if isinstance(column, pa.Array) or (column.num_chunks > 1 and _is_plain(column.type)):
+        return column
+    return one_chunk(column)
 
 
 class _PlainSchemas:
@@ -63,19 +98,19 @@ class _PlainSchemas:
 _plain_schemas = _PlainSchemas(4)
 
 
-def _made_plain(arrays: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+def _made_plain(arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
     names = column_names(schema.names)
-    plain = [plain_array(array, name) for array, name in zip(arrays, names, strict=True)]
+    plain = [plain_column(array, name) for array, name in zip(arrays, names, strict=True)]
     fields = [(name, array.type) for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
     kept = [array for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
     metadata = (schema.metadata or {}).get(b"pandas")
     recast = tuple(name for name, array in zip(names, plain, strict=True) if array.type != schema.field(name).type)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
-    batch = pa.RecordBatch.from_arrays(kept, schema=pa.schema(fields, pandas))
+    rows = rows_of_columns(kept, pa.schema(fields, pandas))
     as_they_are = len(kept) == len(arrays) and all(one is other for one, other in zip(plain, arrays, strict=True))
     if as_they_are and pa.date64() not in schema.types:  # of which the values decide
-        _plain_schemas.add(schema, batch.schema)
-    return batch
+        _plain_schemas.add(schema, rows.schema)
+    return rows
 
 
 def _is_nameless_index(name: str) -> bool:
@@ -94,7 +129,20 @@ def _without_index(metadata: bytes, recast: tuple[str, ...]) -> bytes:
     return json.dumps(described).encode()
 
 
-def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
+def plain_column(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    """As ``plain_array``, but a column that is plain as it is keeps its chunks."""
+    column = _with_chunks_where_plain(column)
+    return column if isinstance(column, pa.ChunkedArray) else plain_array(column, name)
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    told_by_values = _types.is_date64(type_) or _types.is_dictionary(type_)
+    made_otherwise = _types.is_nested(type_) or _types.is_interval(type_) or _types.is_run_end_encoded(type_)
+    is_extension = isinstance(type_, pa.BaseExtensionType)
+    return not (told_by_values or made_otherwise or is_extension) and _plain_type(type_) is None
+
+
+def plain_array(array: pa.Array, name: str) -> pa.Array:
     """Express an array in a type that files and tables know.
 
     Nested values become JSON cells; views, run ends, half floats, narrow decimals and other extension types become what
@@ -103,8 +151,6 @@ def plain_array(array: pa.Array | pa.ChunkedArray, name: str) -> pa.Array:
     Raises:
         FrameError: A nested cell has no JSON form.
     """
-    if isinstance(array, pa.ChunkedArray):
-        array = _one_chunk(array)
     type_ = array.type
     if isinstance(type_, pa.BaseExtensionType):
         return _plain_extension(array, name)

@@ -1,4 +1,4 @@
-"""A DataFrame as one record batch."""
+"""A DataFrame as Arrow rows."""
 
 from functools import lru_cache
 from typing import Any
@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from api2db.errors import FrameError
 from api2db.frames._blocks import Column, columns
-from api2db.frames._from_arrow import plain_array
+from api2db.frames._from_arrow import Rows, one_chunk, plain_column, rows_of_columns
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["batch_of_dataframe", "column_array", "with_index_as_columns"]
+__all__ = ["column_array", "rows_of_dataframe", "with_index_as_columns"]
 
 
-def batch_of_dataframe(frame: pd.DataFrame) -> pa.RecordBatch:
+def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     if isinstance(frame.columns, pd.MultiIndex):
         raise FrameError(
             "the columns are a MultiIndex, which no table has; join the levels first, as in "
@@ -28,7 +28,7 @@ def batch_of_dataframe(frame: pd.DataFrame) -> pa.RecordBatch:
     names = _names(labels, tuple(map(type, labels)))
     arrays = [column_array(column, name) for column, name in zip(found, names, strict=True)]
     schema = _schema(names, tuple(_key(dtype) for dtype, _ in found), tuple(array.type for array in arrays))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return rows_of_columns(arrays, schema)
 
 
 def _is_unnamed(index: pd.Index) -> bool:
@@ -93,7 +93,7 @@ def _arrow_type(dtype: Any) -> pa.DataType | None:
         return None
 
 
-def column_array(column: Column, name: str) -> pa.Array:
+def column_array(column: Column, name: str) -> pa.Array | pa.ChunkedArray:
     dtype, values = column
     if isinstance(dtype, np.dtype):
         return _numpy_array(dtype, values, name)
@@ -137,6 +137,8 @@ def _no_type(name: str, dtype: object) -> FrameError:
 def _category_array(values: pd.Categorical, name: str) -> pa.Array:
     categories = values.categories
     dictionary = column_array((categories.dtype, public_values(categories)), name)
+    if isinstance(dictionary, pa.ChunkedArray):
+        dictionary = one_chunk(dictionary)
     if pa.types.is_null(dictionary.type):
         dictionary = dictionary.cast(pa.utf8())
     codes = values.codes
@@ -152,9 +154,9 @@ def public_values(index: pd.Index) -> Any:
     return index.to_numpy() if isinstance(index.dtype, np.dtype) else index.array
 
 
-def _extension_array(values: Any, name: str) -> pa.Array:
+def _extension_array(values: Any, name: str) -> pa.Array | pa.ChunkedArray:
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError):
         return array_of_objects(np.asarray(values, dtype=object), name)
-    return plain_array(array, name)
+    return plain_column(array, name)

@@ -6,11 +6,11 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
-from api2db.frames._from_arrow import batch_of_batch, batch_of_table
-from api2db.frames._from_pandas import batch_of_dataframe
+from api2db.frames._from_arrow import Rows, one_batch, rows_of_batch, rows_of_table
+from api2db.frames._from_pandas import rows_of_dataframe
 from api2db.frames._from_rows import batch_of_rows
 
-__all__ = ["to_batch"]
+__all__ = ["to_batch", "to_rows"]
 
 
 def to_batch(frame: object) -> pa.RecordBatch:
@@ -29,12 +29,21 @@ def to_batch(frame: object) -> pa.RecordBatch:
             a cell or dtype (complex numbers, say) has no exact form. The message names the column, and the row where
             there is one.
     """
+    return one_batch(to_rows(frame))
+
+
+def to_rows(frame: object) -> Rows:
+    """As ``to_batch``, but a table where a frame has columns of many chunks, which are not copied together.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
     if isinstance(frame, pd.DataFrame):
-        return batch_of_dataframe(frame)
+        return rows_of_dataframe(frame)
     if isinstance(frame, pa.RecordBatch):
-        return batch_of_batch(frame)
+        return rows_of_batch(frame)
     if isinstance(frame, pa.Table):
-        return batch_of_table(frame)
+        return rows_of_table(frame)
     if isinstance(frame, Sequence) and not isinstance(frame, (str, bytes, bytearray, memoryview)):
         return batch_of_rows(frame)
     raise FrameError(f"{type(frame).__qualname__} is no frame; put a DataFrame, an Arrow table, or a list of dicts")

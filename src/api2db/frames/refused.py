@@ -13,11 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
+from api2db.frames._from_arrow import Rows
 from api2db.frames._from_pandas import with_index_as_columns
-from api2db.frames.batch import to_batch
+from api2db.frames.batch import to_batch, to_rows
 from api2db.frames.cells import decode_cell, encode_cell
 
-__all__ = ["Refused", "reason_of", "to_batches"]
+__all__ = ["Refused", "reason_of", "rows_and_refused"]
 
 _REASON = b"api2db.refused"
 _HALF = re.compile("[\ud800-\udfff]")
@@ -49,21 +50,21 @@ def reason_of(schema: pa.Schema) -> str:
     return str((schema.metadata or {}).get(_REASON, b"").decode())
 
 
-def to_batches(frame: object) -> list[pa.RecordBatch | Refused]:
-    """As ``to_batch``, but rows with text that is none are apart, before the others.
+def rows_and_refused(frame: object) -> list[Rows | Refused]:
+    """As ``to_rows``, but rows with text that is none are apart, before the others.
 
     Raises:
         FrameError: As ``to_batch``.
     """
     try:
-        return [to_batch(frame)]
+        return [to_rows(frame)]
     except FrameError as error:
         if not isinstance(error.__cause__, UnicodeEncodeError):
             raise
     return _sorted_dataframe(frame) if isinstance(frame, pd.DataFrame) else _sorted_rows(frame)  # type: ignore[arg-type]
 
 
-def _sorted_dataframe(frame: pd.DataFrame) -> list[pa.RecordBatch | Refused]:
+def _sorted_dataframe(frame: pd.DataFrame) -> list[Rows | Refused]:
     frame = _without_unused_categories(with_index_as_columns(frame))
     broken = np.zeros(len(frame), bool)
     columns: dict[int, list[Any]] = {}
@@ -87,7 +88,7 @@ def _without_unused_categories(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _sorted_rows(rows: Sequence[Mapping[Any, Any]]) -> list[pa.RecordBatch | Refused]:
+def _sorted_rows(rows: Sequence[Mapping[Any, Any]]) -> list[Rows | Refused]:
     broken = [any(map(_is_broken, row.values())) for row in rows]
     columns = dict.fromkeys(str(key) for row in rows for key, cell in row.items() if _is_broken(cell))
     escaped = [
@@ -98,7 +99,7 @@ def _sorted_rows(rows: Sequence[Mapping[Any, Any]]) -> list[pa.RecordBatch | Ref
     return _both(escaped, [row for row, is_broken in zip(rows, broken, strict=True) if not is_broken], list(columns))
 
 
-def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[pa.RecordBatch | Refused]:
+def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[Rows | Refused]:
     if not columns:
         return [to_batch(others)]
     rows = to_batch(escaped)

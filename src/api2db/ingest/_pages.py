@@ -1,18 +1,17 @@
-"""What an import function gave, page by page, as record batches."""
+"""What an import function gave, page by page, as Arrow rows."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from api2db.errors import FrameError
-from api2db.frames import Refused, to_batches, to_pandas
+from api2db.frames import Refused, Rows, rows_and_refused, to_pandas
 from api2db.ingest.collector import Transform
 
 
-def batches(result: Any, transform: Transform | None) -> Iterator[pa.RecordBatch | Refused | None]:
-    """One record batch a page, None for a page without rows; nothing where there is nothing new.
+def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
+    """The rows of each page, None for a page without rows; nothing where there is nothing new.
 
     Rows of a page that no target takes come before the others.
 
@@ -29,16 +28,16 @@ def batches(result: Any, transform: Transform | None) -> Iterator[pa.RecordBatch
         yield from _batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform)
 
 
-def _batches(page: Any, transform: Transform | None) -> Iterator[pa.RecordBatch | Refused | None]:
+def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
     if page is not None and transform is not None and not isinstance(page, pd.DataFrame):
-        *refused, rows = to_batches(page)
+        *refused, rows = rows_and_refused(page)
         yield from refused
-        page = to_pandas(rows) if isinstance(rows, pa.RecordBatch) else rows
+        page = to_pandas(rows) if not isinstance(rows, Refused) else rows
     if isinstance(page, Refused):
         yield page
         return
     frame = page if page is None or transform is None else _transformed(page, transform)
-    for batch in [None] if frame is None else to_batches(frame):
+    for batch in [None] if frame is None else rows_and_refused(frame):
         yield batch if batch is not None and batch.num_rows else None
 
 

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pyarrow as pa
-
 from api2db.errors import BacklogFullError, PollError
-from api2db.frames import Refused
+from api2db.frames import Refused, Rows
 from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
 from api2db.journal import Journal
@@ -51,7 +49,7 @@ class Poll:
         self._committed = json.dumps(journal.cursor())
         self._state: dict[str, Any] = json.loads(self._committed)
         self._reached = self._committed
-        self._pages: list[pa.RecordBatch | Refused] = []
+        self._pages: list[Rows | Refused] = []
         self._size_bytes = 0
         self._since_s = 0.0
         self._held_up_s = 0.0
@@ -138,7 +136,7 @@ class Poll:
                 return
         self._take(None)
 
-    def _take(self, page: pa.RecordBatch | Refused | None) -> bool:
+    def _take(self, page: Rows | Refused | None) -> bool:
         """Take a page over; False where nobody waits for it any more."""
         reached = _as_json(self._state)
         with self._changed:
@@ -169,7 +167,7 @@ class Poll:
         self._committed = self._reached
         self._rows += sum(page.num_rows for page in pages)
 
-    def _append(self, pages: list[pa.RecordBatch | Refused], cursor: dict[str, Any] | None) -> None:
+    def _append(self, pages: list[Rows | Refused], cursor: dict[str, Any] | None) -> None:
         while True:
             try:
                 self._journal.append(pages, cursor=cursor, timeout_s=_ROOM_S)

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from api2db.errors import BacklogFullError, ConfigurationError, JournalError, JournalWriteError
 from api2db.formats.atomic import make_folders
-from api2db.frames import Refused
+from api2db.frames import Refused, Rows
 from api2db.journal._appender import COUNTER_BITS, Appender, Group
 from api2db.journal._lane import LaneLog
 from api2db.journal._opening import (
@@ -119,7 +117,7 @@ class SegmentedJournal:
 
     def append(
         self,
-        frames: Sequence[pa.RecordBatch | Refused],
+        frames: Sequence[Rows | Refused],
         *,
         lane: Lane = ALL,
         cursor: Mapping[str, Any] | None = None,

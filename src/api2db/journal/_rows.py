@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import pyarrow as pa
 
-from api2db.frames import Refused
+from api2db.frames import Refused, Rows, one_batch
 from api2db.journal._record import Flag, Header, Kind
 from api2db.journal.port import Limit
 
@@ -74,7 +74,7 @@ def note_part(kind: Kind, payload: bytes) -> Part:
     return Part(kind, payload, len(payload), zlib.crc32(payload))
 
 
-def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit, plain_bytes: int) -> Iterator[Part]:
+def frame_parts(frame: Rows, number: int, limit: Limit, plain_bytes: int) -> Iterator[Part]:
     """A frame as records, none of which has more rows or bytes than the limit (but at least one row).
 
     Args:
@@ -82,7 +82,7 @@ def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit, plain_bytes: i
     """
     layout = _layouts.of(frame.schema)
     if layout.has_view:
-        frame = _without_views(frame)
+        frame = _without_views(one_batch(frame))
         layout = _layouts.of(frame.schema)
     rows = _rows_a_slice(frame, limit, layout)
     packed = frame.get_total_buffer_size() > LARGE_BYTES and frame.nbytes > max(LARGE_BYTES, plain_bytes)
@@ -94,7 +94,7 @@ def frame_parts(frame: pa.RecordBatch, number: int, limit: Limit, plain_bytes: i
         yield _encode(frame.slice(at, rows), number, layout, flags, packed=packed)
 
 
-def parts_of(frames: Sequence[pa.RecordBatch | Refused], limit: Limit, plain_bytes: int) -> list[Part]:
+def parts_of(frames: Sequence[Rows | Refused], limit: Limit, plain_bytes: int) -> list[Part]:
     """Frames as records; rows that no target takes are of the frame behind them, if there is one.
 
     Args:
@@ -145,7 +145,7 @@ def decode_together(schema: pa.Schema, payloads: Sequence[tuple[int, bytes | mem
     return [whole.slice(end - rows, rows) for end, (rows, _) in zip(ends, payloads, strict=True)]
 
 
-def _rows_a_slice(frame: pa.RecordBatch, limit: Limit, layout: _Layout) -> int:
+def _rows_a_slice(frame: Rows, limit: Limit, layout: _Layout) -> int:
     """As many rows as fit; a dictionary stands in each slice whole, so it doesn't count."""
     if frame.get_total_buffer_size() <= limit.size_bytes:
         return limit.rows
@@ -156,8 +156,11 @@ def _rows_a_slice(frame: pa.RecordBatch, limit: Limit, layout: _Layout) -> int:
     return min(limit.rows, rows)
 
 
-def _encode(batch: pa.RecordBatch, frame: int, layout: _Layout, flags: int, *, packed: bool) -> Part:
+def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool) -> Part:
     """Without its schema; what is packed, or has dictionaries, as a stream of its own."""
+    batch = one_batch(rows)
+    if batch is not rows:
+        layout = _layouts.of(batch.schema)
     if layout.has_dictionary or packed:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema, options=_LZ4 if packed else _PLAIN) as writer:

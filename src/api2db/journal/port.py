@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, NewType, Protocol
 
 import pyarrow as pa
 
-from api2db.frames import Refused
+from api2db.frames import Refused, Rows
 
 Durability = Literal["full", "process"]
 Lane = NewType("Lane", int)
@@ -179,7 +179,7 @@ class Journal(Protocol):
 
     def append(
         self,
-        frames: Sequence[pa.RecordBatch | Refused],
+        frames: Sequence[Rows | Refused],
         *,
         lane: Lane = ALL,
         cursor: Mapping[str, Any] | None = None,

@@ -16,7 +16,7 @@ from api2db.delivery import Worker
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import merge_dtypes_file
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
-from api2db.frames import dtypes_of, merge_dtypes, to_batch, to_batches
+from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch
 from api2db.journal import (
     Durability,
     Lane,
@@ -289,13 +289,13 @@ class Stream(FileConverter):
     def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
         self._check_process()
         self._check_alive()
-        batches = to_batches(frame)
+        rows = rows_and_refused(frame)
         lease = self._lease
         if lease is None:
             self._attached()
             lease = self._lease
         if lease is not None:
-            lease.journal.append(batches, lane=self._lane, block=block, timeout_s=timeout)
+            lease.journal.append(rows, lane=self._lane, block=block, timeout_s=timeout)
 
     def _attached(self) -> StreamLog:
         self._check_process()
