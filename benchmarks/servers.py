@@ -29,6 +29,7 @@ __all__ = ["measure"]
 _RUNS = 3
 _TICKS = 20_000
 _TICKS_WITH_FSYNC = 2_000
+_TICKS_BY_ONE = 1_000
 
 
 def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
@@ -86,6 +87,9 @@ def _through(server: Server, folder: Path, name: str, frames: list[pd.DataFrame]
 
 
 def _ticks(server: Server, folder: Path) -> Iterator[Figure]:
+    """What else is done with frames of an API is beside it: a transaction for each of them."""
+    by_one = median_of(_RUNS, partial(_one_commit_a_frame, server))
+    yield Figure(f"ticks into {server.kind}, one commit a frame", by_one, "rows/s")
     counts: Sequence[tuple[Durability, int, float | None]] = (
         ("process", _TICKS, 25_000),
         ("full", _TICKS_WITH_FSYNC, None),
@@ -101,6 +105,24 @@ def _tick_rate(server: Server, folder: Path, durability: Durability, count: int,
         took_s = delivered_in_s(stream, [frame] * count)
     _drop(server, stream.db_name)
     return count * len(frame) / took_s
+
+
+def _one_commit_a_frame(server: Server, run: int) -> float:
+    rows = pa.Table.from_pandas(tick_frame(run), preserve_index=False)
+    typed = zip(rows.column_names, map(_TYPES[server.kind], rows.schema.types), strict=True)
+    values = [tuple(row.values()) for row in rows.to_pylist()]
+    database = server.new_database()
+    with closing(server.client(database)) as client, client.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE ticks ({', '.join(f'{name}_ {type_}' for name, type_ in typed)})")
+        insert = f"INSERT INTO ticks VALUES ({', '.join(['%s'] * rows.num_columns)})"
+        began_s = time.perf_counter()
+        for _ in range(_TICKS_BY_ONE):
+            cursor.execute("BEGIN")
+            cursor.executemany(insert, values)
+            cursor.execute("COMMIT")
+        took_s = time.perf_counter() - began_s
+    _drop(server, database)
+    return float(_TICKS_BY_ONE * rows.num_rows / took_s)
 
 
 def _latency(server: Server, folder: Path) -> Iterator[Figure]:
@@ -181,3 +203,4 @@ def _as_text(table: pa.Table) -> pa.Table:
 
 
 _FLOORS = {"postgresql": _binary_copy, "mariadb": _load_data, "mysql": _load_data}
+_TYPES = {"postgresql": postgresql_type, "mariadb": mysql_type, "mysql": mysql_type}
