@@ -13,6 +13,7 @@ import pytest
 from api2db.errors import ConfigurationError
 from api2db.journal import ALL, Delivered, Lane, Limit, Position, StreamIdentity
 from api2db.journal._opens import read_opens
+from api2db.journal._segment import Location
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, OTHER, STREAM, drain, frame, numbers, random_frame, segments, take
 
@@ -476,6 +477,28 @@ def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener)
         log.acknowledge(first[-1].position, Delivered(rows=1))
     journal.shelf.records = None  # type: ignore[assignment]
     assert [entry.batch.column("n").to_pylist() for entry in log.read(LIMIT)] == [[1]]
+
+
+def test_what_comes_for_another_stream_is_passed_once(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = opened()
+    lane, log = journal.attach(STREAM)
+    other, _ = journal.attach(OTHER)
+    journal.append([frame(0)], lane=lane)
+    first = log.read(LIMIT)
+    begun, records = [], journal.shelf.records
+
+    def watched(start: Location, *arguments: Any, **options: Any) -> Iterator[Any]:
+        begun.append(start)
+        yield from records(start, *arguments, **options)
+
+    monkeypatch.setattr(journal.shelf, "records", watched)
+    for number in range(1, 4):
+        journal.append([frame(number)], lane=other)
+        assert log.read_ahead(LIMIT)
+    assert begun == sorted(set(begun))
+    journal.append([frame(4)], lane=lane)
+    log.acknowledge(first[-1].position, Delivered(rows=1))
+    assert drain(log) == [4]
 
 
 def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(

@@ -10,12 +10,23 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import JournalError, JournalWriteError
-from api2db.journal import Delivered, SegmentedJournal
+from api2db.journal import Delivered, Limit, SegmentedJournal
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import small_disk
 from tests.faults.system_calls import traced
 from tests.journal.conftest import Opener
-from tests.journal.tools import LIMIT, OTHER, STREAM, delivered_from, drain, frame, random_frame, segments, take
+from tests.journal.tools import (
+    LIMIT,
+    OTHER,
+    STREAM,
+    delivered_from,
+    drain,
+    frame,
+    numbers,
+    random_frame,
+    segments,
+    take,
+)
 
 CHILD = "tests.journal.child"
 
@@ -136,6 +147,21 @@ def test_entries_in_hand_while_a_rescue_moves_what_follows_can_be_acknowledged(
     assert log.backlog().frames == 0
 
 
+def test_what_is_read_ahead_after_a_rescue_is_not_what_the_worker_has(opened: Opener, disk: FailingSync) -> None:
+    journal = opened(durability="process")
+    _, log = journal.attach(STREAM)
+    limit = Limit(rows=2, size_bytes=1 << 20)
+    journal.append([frame(number) for number in range(5)])
+    in_hand = log.read(limit, 0)
+    journal.append([frame(5)])
+    disk.failures = 1
+    journal.sync()
+    log.read_ahead(limit)
+    log.acknowledge(in_hand[-1].position, Delivered(rows=2))
+    assert numbers(in_hand) == [0, 1]
+    assert drain(log, limit) == [2, 3, 4, 5]
+
+
 @pytest.mark.timeout(30)
 def test_a_reader_of_a_failing_disk_waits_and_then_goes_on(
     opened: Opener, disk: FailingSync, monkeypatch: pytest.MonkeyPatch
@@ -153,9 +179,10 @@ def test_a_reader_of_a_failing_disk_waits_and_then_goes_on(
     assert entries[0].batch.num_rows == 1
 
 
+@pytest.mark.parametrize("rows", [2, 1000])
 @pytest.mark.parametrize("durability", ["full", "process"])
 def test_where_the_dead_segment_can_not_be_cut_copies_are_known_by_their_numbers(
-    opened: Opener, disk: FailingSync, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, durability: str
+    opened: Opener, disk: FailingSync, monkeypatch: pytest.MonkeyPatch, durability: str, rows: int
 ) -> None:
     journal = opened(durability=durability)
     _, log = journal.attach(STREAM)
@@ -177,7 +204,11 @@ def test_where_the_dead_segment_can_not_be_cut_copies_are_known_by_their_numbers
     again = opened()
     _, log = again.attach(STREAM)
     assert log.backlog().frames == 3
-    assert drain(log) == [0, 1, 2]
+    limit = Limit(rows, size_bytes=1 << 20)
+    in_hand = log.read(limit, 0)
+    log.read_ahead(limit)
+    log.acknowledge(in_hand[-1].position, Delivered(rows=len(in_hand)))
+    assert numbers(in_hand) + drain(log, limit) == [0, 1, 2]
 
 
 def test_a_journal_that_can_not_be_synced_at_its_end_is_given_up_all_the_same(

@@ -35,9 +35,15 @@ class Reading:
     def go_on(self, records: Callable[[Location, Location], Iterable[Record]], stop: Location) -> "Reading":
         """Take the records up to a place, as far as the limit lets it."""
         for record in records(self.at, stop):
-            if self.taking.add(record):
+            # After a rescue the place may be the beginning of a segment, or copies may follow.
+            if record.header.sequence > self._reached and self.taking.add(record):
                 self.is_full = True
                 break
         self.taking.finish()
         self.at = max(self.at, stop)
         return self
+
+    @property
+    def _reached(self) -> int:
+        handed = self.taking.handed
+        return handed[-1].sequence if handed else self.start.position.sequence

@@ -149,7 +149,7 @@ class LaneLog:
     def _read_so_far(self, start: Start) -> Reading:
         """What was read ahead for a read that begins there; what stays of it if reading on fails is nothing."""
         ahead, self._ahead = self._ahead, None
-        fits = ahead is not None and ahead.start == start and ahead.taking.entries
+        fits = ahead is not None and ahead.start == start
         return ahead if ahead and fits else Reading(start, Taking(self.journal.shelf, *start[1:]), start.at)
 
     def newest(self) -> tuple[list[Entry], Superseded]:
