@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -177,6 +178,34 @@ def test_a_reader_of_a_failing_disk_waits_and_then_goes_on(
     while not (entries := take(log, timeout_s=1)):
         pass
     assert entries[0].batch.num_rows == 1
+
+
+def test_streams_that_wait_for_a_failing_disk_do_not_wake_each_other(opened: Opener, disk: FailingSync) -> None:
+    journal = opened(durability="process")
+    logs = [journal.attach(identity)[1] for identity in (STREAM, OTHER)]
+    disk.failures = enough = 100_000
+    journal.append([frame(0)])
+    readers = [threading.Thread(target=log.read, args=(LIMIT, 1)) for log in logs]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    tried, disk.failures = enough - disk.failures, 0
+    assert tried < 20
+    assert [drain(log) for log in logs] == [[0], [0]]
+
+
+def test_nothing_is_read_ahead_of_a_disk_that_fails(opened: Opener, disk: FailingSync) -> None:
+    journal = opened(durability="process")
+    _, log = journal.attach(STREAM)
+    journal.append([frame(0)])
+    in_hand = log.read(LIMIT, 0)
+    journal.append([frame(1)])
+    disk.failures = 1_000
+    assert not log.read_ahead(LIMIT)
+    disk.failures = 0
+    log.acknowledge(in_hand[-1].position, Delivered(rows=1))
+    assert drain(log) == [1]
 
 
 @pytest.mark.parametrize("rows", [2, 1000])

@@ -138,10 +138,10 @@ class LaneLog:
         with suppress(JournalError, OSError):  # the read itself meets it again
             self.journal.owner.check()
             with self.journal.changed:
+                stop = self._synced()
                 passed = [record for record in self._handed if record.sequence <= self._reached.sequence]
                 at = Location(passed[-1].segment, passed[-1].end) if passed else self.at
             ahead = self._read_so_far(Start(at, self._reached, limit))
-            _, stop = self._durable_part()
             self._ahead = ahead.go_on(self._rows_between, stop)
             return not ahead.is_full
         return False
@@ -339,13 +339,23 @@ class LaneLog:
     def _durable_part(self) -> tuple[Location, Location]:
         """Where to read; where the disk fails those who put are told, and it is tried again, once a second at most."""
         with self.journal.changed:
-            if self.journal.durability == "process":
-                try:
-                    self.journal.appender.sync()
-                except JournalWriteError as error:
-                    _log.warning("only what is on the disk is delivered for now: %s", error)
-                    self.journal.changed.wait(_PAUSE_S)
+            try:
+                self._synced()
+            except JournalWriteError as error:
+                _log.warning("only what is on the disk is delivered for now: %s", error)
+                durable = self.journal.appender.durable
+                self.journal.changed.wait_for(lambda: self._may_go_on(durable), _PAUSE_S)
             return self.at, self.journal.appender.durable
+
+    def _synced(self) -> Location:
+        """Up to where may be read; called with the journal's lock."""
+        if self.journal.durability == "process":
+            self.journal.appender.sync()
+        return self.journal.appender.durable
+
+    def _may_go_on(self, durable: Location) -> bool:
+        """Whether more than that is on the disk, or nobody waits for it; each try of another stream's notifies too."""
+        return self.journal.appender.durable != durable or self._woken or not self.journal.owner.is_held
 
     def _take(self, limit: Limit) -> list[Entry]:
         at, stop = self._durable_part()
