@@ -12,6 +12,7 @@ import pytest
 
 from api2db.errors import JournalError, JournalWriteError
 from api2db.journal import Delivered, Limit, SegmentedJournal
+from api2db.journal._walk import Record
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import small_disk
 from tests.faults.system_calls import traced
@@ -251,6 +252,24 @@ def test_a_journal_that_can_not_be_synced_at_its_end_is_given_up_all_the_same(
         journal.close()
     disk.failures = 0
     assert delivered_from(tmp_path) == [0], "the kernel still had it"
+
+
+@pytest.mark.parametrize("size_bytes", [20, 40_000])
+def test_rows_whose_schema_can_not_be_read_for_now_are_not_taken_for_damaged(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([frame(number, 1, size_bytes) for number in range(2)])
+
+    def without_descriptors(_: Record) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal.shelf, "schemas", without_descriptors)
+        with pytest.raises(OSError, match="open files"):
+            log.read(LIMIT, 0)
+    assert drain(log) == [0, 1]
 
 
 def test_a_write_that_fails_leaves_nothing_of_its_put(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,12 +119,19 @@ class Taking:
 
 
 def decode(shelf: Shelf, record: Record) -> pa.RecordBatch | None:
-    """The rows of a record; None, once they are set aside, where they are damaged."""
+    """The rows of a record; None, once they are set aside, where they are damaged.
+
+    Raises:
+        OSError: Its schema can't be read.
+    """
     try:
         if _is_sound(record):
             return decode_rows(record.header, record.payload, shelf.schemas(record))
-    except (KeyError, pa.ArrowInvalid, OSError):
+    except (KeyError, pa.ArrowInvalid):
         pass
+    except OSError as error:
+        if error.errno is not None:  # not Arrow's own: the schema can't be read for now, for want of descriptors, say
+            raise
     shelf.set_aside(record.segment, Damage(record.start, record.end))
     return None
 
