@@ -1,6 +1,7 @@
 import queue
 import threading
 
+import pyarrow as pa
 import pytest
 
 from api2db.errors import BacklogFullError
@@ -71,6 +72,16 @@ def test_parked_and_rejected_bytes_count(opened: Opener) -> None:
     journal.detach(lane)
     journal.attach(StreamIdentity(SMALL.name, SMALL.stream_type, quota_bytes=4000))
     journal.append([frame(2)], block=False)
+
+
+def test_what_is_parked_leaves_less_room_for_what_is_not_compressed(opened: Opener) -> None:
+    journal = opened()
+    lane, log = journal.attach(StreamIdentity("parked", "sql.duckdb", quota_bytes=8 << 20))
+    log.keep("parked", {"size_bytes": 6 << 20})
+    batch = pa.record_batch({"zero": pa.array([0.0] * (1 << 17))})
+    for _ in range(10):
+        journal.append([batch], lane=lane, block=False)
+    assert log.backlog().size_bytes < batch.nbytes
 
 
 def test_a_quota_holds_up_those_who_put_for_that_stream_only(opened: Opener) -> None:

@@ -269,7 +269,8 @@ class LaneLog:
     def plain_bytes(self) -> int:
         """How much more may wait before it is compressed: what a target keeps up with is gone from the disk at once."""
         quota = self.row.quota_bytes
-        return (_PLAIN_BYTES if quota is None else min(_PLAIN_BYTES, quota // 4)) - self.waiting.size_bytes
+        left = _PLAIN_BYTES - self.waiting.size_bytes
+        return left if quota is None else min(left, quota // 4 - self.stored_bytes)
 
     @property
     def is_full(self) -> bool:
