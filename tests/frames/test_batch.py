@@ -283,13 +283,20 @@ def test_dates_in_milliseconds_that_are_no_whole_days_are_times_and_nothing_is_c
 
 
 def test_columns_of_many_chunks_are_not_copied_to_be_stored() -> None:
-    texts = pa.chunked_array([["a", None], ["b"], []])
-    frame = pd.DataFrame({"text": pd.array(texts, dtype=pd.ArrowDtype(pa.string())), "n": [1, 2, 3]})
+    texts = pa.chunked_array([["a", None] * 1_000, ["b"] * 1_000])
+    frame = pd.DataFrame({"text": pd.array(texts, dtype=pd.ArrowDtype(pa.string())), "n": range(3_000)})
     [rows] = rows_and_refused(frame)
     assert isinstance(rows, pa.Table)
-    assert rows.column("text").num_chunks == 3
+    assert rows.column("text").num_chunks == 2
     assert one_batch(rows).equals(to_batch(frame))
     assert one_batch(rows).schema.equals(to_batch(frame).schema, check_metadata=True)
+
+
+@pytest.mark.parametrize("chunks", [[["a"] * 2_000], [["a", None], ["b"], []]])
+def test_a_single_chunk_and_chunks_of_few_rows_are_one_batch_at_once(chunks: list[list[str]]) -> None:
+    [rows] = rows_and_refused(pa.table({"text": pa.chunked_array(chunks)}))
+    assert isinstance(rows, pa.RecordBatch)
+    assert rows.column(0).to_pylist() == [text for chunk in chunks for text in chunk]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +311,9 @@ def test_columns_of_many_chunks_are_not_copied_to_be_stored() -> None:
     ids=lambda column: str(column.type),
 )
 def test_columns_that_are_made_plain_have_no_chunks(column: pa.ChunkedArray) -> None:
-    table = pa.table({"column": column, "text": pa.chunked_array([["a"]] * len(column), pa.string())})
+    column = pa.chunked_array([pa.concat_arrays([chunk] * 2_000) for chunk in column.chunks], column.type)
+    texts = pa.chunked_array([["a"] * (len(column) // 2)] * 2, pa.string())
+    table = pa.table({"column": column, "text": texts})
     for _ in range(2):  # the second time the schema may be known
         [rows] = rows_and_refused(table)
         assert not isinstance(rows, Refused)

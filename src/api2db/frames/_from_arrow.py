@@ -28,6 +28,9 @@ Rows: TypeAlias = pa.RecordBatch | pa.Table
 _types = pa.types
 _LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
 _DAY_MS = 86_400_000
+# Chunks of fewer are sooner joined at once than cut anew for each slice.
+_ROWS_A_CHUNK = 1_000
+_WIDE_BYTES = 2**31
 
 
 def rows_of_table(table: pa.Table) -> Rows:
@@ -63,7 +66,7 @@ def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     if _types.is_dictionary(column.type):
         # Joined dictionaries may be longer than narrow indices reach.
         column = column.cast(pa.dictionary(pa.int32(), column.type.value_type, ordered=column.type.ordered))
-    if column.nbytes >= 2**31 and (_types.is_string(column.type) or _types.is_binary(column.type)):
+    if column.nbytes >= _WIDE_BYTES and (_types.is_string(column.type) or _types.is_binary(column.type)):
         column = column.cast(pa.large_utf8() if _types.is_string(column.type) else pa.large_binary())
     combined = column.combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
@@ -76,9 +79,13 @@ def _plain_rows(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema
 
 
 def _with_chunks_where_plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    if isinstance(column, pa.Array) or (column.num_chunks > 1 and _is_plain(column.type)):
-        return column
-    return one_chunk(column)
+    return column if isinstance(column, pa.Array) or _keeps_chunks(column) else one_chunk(column)
+
+
+def _keeps_chunks(column: pa.ChunkedArray) -> bool:
+    if column.num_chunks < 2 or not _is_plain(column.type):
+        return False
+    return len(column) >= _ROWS_A_CHUNK * column.num_chunks or bool(column.nbytes >= _WIDE_BYTES)
 
 
 class _PlainSchemas:
