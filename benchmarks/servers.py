@@ -102,6 +102,7 @@ def _ticks(server: Server, folder: Path) -> Iterator[Figure]:
 def _tick_rate(server: Server, folder: Path, durability: Durability, count: int, run: int) -> float:
     frame = tick_frame()
     with _stream(server, "ticks", folder / f"{server.kind}-{durability}-{run}", durability) as stream:
+        connected(stream, frame)
         took_s = delivered_in_s(stream, [frame] * count)
     _drop(server, stream.db_name)
     return count * len(frame) / took_s
