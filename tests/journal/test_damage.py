@@ -122,6 +122,16 @@ def test_a_damaged_schema_costs_nothing_where_a_copy_is_left(opened: Opener, tmp
     assert journal.shelf.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
 
 
+def test_large_frames_carry_their_own_schema(opened: Opener, tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.attach(STREAM)
+    for number, size_bytes in enumerate([20, 40_000]):
+        journal.append([frame(number, 1, size_bytes)])
+    journal.close()
+    _flip_schemas(segments(journal.folder)[0], 2)
+    assert delivered_from(tmp_path) == [1]
+
+
 def test_a_lost_page_costs_the_frames_on_it_for_a_later_copy_of_the_schema_is_found(
     opened: Opener, tmp_path: Path
 ) -> None:

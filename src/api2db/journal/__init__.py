@@ -22,9 +22,9 @@ Layout, below ``STORE/journal/<collector>/``
 
 A record
     header (64 bytes)   magic, kind, flags, lane, schema, rows, sequence, timestamp_ns, length, two checksums
-    payload             kind ``SCHEMA``: an Arrow schema; ``ROWS``: an Arrow IPC record batch (without its schema;
-                        one with dictionaries as a stream of its own, and so, by lz4, a large one that may stay: of a
-                        frame of several, or behind 64 MiB that wait); ``CURSOR``: the collector's JSON state;
+    payload             kind ``SCHEMA``: an Arrow schema; ``ROWS``: an Arrow IPC record batch (a small one
+                        without its schema, a large one as a stream of its own, by lz4 where it may stay: of a frame
+                        of more than 8 MiB, or behind 64 MiB that wait); ``CURSOR``: the collector's JSON state;
                         ``REMOVAL``: a file that the group replaces, by its name, size and time
 
     A schema stands before the first row that needs it, twice, and again after each MiB.

@@ -395,7 +395,7 @@ class SegmentedJournal:
         return [log for number, log in list(self.lanes.items()) if lane in {ALL, number}]
 
     def _plain_bytes(self, lane: Lane) -> int:
-        """A frame of several records is compressed whatever waits: meanwhile there is time, and nothing to deliver."""
+        """One that is larger than a record is compressed whatever waits: there is time, and nothing to deliver."""
         return min([self.slice_limit.size_bytes, *(log.plain_bytes for log in self._receivers(lane))])
 
     def _remove(self, removes: str, lane: Lane, rows: int) -> None:

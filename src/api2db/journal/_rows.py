@@ -157,11 +157,11 @@ def _rows_a_slice(frame: Rows, limit: Limit, layout: _Layout) -> int:
 
 
 def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool) -> Part:
-    """Without its schema; what is packed, or has dictionaries, as a stream of its own."""
+    """A small batch without its schema; a large one, or one with dictionaries, as a stream of its own."""
     batch = one_batch(rows)
     if batch is not rows:
         layout = _layouts.of(batch.schema)
-    if layout.has_dictionary or packed:
+    if layout.has_dictionary or (batch.get_total_buffer_size() > LARGE_BYTES and batch.nbytes > LARGE_BYTES):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema, options=_LZ4 if packed else _PLAIN) as writer:
             writer.write_batch(batch)
