@@ -19,7 +19,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from google.oauth2 import service_account
 
 from api2db import Stream2Bigquery
-from api2db.targets.bigquery.target import Place
+from api2db.targets.bigquery.target import TableLocation
 from benchmarks.delivered import connected, delivered_in_s
 from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, pieces_of, tick_frame
@@ -50,8 +50,8 @@ class _Server:
             **options,
         )
 
-    def place(self, table: str) -> Place:
-        return Place(Path(self.key_file), PROJECT, "bench", table, "US", self.url, self.write_address)
+    def place(self, table: str) -> TableLocation:
+        return TableLocation(Path(self.key_file), PROJECT, "bench", table, "US", self.url, self.write_address)
 
 
 def measure(folder: Path) -> Iterator[Figure]:

@@ -7,7 +7,7 @@ from typing import Any
 import typer.main
 from typer import Typer
 
-from api2db.targets.types import KINDS, TARGETS, Kind, Types, in_words
+from api2db.targets.types import KINDS, TARGETS, Types, ValueKind, in_words
 
 PAGE = Path(__file__).parent / "command_line.md"
 TYPES_PAGE = Path(__file__).parent / "types.md"
@@ -109,7 +109,7 @@ def _target(types: Types) -> str:
     return "\n".join([f"## {types.target}\n", *head, *rows, "", *said, ""])
 
 
-def _read(types: Types, kind: Kind) -> str:
+def _read(types: Types, kind: ValueKind) -> str:
     if kind.is_written:
         return "its text"
     cut = "; **digits below a microsecond are cut**" if types.cuts_nanoseconds(kind.type) else ""

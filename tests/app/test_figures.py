@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from api2db.app.figures import CollectorFigures, Rates, as_json, figures, is_unhealthy
+from api2db.app.figures import CollectorFigures, Rates, as_json, is_unhealthy, read_figures
 from api2db.app.screen import lines_of, print_figures
 from api2db.ingest import CollectorStatus
 from api2db.ingest.counts import counted
@@ -106,7 +106,7 @@ def test_damaged_pieces_of_a_journal_are_counted_named_and_unhealthy(
     damaged.mkdir()
     (damaged / "0000000001-64").write_bytes(b"?")
     (damaged / "state-1").mkdir()
-    [found] = figures(tmp_path)
+    [found] = read_figures(tmp_path)
     said = as_json(tmp_path, [found])
     assert said["healthy"] is False
     assert said["collectors"][0]["damaged"] == 2
@@ -119,7 +119,7 @@ def test_damaged_pieces_of_a_journal_are_counted_named_and_unhealthy(
 
 def test_a_journal_that_is_whole_but_has_no_streams_any_more_is_left_out(tmp_path: Path) -> None:
     (journal(tmp_path) / "damaged").mkdir()
-    assert figures(tmp_path) == []
+    assert read_figures(tmp_path) == []
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
@@ -129,6 +129,6 @@ def test_one_is_no_plural(number: int, said: str) -> None:
 
 def test_a_journal_that_cannot_be_read_is_named_and_unhealthy(tmp_path: Path) -> None:
     (journal(tmp_path) / "state.sqlite").mkdir()
-    found = figures(tmp_path)
+    found = read_figures(tmp_path)
     assert "can't be read" in (found[0].error or "")
     assert as_json(tmp_path, found)["healthy"] is False

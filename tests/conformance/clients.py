@@ -49,7 +49,7 @@ def _no_column(_home: Path, _name: str, _type: pa.DataType) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Way:
+class TargetCase:
     """A target: its part of the table of types, what makes a stream into it, and what reads it back.
 
     Attributes:
@@ -73,17 +73,17 @@ class Way:
     def is_table(self) -> bool:
         return self.column is not _no_column
 
-    def use(self, request: pytest.FixtureRequest) -> "Way":
+    def use(self, request: pytest.FixtureRequest) -> "TargetCase":
         """Make it ready for one test."""
         self.ready(request)
         return self
 
 
-def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | None = None) -> Way:
+def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | None = None) -> TargetCase:
     def by_client(home: Path) -> Columns:
         return _by_column(list(types(home, dialect)), query(home, dialect, f'SELECT * FROM "{COLLECTOR}"'))
 
-    return Way(
+    return TargetCase(
         types_,
         partial(stream_into, dialect),
         read or by_client,
@@ -95,8 +95,8 @@ def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | Non
     )
 
 
-def _bigquery(**options: Any) -> Way:
-    return Way(
+def _bigquery(**options: Any) -> TargetCase:
+    return TargetCase(
         BIGQUERY,
         partial(bigquery_stream, **options),
         lambda _: bigquery_columns(),
@@ -107,8 +107,8 @@ def _bigquery(**options: Any) -> Way:
     )
 
 
-def _omnisci() -> Way:
-    return Way(
+def _omnisci() -> TargetCase:
+    return TargetCase(
         HEAVYDB,
         stream_into_omnisci,
         lambda _: omnisci_columns(),
@@ -119,7 +119,7 @@ def _omnisci() -> Way:
     )
 
 
-def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> Way:
+def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> TargetCase:
     def stream(home: Path, **options: Any) -> Stream:
         return Stream2Local(COLLECTOR, fmt=fmt, drop_duplicate_keys=["number"], home=home, **options)
 
@@ -131,7 +131,7 @@ def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> Way:
                 found.setdefault(name, []).extend(values)
         return found
 
-    return Way(types_, stream, by_client)
+    return TargetCase(types_, stream, by_client)
 
 
 _MICROSECONDS = {

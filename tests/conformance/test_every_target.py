@@ -19,7 +19,7 @@ from api2db import Stream
 from api2db.frames import is_json, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types.rules import Reading, is_text
-from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, Way
+from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, TargetCase
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
@@ -33,17 +33,17 @@ NEAREST: Reading = "the float nearest to it"
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> Way:
-    chosen: Way = request.param
+def way(request: pytest.FixtureRequest) -> TargetCase:
+    chosen: TargetCase = request.param
     return chosen.use(request)
 
 
 @pytest.fixture
-def load_jobs(request: pytest.FixtureRequest) -> Way:
+def load_jobs(request: pytest.FixtureRequest) -> TargetCase:
     return LOAD_JOBS.use(request)
 
 
-def expected(way: Way, told: Told) -> list[Any]:
+def expected(way: TargetCase, told: Told) -> list[Any]:
     """The values, but for what the table of types says is lost."""
     type_ = SCHEMA.field(told.name).type
     if way.types.cuts_nanoseconds(type_):
@@ -58,19 +58,19 @@ def expected(way: Way, told: Told) -> list[Any]:
     return told.values
 
 
-def nulls_of_csv(way: Way, wanted: list[Any], found: list[Any]) -> list[Any]:
+def nulls_of_csv(way: TargetCase, wanted: list[Any], found: list[Any]) -> list[Any]:
     """The csv module gives an empty text for a null: it looks at no quotes."""
     if way.types.client != "csv":
         return found
     return [None if value == "" and was is None else value for value, was in zip(found, wanted, strict=True)]
 
 
-def reading_of(way: Way, told: Told) -> Reading:
+def reading_of(way: TargetCase, told: Told) -> Reading:
     """As the table says for the very type, which for a decimal has digits of its own."""
     return way.types.reads(SCHEMA.field(told.name).type)
 
 
-def held_by(way: Way) -> list[Told]:
+def held_by(way: TargetCase) -> list[Told]:
     """All columns but those with a value that the table of types has no place for there: those are poison."""
     held = [told for told in COLUMNS if not any(reasons_of(way.types, BATCH.column(told.name)))]
     assert all(told in held or told.name.startswith("smallest ") or told.name.endswith("mixed") for told in COLUMNS)
@@ -78,7 +78,7 @@ def held_by(way: Way) -> list[Told]:
 
 
 def test_every_type_comes_back_as_it_was_and_goes_into_the_same_columns_again(
-    way: Way, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    way: TargetCase, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     columns = held_by(way)
     with way.stream(tmp_path) as stream:
@@ -98,7 +98,7 @@ def test_every_type_comes_back_as_it_was_and_goes_into_the_same_columns_again(
 
 
 @pytest.mark.parametrize("kept", [lambda _: True, lambda told: told.kind != "JSON"], ids=["JSON lines", "Parquet"])
-def test_load_jobs_of_bigquery_carry_the_same(load_jobs: Way, tmp_path: Path, kept: Any) -> None:
+def test_load_jobs_of_bigquery_carry_the_same(load_jobs: TargetCase, tmp_path: Path, kept: Any) -> None:
     columns = [told for told in held_by(load_jobs) if kept(told)]
     with load_jobs.stream(tmp_path) as stream:
         stream.stream(frame_of(columns))
@@ -107,7 +107,7 @@ def test_load_jobs_of_bigquery_carry_the_same(load_jobs: Way, tmp_path: Path, ke
     assert declared(stream) == {told.name: column_of(load_jobs, told) for told in columns if told.kind != "nothing"}
 
 
-def is_cut(way: Way, told: Told) -> bool:
+def is_cut(way: TargetCase, told: Told) -> bool:
     return way.is_table and way.types.cuts_nanoseconds(SCHEMA.field(told.name).type)
 
 
@@ -126,15 +126,15 @@ def declared(stream: Stream) -> dict[str, str]:
     return {column.name.removesuffix(suffix): column.declared.lower() for column in columns}
 
 
-def column_of(way: Way, told: Told) -> str:
+def column_of(way: TargetCase, told: Told) -> str:
     return str(way.types.column(SCHEMA.field(told.name).type)).lower()
 
 
-def faults(way: Way, columns: Sequence[Told], found: Columns, times: int = 1) -> list[str]:
+def faults(way: TargetCase, columns: Sequence[Told], found: Columns, times: int = 1) -> list[str]:
     return [fault for told in columns if (fault := fault_of(way, told, found, times))]
 
 
-def fault_of(way: Way, told: Told, found: Columns, times: int) -> str | None:
+def fault_of(way: TargetCase, told: Told, found: Columns, times: int) -> str | None:
     wanted = expected(way, told) * times
     cells = nulls_of_csv(way, told.values * times, found.get(told.name, [None] * len(wanted)))
     if way.is_table and any(isinstance(cell, float) and math.isnan(cell) for cell in cells):
@@ -168,7 +168,7 @@ OTHERS: dict[pa.DataType, Any] = {
 }
 
 
-def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(way: Way, tmp_path: Path) -> None:
+def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(way: TargetCase, tmp_path: Path) -> None:
     names = {f"c{place}": (type_, value) for place, (type_, value) in enumerate(OTHERS.items())}
     rows = pa.table({name: pa.array([value, None], type_) for name, (type_, value) in names.items()})
     with way.stream(tmp_path) as stream:
@@ -202,7 +202,7 @@ def _family(type_: pa.DataType) -> str:
     return f"{type_.id} {zone and 'zoned'} {'ns' if unit == 'ns' else 'coarser'}"
 
 
-def test_a_nan_beside_nulls_stays_where_the_table_says_so(way: Way, tmp_path: Path) -> None:
+def test_a_nan_beside_nulls_stays_where_the_table_says_so(way: TargetCase, tmp_path: Path) -> None:
     with way.stream(tmp_path) as stream:
         stream.stream(pa.table({"number": [0, 1, 2], "x": pa.array([float("nan"), None, 0.5])}))
     held = {"nan", ""} if way.types.client == "csv" else {"nan", "NaN", "None"}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api2db.frames import JSON, is_json
-from tests.conformance.clients import TABLES, Way
+from tests.conformance.clients import TABLES, TargetCase
 from tests.conformance.limits import reasons_of
 from tests.stream.databases import COLLECTOR
 
@@ -63,13 +63,13 @@ POISONS: dict[str, pa.Array] = {
 
 
 @pytest.fixture(params=TABLES, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> Way:
-    chosen: Way = request.param
+def way(request: pytest.FixtureRequest) -> TargetCase:
+    chosen: TargetCase = request.param
     return chosen.use(request)
 
 
 def test_what_a_target_has_no_place_for_is_rejected_with_the_reason_and_all_else_is_held(
-    way: Way, tmp_path: Path
+    way: TargetCase, tmp_path: Path
 ) -> None:
     with way.stream(tmp_path) as stream:
         for name, values in POISONS.items():
@@ -107,7 +107,7 @@ def meant(value: pa.Scalar) -> Any:
     return value.cast(pa.int32()).as_py() if pa.types.is_date(type_) else value.as_py()
 
 
-def held_by(way: Way, home: Path, name: str, type_: pa.DataType) -> list[Any]:
+def held_by(way: TargetCase, home: Path, name: str, type_: pa.DataType) -> list[Any]:
     values = way.column(home, name, type_)
     if way.types.reads(type_) == "shortest digits of a float32":
         return [float(np.float32(value)) for value in values]

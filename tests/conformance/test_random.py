@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 
 from api2db import Stream
 from api2db.frames import encode_cell
-from tests.conformance.clients import TABLES, WAYS, Way
+from tests.conformance.clients import TABLES, WAYS, TargetCase
 from tests.conformance.columns import bits
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
@@ -31,8 +31,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> Way:
-    chosen: Way = request.param
+def way(request: pytest.FixtureRequest) -> TargetCase:
+    chosen: TargetCase = request.param
     return chosen.use(request)
 
 
@@ -42,7 +42,7 @@ def times(request: pytest.FixtureRequest) -> int:
     return factor
 
 
-def examples(way: Way) -> int:
+def examples(way: TargetCase) -> int:
     """More where they are cheap."""
     return 15 if not way.is_table or way.dialect in DATABASES else 5
 
@@ -59,7 +59,7 @@ def of_so_many(examples: int) -> settings:
 
 
 @contextmanager
-def a_stream(way: Way, folder: Path, **options: Any) -> Iterator[tuple[Path, Stream]]:
+def a_stream(way: TargetCase, folder: Path, **options: Any) -> Iterator[tuple[Path, Stream]]:
     """A stream into nothing: a home of its own, and no table."""
     number = next(_numbers)
     home = folder / str(number)
@@ -82,7 +82,7 @@ def _table(columns: list[pa.Array]) -> pa.Table:
     return pa.table([pa.array(range(rows)), *padded], names=["number", *names])
 
 
-def test_any_frame_comes_back(way: Way, tmp_path: Path, times: int) -> None:
+def test_any_frame_comes_back(way: TargetCase, tmp_path: Path, times: int) -> None:
     @of_so_many(times * examples(way))
     @given(frames())
     def check(frame: pa.Table) -> None:
@@ -101,12 +101,12 @@ def test_any_frame_comes_back(way: Way, tmp_path: Path, times: int) -> None:
     check()
 
 
-def _is_beyond(way: Way, frame: pa.Table, row: int) -> bool:
+def _is_beyond(way: TargetCase, frame: pa.Table, row: int) -> bool:
     cells = [frame.column(name).slice(row, 1).combine_chunks() for name in frame.column_names[1:]]
     return any(reason for cell in cells for reason in reasons_of(way.types, cell))
 
 
-def _meant(way: Way, value: pa.Scalar) -> Any:
+def _meant(way: TargetCase, value: pa.Scalar) -> Any:
     """What a value is, but for what the table of types says is lost, in the words of ``seen``."""
     type_ = value.type
     if not value.is_valid or (pa.types.is_dictionary(type_) and not value.value.is_valid):
@@ -121,13 +121,13 @@ def _meant(way: Way, value: pa.Scalar) -> Any:
     return None if not way.types.has_empty_text and value.as_py() in {"", b""} else value.as_py()
 
 
-def _float(way: Way, number: float, width: int) -> str | None:
+def _float(way: TargetCase, number: float, width: int) -> str | None:
     if math.isnan(number):
         return None
     return bits(number + 0.0 if number == 0 and not way.types.signs_zero else number, width)
 
 
-def _seen(way: Way, found: list[Any], wanted: list[Any], type_: pa.DataType) -> list[Any]:
+def _seen(way: TargetCase, found: list[Any], wanted: list[Any], type_: pa.DataType) -> list[Any]:
     if way.types.client == "csv":
         found = [None if cell == "" and was is None else cell for cell, was in zip(found, wanted, strict=True)]
     return [seen(cell, type_, way.types.reads(type_)) for cell in found]
@@ -154,10 +154,10 @@ def drifting() -> some.SearchStrategy[list[list[Any]]]:
 
 
 def _name_of(each: Any) -> str:
-    return str(each.types.target) if isinstance(each, Way) else str(each.get("on_conflict", "reject"))
+    return str(each.types.target) if isinstance(each, TargetCase) else str(each.get("on_conflict", "reject"))
 
 
-DRIFTS: list[tuple[Way, dict[str, str]]] = [
+DRIFTS: list[tuple[TargetCase, dict[str, str]]] = [
     *((way, {}) for way in TABLES),
     *((way, {"on_conflict": "json"}) for way in TABLES if way.dialect),
 ]
@@ -165,7 +165,7 @@ DRIFTS: list[tuple[Way, dict[str, str]]] = [
 
 @pytest.mark.parametrize(("way", "options"), DRIFTS, ids=_name_of)
 def test_however_frames_drift_each_row_is_in_the_table_as_it_was_or_rejected(
-    way: Way, options: dict[str, Any], tmp_path: Path, times: int, request: pytest.FixtureRequest
+    way: TargetCase, options: dict[str, Any], tmp_path: Path, times: int, request: pytest.FixtureRequest
 ) -> None:
     table = way.use(request)
 
@@ -190,7 +190,7 @@ def test_however_frames_drift_each_row_is_in_the_table_as_it_was_or_rejected(
     check()
 
 
-def _same(table: Way, held: Any, put: Any) -> bool:
+def _same(table: TargetCase, held: Any, put: Any) -> bool:
     """Whether it is that value, as a column of that class or as JSON has it."""
     if put == "" and not table.types.has_empty_text:
         put = None

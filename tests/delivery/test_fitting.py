@@ -21,24 +21,24 @@ def _but_for_case(one: str, other: str) -> bool:
 def test_what_fits_is_cast_to_the_table_s_types() -> None:
     rows = pa.table({"a": pa.array([1, None], pa.int8()), "b": [1.0, 2.0]})
     fitted = fit(rows, [column("a", pa.int64()), column("b", pa.int32())])
-    assert fitted.misfits == []
+    assert fitted.mismatches == []
     assert fitted.rows == pa.table({"a": pa.array([1, None], pa.int64()), "b": pa.array([1, 2], pa.int32())})
 
 
 def test_a_value_that_does_not_fit_is_null_and_its_row_is_told() -> None:
     fitted = fit(pa.table({"a": [1, 300, None, -1]}), [column("a", pa.uint8())])
-    [misfit] = fitted.misfits
-    assert misfit.mask.to_pylist() == [False, True, False, True]
-    assert misfit.reason == "'a': int64 does not fit the column's type UINT8"
+    [mismatch] = fitted.mismatches
+    assert mismatch.mask.to_pylist() == [False, True, False, True]
+    assert mismatch.reason == "'a': int64 does not fit the column's type UINT8"
     assert fitted.rows["a"].to_pylist() == [1, None, None, None]
 
 
 def test_a_column_that_the_table_lacks_is_a_misfit_where_it_has_values() -> None:
     rows = pa.table({"id": [1, 2], "new": ["x", None], "nothing": pa.array([None, None], pa.string())})
     fitted = fit(rows, [column("id", pa.int64())])
-    [misfit] = fitted.misfits
-    assert (misfit.name, misfit.column, misfit.mask.to_pylist()) == ("new", None, [True, False])
-    assert misfit.reason == "the table has no column 'new'"
+    [mismatch] = fitted.mismatches
+    assert (mismatch.name, mismatch.column, mismatch.mask.to_pylist()) == ("new", None, [True, False])
+    assert mismatch.reason == "the table has no column 'new'"
     assert fitted.rows.column_names == ["id"]
 
 
@@ -46,12 +46,12 @@ def test_a_column_is_found_in_spite_of_its_case_but_its_own_name_first() -> None
     table = [column("Name", pa.string()), column("name", pa.int64())]
     assert fit(pa.table({"name": [1]}), table, _but_for_case).rows.column_names == ["name"]
     assert fit(pa.table({"NAME": [1]}), table[1:], _but_for_case).rows.column_names == ["name"]
-    assert [misfit.name for misfit in fit(pa.table({"NAME": [1]}), table).misfits] == ["NAME"]
+    assert [mismatch.name for mismatch in fit(pa.table({"NAME": [1]}), table).mismatches] == ["NAME"]
 
 
 def test_rows_without_a_column_that_the_table_knows_stay_rows() -> None:
     fitted = fit(pa.table({"x": pa.nulls(3)}), [column("id", pa.int64())])
-    assert fitted.misfits == []
+    assert fitted.mismatches == []
     assert fitted.rows == pa.table({"id": pa.array([None] * 3, pa.int64())})
 
 
@@ -69,7 +69,7 @@ def test_nanoseconds_are_cut_where_the_column_ends_at_microseconds_and_it_is_tol
     values: pa.Array, to: pa.DataType
 ) -> None:
     fitted = fit(pa.table({"t": values}), [column("t", to)])
-    assert (fitted.truncated, fitted.misfits) == (["t"], [])
+    assert (fitted.truncated, fitted.mismatches) == (["t"], [])
     assert fitted.rows["t"].cast(pa.int64()).to_pylist() == [0]
 
 
@@ -93,16 +93,16 @@ def test_before_1970_too_digits_are_cut_and_no_second_is_reached() -> None:
 )
 def test_nothing_is_reinterpreted(values: pa.Array, to: pa.DataType) -> None:
     fitted = fit(pa.table({"x": values}), [column("x", to)])
-    assert [misfit.mask.to_pylist() for misfit in fitted.misfits] == [[True]]
+    assert [mismatch.mask.to_pylist() for mismatch in fitted.mismatches] == [[True]]
 
 
 def test_texts_of_all_widths_are_one_kind_and_json_goes_into_text() -> None:
-    assert fit(pa.table({"x": pa.array(["a"], pa.large_string())}), [column("x", pa.string())]).misfits == []
+    assert fit(pa.table({"x": pa.array(["a"], pa.large_string())}), [column("x", pa.string())]).mismatches == []
     cells = pa.ExtensionArray.from_storage(JSON, pa.array(['{"a": 1}']))
     fitted = fit(pa.table({"x": cells}), [column("x", pa.string())])
-    assert (fitted.misfits, fitted.rows["x"].to_pylist()) == ([], ['{"a": 1}'])
+    assert (fitted.mismatches, fitted.rows["x"].to_pylist()) == ([], ['{"a": 1}'])
 
 
 def test_more_digits_than_any_database_has_become_text() -> None:
     fitted = fit(pa.table({"x": pa.array([Decimal("9" * 50), None])}), [column("x", pa.string())])
-    assert (fitted.misfits, fitted.rows["x"].to_pylist()) == ([], ["9" * 50, None])
+    assert (fitted.mismatches, fitted.rows["x"].to_pylist()) == ([], ["9" * 50, None])

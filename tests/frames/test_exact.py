@@ -24,10 +24,10 @@ def test_what_is_not_masked_comes_back_as_it_was(
     cast, inexact = cast_exactly(array, target)
     assert cast.type == target
     cast.validate(full=True)
-    masked = [False] * len(array) if inexact is None else inexact.to_pylist()
+    redact = [False] * len(array) if inexact is None else inexact.to_pylist()
     back, lost = cast_exactly(cast, source)
     assert lost is None
-    for before, after, there, masked_here in zip(array, back, cast, masked, strict=True):
+    for before, after, there, masked_here in zip(array, back, cast, redact, strict=True):
         assert masked_here == (before.is_valid and not there.is_valid)
         assert masked_here or same(before, after)
 
@@ -39,7 +39,7 @@ def test_a_cast_to_its_own_type_changes_nothing(data: some.DataObject, type_: pa
 
 
 @pytest.mark.parametrize(
-    ("source", "values", "target", "expected", "masked"),
+    ("source", "values", "target", "expected", "redact"),
     [
         (pa.int64(), [1, 300, -1, None], pa.uint8(), [1, None, None, None], [1, 2]),
         (pa.uint64(), [2**63, 5], pa.int64(), [None, 5], [0]),
@@ -95,13 +95,13 @@ def test_a_cast_to_its_own_type_changes_nothing(data: some.DataObject, type_: pa
     ],
 )
 def test_values_that_do_not_fit_are_masked(
-    source: pa.DataType, values: list[Any], target: pa.DataType, expected: list[Any], masked: list[int]
+    source: pa.DataType, values: list[Any], target: pa.DataType, expected: list[Any], redact: list[int]
 ) -> None:
     cast, inexact = cast_exactly(pa.array(values, source), target)
     assert cast.to_pylist() == expected
     assert cast.type == target
-    assert [place for place in range(len(values)) if inexact is not None and inexact[place].as_py()] == masked
-    assert (inexact is None) == (not masked)
+    assert [place for place in range(len(values)) if inexact is not None and inexact[place].as_py()] == redact
+    assert (inexact is None) == (not redact)
 
 
 def test_json_may_be_kept_as_text() -> None:
@@ -111,7 +111,7 @@ def test_json_may_be_kept_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "to", "expected", "masked"),
+    ("texts", "to", "expected", "redact"),
     [
         (['"x"', "1", '{"a": 1}', "true", None], pa.utf8(), ["x", None, '{"a": 1}', None, None], [1, 3]),
         (
@@ -138,12 +138,12 @@ def test_json_may_be_kept_as_text() -> None:
     ids=lambda each: str(each)[:20],
 )
 def test_a_json_cell_of_one_value_is_that_value(
-    texts: list[str | None], to: pa.DataType, expected: list[Any], masked: list[int]
+    texts: list[str | None], to: pa.DataType, expected: list[Any], redact: list[int]
 ) -> None:
     cells = pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.utf8()))
     cast, inexact = cast_exactly(cells, to)
     assert (cast.type, cast.to_pylist()) == (to, expected)
-    assert [place for place in range(len(texts)) if inexact is not None and inexact[place].as_py()] == masked
+    assert [place for place in range(len(texts)) if inexact is not None and inexact[place].as_py()] == redact
 
 
 def test_decimals_keep_every_digit() -> None:

@@ -228,15 +228,15 @@ def test_a_page_is_delivered_while_the_import_function_waits_for_the_next_one(be
 
 def test_small_pages_are_journalled_together_and_large_ones_in_groups(bench: Bench) -> None:
     with bench.running(lambda: iter([[{"id": 1}]] * 50)) as runner:
-        assert runner._lease is not None
+        assert runner._handle is not None
         groups: list[int] = []
-        append = runner._lease.journal.append
+        append = runner._handle.journal.append
 
         def counting(frames: Any, **options: Any) -> int:
             groups.append(len(frames))
             return append(frames, **options)
 
-        runner._lease.journal.append = counting  # type: ignore[method-assign]
+        runner._handle.journal.append = counting  # type: ignore[method-assign]
         runner.poll_once()
         small, groups[:] = list(groups), []
         object.__setattr__(runner.collector, "import_target", lambda: iter([[{"text": "x" * (1 << 20)}]] * 10))
@@ -255,15 +255,15 @@ def test_when_the_disk_refuses_rows_their_state_is_not_committed_either(bench: B
             yield [{"id": page, "text": "x" * size}]
 
     with bench.running(pages) as runner:
-        assert runner._lease is not None
-        append = runner._lease.journal.append
+        assert runner._handle is not None
+        append = runner._handle.journal.append
 
         def refusing(frames: list[pa.RecordBatch], **options: Any) -> int:
             if frames:
                 raise JournalWriteError("no space left on device")
             return append(frames, **options)
 
-        runner._lease.journal.append = refusing  # type: ignore[method-assign, assignment]
+        runner._handle.journal.append = refusing  # type: ignore[method-assign, assignment]
         with pytest.raises(PollError, match="no space left"):
             runner.poll_once()
     assert bench.rows == []
@@ -302,16 +302,16 @@ def test_a_poll_that_calls_exit_does_not_stop_the_collector(bench: Bench) -> Non
 
 def test_a_fault_of_ours_does_not_stop_the_collector_either(bench: Bench) -> None:
     with bench.running(lambda: ROWS, 0.1, polling=True) as runner:
-        assert runner._lease is not None
+        assert runner._handle is not None
         faults = iter([RuntimeError("can't start new thread")])
-        cursor = runner._lease.journal.cursor
+        cursor = runner._handle.journal.cursor
 
         def failing_once() -> dict[str, Any]:
             for fault in faults:
                 raise fault
             return cursor()
 
-        runner._lease.journal.cursor = failing_once  # type: ignore[method-assign]
+        runner._handle.journal.cursor = failing_once  # type: ignore[method-assign]
         wait_until(lambda: runner.status.failed == 1)
         rows = runner.status.rows
         wait_until(lambda: runner.status.rows > rows)

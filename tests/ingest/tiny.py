@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from api2db.frames import to_pandas
-from api2db.journal import Delivered, Durability, Entry, Limit, Position, StreamIdentity, share
+from api2db.journal import Delivered, Durability, Entry, Position, ReadLimit, StreamIdentity, open_shared
 
-LIMIT = Limit(rows=1000, size_bytes=1 << 20)
+LIMIT = ReadLimit(rows=1000, size_bytes=1 << 20)
 
 
 class TinyStream:
@@ -49,8 +49,8 @@ class TinyStream:
     def start(self) -> None:
         self._stopping.clear()
         self.home.mkdir(exist_ok=True)
-        self.lease = share(self.home, self.name, self.durability)
-        self.lane, self.log = self.lease.journal.attach(self._identity)
+        self.handle = open_shared(self.home, self.name, self.durability)
+        self.stream_no, self.log = self.handle.journal.attach(self._identity)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
         self.lock.acquire()
@@ -65,8 +65,8 @@ class TinyStream:
         self.open_gate.set()
         self.log.wake()
         self._thread.join(timeout)
-        self.lease.journal.detach(self.lane)
-        self.lease.release()
+        self.handle.journal.detach(self.stream_no)
+        self.handle.release()
         if not self._dead:
             self.lock.release()
         self._dead = False

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import ALL, Delivered, Lane, Limit, Position, StreamIdentity
-from api2db.journal._opens import read_opens
+from api2db.journal import ALL, Delivered, Position, ReadLimit, StreamIdentity, StreamNo
+from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, OTHER, STREAM, drain, frame, numbers, random_frame, segments, take
@@ -145,7 +145,7 @@ def test_a_rotation_while_others_put_loses_and_swaps_nothing(opened: Opener, tmp
     for running in in_threads(put, 6):
         running.join()
     assert len(segments(journal.folder)) > 3
-    entries = log.read(Limit(10_000, 1 << 30), 0)
+    entries = log.read(ReadLimit(10_000, 1 << 30), 0)
     assert all(one.position < other.position for one, other in pairwise(entries))
     found = numbers(entries)
     assert Counter(found) == Counter(1000 * thread + number for thread in range(6) for number in range(40))
@@ -157,7 +157,7 @@ def test_no_number_is_given_while_a_put_waits_for_a_new_segment(opened: Opener, 
     journal = opened(durability="process")
     _, log = journal.attach(STREAM)
     journal.append([frame(0)])
-    journal.appender.fresh = True
+    journal.appender.needs_new_segment = True
     fsyncs.gate.clear()
     fsyncs.begun.clear()
     given = journal.appender.sequence
@@ -204,7 +204,7 @@ def test_timestamps_rise_though_everything_was_delivered_before_the_clock_went_b
 
 
 def test_a_long_frame_is_slices_of_one_put_under_one_time(opened: Opener, fsyncs: Fsyncs) -> None:
-    journal = opened(slice_limit=Limit(rows=10, size_bytes=1 << 20))
+    journal = opened(slice_limit=ReadLimit(rows=10, size_bytes=1 << 20))
     _, log = journal.attach(STREAM)
     journal.append([frame(0)])
     before = fsyncs.count
@@ -259,7 +259,7 @@ def test_every_kind_of_column_comes_back_as_it_was_put(opened: Opener, batch: pa
 
 
 def test_a_table_of_many_chunks_is_one_frame_in_slices(opened: Opener) -> None:
-    journal = opened(slice_limit=Limit(rows=7, size_bytes=1 << 20))
+    journal = opened(slice_limit=ReadLimit(rows=7, size_bytes=1 << 20))
     _, log = journal.attach(STREAM)
     table = pa.concat_tables([pa.Table.from_batches([frame(number, 5)]) for number in range(4)])
     journal.append([table])
@@ -279,19 +279,19 @@ def test_dictionaries_within_other_columns_come_back(opened: Opener) -> None:
 
 
 def test_only_what_may_stay_on_the_disk_is_compressed(opened: Opener) -> None:
-    journal = opened(slice_limit=Limit(rows=1 << 20, size_bytes=1 << 20))
-    lane, log = journal.attach(StreamIdentity("with a quota", "sql.duckdb", quota_bytes=4 << 20))
+    journal = opened(slice_limit=ReadLimit(rows=1 << 20, size_bytes=1 << 20))
+    stream_no, log = journal.attach(StreamIdentity("with a quota", "sql.duckdb", quota_bytes=4 << 20))
     small, large = (pa.record_batch({"zero": pa.array([0.0] * rows)}) for rows in (1 << 16, 1 << 18))
     sizes = []
     for batch in (small, large, small):
         before = log.backlog().size_bytes
-        journal.append([batch], lane=lane)
+        journal.append([batch], stream_no=stream_no)
         sizes.append(log.backlog().size_bytes - before)
     at_first, of_several_records, beyond_a_quarter = sizes
     assert at_first >= small.nbytes
     assert of_several_records < large.nbytes / 8
     assert beyond_a_quarter < small.nbytes / 8
-    found = [entry.batch for entry in take(log, Limit(rows=1 << 20, size_bytes=1 << 30))]
+    found = [entry.batch for entry in take(log, ReadLimit(rows=1 << 20, size_bytes=1 << 30))]
     assert pa.Table.from_batches(found).equals(pa.Table.from_batches([small, large, small]))
 
 
@@ -304,7 +304,7 @@ def test_a_few_rows_of_a_large_frame_cost_only_what_they_are(opened: Opener) -> 
 
 
 def test_a_large_dictionary_does_not_make_a_slice_of_each_row(opened: Opener) -> None:
-    journal = opened(slice_limit=Limit(rows=1 << 20, size_bytes=100_000))
+    journal = opened(slice_limit=ReadLimit(rows=1 << 20, size_bytes=100_000))
     _, log = journal.attach(STREAM)
     column = pa.array([f"category {number}" for number in range(20_000)]).dictionary_encode().slice(0, 100)
     journal.append([pa.record_batch({"category": column})])
@@ -331,17 +331,17 @@ def test_changing_schemas_are_read_back_each_with_its_own(opened: Opener) -> Non
     for batch in batches:
         journal.append([batch])
     found = []
-    while entries := take(log, Limit(9, 1 << 20)):
+    while entries := take(log, ReadLimit(9, 1 << 20)):
         found += [entry.batch for entry in entries]
     assert [batch.to_pylist() for batch in found] == [batch.to_pylist() for batch in batches]
 
 
 def test_a_frame_put_into_a_lane_is_that_streams_alone_and_one_put_for_all_is_stored_once(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     _, other = journal.attach(OTHER)
     journal.append([frame(1)])
-    journal.append([frame(2)], lane=lane)
+    journal.append([frame(2)], stream_no=stream_no)
     journal.append([frame(3)])
     size = segments(journal.folder)[-1].stat().st_size
     assert size < 3 * 1500
@@ -360,13 +360,13 @@ def test_a_stream_that_is_registered_begins_at_the_end(opened: Opener) -> None:
 
 def test_a_stream_that_was_detached_goes_on_where_it_was(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     journal.append([frame(1), frame(2)])
-    log.acknowledge(log.read(Limit(1, 1), 0)[-1].position, Delivered(rows=1))
-    journal.detach(lane)
+    log.acknowledge(log.read(ReadLimit(1, 1), 0)[-1].position, Delivered(rows=1))
+    journal.detach(stream_no)
     journal.append([frame(3)])
     again, log = journal.attach(STREAM)
-    assert again == lane
+    assert again == stream_no
     assert drain(log) == [2, 3]
 
 
@@ -379,17 +379,17 @@ def test_two_live_streams_of_one_identity_are_refused(opened: Opener) -> None:
 
 def test_a_forgotten_stream_is_gone_with_what_waited_and_a_running_one_is_not_forgotten(opened: Opener) -> None:
     journal = opened(segment_bytes=1000)
-    lane, _ = journal.attach(STREAM)
+    stream_no, _ = journal.attach(STREAM)
     for number in range(10):
         journal.append([frame(number)])
     with pytest.raises(ConfigurationError, match="running"):
         journal.forget(STREAM.name)
-    journal.detach(lane)
+    journal.detach(stream_no)
     assert journal.forget(STREAM.name)
     assert not journal.forget(STREAM.name)
     assert len(segments(journal.folder)) == 1
     new_lane, log = journal.attach(STREAM)
-    assert new_lane != lane
+    assert new_lane != stream_no
     assert log.backlog().frames == 0
 
 
@@ -397,9 +397,9 @@ def test_a_frame_can_be_read_in_parts_and_the_rest_comes_next_also_after_an_open
     journal = opened()
     _, log = journal.attach(STREAM)
     _, other = journal.attach(OTHER)
-    journal.append([frame(1, rows=10)], lane=Lane(2))
+    journal.append([frame(1, rows=10)], stream_no=StreamNo(2))
     journal.append([frame(2, rows=10)])
-    first = take(log, Limit(4, 1 << 20))
+    first = take(log, ReadLimit(4, 1 << 20))
     assert (first[0].batch.num_rows, first[0].frame_end) == (4, False)
     assert log.backlog().rows == 6
     journal.close()
@@ -412,15 +412,15 @@ def test_a_frame_can_be_read_in_parts_and_the_rest_comes_next_also_after_an_open
 
 def test_what_was_read_ahead_is_what_the_next_read_gives(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     for number in range(5):
-        journal.append([frame(number, 10)], lane=lane)
-    limit = Limit(rows=15, size_bytes=1 << 20)
+        journal.append([frame(number, 10)], stream_no=stream_no)
+    limit = ReadLimit(rows=15, size_bytes=1 << 20)
     first = log.read(limit)
-    log.read_ahead(limit)
+    log.prefetch_more(limit)
     log.acknowledge(first[-1].position, Delivered(rows=15))
     with monkeypatch.context() as patched:
-        patched.setattr(journal.shelf, "records", None)
+        patched.setattr(journal.segment_set, "records", None)
         second = log.read(limit)
     log.acknowledge(second[-1].position, Delivered(rows=15))
     assert numbers([*first, *second]) + drain(log) == [number for number in range(5) for _ in range(10)]
@@ -428,30 +428,30 @@ def test_what_was_read_ahead_is_what_the_next_read_gives(opened: Opener, monkeyp
 
 def test_what_was_read_ahead_is_dropped_where_not_all_before_it_was_delivered(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     for number in range(4):
-        journal.append([frame(number)], lane=lane)
-    limit = Limit(rows=2, size_bytes=1 << 20)
+        journal.append([frame(number)], stream_no=stream_no)
+    limit = ReadLimit(rows=2, size_bytes=1 << 20)
     first = log.read(limit)
-    log.read_ahead(limit)
+    log.prefetch_more(limit)
     log.acknowledge(first[0].position, Delivered(rows=1))
     assert numbers(log.read(limit)) == [1, 2]
 
 
 def test_what_is_read_ahead_grows_as_frames_come(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
-    journal.append([frame(0, 10)], lane=lane)
-    limit = Limit(rows=25, size_bytes=1 << 20)
+    stream_no, log = journal.attach(STREAM)
+    journal.append([frame(0, 10)], stream_no=stream_no)
+    limit = ReadLimit(rows=25, size_bytes=1 << 20)
     first = log.read(limit)
-    assert log.read_ahead(limit), "nothing is there yet"
-    journal.append([frame(1, 10)], lane=lane)
-    assert log.read_ahead(limit)
+    assert log.prefetch_more(limit), "nothing is there yet"
+    journal.append([frame(1, 10)], stream_no=stream_no)
+    assert log.prefetch_more(limit)
     log.acknowledge(first[-1].position, Delivered(rows=10))
-    journal.append([frame(2, 10), frame(3, 10)], lane=lane)
-    assert not log.read_ahead(limit), "the limit is reached"
+    journal.append([frame(2, 10), frame(3, 10)], stream_no=stream_no)
+    assert not log.prefetch_more(limit), "the limit is reached"
     with monkeypatch.context() as patched:
-        patched.setattr(journal.shelf, "records", None)
+        patched.setattr(journal.segment_set, "records", None)
         second = take(log, limit)
     assert numbers(second) == [1] * 10 + [2] * 10 + [3] * 5
     assert drain(log) == [3] * 5
@@ -459,10 +459,10 @@ def test_what_is_read_ahead_grows_as_frames_come(opened: Opener, monkeypatch: py
 
 def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener) -> None:
     journal = opened(durability="process")
-    lane, log = journal.attach(STREAM)
-    journal.append([random_frame(0, 1, 1 << 18)], lane=lane)
+    stream_no, log = journal.attach(STREAM)
+    journal.append([random_frame(0, 1, 1 << 18)], stream_no=stream_no)
     first = log.read(LIMIT)
-    walked, records = threading.Event(), journal.shelf.records
+    walked, records = threading.Event(), journal.segment_set.records
 
     def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
         found = list(records(*arguments, **options))
@@ -470,33 +470,33 @@ def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener)
             walked.set()
         yield from found
 
-    journal.shelf.records = watched  # type: ignore[method-assign]
-    with log.reading_ahead(LIMIT):
-        journal.append([random_frame(1, 1, 1 << 18)], lane=lane)
+    journal.segment_set.records = watched  # type: ignore[method-assign]
+    with log.prefetch(LIMIT):
+        journal.append([random_frame(1, 1, 1 << 18)], stream_no=stream_no)
         assert walked.wait(30)
         log.acknowledge(first[-1].position, Delivered(rows=1))
-    journal.shelf.records = None  # type: ignore[assignment]
+    journal.segment_set.records = None  # type: ignore[assignment]
     assert [entry.batch.column("n").to_pylist() for entry in log.read(LIMIT)] == [[1]]
 
 
 def test_what_comes_for_another_stream_is_passed_once(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     other, _ = journal.attach(OTHER)
-    journal.append([frame(0)], lane=lane)
+    journal.append([frame(0)], stream_no=stream_no)
     first = log.read(LIMIT)
-    begun, records = [], journal.shelf.records
+    begun, records = [], journal.segment_set.records
 
     def watched(start: Location, *arguments: Any, **options: Any) -> Iterator[Any]:
         begun.append(start)
         yield from records(start, *arguments, **options)
 
-    monkeypatch.setattr(journal.shelf, "records", watched)
+    monkeypatch.setattr(journal.segment_set, "records", watched)
     for number in range(1, 4):
-        journal.append([frame(number)], lane=other)
-        assert log.read_ahead(LIMIT)
+        journal.append([frame(number)], stream_no=other)
+        assert log.prefetch_more(LIMIT)
     assert begun == sorted(set(begun))
-    journal.append([frame(4)], lane=lane)
+    journal.append([frame(4)], stream_no=stream_no)
     log.acknowledge(first[-1].position, Delivered(rows=1))
     assert drain(log) == [4]
 
@@ -505,45 +505,45 @@ def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
-    limit = Limit(rows=10, size_bytes=1 << 20)
-    journal.append([frame(0)], lane=lane)
+    stream_no, log = journal.attach(STREAM)
+    limit = ReadLimit(rows=10, size_bytes=1 << 20)
+    journal.append([frame(0)], stream_no=stream_no)
     first = log.read(limit)
     for number in range(1, 3):
-        journal.append([frame(number)], lane=lane)
-        assert log.read_ahead(limit)
-    journal.append([frame(3), frame(4)], lane=lane)
-    records = journal.shelf.records
+        journal.append([frame(number)], stream_no=stream_no)
+        assert log.prefetch_more(limit)
+    journal.append([frame(3), frame(4)], stream_no=stream_no)
+    records = journal.segment_set.records
 
     def failing(*arguments: Any, **options: Any) -> Iterator[Any]:
         yield next(records(*arguments, **options))
         raise OSError(errno.EIO, "a disk that can't be read")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal.shelf, "records", failing)
-        assert not log.read_ahead(limit)
-    assert log.read_ahead(limit)
+        patched.setattr(journal.segment_set, "records", failing)
+        assert not log.prefetch_more(limit)
+    assert log.prefetch_more(limit)
     log.acknowledge(first[-1].position, Delivered(rows=1))
     assert drain(log, limit) == [1, 2, 3, 4]
 
 
 def test_what_is_unread_is_what_stands_behind_the_last_read(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(STREAM)
-    journal.append([frame(0)], lane=lane)
+    stream_no, log = journal.attach(STREAM)
+    journal.append([frame(0)], stream_no=stream_no)
     log.read(LIMIT)
     assert log.unread_bytes == 0
-    journal.append([frame(1)], lane=lane)
+    journal.append([frame(1)], stream_no=stream_no)
     assert log.unread_bytes == log.backlog().size_bytes / 2
 
 
 def test_whole_frames_are_never_cut(opened: Opener) -> None:
-    journal = opened(slice_limit=Limit(rows=10, size_bytes=1 << 20))
+    journal = opened(slice_limit=ReadLimit(rows=10, size_bytes=1 << 20))
     _, log = journal.attach(STREAM)
     for number in range(3):
         journal.append([frame(number, rows=35)])
     for number in range(3):
-        entries = take(log, Limit(5, 1, whole_frames=True))
+        entries = take(log, ReadLimit(5, 1, whole_frames=True))
         assert [entry.batch.num_rows for entry in entries] == [10, 10, 10, 5]
         assert set(numbers(entries)) == {number}
         assert entries[-1].frame_end
@@ -554,13 +554,13 @@ def test_a_read_stops_at_its_limit_of_rows_or_bytes_and_gives_at_least_one_row(o
     _, log = journal.attach(STREAM)
     for number in range(30):
         journal.append([frame(number, rows=3)])
-    assert sum(entry.batch.num_rows for entry in log.read(Limit(10, 1 << 20), 0)) == 10
-    assert len(log.read(Limit(1000, 1), 0)) == 1
-    assert len(log.read(Limit(1, 1 << 20), 0)[0].batch) == 1
+    assert sum(entry.batch.num_rows for entry in log.read(ReadLimit(10, 1 << 20), 0)) == 10
+    assert len(log.read(ReadLimit(1000, 1), 0)) == 1
+    assert len(log.read(ReadLimit(1, 1 << 20), 0)[0].batch) == 1
 
 
 def test_the_newest_frame_is_given_whole_with_what_it_supersedes(opened: Opener) -> None:
-    journal = opened(slice_limit=Limit(rows=10, size_bytes=1 << 20))
+    journal = opened(slice_limit=ReadLimit(rows=10, size_bytes=1 << 20))
     _, log = journal.attach(STREAM)
     for number in range(5):
         journal.append([frame(number, rows=25)])
@@ -584,7 +584,7 @@ def test_a_flush_waits_for_what_was_put_before_its_mark(opened: Opener) -> None:
     mark = log.mark()
     journal.append([frame(2)])
     assert not log.wait_for(mark, 0.01)
-    entries = log.read(Limit(1, 1), 0)
+    entries = log.read(ReadLimit(1, 1), 0)
     log.acknowledge(entries[-1].position, Delivered(rows=1))
     assert log.wait_for(mark, 0)
     assert not log.wait_for(log.mark(), 0.01)
@@ -629,7 +629,7 @@ def test_segments_go_once_every_stream_is_past_them(opened: Opener) -> None:
     assert many > 5
     drain(log)
     assert len(segments(journal.folder)) == many
-    half = other.read(Limit(15, 1 << 20), 0)
+    half = other.read(ReadLimit(15, 1 << 20), 0)
     other.acknowledge(half[-1].position, Delivered(rows=15))
     assert 1 < len(segments(journal.folder)) < many
     assert drain(other) == list(range(15, 30))
@@ -640,7 +640,7 @@ def test_segments_go_once_every_stream_is_past_them(opened: Opener) -> None:
 
 def test_a_put_of_nothing_says_the_last_number(opened: Opener) -> None:
     journal = opened()
-    assert journal.append([], lane=ALL) == journal.append([])
+    assert journal.append([], stream_no=ALL) == journal.append([])
 
 
 def test_the_numbers_of_one_opening_can_run_out(opened: Opener) -> None:
@@ -651,7 +651,7 @@ def test_the_numbers_of_one_opening_can_run_out(opened: Opener) -> None:
     given = [journal.append([frame(number), frame(number)]) for number in range(2, 5)]
     assert given == sorted(set(given))
     assert drain(log) == [1, 2, 2, 3, 3, 4, 4]
-    assert max(read_opens(journal.folder).values()) == given[-1] >> 32, "it is on the disk before a number is given"
+    assert max(read_epochs(journal.folder).values()) == given[-1] >> 32, "it is on the disk before a number is given"
     journal.close()
     journal = opened()
     assert journal.append([frame(5)]) > given[-1]
@@ -672,11 +672,11 @@ def test_a_read_of_a_few_frames_among_many_of_another_stream_keeps_only_those(op
     import tracemalloc
 
     journal = opened(durability="process")
-    lane, log = journal.attach(STREAM)
+    stream_no, log = journal.attach(STREAM)
     other, _ = journal.attach(OTHER)
     for number in range(40):
-        journal.append([frame(number)], lane=lane)
-        journal.append([random_frame(number, 1, 1 << 20)], lane=other)
+        journal.append([frame(number)], stream_no=stream_no)
+        journal.append([random_frame(number, 1, 1 << 20)], stream_no=other)
     journal.sync()
     tracemalloc.start()
     entries = log.read(LIMIT, 0)

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import JournalError
-from api2db.journal import Delivered, Limit, SegmentedJournal
-from api2db.journal._record import HEADER_BYTES, Kind
+from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal._record import HEADER_BYTES, RecordKind
 from api2db.journal._repair import look_at
+from api2db.journal._scan import Record, scan
 from api2db.journal._segment import FORMAT, pack_preamble
 from api2db.journal._synced import keep_synced, read_synced
-from api2db.journal._walk import Record, walk
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, numbers, segments, take
 
@@ -22,11 +22,11 @@ from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, num
 def records(path: Path) -> list[Record]:
     segment = look_at(int(path.stem), path)
     assert segment is not None
-    return [found for found in walk(segment, segment.begin, segment.end) if isinstance(found, Record)]
+    return [found for found in scan(segment, segment.begin, segment.end) if isinstance(found, Record)]
 
 
 def rows(path: Path) -> list[Record]:
-    return [record for record in records(path) if record.header.kind == Kind.ROWS]
+    return [record for record in records(path) if record.header.kind == RecordKind.ROWS]
 
 
 def overwrite(path: Path, offset: int, data: bytes) -> None:
@@ -73,7 +73,7 @@ def test_a_damaged_record_in_the_middle_is_set_aside_and_counted_and_the_rest_is
     journal = opened(home)
     _, log = journal.attach(STREAM)
     assert drain(log) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert journal.shelf.damaged == 1
+    assert journal.segment_set.damaged == 1
     assert [file.read_bytes() for file in (journal.folder / "damaged").iterdir()] == [damaged]
     assert log.backlog().frames == 0
     assert log.wait_for(log.mark(), 0)
@@ -101,7 +101,7 @@ def test_a_damaged_beginning_of_a_segment_costs_no_record(opened: Opener, tmp_pa
 
 
 def _flip_schemas(path: Path, count: int) -> None:
-    schemas = [record for record in records(path) if record.header.kind == Kind.SCHEMA]
+    schemas = [record for record in records(path) if record.header.kind == RecordKind.SCHEMA]
     for schema in schemas[:count]:
         flip(path, schema.start + HEADER_BYTES + 8)
 
@@ -119,7 +119,7 @@ def test_a_damaged_schema_costs_nothing_where_a_copy_is_left(opened: Opener, tmp
     _, log = journal.attach(STREAM)
     names = [entry.batch.schema.names[0] for entry in take(log)]
     assert names == ["other", "n"] * 4 if damaged == 1 else ["n"] * 4
-    assert journal.shelf.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
+    assert journal.segment_set.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
 
 
 def test_large_frames_carry_their_own_schema(opened: Opener, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_rows_of_a_frame_already_delivered_in_part_are_not_taken_from_the_next_w
     _, log = journal.attach(STREAM)
     journal.append([frame(0, rows=10)])
     journal.append([frame(1, rows=10)])
-    take(log, Limit(4, 1 << 20))
+    take(log, ReadLimit(4, 1 << 20))
     journal.close()
     path = segments(journal.folder)[0]
     flip(path, rows(path)[0].start + 9)
@@ -224,7 +224,7 @@ def test_a_torn_tail_is_cut_at_every_byte(opened: Opener, tmp_path: Path) -> Non
         is_whole = size == whole
         assert drain(log) == ([0, 1, 2] if is_whole else [0]), "all of a put is visible, or nothing"
         assert again.cursor() == ({"n": 2} if is_whole else {})
-        assert again.shelf.damaged == 0, "what a kill leaves is no damage"
+        assert again.segment_set.damaged == 0, "what a kill leaves is no damage"
         again.append([frame(9)])
         assert drain(log) == [9]
         again.close()
@@ -246,7 +246,7 @@ def test_of_a_put_that_reached_the_disk_with_a_hole_nothing_is_visible(opened: O
         again = opened(home)
         assert drain(again.attach(STREAM)[1]) == [0]
         assert again.cursor() == {}
-        assert again.shelf.damaged == 1, "it may have been acknowledged: it is kept, and said"
+        assert again.segment_set.damaged == 1, "it may have been acknowledged: it is kept, and said"
         assert len(list((again.folder / "damaged").iterdir())) == 1
 
 
@@ -262,7 +262,7 @@ def test_a_segment_whose_making_was_cut_short_is_as_if_it_had_not_been(
     _, log = again.attach(STREAM)
     again.append([frame(3)])
     assert drain(log) == [0, 1, 2, 3]
-    assert again.shelf.damaged == 0
+    assert again.segment_set.damaged == 0
 
 
 def test_a_segment_of_a_newer_version_is_refused_clearly_and_left_alone(opened: Opener, tmp_path: Path) -> None:
@@ -298,11 +298,11 @@ def test_a_damaged_state_file_is_rebuilt_from_the_newest_segment(
     opened: Opener, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     journal = put(opened, tmp_path, 10, segment_bytes=2500)
-    log = journal.lanes[1]
-    take(log, Limit(3, 1 << 20))
+    log = journal.readers[1]
+    take(log, ReadLimit(3, 1 << 20))
     key, epoch, name = log.key, log.epoch, log.journal_id
     journal.append([frame(10)], cursor={"n": 10})
-    journal.appender.fresh = True
+    journal.appender.needs_new_segment = True
     journal.append([frame(11)])
     journal.close()
     harm(journal.folder / "state.sqlite")
@@ -310,7 +310,7 @@ def test_a_damaged_state_file_is_rebuilt_from_the_newest_segment(
     _, log = journal.attach(STREAM)
     assert (log.key, log.journal_id, journal.cursor()) == (key, name, {"n": 10})
     assert log.knows_epoch(epoch)
-    assert log.note("rebuilt") == {"from": list(log.position)}
+    assert log.checkpoint("rebuilt") == {"from": list(log.position)}
     assert drain(log) == list(range(3, 12))
 
 
@@ -318,9 +318,9 @@ def test_wherever_a_byte_of_the_state_is_flipped_no_position_is_believed_that_wa
     opened: Opener, tmp_path: Path
 ) -> None:
     journal = put(opened, tmp_path / "a", 6, segment_bytes=1500)
-    log = journal.lanes[1]
-    take(log, Limit(2, 1 << 20))
-    log.keep("plan", {"first": 1, "names": ["shard"]})
+    log = journal.readers[1]
+    take(log, ReadLimit(2, 1 << 20))
+    log.save("plan", {"first": 1, "names": ["shard"]})
     journal.append([frame(6)], cursor={"n": 6})
     journal.close()
     state = journal.folder / "state.sqlite"
@@ -331,7 +331,7 @@ def test_wherever_a_byte_of_the_state_is_flipped_no_position_is_believed_that_wa
         flip(home / "STORE/journal/flights/state.sqlite", at)
         again = opened(home)
         _, log = again.attach(STREAM)
-        assert log.note("plan") in ({"first": 1, "names": ["shard"]}, None)
+        assert log.checkpoint("plan") in ({"first": 1, "names": ["shard"]}, None)
         assert again.cursor() == {"n": 6}
         found = drain(log)
         assert found in (list(range(2, 7)), list(range(7))), f"byte {at}"
@@ -346,12 +346,12 @@ def test_a_position_and_a_note_that_were_altered_are_not_believed(opened: Opener
         "UPDATE streams SET sequence = sequence + 1000000",
         "UPDATE streams SET skip = 1",
         "UPDATE streams SET key = 'other'",
-        "UPDATE notes SET body = replace(body, 'shard', 'shirt')",
+        "UPDATE checkpoints SET body = replace(body, 'shard', 'shirt')",
         "UPDATE segments SET summary = replace(summary, 'end', 'eng')",
         "ALTER TABLE streams DROP COLUMN skip",
     ):
         journal = put(opened, tmp_path / statement[-6:], 3, segment_bytes=1000)
-        journal.lanes[1].keep("plan", {"names": ["shard"]})
+        journal.readers[1].save("plan", {"names": ["shard"]})
         journal.close()
         with sqlite3.connect(journal.folder / "state.sqlite") as connection:
             connection.execute(statement)
@@ -367,12 +367,12 @@ def test_numbers_are_not_given_twice_though_the_opens_are_lost(
     last = journal.append([frame(1)])
     epoch = journal.epoch
     journal.close()
-    harm(journal.folder / "opens")
+    harm(journal.folder / "epochs")
     journal = opened(tmp_path)
     assert journal.append([frame(2)]) >> 32 > last >> 32
     assert epoch in journal.epochs
     journal.close()
-    harm(journal.folder / "opens")
+    harm(journal.folder / "epochs")
     (journal.folder / "state.sqlite").unlink()
     assert opened(tmp_path).append([frame(2)]) >> 32 > 2
 
@@ -383,7 +383,7 @@ def test_numbers_are_not_given_twice_though_nothing_is_left_but_records(opened: 
     journal = put(opened, tmp_path, 1)
     last = journal.appender.sequence
     journal.close()
-    for path in (journal.folder / "opens", journal.folder / "state.sqlite"):
+    for path in (journal.folder / "epochs", journal.folder / "state.sqlite"):
         path.unlink()
     for path in segments(journal.folder):
         flip(path, 40)
@@ -396,7 +396,7 @@ def test_a_damaged_line_of_the_opens_costs_that_line(opened: Opener, tmp_path: P
         journal.close()
         journal = opened(tmp_path)
     journal.close()
-    flip(journal.folder / "opens", 3)
+    flip(journal.folder / "epochs", 3)
     assert opened(tmp_path).counter == 4
 
 
@@ -404,19 +404,19 @@ def test_numbers_are_never_given_twice_though_the_unsynced_tail_was_lost(opened:
     given: set[int] = set()
     for number in range(4):
         journal = opened(tmp_path)
-        begin = journal.shelf.visible
+        begin = journal.segment_set.visible
         given_now = {journal.append([frame(number)]) for _ in range(5)}
         assert not given & given_now
         given |= given_now
         journal.close()
         path = segments(journal.folder)[-1]
         os.truncate(path, records(path)[0].start)
-        assert begin <= journal.shelf.visible
+        assert begin <= journal.segment_set.visible
 
 
 def test_a_copy_of_a_running_journal_opens_and_holds_what_was_acknowledged(opened: Opener, tmp_path: Path) -> None:
     journal = put(opened, tmp_path / "a", 10, segment_bytes=1500)
-    take(journal.lanes[1], Limit(3, 1 << 20))
+    take(journal.readers[1], ReadLimit(3, 1 << 20))
     copy = crashed(opened, tmp_path / "a", tmp_path / "b")
     state = journal.folder / "state.sqlite"
     for number in range(10, 20):
@@ -428,7 +428,7 @@ def test_a_copy_of_a_running_journal_opens_and_holds_what_was_acknowledged(opene
     assert log.backlog().frames == 7
     assert drain(log) == list(range(3, 10)), "a newer state says nothing of older segments"
     journal.append([frame(20)])
-    assert drain(journal.lanes[1]) == list(range(3, 21))
+    assert drain(journal.readers[1]) == list(range(3, 21))
 
 
 def _kept_after(home: Path) -> tuple[list[int], int]:
@@ -475,7 +475,7 @@ def test_what_was_on_the_disk_and_is_gone_is_reported_once(
     lost = lost[len(left) + len(lost) - 10 :]
     (word,) = (again.folder / "damaged").glob("*-missing-*")
     assert f"sequence numbers {lost[0]} to {lost[-1]};" in word.read_text()
-    assert again.shelf.damaged == 1 + (harm is _half), "the record that was cut through is damaged"
+    assert again.segment_set.damaged == 1 + (harm is _half), "the record that was cut through is damaged"
     again.close()
     shutil.rmtree(again.folder / "damaged")
     assert delivered_from(home) == []
@@ -496,10 +496,10 @@ def test_of_a_put_that_was_on_the_disk_only_what_is_damaged_is_lost(opened: Open
 def test_segments_that_were_let_go_are_not_missed(opened: Opener, tmp_path: Path, *, close: bool) -> None:
     journal = put(opened, tmp_path / "a", 10, segment_bytes=1500)
     for _ in range(9):
-        take(journal.lanes[1], Limit(1, 1 << 20))
+        take(journal.readers[1], ReadLimit(1, 1 << 20))
         home = crashed(opened, tmp_path / "a", tmp_path / "b")
         again = opened(home)
-        assert again.shelf.damaged == 0
+        assert again.segment_set.damaged == 0
         again.close()
         shutil.rmtree(home)
     if close:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import JournalError, JournalWriteError
-from api2db.journal import Delivered, Limit, SegmentedJournal
-from api2db.journal._walk import Record
+from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal._scan import Record
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import small_disk
 from tests.faults.system_calls import traced
@@ -152,13 +152,13 @@ def test_entries_in_hand_while_a_rescue_moves_what_follows_can_be_acknowledged(
 def test_what_is_read_ahead_after_a_rescue_is_not_what_the_worker_has(opened: Opener, disk: FailingSync) -> None:
     journal = opened(durability="process")
     _, log = journal.attach(STREAM)
-    limit = Limit(rows=2, size_bytes=1 << 20)
+    limit = ReadLimit(rows=2, size_bytes=1 << 20)
     journal.append([frame(number) for number in range(5)])
     in_hand = log.read(limit, 0)
     journal.append([frame(5)])
     disk.failures = 1
     journal.sync()
-    log.read_ahead(limit)
+    log.prefetch_more(limit)
     log.acknowledge(in_hand[-1].position, Delivered(rows=2))
     assert numbers(in_hand) == [0, 1]
     assert drain(log, limit) == [2, 3, 4, 5]
@@ -168,9 +168,9 @@ def test_what_is_read_ahead_after_a_rescue_is_not_what_the_worker_has(opened: Op
 def test_a_reader_of_a_failing_disk_waits_and_then_goes_on(
     opened: Opener, disk: FailingSync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api2db.journal import _lane
+    from api2db.journal import _reader
 
-    monkeypatch.setattr(_lane, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(_reader, "_PAUSE_S", 0.001)
     journal = opened(durability="process")
     _, log = journal.attach(STREAM)
     journal.append([frame(0)])
@@ -203,7 +203,7 @@ def test_nothing_is_read_ahead_of_a_disk_that_fails(opened: Opener, disk: Failin
     in_hand = log.read(LIMIT, 0)
     journal.append([frame(1)])
     disk.failures = 1_000
-    assert not log.read_ahead(LIMIT)
+    assert not log.prefetch_more(LIMIT)
     disk.failures = 0
     log.acknowledge(in_hand[-1].position, Delivered(rows=1))
     assert drain(log) == [1]
@@ -234,9 +234,9 @@ def test_where_the_dead_segment_can_not_be_cut_copies_are_known_by_their_numbers
     again = opened()
     _, log = again.attach(STREAM)
     assert log.backlog().frames == 3
-    limit = Limit(rows, size_bytes=1 << 20)
+    limit = ReadLimit(rows, size_bytes=1 << 20)
     in_hand = log.read(limit, 0)
-    log.read_ahead(limit)
+    log.prefetch_more(limit)
     log.acknowledge(in_hand[-1].position, Delivered(rows=len(in_hand)))
     assert numbers(in_hand) + drain(log, limit) == [0, 1, 2]
 
@@ -266,7 +266,7 @@ def test_rows_whose_schema_can_not_be_read_for_now_are_not_taken_for_damaged(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal.shelf, "schemas", without_descriptors)
+        patched.setattr(journal.segment_set, "schemas", without_descriptors)
         with pytest.raises(OSError, match="open files"):
             log.read(LIMIT, 0)
     assert drain(log) == [0, 1]
@@ -392,7 +392,7 @@ def test_a_full_disk_of_one_delivered_segment_is_emptied_and_loses_no_state(open
     journal.close()
     again = opened(full_home)
     assert again.cursor() == {"n": 1}
-    assert again.shelf.damaged == 0, "what was let go is not missed"
+    assert again.segment_set.damaged == 0, "what was let go is not missed"
 
 
 def test_a_small_disk_takes_rows_without_end_where_each_is_delivered_before_the_next(
@@ -407,7 +407,7 @@ def test_a_small_disk_takes_rows_without_end_where_each_is_delivered_before_the_
     journal.close()
     again = opened(full_home)
     assert again.cursor() == {"n": 799}
-    assert again.shelf.damaged == 0, "what was let go is not missed"
+    assert again.segment_set.damaged == 0, "what was let go is not missed"
 
 
 def test_a_full_disk_leaves_room_for_the_notes_of_what_is_being_delivered(opened: Opener, full_home: Path) -> None:
@@ -415,14 +415,14 @@ def test_a_full_disk_leaves_room_for_the_notes_of_what_is_being_delivered(opened
     _, log = journal.attach(STREAM)
     number = 0
     while journal.folder.joinpath("state.sqlite-wal").stat().st_size < 1_000_000:
-        log.keep("plan", {"number": number, "text": "x" * 10_000})
+        log.save("plan", {"number": number, "text": "x" * 10_000})
         number += 1
     put = put_until_full(journal)
     fill(full_home)
     with suppress(JournalWriteError):
-        log.keep("plan", {"text": "y" * 10_000})
-    log.keep("plan", {"text": "z" * 10_000})
-    assert log.note("plan") == {"text": "z" * 10_000}
+        log.save("plan", {"text": "y" * 10_000})
+    log.save("plan", {"text": "z" * 10_000})
+    assert log.checkpoint("plan") == {"text": "z" * 10_000}
     assert count(log) == list(range(put))
 
 
@@ -443,7 +443,7 @@ def test_a_full_disk_is_not_taken_for_damage_when_a_journal_is_opened(opened: Op
     journal = opened(full_home)
     journal.attach(STREAM)
     journal.append([frame(0)])
-    key = journal.lanes[1].key
+    key = journal.readers[1].key
     journal.close()
     filler = fill(full_home)
     with suppress(JournalWriteError):
@@ -459,13 +459,13 @@ def test_a_full_disk_is_not_taken_for_damage_when_a_journal_is_opened(opened: Op
 def test_a_journal_that_can_not_be_opened_leaves_no_lock_behind(
     opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api2db.journal import _opens
+    from api2db.journal import _epochs
 
     def refuse(path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(_opens, "sync_folder", refuse)
+        patch.setattr(_epochs, "sync_folder", refuse)
         with pytest.raises(JournalError, match="can't be opened"):
             opened()
     opened()

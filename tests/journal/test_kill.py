@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api2db.journal import Delivered, Limit, SegmentedJournal
+from api2db.journal import Delivered, ReadLimit, SegmentedJournal
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import cut_power, disk_image, mounted
 from tests.journal.tools import STREAM, numbers
@@ -39,7 +39,9 @@ def deliver_some(home: Path, dice: random.Random, *, all_of_it: bool) -> list[in
     try:
         _, log = journal.attach(STREAM)
         found: list[int] = []
-        while (entries := log.read(Limit(dice.randrange(1, 1000), 1 << 20), 0)) and (all_of_it or dice.random() < 0.7):
+        while (entries := log.read(ReadLimit(dice.randrange(1, 1000), 1 << 20), 0)) and (
+            all_of_it or dice.random() < 0.7
+        ):
             log.acknowledge(entries[-1].position, Delivered(rows=len(entries)))
             found += numbers(entries)
         assert journal.cursor()["n"] >= max(found, default=0), "the state is committed with its rows"

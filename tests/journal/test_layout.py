@@ -5,7 +5,7 @@ import stat
 import zlib
 from pathlib import Path
 
-from api2db.journal._opens import read_opens
+from api2db.journal._epochs import read_epochs
 from api2db.journal._record import HEADER_BYTES, Header, pack, unpack
 from api2db.journal._segment import pack_preamble, read_preamble
 from tests.journal.conftest import Opener
@@ -18,7 +18,7 @@ HEADER_HEX = (
     "0d00"  # kind, flags
     "03000000"
     "04000000"
-    "05000000"  # lane, schema, rows
+    "05000000"  # stream_no, schema, rows
     "0600000007000000"  # sequence
     "01002a36fe9c9717"  # timestamp_ns
     "2c01000000000000"  # length of the payload
@@ -68,7 +68,7 @@ def test_a_segment_as_it_was_first_written_is_still_read(opened: Opener, tmp_pat
     while at < len(content):
         header = unpack(content, at)
         assert header is not None
-        kinds.append((header.kind, header.flags, header.lane, header.schema, header.rows))
+        kinds.append((header.kind, header.flags, header.stream_no, header.schema, header.rows))
         at += HEADER_BYTES + header.length
     assert kinds == [(1, 0, 0, 1, 0), (1, 0, 0, 1, 0), (2, 1 | 4, 0, 1, 1), (3, 2, 0, 0, 0)]
 
@@ -76,27 +76,27 @@ def test_a_segment_as_it_was_first_written_is_still_read(opened: Opener, tmp_pat
 def test_an_opening_is_a_line_with_a_checksum(opened: Opener) -> None:
     journal = opened()
     text = f"1 {journal.epoch}".encode()
-    assert (journal.folder / "opens").read_bytes() == b"\n" + text + f" {zlib.crc32(text):08x}\n".encode()
-    assert read_opens(journal.folder) == {journal.epoch: 1}
+    assert (journal.folder / "epochs").read_bytes() == b"\n" + text + f" {zlib.crc32(text):08x}\n".encode()
+    assert read_epochs(journal.folder) == {journal.epoch: 1}
 
 
 def test_files_are_0600_and_folders_0700_whatever_the_umask(opened: Opener, tmp_path: Path) -> None:
     import os
 
-    from api2db.journal import share
+    from api2db.journal import open_shared
 
     old = os.umask(0)
     try:
-        lease = share(tmp_path / "home", "flights")
-        _, log = lease.journal.attach(STREAM)
-        lease.journal.append([frame(1)])
+        handle = open_shared(tmp_path / "home", "flights")
+        _, log = handle.journal.attach(STREAM)
+        handle.journal.append([frame(1)])
         drain(log)
-        while not (lease.journal.folder / "status.json").exists():
+        while not (handle.journal.folder / "status.json").exists():
             pass
         found = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").rglob("*")}
-        lease.release()
+        handle.release()
     finally:
         os.umask(old)
     names = {path.name for path in found}
-    assert {"state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "owner.lock", "opens", "status.json"} <= names
+    assert {"state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "owner.lock", "epochs", "status.json"} <= names
     assert {path: mode for path, mode in found.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}

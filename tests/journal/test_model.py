@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api2db.journal import ALL, Delivered, Entry, Lane, Limit, SegmentedJournal
-from api2db.journal._lane import LaneLog
+from api2db.journal import ALL, Delivered, Entry, ReadLimit, SegmentedJournal, StreamNo
+from api2db.journal._reader import SegmentedReader
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
 
-OPTIONS: dict[str, Any] = {"segment_bytes": 3000, "slice_limit": Limit(rows=7, size_bytes=4000)}
+OPTIONS: dict[str, Any] = {"segment_bytes": 3000, "slice_limit": ReadLimit(rows=7, size_bytes=4000)}
 STREAMS = (STREAM, OTHER)
 
 
@@ -37,7 +37,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.last_sequence = 0
         self.last_time_ns = 0
         self.model = [Expected(), Expected()]
-        self.limits = [Limit(1, 1), Limit(1, 1)]
+        self.limits = [ReadLimit(1, 1), ReadLimit(1, 1)]
 
     @property
     def home(self) -> Path:
@@ -50,11 +50,11 @@ class JournalMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.journal = SegmentedJournal(self.home, "flights", self.durability, **OPTIONS)  # type: ignore[arg-type]
-        self.lanes: list[Lane] = []
-        self.logs: list[LaneLog] = []
+        self.readers: list[StreamNo] = []
+        self.logs: list[SegmentedReader] = []
         for identity in STREAMS:
-            lane, log = self.journal.attach(identity)
-            self.lanes.append(lane)
+            stream_no, log = self.journal.attach(identity)
+            self.readers.append(stream_no)
             self.logs.append(log)
 
     @rule(
@@ -71,8 +71,8 @@ class JournalMachine(RuleBasedStateMachine):
                 self.model[at].waiting += [self.number] * rows
         if with_cursor:
             self.cursor = {"n": self.number}
-        lane = ALL if stream is None else self.lanes[stream]
-        sequence = self.journal.append(frames, lane=lane, cursor=self.cursor if with_cursor else None)
+        stream_no = ALL if stream is None else self.readers[stream]
+        sequence = self.journal.append(frames, stream_no=stream_no, cursor=self.cursor if with_cursor else None)
         assert sequence > self.last_sequence
         self.last_sequence = sequence
 
@@ -96,14 +96,14 @@ class JournalMachine(RuleBasedStateMachine):
         ahead: list[int],
     ) -> None:
         log, expected = self.logs[stream], self.model[stream]
-        limit = self.limits[stream] if as_before else Limit(rows, size_bytes, whole_frames=whole)
+        limit = self.limits[stream] if as_before else ReadLimit(rows, size_bytes, whole_frames=whole)
         self.limits[stream] = limit
         entries = log.read(limit, 0)
         self.check_entries(entries, expected)
         if limit.whole_frames and entries:
             assert entries[-1].frame_end
         for come_meanwhile in ahead:
-            log.read_ahead(limit)
+            log.prefetch_more(limit)
             self.put([come_meanwhile], stream, with_cursor=False)
         taken = entries[: round(share * len(entries))]
         if taken:
@@ -132,9 +132,9 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def detach_and_attach(self) -> None:
-        self.journal.detach(self.lanes[0])
-        lane, self.logs[0] = self.journal.attach(STREAMS[0])
-        assert lane == self.lanes[0]
+        self.journal.detach(self.readers[0])
+        stream_no, self.logs[0] = self.journal.attach(STREAMS[0])
+        assert stream_no == self.readers[0]
 
     @rule()
     def close_and_open(self) -> None:
@@ -172,7 +172,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.journal.cursor() == self.cursor
         for log, expected in zip(self.logs, self.model, strict=True):
             assert log.backlog().rows == len(expected.waiting)
-        assert self.journal.shelf.damaged == 0
+        assert self.journal.segment_set.damaged == 0
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):

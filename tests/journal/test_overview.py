@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
-from api2db.journal import Delivered, Limit, StreamOverview, ask, journals_in, overview, share
-from api2db.journal._inbox import answer_requests
+from api2db.journal import Delivered, ReadLimit, StreamOverview, ask, journals_in, open_shared, overview
+from api2db.journal._control import serve_requests
 from tests.faults.children import Child
 from tests.faults.system_calls import traced
 from tests.journal.conftest import Opener
@@ -34,10 +34,10 @@ def filled(opened: Opener, home: Path) -> Any:
     journal.attach(OTHER)
     for number in range(10):
         journal.append([frame(number, rows=2)], cursor={"n": number})
-    first = log.read(Limit(7, 1 << 20), 0)
+    first = log.read(ReadLimit(7, 1 << 20), 0)
     log.acknowledge(first[-1].position, Delivered(frames=3, rows=7, rejected=1, rejected_bytes=9))
-    log.keep("parked", {"rows": 2, "size_bytes": 5})
-    log.say("the target is down")
+    log.save("parked", {"rows": 2, "size_bytes": 5})
+    log.set_error("the target is down")
     return journal
 
 
@@ -73,19 +73,19 @@ def test_the_overview_of_a_killed_journal_counts_and_writes_nothing(opened: Open
 
 
 def test_the_overview_of_a_live_journal_is_what_its_owner_says(tmp_path: Path) -> None:
-    lease = share(tmp_path, "flights")
-    filled(lambda home, **_: lease.journal, tmp_path)
+    handle = open_shared(tmp_path, "flights")
+    filled(lambda home, **_: handle.journal, tmp_path)
     deadline = time.monotonic() + 30
     while True:
         try:
-            check(overview(lease.journal.folder), running=True)
+            check(overview(handle.journal.folder), running=True)
             break
         except (AssertionError, ValueError):
             assert time.monotonic() < deadline
     before = fingerprint(tmp_path)
-    overview(lease.journal.folder)
+    overview(handle.journal.folder)
     assert fingerprint(tmp_path) == before
-    lease.release()
+    handle.release()
 
 
 def test_a_reader_opens_nothing_of_a_live_journal_for_writing_and_takes_no_lock(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_reader_opens_nothing_of_a_live_journal_for_writing_and_takes_no_lock(
 
 def test_a_damaged_state_is_looked_past(opened: Opener, tmp_path: Path) -> None:
     journal = filled(opened, tmp_path)
-    journal.appender.fresh = True
+    journal.appender.needs_new_segment = True
     journal.append([frame(10, rows=2)])
     journal.close()
     for harm in (lambda path: path.write_bytes(b"garbage" * 1000), Path.unlink):
@@ -135,21 +135,21 @@ def test_journals_are_found_by_name(opened: Opener, tmp_path: Path) -> None:
 
 
 def test_the_owner_answers_what_commands_ask(tmp_path: Path) -> None:
-    lease = share(tmp_path, "flights")
-    folder = lease.journal.folder
+    handle = open_shared(tmp_path, "flights")
+    folder = handle.journal.folder
 
     def refuse(arguments: Mapping[str, Any]) -> None:
         raise Api2dbError("the stream is running; stop it first")
 
-    lease.journal.on_request("double", lambda arguments: 2 * arguments["n"])
-    lease.journal.on_request("refuse", refuse)
-    lease.journal.on_request("break", lambda arguments: 1 / 0)
+    handle.journal.on_request("double", lambda arguments: 2 * arguments["n"])
+    handle.journal.on_request("refuse", refuse)
+    handle.journal.on_request("break", lambda arguments: 1 / 0)
 
     def lack(arguments: Mapping[str, Any]) -> None:
         raise MissingExtraError("pgpq", "postgresql")
 
-    lease.journal.on_request("lack", lack)
-    lease.journal.on_request("odd", lambda arguments: object())
+    handle.journal.on_request("lack", lack)
+    handle.journal.on_request("odd", lambda arguments: object())
     assert ask(folder, "double", {"n": 21}) == 42
     with pytest.raises(Api2dbError, match="stop it first"):
         ask(folder, "refuse", {})
@@ -162,8 +162,8 @@ def test_the_owner_answers_what_commands_ask(tmp_path: Path) -> None:
     with pytest.raises(Api2dbError, match="not running"):
         ask(folder, "unknown", {})
     assert ask(folder, "double", {"n": 1}) == 2, "the owner goes on after each"
-    assert list((folder / "inbox").iterdir()) == []
-    lease.release()
+    assert list((folder / "control").iterdir()) == []
+    handle.release()
 
 
 def test_a_request_that_nobody_answers_times_out_and_is_not_answered_later(opened: Opener, tmp_path: Path) -> None:
@@ -171,29 +171,29 @@ def test_a_request_that_nobody_answers_times_out_and_is_not_answered_later(opene
     done: list[object] = []
     with pytest.raises(JournalBusyError, match="does not answer"):
         ask(journal.folder, "forget", {}, timeout_s=0.05)
-    assert list((journal.folder / "inbox").iterdir()) == []
-    answer_requests(journal.folder, {"forget": done.append})
+    assert list((journal.folder / "control").iterdir()) == []
+    serve_requests(journal.folder, {"forget": done.append})
     assert done == []
 
 
 def test_a_request_left_by_a_command_that_was_killed_is_thrown_away(opened: Opener) -> None:
     journal = opened()
-    inbox = journal.folder / "inbox"
-    inbox.mkdir()
-    (inbox / "1.json").write_text('{"verb": "forget", "arguments": {}, "until": 5}')
-    (inbox / "2.json").write_text("half a requ")
-    for taken_away in ("3.json", "4.answer"):  # between the look into the inbox and the look at the file
-        (inbox / taken_away).symlink_to(inbox / "gone")
+    control = journal.folder / "control"
+    control.mkdir()
+    (control / "1.json").write_text('{"verb": "forget", "arguments": {}, "until": 5}')
+    (control / "2.json").write_text("half a requ")
+    for taken_away in ("3.json", "4.answer"):  # between the look into the control and the look at the file
+        (control / taken_away).symlink_to(control / "gone")
     done: list[object] = []
-    answer_requests(journal.folder, {"forget": done.append})
+    serve_requests(journal.folder, {"forget": done.append})
     assert done == []
-    assert not list(inbox.glob("*.json"))
+    assert not list(control.glob("*.json"))
 
 
 def test_housekeeping_goes_on_while_frames_are_put_and_freed(tmp_path: Path) -> None:
-    lease = share(tmp_path, "flights", "process")
-    _, log = lease.journal.attach(STREAM)
-    lease.journal.appender.segment_bytes = 1500
+    handle = open_shared(tmp_path, "flights", "process")
+    _, log = handle.journal.attach(STREAM)
+    handle.journal.appender.segment_bytes = 1500
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -207,10 +207,10 @@ def test_housekeeping_goes_on_while_frames_are_put_and_freed(tmp_path: Path) -> 
     thread = threading.Thread(target=look)
     thread.start()
     for number in range(100):
-        lease.journal.append([frame(number)])
+        handle.journal.append([frame(number)])
         if number % 5 == 0:
             take(log)
     stop.set()
     thread.join()
     assert failures == []
-    lease.release()
+    handle.release()

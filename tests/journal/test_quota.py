@@ -59,28 +59,28 @@ def test_a_frame_larger_than_the_quota_goes_in_alone(opened: Opener) -> None:
 
 def test_parked_and_rejected_bytes_count(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(SMALL)
+    stream_no, log = journal.attach(SMALL)
     journal.append([frame(0)])
     journal.append([frame(1)])
-    log.keep("parked", {"size_bytes": 1900})
+    log.save("parked", {"size_bytes": 1900})
     with pytest.raises(BacklogFullError):
         journal.append([frame(2)], block=False)
     first = log.read(LIMIT, 0)[0]
     log.acknowledge(first.position, Delivered(rejected=1, rejected_bytes=1900), clear=["parked"])
     with pytest.raises(BacklogFullError):
         journal.append([frame(2)], block=False)
-    journal.detach(lane)
+    journal.detach(stream_no)
     journal.attach(StreamIdentity(SMALL.name, SMALL.stream_type, quota_bytes=4000))
     journal.append([frame(2)], block=False)
 
 
 def test_what_is_parked_leaves_less_room_for_what_is_not_compressed(opened: Opener) -> None:
     journal = opened()
-    lane, log = journal.attach(StreamIdentity("parked", "sql.duckdb", quota_bytes=8 << 20))
-    log.keep("parked", {"size_bytes": 6 << 20})
+    stream_no, log = journal.attach(StreamIdentity("parked", "sql.duckdb", quota_bytes=8 << 20))
+    log.save("parked", {"size_bytes": 6 << 20})
     batch = pa.record_batch({"zero": pa.array([0.0] * (1 << 17))})
     for _ in range(10):
-        journal.append([batch], lane=lane, block=False)
+        journal.append([batch], stream_no=stream_no, block=False)
     assert log.backlog().size_bytes < batch.nbytes
 
 
@@ -89,7 +89,7 @@ def test_a_quota_holds_up_those_who_put_for_that_stream_only(opened: Opener) -> 
     _, log = journal.attach(SMALL)
     other, other_log = journal.attach(OTHER)
     journal.append([frame(0, size_bytes=3000)])
-    journal.append([frame(1)], lane=other, block=False)
+    journal.append([frame(1)], stream_no=other, block=False)
     assert drain(other_log) == [0, 1]
     assert log.backlog().frames == 1
 

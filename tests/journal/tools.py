@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api2db.journal import Delivered, Entry, Limit, SegmentedJournal, StreamIdentity, StreamLog
+from api2db.journal import Delivered, Entry, ReadLimit, SegmentedJournal, StreamIdentity, StreamReader
 
-LIMIT = Limit(rows=250_000, size_bytes=32 << 20)
+LIMIT = ReadLimit(rows=250_000, size_bytes=32 << 20)
 STREAM = StreamIdentity("flights to duckdb:x.duckdb, table flights", "sql.duckdb")
 OTHER = StreamIdentity("flights to shards in STORE/flights/parquet", "local.parquet")
 
@@ -41,7 +41,7 @@ def numbers(entries: Iterable[Entry]) -> list[int]:
     return found
 
 
-def take(log: StreamLog, limit: Limit = LIMIT, timeout_s: float = 0) -> list[Entry]:
+def take(log: StreamReader, limit: ReadLimit = LIMIT, timeout_s: float = 0) -> list[Entry]:
     """Read once and acknowledge all of it."""
     entries = log.read(limit, timeout_s)
     if entries:
@@ -49,7 +49,7 @@ def take(log: StreamLog, limit: Limit = LIMIT, timeout_s: float = 0) -> list[Ent
     return entries
 
 
-def drain(log: StreamLog, limit: Limit = LIMIT) -> list[int]:
+def drain(log: StreamReader, limit: ReadLimit = LIMIT) -> list[int]:
     """Everything that waits, read and acknowledged."""
     found: list[int] = []
     while entries := take(log, limit):

@@ -1,17 +1,17 @@
-"""The zygote of this folder's tests, and what they say at the end of the run."""
+"""The fork_server of this folder's tests, and what they say at the end of the run."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kills.zygote import Zygote
+from tests.kills.fork_server import ForkServer
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    zygote = Zygote(tmp_path_factory.mktemp("zygote") / "errors")
-    yield zygote
-    zygote.close()
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    fork_server = ForkServer(tmp_path_factory.mktemp("fork_server") / "errors")
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from api2db.stream.stream import Stream
+from tests.kills.checker import Verdict, judge
 from tests.kills.homes import Home
 from tests.kills.jobs import KINDS
-from tests.kills.oracle import Verdict, judge
 from tests.kills.rows import frame
 
 
@@ -38,11 +38,11 @@ class Puts:
         assert place is not None
         return place
 
-    def put(self, frames: int, *, rows: int | None = None, lane: str = "own") -> None:
+    def put(self, frames: int, *, rows: int | None = None, stream_no: str = "own") -> None:
         """Put the next numbers."""
         for _ in range(frames):
             n = max(self.acknowledged, default=0) + 1
-            self.stream.q.put(frame(lane, n, rows).to_pandas())
+            self.stream.q.put(frame(stream_no, n, rows).to_pandas())
             self.acknowledged.append(n)
 
     def deliver(self) -> None:

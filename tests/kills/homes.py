@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.children import acknowledged
-from tests.kills.oracle import (
+from tests.kills.checker import (
     Verdict,
     in_duckdb,
     in_file,

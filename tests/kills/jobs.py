@@ -1,4 +1,4 @@
-"""What the children do: each a function of options that a child of the zygote runs, and that a test may kill."""
+"""What the children do: each a function of options that a child of the fork_server runs, and that a test may kill."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci, Stream2Sql
-from api2db.journal import ALL, share
+from api2db.journal import ALL, open_shared
 from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql.ledger import Ledger
@@ -167,13 +167,13 @@ class Producer:
         self._n = max(acknowledged(logs / "begun"), default=0)
         for stream in streams.values():
             stream._attached()
-        self._lease = share(Path(project.home), COLLECTOR, project.options.get("durability", "full"))
+        self._handle = open_shared(Path(project.home), COLLECTOR, project.options.get("durability", "full"))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lease.release()
+        self._handle.release()
 
     def put(self, frames: int) -> None:
         for n in self._numbers(frames):
@@ -188,12 +188,12 @@ class Producer:
             yield self._n
 
     def _put(self, n: int) -> None:
-        lane = lane_of(n, list(self._streams))
-        batch = frame(lane, n)
-        if lane == EVERYONE:
-            self._lease.journal.append((batch,), lane=ALL)
+        stream_no = lane_of(n, list(self._streams))
+        batch = frame(stream_no, n)
+        if stream_no == EVERYONE:
+            self._handle.journal.append((batch,), stream_no=ALL)
         else:
-            self._streams[lane].q.put(batch.to_pandas())
+            self._streams[stream_no].q.put(batch.to_pandas())
 
 
 def _stop_when_done(stream: Stream) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import counted, ledger, plan, stepped
+from api2db.delivery import counted_loader, file_loader, resumable_loader, transactional_loader
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.files import ShardTarget, SingleFileTarget
@@ -30,8 +30,13 @@ def mark_loads(path: Path) -> None:
         _around(kind, "finish", lambda target: type(target).__name__, say, None, AFTER)
     _around(BigqueryTarget, "append", lambda target: type(target).__name__, say, DURING, AFTER)
     _around(BigqueryKeyedTarget, "load", lambda target: type(target).__name__, say, DURING, AFTER)
-    for courier in (ledger.LedgerCourier, plan.PlanCourier, counted.CountedCourier, stepped.SteppedCourier):
-        _around(courier, "deliver", _target_of, say, BEFORE, BEFORE)
+    for loader in (
+        transactional_loader.TransactionalLoader,
+        file_loader.FileLoader,
+        counted_loader.CountedLoader,
+        resumable_loader.ResumableLoader,
+    ):
+        _around(loader, "deliver", _target_of, say, BEFORE, BEFORE)
 
 
 def where_killed(path: Path, pid: int, targets: int) -> Counter[str]:
@@ -44,8 +49,8 @@ def where_killed(path: Path, pid: int, targets: int) -> Counter[str]:
     return Counter([*last.values(), *[BEFORE] * (targets - len(last))])
 
 
-def _target_of(courier: Any) -> str:
-    target = courier._target
+def _target_of(loader: Any) -> str:
+    target = loader._target
     return type(getattr(target, "_database", target)).__name__
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from api2db.targets.mysql import database as mysql
 from api2db.targets.postgresql import database as postgresql
+from tests.kills.checker import Row
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts
 from tests.kills.homes import Home
 from tests.kills.marks import AFTER
-from tests.kills.oracle import Row
-from tests.kills.zygote import Zygote
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server
 
@@ -84,10 +84,10 @@ class HomeOf(Home):
             time.sleep(0.002)
 
 
-def home_on(there: There, place: Path, zygote: Zygote, **options: Any) -> HomeOf:
+def home_on(there: There, place: Path, fork_server: ForkServer, **options: Any) -> HomeOf:
     """A project that has delivered a few frames."""
     home = HomeOf(place, (there.kind,), options=there.options(**options), there=there)
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     there.keep_order()
     return home
 

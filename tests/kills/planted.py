@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.journal import Position
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
 from api2db.journal._segment import SegmentWriter
 from api2db.store import _steps
 from api2db.store.manifest import Manifest
@@ -22,7 +22,7 @@ def take_away(what: str) -> None:
 
 def _ledger() -> None:
     """Rows are committed alone; after a restart the journal's own position must do."""
-    replace(SqlTarget, "how_far", lambda target, stream: None)
+    replace(SqlTarget, "read_position", lambda target, stream: None)
     replace(Ledger, "step", lambda ledger, session, claim: None)
 
 
@@ -33,18 +33,18 @@ def _fsync() -> None:
 
 def _plan() -> None:
     """Nothing says what a load was about to do."""
-    real = LaneLog.keep
+    real = SegmentedReader.save
 
-    def keep(log: LaneLog, kind: Any, note: Any) -> None:
+    def keep(log: SegmentedReader, kind: Any, note: Any) -> None:
         if kind != "plan":
             real(log, kind, note)
 
-    replace(LaneLog, "keep", keep)
+    replace(SegmentedReader, "save", keep)
 
 
 def _epoch() -> None:
     """Whoever wrote the ledger, it is believed."""
-    replace(LaneLog, "knows_epoch", lambda log, epoch: True)
+    replace(SegmentedReader, "knows_epoch", lambda log, epoch: True)
 
 
 def _store_manifest() -> None:

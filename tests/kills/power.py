@@ -5,14 +5,14 @@ import signal
 from pathlib import Path
 
 from tests.faults.disks import cut_power, disk_image, mounted, sync_disk
+from tests.kills.checker import Verdict
+from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.oracle import Verdict
-from tests.kills.zygote import Zygote
 
 FRAMES_BEFORE_THE_CUT = 20
 
 
-def cut(zygote: Zygote, place: Path, without: str = "") -> dict[str, Verdict]:
+def cut(fork_server: ForkServer, place: Path, without: str = "") -> dict[str, Verdict]:
     """Cut the power once some frames are acknowledged, start again from what the disk held, and say what is found.
 
     The logs stand on another disk, which loses nothing.
@@ -21,13 +21,13 @@ def cut(zygote: Zygote, place: Path, without: str = "") -> dict[str, Verdict]:
     disk, copy = place / "disk.img", place / "copy.img"
     with disk_image(disk, place / "home", 64):
         home = Home(place, without=without)
-        zygote.run("produce", home.project, frames=3)
+        fork_server.run("produce", home.project, frames=3)
         sync_disk(place / "home")
-        with zygote.start("produce", home.project) as child:
+        with fork_server.start("produce", home.project) as child:
             child.wait_for(home.log, FRAMES_BEFORE_THE_CUT)
             os.kill(child.pid, signal.SIGSTOP)
             cut_power(disk, copy)
             child.kill()
     with mounted(copy, place / "home"):
-        zygote.run("produce", home.project, frames=3)
+        fork_server.run("produce", home.project, frames=3)
         return home.judgements()

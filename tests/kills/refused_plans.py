@@ -1,4 +1,4 @@
-"""A courier whose plan the disk refuses: python -m tests.kills.refused_plans HOME GO.
+"""A loader whose plan the disk refuses: python -m tests.kills.refused_plans HOME GO.
 
 It puts a frame, delivers it, waits at each step until GO (a pipe) says go on: before the plan is kept, once that
 has failed, and once it has settled again.
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import LIMIT, Parking, PlanCourier, Rejects
+from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
 from api2db.errors import JournalWriteError
-from api2db.journal import ALL, SegmentedJournal, StreamIdentity, StreamLog
-from api2db.journal._lane import LaneLog
+from api2db.journal import ALL, SegmentedJournal, StreamIdentity, StreamReader
+from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget
 from tests.kills.rows import frame
 from tests.kills.saying import say
@@ -26,13 +26,13 @@ class Couriered:
     """A stream into shards that a test delivers itself."""
 
     journal: SegmentedJournal
-    log: StreamLog
-    courier: PlanCourier
+    log: StreamReader
+    loader: FileLoader
 
     def deliver(self) -> None:
         """All that waits."""
         while entries := self.log.read(LIMIT, 0):
-            self.courier.deliver(batch_of(entries, self.log.position, whole_frames=True))
+            self.loader.deliver(batch_of(entries, self.log.position, whole_frames=True))
 
 
 def shards_of(home: Path) -> Path:
@@ -45,35 +45,35 @@ def couriered(home: Path) -> Iterator[Couriered]:
     try:
         log = journal.attach(StreamIdentity("flights to shards", "local.parquet"))[1]
         target = ShardTarget(shards_of(home), "parquet", None)
-        courier = PlanCourier(log, target, Rejects(log, home / "rejected"), Parking(log, home / "parked"))
-        yield Couriered(journal, log, courier)
+        loader = FileLoader(log, target, Rejects(log, home / "rejected"), Parking(log, home / "parked"))
+        yield Couriered(journal, log, loader)
     finally:
         journal.close()
 
 
 def wait_before_the_next_note(go: Path) -> None:
-    real = LaneLog.keep
+    real = SegmentedReader.save
 
-    def keep(log: LaneLog, kind: Any, note: Any) -> None:
-        LaneLog.keep = real  # type: ignore[method-assign]
+    def keep(log: SegmentedReader, kind: Any, note: Any) -> None:
+        SegmentedReader.save = real  # type: ignore[method-assign]
         say("ready")
         go.read_text()
         real(log, kind, note)
 
-    LaneLog.keep = keep  # type: ignore[method-assign, assignment]
+    SegmentedReader.save = keep  # type: ignore[method-assign, assignment]
 
 
 def main(home: str, go: str) -> None:
     with couriered(Path(home)) as found:
-        found.courier.settle()
-        found.journal.append((frame("own", 1),), lane=ALL)
+        found.loader.recover()
+        found.journal.append((frame("own", 1),), stream_no=ALL)
         wait_before_the_next_note(Path(go))
         try:
             found.deliver()
         except JournalWriteError:
             say("refused")
         Path(go).read_text()
-        found.courier.settle()
+        found.loader.recover()
         say("settled")
         Path(go).read_text()
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.needs import need
+from tests.kills.checker import Verdict
 from tests.kills.databases import change
+from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.oracle import Verdict
-from tests.kills.zygote import Zygote
 
 CALLS = ("fsync", "fdatasync", "rename", "renameat2", "unlink", "write", "writev", "pwrite64", "ftruncate")
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
@@ -41,7 +41,7 @@ class Delivery:
         table: How a user has made the table; by default the stream does.
     """
 
-    zygote: Zygote
+    fork_server: ForkServer
     place: Path
     kind: str
     without: str = ""
@@ -51,13 +51,13 @@ class Delivery:
         self._origin = Home(self.place / "origin", (self.kind,), self.without)
         if self.table:
             change(self.kind, self._origin.databases / f"flights.{self.kind}", self.table)
-        self.zygote.run("produce", self._origin.project, frames=7)
+        self.fork_server.run("produce", self._origin.project, frames=7)
 
     def steps(self) -> list[Step]:
         """All the calls that it makes when nobody kills it."""
         home = self._copy()
         log = self.place / "calls"
-        assert self._deliver(home, ["-o", str(log)]) == 0, self.zygote.errors()
+        assert self._deliver(home, ["-o", str(log)]) == 0, self.fork_server.errors()
         found = Counter(match[1] for line in log.read_text().splitlines() if (match := _CALL.match(line)))
         return [Step(call, number + 1) for call in CALLS for number in range(found[call])]
 
@@ -71,13 +71,13 @@ class Delivery:
         if self._deliver(home, ["-e", fault, "-o", "/dev/null"]) == 0:
             return None
         home.consume("after the kill")
-        self.zygote.run("deliver", home.project, frames=3)
+        self.fork_server.run("deliver", home.project, frames=3)
         return home.judge(self.kind)
 
     def _deliver(self, home: Home, options: Sequence[str]) -> int:
         go = home.place / "go"
         os.mkfifo(go)
-        with self.zygote.start("deliver", home.project, frames=4, go=str(go)) as child:
+        with self.fork_server.start("deliver", home.project, frames=4, go=str(go)) as child:
             child.wait_for_line("ready")
             with attached(child.pid, ["-e", f"trace={','.join(CALLS)}", *options]):
                 go.write_text("on")

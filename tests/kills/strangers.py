@@ -3,9 +3,9 @@
 import pytest
 
 from api2db.errors import ForeignLedgerError, StreamDiedError
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
+from tests.kills.checker import Verdict, judge
 from tests.kills.here import Puts, running, wait_until
-from tests.kills.oracle import Verdict, judge
 
 __all__ = ["rows_are_lost_without_the_epoch", "the_copy_is_stopped"]
 
@@ -28,7 +28,7 @@ def the_copy_is_stopped(original: Puts, copy: Puts) -> None:
 
 def rows_are_lost_without_the_epoch(original: Puts, copy: Puts, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the checker says so: what ``the_copy_is_stopped`` guards against is seen."""
-    monkeypatch.setattr(LaneLog, "knows_epoch", lambda log, epoch: True)
+    monkeypatch.setattr(SegmentedReader, "knows_epoch", lambda log, epoch: True)
     for number in range(101, 104):
         copy.acknowledged = [number - 1]
         copy.put(1)

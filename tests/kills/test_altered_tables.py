@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from api2db.targets.sql import SqlTarget
+from tests.kills.checker import Verdict, judge, set_aside
 from tests.kills.databases import change
 from tests.kills.here import Puts
-from tests.kills.oracle import Verdict, judge, set_aside
 
 DUCKDB = (
     "ALTER TABLE flights ALTER n TYPE DOUBLE",

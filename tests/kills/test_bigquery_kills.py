@@ -11,11 +11,11 @@ import pytest
 from api2db.delivery import worker
 from api2db.targets.bigquery import rows as bigquery_rows
 from api2db.targets.bigquery import stream as bigquery_stream
+from tests.kills.checker import Verdict, judge, judge_newest, set_aside
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.homes import Home
-from tests.kills.oracle import Verdict, judge, judge_newest, set_aside
 from tests.kills.test_random_kills import kill_often
-from tests.kills.zygote import Zygote
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.bigquery.faults import Kind
 from tests.servers.proxy import Proxy
@@ -68,10 +68,10 @@ def proxy(bigquery: BigqueryServer) -> Iterator[Proxy]:
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whenever_the_client_is_killed_each_acknowledged_row_is_there_once(
-    zygote: Zygote, tmp_path: Path, bigquery: BigqueryServer, say: list[str], kind: str, rounds: int
+    fork_server: ForkServer, tmp_path: Path, bigquery: BigqueryServer, say: list[str], kind: str, rounds: int
 ) -> None:
     home = BigqueryHome(tmp_path, (kind,), options=target_of_bigquery(bigquery), server=bigquery)
-    say.append(f"{kind}: {kill_often(zygote, home, rounds)}")
+    say.append(f"{kind}: {kill_often(fork_server, home, rounds)}")
 
 
 @pytest.mark.usefixtures("_short_pauses")

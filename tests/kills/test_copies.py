@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import StreamDiedError
+from tests.kills.checker import Verdict, judge
 from tests.kills.here import Puts, running, wait_until
-from tests.kills.oracle import Verdict, judge
 from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
 
 DIALECTS = ("duckdb", "sqlite")

@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 
-from api2db.delivery import LedgerCourier, Parking, PlanCourier, Rejects
+from api2db.delivery import FileLoader, Parking, Rejects, TransactionalLoader
 from api2db.errors import StreamDiedError
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
 from api2db.targets.duckdb import DuckdbDatabase
 from api2db.targets.files import ShardTarget
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sqlite import SqliteDatabase
+from tests.kills.checker import Verdict
 from tests.kills.here import Puts, wait_until
-from tests.kills.oracle import Verdict
 
 CALLS: list[tuple[str, Any, str]] = [
     *(("duckdb", DuckdbDatabase, name) for name in ("connect", "transaction")),
     *(("sqlite", SqliteDatabase, name) for name in ("connect", "transaction")),
-    *(("sqlite", SqlTarget, name) for name in ("connect", "how_far", "prepare", "load", "_load")),
-    *(("sqlite", LedgerCourier, name) for name in ("settle", "deliver", "_close_notes")),
+    *(("sqlite", SqlTarget, name) for name in ("connect", "read_position", "prepare", "load", "_load")),
+    *(("sqlite", TransactionalLoader, name) for name in ("settle", "deliver", "_resolve")),
     *(("sqlite", Parking, name) for name in ("leave",)),
     *(("sqlite", Rejects, name) for name in ("settle",)),
-    *(("sqlite", LaneLog, name) for name in ("read", "acknowledge")),
+    *(("sqlite", SegmentedReader, name) for name in ("read", "acknowledge")),
     *(("shards", ShardTarget, name) for name in ("connect", "claim", "stage", "finish")),
-    *(("shards", PlanCourier, name) for name in ("settle", "deliver", "_finish")),
-    *(("shards", LaneLog, name) for name in ("keep", "acknowledge")),
+    *(("shards", FileLoader, name) for name in ("settle", "deliver", "_finish")),
+    *(("shards", SegmentedReader, name) for name in ("keep", "acknowledge")),
 ]
 
 

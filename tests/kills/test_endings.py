@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.children import Child
+from tests.kills.checker import Verdict
 from tests.kills.databases import held_here
+from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.oracle import Verdict
-from tests.kills.zygote import Zygote
 
 LONGEST_S = 10.0
 ENDINGS = [("exit", None), ("raise", None), ("wait", signal.SIGTERM), ("wait", signal.SIGINT)]
@@ -36,11 +36,13 @@ def test_a_process_that_ends_delivers_what_waits_first(tmp_path: Path, how: str,
     assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
 
 
-def test_a_process_that_ends_while_a_target_is_held_keeps_what_waits_on_disk(zygote: Zygote, tmp_path: Path) -> None:
+def test_a_process_that_ends_while_a_target_is_held_keeps_what_waits_on_disk(
+    fork_server: ForkServer, tmp_path: Path
+) -> None:
     homes = [Home(tmp_path / str(number), ("sqlite", "shards")) for number in range(len(ENDINGS))]
     with ExitStack() as ends:
         for home in homes:
-            zygote.run("produce", home.project, frames=3)
+            fork_server.run("produce", home.project, frames=3)
             ends.enter_context(held_here(home.databases / "flights.sqlite"))
         children = [ends.enter_context(leaving(home, how, 6)) for home, (how, _) in zip(homes, ENDINGS, strict=True)]
         for child, (_, told) in zip(children, ENDINGS, strict=True):
@@ -54,5 +56,5 @@ def test_a_process_that_ends_while_a_target_is_held_keeps_what_waits_on_disk(zyg
     for home in homes:
         assert home.judge("shards") == Verdict(), "a target that is well is drained"
         assert home.judge("sqlite").lost, "one that is held is not"
-        zygote.run("produce", home.project, frames=1)
+        fork_server.run("produce", home.project, frames=1)
         assert home.judgements() == dict.fromkeys(home.kinds, Verdict())

@@ -10,8 +10,8 @@ import pytest
 from api2db.stream.stream2local import Stream2Local
 from api2db.stream.stream2sql import Stream2Sql
 from tests.faults.disks import small_disk
+from tests.kills.checker import Verdict
 from tests.kills.here import Puts, running, wait_until
-from tests.kills.oracle import Verdict
 
 DIALECTS = ("duckdb", "sqlite")
 

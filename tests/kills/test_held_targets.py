@@ -16,14 +16,14 @@ import pytest
 from api2db import Stream2Sql
 from api2db.delivery import METADATA_KEY
 from api2db.formats.atomic import temporary_name
-from api2db.journal import share
+from api2db.journal import open_shared
 from api2db.targets.sqlite import database as sqlite
 from tests.faults.children import ROOT, acknowledged
+from tests.kills.checker import Row, Verdict, judge
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.homes import Home
-from tests.kills.oracle import Row, Verdict, judge
 from tests.kills.rows import EVERYONE, frame
-from tests.kills.zygote import Zygote
 
 DIALECTS = ("duckdb", "sqlite")
 
@@ -80,21 +80,21 @@ def check_origin(parked: Path, puts: Puts) -> None:
     assert tuple(said["first"]) == log.position < tuple(said["last"])
 
 
-def test_a_parked_batch_is_delivered_first_by_the_next_process_too(zygote: Zygote, tmp_path: Path) -> None:
+def test_a_parked_batch_is_delivered_first_by_the_next_process_too(fork_server: ForkServer, tmp_path: Path) -> None:
     home = Home(tmp_path, ("duckdb",))
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     parked = home.path / "STORE" / "upload_failed" / "flights" / "sql.duckdb"
-    with held("duckdb", home.databases / "flights.duckdb"), zygote.start("produce", home.project) as child:
+    with held("duckdb", home.databases / "flights.duckdb"), fork_server.start("produce", home.project) as child:
         wait_until(lambda: list(parked.glob("[0-9]*.parquet")))
         child.kill()
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     assert list(parked.iterdir()) == []
     assert home.judge("duckdb") == Verdict()
 
 
-def test_a_duckdb_file_is_let_go_when_idle_and_under_load(zygote: Zygote, tmp_path: Path) -> None:
+def test_a_duckdb_file_is_let_go_when_idle_and_under_load(fork_server: ForkServer, tmp_path: Path) -> None:
     home = Home(tmp_path, ("duckdb",))
-    with zygote.start("produce", home.project) as child:
+    with fork_server.start("produce", home.project) as child:
         child.wait_for(home.log, 20)
         for _ in range(3):
             assert wait_to_open(home.databases / "flights.duckdb", 15) > 0
@@ -120,11 +120,13 @@ def wait_to_open(file: Path, timeout_s: float) -> int:
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "shards"])
-def test_a_concurrent_reader_never_sees_a_gap_or_half_a_frame(zygote: Zygote, tmp_path: Path, kind: str) -> None:
+def test_a_concurrent_reader_never_sees_a_gap_or_half_a_frame(
+    fork_server: ForkServer, tmp_path: Path, kind: str
+) -> None:
     home = Home(tmp_path, (kind,))
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     looks, latest = 0, 0
-    with zygote.start("produce", home.project) as child:
+    with fork_server.start("produce", home.project) as child:
         child.wait_for(home.log, 10)
         deadline = time.monotonic() + 4
         while time.monotonic() < deadline or looks < 2:
@@ -154,10 +156,10 @@ def test_two_streams_of_one_kind_park_one_frame_each_in_a_file_of_its_own(
     for stream in streams:
         stream.stream(frame(EVERYONE, 1).to_pandas())
     with running(*streams):
-        lease = share(tmp_path, "flights")
+        handle = open_shared(tmp_path, "flights")
         with held("sqlite", tmp_path / "one.sqlite"):
             with held("sqlite", tmp_path / "two.sqlite"):
-                lease.journal.append((frame(EVERYONE, 2),))
+                handle.journal.append((frame(EVERYONE, 2),))
                 wait_until(lambda: all(stream.status().rows_parked for stream in streams))
                 assert len(list(folder.iterdir())) == 2
             streams[1].check_failures()
@@ -165,7 +167,7 @@ def test_two_streams_of_one_kind_park_one_frame_each_in_a_file_of_its_own(
             (left,) = folder.iterdir()
             assert origin_of(left)["stream"] == streams[0]._attached().key
         assert streams[0].flush(30)
-        lease.release()
+        handle.release()
     assert list(folder.iterdir()) == []
 
 

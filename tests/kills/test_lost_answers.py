@@ -9,11 +9,11 @@ import pytest
 
 from api2db.delivery import worker
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.sql import SqlTarget
+from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.here import Puts, running, wait_until
-from tests.kills.oracle import Verdict, judge, judge_newest, set_aside
 
 KINDS = ("duckdb", "sqlite", "duckdb_replace", "sqlite_replace", "shards", "update", "replace")
 OFTEN, SELDOM = 0.5, 0.2
@@ -59,7 +59,7 @@ def test_a_stop_that_falls_between_a_failure_and_the_next_try_is_heard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     puts = Puts(tmp_path, "sqlite")
-    acknowledge, failed = LaneLog.acknowledge, worker.Worker._failed
+    acknowledge, failed = SegmentedReader.acknowledge, worker.Worker._failed
 
     def acknowledged(*arguments: Any, **options: Any) -> None:
         acknowledge(*arguments, **options)
@@ -70,7 +70,7 @@ def test_a_stop_that_falls_between_a_failure_and_the_next_try_is_heard(
         failed(self, state)
         self._next(0)
 
-    monkeypatch.setattr(LaneLog, "acknowledge", acknowledged)
+    monkeypatch.setattr(SegmentedReader, "acknowledge", acknowledged)
     monkeypatch.setattr(worker.Worker, "_failed", stopped)
     puts.put(1)
     puts.stream.start()
@@ -83,10 +83,10 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
 ) -> None:
     dice = random.Random(kind)
     for owner, names, error in (
-        (SqlTarget, ("connect", "how_far", "prepare", "load"), TargetUnavailableError),
+        (SqlTarget, ("connect", "read_position", "prepare", "load"), TargetUnavailableError),
         (ShardTarget, ("connect", "claim", "stage", "finish"), OSError),
         (SingleFileTarget, ("connect", "claim", "stage", "finish"), OSError),
-        (LaneLog, ("acknowledge", "keep", "seek"), JournalWriteError),
+        (SegmentedReader, ("acknowledge", "keep", "seek"), JournalWriteError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

@@ -14,16 +14,16 @@ import pytest
 
 from api2db.delivery import worker
 from api2db.errors import JournalWriteError, TargetUnavailableError
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
 from api2db.stream import stream2omnisci
 from api2db.targets.heavydb import HeavydbTarget
 from tests.faults.children import acknowledged
+from tests.kills.checker import Row, Verdict, set_aside
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, running, wait_until
 from tests.kills.homes import Home
-from tests.kills.oracle import Row, Verdict, set_aside
 from tests.kills.test_lost_answers import failing
 from tests.kills.test_random_kills import kill_often
-from tests.kills.zygote import Zygote
 from tests.servers.omnisci import OmnisciServer
 from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.tables import Tables
@@ -86,10 +86,10 @@ def flushed(puts: Puts) -> None:
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whenever_the_client_is_killed_each_acknowledged_row_is_there_once(
-    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
+    fork_server: ForkServer, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
 ) -> None:
     home = HomeOf(tmp_path, ("omnisci",), options=omnisci.reach.options, server=omnisci)
-    say.append(f"omnisci: {kill_often(zygote, home, rounds)}")
+    say.append(f"omnisci: {kill_often(fork_server, home, rounds)}")
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -195,17 +195,17 @@ def test_who_is_not_let_to_wait_for_a_load_does_not_take_it_for_one_that_was_not
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_a_load_that_the_server_is_still_at_when_the_client_is_killed_counts(
-    zygote: Zygote, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
+    fork_server: ForkServer, tmp_path: Path, omnisci: OmnisciServer, say: list[str], rounds: int
 ) -> None:
     """Each kill falls into a load; it ends before the next client begins, or while that one settles."""
     home = HomeOf(tmp_path, ("omnisci",), options=omnisci.reach.options, server=omnisci)
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     faults, dice = omnisci.faults, random.Random(rounds)
     for _ in range(rounds):
         before = omnisci.loads
         faults.loads_go_on.clear()
         faults.loading.clear()
-        with zygote.start("produce", home.project) as child:
+        with fork_server.start("produce", home.project) as child:
             assert faults.loading.wait(30)
             child.kill()
         if dice.random() < 0.5:
@@ -214,7 +214,7 @@ def test_a_load_that_the_server_is_still_at_when_the_client_is_killed_counts(
         else:
             threading.Timer(dice.uniform(0.01, 0.5), faults.loads_go_on.set).start()
     assert faults.loads_go_on.wait(30)
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     assert home.judgements() == {"omnisci": Verdict()}
     assert acknowledged(home.log)
     say.append(f"omnisci: {rounds} kills in a load, {omnisci.loads} loads")
@@ -285,7 +285,7 @@ def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_
     omnisci.faults.lose_answers = carried_out
     omnisci.faults.cut_before_loads = 1 - carried_out
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(HeavydbTarget, "landed", meanwhile(omnisci, statements))
+        patched.setattr(HeavydbTarget, "rows_committed", meanwhile(omnisci, statements))
         puts.put(1, rows=4)
         with running(puts.stream):
             flushed(puts)
@@ -330,14 +330,14 @@ def test_a_table_that_was_put_back_to_an_earlier_state_tells_of_no_load(
             flushed(puts)
     omnisci.faults.lose_answers = carried_out
     omnisci.faults.cut_before_loads = 1 - carried_out
-    real = HeavydbTarget.landed
+    real = HeavydbTarget.rows_committed
 
     def restored(target: HeavydbTarget, plan: Any) -> bool | None:
         omnisci.handler.tables.find(TABLE).epoch = plan["epoch"] - 1
         return real(target, plan)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(HeavydbTarget, "landed", restored)
+        patched.setattr(HeavydbTarget, "rows_committed", restored)
         puts.put(1)
         with running(puts.stream):
             flushed(puts)
@@ -347,24 +347,24 @@ def test_a_table_that_was_put_back_to_an_earlier_state_tells_of_no_load(
 
 def meanwhile(server: OmnisciServer, statements: list[str]) -> Callable[..., bool | None]:
     """What is asked of a plan, after somebody else has changed the table."""
-    real, tables = HeavydbTarget.landed, server.handler.tables
+    real, tables = HeavydbTarget.rows_committed, server.handler.tables
 
-    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
+    def rows_committed(target: HeavydbTarget, plan: Any) -> bool | None:
         for statement in statements:
             tables.change(tables.find(TABLE), statement)
         return real(target, plan)
 
-    return landed
+    return rows_committed
 
 
 def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random("omnisci")
-    for name in ("connect", "prepare", "plan", "load", "landed"):
+    for name in ("connect", "prepare", "plan", "load", "rows_committed"):
         monkeypatch.setattr(HeavydbTarget, name, failing(getattr(HeavydbTarget, name), TargetUnavailableError, dice))
     for name in ("acknowledge", "keep"):
-        monkeypatch.setattr(LaneLog, name, failing(getattr(LaneLog, name), JournalWriteError, dice))
+        monkeypatch.setattr(SegmentedReader, name, failing(getattr(SegmentedReader, name), JournalWriteError, dice))
     puts = PutsThere(tmp_path, omnisci)
     with running(puts.stream):
         for _ in range(40):
@@ -379,7 +379,7 @@ def test_the_plan_is_durable_before_the_server_is_asked_to_load(
     tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: deque[str] = deque()
-    for owner, name in ((LaneLog, "keep"), (HeavydbTarget, "load"), (LaneLog, "acknowledge")):
+    for owner, name in ((SegmentedReader, "save"), (HeavydbTarget, "load"), (SegmentedReader, "acknowledge")):
         monkeypatch.setattr(owner, name, noting(order, name, getattr(owner, name)))
     puts = PutsThere(tmp_path, omnisci)
     puts.put(1)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.kills.fork_server import ForkServer
 from tests.kills.power import cut
 from tests.kills.steps import Delivery
-from tests.kills.zygote import Zygote
 
 
 def is_doubled_by_a_kill(delivery: Delivery) -> bool:
@@ -16,14 +16,18 @@ def is_doubled_by_a_kill(delivery: Delivery) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
-def test_without_the_ledger_rows_are_doubled_and_the_checker_says_so(zygote: Zygote, tmp_path: Path, kind: str) -> None:
-    assert is_doubled_by_a_kill(Delivery(zygote, tmp_path, kind, "ledger"))
+def test_without_the_ledger_rows_are_doubled_and_the_checker_says_so(
+    fork_server: ForkServer, tmp_path: Path, kind: str
+) -> None:
+    assert is_doubled_by_a_kill(Delivery(fork_server, tmp_path, kind, "ledger"))
 
 
-def test_without_the_plan_shards_are_doubled_and_the_checker_says_so(zygote: Zygote, tmp_path: Path) -> None:
-    assert is_doubled_by_a_kill(Delivery(zygote, tmp_path, "shards", "plan"))
+def test_without_the_plan_shards_are_doubled_and_the_checker_says_so(fork_server: ForkServer, tmp_path: Path) -> None:
+    assert is_doubled_by_a_kill(Delivery(fork_server, tmp_path, "shards", "plan"))
 
 
-def test_without_the_fsync_a_power_cut_loses_rows_and_the_checker_says_so(zygote: Zygote, tmp_path: Path) -> None:
-    found = cut(zygote, tmp_path, without="fsync")
+def test_without_the_fsync_a_power_cut_loses_rows_and_the_checker_says_so(
+    fork_server: ForkServer, tmp_path: Path
+) -> None:
+    found = cut(fork_server, tmp_path, without="fsync")
     assert any(verdict.lost for verdict in found.values()), found

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.kills.oracle import Verdict
+from tests.kills.checker import Verdict
+from tests.kills.fork_server import ForkServer
 from tests.kills.power import cut
-from tests.kills.zygote import Zygote
 
 
-def test_a_power_cut_loses_nothing_that_was_acknowledged(zygote: Zygote, tmp_path: Path) -> None:
-    found = cut(zygote, tmp_path)
+def test_a_power_cut_loses_nothing_that_was_acknowledged(fork_server: ForkServer, tmp_path: Path) -> None:
+    found = cut(fork_server, tmp_path)
     assert found == dict.fromkeys(found, Verdict())
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(900)
-def test_thirty_power_cuts_lose_nothing_that_was_acknowledged(zygote: Zygote, tmp_path: Path) -> None:
+def test_thirty_power_cuts_lose_nothing_that_was_acknowledged(fork_server: ForkServer, tmp_path: Path) -> None:
     for number in range(30):
-        found = cut(zygote, tmp_path / str(number))
+        found = cut(fork_server, tmp_path / str(number))
         assert found == dict.fromkeys(found, Verdict())

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
-from api2db.journal import share
+from api2db.journal import open_shared
 from api2db.targets.sqlite import database as sqlite
+from tests.kills.checker import Verdict, in_shards, in_sqlite, judge
 from tests.kills.databases import held_here
 from tests.kills.here import running, wait_until
-from tests.kills.oracle import Verdict, in_shards, in_sqlite, judge
 from tests.kills.rows import EVERYONE, frame
 
 QUOTA_BYTES = 20_000
@@ -27,11 +27,11 @@ def test_at_the_quota_of_a_held_target_put_waits_while_the_other_drains(
     with running(slow, quick):
         slow.q.put(frame("own", 1).to_pandas())
         assert slow.flush(30)
-        lease = share(tmp_path, "flights")
+        handle = open_shared(tmp_path, "flights")
 
         def produce() -> None:
             for n in range(2, 200):
-                lease.journal.append((frame(EVERYONE, n),))
+                handle.journal.append((frame(EVERYONE, n),))
                 put.append(n)
 
         with held_here(tmp_path / "held.sqlite"):
@@ -52,7 +52,7 @@ def test_at_the_quota_of_a_held_target_put_waits_while_the_other_drains(
         assert not producer.is_alive()
         assert slow.flush(60)
         assert quick.flush(60)
-        lease.release()
+        handle.release()
     assert put == list(range(2, 200))
     assert judge(in_sqlite(tmp_path / "held.sqlite"), [1, *put]) == Verdict()
     assert judge(in_shards(tmp_path / "STORE" / "flights" / "parquet"), put) == Verdict()

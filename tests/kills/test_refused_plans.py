@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.children import Child
-from tests.kills.oracle import Verdict, in_shards, judge
+from tests.kills.checker import Verdict, in_shards, judge
 from tests.kills.refused_plans import couriered, shards_of
 from tests.kills.steps import attached
 
@@ -40,7 +40,7 @@ def refused(home: Path) -> Iterator[tuple[Child, Path]]:
 
 def check_each_row_is_there_once(home: Path) -> None:
     with couriered(home) as found:
-        found.courier.settle()
+        found.loader.recover()
         found.deliver()
     assert judge(in_shards(shards_of(home)), [1]) == Verdict()
 
@@ -49,7 +49,7 @@ def test_a_refused_plan_that_is_on_the_disk_after_all_is_carried_out(home: Path)
     with refused(home):
         pass
     with couriered(home) as found:
-        assert found.log.note("plan") is not None, "this test needs a plan that was refused and is there"
+        assert found.log.checkpoint("plan") is not None, "this test needs a plan that was refused and is there"
     check_each_row_is_there_once(home)
 
 

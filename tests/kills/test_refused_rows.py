@@ -9,20 +9,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from api2db.errors import TargetUnavailableError
-from api2db.journal._lane import LaneLog
+from api2db.journal._reader import SegmentedReader
 from api2db.targets.sql import SqlTarget
+from tests.kills.checker import Verdict, judge, set_aside
 from tests.kills.databases import change
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, wait_until
-from tests.kills.oracle import Verdict, judge, set_aside
 from tests.kills.rows import frame
 from tests.kills.steps import Delivery, sample
-from tests.kills.zygote import Zygote
 
 DIALECTS = ("duckdb", "sqlite")
 REFUSING = """CREATE TABLE flights (
-    lane VARCHAR NOT NULL, n BIGINT, row INTEGER CHECK (NOT (n % 7 = 3 AND row = 1)), rows INTEGER,
+    stream_no VARCHAR NOT NULL, n BIGINT, row INTEGER CHECK (NOT (n % 7 = 3 AND row = 1)), rows INTEGER,
     payload VARCHAR CHECK (n <> 12), proof VARCHAR, extra {extra})"""
-OPEN = "CREATE TABLE flights (lane VARCHAR, n BIGINT, row INTEGER, rows INTEGER, payload VARCHAR, proof VARCHAR)"
+OPEN = "CREATE TABLE flights (stream_no VARCHAR, n BIGINT, row INTEGER, rows INTEGER, payload VARCHAR, proof VARCHAR)"
 
 
 def is_refused(row: Any) -> bool:
@@ -49,7 +49,7 @@ def check(puts: Puts, at_fault: set[tuple[int, int]]) -> None:
 def failing_for_a_plan(real: Callable[..., None]) -> Callable[..., None]:
     """Dies with the rejected rows written down, and no plan."""
 
-    def keep(log: LaneLog, kind: str, note: Any) -> None:
+    def keep(log: SegmentedReader, kind: str, note: Any) -> None:
         if kind == "plan":
             raise RuntimeError("planted")
         real(log, kind, note)
@@ -132,7 +132,7 @@ def test_rows_that_a_file_refused_before_a_crash_and_not_behind_it_are_only_in_t
     pq.write_table(pa.table({"payload": [1]}), file)
     puts.put(3)
     with monkeypatch.context() as patched:
-        patched.setattr(LaneLog, "keep", failing_for_a_plan(LaneLog.keep))
+        patched.setattr(SegmentedReader, "save", failing_for_a_plan(SegmentedReader.save))
         puts.stream.start()
         wait_until(lambda: not puts.stream.lock.locked())
     file.unlink()
@@ -142,8 +142,8 @@ def test_rows_that_a_file_refused_before_a_crash_and_not_behind_it_are_only_in_t
 
 @pytest.mark.parametrize("kind", DIALECTS)
 def test_a_process_killed_while_it_sets_rows_aside_neither_loses_nor_doubles_them(
-    zygote: Zygote, tmp_path: Path, kind: str, say: list[str]
+    fork_server: ForkServer, tmp_path: Path, kind: str, say: list[str]
 ) -> None:
-    delivery = Delivery(zygote, tmp_path, kind, table=REFUSING.format(extra="BIGINT"))
+    delivery = Delivery(fork_server, tmp_path, kind, table=REFUSING.format(extra="BIGINT"))
     found = {str(step): delivery.killed_at(step) for step in sample(delivery.steps(), 8)}
     assert {step: verdict for step, verdict in found.items() if verdict not in (None, Verdict())} == {}

@@ -20,11 +20,11 @@ from api2db.targets.postgresql import PostgresqlDatabase
 from api2db.targets.postgresql import database as postgresql
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql.ledger import Ledger
+from tests.kills.checker import Verdict, judge, set_aside
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There, home_on, shorten
-from tests.kills.oracle import Verdict, judge, set_aside
 from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
-from tests.kills.zygote import Zygote
 from tests.servers.fixtures import engine
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
@@ -354,7 +354,7 @@ def test_a_row_that_the_server_has_no_packet_for_is_set_aside_and_the_others_go_
         with running(puts.stream):
             puts.put(2, rows=3_000)
             assert puts.stream.flush(120), puts.stream.status()
-            huge = {"lane": "own", "n": -1, "row": 0, "rows": 1, "payload": "x" * 200_000, "proof": "none"}
+            huge = {"stream_no": "own", "n": -1, "row": 0, "rows": 1, "payload": "x" * 200_000, "proof": "none"}
             puts.stream.q.put(pd.DataFrame([huge]))
             puts.put(2)
             assert puts.stream.flush(120), puts.stream.status()
@@ -368,11 +368,11 @@ def test_a_row_that_the_server_has_no_packet_for_is_set_aside_and_the_others_go_
 
 @pytest.mark.usefixtures("_short_waits")
 def test_a_frozen_client_that_holds_the_ledger_is_thrown_out_and_another_goes_on(
-    zygote: Zygote, tmp_path: Path, there: There
+    fork_server: ForkServer, tmp_path: Path, there: There
 ) -> None:
-    home = home_on(there, tmp_path / "original", zygote)
+    home = home_on(there, tmp_path / "original", fork_server)
     shutil.copytree(home.path, tmp_path / "copy" / "home")
-    with zygote.start("freeze", home.project, frames=1) as child:
+    with fork_server.start("freeze", home.project, frames=1) as child:
         frozen = psutil.Process(child.pid)
         wait_until(lambda: frozen.status() == psutil.STATUS_STOPPED)
         others = PutsThere(tmp_path / "others", there, begun=False, table="others")
@@ -385,5 +385,5 @@ def test_a_frozen_client_that_holds_the_ledger_is_thrown_out_and_another_goes_on
         copy.deliver()
         os.kill(child.pid, signal.SIGCONT)
         child.wait()
-    assert "a copy of this project" in zygote.errors()
+    assert "a copy of this project" in fork_server.errors()
     assert judge(there.rows(), [1, 2, 3, 101, 102]) == Verdict()

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.children import acknowledged
+from tests.kills.checker import Verdict
+from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import HomeOf, PutsThere, There, home_on
-from tests.kills.oracle import Verdict
 from tests.kills.test_random_kills import LONGEST_S, SHORTEST_S, kill_often
-from tests.kills.zygote import Zygote
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server
 
@@ -32,40 +32,40 @@ def behind(server: Server, proxy: Proxy) -> There:
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whenever_the_client_is_killed_each_acknowledged_row_is_on_the_server_once(
-    zygote: Zygote, tmp_path: Path, there: There, say: list[str], rounds: int
+    fork_server: ForkServer, tmp_path: Path, there: There, say: list[str], rounds: int
 ) -> None:
-    say.append(f"{there.kind}: {kill_often(zygote, home_on(there, tmp_path, zygote), rounds)}")
+    say.append(f"{there.kind}: {kill_often(fork_server, home_on(there, tmp_path, fork_server), rounds)}")
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whenever_the_server_is_killed_and_started_again_each_acknowledged_row_is_there_once(
-    zygote: Zygote, tmp_path: Path, there: There, say: list[str], rounds: int
+    fork_server: ForkServer, tmp_path: Path, there: There, say: list[str], rounds: int
 ) -> None:
-    home, dice = home_on(there, tmp_path, zygote), random.Random(rounds)
-    with zygote.start("produce", home.project) as child:
+    home, dice = home_on(there, tmp_path, fork_server), random.Random(rounds)
+    with fork_server.start("produce", home.project) as child:
         for _ in range(rounds):
             home.wait_for_loads(1)
             time.sleep(dice.uniform(SHORTEST_S, LONGEST_S))
             there.server.kill()
             there.server.start()
         child.kill()
-    check(zygote, home)
+    check(fork_server, home)
     say.append(f"{there.kind}: {rounds} kills of the server, {len(acknowledged(home.log))} frames")
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_whenever_the_connection_is_reset_each_acknowledged_row_is_there_once(
-    zygote: Zygote, tmp_path: Path, behind: There, proxy: Proxy, say: list[str], rounds: int
+    fork_server: ForkServer, tmp_path: Path, behind: There, proxy: Proxy, say: list[str], rounds: int
 ) -> None:
-    home, dice = home_on(behind, tmp_path, zygote), random.Random(rounds)
-    with zygote.start("produce", home.project) as child:
+    home, dice = home_on(behind, tmp_path, fork_server), random.Random(rounds)
+    with fork_server.start("produce", home.project) as child:
         for _ in range(rounds):
             home.wait_for_loads(1)
             before = proxy.connections
             proxy.reset_after(int(10 ** dice.uniform(1, 5)))
             wait_until(partial(_more_than, proxy, before))
         child.kill()
-    check(zygote, home)
+    check(fork_server, home)
     say.append(f"{behind.kind}: {rounds} resets, {len(acknowledged(home.log))} frames")
 
 
@@ -116,7 +116,7 @@ def _more_than(proxy: Proxy, connections: int) -> bool:
     return proxy.connections > connections
 
 
-def check(zygote: Zygote, home: HomeOf) -> None:
+def check(fork_server: ForkServer, home: HomeOf) -> None:
     """One more run delivers all that is left; then the checker looks."""
-    zygote.run("produce", home.project, frames=3)
+    fork_server.run("produce", home.project, frames=3)
     assert home.judgements() == dict.fromkeys(home.kinds, Verdict())

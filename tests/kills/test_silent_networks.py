@@ -10,9 +10,9 @@ import pytest
 
 from api2db.targets.mysql import connection as mysql_connection
 from api2db.targets.postgresql import connection as postgresql_connection
+from tests.kills.checker import Verdict
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There
-from tests.kills.oracle import Verdict
 from tests.servers.server import Server
 from tests.servers.wire import Wire, wire_to
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kills.fork_server import ForkServer
 from tests.kills.steps import Delivery, sample
-from tests.kills.zygote import Zygote
 
 KINDS = ("duckdb", "sqlite", "shards", "update", "replace", "duckdb_replace", "sqlite_replace")
 IN_THE_SUITE = 7
@@ -23,15 +23,15 @@ def kill_at_steps(delivery: Delivery, count: int | None) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_delivery_killed_at_a_step_is_finished_by_the_next_process(
-    zygote: Zygote, tmp_path: Path, say: list[str], kind: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], kind: str
 ) -> None:
-    say.append(kill_at_steps(Delivery(zygote, tmp_path, kind), IN_THE_SUITE))
+    say.append(kill_at_steps(Delivery(fork_server, tmp_path, kind), IN_THE_SUITE))
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_delivery_killed_at_every_step_is_finished_by_the_next_process(
-    zygote: Zygote, tmp_path: Path, say: list[str], kind: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], kind: str
 ) -> None:
-    say.append(kill_at_steps(Delivery(zygote, tmp_path, kind), None))
+    say.append(kill_at_steps(Delivery(fork_server, tmp_path, kind), None))

@@ -11,11 +11,11 @@ import pytest
 
 from tests.faults.disks import cut_power, disk_image, mounted, sync_disk
 from tests.faults.needs import need
+from tests.kills.checker import Verdict, judge
+from tests.kills.fork_server import ForkServer, Newborn
 from tests.kills.homes import Home
-from tests.kills.oracle import Verdict, judge
 from tests.kills.steps import Step, attached, sample
 from tests.kills.test_stores import Killing, in_folder
-from tests.kills.zygote import Newborn, Zygote
 from tests.stream.eventually import eventually
 
 ON_ANOTHER_DISK = {
@@ -51,14 +51,14 @@ class Cutting(Killing):
                     return None
                 if killed:
                     child.kill()
-                    self.zygote.run("store", home.project)
+                    self.fork_server.run("store", home.project)
                 for image in images:
                     cut_power(image, image.with_suffix(".copy"))
                 child.kill()
         with self._restarted(home, images):
             self.put(home, range(9, 12))
             for _ in range(2):
-                self.zygote.run("store", home.project)
+                self.fork_server.run("store", home.project)
             if "move_shards_path" in self.options:
                 assert judge(in_folder(home.path / "composed"), range(1, 12)).is_clean
                 assert sorted(int(path.stem) for path in (home.path / "moved").glob("*.parquet")) == list(range(1, 12))
@@ -84,7 +84,7 @@ class Cutting(Killing):
         log.unlink(missing_ok=True)
         os.mkfifo(go)
         fault = f"inject={step.call}:signal=SIGSTOP:when={step.number}"
-        with self.zygote.start("store", home.project, go=str(go)) as child:
+        with self.fork_server.start("store", home.project, go=str(go)) as child:
             child.wait_for_line("ready")
             with attached(child.pid, ["-e", f"trace={','.join(self.calls)}", "-e", fault, "-o", str(log)]):
                 go.write_text("on")
@@ -115,9 +115,9 @@ def _disks_can_be_mounted() -> None:
 
 @pytest.mark.parametrize(("name", "elsewhere"), ROUNDS)
 def test_a_store_whose_power_is_cut_stores_each_row_once(
-    zygote: Zygote, tmp_path: Path, say: list[str], name: str, elsewhere: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], name: str, elsewhere: str
 ) -> None:
-    cutting = Cutting(zygote, tmp_path, name, elsewhere=elsewhere)
+    cutting = Cutting(fork_server, tmp_path, name, elsewhere=elsewhere)
     say.append(cut_at_steps(cutting, _telling(cutting.steps())))
 
 
@@ -130,7 +130,7 @@ def _telling(steps: Sequence[Step]) -> list[Step]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "elsewhere"), ROUNDS)
 def test_a_store_whose_power_is_cut_at_any_step_stores_each_row_once(
-    zygote: Zygote, tmp_path: Path, say: list[str], name: str, elsewhere: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], name: str, elsewhere: str
 ) -> None:
-    cutting = Cutting(zygote, tmp_path, name, elsewhere=elsewhere)
+    cutting = Cutting(fork_server, tmp_path, name, elsewhere=elsewhere)
     say.append(cut_at_steps(cutting, sample(cutting.steps(), 40)))

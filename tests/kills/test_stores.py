@@ -13,11 +13,11 @@ import pytest
 
 from api2db.formats import write
 from api2db.formats.atomic import replacing
+from tests.kills.checker import Row, Verdict, in_duckdb, in_file, in_sqlite, judge
+from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.oracle import Row, Verdict, in_duckdb, in_file, in_sqlite, judge
 from tests.kills.rows import frame
 from tests.kills.steps import CALLS, Step, attached, sample
-from tests.kills.zygote import Zygote
 
 COMPOSING = {"move_composed_path": "composed", "move_shards_path": "moved"}
 ROUNDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,7 +36,7 @@ _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
 class Killing:
     """Rounds of one kind of store, each from a home that has stored before and has new shards."""
 
-    zygote: Zygote
+    fork_server: ForkServer
     place: Path
     name: str
     without: str = ""
@@ -46,13 +46,13 @@ class Killing:
         self.kind, self.options = ROUNDS[self.name]
         self.origin = self._home(self.place / "origin")
         self.put(self.origin, range(1, 4))
-        self.zygote.run("store", self.origin.project)
+        self.fork_server.run("store", self.origin.project)
         self.put(self.origin, range(4, 9))
 
     def steps(self) -> list[Step]:
         """All the calls that a round makes when nobody kills it."""
         home, log = self._copy(), self.place / "calls"
-        assert self._store(home, ["-o", str(log)]) == 0, self.zygote.errors()
+        assert self._store(home, ["-o", str(log)]) == 0, self.fork_server.errors()
         found = Counter(match[1] for line in log.read_text().splitlines() if (match := _CALL.match(line)))
         return [Step(call, number + 1) for call in self.calls for number in range(found[call])]
 
@@ -63,8 +63,8 @@ class Killing:
         if self._store(home, ["-e", fault, "-o", "/dev/null"]) == 0:
             return None
         self.put(home, range(9, 12))
-        self.zygote.run("store", home.project)
-        self.zygote.run("store", home.project)
+        self.fork_server.run("store", home.project)
+        self.fork_server.run("store", home.project)
         assert not list(shards(home).iterdir()), "shards, a manifest or a temporary file were left"
         assert not list(home.path.rglob("*.tmp")), "a temporary file was left"
         verdict = self.judged(home)
@@ -87,7 +87,7 @@ class Killing:
     def _store(self, home: Home, options: Sequence[str]) -> int:
         go = home.place / "go"
         os.mkfifo(go)
-        with self.zygote.start("store", home.project, go=str(go)) as child:
+        with self.fork_server.start("store", home.project, go=str(go)) as child:
             child.wait_for_line("ready")
             with attached(child.pid, ["-e", f"trace={','.join(self.calls)}", *options]):
                 go.write_text("on")
@@ -131,21 +131,21 @@ def kill_at_steps(killing: Killing, count: int | None) -> str:
 
 @pytest.mark.parametrize("name", ROUNDS)
 def test_a_store_killed_at_a_step_is_finished_by_its_next_round(
-    zygote: Zygote, tmp_path: Path, say: list[str], name: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], name: str
 ) -> None:
-    say.append(kill_at_steps(Killing(zygote, tmp_path, name), IN_THE_SUITE))
+    say.append(kill_at_steps(Killing(fork_server, tmp_path, name), IN_THE_SUITE))
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ROUNDS)
 def test_a_store_killed_at_every_step_is_finished_by_its_next_round(
-    zygote: Zygote, tmp_path: Path, say: list[str], name: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], name: str
 ) -> None:
-    say.append(kill_at_steps(Killing(zygote, tmp_path, name), None))
+    say.append(kill_at_steps(Killing(fork_server, tmp_path, name), None))
 
 
-def test_a_store_whose_manifest_is_forgotten_doubles_rows(zygote: Zygote, tmp_path: Path) -> None:
-    killing = Killing(zygote, tmp_path, "sqlite", without="store manifest")
+def test_a_store_whose_manifest_is_forgotten_doubles_rows(fork_server: ForkServer, tmp_path: Path) -> None:
+    killing = Killing(fork_server, tmp_path, "sqlite", without="store manifest")
     verdicts = [killing.killed_at(step) for step in killing.steps() if step.call == "unlink"]
     assert any(verdict.doubled for verdict in verdicts if verdict is not None)

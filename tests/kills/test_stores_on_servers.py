@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from tests.kills.checker import Row, Verdict, judge
+from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.oracle import Row, Verdict, judge
 from tests.kills.steps import CALLS, Step, sample
 from tests.kills.test_stores import Killing, kill_at_steps
-from tests.kills.zygote import Zygote
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.omnisci import OmnisciServer
 from tests.stream.bigqueries import DATASET, target_of_bigquery
@@ -75,25 +75,25 @@ def in_heavydb(server: OmnisciServer) -> list[Row]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_store_killed_at_a_step_is_finished_by_its_next_round(
-    zygote: Zygote, tmp_path: Path, say: list[str], there: There, name: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], there: There, name: str
 ) -> None:
-    say.append(kill_at_steps(KillingOnServer(zygote, tmp_path, name, there=there), IN_THE_SUITE))
+    say.append(kill_at_steps(KillingOnServer(fork_server, tmp_path, name, there=there), IN_THE_SUITE))
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_store_killed_at_every_step_is_finished_by_its_next_round(
-    zygote: Zygote, tmp_path: Path, say: list[str], there: There, name: str
+    fork_server: ForkServer, tmp_path: Path, say: list[str], there: There, name: str
 ) -> None:
-    say.append(kill_at_steps(KillingOnServer(zygote, tmp_path, name, there=there), None))
+    say.append(kill_at_steps(KillingOnServer(fork_server, tmp_path, name, there=there), None))
 
 
 @pytest.mark.parametrize("name", WITHOUT_LEDGER)
 def test_a_store_that_forgets_how_far_it_was_in_its_manifest_doubles_rows(
-    zygote: Zygote, tmp_path: Path, there: There, name: str
+    fork_server: ForkServer, tmp_path: Path, there: There, name: str
 ) -> None:
-    killing = KillingOnServer(zygote, tmp_path, name, without="store position", there=there)
+    killing = KillingOnServer(fork_server, tmp_path, name, without="store position", there=there)
     verdicts = (killing.killed_at(step) for step in _renames(killing))
     assert any(verdict.doubled for verdict in verdicts if verdict is not None)
 

@@ -12,12 +12,12 @@ import pytest
 from api2db import Store, Store2Bigquery, Store2Omnisci
 from api2db.delivery import worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
-from api2db.store._log import ManifestLog
+from api2db.store._reader import ManifestLog
 from api2db.store.manifest import read_manifest
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.heavydb import HeavydbTarget
-from tests.kills.oracle import set_aside
+from tests.kills.checker import set_aside
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.omnisci import OmnisciServer
 from tests.store.homes import left, put_shards, rows_of, shards
@@ -28,7 +28,7 @@ KINDS = ["bigquery", "bigquery_by_key", "omnisci"]
 
 
 @dataclass(frozen=True)
-class Way:
+class TargetCase:
     """One way into a server.
 
     Attributes:
@@ -52,26 +52,26 @@ class Way:
 
 
 @pytest.fixture(params=KINDS)
-def way(request: pytest.FixtureRequest) -> Way:
+def way(request: pytest.FixtureRequest) -> TargetCase:
     if request.param == "omnisci":
         server: OmnisciServer = request.getfixturevalue("omnisci")
-        calls = ("connect", "prepare", "plan", "load", "landed")
-        return Way(Store2Omnisci, server.reach.options, lambda: in_heavydb(server), HeavydbTarget, "load", calls)
+        calls = ("connect", "prepare", "plan", "load", "rows_committed")
+        return TargetCase(Store2Omnisci, server.reach.options, lambda: in_heavydb(server), HeavydbTarget, "load", calls)
     return into_bigquery(
         request.getfixturevalue("bigquery"), **({"keys": ["n", "place"]} if "key" in request.param else {})
     )
 
 
-def into_bigquery(server: BigqueryServer, **options: Any) -> Way:
+def into_bigquery(server: BigqueryServer, **options: Any) -> TargetCase:
     def found() -> list[dict[str, Any]]:
         return server.rows(DATASET, "flights")
 
     options = {**target_of_bigquery(server), **options}
     if "keys" in options:
-        calls = ("connect", "how_far", "prepare", "load")
-        return Way(Store2Bigquery, options, found, BigqueryKeyedTarget, "load", calls)
-    stepped = ("connect", "claim", "prepare", "plan", "append", "landed")
-    return Way(Store2Bigquery, options, found, BigqueryTarget, "append", stepped)
+        calls = ("connect", "read_position", "prepare", "load")
+        return TargetCase(Store2Bigquery, options, found, BigqueryKeyedTarget, "load", calls)
+    stepped = ("connect", "claim", "prepare", "plan", "append", "rows_committed")
+    return TargetCase(Store2Bigquery, options, found, BigqueryTarget, "append", stepped)
 
 
 def in_heavydb(server: OmnisciServer) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def attempt(store: Store, home: Path) -> None:
         assert left(home)
 
 
-def test_rounds_load_each_row_once(way: Way, tmp_path: Path) -> None:
+def test_rounds_load_each_row_once(way: TargetCase, tmp_path: Path) -> None:
     store = way.store(tmp_path, chunk_size=7)
     for start in (0, 10, 20):
         put(tmp_path, range(start, start + 10))
@@ -110,7 +110,7 @@ def test_rounds_load_each_row_once(way: Way, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [TargetUnavailableError, ConnectionBrokenError])
 def test_a_load_whose_answer_is_always_lost_is_not_repeated(
-    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     real = getattr(way.target, way.load)
 
@@ -125,7 +125,7 @@ def test_a_load_whose_answer_is_always_lost_is_not_repeated(
 
 
 def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
-    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(way, random.Random(way.target.__name__), monkeypatch)
     for number in range(6):
@@ -137,7 +137,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
 
 
 def test_rows_that_are_refused_are_set_aside_once_whatever_fails_meanwhile(
-    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, range(1))
     way.store(tmp_path).store()
@@ -155,7 +155,7 @@ def test_rows_that_are_refused_are_set_aside_once_whatever_fails_meanwhile(
     assert left(tmp_path) == []
 
 
-def plant(way: Way, dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+def plant(way: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call of the target and of the manifest fails now and then."""
     for owner, names, error in (
         (way.target, way.calls, TargetUnavailableError),
@@ -166,7 +166,7 @@ def plant(way: Way, dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_server_that_goes_away_between_two_loads_of_a_manifest_gets_the_rest_in_the_next_round(
-    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, range(20))
     take_away_after_two_loads(way, monkeypatch)
@@ -185,7 +185,7 @@ def test_a_server_that_goes_away_between_two_loads_of_a_manifest_gets_the_rest_i
 
 @pytest.mark.parametrize("way", ["bigquery", "omnisci"], indirect=True)
 def test_where_no_ledger_tells_the_manifest_says_how_far_it_is(
-    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, range(20))
     take_away_after_two_loads(way, monkeypatch)
@@ -196,7 +196,7 @@ def test_where_no_ledger_tells_the_manifest_says_how_far_it_is(
     assert (manifest.position, manifest.delivered.rows) == ((7, 0), 14)
 
 
-def take_away_after_two_loads(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+def take_away_after_two_loads(way: TargetCase, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[..., None] = getattr(way.target, way.load)
     loads: list[Any] = []
 
@@ -261,7 +261,7 @@ def test_a_load_of_which_nobody_can_tell_is_set_aside_with_the_shards_behind_it_
     put(tmp_path, range(4))
     shutil.copy(shards(tmp_path) / "000.parquet", shards(tmp_path) / "004.parquet")
     omnisci.faults.lose_answers = 1
-    monkeypatch.setattr(HeavydbTarget, "landed", lambda target, plan: None)
+    monkeypatch.setattr(HeavydbTarget, "rows_committed", lambda target, plan: None)
     store = Store2Omnisci("flights", 60, home=tmp_path, **omnisci.reach.options)
     store.store()
     assert sorted((row["n"], row["place"]) for row in in_heavydb(omnisci)) == rows_of(*range(4))

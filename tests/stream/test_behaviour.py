@@ -11,17 +11,17 @@ import pytest
 from api2db import Stream
 from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import to_batch
-from api2db.journal import share
+from api2db.journal import open_shared
 from api2db.stream import StreamStatus
 from tests.stream.eventually import eventually
-from tests.stream.ways import APPENDING, COLLECTOR, LIVE, REPLACING, WAYS, Way, files, frame, shards, sql
+from tests.stream.ways import APPENDING, COLLECTOR, LIVE, REPLACING, WAYS, TargetCase, files, frame, shards, sql
 
 Make = Callable[..., Stream]
 
 
 @pytest.fixture(params=[*WAYS, *(pytest.param(way, marks=pytest.mark.live) for way in LIVE)], ids=lambda way: way.name)
-def way(request: pytest.FixtureRequest) -> Way:
-    assert isinstance(request.param, Way)
+def way(request: pytest.FixtureRequest) -> TargetCase:
+    assert isinstance(request.param, TargetCase)
     return request.param.use(request)
 
 
@@ -30,7 +30,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
     """Makes streams in one home, and stops them whatever happens."""
     made: list[Stream] = []
 
-    def make(way: Way, **options: object) -> Stream:
+    def make(way: TargetCase, **options: object) -> Stream:
         made.append(way.make(home=tmp_path, **options))
         return made[-1]
 
@@ -41,18 +41,18 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 def put_to_all(home: Path, *frames: pd.DataFrame) -> None:
     """As a collector does: into the journal, for all of its streams."""
-    lease = share(home, COLLECTOR)
-    lease.journal.append([to_batch(each) for each in frames])
-    lease.release()
+    handle = open_shared(home, COLLECTOR)
+    handle.journal.append([to_batch(each) for each in frames])
+    handle.release()
 
 
-def test_the_first_frame_makes_the_target(way: Way, make: Make, tmp_path: Path) -> None:
+def test_the_first_frame_makes_the_target(way: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(way) as stream:
         stream.q.put(frame(1, 2))
     assert way.rows(tmp_path) == [{"id": 1, "text": "row 1"}, {"id": 2, "text": "row 2"}]
 
 
-def test_frames_arrive_in_the_order_in_which_they_were_put(way: Way, make: Make, tmp_path: Path) -> None:
+def test_frames_arrive_in_the_order_in_which_they_were_put(way: TargetCase, make: Make, tmp_path: Path) -> None:
     frames = [[10 * number, 10 * number + 1] for number in range(9, 0, -1)]
     with make(way) as stream:
         for numbers in frames:
@@ -60,7 +60,7 @@ def test_frames_arrive_in_the_order_in_which_they_were_put(way: Way, make: Make,
     assert way.ids(tmp_path) == way.expected(frames)
 
 
-def test_what_was_put_before_a_start_is_delivered_after_it(way: Way, make: Make, tmp_path: Path) -> None:
+def test_what_was_put_before_a_start_is_delivered_after_it(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     stream.q.put(frame(1))
     stream.q.put(frame(2))
@@ -70,7 +70,9 @@ def test_what_was_put_before_a_start_is_delivered_after_it(way: Way, make: Make,
     assert way.ids(tmp_path) == way.expected([[1], [2]])
 
 
-def test_a_new_object_in_the_same_home_goes_on_where_the_last_ended(way: Way, make: Make, tmp_path: Path) -> None:
+def test_a_new_object_in_the_same_home_goes_on_where_the_last_ended(
+    way: TargetCase, make: Make, tmp_path: Path
+) -> None:
     first = make(way)
     with first:
         first.q.put(frame(1))
@@ -83,7 +85,7 @@ def test_a_new_object_in_the_same_home_goes_on_where_the_last_ended(way: Way, ma
     assert second.status().frames_delivered == 3
 
 
-def test_a_stream_is_started_again_after_a_stop(way: Way, make: Make, tmp_path: Path) -> None:
+def test_a_stream_is_started_again_after_a_stop(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     for number in (1, 2, 3):
         stream.start()
@@ -93,7 +95,7 @@ def test_a_stream_is_started_again_after_a_stop(way: Way, make: Make, tmp_path: 
     assert way.ids(tmp_path) == way.expected([[1], [2], [3]])
 
 
-def test_to_start_a_running_stream_does_nothing(way: Way, make: Make, tmp_path: Path) -> None:
+def test_to_start_a_running_stream_does_nothing(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     stream.start()
     stream.start()
@@ -104,7 +106,7 @@ def test_to_start_a_running_stream_does_nothing(way: Way, make: Make, tmp_path: 
     assert way.ids(tmp_path) == [1]
 
 
-def test_to_stop_what_was_never_started_or_is_stopped_does_nothing(way: Way, make: Make, tmp_path: Path) -> None:
+def test_to_stop_what_was_never_started_or_is_stopped_does_nothing(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     stream.stop()
     assert list(tmp_path.iterdir()) == []
@@ -113,7 +115,7 @@ def test_to_stop_what_was_never_started_or_is_stopped_does_nothing(way: Way, mak
     stream.stop()
 
 
-def test_the_lock_is_held_while_the_worker_lives_and_free_before_and_after(way: Way, make: Make) -> None:
+def test_the_lock_is_held_while_the_worker_lives_and_free_before_and_after(way: TargetCase, make: Make) -> None:
     stream = make(way)
     assert not stream.lock.locked()
     stream.start()
@@ -125,7 +127,7 @@ def test_the_lock_is_held_while_the_worker_lives_and_free_before_and_after(way: 
 
 
 def test_stream_start_delivers_in_the_thread_that_calls_it_until_it_is_stopped(
-    way: Way, make: Make, tmp_path: Path
+    way: TargetCase, make: Make, tmp_path: Path
 ) -> None:
     stream = make(way)
     stream.q.put(frame(1))
@@ -139,7 +141,7 @@ def test_stream_start_delivers_in_the_thread_that_calls_it_until_it_is_stopped(
     assert way.ids(tmp_path) == [1]
 
 
-def test_leaving_the_with_block_delivers_and_stops(way: Way, make: Make, tmp_path: Path) -> None:
+def test_leaving_the_with_block_delivers_and_stops(way: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(way) as stream:
         assert stream.lock.locked()
         stream.q.put(frame(1))
@@ -147,7 +149,9 @@ def test_leaving_the_with_block_delivers_and_stops(way: Way, make: Make, tmp_pat
     assert way.ids(tmp_path) == [1]
 
 
-def test_an_error_in_the_with_block_passes_through_and_loses_nothing(way: Way, make: Make, tmp_path: Path) -> None:
+def test_an_error_in_the_with_block_passes_through_and_loses_nothing(
+    way: TargetCase, make: Make, tmp_path: Path
+) -> None:
     def put_and_fail() -> None:
         with make(way) as stream:
             stream.q.put(frame(1))
@@ -160,7 +164,7 @@ def test_an_error_in_the_with_block_passes_through_and_loses_nothing(way: Way, m
     assert way.ids(tmp_path) == [1]
 
 
-def test_streaming_directly_returns_none_once_the_frame_is_there(way: Way, make: Make, tmp_path: Path) -> None:
+def test_streaming_directly_returns_none_once_the_frame_is_there(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     answer: object = stream.stream(frame(1))  # type: ignore[func-returns-value]
     assert answer is None
@@ -169,7 +173,7 @@ def test_streaming_directly_returns_none_once_the_frame_is_there(way: Way, make:
     assert way.ids(tmp_path) == way.expected([[1], [2]])
 
 
-def test_flush_says_whether_everything_put_so_far_is_there(way: Way, make: Make) -> None:
+def test_flush_says_whether_everything_put_so_far_is_there(way: TargetCase, make: Make) -> None:
     stream = make(way)
     assert stream.flush(0) is True
     stream.q.put(frame(1))
@@ -180,7 +184,7 @@ def test_flush_says_whether_everything_put_so_far_is_there(way: Way, make: Make)
     assert stream.flush(0) is True
 
 
-def test_the_queue_is_one_to_whoever_asks(way: Way, make: Make, tmp_path: Path) -> None:
+def test_the_queue_is_one_to_whoever_asks(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     assert isinstance(stream.q, queue.Queue)
     assert stream.q.empty()
@@ -198,7 +202,7 @@ def test_the_queue_is_one_to_whoever_asks(way: Way, make: Make, tmp_path: Path) 
     assert way.ids(tmp_path) == way.expected([[1], [2]])
 
 
-def test_at_the_quota_the_queue_is_full_until_room_is_made(way: Way, make: Make, tmp_path: Path) -> None:
+def test_at_the_quota_the_queue_is_full_until_room_is_made(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way, max_backlog_bytes=1)
     stream.q.put(frame(1))
     assert stream.q.full()
@@ -213,7 +217,7 @@ def test_at_the_quota_the_queue_is_full_until_room_is_made(way: Way, make: Make,
     assert way.ids(tmp_path) == way.expected([[1], [3]])
 
 
-def test_the_queue_is_full_where_a_put_has_just_been_refused(way: Way, make: Make, tmp_path: Path) -> None:
+def test_the_queue_is_full_where_a_put_has_just_been_refused(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way, max_backlog_bytes=10_000)
     stream.q.put(frame(1))
     assert not stream.q.full()
@@ -224,7 +228,7 @@ def test_the_queue_is_full_where_a_put_has_just_been_refused(way: Way, make: Mak
     assert not stream.q.full()
 
 
-def test_the_status_counts_what_waits_and_what_was_delivered(way: Way, make: Make) -> None:
+def test_the_status_counts_what_waits_and_what_was_delivered(way: TargetCase, make: Make) -> None:
     stream = make(way)
     assert stream.status() == StreamStatus(False, 0, 0, 0, 0, 0, 0, 0, 0, None, 0.0)
     stream.q.put(frame(1, 2))
@@ -241,7 +245,7 @@ def test_the_status_counts_what_waits_and_what_was_delivered(way: Way, make: Mak
     assert (done.rows_parked, done.rows_rejected, done.last_error) == (0, 0, None)
 
 
-def test_an_empty_frame_changes_nothing_and_is_counted(way: Way, make: Make, tmp_path: Path) -> None:
+def test_an_empty_frame_changes_nothing_and_is_counted(way: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(way) as stream:
         stream.q.put(frame(1))
         assert stream.flush(20)
@@ -253,7 +257,7 @@ def test_an_empty_frame_changes_nothing_and_is_counted(way: Way, make: Make, tmp
     assert way.ids(tmp_path) == [1]
 
 
-def test_an_empty_frame_alone_makes_no_target(way: Way, make: Make, tmp_path: Path) -> None:
+def test_an_empty_frame_alone_makes_no_target(way: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(way) as stream:
         stream.q.put(frame())
     assert way.rows(tmp_path) == []
@@ -274,7 +278,7 @@ def test_a_collector_s_frames_reach_all_its_streams_and_a_stream_s_own_only_itse
     assert [path.name for path in (tmp_path / "STORE" / "journal").iterdir()] == [COLLECTOR]
 
 
-def test_a_stream_that_is_new_begins_at_the_journal_s_end(way: Way, make: Make, tmp_path: Path) -> None:
+def test_a_stream_that_is_new_begins_at_the_journal_s_end(way: TargetCase, make: Make, tmp_path: Path) -> None:
     older = make(files("shard", "parquet"), stream_id="older")
     older.flush(0)
     put_to_all(tmp_path, frame(1))
@@ -286,7 +290,7 @@ def test_a_stream_that_is_new_begins_at_the_journal_s_end(way: Way, make: Make, 
     assert way.ids(tmp_path) == [2]
 
 
-def test_two_live_streams_on_one_identity_are_refused(way: Way, make: Make, tmp_path: Path) -> None:
+def test_two_live_streams_on_one_identity_are_refused(way: TargetCase, make: Make, tmp_path: Path) -> None:
     first, second = make(way), make(way)
     first.start()
     for refused in (second.start, lambda: second.q.put(frame(1)), lambda: second.stream(frame(1))):
@@ -298,7 +302,7 @@ def test_two_live_streams_on_one_identity_are_refused(way: Way, make: Make, tmp_
     assert way.ids(tmp_path) == [2]
 
 
-def test_streams_of_one_collector_agree_in_durability(way: Way, make: Make) -> None:
+def test_streams_of_one_collector_agree_in_durability(way: TargetCase, make: Make) -> None:
     make(way).start()
     other = make(way, durability="process", stream_id="other")
     with pytest.raises(ConfigurationError, match="durability"):
@@ -306,13 +310,13 @@ def test_streams_of_one_collector_agree_in_durability(way: Way, make: Make) -> N
     assert not other.lock.locked()
 
 
-def test_durability_process_delivers_too(way: Way, make: Make, tmp_path: Path) -> None:
+def test_durability_process_delivers_too(way: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(way, durability="process") as stream:
         stream.q.put(frame(1))
     assert way.ids(tmp_path) == [1]
 
 
-def test_a_stream_id_says_who_a_stream_is(way: Way, make: Make, tmp_path: Path) -> None:
+def test_a_stream_id_says_who_a_stream_is(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way, stream_id="mine")
     assert stream.identity == "mine"
     stream.q.put(frame(1))
@@ -327,7 +331,7 @@ def test_a_stream_id_says_who_a_stream_is(way: Way, make: Make, tmp_path: Path) 
 
 @pytest.mark.parametrize("way", APPENDING, ids=lambda way: way.name, indirect=True)
 def test_puts_of_many_threads_are_all_there_once_and_each_thread_s_in_order(
-    way: Way, make: Make, tmp_path: Path
+    way: TargetCase, make: Make, tmp_path: Path
 ) -> None:
     with make(way) as stream:
 
@@ -347,7 +351,7 @@ def test_puts_of_many_threads_are_all_there_once_and_each_thread_s_in_order(
 
 
 @pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
-def test_replace_keeps_the_newest_frame_and_counts_those_before_it(way: Way, make: Make, tmp_path: Path) -> None:
+def test_replace_keeps_the_newest_frame_and_counts_those_before_it(way: TargetCase, make: Make, tmp_path: Path) -> None:
     stream = make(way)
     for number in range(5):
         stream.q.put(frame(number, number + 100))
@@ -359,7 +363,9 @@ def test_replace_keeps_the_newest_frame_and_counts_those_before_it(way: Way, mak
 
 
 @pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
-def test_an_empty_frame_replaces_nothing_even_when_it_waits_with_others(way: Way, make: Make, tmp_path: Path) -> None:
+def test_an_empty_frame_replaces_nothing_even_when_it_waits_with_others(
+    way: TargetCase, make: Make, tmp_path: Path
+) -> None:
     stream = make(way)
     stream.q.put(frame(1))
     stream.q.put(frame(2))
@@ -371,7 +377,9 @@ def test_an_empty_frame_replaces_nothing_even_when_it_waits_with_others(way: Way
 
 
 @pytest.mark.parametrize("way", REPLACING, ids=lambda way: way.name, indirect=True)
-def test_whoever_reads_while_a_table_is_replaced_sees_one_whole_frame(way: Way, make: Make, tmp_path: Path) -> None:
+def test_whoever_reads_while_a_table_is_replaced_sees_one_whole_frame(
+    way: TargetCase, make: Make, tmp_path: Path
+) -> None:
     ended = threading.Event()
     seen: list[list[int]] = []
 

@@ -23,7 +23,7 @@ from api2db.stream.commands import retry
 from api2db.targets.bigquery import client as bigquery_client
 from api2db.targets.bigquery import rows as bigquery_rows
 from api2db.targets.bigquery import target as bigquery_target
-from api2db.targets.bigquery.client import Place
+from api2db.targets.bigquery.client import TableLocation
 from api2db.targets.bigquery.errors import sorted_errors
 from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
@@ -972,7 +972,7 @@ def test_what_google_calls_a_wrong_request_is_no_refusal_of_rows_where_it_has_no
 def test_of_what_comes_with_status_400_only_what_speaks_of_rows_or_columns_is_a_refusal(
     reason: str, error: type[TargetError]
 ) -> None:
-    place = Place(Path("key.json"), PROJECT, DATASET, "flights")
+    place = TableLocation(Path("key.json"), PROJECT, DATASET, "flights")
     with pytest.raises(error, match="writing: it is so"), sorted_errors(place, "writing", refusable=True):
         raise BadRequest("it is so", errors=[{"reason": reason}])  # type: ignore[no-untyped-call]
 

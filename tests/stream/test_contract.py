@@ -232,7 +232,7 @@ def test_a_store_s_stream_is_not_polled(make: Callable[..., Stream], tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("dialect", ["oracle", "microsoft_sql"])
+@pytest.mark.parametrize("dialect", ["checker", "microsoft_sql"])
 def test_a_dialect_that_is_not_there_yet_says_so(dialect: str, tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError, match=dialect):
         Stream2Sql("flights", "db", dialect, "me", "secret", "host", home=tmp_path)

@@ -14,7 +14,7 @@ from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.stream.commands import retry
 from api2db.targets.mysql import MysqlDatabase
-from api2db.targets.port import Claim, LedgerRow
+from api2db.targets.port import LedgerRow, LedgerUpdate
 from api2db.targets.server import Password
 from api2db.targets.server import Server as ServerPlace
 from api2db.targets.sql import SqlTarget
@@ -361,7 +361,7 @@ def test_a_batch_takes_a_key_that_somebody_else_puts_in_meanwhile_for_one_that_i
     target = SqlTarget(MysqlDatabase(place), "flights", "append", "evolve", ["id"])
     target.connect()
     rows = pa.table({"id": [7, 8]} if "BIGINT" in declared else {"id": ["7", "8"]})
-    columns, claim = target.prepare(rows.schema), Claim("stream", None, LedgerRow("epoch", 1, 0), 2)
+    columns, claim = target.prepare(rows.schema), LedgerUpdate("stream", None, LedgerRow("epoch", 1, 0), 2)
     with closing(target), closing(server.client(DATABASE)) as other, ThreadPoolExecutor() as threads:
         other.cursor().execute("BEGIN")
         other.cursor().execute("INSERT INTO flights VALUES (7)")

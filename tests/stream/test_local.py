@@ -9,13 +9,13 @@ import pytest
 
 from api2db import FileConverter, Stream2Local
 from api2db.errors import ConfigurationError
-from api2db.journal import Limit
+from api2db.journal import ReadLimit
 from tests.stream.eventually import eventually
 from tests.stream.ways import frame, rejected_rows, shards
 
 Make = Callable[..., Stream2Local]
 FORMATS = ("parquet", "json", "csv", "pickle")
-_ONE = Limit(rows=1, size_bytes=1 << 20)
+_ONE = ReadLimit(rows=1, size_bytes=1 << 20)
 
 
 @pytest.fixture

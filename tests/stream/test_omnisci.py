@@ -531,20 +531,20 @@ def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: Omni
 
 
 def seen_late(omnisci: OmnisciServer) -> Callable[[HeavydbTarget, Any], bool | None]:
-    """``landed`` of a table that somebody else has written into just before, so that nothing can be told."""
-    real = HeavydbTarget.landed
+    """``rows_committed`` of a table that somebody else has written into just before, so that nothing can be told."""
+    real = HeavydbTarget.rows_committed
 
-    def landed(target: HeavydbTarget, plan: Any) -> bool | None:
+    def rows_committed(target: HeavydbTarget, plan: Any) -> bool | None:
         omnisci.handler.tables.change(omnisci.handler.tables.find(TABLE), f"INSERT INTO {TABLE} (id_t) VALUES (9)")
         return real(target, plan)
 
-    return landed
+    return rows_committed
 
 
 def test_a_row_refused_for_itself_keeps_its_reason_where_nobody_can_tell_whether_the_others_are_in(
     make: Make, omnisci: OmnisciServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(HeavydbTarget, "landed", seen_late(omnisci))
+    monkeypatch.setattr(HeavydbTarget, "rows_committed", seen_late(omnisci))
     stream = make()
     put(stream, pd.DataFrame({"id": [1]}))
     omnisci.faults.lose_answers = 1
@@ -560,7 +560,7 @@ def test_a_frame_of_no_rows_behind_a_load_whose_answer_was_lost_does_not_bring_i
     stream = make()
     put(stream, frame(1))
     stream.stop()
-    monkeypatch.setattr(HeavydbTarget, "landed", seen_late(omnisci))
+    monkeypatch.setattr(HeavydbTarget, "rows_committed", seen_late(omnisci))
     omnisci.faults.lose_answers = 1
     stream = make()
     for each in (frame(2), frame(3).iloc[:0]):

@@ -145,9 +145,9 @@ def test_a_plan_tells_whether_its_load_was_carried_out(
     target = HeavydbTarget(server, table, "evolve", "binary" if there.protocol == "binary" else "http")
     target.connect()
     plan = {**target.plan(1), "session": "of somebody long gone"}
-    assert target.landed(plan) is False
+    assert target.rows_committed(plan) is False
     session.do("load_table_binary_arrow", table, one_number(2), True)
-    assert target.landed(plan) is True
+    assert target.rows_committed(plan) is True
     target.close()
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "LIVE",
     "REPLACING",
     "WAYS",
-    "Way",
+    "TargetCase",
     "execute",
     "files",
     "frame",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Way:
+class TargetCase:
     """A target with its options.
 
     Attributes:
@@ -56,7 +56,7 @@ class Way:
     dialect: str | None = field(default=None)
     in_order: bool = field(default=True)
 
-    def use(self, request: pytest.FixtureRequest) -> "Way":
+    def use(self, request: pytest.FixtureRequest) -> "TargetCase":
         """Make its server ready for one test, where it has one."""
         if not self.in_order:
             live_bigquery().begin()
@@ -115,9 +115,9 @@ def _file_rows(path: Path, fmt: str) -> list[dict[str, Any]]:
     return records(loaded)
 
 
-def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Way:
+def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
     words = [dialect, *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
-    return Way(
+    return TargetCase(
         "_".join(words),
         f"sql.{dialect}",
         partial(stream_into, dialect, if_exists=if_exists, keys=keys),
@@ -127,9 +127,9 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Wa
     )
 
 
-def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> Way:
+def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
     words = ["bigquery", *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
-    return Way(
+    return TargetCase(
         "_".join(words),
         "bigquery",
         partial(bigquery_stream, if_exists=if_exists, keys=keys),
@@ -138,9 +138,9 @@ def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> Way:
     )
 
 
-def _live(if_exists: str, keys: Sequence[str] = ()) -> Way:
+def _live(if_exists: str, keys: Sequence[str] = ()) -> TargetCase:
     """Google's own BigQuery, where the environment names a key file."""
-    return Way(
+    return TargetCase(
         f"bigquery_live_{'by_key' if keys else if_exists}",
         "bigquery",
         lambda home, **options: live_bigquery().stream(home, **{"if_exists": if_exists, "keys": keys, **options}),
@@ -150,8 +150,8 @@ def _live(if_exists: str, keys: Sequence[str] = ()) -> Way:
     )
 
 
-def files(mode: str, fmt: str) -> Way:
-    return Way(
+def files(mode: str, fmt: str) -> TargetCase:
+    return TargetCase(
         f"{mode}_{fmt}",
         "local",
         partial(Stream2Local, COLLECTOR, mode=mode, fmt=fmt),
@@ -160,8 +160,8 @@ def files(mode: str, fmt: str) -> Way:
     )
 
 
-def omnisci() -> Way:
-    return Way("omnisci", "omnisci", stream_into_omnisci, omnisci_rows, dialect="omnisci")
+def omnisci() -> TargetCase:
+    return TargetCase("omnisci", "omnisci", stream_into_omnisci, omnisci_rows, dialect="omnisci")
 
 
 WAYS = (

@@ -13,9 +13,9 @@ from api2db.errors import BatchRefusedError
 from api2db.formats.atomic import is_temporary
 from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
-from api2db.targets.port import Piece
+from api2db.targets.port import FrameRows
 
-PIECES = [Piece(100, pa.table({"id": [1, 1, 2]})), Piece(200, pa.table({"id": [3]}))]
+PIECES = [FrameRows(100, pa.table({"id": [1, 1, 2]})), FrameRows(200, pa.table({"id": [3]}))]
 
 
 def keep(_plan: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
 def shards(tmp_path: Path) -> ShardTarget:
     target = ShardTarget(tmp_path, "parquet", None)
     target.connect()
-    target.claim("me")
+    target.acquire("me")
     return target
 
 
@@ -87,9 +87,9 @@ def test_a_discarded_plan_leaves_nothing(shards: ShardTarget, tmp_path: Path) ->
 def test_what_a_crash_left_before_its_plan_was_kept_is_cleared_but_not_what_others_stage(tmp_path: Path) -> None:
     for owner in ("me", "you"):
         target = ShardTarget(tmp_path, "parquet", None)
-        target.claim(owner)
+        target.acquire(owner)
         target.stage(PIECES[:1], lambda: False)
-    ShardTarget(tmp_path, "parquet", None).claim("me")
+    ShardTarget(tmp_path, "parquet", None).acquire("me")
     [left] = tmp_path.iterdir()
     assert left.name.startswith(".you.")
 
@@ -103,7 +103,7 @@ def test_a_refused_piece_takes_its_whole_stage_back(shards: ShardTarget, tmp_pat
 
 def test_large_frames_are_several_shards_whose_names_follow_each_other(tmp_path: Path) -> None:
     target = ShardTarget(tmp_path, "parquet", None, chunk_rows=2)
-    frames = [Piece(100, pa.table({"id": [1, 2, 3, 4, 5]})), Piece(101, pa.table({"id": [6]}))]
+    frames = [FrameRows(100, pa.table({"id": [1, 2, 3, 4, 5]})), FrameRows(101, pa.table({"id": [6]}))]
     target.finish(target.stage(frames, lambda: False), keep)
     found = [(name, pd.read_parquet(tmp_path / name)["id"].tolist()) for name in names(tmp_path)]
     assert found == [("100.parquet", [1, 2]), ("101.parquet", [3, 4]), ("102.parquet", [5]), ("103.parquet", [6])]
@@ -114,7 +114,7 @@ def test_a_single_file_is_changed_in_one_step(tmp_path: Path, replace: bool) -> 
     path = tmp_path / "one.parquet"
     target = SingleFileTarget(path, "parquet", None, replace=replace)
     target.connect()
-    target.claim("me")
+    target.acquire("me")
     target.finish(target.stage(PIECES[:1], lambda: False), keep)
     plan = target.stage(PIECES[1:], lambda: False)
     assert pd.read_parquet(path)["id"].tolist() == [1, 2]
@@ -130,7 +130,7 @@ def test_a_single_file_of_other_types_refuses_and_stays(tmp_path: Path) -> None:
     target = SingleFileTarget(path, "parquet", None, replace=False)
     target.finish(target.stage(PIECES, lambda: False), keep)
     with pytest.raises(BatchRefusedError, match=r"'id' is int64 in .*one\.parquet, and text in these rows; put"):
-        target.stage([Piece(300, pa.table({"id": ["x"]}))], lambda: False)
+        target.stage([FrameRows(300, pa.table({"id": ["x"]}))], lambda: False)
     assert pd.read_parquet(path)["id"].tolist() == [1, 2, 3]
 
 
@@ -153,16 +153,16 @@ def test_a_csv_file_is_added_to_by_every_class_of_values_that_it_began_with(tmp_
     target = SingleFileTarget(path, "csv", None, replace=False)
     for number, value in enumerate(SAME[kind]):
         rows = pa.Table.from_batches([to_batch([{"id": number, "v": value}])])
-        target.finish(target.stage([Piece(number, rows)], lambda: False), keep)
+        target.finish(target.stage([FrameRows(number, rows)], lambda: False), keep)
     both = pa.Table.from_batches([to_batch([{"id": number, "v": value} for number, value in enumerate(SAME[kind])])])
     whole = SingleFileTarget(tmp_path / "whole.csv", "csv", None, replace=False)
-    whole.finish(whole.stage([Piece(0, both)], lambda: False), keep)
+    whole.finish(whole.stage([FrameRows(0, both)], lambda: False), keep)
     written, wanted = (pd.read_csv(tmp_path / name, dtype=str) for name in ("one.csv", "whole.csv"))
     pd.testing.assert_frame_equal(written, wanted)
 
 
 def test_texts_of_digits_in_a_csv_file_are_no_numbers(tmp_path: Path) -> None:
     target = SingleFileTarget(tmp_path / "one.csv", "csv", None, replace=False)
-    target.finish(target.stage([Piece(0, pa.table({"v": ["7", "007"]}))], lambda: False), keep)
+    target.finish(target.stage([FrameRows(0, pa.table({"v": ["7", "007"]}))], lambda: False), keep)
     with pytest.raises(BatchRefusedError, match=r"'v' is text in .*one\.csv, and int64 in these rows"):
-        target.stage([Piece(1, pa.table({"v": [8]}))], lambda: False)
+        target.stage([FrameRows(1, pa.table({"v": [8]}))], lambda: False)

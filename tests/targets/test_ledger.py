@@ -12,7 +12,7 @@ import pytest
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
 from api2db.targets.duckdb import DuckdbDatabase
-from api2db.targets.port import Claim, LedgerRow
+from api2db.targets.port import LedgerRow, LedgerUpdate
 from api2db.targets.sql import IfExists, SchemaRule, SqlTarget
 from api2db.targets.sqlite import SqliteDatabase
 from tests.stream.ways import DIALECTS
@@ -21,7 +21,7 @@ ROWS = pa.table({"id": [1, 2]})
 FIRST, SECOND = LedgerRow("epoch", 1, 0), LedgerRow("epoch", 2, 5)
 
 
-class Place:
+class TableLocation:
     """A database file, the targets in it, and a look at it from outside."""
 
     def __init__(self, dialect: str, folder: Path) -> None:
@@ -49,24 +49,24 @@ class Place:
 
 
 @pytest.fixture(params=DIALECTS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    place = Place(request.param, tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TableLocation]:
+    place = TableLocation(request.param, tmp_path)
     yield place
     for target in place.opened:
         target.close()
 
 
 def load(target: SqlTarget, before: LedgerRow | None, after: LedgerRow, rows: pa.Table = ROWS) -> None:
-    target.load(rows, target.prepare(rows.schema), Claim("stream", before, after, rows.num_rows))
+    target.load(rows, target.prepare(rows.schema), LedgerUpdate("stream", before, after, rows.num_rows))
 
 
-def test_rows_and_ledger_are_committed_together(place: Place) -> None:
+def test_rows_and_ledger_are_committed_together(place: TableLocation) -> None:
     target = place.target()
-    assert target.how_far("stream") is None
+    assert target.read_position("stream") is None
     load(target, None, FIRST)
     load(target, FIRST, SECOND)
-    assert target.how_far("stream") == SECOND
-    assert target.how_far("another") is None
+    assert target.read_position("stream") == SECOND
+    assert target.read_position("another") is None
     assert place.ids == [1, 2, 1, 2]
     assert place.ask("SELECT loaded FROM _api2db_ledger") == [(4,)]
 
@@ -76,16 +76,16 @@ def test_rows_and_ledger_are_committed_together(place: Place) -> None:
     [None, SECOND, LedgerRow("other epoch", 1, 0), LedgerRow("epoch", 0, 0), LedgerRow("epoch", 1, 1)],
     ids=str,
 )
-def test_where_the_ledger_has_moved_nothing_is_loaded(place: Place, before: LedgerRow | None) -> None:
+def test_where_the_ledger_has_moved_nothing_is_loaded(place: TableLocation, before: LedgerRow | None) -> None:
     target = place.target()
     load(target, None, FIRST)
     with pytest.raises(LedgerMovedError):
         load(target, before, LedgerRow("epoch", 3, 0))
-    assert target.how_far("stream") == FIRST
+    assert target.read_position("stream") == FIRST
     assert place.ids == [1, 2]
 
 
-def test_where_the_ledger_s_row_is_gone_nothing_is_loaded(place: Place) -> None:
+def test_where_the_ledger_s_row_is_gone_nothing_is_loaded(place: TableLocation) -> None:
     target = place.target()
     load(target, None, FIRST)
     place.ask("DELETE FROM _api2db_ledger RETURNING stream")
@@ -94,66 +94,66 @@ def test_where_the_ledger_s_row_is_gone_nothing_is_loaded(place: Place) -> None:
     assert place.ids == [1, 2]
 
 
-def test_of_two_that_stand_at_one_place_only_one_gets_on(place: Place) -> None:
+def test_of_two_that_stand_at_one_place_only_one_gets_on(place: TableLocation) -> None:
     one, other = place.target(), place.target()
     load(one, None, FIRST)
     load(one, FIRST, SECOND)
     with pytest.raises(LedgerMovedError):
         load(other, FIRST, LedgerRow("epoch", 9, 0))
-    assert other.how_far("stream") == SECOND
+    assert other.read_position("stream") == SECOND
 
 
-def test_where_the_table_has_changed_since_the_rows_were_cast_nothing_is_loaded(place: Place) -> None:
+def test_where_the_table_has_changed_since_the_rows_were_cast_nothing_is_loaded(place: TableLocation) -> None:
     target = place.target()
     load(target, None, FIRST)
     columns = target.prepare(ROWS.schema)
     place.ask("ALTER TABLE t ADD COLUMN mine INTEGER")
     with pytest.raises(TableChangedError):
-        target.load(ROWS, columns, Claim("stream", FIRST, SECOND, 2))
-    assert target.how_far("stream") == FIRST
+        target.load(ROWS, columns, LedgerUpdate("stream", FIRST, SECOND, 2))
+    assert target.read_position("stream") == FIRST
     assert place.ids == [1, 2]
 
 
-def test_where_the_table_is_gone_nothing_is_loaded(place: Place) -> None:
+def test_where_the_table_is_gone_nothing_is_loaded(place: TableLocation) -> None:
     target = place.target()
     columns = target.prepare(ROWS.schema)
     place.ask("DROP TABLE t")
     with pytest.raises(TargetUnavailableError):
-        target.load(ROWS, columns, Claim("stream", None, FIRST, 2))
-    assert target.how_far("stream") is None
+        target.load(ROWS, columns, LedgerUpdate("stream", None, FIRST, 2))
+    assert target.read_position("stream") is None
 
 
-def test_a_trial_leaves_nothing(place: Place) -> None:
+def test_a_trial_leaves_nothing(place: TableLocation) -> None:
     target = place.target()
-    target.trial(ROWS, target.prepare(ROWS.schema))
+    target.dry_run(ROWS, target.prepare(ROWS.schema))
     assert place.ids == []
-    assert target.how_far("stream") is None
+    assert target.read_position("stream") is None
 
 
-def test_a_refused_row_takes_the_whole_load_back(place: Place) -> None:
+def test_a_refused_row_takes_the_whole_load_back(place: TableLocation) -> None:
     place.ask("CREATE TABLE t (id INTEGER CHECK (id <> 2))")
     target = place.target()
     with pytest.raises(BatchRefusedError, match="CHECK"):
         load(target, None, FIRST)
-    assert target.how_far("stream") is None
+    assert target.read_position("stream") is None
     assert place.ids == []
     load(target, None, FIRST, ROWS.slice(0, 1))
     assert place.ids == [1]
 
 
 def test_rows_that_a_trigger_drops_take_the_whole_load_back(tmp_path: Path) -> None:
-    place = Place("sqlite", tmp_path)
+    place = TableLocation("sqlite", tmp_path)
     target = place.target()
     target.prepare(ROWS.schema)
     place.ask("CREATE TRIGGER drops BEFORE INSERT ON t WHEN new.id = 2 BEGIN SELECT RAISE(IGNORE); END")
     with pytest.raises(BatchRefusedError, match="took 1 of 2 rows; a trigger"):
         load(target, None, FIRST)
-    assert target.how_far("stream") is None
+    assert target.read_position("stream") is None
     assert place.ids == []
     target.close()
 
 
-def test_replace_is_one_step_with_the_ledger(place: Place) -> None:
+def test_replace_is_one_step_with_the_ledger(place: TableLocation) -> None:
     target = place.target("replace")
     load(target, None, FIRST)
     load(target, FIRST, SECOND, pa.table({"id": [7]}))
@@ -163,20 +163,20 @@ def test_replace_is_one_step_with_the_ledger(place: Place) -> None:
     assert place.ids == [7]
 
 
-def test_fail_refuses_a_table_of_others_and_takes_its_own(place: Place) -> None:
+def test_fail_refuses_a_table_of_others_and_takes_its_own(place: TableLocation) -> None:
     place.ask("CREATE TABLE t (id INTEGER)")
     target = place.target("fail")
     with pytest.raises(TargetUnavailableError, match="if_exists='fail'"):
-        target.how_far("stream")
+        target.read_position("stream")
     place.ask("DROP TABLE t")
     target.close()  # as delivery does after any failure
     target.connect()
-    assert target.how_far("stream") is None
+    assert target.read_position("stream") is None
     load(target, None, FIRST)
-    assert target.how_far("stream") == FIRST
+    assert target.read_position("stream") == FIRST
 
 
-def test_freeze_neither_adds_nor_widens(place: Place) -> None:
+def test_freeze_neither_adds_nor_widens(place: TableLocation) -> None:
     load(place.target(), None, FIRST)
     target = place.target(schema="freeze")
     columns = target.prepare(pa.schema([("id", pa.int64()), ("new", pa.string())]))
@@ -184,7 +184,7 @@ def test_freeze_neither_adds_nor_widens(place: Place) -> None:
     assert target.widen(columns[0], pa.float64()) is None
 
 
-def test_each_change_of_the_schema_is_a_row(place: Place) -> None:
+def test_each_change_of_the_schema_is_a_row(place: TableLocation) -> None:
     target = place.target()
     load(target, None, FIRST)
     target.prepare(pa.schema([("id", pa.int64()), ("x", pa.string())]))
@@ -196,19 +196,19 @@ def test_each_change_of_the_schema_is_a_row(place: Place) -> None:
 
 def test_how_far_waits_for_whoever_is_in_the_middle_of_a_load(tmp_path: Path) -> None:
     """Read without a lock, the ledger could be behind a commit that is still under way."""
-    place = Place("sqlite", tmp_path)
+    place = TableLocation("sqlite", tmp_path)
     target = place.target()
     load(target, None, FIRST)
     with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(TargetUnavailableError, match="locked"):
-            target.how_far("stream")
+            target.read_position("stream")
         other.execute("ROLLBACK")
-    assert target.how_far("stream") == FIRST
+    assert target.read_position("stream") == FIRST
     target.close()
 
 
-def test_a_type_for_which_the_database_has_the_same_column_is_no_wider_one(place: Place) -> None:
+def test_a_type_for_which_the_database_has_the_same_column_is_no_wider_one(place: TableLocation) -> None:
     place.ask("CREATE TABLE t (id TEXT)")
     target = place.target()
     [column] = target.prepare(pa.schema([("id", pa.string())]))

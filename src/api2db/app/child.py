@@ -25,7 +25,7 @@ from api2db.ingest.runner import resolved
 __all__ = ["main"]
 
 _LONGEST_END_S: Final = 10.0
-_log = logging.getLogger("api2db.app")
+logger = logging.getLogger("api2db.app")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,12 +75,12 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
         log_to_console(logging.WARNING)
     log_to_file(project_home(collectors[0].home), process)
     host = started(collectors, stop)
-    _log.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
+    logger.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
     host.watch(stop)
     asked = stop.wished
     _end_in_time()
     if not host.drain():
-        _log.info("not everything could be delivered before the end; it waits in the journal")
+        logger.info("not everything could be delivered before the end; it waits in the journal")
     return Report("asked" if asked else "done")
 
 
@@ -94,7 +94,7 @@ def _watch_parent(stop: Stop) -> None:
     def wait() -> None:
         while os.read(line, 1):
             pass
-        stop.wish()
+        stop.request()
         _end_in_time()
 
     threading.Thread(target=wait, name="api2db-parent", daemon=True).start()

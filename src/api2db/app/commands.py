@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api2db.app.figures import CollectorFigures, as_json, figures
+from api2db.app.figures import CollectorFigures, as_json, read_figures
 from api2db.app.host import wait_for_journals
 from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
@@ -59,18 +59,18 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
     )
     if once:
         run.run(once=True, timeout=timeout_s)
-        print_figures(console, figures(home, names))
+        print_figures(console, read_figures(home, names))
         return
     wait_for_journals(collectors, Stop())
     with LiveView(home, console, names):
         run.run()
-    if said := _waiting(figures(home, names)):
+    if said := _waiting(read_figures(home, names)):
         console.out(f"{said}; the next run goes on with them", highlight=False)
 
 
 def print_status(home: Path, *, as_json_text: bool) -> bool:
     """Print how the streams do; False where a person should look."""
-    found, stores = figures(home), store_figures(home)
+    found, stores = read_figures(home), store_figures(home)
     said = as_json(home, found, stores)
     if as_json_text:
         print(json.dumps(said, indent=2))
@@ -194,7 +194,7 @@ def _waiting(found: Sequence[CollectorFigures]) -> str:
 
 
 def _stream_named(home: Path, wanted: str) -> StreamOverview:
-    streams = [stream for collector in figures(home) for stream in collector.streams]
+    streams = [stream for collector in read_figures(home) for stream in collector.streams]
     exact = [stream for stream in streams if wanted in {stream.identity, _full_name(stream)}]
     found = exact or [stream for stream in streams if wanted in _full_name(stream)]
     if len(found) == 1:

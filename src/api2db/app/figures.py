@@ -15,7 +15,7 @@ from api2db.journal import StreamOverview, is_owned, journals_in, overview
 from api2db.store import StoreFigures
 from api2db.store.rejected import is_of_store
 
-__all__ = ["CollectorFigures", "Rates", "as_json", "figures", "is_unhealthy"]
+__all__ = ["CollectorFigures", "Rates", "as_json", "is_unhealthy", "read_figures"]
 
 _WINDOW_S = 3.0
 
@@ -50,7 +50,7 @@ class CollectorFigures:
         return not (self.error or self.damaged or unhealthy)
 
 
-def figures(home: Path, names: Collection[str] | None = None) -> list[CollectorFigures]:
+def read_figures(home: Path, names: Collection[str] | None = None) -> list[CollectorFigures]:
     """Look at all journals of a project, or at those of some collectors; nothing is written or held.
 
     A journal whose streams have all been forgotten is left out, unless somebody uses it or it is damaged.

@@ -12,7 +12,7 @@ from api2db.app.stopping import Stop
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
 from api2db.formats.folders import project_home
 from api2db.ingest import Collector, Runner
-from api2db.ingest.masking import told
+from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import home_of
 from api2db.journal import SegmentedJournal, is_owned, journal_folder
 
@@ -23,7 +23,7 @@ _BUSY_S: Final = 3.0
 _WATCH_S: Final = 0.5
 _GLANCE_S: Final = 0.05
 _STOP_S: Final = 1.0
-_log = logging.getLogger("api2db.app")
+logger = logging.getLogger("api2db.app")
 
 
 class Host:
@@ -90,7 +90,7 @@ class Host:
                     if stop.wished or time.monotonic() >= deadline_s:
                         return False
         except StreamDiedError as error:
-            _log.error("%s", told(error))
+            logger.error("%s", describe_error(error))
             return False
         return True
 
@@ -114,7 +114,7 @@ class Host:
         back_off = self._back_offs.setdefault(id(stream), BackOff())
         if id(stream) not in self._dead:
             self._dead.add(id(stream))
-            _log.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
+            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
         elif back_off.due:
             self._start_again(stream, back_off)
 
@@ -123,7 +123,7 @@ class Host:
             stream.stop(_STOP_S)
             stream.start()
         except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
-            _log.error("the stream %s can't be started again: %s", stream.name, told(error))
+            logger.error("the stream %s can't be started again: %s", stream.name, describe_error(error))
             back_off.died()
         else:
             self._dead.discard(id(stream))

@@ -10,7 +10,7 @@ from typing import Final, Self
 from rich.console import Console
 from rich.live import Live
 
-from api2db.app.figures import Rates, figures
+from api2db.app.figures import Rates, read_figures
 from api2db.app.screen import is_live, lines_of, live_figures
 
 __all__ = ["LiveView"]
@@ -64,8 +64,8 @@ class LiveView:
                 self._print()
 
     def _draw(self, live: Live) -> None:
-        live.update(live_figures(figures(self._home, self._names), self._rates), refresh=True)
+        live.update(live_figures(read_figures(self._home, self._names), self._rates), refresh=True)
 
     def _print(self) -> None:
-        for line in lines_of(figures(self._home, self._names), self._rates):
+        for line in lines_of(read_figures(self._home, self._names), self._rates):
             self._console.out(line, highlight=False)

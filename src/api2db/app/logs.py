@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from api2db.formats.atomic import FILE_MODE, make_folders
-from api2db.masking import masked
+from api2db.redaction import redact
 
 __all__ = ["MaskedFormatter", "is_set_up", "log_to_console", "log_to_file"]
 
@@ -22,7 +22,7 @@ class MaskedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        return masked(super().format(record))
+        return redact(super().format(record))
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):

@@ -12,8 +12,8 @@ from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.ingest.masking import told
-from api2db.masking import masked
+from api2db.ingest.error_text import describe_error
+from api2db.redaction import redact
 
 __all__ = ["MODULE_NAME", "MainFile", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
 
@@ -73,7 +73,7 @@ def load(main_file: Path) -> MainFile:
         except Api2dbError:
             raise
         except (ImportError, SyntaxError) as error:
-            raise ConfigurationError(f"{main_file} can't be imported: {told(error)}") from error
+            raise ConfigurationError(f"{main_file} can't be imported: {describe_error(error)}") from error
         except Exception as error:  # the file is the user's code, which raises what it likes
             raise ConfigurationError(f"{main_file} can't be imported:\n{_users_traceback(error, path)}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
@@ -116,7 +116,7 @@ def _users_traceback(error: Exception, main_file: Path) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
         trace = trace.tb_next
-    return masked("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+    return redact("".join(traceback.format_exception(type(error), error, trace)).rstrip())
 
 
 @contextmanager

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from api2db.app.assignment import assign
 from api2db.app.host import failure, started, wait_for_journals
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.process import Output
 from api2db.app.project import is_loading, running_main_file
-from api2db.app.spread import spread
 from api2db.app.stopping import Stop, stopped_by_signals
 from api2db.app.supervisor import Supervisor, plan
 from api2db.errors import ConfigurationError
@@ -19,7 +19,7 @@ from api2db.ingest import Collector
 
 __all__ = ["Run"]
 
-_log = logging.getLogger("api2db.app")
+logger = logging.getLogger("api2db.app")
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
 
     def stop(self) -> None:
         """Ask a ``run`` in another thread to end, as SIGTERM does."""
-        self._stop.wish()
+        self._stop.request()
 
     def run(self, once: bool = False, *, timeout: float | None = None) -> None:
         """Run until SIGINT, SIGTERM or ``stop``; then deliver what is on its way, within ten seconds.
@@ -84,7 +84,7 @@ class Run:
             )
         enabled = [collector for collector in self._collectors if collector.seconds > 0]
         if not enabled:
-            _log.warning("no collector is enabled, so there is nothing to run")
+            logger.warning("no collector is enabled, so there is nothing to run")
             return
         main_file = self._main_file or running_main_file()
         with stopped_by_signals(self._stop), self._stop.forgotten_afterwards():
@@ -106,7 +106,7 @@ class Run:
             raise error
 
     def _run_here(self, enabled: Sequence[Collector]) -> None:
-        _log.info("there is no main file to start processes from: the collectors run in threads of this process")
+        logger.info("there is no main file to start processes from: the collectors run in threads of this process")
         host = started(enabled, self._stop)
         try:
             host.watch(self._stop)
@@ -119,13 +119,13 @@ class Run:
             log_to_file(project_home(enabled[0].home), "run")
         wait_for_journals(enabled, self._stop)
         groups = self._groups(enabled, main_file)
-        _log.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
+        logger.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
         try:
             self._supervisor.run(self._stop)
         finally:
             self._supervisor = None
-        _log.info("all processes have ended")
+        logger.info("all processes have ended")
 
     def _groups(self, enabled: Sequence[Collector], main_file: Path) -> list[list[str]]:
         names = [collector.name for collector in enabled]
@@ -133,8 +133,8 @@ class Run:
         if len(names) == 1 or cores == 1:
             return [names]
         if any(callable(given) for collector in enabled for given in (collector.streams, collector.stores)):
-            return spread(names, plan(main_file, names), cores)
-        return spread(names, {collector.name: _files(collector) for collector in enabled}, cores)
+            return assign(names, plan(main_file, names), cores)
+        return assign(names, {collector.name: _files(collector) for collector in enabled}, cores)
 
 
 def _files(collector: Collector) -> list[Path]:

@@ -28,7 +28,7 @@ class Stop:
         """Whether anybody wants an end."""
         return self.wishes > 0
 
-    def wish(self) -> None:
+    def request(self) -> None:
         """Ask for an end; asking twice asks for haste."""
         self.wishes += 1
 
@@ -41,7 +41,7 @@ class Stop:
             self.wishes = 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the wish, but no longer than this; say whether it was made."""
+        """Wait for the request, but no longer than this; say whether it was made."""
         deadline_s = time.monotonic() + timeout_s
         # Looked at in steps, for want of anything that a signal handler may safely set: see the class.
         while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
@@ -53,13 +53,13 @@ class Stop:
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
     """Let SIGINT and SIGTERM ask for an end inside the block; only the main thread can arrange that, others don't."""
 
-    def wish(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
-        stop.wish()
+    def request(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
+        stop.request()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, wish) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before = {signum: signal.signal(signum, request) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

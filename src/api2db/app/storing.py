@@ -16,7 +16,7 @@ from api2db.errors import ConfigurationError, FormatError
 from api2db.formats.compose import compose
 from api2db.formats.shards import Shards
 from api2db.ingest.counts import counted
-from api2db.ingest.masking import told
+from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import resolved
 from api2db.ingest.stores import StoreClock
 
@@ -86,7 +86,7 @@ def _one_round(store: Any) -> bool:
     try:
         store.store()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
-        print(f"{store!r}: {told(error)}")
+        print(f"{store!r}: {describe_error(error)}")
         return False
     shards, rows = (now - then for now, then in zip(_done(store), before, strict=True))
     unreadable: int = getattr(store, "unreadable", 0)

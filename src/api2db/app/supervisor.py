@@ -18,11 +18,11 @@ _WATCH_S: Final = 0.1
 _GLANCE_S: Final = 0.02
 _DRAIN_S: Final = 9.5
 _PLAN_S: Final = 60.0
-_log = logging.getLogger("api2db.app")
+logger = logging.getLogger("api2db.app")
 
 
 @dataclass(slots=True)
-class _Place:
+class _Worker:
     """What one process is for, and the process while there is one."""
 
     label: str
@@ -44,12 +44,12 @@ class Supervisor:
     def __init__(self, main_file: Path, groups: Sequence[Sequence[str]], output: Output | None = None) -> None:
         self._main_file = main_file
         self._output = output
-        self._places = [_Place(f"process-{number}", names) for number, names in enumerate(groups, 1)]
+        self._workers = [_Worker(f"process-{number}", names) for number, names in enumerate(groups, 1)]
 
     @property
     def processes(self) -> dict[int, tuple[str, ...]]:
         """The process ids, each with its collectors."""
-        running = [(place.process, place.names) for place in self._places]
+        running = [(worker.process, worker.names) for worker in self._workers]
         return {process.pid: tuple(names) for process, names in running if process is not None}
 
     def run(self, stop: Stop) -> None:
@@ -60,45 +60,45 @@ class Supervisor:
             JournalBusyError: Another run has the journals.
         """
         try:
-            for place in self._places:
-                self._start(place)
-            while not stop.wait(_WATCH_S) and not all(place.done for place in self._places):
-                for place in self._places:
-                    self._look_after(place)
+            for worker in self._workers:
+                self._start(worker)
+            while not stop.wait(_WATCH_S) and not all(worker.done for worker in self._workers):
+                for worker in self._workers:
+                    self._look_after(worker)
         finally:
             self._end(stop)
 
-    def _start(self, place: _Place) -> None:
-        place.process = ChildProcess("run", self._main_file, place.label, place.names, self._output)
-        place.back_off.started()
+    def _start(self, worker: _Worker) -> None:
+        worker.process = ChildProcess("run", self._main_file, worker.label, worker.names, self._output)
+        worker.back_off.started()
 
-    def _look_after(self, place: _Place) -> None:
-        if place.process is None:
-            if not place.done and place.back_off.due:
-                self._start(place)
-        elif not place.process.runs:
-            self._bury(place, place.process)
+    def _look_after(self, worker: _Worker) -> None:
+        if worker.process is None:
+            if not worker.done and worker.back_off.due:
+                self._start(worker)
+        elif not worker.process.runs:
+            self._discard_dead(worker, worker.process)
 
-    def _bury(self, place: _Place, process: ChildProcess) -> None:
-        place.process = None
+    def _discard_dead(self, worker: _Worker, process: ChildProcess) -> None:
+        worker.process = None
         report = process.ended()
         if report is not None:
             report.raise_if_final()
-            place.done = report.kind == "done"
-        if place.done:
+            worker.done = report.kind == "done"
+        if worker.done:
             return
-        wait_s = place.back_off.died()
-        names = ", ".join(place.names)
+        wait_s = worker.back_off.died()
+        names = ", ".join(worker.names)
         message = "%s (%s) has died, %s; it is started again in %.2g s"
-        _log.warning(message, place.label, names, process.manner, wait_s)
+        logger.warning(message, worker.label, names, process.manner, wait_s)
 
     def _end(self, stop: Stop) -> None:
         """Ask all to end, wait, and end by force what has not; what they acknowledged is on disk."""
-        running = [place.process for place in self._places if place.process is not None]
+        running = [worker.process for worker in self._workers if worker.process is not None]
         for process in running:
             process.ask_to_end()
         if not _have_ended(running, stop):
-            _log.warning("a process did not end in time and is killed; what it acknowledged waits in the journal")
+            logger.warning("a process did not end in time and is killed; what it acknowledged waits in the journal")
         for process in running:
             process.ended(timeout_s=0)
 

@@ -1,20 +1,20 @@
 """Journal to target: one worker a stream, in batches that follow the load, exactly once.
 
-``worker`` is the loop: read a batch, have a courier deliver it, back off while the target is unavailable. ``ledger``
-is the courier for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
+``worker`` is the loop: read a batch, have a loader deliver it, back off while the target is unavailable. ``ledger``
+is the loader for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
 transactions whose loads are all or nothing, ``stepped`` the one for those that tell how much of a plan is in,
 ``override`` the one for a user's own method. ``casting`` has a table follow the data, ``fitting`` finds the rows that
 it can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
 """
 
-from api2db.delivery.counted import CountedCourier
-from api2db.delivery.courier import Courier
-from api2db.delivery.ledger import LedgerCourier
-from api2db.delivery.override import OverrideCourier, OverrideTarget
-from api2db.delivery.parking import Parking, ParkingPlace
-from api2db.delivery.plan import PlanCourier
+from api2db.delivery.counted_loader import CountedLoader
+from api2db.delivery.file_loader import FileLoader
+from api2db.delivery.loader import Loader
+from api2db.delivery.override_loader import OverrideLoader, OverrideTarget
+from api2db.delivery.parking import ParkedBatches, Parking
 from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
-from api2db.delivery.stepped import SteppedCourier
+from api2db.delivery.resumable_loader import ResumableLoader
+from api2db.delivery.transactional_loader import TransactionalLoader
 from api2db.delivery.worker import LIMIT, RETRIES, Worker
 
 __all__ = [
@@ -22,16 +22,16 @@ __all__ = [
     "LIMIT",
     "METADATA_KEY",
     "RETRIES",
-    "CountedCourier",
-    "Courier",
-    "LedgerCourier",
-    "OverrideCourier",
+    "CountedLoader",
+    "FileLoader",
+    "Loader",
+    "OverrideLoader",
     "OverrideTarget",
+    "ParkedBatches",
     "Parking",
-    "ParkingPlace",
-    "PlanCourier",
     "Rejects",
-    "SteppedCourier",
+    "ResumableLoader",
+    "TransactionalLoader",
     "Worker",
     "without_added",
 ]

@@ -10,7 +10,7 @@ import pyarrow as pa
 from api2db.errors import DataError
 from api2db.frames import conform, reason_of, unify
 from api2db.journal import Entry, Position, Superseded
-from api2db.targets.port import Piece
+from api2db.targets.port import FrameRows
 
 __all__ = ["Batch", "batch_of"]
 
@@ -70,10 +70,10 @@ class Batch:
         """For each entry its frame's ``timestamp_ns`` and its number of rows."""
         return ((entry.timestamp_ns, entry.batch.num_rows) for entry in self.entries)
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[FrameRows]:
         """The rows frame by frame, each under its own schema."""
         frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
-        return [Piece(time, _table([entry.batch for entry in frame])) for time, frame in frames]
+        return [FrameRows(time, _table([entry.batch for entry in frame])) for time, frame in frames]
 
     def head(self, rows: int) -> "Batch":
         """The first so many rows; where they end within a frame, that is cut."""

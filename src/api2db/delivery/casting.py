@@ -7,17 +7,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.delivery.batch import Batch
-from api2db.delivery.causes import causes_of
-from api2db.delivery.extra import extra_cells
-from api2db.delivery.fitting import Fitted, Misfit, fit
+from api2db.delivery.fitting import Fitted, Mismatch, fit
 from api2db.delivery.keys import rows_without_key
+from api2db.delivery.origins import origins_of
+from api2db.delivery.overflow import overflow_cells
 from api2db.errors import BatchRefusedError, TableChangedError
-from api2db.masking import masked
+from api2db.redaction import redact
 from api2db.targets.port import Column, TableTarget
 
 __all__ = ["Casting", "without"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Casting:
@@ -36,20 +36,20 @@ class Casting:
             rows: The batch's, as the target wants them.
         """
         fitted = self._fitted(rows, columns)
-        if fitted.misfits and (columns_now := self._altered(columns)):
+        if fitted.mismatches and (columns_now := self._altered(columns)):
             columns, fitted = columns_now, self._fitted(rows, columns_now)
         forbidden: dict[str, str] = {}
-        wider = [column for misfit in fitted.misfits if (column := self._widen(batch, misfit, forbidden))]
+        wider = [column for mismatch in fitted.mismatches if (column := self._widen(batch, mismatch, forbidden))]
         if wider:
             changed = {column.name: column for column in wider}
             columns = [changed.get(column.name, column) for column in columns]
             fitted = self._fitted(rows, columns)
-        if self._target.extra and (fitted.misfits or self._target.keys):
-            fitted, columns = self._with_extra(batch, fitted, columns, self._target.extra)
+        if self._target.overflow_column and (fitted.mismatches or self._target.keys):
+            fitted, columns = self._with_overflow(batch, fitted, columns, self._target.overflow_column)
         reasons: dict[int, str] = {}
-        for misfit in fitted.misfits:
-            reason = f"{misfit.reason}{forbidden.get(misfit.name, '')}"
-            for row in pc.indices_nonzero(misfit.mask).to_pylist():
+        for mismatch in fitted.mismatches:
+            reason = f"{mismatch.reason}{forbidden.get(mismatch.name, '')}"
+            for row in pc.indices_nonzero(mismatch.mask).to_pylist():
                 reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
         for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
             reasons.setdefault(row, reason)
@@ -57,7 +57,7 @@ class Casting:
 
     def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The table's columns, where somebody has altered them since they were asked for: no row is odd by old ones."""
-        if self._target.takes_newest:
+        if self._target.replaces_table:
             return None
         columns_now = self._target.columns()
         if columns_now is None:
@@ -68,35 +68,37 @@ class Casting:
         fitted = fit(rows, columns, self._target.same_column, self._target.limits)
         for name in set(fitted.truncated) - self._told:
             self._told.add(name)
-            _log.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
+            logger.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
         return fitted
 
-    def _with_extra(
+    def _with_overflow(
         self, batch: Batch, fitted: Fitted, columns: Sequence[Column], extra: str
     ) -> tuple[Fitted, Sequence[Column]]:
         """Odd values go into a JSON column of their own; but for those of a key, by which rows are known."""
-        odd = [misfit for misfit in fitted.misfits if misfit.name not in self._target.keys]
+        odd = [mismatch for mismatch in fitted.mismatches if mismatch.name not in self._target.keys]
         if not odd and all(column.name != extra for column in columns):
             return fitted, columns
-        cells = extra_cells(batch.rows, odd)  # nulls too: a row that is replaced has none of the old one's
+        cells = overflow_cells(batch.rows, odd)  # nulls too: a row that is replaced has none of the old one's
         try:
-            columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), causes_of(batch))
+            columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), origins_of(batch))
         except BatchRefusedError as error:
-            _log.warning("there can be no column %r: %s", extra, masked(str(error)))
+            logger.warning("there can be no column %r: %s", extra, redact(str(error)))
             return fitted, columns
         beside = self._fitted(pa.table({extra: cells}), columns)
-        kept = [misfit for misfit in fitted.misfits if misfit not in odd]
+        kept = [mismatch for mismatch in fitted.mismatches if mismatch not in odd]
         rows = fitted.rows.append_column(extra, beside.rows.column(extra))
-        return Fitted(rows, [*kept, *beside.misfits]), columns
+        return Fitted(rows, [*kept, *beside.mismatches]), columns
 
-    def _widen(self, batch: Batch, misfit: Misfit, forbidden: dict[str, str]) -> Column | None:
-        if misfit.column is None or misfit.beyond:
+    def _widen(self, batch: Batch, mismatch: Mismatch, forbidden: dict[str, str]) -> Column | None:
+        if mismatch.column is None or mismatch.beyond:
             return None
         try:
-            return self._target.widen(misfit.column, misfit.type, causes_of(batch, {misfit.column.name: misfit.mask}))
+            return self._target.widen(
+                mismatch.column, mismatch.type, origins_of(batch, {mismatch.column.name: mismatch.mask})
+            )
         except BatchRefusedError as error:
-            forbidden[misfit.name] = f", which can't be changed: {error}"
-            _log.warning("the column %r stays %s: %s", misfit.name, misfit.column.declared, masked(str(error)))
+            forbidden[mismatch.name] = f", which can't be changed: {error}"
+            logger.warning("the column %r stays %s: %s", mismatch.name, mismatch.column.declared, redact(str(error)))
             return None
 
 

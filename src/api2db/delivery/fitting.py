@@ -9,16 +9,16 @@ import pyarrow.compute as pc
 
 from api2db.frames import cast_exactly, is_json, nulled, unmarked
 from api2db.targets.port import Column
-from api2db.targets.types import Limit, in_words
+from api2db.targets.types import ValueLimit, in_words
 
-__all__ = ["Fitted", "Misfit", "fit"]
+__all__ = ["Fitted", "Mismatch", "fit"]
 
 _types = pa.types
 _LONGEST_DECIMAL, _LONGEST_SCALE = 38, 30
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class Mismatch:
     """Values of one column that its type can't hold.
 
     Attributes:
@@ -49,12 +49,12 @@ class Fitted:
 
     Attributes:
         rows: With the table's own column names; null where a value did not fit.
-        misfits: What did not fit, a column each.
+        mismatches: What did not fit, a column each.
         truncated: Columns whose times lost digits below a microsecond, as the type table says.
     """
 
     rows: pa.Table
-    misfits: list[Misfit] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
 
 
@@ -62,7 +62,7 @@ def fit(
     rows: pa.Table,
     columns: Sequence[Column],
     same_column: Callable[[str, str], bool] = str.__eq__,
-    limits: Sequence[Limit] = (),
+    limits: Sequence[ValueLimit] = (),
 ) -> Fitted:
     """Cast every column to what the table has for it.
 
@@ -77,7 +77,7 @@ def fit(
         home = exact.get(name) or next((each for each in columns if same_column(name, each.name)), None)
         if home is None:
             if column.null_count < len(column):
-                fitted.misfits.append(Misfit(name, column.type, None, pc.is_valid(column).combine_chunks()))
+                fitted.mismatches.append(Mismatch(name, column.type, None, pc.is_valid(column).combine_chunks()))
             continue
         cast = _fit_column(name, column, home, fitted)
         arrays.append(_within(limits, name, cast, home, fitted))
@@ -102,19 +102,19 @@ def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
         values = values.cast(pa.string())
     cast, mask = cast_exactly(values, home.type)
     if mask is not None:
-        fitted.misfits.append(Misfit(name, column.type, home, mask))
+        fitted.mismatches.append(Mismatch(name, column.type, home, mask))
     return pa.chunked_array([cast])
 
 
 def _within(
-    limits: Sequence[Limit], name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
+    limits: Sequence[ValueLimit], name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
 ) -> pa.ChunkedArray:
     for limit in (limit for limit in limits if limit.applies(column.type)):
         values = column.combine_chunks()
         found = limit.finds(values)
         if found.true_count:
             beyond = found.fill_null(False)
-            fitted.misfits.append(Misfit(name, column.type, home, beyond, limit.says))
+            fitted.mismatches.append(Mismatch(name, column.type, home, beyond, limit.says))
             column = pa.chunked_array([nulled(values, beyond)])
     return column
 

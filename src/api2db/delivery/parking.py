@@ -14,14 +14,14 @@ from api2db.delivery.rejected import METADATA_KEY, origin, sweep
 from api2db.errors import JournalError
 from api2db.formats import write
 from api2db.formats.atomic import make_folders, publish, sync_folder, write_temporary
-from api2db.journal import Position, StreamLog
+from api2db.journal import Position, StreamReader
 
-__all__ = ["Parking", "ParkingPlace"]
+__all__ = ["ParkedBatches", "Parking"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-class ParkingPlace(Protocol):
+class ParkedBatches(Protocol):
     """What becomes of a head batch whose tries ran out."""
 
     @property
@@ -32,53 +32,53 @@ class ParkingPlace(Protocol):
         """Take a batch that is tried on all the same."""
 
     def leave(self, reached: Position) -> bool:
-        """What was parked is in the target up to here; true where a note is to be cleared."""
+        """What was parked is in the target up to here; true where a checkpoint is to be cleared."""
 
 
 class Parking:
     """The parked batch of one stream: at most one.
 
-    Streams to two targets of one kind share the folder. So a file gets its name only once a durable note has it, and
+    Streams to two targets of one kind share the folder. So a file gets its name only once a durable checkpoint has it, and
     never in place of another: while the temporary file is there, the named one is not ours.
     """
 
-    def __init__(self, log: StreamLog, folder: Path) -> None:
-        self._log = log
+    def __init__(self, reader: StreamReader, folder: Path) -> None:
+        self._reader = reader
         self._folder = folder
 
     @property
     def occupied(self) -> bool:
         """Whether a batch is parked."""
-        note = self._log.note("parked")
-        return note is not None and not (self._folder / note["temporary"]).exists()
+        checkpoint = self._reader.checkpoint("parked")
+        return checkpoint is not None and not (self._folder / checkpoint["temporary"]).exists()
 
     def park(self, batch: Batch) -> None:
         """Write a batch down; where the disk refuses that too, it waits in the journal alone."""
         try:
             path = self._park(batch)
         except (OSError, JournalError) as error:
-            _log.warning("the batch waits in the journal only, %s can't be written to: %s", self._folder, error)
+            logger.warning("the batch waits in the journal only, %s can't be written to: %s", self._folder, error)
             return
-        _log.error("%d rows are parked in %s; they go first when the target is back", batch.num_rows, path)
+        logger.error("%d rows are parked in %s; they go first when the target is back", batch.num_rows, path)
 
     def leave(self, reached: Position) -> bool:
-        """Drop the file once its rows are in the target; true where a note is to be cleared."""
-        note = self._log.note("parked")
-        if note is None or Position(*note["end"]) > reached:
+        """Drop the file once its rows are in the target; true where a checkpoint is to be cleared."""
+        checkpoint = self._reader.checkpoint("parked")
+        if checkpoint is None or Position(*checkpoint["end"]) > reached:
             return False
-        temporary = self._folder / note["temporary"]
-        ours = temporary if temporary.exists() else self._folder / note["file"]
+        temporary = self._folder / checkpoint["temporary"]
+        ours = temporary if temporary.exists() else self._folder / checkpoint["file"]
         ours.unlink(missing_ok=True)
         return True
 
     def _park(self, batch: Batch) -> Path:
         make_folders(self._folder)
-        sweep(self._folder, self._log.key)
+        sweep(self._folder, self._reader.key)
         metadata = {
             **(batch.rows.schema.metadata or {}),
-            METADATA_KEY: json.dumps(origin(self._log, batch.start, batch.end)).encode(),
+            METADATA_KEY: json.dumps(origin(self._reader, batch.start, batch.end)).encode(),
         }
-        with write_temporary(self._folder / self._log.key) as temporary:
+        with write_temporary(self._folder / self._reader.key) as temporary:
             write(batch.rows.replace_schema_metadata(metadata), temporary.file, "parquet")
         path = self._folder / f"{batch.entries[0].timestamp_ns}.parquet"
         self._keep(batch, temporary.path, path)
@@ -92,11 +92,11 @@ class Parking:
         return path
 
     def _keep(self, batch: Batch, temporary: Path, path: Path) -> None:
-        note = {
+        checkpoint = {
             "temporary": temporary.name,
             "file": path.name,
             "end": list(batch.end),
             "rows": batch.num_rows,
             "size_bytes": temporary.stat().st_size,
         }
-        self._log.keep("parked", note)
+        self._reader.save("parked", checkpoint)

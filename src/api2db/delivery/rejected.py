@@ -1,6 +1,6 @@
 """Rows that a target refused for themselves: a Parquet file with the reason beside each row.
 
-The file is written under a temporary name, and a note of it is durable, before the good rows are committed. When the
+The file is written under a temporary name, and a checkpoint of it is durable, before the good rows are committed. When the
 ledger says that they are in, the file gets its name; when it says that they are not, the file goes.
 """
 
@@ -17,22 +17,22 @@ from api2db.delivery.batch import Batch
 from api2db.errors import FormatError
 from api2db.formats import write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.journal import Delivered, Position, StreamLog
+from api2db.journal import Delivered, Position, StreamReader
 
 __all__ = ["ADDED_COLUMNS", "METADATA_KEY", "Rejects", "origin", "sweep", "without_added"]
 
 METADATA_KEY = b"api2db"
 REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
 _OWN = "own"
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def origin(log: StreamLog, first: Position, last: Position) -> dict[str, Any]:
+def origin(reader: StreamReader, first: Position, last: Position) -> dict[str, Any]:
     """Whose rows a file holds, so that no other stream ever takes them."""
     return {
-        "journal": log.journal_id,
-        "stream": log.key,
-        "epoch": log.epoch,
+        "journal": reader.journal_id,
+        "stream": reader.key,
+        "epoch": reader.epoch,
         "first": list(first),
         "last": list(last),
     }
@@ -58,7 +58,7 @@ def _own_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def sweep(folder: Path, key: str) -> None:
-    """Clear away the temporary files that a stream left where it was killed before it could note them."""
+    """Clear away the temporary files that a stream left where it was killed before it could checkpoint them."""
     for path in folder.glob(f".{key}.*"):
         if is_temporary(path):
             path.unlink(missing_ok=True)
@@ -85,8 +85,8 @@ def _is_writable(table: pa.Table) -> bool:
 class Rejects:
     """The rejected rows of one stream."""
 
-    def __init__(self, log: StreamLog, folder: Path) -> None:
-        self._log = log
+    def __init__(self, reader: StreamReader, folder: Path) -> None:
+        self._reader = reader
         self._folder = folder
 
     def set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
@@ -97,7 +97,7 @@ class Rejects:
             reasons: Why, by the row's number in the batch.
         """
         make_folders(self._folder)
-        sweep(self._folder, self._log.key)
+        sweep(self._folder, self._reader.key)
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
         table = batch.rows.take(chosen)
@@ -109,38 +109,42 @@ class Rejects:
         said = {**self._origin(batch), **({_OWN: own} if own else {})}
         metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
-        with write_temporary(self._folder / self._log.key) as temporary:
+        with write_temporary(self._folder / self._reader.key) as temporary:
             write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")
-        note = {
+        checkpoint = {
             "temporary": temporary.path.name,
             "final": final.name,
             "end": list(batch.end),
             "rows": len(chosen),
             "size_bytes": temporary.path.stat().st_size,
         }
-        self._log.keep("pending", note)
+        self._reader.save("pending", checkpoint)
 
-    def settle(self, reached: Position) -> Mapping[str, Any]:
+    def resolve(self, reached: Position) -> Mapping[str, Any]:
         """What the ledger says of pending rows: theirs has been committed, or it has not and they go.
 
         Returns:
-            The note of what has become final, empty where nothing has; the caller clears it.
+            The checkpoint of what has become final, empty where nothing has; the caller clears it.
         """
-        note = self._log.note("pending")
-        if note is None:
+        checkpoint = self._reader.checkpoint("pending")
+        if checkpoint is None:
             return {}
-        temporary = self._folder / note["temporary"]
-        if Position(*note["end"]) > reached:
-            self._log.acknowledge(self._log.position, Delivered(), clear=["pending"])
+        temporary = self._folder / checkpoint["temporary"]
+        if Position(*checkpoint["end"]) > reached:
+            self._reader.acknowledge(self._reader.position, Delivered(), clear=["pending"])
             temporary.unlink(missing_ok=True)
             return {}
-        self._publish(temporary, self._folder / note["final"])
-        refused = "1 row was refused; it is" if note["rows"] == 1 else f"{note['rows']} rows were refused; they are"
-        _log.warning("%s in %s with the reason beside each", refused, self._folder)
-        return note
+        self._publish(temporary, self._folder / checkpoint["final"])
+        refused = (
+            "1 row was refused; it is"
+            if checkpoint["rows"] == 1
+            else f"{checkpoint['rows']} rows were refused; they are"
+        )
+        logger.warning("%s in %s with the reason beside each", refused, self._folder)
+        return checkpoint
 
     def _origin(self, batch: Batch) -> dict[str, Any]:
-        return origin(self._log, batch.start, batch.end)
+        return origin(self._reader, batch.start, batch.end)
 
     def _publish(self, temporary: Path, final: Path) -> None:
         number = int(final.stem)

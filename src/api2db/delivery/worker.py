@@ -20,19 +20,19 @@ from tenacity import (
 )
 
 from api2db.delivery.batch import Batch, batch_of
-from api2db.delivery.courier import Courier
-from api2db.delivery.ledger import SMALL_ROWS
-from api2db.delivery.parking import ParkingPlace
+from api2db.delivery.loader import Loader
+from api2db.delivery.parking import ParkedBatches
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
+from api2db.delivery.transactional_loader import SMALL_ROWS
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
-from api2db.journal import Limit, StreamLog
-from api2db.masking import masked
+from api2db.journal import ReadLimit, StreamReader
+from api2db.redaction import redact
 from api2db.targets.port import Target
 
 __all__ = ["LIMIT", "RETRIES", "Worker"]
 
-_log = logging.getLogger(__name__)
-LIMIT = Limit(rows=262_144, size_bytes=16 << 20)
+logger = logging.getLogger(__name__)
+LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
 # A rest as long as two or three loads of a nearby server, and a fifth of what a row may be under way.
 _MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
@@ -47,9 +47,9 @@ class Worker:
     """Delivers one stream until it is told to stop.
 
     Args:
-        log: The stream's view of its journal.
+        reader: The stream's view of its journal.
         target: Closed after any failure.
-        courier: Delivers into it.
+        loader: Delivers into it.
         parking: Takes a copy of the head batch when the tries ran out.
         limit: The largest batch.
         learn: Called with a batch's schema before it is delivered.
@@ -61,26 +61,26 @@ class Worker:
 
     def __init__(
         self,
-        log: StreamLog,
+        reader: StreamReader,
         target: Target,
-        courier: Courier,
-        parking: ParkingPlace,
-        limit: Limit = LIMIT,
+        loader: Loader,
+        parking: ParkedBatches,
+        limit: ReadLimit = LIMIT,
         learn: Callable[[pa.Schema], None] = lambda _: None,
         *,
         keyed: bool = False,
     ) -> None:
         self._learn = learn
         self._keyed = keyed
-        self._log = log
+        self._reader = reader
         self._target = target
-        self._courier = courier
+        self._loader = loader
         self._parking = parking
         self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
         self._stopping = threading.Event()
-        self._nudged = threading.Event()
+        self._retry_requested = threading.Event()
         self.retries = RETRIES
-        self._settled = False
+        self._recovered = False
         self._troubled = False
         self._breaks = 0
         self._growth = 1
@@ -100,17 +100,17 @@ class Worker:
     def stop(self) -> None:
         """End ``run`` after the batch that it is at, or at once when it waits."""
         self._stopping.set()
-        self.nudge()
-        self._log.wake()
+        self.retry_now()
+        self._reader.wake()
 
-    def nudge(self) -> None:
+    def retry_now(self) -> None:
         """Try again now, where it waits for its target."""
-        self._nudged.set()
+        self._retry_requested.set()
 
     @property
-    def reached(self) -> bool | None:
+    def connected(self) -> bool | None:
         """Whether the target was reached when that was last tried; None before."""
-        return self._settled or (False if self._troubled else None)
+        return self._recovered or (False if self._troubled else None)
 
     def _deliver_next(self) -> None:
         retrying = Retrying(
@@ -124,15 +124,15 @@ class Worker:
         try:
             retrying(self._try)
         except _WAITABLE as error:
-            self._log.say(masked(str(error)))
+            self._reader.set_error(redact(str(error)))
 
     def _try(self) -> None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
             return
         batch = self._next(None)
-        if batch is not None and not self._settled:
-            self._courier.settle()
-            self._settled = True
+        if batch is not None and not self._recovered:
+            self._loader.recover()
+            self._recovered = True
             batch = self._next(0)
             if batch is None:  # all was in, and only the answer was lost
                 self._succeeded()
@@ -151,32 +151,32 @@ class Worker:
 
     def _rest(self, batch: Batch) -> None:
         """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
-        if batch.frames >= _MANY_FRAMES and self._log.unread_bytes < _SMALL_BYTES:
+        if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES:
             self._stopping.wait(_REST_S)
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
-            self._courier.reject(batch, batch.refused)
+            self._loader.reject(batch, batch.refused)
             return
         self._learn(batch.schema)
         # While a target is busy with a batch this machine has time to read the next one.
-        with nullcontext() if self._target.takes_newest else self._log.reading_ahead(self._limit):
-            self._courier.deliver(batch)
+        with nullcontext() if self._target.replaces_table else self._reader.prefetch(self._limit):
+            self._loader.deliver(batch)
 
     def _next(self, timeout_s: float | None) -> Batch | None:
-        start = self._log.position
-        if self._target.takes_newest:
-            self._log.read(self._limit._replace(rows=1), timeout_s)
-            entries, superseded = self._log.newest()
+        start = self._reader.position
+        if self._target.replaces_table:
+            self._reader.read(self._limit._replace(rows=1), timeout_s)
+            entries, superseded = self._reader.newest()
             return batch_of(entries, start, superseded, whole_frames=True) if entries else None
-        entries = self._log.read(self._limit, timeout_s)
+        entries = self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
         return batch_of(entries, start, whole_frames=self._limit.whole_frames, keyed=self._keyed)
 
     def _pause(self, seconds: float) -> None:
-        self._nudged.wait(seconds)
-        self._nudged.clear()
+        self._retry_requested.wait(seconds)
+        self._retry_requested.clear()
 
     def _succeeded(self) -> None:
         self._breaks = 0
@@ -185,19 +185,19 @@ class Worker:
             self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))
         if self._troubled:
             self._troubled = False
-            _log.info("the target is back")
-        self._log.say(None)
+            logger.info("the target is back")
+        self._reader.set_error(None)
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        trouble = masked(str(error))  # it may be a driver's or a server's own
+        trouble = redact(str(error))  # it may be a driver's or a server's own
         if not self._troubled:
-            _log.warning("not delivered, will be tried again: %s", trouble)
+            logger.warning("not delivered, will be tried again: %s", trouble)
         self._troubled = True
-        self._log.say(trouble)
-        if isinstance(error, ConnectionBrokenError) and self._settled:
+        self._reader.set_error(trouble)
+        if isinstance(error, ConnectionBrokenError) and self._recovered:
             self._breaks += 1
-        self._settled = False
+        self._recovered = False
         self._target.close()
         try:
             if self._breaks >= _BREAKS:
@@ -205,7 +205,7 @@ class Worker:
             elif state.attempt_number > self.retries:
                 self._park()
         except _WAITABLE as failure:
-            _log.warning("the head batch stays as it is: %s", masked(str(failure)))
+            logger.warning("the head batch stays as it is: %s", redact(str(failure)))
 
     def _park(self) -> None:
         batch = None if self._parking.occupied else self._next(0)
@@ -221,6 +221,6 @@ class Worker:
             state.attempt_number = 0  # another batch, with tries and pauses of its own
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
-            self._courier.settle()
-            if self._log.position == batch.start:  # else it was in, and only the answer was lost
-                self._courier.reject(batch, reason)
+            self._loader.recover()
+            if self._reader.position == batch.start:  # else it was in, and only the answer was lost
+                self._loader.reject(batch, reason)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from api2db.errors import Api2dbError, FormatError
 from api2db.formats.atomic import naming
-from api2db.masking import masked
+from api2db.redaction import redact
 
 __all__ = ["malformed_is_format_error", "unwritable_is_format_error"]
 
@@ -73,4 +73,4 @@ def _let_the_system_speak(error: BaseException) -> None:
 
 def _said(error: BaseException) -> str:
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {masked(first_line)[:300]}"  # which may quote values of the file
+    return f"{type(error).__name__}: {redact(first_line)[:300]}"  # which may quote values of the file

@@ -14,7 +14,7 @@ from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
 from api2db.journal import Journal
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 GROUP_BYTES: Final = 4 << 20
 GROUP_S: Final = 0.2
 _WAKE_S: Final = 0.1

@@ -11,19 +11,19 @@ from typing import Any, Final
 
 from api2db.errors import ConfigurationError, PollError
 from api2db.formats.folders import project_home
-from api2db.ingest._complaints import Complaints
-from api2db.ingest._grid import Grid
+from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import preview
+from api2db.ingest._ticker import Ticker
 from api2db.ingest.collector import Collector, RunnableStream, check_each
-from api2db.ingest.masking import told
+from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.ingest.stores import StoreClock
-from api2db.journal import Lease, share
+from api2db.journal import JournalHandle, open_shared
 
 __all__ = ["Runner", "home_of", "resolved"]
 
-_log = logging.getLogger("api2db.ingest")
+logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
 _GRACE_S: Final = 3.0
 
@@ -43,7 +43,7 @@ class Runner:
         self.streams: list[RunnableStream] = []
         self.status = CollectorStatus(collector.name, os.getpid())
         self._stopping = threading.Event()
-        self._lease: Lease | None = None
+        self._handle: JournalHandle | None = None
         self._home: Path | None = None
         self._poll: Poll | None = None
         self._thread: threading.Thread | None = None
@@ -51,7 +51,7 @@ class Runner:
         self._lock = threading.Lock()
         self._published_s = 0.0
         self._dirty = True
-        self._complaints = Complaints(f"the poll of {collector.name}", self._advice(again=True))
+        self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
 
     def _advice(self, *, again: bool) -> str:
         when = f"is tried again in {self.collector.seconds:g} s" if again else "is not tried again in this run"
@@ -72,7 +72,7 @@ class Runner:
         if self.collector.seconds == 0:
             return
         advice = self._advice(again=polling and not self.collector.debug)
-        self._complaints = Complaints(f"the poll of {self.collector.name}", advice)
+        self._failure_log = FailureLog(f"the poll of {self.collector.name}", advice)
         if not self.collector.debug:
             try:
                 self._open(stores=polling)
@@ -95,7 +95,7 @@ class Runner:
         error = self._preview_error() if self.collector.debug else self._one_poll(lambda: None).error
         self._publish(now=True)
         if error is not None:
-            raise PollError(f"the poll of {self.collector.name} failed: {told(error)}") from error
+            raise PollError(f"the poll of {self.collector.name} failed: {describe_error(error)}") from error
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything journalled so far is in every target; False after the timeout."""
@@ -118,9 +118,9 @@ class Runner:
         for stream in self.streams:
             stream.stop(_left(deadline_s))
         self._publish(now=True)
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
+        if self._handle is not None:
+            self._handle.release()
+            self._handle = None
 
     def _open(self, *, stores: bool) -> None:
         name = self.collector.name
@@ -131,65 +131,65 @@ class Runner:
         for stream in streams:
             stream.start()
             self.streams.append(stream)
-        self._lease = share(home, name, streams[0].durability)
+        self._handle = open_shared(home, name, streams[0].durability)
         self._home = home
         if stores and self.collector.stores is not None:
             found = resolved(name, "stores", self.collector.stores)
             self._stores = [StoreClock(name, store, self._stopping, self._store_failed) for store in found]
 
     def _loop(self) -> None:
-        grid = Grid(self.collector.seconds)
+        ticker = Ticker(self.collector.seconds)
         while not self._stopping.is_set():
             try:
-                self._tick(grid)
+                self._tick(ticker)
             except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
                 self._record(Outcome(0, error))
-            self._wait_for_tick(grid)
+            self._wait_for_tick(ticker)
 
-    def _tick(self, grid: Grid) -> None:
+    def _tick(self, ticker: Ticker) -> None:
         if self._poll is not None and self._poll.alive:
             self._note(late=1)
         else:
-            self._one_poll(lambda: self._count_late(grid))
+            self._one_poll(lambda: self._count_late(ticker))
 
-    def _wait_for_tick(self, grid: Grid) -> None:
-        while not self._stopping.wait(min(grid.remaining_s(), _PUBLISH_S)):
+    def _wait_for_tick(self, ticker: Ticker) -> None:
+        while not self._stopping.wait(min(ticker.remaining_s(), _PUBLISH_S)):
             self._publish()
-            if grid.passed():
+            if ticker.passed():
                 return
 
     def _one_poll(self, on_wake: Callable[[], None]) -> Outcome:
-        if self._lease is None:
+        if self._handle is None:
             raise ConfigurationError(f"collector {self.collector.name} is not started")
         self._note(polls=1, polled_at=time.time())
-        self._poll = Poll(self.collector, self._lease.journal, self._stopping)
+        self._poll = Poll(self.collector, self._handle.journal, self._stopping)
         outcome = self._poll.finish(on_wake, _GRACE_S)
         self._record(outcome)
         return outcome
 
-    def _count_late(self, grid: Grid) -> None:
-        if passed := grid.passed():
+    def _count_late(self, ticker: Ticker) -> None:
+        if passed := ticker.passed():
             self._note(late=passed)
         self._publish()
 
     def _record(self, outcome: Outcome) -> None:
         if outcome.error is None:
             self._note(rows=outcome.rows, last_error=None, error_at=None)
-            self._complaints.went_well()
+            self._failure_log.went_well()
         else:
-            said = told(outcome.error)
+            said = describe_error(outcome.error)
             self._note(rows=outcome.rows, failed=1, last_error=said, error_at=time.time())
-            self._complaints.failed(said)
+            self._failure_log.failed(said)
 
     def _debug(self) -> None:
         if (error := self._preview_error()) is not None:
-            self._complaints.failed(told(error))
+            self._failure_log.failed(describe_error(error))
 
     def _preview_error(self) -> BaseException | None:
         try:
             self._note(polls=1, rows=preview(self.collector))
         except Exception as error:  # noqa: BLE001 - the caller tells of it
-            self._note(failed=1, last_error=told(error), error_at=time.time())
+            self._note(failed=1, last_error=describe_error(error), error_at=time.time())
             return error
         return None
 
@@ -215,7 +215,7 @@ class Runner:
         try:
             publish_status(self._home, self.status)
         except OSError as error:
-            _log.debug("the figures of %s can't be written: %s", self.collector.name, error)
+            logger.debug("the figures of %s can't be written: %s", self.collector.name, error)
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

@@ -4,14 +4,14 @@ import logging
 import threading
 from collections.abc import Callable
 
-from api2db.ingest._complaints import Complaints
-from api2db.ingest._grid import Grid
+from api2db.ingest._failure_log import FailureLog
+from api2db.ingest._ticker import Ticker
 from api2db.ingest.collector import PeriodicStore
-from api2db.ingest.masking import told
+from api2db.ingest.error_text import describe_error
 
 __all__ = ["StoreClock"]
 
-_log = logging.getLogger("api2db.ingest")
+logger = logging.getLogger("api2db.ingest")
 
 
 class StoreClock:
@@ -21,7 +21,7 @@ class StoreClock:
         self._store = store
         self._stopping = stopping
         self._on_fail = on_fail
-        self._complaints = Complaints(
+        self._failure_log = FailureLog(
             f"the store {type(store).__name__} of {name}", f"it is tried again in {store.seconds:g} s"
         )
         self._thread = threading.Thread(target=self._run, name=f"api2db-store-{name}", daemon=True)
@@ -37,16 +37,18 @@ class StoreClock:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        grid = Grid(self._store.seconds)
-        while not self._stopping.wait(grid.remaining_s()):
-            grid.passed()
+        ticker = Ticker(self._store.seconds)
+        while not self._stopping.wait(ticker.remaining_s()):
+            ticker.passed()
             try:
                 self._store.store()
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge of a worker's loop: told, and tried again
                 if self._stopping.is_set():
-                    _log.info("a store has ended before its time, and goes on in the next run: %s", told(error))
+                    logger.info(
+                        "a store has ended before its time, and goes on in the next run: %s", describe_error(error)
+                    )
                     return
-                self._complaints.failed(told(error))
+                self._failure_log.failed(describe_error(error))
                 self._on_fail()
             else:
-                self._complaints.went_well()
+                self._failure_log.went_well()

@@ -2,7 +2,7 @@ r"""The durable log between whoever puts frames and the workers that deliver the
 
 Promise
     * ``append`` returns when the frames are on this machine's disk (``durability="full"``), or when the
-      kernel has them (``"process"``); what is handed to a worker has been fsynced either way.
+      kernel has them (``"process"``); what is in_flight to a worker has been fsynced either way.
     * What was appended together becomes visible together, or, after a crash, not at all.
     * A sequence number is never given twice, and ``timestamp_ns`` rises strictly, whatever the clock does.
     * One damaged record costs that record: it is set aside, counted and reported, the rest is delivered.
@@ -11,17 +11,17 @@ Promise
 Layout, below ``STORE/journal/<collector>/``
     ``owner.lock``      locked by the one process that owns the journal, through an open file that its forked
                         children close; says who that is
-    ``opens``           a line an open: counter, epoch, checksum; fsynced before anything else is written
+    ``epochs``          a line an open: counter, epoch, checksum; fsynced before anything else is written
     ``<n>.segment``     a header, then records; append-only; a new one at open, at 64 MiB, after any error
     ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
     ``synced``          how far an fsync has come last: segment, end, last sequence number, checksum
-    ``spare``           space held back, so that a full disk can still be told what must not be lost
+    ``reserve``         space held back, so that a full disk can still be told what must not be lost
     ``damaged/``        bytes that could not be read, and word of those that are gone, for a person to look at
-    ``inbox/``          requests from commands while the owner runs
+    ``control/``        requests from commands while the owner runs
     ``status.json``     what the owner last said of its streams, for ``api2db status``
 
 A record
-    header (64 bytes)   magic, kind, flags, lane, schema, rows, sequence, timestamp_ns, length, two checksums
+    header (64 bytes)   magic, kind, flags, stream_no, schema, rows, sequence, timestamp_ns, length, two checksums
     payload             kind ``SCHEMA``: an Arrow schema; ``ROWS``: an Arrow IPC record batch (a small one
                         without its schema, a large one as a stream of its own, by lz4 where it may stay: of a frame
                         of more than 8 MiB, or behind 64 MiB that wait); ``CURSOR``: the collector's JSON state;
@@ -29,7 +29,7 @@ A record
 
     A schema stands before the first row that needs it, twice, and again after each MiB.
 
-    The lane says whose rows they are: 0 for every stream of the collector, else one stream's own.
+    The stream_no says whose rows they are: 0 for every stream of the collector, else one stream's own.
     Records between a flag ``FIRST`` and a flag ``LAST`` are one group: one ``append``.
     The slices of one frame share its ``timestamp_ns``; the last of them has the flag ``FRAME_END``.
     Rows that had been set aside and are put again have the flag ``RETRIED``. Rows that no target takes have the flag
@@ -48,52 +48,52 @@ Crash rules
     * The high half of a sequence number is the open counter, so a number that was lost with an unsynced tail
       is not given again.
     * A damaged ``state.sqlite`` is set aside and rebuilt: identities and positions from the newest segment's
-      header, the epochs from ``opens``, the rest from the targets' ledgers. Where a target has no ledger (files),
+      header, the epochs from ``epochs``, the rest from the targets' ledgers. Where a target has no ledger (files),
       shards that are still there are recognised by their names; shards that somebody has consumed
       since that header was written are delivered again, and the log says so.
     * A removal names a file whose rows the same group holds: the file goes once the group is durable, at the
       latest when the journal is opened again. Another file that has taken the name by then stays.
 """
 
-from api2db.journal._inbox import ask
+from api2db.journal._control import ask
+from api2db.journal._handle import JournalHandle, open_shared
+from api2db.journal._lock import check_process, is_owned
 from api2db.journal._log import SegmentedJournal, journal_folder
 from api2db.journal._overview import StreamOverview, describe, journals_in, overview
-from api2db.journal._owner import check_process, is_owned
-from api2db.journal._share import Lease, share
 from api2db.journal.port import (
     ALL,
     Backlog,
+    Checkpoint,
+    CheckpointKind,
     Delivered,
     Durability,
     Entry,
     Journal,
-    Lane,
-    Limit,
-    Note,
-    NoteKind,
     Position,
+    ReadLimit,
     StreamIdentity,
-    StreamLog,
+    StreamNo,
+    StreamReader,
     Superseded,
 )
 
 __all__ = [
     "ALL",
     "Backlog",
+    "Checkpoint",
+    "CheckpointKind",
     "Delivered",
     "Durability",
     "Entry",
     "Journal",
-    "Lane",
-    "Lease",
-    "Limit",
-    "Note",
-    "NoteKind",
+    "JournalHandle",
     "Position",
+    "ReadLimit",
     "SegmentedJournal",
     "StreamIdentity",
-    "StreamLog",
+    "StreamNo",
     "StreamOverview",
+    "StreamReader",
     "Superseded",
     "ask",
     "check_process",
@@ -101,6 +101,6 @@ __all__ = [
     "is_owned",
     "journal_folder",
     "journals_in",
+    "open_shared",
     "overview",
-    "share",
 ]

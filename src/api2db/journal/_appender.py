@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from api2db.errors import JournalWriteError
-from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, pack
+from api2db.journal._record import HEADER_BYTES, Flag, Header, RecordKind, pack
 from api2db.journal._rows import Part
 from api2db.journal._segment import BEGINNING, Location, Placed, SegmentWriter
-from api2db.journal._shelf import Shelf
+from api2db.journal._segment_set import SegmentSet
 from api2db.journal._synced import Synced
 from api2db.journal.port import Durability
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _UNSYNCED_BYTES = 8 << 20
 _COPIES = 2
 _REPEAT_BYTES = 1 << 20
@@ -38,7 +38,7 @@ class Group:
     """
 
     parts: Sequence[Part]
-    lane: int
+    stream_no: int
     first_sequence: int
     times_ns: list[int]
     size_bytes: int
@@ -59,22 +59,22 @@ class Appender:
     """The writing end of a journal; every method is called with ``changed`` held.
 
     Attributes:
-        shelf: Where segments are known.
+        segment_set: Where segments are known.
         changed: The journal's one lock; notified when something becomes visible or durable.
         preamble: What a new segment's beginning says.
         publish: Called with a group once readers may see it.
         retire: Called with a segment's number when nothing more will be written to it.
         relocate: Called when a rescue has moved visible groups from one segment to another.
         reclaim: Called when the disk is full; says whether it could free something.
-        renew: Counts an opening more, durably, and gives the counter.
-        remember: Called with what an fsync has put on the disk.
+        renew_counter: Counts an opening more, durably, and gives the counter.
+        record_synced: Called with what an fsync has put on the disk.
         sequence: The last one given.
         timestamp_ns: The last one given.
-        fresh: Whether the next group begins a new segment.
+        needs_new_segment: Whether the next group begins a new segment.
         durable: Up to where a worker may read.
     """
 
-    shelf: Shelf
+    segment_set: SegmentSet
     changed: threading.Condition
     durability: Durability
     clock: Callable[[], int]
@@ -84,11 +84,11 @@ class Appender:
     retire: Callable[[int], None]
     relocate: Callable[[], None]
     reclaim: Callable[[], bool]
-    renew: Callable[[], int]
-    remember: Callable[[Synced], None]
+    renew_counter: Callable[[], int]
+    record_synced: Callable[[Synced], None]
     sequence: int = 0
     timestamp_ns: int = 0
-    fresh: bool = False
+    needs_new_segment: bool = False
     durable: Location = BEGINNING
     last_segment: int = 0
     _writer: SegmentWriter | None = None
@@ -97,7 +97,7 @@ class Appender:
     _unsynced: deque[Group] = field(default_factory=deque)
     _unsynced_bytes: int = 0
 
-    def append(self, parts: Sequence[Part], lane: int) -> Group:
+    def append(self, parts: Sequence[Part], stream_no: int) -> Group:
         """Number and write a group; visible at once for ``process``.
 
         Once the segment is ready the lock is not let go, so that the order of numbers is the order of bytes.
@@ -106,10 +106,12 @@ class Appender:
             JournalWriteError: Nothing of the group is in the journal.
         """
         try:
-            group = self._write_down(parts, lane)
+            group = self._write_down(parts, stream_no)
         except OSError as error:
-            self.fresh = True
-            message = f"the journal in {self.shelf.folder} can't be written ({error}); free disk space and put again"
+            self.needs_new_segment = True
+            message = (
+                f"the journal in {self.segment_set.folder} can't be written ({error}); free disk space and put again"
+            )
             raise JournalWriteError(message) from error
         self._unsynced.append(group)
         self._unsynced_bytes += group.size_bytes
@@ -118,7 +120,7 @@ class Appender:
             self.changed.notify_all()
         return group
 
-    def settle(self, group: Group) -> None:
+    def wait_durable(self, group: Group) -> None:
         """Return when a group is durable, or, for ``process``, when not too much waits for an fsync.
 
         Raises:
@@ -152,36 +154,36 @@ class Appender:
             self.sync()
             self._seal()
         finally:
-            self.let_go()
+            self.release()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close the segment as it is."""
         for writer in (self._writer, self._dead):
             if writer is not None:
                 writer.close()
         self._writer = self._dead = None
 
-    def _write_down(self, parts: Sequence[Part], lane: int) -> Group:
+    def _write_down(self, parts: Sequence[Part], stream_no: int) -> Group:
         try:
-            return self._write_group(parts, lane)
+            return self._write_group(parts, stream_no)
         except OSError as error:
-            self.fresh = True
+            self.needs_new_segment = True
             if not _is_full(error) or self._unsynced:
                 raise
             self._seal()
             if not self.reclaim():
                 raise
-        return self._write_group(parts, lane)
+        return self._write_group(parts, stream_no)
 
-    def _write_group(self, parts: Sequence[Part], lane: int) -> Group:
+    def _write_group(self, parts: Sequence[Part], stream_no: int) -> Group:
         writer = self._ready()
-        group = self._number(parts, lane)
+        group = self._number(parts, stream_no)
         self._put_down(writer, group)
         return group
 
-    def _number(self, parts: Sequence[Part], lane: int) -> Group:
+    def _number(self, parts: Sequence[Part], stream_no: int) -> Group:
         if (self.sequence & _LAST_NUMBER) + len(parts) > _LAST_NUMBER:
-            self.sequence = self.renew() << COUNTER_BITS
+            self.sequence = self.renew_counter() << COUNTER_BITS
         times: list[int] = []
         frame = -1
         for part in parts:
@@ -189,7 +191,7 @@ class Appender:
                 frame, self.timestamp_ns = part.frame, max(self.clock(), self.timestamp_ns + 1)
             times.append(self.timestamp_ns)
         size_bytes = sum(HEADER_BYTES + part.size_bytes for part in parts)
-        group = Group(parts, lane, self.sequence + 1, times, size_bytes)
+        group = Group(parts, stream_no, self.sequence + 1, times, size_bytes)
         self.sequence += len(parts)
         return group
 
@@ -197,17 +199,17 @@ class Appender:
         """One fsync for all that has been written, with the lock let go meanwhile."""
         writer, groups = self._writer, list(self._unsynced)
         if writer is None:
-            self._rescue()
+            self._rewrite_unsynced()
             return
         error = self._sync_unlocked(writer)
         if error is None:
             writer.synced_end = groups[-1].end
-            self._bury()
+            self._discard_dead()
             self._done(groups)
         else:
-            _log.error("fsync of %s failed (%s): what it held unsynced is written anew", writer.segment.path, error)
-            self._let_die(writer)
-            self._rescue()
+            logger.error("fsync of %s failed (%s): what it held unsynced is written anew", writer.segment.path, error)
+            self._mark_dead(writer)
+            self._rewrite_unsynced()
 
     def _sync_unlocked(self, writer: SegmentWriter) -> OSError | None:
         self._syncing = True
@@ -231,15 +233,15 @@ class Appender:
             if self.durability == "full":
                 self.publish(group)
         if groups:
-            self.remember(Synced(*self.durable, groups[-1].last_sequence))
+            self.record_synced(Synced(*self.durable, groups[-1].last_sequence))
         self.changed.notify_all()
 
-    def _let_die(self, writer: SegmentWriter) -> None:
+    def _mark_dead(self, writer: SegmentWriter) -> None:
         """What is not synced stays in the file until it stands elsewhere, but no reader goes there."""
-        self._bury()
+        self._discard_dead()
         self._writer, self._dead = None, writer
 
-    def _rescue(self) -> None:
+    def _rewrite_unsynced(self) -> None:
         """Write the unsynced groups into a new segment; where that fails too, those that nobody was promised end."""
         groups = list(self._unsynced)
         try:
@@ -249,9 +251,9 @@ class Appender:
             self._give_up(groups, error)
         else:
             writer.synced_end = writer.segment.end
-            self._bury()
+            self._discard_dead()
             if self.durability == "process":
-                self.shelf.visible = Location(writer.segment.number, writer.segment.end)
+                self.segment_set.visible = Location(writer.segment.number, writer.segment.end)
                 self.relocate()
             self._done(groups)
 
@@ -261,13 +263,13 @@ class Appender:
         self.changed.notify_all()
         if self.durability == "process":
             raise self._unsure(error) from error
-        self._bury()
+        self._discard_dead()
         for group in groups:
             group.error = error
         self._unsynced.clear()
         self._unsynced_bytes = 0
 
-    def _bury(self) -> None:
+    def _discard_dead(self) -> None:
         """Cut what stands elsewhere by now; where the disk refuses, the copy is known by its sequence numbers."""
         dead, self._dead = self._dead, None
         if dead is None:
@@ -275,7 +277,7 @@ class Appender:
         try:
             dead.cut(dead.synced_end)
         except OSError as error:
-            _log.warning("%s can't be cut: %s", dead.segment.path, error)
+            logger.warning("%s can't be cut: %s", dead.segment.path, error)
         dead.close()
 
     def _drop_begun(self) -> None:
@@ -284,13 +286,13 @@ class Appender:
             with suppress(OSError):
                 self._writer.segment.path.unlink()
             self._writer.close()
-            del self.shelf.segments[self._writer.segment.number]
+            del self.segment_set.segments[self._writer.segment.number]
             self._writer = None
 
     def _ready(self) -> SegmentWriter:
         """The segment to write to: a new one at first, at the size, when asked for, after an error."""
         while self._writer is not None:
-            if not self.fresh and self._writer.segment.end < self.segment_bytes:
+            if not self.needs_new_segment and self._writer.segment.end < self.segment_bytes:
                 return self._writer
             if self._syncing:
                 self.changed.wait()
@@ -299,7 +301,7 @@ class Appender:
             else:
                 self._seal()
         if self._unsynced:
-            self._rescue()
+            self._rewrite_unsynced()
         return self._current() or self._begin()
 
     def _current(self) -> SegmentWriter | None:
@@ -308,8 +310,8 @@ class Appender:
     def _begin(self) -> SegmentWriter:
         """A new segment, into which goes first what has lost its own."""
         writer = self._open_segment()
-        self.shelf.segments[self.last_segment] = writer.segment
-        self._writer, self.fresh = writer, False
+        self.segment_set.segments[self.last_segment] = writer.segment
+        self._writer, self.needs_new_segment = writer, False
         for group in self._unsynced:
             self._put_down(writer, group)
         return writer
@@ -317,12 +319,12 @@ class Appender:
     def _open_segment(self) -> SegmentWriter:
         self.last_segment += 1
         try:
-            return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
+            return SegmentWriter(self.segment_set.folder, self.last_segment, self.preamble())
         except OSError as error:
             if not _is_full(error) or self._unsynced or not self.reclaim():
                 raise
         self.last_segment += 1
-        return SegmentWriter(self.shelf.folder, self.last_segment, self.preamble())
+        return SegmentWriter(self.segment_set.folder, self.last_segment, self.preamble())
 
     def _seal(self) -> None:
         if self._writer is not None:
@@ -344,7 +346,7 @@ class Appender:
             header = Header(
                 part.kind,
                 part.flags | (index == 0 and Flag.FIRST) | (index == last and Flag.LAST),
-                group.lane,
+                group.stream_no,
                 schema,
                 part.rows,
                 group.first_sequence + index,
@@ -370,7 +372,7 @@ class Appender:
 
     def _unsure(self, error: OSError) -> JournalWriteError:
         return JournalWriteError(
-            f"the journal in {self.shelf.folder} could not be synced ({error}): whether this put counts is unknown; "
+            f"the journal in {self.segment_set.folder} could not be synced ({error}): whether this put counts is unknown; "
             "mend the disk, then look at the target before putting the rows again"
         )
 
@@ -392,5 +394,5 @@ def _place_schema(schema: bytes, writer: SegmentWriter, begun: dict[bytes, Place
 
 
 def _schema_record(number: int, schema: bytes, synced_end: int) -> tuple[bytes, bytes]:
-    header = Header(Kind.SCHEMA, 0, 0, number, 0, 0, 0, len(schema), zlib.crc32(schema), synced_end)
+    header = Header(RecordKind.SCHEMA, 0, 0, number, 0, 0, 0, len(schema), zlib.crc32(schema), synced_end)
     return pack(header), schema

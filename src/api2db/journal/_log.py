@@ -14,7 +14,8 @@ from api2db.errors import BacklogFullError, ConfigurationError, JournalError, Jo
 from api2db.formats.atomic import make_folders
 from api2db.frames import Refused, Rows
 from api2db.journal._appender import COUNTER_BITS, Appender, Group
-from api2db.journal._lane import LaneLog
+from api2db.journal._epochs import add_epoch
+from api2db.journal._lock import JournalLock
 from api2db.journal._opening import (
     NO_CURSOR,
     Cursor,
@@ -25,23 +26,22 @@ from api2db.journal._opening import (
     open_state,
     read_preambles,
 )
-from api2db.journal._opens import add_open
-from api2db.journal._owner import Owner
-from api2db.journal._record import HEADER_BYTES, Flag, Kind
+from api2db.journal._reader import SegmentedReader
+from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._removal import finish_removal, removal_of
 from api2db.journal._repair import repair
-from api2db.journal._rows import note_part, parts_of
+from api2db.journal._reserve import hold_reserve, release_reserve
+from api2db.journal._rows import json_part, parts_of
+from api2db.journal._scan import anything
 from api2db.journal._segment import Location, Segment, segment_paths
-from api2db.journal._shelf import Shelf
-from api2db.journal._spare import give_spare, hold_spare
+from api2db.journal._segment_set import SegmentSet
 from api2db.journal._state_file import StreamRow
 from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses, read_synced
-from api2db.journal._walk import anything
-from api2db.journal.port import ALL, Delivered, Durability, Lane, Limit, Position, StreamIdentity
+from api2db.journal.port import ALL, Delivered, Durability, Position, ReadLimit, StreamIdentity, StreamNo
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 SEGMENT_BYTES: Final = 64 << 20
-SLICE: Final = Limit(rows=131_072, size_bytes=8 << 20)
+SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
 
 
 def journal_folder(home: Path, name: str) -> Path:
@@ -73,18 +73,18 @@ class SegmentedJournal:
         *,
         clock: Callable[[], int] = time.time_ns,
         segment_bytes: int = SEGMENT_BYTES,
-        slice_limit: Limit = SLICE,
+        slice_limit: ReadLimit = SLICE,
     ) -> None:
         self.home = home
         self.folder = journal_folder(home, name)
         self.durability = durability
         self.slice_limit = slice_limit
         self.changed = threading.Condition(threading.Lock())
-        self.lanes: dict[int, LaneLog] = {}
+        self.readers: dict[int, SegmentedReader] = {}
         self.answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
-        self.shelf = Shelf(self.folder)
+        self.segment_set = SegmentSet(self.folder)
         self.appender = Appender(
-            shelf=self.shelf,
+            segment_set=self.segment_set,
             changed=self.changed,
             durability=durability,
             clock=clock,
@@ -94,15 +94,15 @@ class SegmentedJournal:
             retire=self._retire,
             relocate=self._relocate,
             reclaim=self._reclaim,
-            renew=self._renew,
-            remember=self._remember,
+            renew_counter=self._renew_counter,
+            record_synced=self._record_synced,
         )
         self._cursor = self._durable_cursor = NO_CURSOR
         self._unsynced_cursors: deque[Cursor] = deque()
-        self._last_lane = 0
+        self._last_stream_no = 0
         try:
             make_folders(self.folder)
-            self.owner = Owner(self.folder)
+            self.lock = JournalLock(self.folder)
         except JournalError:
             raise
         except OSError as error:
@@ -110,7 +110,7 @@ class SegmentedJournal:
         try:
             self._open()
         except BaseException as error:
-            self.owner.release()
+            self.lock.release()
             if isinstance(error, OSError) and not isinstance(error, JournalError):
                 raise self._cannot_open(error) from error
             raise
@@ -119,37 +119,37 @@ class SegmentedJournal:
         self,
         frames: Sequence[Rows | Refused],
         *,
-        lane: Lane = ALL,
+        stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,
         removes: str | None = None,
         block: bool = True,
         timeout_s: float | None = None,
     ) -> int:
-        self.owner.check()
-        parts = parts_of(frames, self.slice_limit, self._plain_bytes(lane))
+        self.lock.check()
+        parts = parts_of(frames, self.slice_limit, self._plain_bytes(stream_no))
         if removes is not None:
             for part in parts:
                 part.flags |= Flag.RETRIED
         if cursor is not None:
-            parts.append(note_part(Kind.CURSOR, _json(cursor)))
+            parts.append(json_part(RecordKind.CURSOR, _json(cursor)))
         if removes is not None:
-            parts.append(note_part(Kind.REMOVAL, removal_of(self.home, removes)))
+            parts.append(json_part(RecordKind.REMOVAL, removal_of(self.home, removes)))
         if not parts:
             return self.appender.sequence
         size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
         with self.changed:
-            self._wait_for_room(lane, size_bytes, timeout_s if block else 0)
-            self.owner.check_open()
-            group = self.appender.append(parts, lane)
-            self.appender.settle(group)
-            self.owner.check()
+            self._wait_for_room(stream_no, size_bytes, timeout_s if block else 0)
+            self.lock.check_open()
+            group = self.appender.append(parts, stream_no)
+            self.appender.wait_durable(group)
+            self.lock.check()
             if removes is not None:
                 self.appender.sync(group)
-                self._remove(removes, lane, sum(part.rows for part in parts))
+                self._remove(removes, stream_no, sum(part.rows for part in parts))
         return group.last_sequence
 
-    def attach(self, identity: StreamIdentity) -> tuple[Lane, LaneLog]:
-        self.owner.check()
+    def attach(self, identity: StreamIdentity) -> tuple[StreamNo, SegmentedReader]:
+        self.lock.check()
         with self.changed:
             log = self._log_of(identity.name)
             if log is None:
@@ -162,13 +162,13 @@ class SegmentedJournal:
                 raise ConfigurationError(message)
             log.limit_backlog(identity.quota_bytes)
             log.attached = True
-            return Lane(log.row.lane), log
+            return StreamNo(log.row.stream_no), log
 
-    def detach(self, lane: Lane) -> None:
-        self.owner.check_process()
+    def detach(self, stream_no: StreamNo) -> None:
+        self.lock.check_process()
         with self.changed:
-            if lane in self.lanes:
-                self.lanes[lane].attached = False
+            if stream_no in self.readers:
+                self.readers[stream_no].attached = False
 
     def forget(self, identity: str) -> bool:
         """Drop a stream that is not running, and all that waits for it; False where there is none of that name.
@@ -176,7 +176,7 @@ class SegmentedJournal:
         Raises:
             ConfigurationError: It is running.
         """
-        self.owner.check()
+        self.lock.check()
         with self.changed:
             log = self._log_of(identity)
             if log is None:
@@ -184,15 +184,15 @@ class SegmentedJournal:
             if log.attached:
                 message = f"the stream {identity} is running; stop it before it is forgotten"
                 raise ConfigurationError(message)
-            self.state.drop_stream(log.row.lane)
-            del self.lanes[log.row.lane]
+            self.state.drop_stream(log.row.stream_no)
+            del self.readers[log.row.stream_no]
             finished = self.take_finished()
             self.changed.notify_all()
         self.discard(finished)
         return True
 
     def cursor(self) -> dict[str, Any]:
-        self.owner.check_process()
+        self.lock.check_process()
         with self.changed:
             return dict(self._cursor.value)
 
@@ -201,14 +201,14 @@ class SegmentedJournal:
 
     def sync(self) -> None:
         """Make all that has been appended durable."""
-        self.owner.check_process()
+        self.lock.check_process()
         with self.changed:
             self.appender.sync()
 
     def take_finished(self) -> list[Segment]:
-        """The segments that every stream is past, taken off the shelf; called with the journal's lock."""
-        behind = (log.at for log in self.lanes.values() if log.waiting.size_bytes > 0)
-        return self.shelf.take_off(min(behind, default=self.shelf.visible))
+        """The segments that every stream is past, taken off the segment_set; called with the journal's lock."""
+        behind = (log.at for log in self.readers.values() if log.waiting.size_bytes > 0)
+        return self.segment_set.remove_before(min(behind, default=self.segment_set.visible))
 
     def discard(self, finished: Sequence[Segment]) -> None:
         """Unlink finished segments; the cursor stands in the beginning of each later one."""
@@ -224,14 +224,14 @@ class SegmentedJournal:
             self.state.keep_meta({"cursor": self._durable_cursor}, durable=False)
             self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
-            _log.warning("the state file is not told of finished segments: %s", error)
+            logger.warning("the state file is not told of finished segments: %s", error)
 
     def _unlink(self, finished: Sequence[Segment]) -> None:
         for segment in finished:
             try:
                 segment.path.unlink(missing_ok=True)
             except OSError as error:
-                _log.warning("%s stays until the journal is opened again: %s", segment.path, error)
+                logger.warning("%s stays until the journal is opened again: %s", segment.path, error)
 
     def close(self) -> None:
         """Sync, and give the journal up; a forked child, or a second call, does nothing.
@@ -240,7 +240,7 @@ class SegmentedJournal:
             JournalWriteError: The disk refuses; the journal is given up all the same.
         """
         try:
-            self.owner.check()
+            self.lock.check()
         except JournalError:
             self._leave()
             return
@@ -249,16 +249,16 @@ class SegmentedJournal:
                 self.appender.close()
             finally:
                 self.state.close()
-                self.owner.release()
+                self.lock.release()
                 self.changed.notify_all()
 
     def _leave(self) -> None:
         """Where the lock is lost nothing more is written; a forked child touches nothing."""
-        if self.owner.is_lost:
+        if self.lock.is_lost:
             with self.changed:
-                self.appender.let_go()
+                self.appender.release()
                 self.state.close()
-                self.owner.release()
+                self.lock.release()
                 self.changed.notify_all()
 
     def _open(self) -> None:
@@ -267,7 +267,7 @@ class SegmentedJournal:
         try:
             self.state = open_state(self.folder, newest)
         except JournalWriteError:
-            give_spare(self.folder)
+            release_reserve(self.folder)
             self.state = open_state(self.folder, newest)
         try:
             self._take_up(preambles, newest)
@@ -279,68 +279,76 @@ class SegmentedJournal:
         self.journal_id: str = self.state.meta("journal") or newest.get("journal") or secrets.token_hex(8)
         self._cursor = newest_of([cursor_of(newest), Cursor(*(self.state.meta("cursor") or NO_CURSOR))])
         self.appender.timestamp_ns = max([0, *(said["timestamp_ns"] for said in preambles)])
-        self._walk()
+        self._scan_segments()
         streams = self.state.streams()
-        self._last_lane = max([self.state.meta("lanes") or 0, newest.get("lanes", 0), *(row.lane for row in streams)])
-        self.appender.durable = self.shelf.visible
-        self.lanes = {row.lane: LaneLog(self, row, row.position, row.delivered) for row in streams}
-        for log in self.lanes.values():
+        self._last_stream_no = max(
+            [
+                self.state.meta("last_stream_no") or 0,
+                newest.get("last_stream_no", 0),
+                *(row.stream_no for row in streams),
+            ]
+        )
+        self.appender.durable = self.segment_set.visible
+        self.readers = {row.stream_no: SegmentedReader(self, row, row.position, row.delivered) for row in streams}
+        for log in self.readers.values():
             log.restore()
         at_least = self._highest_counter(preambles)
         try:
             self._count_open(preambles, at_least)
         except OSError:
             self._reclaim()
-            give_spare(self.folder)
+            release_reserve(self.folder)
             self._count_open(preambles, at_least)
         self.discard(self.take_finished())
-        hold_spare(self.folder)
+        hold_reserve(self.folder)
 
     def _highest_counter(self, preambles: Sequence[Mapping[str, Any]]) -> int:
         """Of all that any trace is left of."""
-        seen = [segment.last_sequence for segment in self.shelf.segments.values()]
-        seen += [log.position.sequence for log in self.lanes.values()]
+        seen = [segment.last_sequence for segment in self.segment_set.segments.values()]
+        seen += [log.position.sequence for log in self.readers.values()]
         counters: list[int] = [*(said["counter"] for said in preambles), *self.state.epochs().values()]
         return max([0, *counters, *(sequence >> COUNTER_BITS for sequence in seen)])
 
     def _count_open(self, preambles: Sequence[Mapping[str, Any]], at_least: int) -> None:
         """A new counter, above every older one."""
         known = {**{said["epoch"]: said["counter"] for said in preambles}, **self.state.epochs()}
-        self.counter, self.epoch, opens = add_open(self.folder, at_least)
-        self.epochs = {**known, **opens, self.epoch: self.counter}
+        self.counter, self.epoch, known_epochs = add_epoch(self.folder, at_least)
+        self.epochs = {**known, **known_epochs, self.epoch: self.counter}
         self.state.add_epochs(self.epochs)
         self.state.keep_meta({"journal": self.journal_id})
         self.appender.sequence = self.counter << COUNTER_BITS
 
-    def _walk(self) -> None:
+    def _scan_segments(self) -> None:
         summaries = self.state.segments()
         self._cursor = newest_of([self._cursor, *map(cursor_of, summaries.values())])
         ends = known_ends(self.folder, summaries)
         missing = losses(segment_paths(self.folder), ends)
-        for _, record in repair(self.folder, self.shelf, summaries, ends):
+        for _, record in repair(self.folder, self.segment_set, summaries, ends):
             self._cursor = newest_of([self._cursor, cursor_in(record)])
-            if record.header.kind == Kind.REMOVAL and is_sound(record):
+            if record.header.kind == RecordKind.REMOVAL and is_sound(record):
                 finish_removal(self.home, record.payload)
         self._durable_cursor = self._cursor
         self._report(missing)
-        for number, segment in self.shelf.segments.items():
+        for number, segment in self.segment_set.segments.items():
             if number not in summaries or summaries[number]["end"] != segment.end:
                 self._retire(number)
-        self.appender.last_segment = max(self.shelf.segments, default=0)
-        known = [segment.last_timestamp_ns for segment in self.shelf.segments.values()]
+        self.appender.last_segment = max(self.segment_set.segments, default=0)
+        known = [segment.last_timestamp_ns for segment in self.segment_set.segments.values()]
         self.appender.timestamp_ns = max([self.appender.timestamp_ns, *known])
 
     def _report(self, missing: Sequence[Loss]) -> None:
         """Tell once what had been on the disk and is not; from now on what is there is all there was."""
         delivered = min((row.position.sequence for row in self.state.streams()), default=0)
         for loss in missing:
-            found = [segment.last_sequence for number, segment in self.shelf.segments.items() if number <= loss.segment]
+            found = [
+                segment.last_sequence for number, segment in self.segment_set.segments.items() if number <= loss.segment
+            ]
             first = max([delivered, *found]) + 1
             if first <= loss.last_sequence:
-                self.shelf.report(loss, first)
-        if gone := {loss.segment for loss in missing} - self.shelf.segments.keys():
+                self.segment_set.report(loss, first)
+        if gone := {loss.segment for loss in missing} - self.segment_set.segments.keys():
             self.state.drop_segments(gone)
-        last = self.shelf.segments.get(self.shelf.visible.segment)
+        last = self.segment_set.segments.get(self.segment_set.visible.segment)
         keep_synced(self.folder, Synced(last.number, last.end, last.last_sequence) if last else NOTHING_SYNCED)
 
     def _forget_synced(self, numbers: Iterable[int]) -> None:
@@ -348,34 +356,34 @@ class SegmentedJournal:
         if read_synced(self.folder).segment in numbers:
             keep_synced(self.folder, NOTHING_SYNCED)
 
-    def _renew(self) -> int:
+    def _renew_counter(self) -> int:
         """The numbers of one opening are used up: the journal counts as opened once more, in the same epoch."""
-        self.counter, epoch, _ = add_open(self.folder, self.counter)
+        self.counter, epoch, _ = add_epoch(self.folder, self.counter)
         self.epochs[epoch] = self.counter
         return self.counter
 
-    def _log_of(self, identity: str) -> LaneLog | None:
-        return next((log for log in self.lanes.values() if log.row.identity == identity), None)
+    def _log_of(self, identity: str) -> SegmentedReader | None:
+        return next((log for log in self.readers.values() if log.row.identity == identity), None)
 
-    def _register(self, identity: StreamIdentity) -> LaneLog:
-        lane, position = self._last_lane + 1, Position(self.appender.sequence)
+    def _register(self, identity: StreamIdentity) -> SegmentedReader:
+        stream_no, position = self._last_stream_no + 1, Position(self.appender.sequence)
         key = secrets.token_hex(8)
         row = StreamRow(
-            lane, key, identity.name, identity.stream_type, identity.quota_bytes, position, Delivered(), None, None
+            stream_no, key, identity.name, identity.stream_type, identity.quota_bytes, position, Delivered(), None, None
         )
-        self.state.keep_meta({"lanes": lane})
+        self.state.keep_meta({"last_stream_no": stream_no})
         self.state.add_stream(row)
-        log = LaneLog(self, row, position, Delivered())
+        log = SegmentedReader(self, row, position, Delivered())
         log.place()
-        self.lanes[lane] = log
-        self._last_lane, self.appender.fresh = lane, True
+        self.readers[stream_no] = log
+        self._last_stream_no, self.appender.needs_new_segment = stream_no, True
         return log
 
-    def _wait_for_room(self, lane: Lane, size_bytes: int, timeout_s: float | None) -> None:
+    def _wait_for_room(self, stream_no: StreamNo, size_bytes: int, timeout_s: float | None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         told = False
-        while full := [log for log in self._receivers(lane) if not log.has_room(size_bytes)]:
-            self.owner.check()
+        while full := [log for log in self._receivers(stream_no) if not log.has_room(size_bytes)]:
+            self.lock.check()
             message = (
                 f"{full[0].row.identity} has {full[0].stored_bytes} bytes on disk (waiting, parked, set aside); "
                 f"{size_bytes} more would exceed its max_backlog_bytes of {full[0].row.quota_bytes}; "
@@ -387,81 +395,81 @@ class SegmentedJournal:
                     log.refused_bytes = size_bytes
                 raise BacklogFullError(message)
             if not told:
-                _log.warning("put waits: %s", message)
+                logger.warning("put waits: %s", message)
                 told = True
             self.changed.wait(remaining)
 
-    def _receivers(self, lane: Lane) -> list[LaneLog]:
-        return [log for number, log in list(self.lanes.items()) if lane in {ALL, number}]
+    def _receivers(self, stream_no: StreamNo) -> list[SegmentedReader]:
+        return [log for number, log in list(self.readers.items()) if stream_no in {ALL, number}]
 
-    def _plain_bytes(self, lane: Lane) -> int:
+    def _plain_bytes(self, stream_no: StreamNo) -> int:
         """One that is larger than a record is compressed whatever waits: there is time, and nothing to deliver."""
-        return min([self.slice_limit.size_bytes, *(log.plain_bytes for log in self._receivers(lane))])
+        return min([self.slice_limit.size_bytes, *(log.plain_bytes for log in self._receivers(stream_no))])
 
-    def _remove(self, removes: str, lane: Lane, rows: int) -> None:
+    def _remove(self, removes: str, stream_no: StreamNo, rows: int) -> None:
         path = self.home / removes
         try:
             size_bytes = path.stat().st_size
             path.unlink()
-            if lane in self.lanes:
-                self.lanes[lane].take_back_rejected(rows, size_bytes)
+            if stream_no in self.readers:
+                self.readers[stream_no].take_back_rejected(rows, size_bytes)
         except FileNotFoundError:
             return
         except (OSError, JournalWriteError) as error:
-            _log.warning("%s goes when the journal is opened again: %s", path, error)
+            logger.warning("%s goes when the journal is opened again: %s", path, error)
 
     def _publish(self, group: Group) -> None:
-        segment = self.shelf.segments[group.segment]
-        self.shelf.visible = Location(group.segment, group.end)
+        segment = self.segment_set.segments[group.segment]
+        self.segment_set.visible = Location(group.segment, group.end)
         for header, part in zip(group.headers, group.parts, strict=True):
-            segment.note(header)
-            if header.kind == Kind.CURSOR:
+            segment.add(header)
+            if header.kind == RecordKind.CURSOR:
                 self._cursor = Cursor(header.sequence, json.loads(bytes(part.payload)))
                 self._unsynced_cursors.append(self._cursor)
-            for log in self.lanes.values():
+            for log in self.readers.values():
                 log.publish(header)
 
-    def _remember(self, synced: Synced) -> None:
+    def _record_synced(self, synced: Synced) -> None:
         """What is on the disk, and the collector's state with it, which is kept nowhere else before its rows."""
         keep_synced(self.folder, synced)
         while self._unsynced_cursors and self._unsynced_cursors[0].sequence <= synced.last_sequence:
             self._durable_cursor = self._unsynced_cursors.popleft()
 
     def _retire(self, number: int) -> None:
-        segment = self.shelf.segments.get(number)
+        segment = self.segment_set.segments.get(number)
         if segment is not None:
             try:
                 self.state.keep_segment(number, {**segment.summary(), "cursor": self._durable_cursor})
             except JournalWriteError as error:
-                _log.warning("segment %d will be walked at the next open: %s", number, error)
+                logger.warning("segment %d will be walked at the next open: %s", number, error)
 
     def _relocate(self) -> None:
         """After a rescue: what was published under the dead segment is found in the new one."""
         first = self.appender.durable.segment
-        for segment in [segment for number, segment in self.shelf.segments.items() if number >= first]:
+        for segment in [segment for number, segment in self.segment_set.segments.items() if number >= first]:
             segment.forget_counts()
             stop = Location(segment.number, segment.end)
-            for record in self.shelf.records(Location(segment.number, segment.begin), stop, anything):
-                segment.note(record.header)
-        for log in self.lanes.values():
+            for record in self.segment_set.records(Location(segment.number, segment.begin), stop, anything):
+                segment.add(record.header)
+        for log in self.readers.values():
             log.place()
 
     def _reclaim(self) -> bool:
         """On a full disk let go of all segments, if every stream is past them; the last one is emptied."""
-        last = next(reversed(self.shelf.segments.values()), None)
+        last = next(reversed(self.segment_set.segments.values()), None)
         freed = self.state.shrink()
-        if last is None or any(log.waiting.size_bytes > 0 for log in self.lanes.values()):
+        if last is None or any(log.waiting.size_bytes > 0 for log in self.readers.values()):
             return freed
-        give_spare(self.folder)
+        release_reserve(self.folder)
         try:
-            finished = self.shelf.take_off(Location(last.number, 0))
+            finished = self.segment_set.remove_before(Location(last.number, 0))
             if finished:
                 self._tell_of(finished)
                 self._forget_synced(segment.number for segment in finished)
                 self._unlink(finished)
             emptied = last.end > last.begin and self._empty(last)
         finally:
-            hold_spare(self.folder)
+            hold_reserve(self.folder)
         return freed or bool(finished) or emptied
 
     def _empty(self, last: Segment) -> bool:
@@ -472,27 +480,27 @@ class SegmentedJournal:
             self._forget_synced([last.number])
             last.empty()
         except OSError as error:
-            _log.warning("%s can't be emptied: %s", last.path, error)
+            logger.warning("%s can't be emptied: %s", last.path, error)
             return False
         return True
 
     def _preamble(self) -> dict[str, Any]:
         streams = [
             {
-                "lane": log.row.lane,
+                "stream_no": log.row.stream_no,
                 "key": log.row.key,
                 "identity": log.row.identity,
                 "stream_type": log.row.stream_type,
                 "position": log.position,
             }
-            for log in self.lanes.values()
+            for log in self.readers.values()
         ]
         return {
             "journal": self.journal_id,
             "epoch": self.epoch,
             "counter": self.counter,
             "timestamp_ns": self.appender.timestamp_ns,
-            "lanes": self._last_lane,
+            "last_stream_no": self._last_stream_no,
             "cursor": self._durable_cursor,
             "streams": streams,
         }

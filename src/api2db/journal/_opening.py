@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from api2db.formats.atomic import make_folders, sync_folder
-from api2db.journal._opens import read_opens
-from api2db.journal._record import Kind
+from api2db.journal._epochs import read_epochs
+from api2db.journal._record import RecordKind
+from api2db.journal._scan import Record
 from api2db.journal._segment import read_preamble, segment_paths
 from api2db.journal._state import State
 from api2db.journal._state_file import STATE_NAME, DamagedStateError, StreamRow
-from api2db.journal._walk import Record
 from api2db.journal.port import Delivered, Position
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Cursor(NamedTuple):
@@ -37,7 +37,7 @@ def cursor_of(said: Mapping[str, Any]) -> Cursor:
 
 def cursor_in(record: Record) -> Cursor:
     """What a record says of the collector's state; nothing where it is damaged."""
-    if record.header.kind != Kind.CURSOR or not is_sound(record):
+    if record.header.kind != RecordKind.CURSOR or not is_sound(record):
         return NO_CURSOR
     return Cursor(record.header.sequence, json.loads(record.payload))
 
@@ -69,9 +69,9 @@ def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
     except DamagedStateError as error:
         _set_aside(folder, error)
         state = State(folder)
-    if state.meta("journal") is None and (newest or read_opens(folder)):
+    if state.meta("journal") is None and (newest or read_epochs(folder)):
         _rebuild(state, newest)
-        _log.warning("the positions of %s are rebuilt from its newest segment and the targets' ledgers", folder)
+        logger.warning("the positions of %s are rebuilt from its newest segment and the targets' ledgers", folder)
     return state
 
 
@@ -79,7 +79,7 @@ def registered(newest: Mapping[str, Any]) -> list[StreamRow]:
     """The streams that a segment's beginning names, where they stood when it was written."""
     return [
         StreamRow(
-            lane=stream["lane"],
+            stream_no=stream["stream_no"],
             key=stream["key"],
             identity=stream["identity"],
             stream_type=stream["stream_type"],
@@ -99,11 +99,11 @@ def _set_aside(folder: Path, error: DamagedStateError) -> None:
     for path in folder.glob(f"{STATE_NAME}*"):
         path.rename(aside / path.name)
     sync_folder(folder)
-    _log.error("%s was damaged (%s); it is kept in %s and made anew", folder / STATE_NAME, error, aside)
+    logger.error("%s was damaged (%s); it is kept in %s and made anew", folder / STATE_NAME, error, aside)
 
 
 def _rebuild(state: State, newest: Mapping[str, Any]) -> None:
     for row in registered(newest):
         state.add_stream(row)
-        state.keep_note(row.lane, "rebuilt", {"from": list(row.position)})
-    state.keep_meta({"lanes": newest.get("lanes", 0)})
+        state.save_checkpoint(row.stream_no, "rebuilt", {"from": list(row.position)})
+    state.keep_meta({"last_stream_no": newest.get("last_stream_no", 0)})

@@ -9,15 +9,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from api2db.journal._lock import LOCK_NAME, is_owned
 from api2db.journal._opening import read_preambles, registered
-from api2db.journal._owner import LOCK_NAME, is_owned
-from api2db.journal._record import Header, Kind
+from api2db.journal._record import Header, RecordKind
 from api2db.journal._repair import committed, look_at
-from api2db.journal._segment import Count, figures, segment_paths
-from api2db.journal._state_file import DamagedStateError, StreamRow, read_note, read_segments, read_streams, reading
+from api2db.journal._scan import Record, scan
+from api2db.journal._segment import Count, counts_of, segment_paths
+from api2db.journal._state_file import (
+    DamagedStateError,
+    StreamRow,
+    read_checkpoint,
+    read_segments,
+    read_streams,
+    reading,
+)
 from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
-from api2db.journal._walk import Record, walk
-from api2db.journal.port import ALL, Note
+from api2db.journal.port import ALL, Checkpoint
 
 if TYPE_CHECKING:
     from api2db.journal._log import SegmentedJournal
@@ -67,10 +74,10 @@ def journals_in(home: Path) -> list[Path]:
 def describe(journal: "SegmentedJournal", name: str) -> list[StreamOverview]:
     """What the owner knows."""
     found = []
-    for log in list(journal.lanes.values()):
+    for log in list(journal.readers.values()):
         backlog = log.backlog()
         count = Count(backlog.frames, backlog.rows, backlog.size_bytes)
-        parked = _parked_rows(log.note("parked"))
+        parked = _parked_rows(log.checkpoint("parked"))
         row = log.current_row()
         found.append(_overview(name, row, count, parked, backlog.oldest_ns, running=log.attached))
     return found
@@ -113,7 +120,7 @@ class _Known:
 
 def _counted(folder: Path) -> list[StreamOverview]:
     known = _known(folder)
-    waiting = {row.lane: Count() for row in known.rows}
+    waiting = {row.stream_no: Count() for row in known.rows}
     oldest: dict[int, int] = {}
     newest = max(segment_paths(folder), default=0)
     for number, path in segment_paths(folder).items():
@@ -121,7 +128,9 @@ def _counted(folder: Path) -> list[StreamOverview]:
             for header in _headers(number, path, known, is_newest=number == newest):
                 _count(header, known.rows, waiting, oldest)
     return [
-        _overview(folder.name, row, waiting[row.lane], known.parked_rows.get(row.lane, 0), oldest.get(row.lane))
+        _overview(
+            folder.name, row, waiting[row.stream_no], known.parked_rows.get(row.stream_no, 0), oldest.get(row.stream_no)
+        )
         for row in known.rows
     ]
 
@@ -130,7 +139,7 @@ def _known(folder: Path) -> _Known:
     try:
         with reading(folder) as connection:
             rows = read_streams(connection)
-            parked = {row.lane: _parked_rows(read_note(connection, row.lane, "parked")) for row in rows}
+            parked = {row.stream_no: _parked_rows(read_checkpoint(connection, row.stream_no, "parked")) for row in rows}
             summaries = read_segments(connection)
             return _Known(rows, summaries, known_ends(folder, summaries), parked)
     except DamagedStateError:
@@ -145,7 +154,7 @@ def _headers(number: int, path: Path, known: _Known, *, is_newest: bool) -> Iter
     if number in known.summaries and segment.recall(known.summaries[number]):
         if all(row.position.sequence >= segment.last_sequence for row in known.rows):
             return
-        found = walk(segment, segment.begin, segment.end)
+        found = scan(segment, segment.begin, segment.end)
         yield from (record.header for record in found if isinstance(record, Record))
     else:
         synced_end = known.ends.get(number, NOTHING_SYNCED).end
@@ -154,18 +163,18 @@ def _headers(number: int, path: Path, known: _Known, *, is_newest: bool) -> Iter
 
 
 def _count(header: Header, rows: list[StreamRow], waiting: dict[int, Count], oldest: dict[int, int]) -> None:
-    if header.kind != Kind.ROWS:
+    if header.kind != RecordKind.ROWS:
         return
     for row in rows:
-        if header.lane in {ALL, row.lane} and header.sequence > row.position.sequence:
+        if header.stream_no in {ALL, row.stream_no} and header.sequence > row.position.sequence:
             skip = row.position.skip if header.sequence == row.position.sequence + 1 else 0
-            waiting[row.lane].add(*figures(header))
-            waiting[row.lane].add(0, -skip, 0)
-            oldest.setdefault(row.lane, header.timestamp_ns)
+            waiting[row.stream_no].add(*counts_of(header))
+            waiting[row.stream_no].add(0, -skip, 0)
+            oldest.setdefault(row.stream_no, header.timestamp_ns)
 
 
-def _parked_rows(note: Note | None) -> int:
-    return int((note or {}).get("rows", 0))
+def _parked_rows(checkpoint: Checkpoint | None) -> int:
+    return int((checkpoint or {}).get("rows", 0))
 
 
 def _overview(

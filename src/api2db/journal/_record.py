@@ -12,7 +12,7 @@ _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _WHOLE.size
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What the payload of a record is."""
 
     SCHEMA = 1
@@ -41,7 +41,7 @@ class Header(NamedTuple):
 
     kind: int
     flags: int
-    lane: int
+    stream_no: int
     schema: int
     rows: int
     sequence: int

@@ -11,13 +11,13 @@ from typing import Any
 
 from api2db.errors import JournalError
 from api2db.formats.atomic import sync_folder
-from api2db.journal._record import HEADER_BYTES, Flag, Header, Kind, unpack
+from api2db.journal._record import HEADER_BYTES, Flag, Header, RecordKind, unpack
+from api2db.journal._scan import Damage, Record, anything, scan
 from api2db.journal._segment import Location, Segment, read_preamble, segment_paths
-from api2db.journal._shelf import Shelf
+from api2db.journal._segment_set import SegmentSet
 from api2db.journal._synced import NOTHING_SYNCED, Synced
-from api2db.journal._walk import Damage, Record, anything, walk
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -42,13 +42,13 @@ class Run:
 
 
 def repair(
-    folder: Path, shelf: Shelf, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
+    folder: Path, segment_set: SegmentSet, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
 ) -> Iterator[tuple[Segment, Record]]:
-    """Put every segment on the shelf, cut torn tails, and give the records of those that are not summed up.
+    """Put every segment on the segment_set, cut torn tails, and give the records of those that are not summed up.
 
     Args:
         folder: The journal's.
-        shelf: Empty; holds the segments when the iterator has ended.
+        segment_set: Empty; holds the segments when the iterator has ended.
         summaries: What is remembered of finished segments, which need not be walked.
         ends: Up to where segments are known to have been on the disk.
 
@@ -63,17 +63,17 @@ def repair(
             path.unlink()
             continue
         if not segment.epoch:
-            shelf.set_aside(segment, Damage(0, segment.begin))
+            segment_set.set_aside(segment, Damage(0, segment.begin))
         if not (number in summaries and segment.recall(summaries[number])):
             synced_end = ends.get(number, NOTHING_SYNCED).end
-            for run in _mend(shelf, segment, synced_end, is_newest=number == max(paths)):
+            for run in _mend(segment_set, segment, synced_end, is_newest=number == max(paths)):
                 for record in run.records:
                     if record.header.sequence > sequence:
-                        segment.note(record.header)
+                        segment.add(record.header)
                         yield segment, record
         sequence = max(sequence, segment.last_sequence)
-        shelf.segments[number] = segment
-        shelf.visible = Location(number, segment.end)
+        segment_set.segments[number] = segment
+        segment_set.visible = Location(number, segment.end)
 
 
 def look_at(number: int, path: Path) -> Segment | None:
@@ -107,15 +107,15 @@ def committed(segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator
 
 
 def _first_record(segment: Segment) -> int:
-    return next((found.start for found in walk(segment, 0, segment.end) if isinstance(found, Record)), segment.end)
+    return next((found.start for found in scan(segment, 0, segment.end) if isinstance(found, Record)), segment.end)
 
 
 def _runs(segment: Segment) -> Iterator[Run]:
     run: Run | None = None
     schema_start: int | None = None
-    for found in walk(segment, segment.begin, segment.end, _is_note):
+    for found in scan(segment, segment.begin, segment.end, _is_note):
         start = found.start if schema_start is None else schema_start
-        if isinstance(found, Record) and found.header.kind == Kind.SCHEMA:
+        if isinstance(found, Record) and found.header.kind == RecordKind.SCHEMA:
             schema_start = start
             continue
         schema_start = None
@@ -135,22 +135,22 @@ def _runs(segment: Segment) -> Iterator[Run]:
         yield run
 
 
-def _mend(shelf: Shelf, segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
+def _mend(segment_set: SegmentSet, segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
     end = segment.begin
     for run in committed(segment, synced_end, is_newest=is_newest):
         for damage in run.damages:
-            shelf.set_aside(segment, damage)
+            segment_set.set_aside(segment, damage)
         end = run.end
         yield run
     if end < segment.end and not _is_torn(segment, end):
-        shelf.set_aside(segment, Damage(end, segment.end))
+        segment_set.set_aside(segment, Damage(end, segment.end))
     _cut_and_sync(segment, end)
 
 
 def _is_sound(segment: Segment, run: Run) -> bool:
     if not run.is_whole:
         return False
-    found = walk(segment, run.start, run.end, anything)
+    found = scan(segment, run.start, run.end, anything)
     return all(
         isinstance(record, Record) and zlib.crc32(record.payload) == record.header.payload_crc for record in found
     )
@@ -159,7 +159,7 @@ def _is_sound(segment: Segment, run: Run) -> bool:
 def _is_torn(segment: Segment, start: int) -> bool:
     """Whether a tail is what a killed process leaves of a write: sound records, the last of them cut short."""
     with segment.path.open("rb") as file:
-        for found in walk(segment, start, segment.end, anything):
+        for found in scan(segment, start, segment.end, anything):
             if isinstance(found, Damage):
                 file.seek(found.start)
                 head = file.read(HEADER_BYTES)
@@ -184,4 +184,4 @@ def _cut_and_sync(segment: Segment, end: int) -> None:
 
 
 def _is_note(header: Header) -> bool:
-    return header.kind in {Kind.CURSOR, Kind.REMOVAL}
+    return header.kind in {RecordKind.CURSOR, RecordKind.REMOVAL}

@@ -8,8 +8,8 @@ from itertools import accumulate
 import pyarrow as pa
 
 from api2db.frames import Refused, Rows, one_batch
-from api2db.journal._record import Flag, Header, Kind
-from api2db.journal.port import Limit
+from api2db.journal._record import Flag, Header, RecordKind
+from api2db.journal.port import ReadLimit
 
 LARGE_BYTES = 32 * 1024
 # To compress takes longer than the rest of a put, and is only worth it for what stays on the disk.
@@ -25,7 +25,7 @@ class Part:
         schema: What its payload needs to be read, where the payload doesn't say so itself.
     """
 
-    kind: Kind
+    kind: RecordKind
     payload: bytes | memoryview | pa.Buffer
     size_bytes: int
     crc: int
@@ -69,12 +69,12 @@ class _Layouts:
 _layouts = _Layouts(8)
 
 
-def note_part(kind: Kind, payload: bytes) -> Part:
+def json_part(kind: RecordKind, payload: bytes) -> Part:
     """A record of bytes that are ready as they stand."""
     return Part(kind, payload, len(payload), zlib.crc32(payload))
 
 
-def frame_parts(frame: Rows, number: int, limit: Limit, plain_bytes: int) -> Iterator[Part]:
+def frame_parts(frame: Rows, number: int, limit: ReadLimit, plain_bytes: int) -> Iterator[Part]:
     """A frame as records, none of which has more rows or bytes than the limit (but at least one row).
 
     Args:
@@ -94,7 +94,7 @@ def frame_parts(frame: Rows, number: int, limit: Limit, plain_bytes: int) -> Ite
         yield _encode(frame.slice(at, rows), number, layout, flags, packed=packed)
 
 
-def parts_of(frames: Sequence[Rows | Refused], limit: Limit, plain_bytes: int) -> list[Part]:
+def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: int) -> list[Part]:
     """Frames as records; rows that no target takes are of the frame behind them, if there is one.
 
     Args:
@@ -145,7 +145,7 @@ def decode_together(schema: pa.Schema, payloads: Sequence[tuple[int, bytes | mem
     return [whole.slice(end - rows, rows) for end, (rows, _) in zip(ends, payloads, strict=True)]
 
 
-def _rows_a_slice(frame: Rows, limit: Limit, layout: _Layout) -> int:
+def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:
     """As many rows as fit; a dictionary stands in each slice whole, so it doesn't count."""
     if frame.get_total_buffer_size() <= limit.size_bytes:
         return limit.rows
@@ -168,7 +168,7 @@ def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool
         payload, flags, schema = sink.getvalue(), flags | Flag.STREAM, None
     else:
         payload, schema = batch.serialize(), layout.serialized
-    return Part(Kind.ROWS, payload, payload.size, zlib.crc32(payload), int(flags), batch.num_rows, frame, schema)
+    return Part(RecordKind.ROWS, payload, payload.size, zlib.crc32(payload), int(flags), batch.num_rows, frame, schema)
 
 
 def _without_views(frame: pa.RecordBatch) -> pa.RecordBatch:

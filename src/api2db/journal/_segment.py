@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from api2db.errors import JournalError
 from api2db.formats.atomic import sync_folder
-from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, Kind
+from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, RecordKind
 
 SUFFIX = ".segment"
 FORMAT = 1
@@ -32,7 +32,7 @@ BEGINNING = Location(0, 0)
 
 @dataclass(slots=True)
 class Count:
-    """Frames, rows and bytes of one lane."""
+    """Frames, rows and bytes of one stream_no."""
 
     frames: int = 0
     rows: int = 0
@@ -63,19 +63,19 @@ class Segment:
     first_sequence: int = 0
     last_sequence: int = 0
     last_timestamp_ns: int = 0
-    lanes: dict[int, Count] = field(default_factory=dict)
+    counts: dict[int, Count] = field(default_factory=dict)
 
-    def note(self, header: Header) -> None:
+    def add(self, header: Header) -> None:
         """Count a record that has become visible."""
         self.first_sequence = self.first_sequence or header.sequence
         self.last_sequence = max(self.last_sequence, header.sequence)
         self.last_timestamp_ns = max(self.last_timestamp_ns, header.timestamp_ns)
-        if header.kind == Kind.ROWS:
-            self.lanes.setdefault(header.lane, Count()).add(*figures(header))
+        if header.kind == RecordKind.ROWS:
+            self.counts.setdefault(header.stream_no, Count()).add(*counts_of(header))
 
     def forget_counts(self) -> None:
         """Before its records are counted anew."""
-        self.lanes.clear()
+        self.counts.clear()
         self.first_sequence = self.last_sequence = 0
 
     def empty(self) -> None:
@@ -86,14 +86,16 @@ class Segment:
 
     def summary(self) -> dict[str, Any]:
         """What to remember of a finished segment."""
-        lanes = {str(lane): [count.frames, count.rows, count.size_bytes] for lane, count in self.lanes.items()}
+        counts = {
+            str(stream_no): [count.frames, count.rows, count.size_bytes] for stream_no, count in self.counts.items()
+        }
         return {
             "epoch": self.epoch,
             "end": self.end,
             "first_sequence": self.first_sequence,
             "last_sequence": self.last_sequence,
             "last_timestamp_ns": self.last_timestamp_ns,
-            "lanes": lanes,
+            "counts": counts,
         }
 
     def recall(self, summary: Mapping[str, Any]) -> bool:
@@ -102,7 +104,7 @@ class Segment:
             return False
         self.first_sequence, self.last_sequence = summary["first_sequence"], summary["last_sequence"]
         self.last_timestamp_ns = summary["last_timestamp_ns"]
-        self.lanes = {int(lane): Count(*sums) for lane, sums in summary["lanes"].items()}
+        self.counts = {int(stream_no): Count(*sums) for stream_no, sums in summary["counts"].items()}
         return True
 
 
@@ -127,7 +129,7 @@ class Preamble(NamedTuple):
     torn: bool
 
 
-def figures(header: Header) -> tuple[int, int, int]:
+def counts_of(header: Header) -> tuple[int, int, int]:
     """What a record of rows adds to frames, rows and bytes."""
     return 1 if header.flags & Flag.FRAME_END else 0, header.rows, HEADER_BYTES + header.length
 

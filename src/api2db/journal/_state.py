@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalWriteError
-from api2db.journal._spare import give_spare, hold_spare
+from api2db.journal._reserve import hold_reserve, release_reserve
 from api2db.journal._state_file import (
     SCHEMA,
     STATE_NAME,
@@ -18,14 +18,14 @@ from api2db.journal._state_file import (
     check,
     identity_checksum,
     position_checksum,
-    read_note,
+    read_checkpoint,
     read_segments,
     read_streams,
     seal,
-    told_apart,
+    translated_errors,
     unseal,
 )
-from api2db.journal.port import Delivered, Note, NoteKind, Position
+from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
 
 _LOG_BYTES = 256 << 10
 _LEAST_BYTES = 32 << 10
@@ -49,14 +49,14 @@ class State:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
-            with told_apart():
+            with translated_errors():
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
                 check(self._connection)
                 self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
                 if path.stat().st_size < _LEAST_BYTES:  # its pages, too, are to have their room before the disk is full
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._identities = {row.lane: identity_checksum(row) for row in read_streams(self._connection)}
+                self._identities = {row.stream_no: identity_checksum(row) for row in read_streams(self._connection)}
         except BaseException:
             self._connection.close()
             raise
@@ -119,35 +119,41 @@ class State:
 
     def add_stream(self, row: StreamRow) -> None:
         """Register a stream; durable."""
-        self._identities[row.lane] = identity_checksum(row)
-        values = (row.lane, row.key, row.identity, row.stream_type, row.quota_bytes, *row.position)
+        self._identities[row.stream_no] = identity_checksum(row)
+        values = (row.stream_no, row.key, row.identity, row.stream_type, row.quota_bytes, *row.position)
         with self._transaction(durable=True) as connection:
             connection.execute(
-                "INSERT INTO streams (lane, key, identity, stream_type, quota_bytes, sequence, skip, checksum)"
+                "INSERT INTO streams (stream_no, key, identity, stream_type, quota_bytes, sequence, skip, checksum)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*values, self._checksum(row.lane, row.position)),
+                (*values, self._checksum(row.stream_no, row.position)),
             )
 
-    def set_quota(self, lane: int, quota_bytes: int | None) -> None:
+    def set_quota(self, stream_no: int, quota_bytes: int | None) -> None:
         """Take over the quota that a stream was started with."""
         with self._transaction(durable=True) as connection:
-            connection.execute("UPDATE streams SET quota_bytes = ? WHERE lane = ?", (quota_bytes, lane))
+            connection.execute("UPDATE streams SET quota_bytes = ? WHERE stream_no = ?", (quota_bytes, stream_no))
 
-    def drop_stream(self, lane: int) -> None:
+    def drop_stream(self, stream_no: int) -> None:
         """Forget a stream and its notes; durable."""
         with self._transaction(durable=True) as connection:
-            connection.execute("DELETE FROM streams WHERE lane = ?", (lane,))
-            connection.execute("DELETE FROM notes WHERE lane = ?", (lane,))
+            connection.execute("DELETE FROM streams WHERE stream_no = ?", (stream_no,))
+            connection.execute("DELETE FROM checkpoints WHERE stream_no = ?", (stream_no,))
 
     def move(
-        self, lane: int, position: Position, delivered: Delivered, clear: Collection[NoteKind], *, durable: bool
+        self,
+        stream_no: int,
+        position: Position,
+        delivered: Delivered,
+        clear: Collection[CheckpointKind],
+        *,
+        durable: bool,
     ) -> None:
         """A new position, what was delivered on the way, and notes that are settled by it."""
         with self._transaction(durable=durable) as connection:
             connection.execute(
                 "UPDATE streams SET sequence = ?, skip = ?, frames = frames + ?, rows = rows + ?,"
                 " rejected = rejected + ?, rejected_bytes = rejected_bytes + ?, superseded = superseded + ?,"
-                " duplicates = duplicates + ?, checksum = ? WHERE lane = ?",
+                " duplicates = duplicates + ?, checksum = ? WHERE stream_no = ?",
                 (
                     *position,
                     delivered.frames,
@@ -156,37 +162,42 @@ class State:
                     delivered.rejected_bytes,
                     delivered.superseded,
                     delivered.duplicates,
-                    self._checksum(lane, position),
-                    lane,
+                    self._checksum(stream_no, position),
+                    stream_no,
                 ),
             )
-            connection.executemany("DELETE FROM notes WHERE lane = ? AND kind = ?", [(lane, kind) for kind in clear])
+            connection.executemany(
+                "DELETE FROM checkpoints WHERE stream_no = ? AND kind = ?", [(stream_no, kind) for kind in clear]
+            )
 
-    def _checksum(self, lane: int, position: Position) -> int:
-        return position_checksum(self._identities[lane], position)
+    def _checksum(self, stream_no: int, position: Position) -> int:
+        return position_checksum(self._identities[stream_no], position)
 
-    def note(self, lane: int, kind: NoteKind) -> Note | None:
-        """A note of a stream."""
+    def checkpoint(self, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
+        """A checkpoint of a stream."""
         with self._lock:
-            return read_note(self._connection, lane, kind)
+            return read_checkpoint(self._connection, stream_no, kind)
 
-    def keep_note(self, lane: int, kind: NoteKind, note: Note) -> None:
-        """Keep a note; durable."""
+    def save_checkpoint(self, stream_no: int, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint; durable."""
         with self._transaction(durable=True) as connection:
-            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (lane, kind, seal(note)))
+            connection.execute(
+                "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (stream_no, kind, seal(checkpoint))
+            )
 
-    def say(self, lane: int, error: str | None) -> None:
+    def set_error(self, stream_no: int, error: str | None) -> None:
         """The last error of a stream; the time stands beside it."""
         with self._transaction(durable=False) as connection:
             connection.execute(
-                "UPDATE streams SET error = ?, error_at = ? WHERE lane = ?", (error, error and time.time(), lane)
+                "UPDATE streams SET error = ?, error_at = ? WHERE stream_no = ?",
+                (error, error and time.time(), stream_no),
             )
 
-    def set_rejected(self, lane: int, rows: int, size_bytes: int) -> None:
+    def set_rejected(self, stream_no: int, rows: int, size_bytes: int) -> None:
         """Correct the sums of set-aside rows."""
         with self._transaction(durable=False) as connection:
             connection.execute(
-                "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE lane = ?", (rows, size_bytes, lane)
+                "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE stream_no = ?", (rows, size_bytes, stream_no)
             )
 
     def keep_segment(self, number: int, summary: Mapping[str, Any]) -> None:
@@ -226,10 +237,10 @@ class State:
 
         What it holds goes into the file itself, which may grow by that into the space held back.
         """
-        give_spare(self._folder)
+        release_reserve(self._folder)
         with suppress(sqlite3.DatabaseError):
             self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
-        hold_spare(self._folder)
+        hold_reserve(self._folder)
 
     def close(self) -> None:
         """Let the file go."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalWriteError
-from api2db.journal.port import Delivered, Note, NoteKind, Position
+from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
 
 STATE_NAME = "state.sqlite"
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
@@ -25,9 +25,9 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS epochs (epoch TEXT PRIMARY KEY, counter INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS segments (number INTEGER PRIMARY KEY, summary TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS notes (lane INTEGER, kind TEXT, body TEXT NOT NULL, PRIMARY KEY (lane, kind));
+CREATE TABLE IF NOT EXISTS checkpoints (stream_no INTEGER, kind TEXT, body TEXT NOT NULL, PRIMARY KEY (stream_no, kind));
 CREATE TABLE IF NOT EXISTS streams (
-    lane INTEGER PRIMARY KEY,
+    stream_no INTEGER PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,
     identity TEXT NOT NULL UNIQUE,
     stream_type TEXT NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS streams (
 class StreamRow:
     """A registered stream as the state file has it."""
 
-    lane: int
+    stream_no: int
     key: str
     identity: str
     stream_type: str
@@ -70,14 +70,14 @@ def read_streams(connection: sqlite3.Connection) -> list[StreamRow]:
     """All registered streams, for the owner and for readers."""
     rows = connection.execute(
         "SELECT sequence, skip, frames, rows, rejected, rejected_bytes, superseded, duplicates,"
-        " lane, key, identity, stream_type, quota_bytes, error, error_at FROM streams ORDER BY lane"
+        " stream_no, key, identity, stream_type, quota_bytes, error, error_at FROM streams ORDER BY stream_no"
     )
     return [_stream_row(Position(*row[:2]), Delivered(*row[2:8]), *row[8:]) for row in rows]
 
 
 def _stream_row(position: Position, delivered: Delivered, *rest: Any) -> StreamRow:
-    lane, key, identity, stream_type, quota_bytes, error, error_at = rest
-    return StreamRow(lane, key, identity, stream_type, quota_bytes, position, delivered, error, error_at)
+    stream_no, key, identity, stream_type, quota_bytes, error, error_at = rest
+    return StreamRow(stream_no, key, identity, stream_type, quota_bytes, position, delivered, error, error_at)
 
 
 def read_segments(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
@@ -85,9 +85,11 @@ def read_segments(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
     return {number: unseal(summary) for number, summary in connection.execute("SELECT * FROM segments")}
 
 
-def read_note(connection: sqlite3.Connection, lane: int, kind: NoteKind) -> Note | None:
-    """A note of a stream, for the owner and for readers."""
-    row = connection.execute("SELECT body FROM notes WHERE lane = ? AND kind = ?", (lane, kind)).fetchone()
+def read_checkpoint(connection: sqlite3.Connection, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
+    """A checkpoint of a stream, for the owner and for readers."""
+    row = connection.execute(
+        "SELECT body FROM checkpoints WHERE stream_no = ? AND kind = ?", (stream_no, kind)
+    ).fetchone()
     return unseal(row[0]) if row else None
 
 
@@ -114,7 +116,7 @@ def _open_copy(folder: Path, place: Path) -> sqlite3.Connection:
             (place / f"{STATE_NAME}{ending}").write_bytes(source.read_bytes() if source.exists() else b"")
         connection = sqlite3.connect(place / STATE_NAME, isolation_level=None)
         try:
-            with told_apart():
+            with translated_errors():
                 check(connection)
                 read_streams(connection)
             return connection
@@ -140,12 +142,12 @@ def check(connection: sqlite3.Connection) -> None:
     if tables != _expected_tables():
         raise DamagedStateError("its tables are not those that were made")
     for (text,) in connection.execute(
-        "SELECT value FROM meta UNION ALL SELECT body FROM notes UNION ALL SELECT summary FROM segments"
+        "SELECT value FROM meta UNION ALL SELECT body FROM checkpoints UNION ALL SELECT summary FROM segments"
     ):
         unseal(text)
-    checksums = dict(connection.execute("SELECT lane, checksum FROM streams"))
+    checksums = dict(connection.execute("SELECT stream_no, checksum FROM streams"))
     for row in read_streams(connection):
-        if checksums[row.lane] != position_checksum(identity_checksum(row), row.position):
+        if checksums[row.stream_no] != position_checksum(identity_checksum(row), row.position):
             raise DamagedStateError(f"the position of {row.identity!r} is not what was written")
 
 
@@ -164,7 +166,7 @@ def _expected_tables() -> set[tuple[str, str]]:
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Damage is mended; a disk that is full or fails says so."""
     try:
         yield
@@ -198,7 +200,7 @@ def unseal(sealed: str) -> Any:
 
 def identity_checksum(row: StreamRow) -> int:
     """What proves who a stream is."""
-    return zlib.crc32(json.dumps([row.lane, row.key, row.identity, row.stream_type]).encode())
+    return zlib.crc32(json.dumps([row.stream_no, row.key, row.identity, row.stream_type]).encode())
 
 
 def position_checksum(identity: int, position: Position) -> int:

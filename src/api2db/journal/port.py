@@ -10,10 +10,10 @@ import pyarrow as pa
 from api2db.frames import Refused, Rows
 
 Durability = Literal["full", "process"]
-Lane = NewType("Lane", int)
-ALL = Lane(0)
-NoteKind = Literal["plan", "parked", "pending", "rebuilt", "adopt"]
-Note = dict[str, Any]
+StreamNo = NewType("StreamNo", int)
+ALL = StreamNo(0)
+CheckpointKind = Literal["plan", "parked", "pending", "rebuilt", "adopt"]
+Checkpoint = dict[str, Any]
 
 
 class Position(NamedTuple):
@@ -23,7 +23,7 @@ class Position(NamedTuple):
     skip: int = 0
 
 
-class Limit(NamedTuple):
+class ReadLimit(NamedTuple):
     """How much one read may give: it stops at the first of them, but gives at least one row."""
 
     rows: int
@@ -100,7 +100,7 @@ class Superseded(NamedTuple):
     rows: int = 0
 
 
-class StreamLog(Protocol):
+class StreamReader(Protocol):
     """One stream's view of a journal: read, acknowledge, backlog, and its notes."""
 
     @property
@@ -126,14 +126,14 @@ class StreamLog(Protocol):
     def knows_epoch(self, epoch: str) -> bool:
         """Whether this journal was ever opened under an epoch."""
 
-    def read(self, limit: Limit, timeout_s: float | None = None) -> list[Entry]:
+    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
         """The next entries behind the position, fsynced; an empty list after a timeout or when woken."""
 
     @property
     def unread_bytes(self) -> int:
         """The size of what waits behind the entries of the last ``read``."""
 
-    def reading_ahead(self, limit: Limit) -> AbstractContextManager[None]:
+    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
         """While it is entered, what stands behind the entries of the last ``read`` is read for the next one.
 
         Entered before these are acknowledged. That read begins anew where it begins at another place, or has another
@@ -143,7 +143,7 @@ class StreamLog(Protocol):
     def newest(self) -> tuple[list[Entry], Superseded]:
         """All entries of the newest waiting frame, and how much stands before it."""
 
-    def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[NoteKind] = ()) -> None:
+    def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
         """Move on, and drop notes in the same transaction; durable when notes are dropped."""
 
     def seek(self, position: Position) -> Backlog:
@@ -158,16 +158,16 @@ class StreamLog(Protocol):
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
         """Whether everything before a mark is acknowledged; waits for that as long as it is told."""
 
-    def note(self, kind: NoteKind) -> Note | None:
+    def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         """A note that was kept, or None."""
 
-    def keep(self, kind: NoteKind, note: Note) -> None:
-        """Keep a note; durable when this returns."""
+    def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint; durable when this returns."""
 
-    def say(self, trouble: str | None) -> None:
+    def set_error(self, trouble: str | None) -> None:
         """Record why nothing is delivered, until an acknowledgement moves on; None where that has passed."""
 
-    def say_lasting(self, warning: str) -> None:
+    def add_warning(self, warning: str) -> None:
         """Record what a person should know though all is delivered, while the journal is open."""
 
     def wake(self) -> None:
@@ -181,7 +181,7 @@ class Journal(Protocol):
         self,
         frames: Sequence[Rows | Refused],
         *,
-        lane: Lane = ALL,
+        stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,
         removes: str | None = None,
         block: bool = True,
@@ -191,7 +191,7 @@ class Journal(Protocol):
 
         Args:
             frames: They become visible together, in this order; rows that no target takes belong to the frame behind.
-            lane: All streams, or one.
+            stream_no: All streams, or one.
             cursor: The collector's state that goes with them.
             removes: A file below the home whose rows these are, which are put again; it goes when they are durable.
             block: Whether to wait when a stream's quota is spent.
@@ -203,14 +203,14 @@ class Journal(Protocol):
             JournalBusyError: This process does not own the journal, or not any more.
         """
 
-    def attach(self, identity: StreamIdentity) -> tuple[Lane, StreamLog]:
+    def attach(self, identity: StreamIdentity) -> tuple[StreamNo, StreamReader]:
         """Register a stream at the journal's end, or take it up where it was.
 
         Raises:
             ConfigurationError: A stream of this identity is attached already.
         """
 
-    def detach(self, lane: Lane) -> None:
+    def detach(self, stream_no: StreamNo) -> None:
         """The stream has ended; what waits for it stays."""
 
     def cursor(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from api2db.delivery.batch import Batch
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
 from api2db.journal import Delivered, Position
-from api2db.store._log import ManifestLog
-from api2db.stream.workers import AnyTarget, Places, build_worker
+from api2db.store._reader import ManifestLog
+from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
 
 __all__ = ["IntoTarget", "Load", "ThroughMethod"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Load(Protocol):
@@ -44,7 +44,7 @@ class IntoTarget:
     def __init__(
         self,
         target: Callable[[], AnyTarget],
-        places: Places,
+        places: DeliveryOptions,
         describe: str,
         lend: Callable[[Worker | None], None],
     ) -> None:
@@ -68,7 +68,7 @@ class IntoTarget:
                 f"not all shards are in {self._describe}: {reason}; they stay where they are, and the next time goes on"
             )
         if log.said is not None:
-            _log.warning("%s: %s", self._describe, log.said)
+            logger.warning("%s: %s", self._describe, log.said)
 
 
 class ThroughMethod:

@@ -18,13 +18,13 @@ from api2db.formats.shards import Shards, join_shards, locked, shards_of
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
 from api2db.store._loading import Load
-from api2db.store._log import ManifestLog, ShardRows
+from api2db.store._reader import ManifestLog, ShardRows
 from api2db.store.manifest import STORE_MANIFEST, Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store.rejected import without_reasons
 
 __all__ = ["Rules", "Written", "store_round", "without_repeats"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _FIRST_NS, _LAST_NS = 10**18, 2**63 - 1
 """Between them are the years 2001 to 2262: who names shards by hand counts from one."""
 
@@ -91,7 +91,7 @@ def store_round(rules: Rules) -> int:
         clear_away(rules.folder, rules.shards_to, rules.composed_to)
         shards = _read(shards_of(rules.folder, rules.fmt), rules.fmt)
         for problem in shards.problems:
-            _log.error("%s: a shard stays where it is: %s", rules.store, problem)
+            logger.error("%s: a shard stays where it is: %s", rules.store, problem)
         if shards.paths:
             _finish(rules, _begin(rules, shards), shards)
     return len(shards.problems)

@@ -13,7 +13,7 @@ from api2db.formats.compose import STORE_MANIFEST
 from api2db.formats.composed import Composed, composed_as_json, composed_from_json
 from api2db.formats.kinds import Format
 from api2db.formats.shards import Shard, shards_as_json, shards_from_json
-from api2db.journal import Delivered, Note, Position
+from api2db.journal import Checkpoint, Delivered, Position
 
 __all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read_manifest"]
 
@@ -50,7 +50,7 @@ class Manifest:
     shards_to: Path | None
     loaded: bool
     published: bool = False
-    notes: Mapping[str, Note] = field(default_factory=dict)
+    notes: Mapping[str, Checkpoint] = field(default_factory=dict)
     position: Position = _START
     delivered: Delivered = field(default_factory=Delivered)
 

@@ -15,20 +15,20 @@ from api2db.formats import check_format
 from api2db.formats.compose import compose_file
 from api2db.formats.folders import shard_folder
 from api2db.formats.shards import Shards, shards_of
-from api2db.journal import StreamLog
-from api2db.masking import masked
+from api2db.journal import StreamReader
+from api2db.redaction import redact
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._steps import Rules, Written, store_round
 from api2db.store.figures import StoreFigures, change_figures, read_figures
 from api2db.store.manifest import Manifest
-from api2db.stream.places import relative_to_home
+from api2db.stream._relative import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.stream.workers import AnyTarget
 
 __all__ = ["Store"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Store(Stream):
@@ -193,7 +193,7 @@ class Store(Stream):
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
 
-    def _attached(self) -> StreamLog:
+    def _attached(self) -> StreamReader:
         raise AttributeError(f"{self!r} is a Store, which has no journal: put frames into a stream")
 
     def _below_home(self, path: str | None) -> Path | None:
@@ -243,13 +243,13 @@ class Store(Stream):
         change_figures(self.home, self._first_figures(), ended)
 
     def _note_failure(self, error: BaseException) -> None:
-        said: dict[str, Any] = {"last_error": masked(str(error)) or type(error).__name__, "error_at": time.time()}
+        said: dict[str, Any] = {"last_error": redact(str(error)) or type(error).__name__, "error_at": time.time()}
         try:
             change_figures(
                 self.home, self._first_figures(), lambda figures: replace(figures, seconds=self.seconds, **said)
             )
         except OSError as second:
-            _log.warning("%s: what went wrong can't be kept for api2db status: %s", self.identity, second)
+            logger.warning("%s: what went wrong can't be kept for api2db status: %s", self.identity, second)
 
 
 def _seconds(seconds: object) -> float:

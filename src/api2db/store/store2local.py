@@ -15,7 +15,7 @@ from api2db.formats.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
 from api2db.store.store import Store
-from api2db.stream.places import relative_to_home
+from api2db.stream._relative import relative_to_home
 
 __all__ = ["Store2Local"]
 

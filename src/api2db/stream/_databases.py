@@ -8,8 +8,8 @@ from sqlalchemy import URL, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from api2db.errors import BatchRefusedError, ConfigurationError
+from api2db.stream._relative import relative_to_home
 from api2db.stream.credentials import Credentials
-from api2db.stream.places import relative_to_home
 from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
@@ -20,14 +20,14 @@ from api2db.targets.sqlite import SqliteDatabase
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["EMBEDDED", "SERVERS", "DatabasePlace", "embedded", "on_server"]
+__all__ = ["EMBEDDED", "SERVERS", "DatabaseLocation", "embedded", "on_server"]
 
 EMBEDDED = {"duckdb": "duckdb", "sqlite": "sqlite"}
 SERVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 
-class DatabasePlace(Protocol):
+class DatabaseLocation(Protocol):
     """A database as a stream needs it."""
 
     @property
@@ -127,7 +127,7 @@ class _OnServer:
         return URL.create(self.driver, server.username, None, server.host, server.port, server.database)
 
 
-def embedded(dialect: str, db_name: str, home: Path) -> DatabasePlace:
+def embedded(dialect: str, db_name: str, home: Path) -> DatabaseLocation:
     """The place of a database file; a relative path is below the project's folder.
 
     Raises:
@@ -138,7 +138,7 @@ def embedded(dialect: str, db_name: str, home: Path) -> DatabasePlace:
     return _Embedded(dialect, home / db_name, home)
 
 
-def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> DatabasePlace:
+def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> DatabaseLocation:
     """The place of a database on a server.
 
     Raises:

@@ -13,7 +13,7 @@ from api2db.errors import Api2dbError
 
 __all__ = ["drain_at_exit"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _DRAIN_S, _STOP_S = 6.5, 1.0
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -57,7 +57,7 @@ def _drain(pid: int) -> None:
         try:
             stream.flush(max(0.0, deadline - time.monotonic()))
         except Api2dbError as error:  # one that can't be drained must not keep the others from it
-            _log.warning("not drained: %s", error)
+            logger.warning("not drained: %s", error)
     for stream in running:
         stream.stop(0)  # all are told before any is waited for
     deadline = time.monotonic() + _STOP_S

@@ -7,7 +7,7 @@ from api2db.errors import MissingExtraError, TargetError
 
 __all__ = ["reached"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def reached(log_str: str, reach: Callable[[], object]) -> bool:
@@ -15,6 +15,6 @@ def reached(log_str: str, reach: Callable[[], object]) -> bool:
     try:
         reach()
     except (TargetError, MissingExtraError) as error:
-        _log.warning("%s can't be reached: %s", log_str, error)
+        logger.warning("%s can't be reached: %s", log_str, error)
         return False
     return True

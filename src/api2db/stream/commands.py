@@ -11,7 +11,7 @@ from api2db.delivery import METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError, JournalBusyError
 from api2db.formats import read
 from api2db.frames import to_batch
-from api2db.journal import Lane, SegmentedJournal, ask, is_owned, journal_folder
+from api2db.journal import SegmentedJournal, StreamNo, ask, is_owned, journal_folder
 
 __all__ = ["adopt", "forget", "register_requests", "retry"]
 
@@ -87,10 +87,10 @@ def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
 
 
 def _adopt(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
-    log = next((log for log in journal.lanes.values() if log.row.identity == arguments["stream"]), None)
+    log = next((log for log in journal.readers.values() if log.row.identity == arguments["stream"]), None)
     if log is None:
         raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
-    log.keep("adopt", {})
+    log.save("adopt", {})
 
 
 def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
@@ -100,13 +100,13 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
         raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
     rows = read(path, "parquet")
     origin = _origin(rows, file)
-    lane = next((lane for lane, log in journal.lanes.items() if log.key == origin.get("stream")), None)
-    if lane is None or origin.get("journal") != journal.journal_id:
+    stream_no = next((stream_no for stream_no, log in journal.readers.items() if log.key == origin.get("stream")), None)
+    if stream_no is None or origin.get("journal") != journal.journal_id:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
     # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
-    journal.append([batch], lane=Lane(lane), removes=file, block=False)
+    journal.append([batch], stream_no=StreamNo(stream_no), removes=file, block=False)
     return int(rows.num_rows)
 
 

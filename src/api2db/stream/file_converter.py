@@ -14,11 +14,11 @@ from api2db.formats.atomic import make_folders
 from api2db.formats.compose import as_frame, compose
 from api2db.formats.dtypes_file import read_dtypes
 from api2db.formats.folders import project_home
-from api2db.masking import masked
+from api2db.redaction import redact
 
 __all__ = ["FileConverter"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 _FAILURES = (Api2dbError, OSError)
 
@@ -110,7 +110,7 @@ class FileConverter:
         if composition is None:
             return None
         if composition.finished is not None:
-            _log.info("%s is complete: the call that had begun it was cut short", composition.finished)
+            logger.info("%s is complete: the call that had begun it was cut short", composition.finished)
         for problem in composition.problems:
             logged.complain(problem)
         return composition.result
@@ -238,7 +238,7 @@ class _Logged:
     def complain(self, error: Exception) -> None:
         said = str(error)
         is_named = str(self._path) in said or repr(self._path) in said
-        _log.error("%s: %s", self._doing if is_named else f"{self._doing} {self._path}", said)
+        logger.error("%s: %s", self._doing if is_named else f"{self._doing} {self._path}", said)
 
 
 def _as_path(path: object) -> Path:
@@ -290,5 +290,5 @@ def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.D
         return df.astype({name: dtype for name, dtype in dtypes.items() if name in df.columns})
     except Exception as error:  # each dtype's own code casts, and raises what it likes, values of the file among it
         raise FormatError(
-            f"{path} does not fit the dtypes that were asked for: {masked(str(error))}; give others, or none"
+            f"{path} does not fit the dtypes that were asked for: {redact(str(error))}; give others, or none"
         ) from error

@@ -19,29 +19,29 @@ from api2db.formats.folders import check_name, project_home, rejected_folder, up
 from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch
 from api2db.journal import (
     Durability,
-    Lane,
-    Lease,
+    JournalHandle,
     StreamIdentity,
-    StreamLog,
+    StreamNo,
+    StreamReader,
     check_process,
     describe,
     journal_folder,
+    open_shared,
     overview,
-    share,
 )
-from api2db.masking import masked
+from api2db.redaction import redact
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._options import one_of
 from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
-from api2db.stream.workers import AnyTarget, Places, build_worker
+from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
 from api2db.targets.sql import SchemaRule
 
 __all__ = ["Stream"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _GLANCE_S = 0.1
 _NO_TARGET = "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
 _DURABILITIES = ("full", "process")
@@ -118,9 +118,9 @@ class Stream(FileConverter):
         self.q: JournalQueue = JournalQueue(self._put, self._frames_waiting, self._join, self._has_room)
         self._making = threading.RLock()
         self._pid: int | None = None
-        self._lease: Lease | None = None
-        self._lane = Lane(0)
-        self._stream_log: StreamLog | None = None
+        self._handle: JournalHandle | None = None
+        self._stream_no = StreamNo(0)
+        self._reader: StreamReader | None = None
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
         self._death: BaseException | None = None
@@ -225,7 +225,7 @@ class Stream(FileConverter):
         """
         self._check_process()
         if self._worker is not None:
-            self._worker.nudge()
+            self._worker.retry_now()
 
     def stream(self, data: pd.DataFrame) -> None:
         """Raise: a Stream has no target of its own.
@@ -241,8 +241,8 @@ class Stream(FileConverter):
         thread = self._thread
         running = thread is not None and thread.is_alive()
         folder = journal_folder(self.home, self.name)
-        if self._lease is not None:
-            known = describe(self._lease.journal, self.name)
+        if self._handle is not None:
+            known = describe(self._handle.journal, self.name)
         else:
             known = overview(folder) if (folder / "state.sqlite").exists() else []
         found = next((stream for stream in known if stream.identity == self.identity), None)
@@ -283,25 +283,25 @@ class Stream(FileConverter):
         mark = log.mark()
         while not log.wait_for(mark, _GLANCE_S):
             self._check_alive()
-            if log.note("parked") is not None:
+            if log.checkpoint("parked") is not None:
                 return
 
     def _put(self, frame: Any, block: bool, timeout: float | None) -> None:
         self._check_process()
         self._check_alive()
         rows = rows_and_refused(frame)
-        lease = self._lease
-        if lease is None:
+        handle = self._handle
+        if handle is None:
             self._attached()
-            lease = self._lease
-        if lease is not None:
-            lease.journal.append(rows, lane=self._lane, block=block, timeout_s=timeout)
+            handle = self._handle
+        if handle is not None:
+            handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout)
 
-    def _attached(self) -> StreamLog:
+    def _attached(self) -> StreamReader:
         self._check_process()
         with self._making:
-            if self._stream_log is not None:
-                return self._stream_log
+            if self._reader is not None:
+                return self._reader
             self._pid = os.getpid()
             try:
                 return self._attach()
@@ -309,18 +309,18 @@ class Stream(FileConverter):
                 self._pid = None
                 raise
 
-    def _attach(self) -> StreamLog:
+    def _attach(self) -> StreamReader:
         if type(self).stream is Stream.stream:
             raise ConfigurationError(_NO_TARGET)
-        lease = share(self.home, self.name, self.durability)
+        handle = open_shared(self.home, self.name, self.durability)
         try:
             identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
-            self._lane, log = lease.journal.attach(identity)
+            self._stream_no, log = handle.journal.attach(identity)
         except BaseException:
-            lease.release()
+            handle.release()
             raise
-        register_requests(lease.journal)
-        self._lease, self._stream_log = lease, log
+        register_requests(handle.journal)
+        self._handle, self._reader = handle, log
         return log
 
     @property
@@ -349,8 +349,8 @@ class Stream(FileConverter):
             self.lock.release()
             raise
 
-    def _places(self) -> Places:
-        return Places(
+    def _places(self) -> DeliveryOptions:
+        return DeliveryOptions(
             parked=upload_failed_folder(self.home, self.name, self.stream_type),
             rejected=rejected_folder(self.home, self.name, self.stream_type),
             chunk_rows=self.chunk_size,
@@ -370,21 +370,21 @@ class Stream(FileConverter):
         """A fault that was foreseen says itself what to do; any other is shown with where it happened."""
         where = "" if isinstance(error, Api2dbError) else f"\n{''.join(traceback.format_exception(error)).rstrip()}"
         said = str(error) or type(error).__name__
-        _log.error("%r has stopped; its frames stay in the journal: %s", self, masked(f"{said}{where}"))
-        if self._stream_log is not None:
-            self._stream_log.say(f"stopped: {masked(said)}")
+        logger.error("%r has stopped; its frames stay in the journal: %s", self, redact(f"{said}{where}"))
+        if self._reader is not None:
+            self._reader.set_error(f"stopped: {redact(said)}")
 
     def _release(self) -> None:
-        lease, self._lease = self._lease, None
-        self._stream_log = self._worker = self._thread = self._pid = None
-        if lease is not None:
-            lease.journal.detach(self._lane)
-            lease.release()
+        handle, self._handle = self._handle, None
+        self._reader = self._worker = self._thread = self._pid = None
+        if handle is not None:
+            handle.journal.detach(self._stream_no)
+            handle.release()
 
     def _check_alive(self) -> None:
         if self._death is not None:
             raise StreamDiedError(
-                f"{self!r} has stopped ({masked(str(self._death))}); mend that, then start it again"
+                f"{self!r} has stopped ({redact(str(self._death))}); mend that, then start it again"
             ) from self._death
 
     def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
@@ -408,7 +408,7 @@ class Stream(FileConverter):
         except (OSError, ConfigurationError) as error:  # tried again with the next batch
             self.dtypes, self._known_schema = dtypes, None
             if not self._dtypes_failed:
-                _log.warning("the dtypes of %s are not kept, delivery goes on: %s", self.name, error)
+                logger.warning("the dtypes of %s are not kept, delivery goes on: %s", self.name, error)
             self._dtypes_failed = True
 
     def _frames_waiting(self) -> int:
@@ -416,7 +416,7 @@ class Stream(FileConverter):
 
     def _has_room(self) -> bool:
         self._check_process()
-        return self._lease is None or not self._lease.journal.lanes[self._lane].is_full
+        return self._handle is None or not self._handle.journal.readers[self._stream_no].is_full
 
     def _join(self) -> None:
         self.flush()

@@ -138,7 +138,7 @@ class Stream2Bigquery(Stream):
     @property
     def connected(self) -> bool:
         """Whether BigQuery was reached when it was last tried."""
-        found = self._worker.reached if self._worker is not None else None
+        found = self._worker.connected if self._worker is not None else None
         return self._reached if found is None else found
 
     @property
@@ -231,7 +231,7 @@ class Stream2Bigquery(Stream):
 
     def _place(self) -> Any:
         target, _ = _google()
-        return target.Place(
+        return target.TableLocation(
             self.home / Path(self.auth_path),
             self.pid,
             self.did,

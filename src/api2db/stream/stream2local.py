@@ -12,7 +12,7 @@ from api2db.formats.folders import shard_folder, static_file
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream._options import one_of
-from api2db.stream.places import relative_to_home
+from api2db.stream._relative import relative_to_home
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget

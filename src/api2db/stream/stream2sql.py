@@ -161,7 +161,7 @@ class Stream2Sql(Stream):
     @property
     def connected(self) -> bool:
         """Whether the database was reached when it was last tried."""
-        found = self._worker.reached if self._worker is not None else None
+        found = self._worker.connected if self._worker is not None else None
         return self._reached if found is None else found
 
     @property

@@ -9,28 +9,28 @@ import pyarrow as pa
 
 from api2db.delivery import (
     LIMIT,
-    CountedCourier,
-    Courier,
-    LedgerCourier,
-    OverrideCourier,
+    CountedLoader,
+    FileLoader,
+    Loader,
+    OverrideLoader,
     OverrideTarget,
+    ParkedBatches,
     Parking,
-    ParkingPlace,
-    PlanCourier,
     Rejects,
-    SteppedCourier,
+    ResumableLoader,
+    TransactionalLoader,
     Worker,
 )
-from api2db.journal import StreamLog
+from api2db.journal import StreamReader
 from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
 
-__all__ = ["AnyTarget", "Places", "build_worker"]
+__all__ = ["AnyTarget", "DeliveryOptions", "build_worker"]
 
 AnyTarget = CountedTarget | LedgerTarget | PlannedTarget | SteppedTarget
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class DeliveryOptions:
     """Where a stream sets things aside, and how much it loads at once.
 
     Attributes:
@@ -45,12 +45,12 @@ class Places:
 
 
 def build_worker(
-    log: StreamLog,
+    log: StreamReader,
     target: AnyTarget | None,
     call: Callable[[pd.DataFrame], list[pa.RecordBatch]] | None,
-    places: Places,
+    places: DeliveryOptions,
     learn: Callable[[pa.Schema], None],
-    parking: ParkingPlace | None = None,
+    parking: ParkedBatches | None = None,
 ) -> Worker:
     """A worker for a stream.
 
@@ -66,25 +66,25 @@ def build_worker(
         AttributeError: There is neither a target nor a method.
     """
     parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
-    courier = None if target is None else _courier(log, target, rejects, parking)
+    loader = None if target is None else _loader(log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
     keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
     if call is not None:
-        courier = OverrideCourier(log, call, parking, rejects, courier, keyed=keyed)
+        loader = OverrideLoader(log, call, parking, rejects, loader, keyed=keyed)
         reached = OverrideTarget(reached)
-    if courier is None:
+    if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
     if isinstance(target, CountedTarget):  # a read ends behind its limit, and what is too large is read in vain
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
-    return Worker(log, reached, courier, parking, limit, learn, keyed=keyed and call is None)
+    return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None)
 
 
-def _courier(log: StreamLog, target: AnyTarget, rejects: Rejects, parking: ParkingPlace) -> Courier:
+def _loader(log: StreamReader, target: AnyTarget, rejects: Rejects, parking: ParkedBatches) -> Loader:
     if isinstance(target, CountedTarget):
-        return CountedCourier(log, target, rejects, parking)
+        return CountedLoader(log, target, rejects, parking)
     if isinstance(target, PlannedTarget):
-        return PlanCourier(log, target, rejects, parking)
+        return FileLoader(log, target, rejects, parking)
     if isinstance(target, SteppedTarget):
-        return SteppedCourier(log, target, rejects, parking)
-    return LedgerCourier(log, target, rejects, parking)
+        return ResumableLoader(log, target, rejects, parking)
+    return TransactionalLoader(log, target, rejects, parking)

@@ -14,7 +14,7 @@ from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnava
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.frames import conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
-from api2db.targets.port import Piece, Plan
+from api2db.targets.port import FrameRows, Plan
 from api2db.targets.types import in_words
 
 __all__ = ["ShardTarget", "SingleFileTarget"]
@@ -30,7 +30,7 @@ class ShardTarget:
         chunk_rows: A frame of more rows is several files of at most so many; 0 for no limit.
     """
 
-    takes_newest = False
+    replaces_table = False
     whole_frames = True
 
     def __init__(self, folder: Path, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
@@ -43,14 +43,14 @@ class ShardTarget:
     def connect(self) -> None:
         _reach(self._folder)
 
-    def claim(self, owner: str) -> None:
+    def acquire(self, owner: str) -> None:
         self._owner = owner
         _sweep(self._folder, owner)
 
     def close(self) -> None:
         return
 
-    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
         plan: Plan = {"files": [], "duplicates": 0}
         try:
             for piece in pieces:
@@ -74,7 +74,7 @@ class ShardTarget:
     def discard(self, plan: Mapping[str, object]) -> None:
         _discard(self._folder, plan)
 
-    def _stage_piece(self, piece: Piece, plan: Plan, known: Callable[[], bool]) -> None:
+    def _stage_piece(self, piece: FrameRows, plan: Plan, known: Callable[[], bool]) -> None:
         if (self._folder / f"{piece.timestamp_ns}.{self._fmt}").exists() and known():
             return
         rows, dropped = _without_duplicates(piece.rows, self._keys)
@@ -109,19 +109,19 @@ class SingleFileTarget:
         self._fmt = fmt
         self._keys = keys
         self._owner = "unclaimed"
-        self.takes_newest = replace
+        self.replaces_table = replace
 
     def connect(self) -> None:
         _reach(self._path.parent)
 
-    def claim(self, owner: str) -> None:
+    def acquire(self, owner: str) -> None:
         self._owner = owner
         _sweep(self._path.parent, owner)
 
     def close(self) -> None:
         return
 
-    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
         if not pieces:
             return {"files": [], "duplicates": 0}
         rows, dropped = _without_duplicates(self._whole(pieces), self._keys)
@@ -138,9 +138,9 @@ class SingleFileTarget:
     def discard(self, plan: Mapping[str, object]) -> None:
         _discard(self._path.parent, plan)
 
-    def _whole(self, pieces: Sequence[Piece]) -> pa.Table:
+    def _whole(self, pieces: Sequence[FrameRows]) -> pa.Table:
         tables = [piece.rows for piece in pieces]
-        if not self.takes_newest and self._path.exists():
+        if not self.replaces_table and self._path.exists():
             try:
                 there = read(self._path, self._fmt)
             except FormatError as error:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from api2db.targets.types import Limit
+from api2db.targets.types import ValueLimit
 
 Plan = dict[str, Any]
 
@@ -26,7 +26,7 @@ class LedgerRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class LedgerUpdate:
     """The step of a ledger that one load makes: it is made only where the ledger stands at ``before``.
 
     Attributes:
@@ -61,7 +61,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class ChangeOrigin:
     """What brought a change of a table about.
 
     Attributes:
@@ -73,12 +73,12 @@ class Cause:
     samples: str = ""
 
 
-Causes = Callable[[str], Cause]
+ChangeOrigins = Callable[[str], ChangeOrigin]
 
 
-def unknown_cause(_column: str) -> Cause:
+def unknown_origin(_column: str) -> ChangeOrigin:
     """For changes that no frame brought about."""
-    return Cause()
+    return ChangeOrigin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +93,21 @@ class SchemaChange:
     column: str
     before: str | None
     after: str | None
-    cause: Cause = field(default_factory=Cause)
+    origin: ChangeOrigin = field(default_factory=ChangeOrigin)
 
     @property
     def said(self) -> str:
-        """The change and its cause, for a log line."""
+        """The change and its origin, for a log line."""
         if self.after is None:
             change = "is gone"
         else:
             change = f"is new: {self.after}" if self.before is None else f"is {self.after} instead of {self.before}"
-        samples = f", which has {self.cause.samples}" if self.cause.samples else ""
-        return f"the column {self.column!r} {change}; by the frame {self.cause.frame_ns}{samples}"
+        samples = f", which has {self.origin.samples}" if self.origin.samples else ""
+        return f"the column {self.column!r} {change}; by the frame {self.origin.frame_ns}{samples}"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FrameRows:
     """Rows of one frame, or a part of them, for targets that keep frames apart."""
 
     timestamp_ns: int
@@ -128,7 +128,7 @@ class Target(Protocol):
         """Let everything go; never raises. ``connect`` may follow."""
 
     @property
-    def takes_newest(self) -> bool:
+    def replaces_table(self) -> bool:
         """Whether only the newest frame counts (``replace``)."""
 
     @property
@@ -146,23 +146,23 @@ class TableTarget(Target, Protocol):
     keys: tuple[str, ...]
 
     @property
-    def limits(self) -> Sequence[Limit]:
+    def limits(self) -> Sequence[ValueLimit]:
         """Values that it has no place for, though their type has a column type."""
 
     def columns(self) -> Sequence[Column] | None:
         """The table's columns as they are now; None where there is no table."""
 
     @property
-    def extra(self) -> str | None:
+    def overflow_column(self) -> str | None:
         """The name of the JSON column for values that fit no column; None where their rows are rejected."""
 
-    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
 
     def same_column(self, one: str, other: str) -> bool:
         """Whether two names are one column to it."""
 
-    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         """Change a column to hold another type too, where all its rows stay exact; None where that can't be.
 
         Raises:
@@ -173,25 +173,25 @@ class TableTarget(Target, Protocol):
 class LedgerTarget(TableTarget, Protocol):
     """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
 
-    def how_far(self, stream: str) -> LedgerRow | None:
+    def read_position(self, stream: str) -> LedgerRow | None:
         """Read the ledger under a lock, so that a commit that is still under way has ended first."""
 
-    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
-        """Rows and claim in one transaction.
+    def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
+        """Rows and update in one transaction.
 
         Args:
             rows: Cast to the types of ``columns``, in any order, some of the columns.
             columns: What the table had when the rows were cast.
-            claim: The step of the ledger.
+            update: The step of the ledger.
 
         Raises:
             TableChangedError: The table's columns are others by now; nothing was loaded.
-            LedgerMovedError: The ledger does not stand at ``claim.before``; nothing was loaded.
+            LedgerMovedError: The ledger does not stand at ``update.before``; nothing was loaded.
             BatchRefusedError: A row is refused for itself; nothing was loaded.
             TargetUnavailableError: Whether it was loaded is for the ledger to say.
         """
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+    def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         """Load rows and roll back; raises as ``load`` does."""
 
 
@@ -199,10 +199,10 @@ class LedgerTarget(TableTarget, Protocol):
 class PlannedTarget(Target, Protocol):
     """A target without transactions: what a load is about to do is on disk before it is done."""
 
-    def claim(self, owner: str) -> None:
+    def acquire(self, owner: str) -> None:
         """Mark what ``stage`` will leave as one stream's, and clear what an earlier life of it left without a plan."""
 
-    def stage(self, pieces: Sequence[Piece], known: Callable[[], bool]) -> Plan:
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
         """Prepare all that can be prepared unseen, and say what is left to do, as JSON.
 
         Args:
@@ -230,7 +230,7 @@ class CountedTarget(TableTarget, Protocol):
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
         """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
 
-    def unheld(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
         """Why its table can't take rows, though they are of its types; by the row's number."""
 
     def plan(self, rows: int) -> Plan:
@@ -242,10 +242,10 @@ class CountedTarget(TableTarget, Protocol):
         Raises:
             TableChangedError: The table's columns are others by now; nothing was loaded.
             BatchRefusedError: A row is refused for itself; nothing was loaded.
-            TargetUnavailableError: Whether it was loaded is for ``landed`` to say.
+            TargetUnavailableError: Whether it was loaded is for ``rows_committed`` to say.
         """
 
-    def landed(self, plan: Mapping[str, Any]) -> bool | None:
+    def rows_committed(self, plan: Mapping[str, Any]) -> bool | None:
         """Whether a plan's load was carried out; waits until it can't be carried out any more.
 
         Returns:
@@ -257,7 +257,7 @@ class CountedTarget(TableTarget, Protocol):
 class SteppedTarget(TableTarget, Protocol):
     """A target without transactions that can be asked, whenever there is doubt, how many rows of a plan are in."""
 
-    def claim(self, owner: str) -> None:
+    def acquire(self, owner: str) -> None:
         """Take the table as one stream's.
 
         Raises:
@@ -272,7 +272,7 @@ class SteppedTarget(TableTarget, Protocol):
             columns: What the table had when the rows were cast.
 
         Returns:
-            What ``append`` and ``landed`` need; ``ends`` says after how many rows each step of it ends. A step is all
+            What ``append`` and ``rows_committed`` need; ``ends`` says after how many rows each step of it ends. A step is all
             or nothing, and none is in before the one in front of it.
 
         Raises:
@@ -287,7 +287,7 @@ class SteppedTarget(TableTarget, Protocol):
             TargetUnavailableError: Later, perhaps.
         """
 
-    def landed(self, plan: Mapping[str, Any]) -> int | None:
+    def rows_committed(self, plan: Mapping[str, Any]) -> int | None:
         """How many rows of a plan are in; from now on no more of it will get in.
 
         Returns:

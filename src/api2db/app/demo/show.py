@@ -16,7 +16,7 @@ from rich.text import Text
 from api2db.app.demo import records
 from api2db.app.demo.proof import DATABASE, QUERIES, proofs, table_of
 from api2db.app.demo.server import DemoApi
-from api2db.app.figures import figures
+from api2db.app.figures import read_figures
 from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
@@ -127,12 +127,12 @@ def _wait(happened: Callable[[], bool], timeout_s: float, thread: threading.Thre
 
 
 def _some_arrived(home: Path) -> bool:
-    return any(stream.rows_delivered for collector in figures(home) for stream in collector.streams)
+    return any(stream.rows_delivered for collector in read_figures(home) for stream in collector.streams)
 
 
 def _all_arrived(home: Path) -> bool:
     wanted = {"departures": len(records.departures()), "weather": len(records.weather())}
-    streams = [stream for collector in figures(home) for stream in collector.streams]
+    streams = [stream for collector in read_figures(home) for stream in collector.streams]
     return bool(streams) and all(
         stream.rows_delivered >= wanted[stream.collector] and not stream.rows_waiting for stream in streams
     )

@@ -14,7 +14,7 @@ from api2db.targets.sql import CHANGES_TABLE
 
 __all__ = ["record"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _COLUMNS = dict.fromkeys(("changed_at", "table_name", "column_name", "old_type", "new_type"), "STRING")
 _COLUMNS["frame_ns"] = "INT64"
 
@@ -22,18 +22,18 @@ _COLUMNS["frame_ns"] = "INT64"
 def record(clients: Clients, changes: Sequence[SchemaChange]) -> None:
     """Log changes and add a row for each; they are made, so where this fails it is only said."""
     for change in changes:
-        _log.info("%s: %s", clients.place.table, change.said)
+        logger.info("%s: %s", clients.place.table, change.said)
     try:
         _record(clients, changes)
     except TargetError as error:
-        _log.warning("%d changes of %s are not recorded: %s", len(changes), clients.place.name, error)
+        logger.warning("%d changes of %s are not recorded: %s", len(changes), clients.place.name, error)
 
 
 def _record(clients: Clients, changes: Sequence[SchemaChange]) -> None:
     place = clients.place
     name = f"{place.project}.{place.dataset}.{CHANGES_TABLE}"
     now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-    rows = [(now, place.table, each.column, each.before, each.after, each.cause.frame_ns) for each in changes]
+    rows = [(now, place.table, each.column, each.before, each.after, each.origin.frame_ns) for each in changes]
     values = ", ".join(f"({', '.join(f'@{column}_{row}' for column in _COLUMNS)})" for row in range(len(rows)))
     parameters = [
         bigquery.ScalarQueryParameter(f"{column}_{row}", type_, value)

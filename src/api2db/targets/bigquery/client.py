@@ -19,7 +19,7 @@ from google.oauth2 import service_account
 from api2db.errors import TargetUnavailableError
 from api2db.targets.bigquery.address import is_address
 
-__all__ = ["CALL_S", "Clients", "Place", "answer_of"]
+__all__ = ["CALL_S", "Clients", "TableLocation", "answer_of"]
 
 CALL_S = 60.0
 _POLL_S = 15.0  # for each question after a query job; BigQuery answers these at once
@@ -39,7 +39,7 @@ _CHANNEL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableLocation:
     """A table of BigQuery, and who asks for it.
 
     Attributes:
@@ -105,7 +105,7 @@ class Clients:
         TargetUnavailableError: The key file can't be used as it is now.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TableLocation) -> None:
         self.place = place
         self.credentials = _credentials(place.auth_path)
         self._rest: Any = None

@@ -9,7 +9,7 @@ import requests.exceptions
 from google.api_core import exceptions
 
 from api2db.errors import BatchRefusedError, TargetUnavailableError
-from api2db.targets.bigquery.client import Place
+from api2db.targets.bigquery.client import TableLocation
 
 __all__ = ["next_step", "sorted_errors"]
 
@@ -25,7 +25,7 @@ _UNREACHABLE = (
 
 
 @contextmanager
-def sorted_errors(place: Place, doing: str, *, refusable: bool = False) -> Iterator[None]:
+def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) -> Iterator[None]:
     """Errors of Google's clients leave as ours, with the next step.
 
     Args:
@@ -50,7 +50,7 @@ def sorted_errors(place: Place, doing: str, *, refusable: bool = False) -> Itera
         raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
 
 
-def next_step(place: Place, error: exceptions.GoogleAPICallError) -> str:
+def next_step(place: TableLocation, error: exceptions.GoogleAPICallError) -> str:
     """What a person can do about an error, to go behind its message; empty where that is to wait."""
     reason = _reason(error)
     if isinstance(error, exceptions.Forbidden) and reason not in {"quotaExceeded", "rateLimitExceeded"}:

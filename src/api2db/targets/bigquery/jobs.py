@@ -14,7 +14,7 @@ from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetUnavailableError
 from api2db.frames import is_json
-from api2db.targets.bigquery.client import CALL_S, Clients, Place
+from api2db.targets.bigquery.client import CALL_S, Clients, TableLocation
 from api2db.targets.bigquery.errors import next_step, sorted_errors
 
 __all__ = ["LoadJobs"]
@@ -107,7 +107,7 @@ class LoadJobs:
                 raise
 
 
-def _next_step(place: Place, fault: Mapping[str, Any]) -> str:
+def _next_step(place: TableLocation, fault: Mapping[str, Any]) -> str:
     if fault.get("reason") == "accessDenied":
         return next_step(place, exceptions.Forbidden("", errors=[fault]))  # type: ignore[no-untyped-call]
     if fault.get("reason") == "billingNotEnabled":

@@ -19,10 +19,10 @@ from api2db.targets.bigquery.client import CALL_S, answer_of
 from api2db.targets.bigquery.columns import field_of, in_table
 from api2db.targets.bigquery.errors import next_step, sorted_errors
 from api2db.targets.bigquery.jobs import LoadJobs
-from api2db.targets.bigquery.target import BigqueryTarget, Place
-from api2db.targets.port import Causes, Claim, Column, LedgerRow, unknown_cause
+from api2db.targets.bigquery.target import BigqueryTarget, TableLocation
+from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, unknown_origin
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
-from api2db.targets.types import BIGQUERY, Limit
+from api2db.targets.types import BIGQUERY, ValueLimit
 
 __all__ = ["BigqueryKeyedTarget"]
 
@@ -62,12 +62,12 @@ class BigqueryKeyedTarget:
         keys: A row replaces the one that has the same values in these columns.
     """
 
-    limits: Sequence[Limit] = BIGQUERY.limits
-    extra: str | None = None
-    takes_newest = False
+    limits: Sequence[ValueLimit] = BIGQUERY.limits
+    overflow_column: str | None = None
+    replaces_table = False
     whole_frames = False
 
-    def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str]) -> None:
+    def __init__(self, place: TableLocation, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
         self._place = place
         self._following = BigqueryTarget(place, if_exists, schema)
@@ -87,23 +87,23 @@ class BigqueryKeyedTarget:
         self._ready = False
         self._following.close()
 
-    def how_far(self, stream: str) -> LedgerRow | None:
+    def read_position(self, stream: str) -> LedgerRow | None:
         # A lock is not needed: a transaction that an earlier process has left under way can't commit any more once ours
         # has moved the ledger, nor can ours once that one has.
         rows = self._run(f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream", stream=stream)
         if not rows:  # a table that it made before its first load, which then failed, is known by the label
-            self._following.claim(stream)
+            self._following.acquire(stream)
         return LedgerRow(*rows[0]) if rows else None
 
     def columns(self) -> Sequence[Column] | None:
         return self._following.columns()
 
-    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         typed = _typed(schema)
         lacking = [key for key in self.keys if key.casefold() not in typed]
         if lacking and self.columns() is None:
             raise BatchRefusedError(f"no row has a value in {', '.join(lacking)}, which is part of the key")
-        columns = self._following.prepare(schema, causes)
+        columns = self._following.prepare(schema, origins)
         self.keys = in_table(self.keys, columns)
         for key in (column for column in columns if column.name in self.keys and _UNEQUAL.match(column.declared)):
             raise BatchRefusedError(
@@ -114,17 +114,17 @@ class BigqueryKeyedTarget:
     def same_column(self, one: str, other: str) -> bool:
         return self._following.same_column(one, other)
 
-    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
-        return self._following.widen(column, to, causes)
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
+        return self._following.widen(column, to, origins)
 
-    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
-        step = (_STEP if claim.before else _FIRST_STEP).format(ledger=self._ledger)
+    def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
+        step = (_STEP if update.before else _FIRST_STEP).format(ledger=self._ledger)
         statements = [step, f"ASSERT @@row_count = 1 AS '{_MOVED}'"]
         with self._staged(rows, columns) as staged:
-            merge = self._merge(rows, staged, only_new=claim.only_new) if staged else []
-            self._transact([*statements, *merge, "COMMIT TRANSACTION"], columns, **_values(claim))
+            merge = self._merge(rows, staged, only_new=update.only_new) if staged else []
+            self._transact([*statements, *merge, "COMMIT TRANSACTION"], columns, **_values(update))
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+    def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         with self._staged(rows, columns) as staged:
             if staged:
                 self._transact([*self._merge(rows, staged, only_new=only_new), "ROLLBACK TRANSACTION"], columns)
@@ -200,13 +200,13 @@ def _typed(schema: pa.Schema) -> set[str]:
     return {field.name.casefold() for field in schema if not pa.types.is_null(field.type)}
 
 
-def _values(claim: Claim) -> dict[str, Any]:
-    after = claim.after
+def _values(update: LedgerUpdate) -> dict[str, Any]:
+    after = update.after
     values = {
-        "stream": claim.stream, "epoch": after.epoch, "sequence": after.sequence, "skip": after.skip,
-        "loaded": claim.rows,
+        "stream": update.stream, "epoch": after.epoch, "sequence": after.sequence, "skip": after.skip,
+        "loaded": update.rows,
     }  # fmt: skip
-    if claim.before is None:
+    if update.before is None:
         return values
-    before = claim.before
+    before = update.before
     return {**values, "old_epoch": before.epoch, "old_sequence": before.sequence, "old_skip": before.skip}

@@ -9,7 +9,7 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.frames import widened
-from api2db.targets.bigquery.client import CALL_S, Clients, Place, answer_of
+from api2db.targets.bigquery.client import CALL_S, Clients, TableLocation, answer_of
 from api2db.targets.bigquery.columns import (
     UNDECIDED,
     column_in_sql,
@@ -25,7 +25,7 @@ from api2db.targets.types import bigquery_type, from_bigquery
 
 __all__ = ["Table", "load_dataset"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def load_dataset(clients: Clients) -> Any:
@@ -42,7 +42,7 @@ def load_dataset(clients: Clients) -> Any:
             try:
                 return clients.rest.get_dataset(wanted.reference, retry=None, timeout=CALL_S)
             except exceptions.NotFound:
-                _log.warning("the data set %s is missing", place.dataset)
+                logger.warning("the data set %s is missing", place.dataset)
             raise
 
 
@@ -55,7 +55,7 @@ class Table:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._place: Place = clients.place
+        self._place: TableLocation = clients.place
         self._reference = bigquery.TableReference.from_string(self._place.name)
 
     def resource(self) -> Any:

@@ -22,21 +22,21 @@ from api2db.errors import (
     TargetUnavailableError,
 )
 from api2db.targets.bigquery.changes import record
-from api2db.targets.bigquery.client import Clients, Place
+from api2db.targets.bigquery.client import Clients, TableLocation
 from api2db.targets.bigquery.columns import check_names, field_of, in_table
 from api2db.targets.bigquery.errors import sorted_errors
 from api2db.targets.bigquery.jobs import LoadJobs
-from api2db.targets.bigquery.newest import as_newest, newest_columns
+from api2db.targets.bigquery.replacement import as_newest, newest_columns
 from api2db.targets.bigquery.rows import as_sent, conformed, ends_of_requests, schema_of
 from api2db.targets.bigquery.stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
 from api2db.targets.bigquery.table import Table, load_dataset
-from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
+from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
 from api2db.targets.sql import IfExists, SchemaRule
-from api2db.targets.types import BIGQUERY, Limit, bigquery_type
+from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
 
-__all__ = ["BigqueryTarget", "Place"]
+__all__ = ["BigqueryTarget", "TableLocation"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _LABEL = "api2db_stream"
 _TRY_AGAIN_S = 120.0  # a permission that was granted takes Google minutes, and a table that is new may look forbidden
 _SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema in some minutes
@@ -52,11 +52,11 @@ class BigqueryTarget:
         keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
     """
 
-    limits: Sequence[Limit] = BIGQUERY.limits
-    extra: str | None = None
+    limits: Sequence[ValueLimit] = BIGQUERY.limits
+    overflow_column: str | None = None
     whole_frames = False
 
-    def __init__(self, place: Place, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()) -> None:
+    def __init__(self, place: TableLocation, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()) -> None:
         self.keys = tuple(keys)
         self._place = place
         self._if_exists = if_exists
@@ -70,11 +70,11 @@ class BigqueryTarget:
         self._forbidden_s: float | None = None
         self._certain: tuple[Plan, int] | None = None
         self._sending: pa.RecordBatch | None = None
-        self._renews = False
+        self._replaces = False
         self._told: set[str] = set()
 
     @property
-    def takes_newest(self) -> bool:
+    def replaces_table(self) -> bool:
         return self._if_exists == "replace"
 
     @property
@@ -98,7 +98,7 @@ class BigqueryTarget:
         if clients is not None:
             clients.close()
 
-    def claim(self, owner: str) -> None:
+    def acquire(self, owner: str) -> None:
         self._owner = owner
         self._check_own()
 
@@ -108,15 +108,15 @@ class BigqueryTarget:
     def same_column(self, one: str, other: str) -> bool:
         return one.casefold() == other.casefold()
 
-    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
-            self._prepared = schema, self._prepare(schema, causes)
+            self._prepared = schema, self._prepare(schema, origins)
             self.keys = in_table(self.keys, self._prepared[1])
             self._tell_of_lists(self._prepared[1])
         return self._prepared[1]
 
-    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
-        if self._schema == "freeze" or self.takes_newest:
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
+        if self._schema == "freeze" or self.replaces_table:
             return None
         wider = self._table.wider(column, to)
         if wider is None:
@@ -126,11 +126,11 @@ class BigqueryTarget:
         self._altered_s = time.monotonic()
         changed = self._table.change_type(column, wider)
         if changed.declared != column.declared:
-            record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, causes(column.name))])
+            record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, origins(column.name))])
         return changed
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
-        stream = None if self.takes_newest or self._is_forbidden else self._reach_stream(columns)
+        stream = None if self.replaces_table or self._is_forbidden else self._reach_stream(columns)
         if stream is None:
             job_id = f"api2db_{self._owner}_{uuid.uuid4().hex}"
             return {"job": job_id, "rows": rows.num_rows, "ends": [rows.num_rows]}
@@ -158,7 +158,7 @@ class BigqueryTarget:
             raise self._meant(error, 0, columns) from error
         self._offset = plan["offset"] + plan["rows"]
 
-    def landed(self, plan: Mapping[str, Any]) -> int | None:
+    def rows_committed(self, plan: Mapping[str, Any]) -> int | None:
         certain, self._certain = self._certain, None
         if "job" in plan:
             done = LoadJobs(self.clients).claimed(plan["job"])
@@ -179,14 +179,14 @@ class BigqueryTarget:
         """Whether the Write API was forbidden a while ago, or less."""
         return self._forbidden_s is not None and time.monotonic() - self._forbidden_s < _TRY_AGAIN_S
 
-    def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
+    def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
         check_names(schema.names)
         columns = self._table.columns()
         if columns is None:
             return self._create(schema)
-        if self.takes_newest and self._schema == "evolve":
+        if self.replaces_table and self._schema == "evolve":
             newest = newest_columns(schema, columns)
-            self._renews = newest != columns
+            self._replaces = newest != columns
             return newest
         known = {column.name.casefold() for column in columns}
         new = [field for field in schema if field.name.casefold() not in known and bigquery_type(field.type)]
@@ -196,14 +196,14 @@ class BigqueryTarget:
         self._altered_s = time.monotonic()
         wanted = [(field.name, str(bigquery_type(field.type))) for field in new]
         columns = self._table.add(field_of(name, declared) for name, declared in wanted)
-        record(self.clients, [SchemaChange(name, None, declared, causes(name)) for name, declared in wanted])
+        record(self.clients, [SchemaChange(name, None, declared, origins(name)) for name, declared in wanted])
         return columns
 
     def _tell_of_lists(self, columns: Sequence[Column]) -> None:
         for name in [column.name for column in columns if pa.types.is_list(column.type)]:
             if name not in self._told:
                 self._told.add(name)
-                _log.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
+                logger.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:
         typed = [(field.name, declared) for field in schema if (declared := bigquery_type(field.type))]
@@ -243,7 +243,7 @@ class BigqueryTarget:
                 made = new_stream(self.clients.writer, path)
             except exceptions.PermissionDenied as error:
                 if self._forbidden_s is None:
-                    _log.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
+                    logger.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
                 self._forbidden_s = time.monotonic()
                 return None
         self._forbidden_s = None
@@ -268,13 +268,13 @@ class BigqueryTarget:
             raise TableChangedError(f"the table {self._place.name} is gone")
         # Stated as they are, so that nothing is concluded from the file; where the newest frame changes them, as they
         # shall be.
-        fields = as_newest(resource.schema, columns) if self._renews else list(resource.schema)
+        fields = as_newest(resource.schema, columns) if self._replaces else list(resource.schema)
         sent = conformed(rows, columns)
         jobs = LoadJobs(self.clients)
         try:
-            jobs.load(plan["job"], self._place.name, sent, fields, truncates=self.takes_newest)
+            jobs.load(plan["job"], self._place.name, sent, fields, truncates=self.replaces_table)
         except BatchRefusedError as error:
-            if not self._renews and self.columns() != list(columns):
+            if not self._replaces and self.columns() != list(columns):
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
             raise
 

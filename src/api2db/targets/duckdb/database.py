@@ -11,7 +11,14 @@ from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
 from api2db.targets.duckdb.file import connect, library, shared_file
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
-from api2db.targets.sql.standard import create_table, key_twin, on_conflict_do_nothing, quote, recreate, update_from
+from api2db.targets.sql.standard import (
+    colliding_keys,
+    create_table,
+    on_conflict_do_nothing,
+    quote,
+    recreate,
+    update_from,
+)
 from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
 
 if TYPE_CHECKING:
@@ -90,20 +97,20 @@ class DuckdbDatabase:
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return duckdb_type(type_)
 
-    def once(self, insert: str) -> str:
+    def insert_ignore(self, insert: str) -> str:
         return on_conflict_do_nothing(insert)
 
-    def locked(self, select: str) -> str:
+    def select_for_update(self, select: str) -> str:
         return select  # only this process has the file
 
-    def fresh(self, select: str) -> str:
+    def current_read(self, select: str) -> str:
         return select  # only this process has the file
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 
-    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return key_twin(table, staged, keys, texts, "encode(CAST({} AS VARCHAR))")
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "encode(CAST({} AS VARCHAR))")
 
     def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
         return create_table(table, columns)
@@ -114,10 +121,10 @@ class DuckdbDatabase:
     def type_of(self, declared: str) -> pa.DataType:
         return from_duckdb(declared)
 
-    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         return wanted
 
-    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         recreate(session, table, new)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
@@ -169,7 +176,7 @@ class _DuckdbSession:
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""
 
-    def hold(self, table: str) -> list[Column] | None:
+    def lock_columns(self, table: str) -> list[Column] | None:
         return self.columns(table)
 
     def may_drop(self, table: str) -> bool:

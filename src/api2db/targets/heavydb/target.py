@@ -19,14 +19,14 @@ from api2db.errors import BatchRefusedError, TableChangedError, TargetError, Tar
 from api2db.frames import widened
 from api2db.targets.heavydb.client import Protocol, RefusedByServerError, Session
 from api2db.targets.heavydb.values import declared_type, empty_texts, encoded, is_not_null, shaped
-from api2db.targets.port import Causes, Column, Plan, SchemaChange, unknown_cause
+from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
 from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
-from api2db.targets.types import HEAVYDB, Limit, from_heavydb, heavydb_type
+from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
 
 __all__ = ["SUFFIX", "HeavydbTarget", "quoted"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 SUFFIX = "_t"
 _UNDECIDED = "TEXT ENCODING NONE"
 _NO_COLUMN, _NEW_COLUMN = "_api2db_none", "_api2db_new"
@@ -52,9 +52,9 @@ class HeavydbTarget:
     # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
     largest_bytes = 12 << 20
     keys: tuple[str, ...] = ()
-    limits: Sequence[Limit] = HEAVYDB.limits
-    extra: str | None = None
-    takes_newest = False
+    limits: Sequence[ValueLimit] = HEAVYDB.limits
+    overflow_column: str | None = None
+    replaces_table = False
     whole_frames = False
 
     def __init__(
@@ -90,15 +90,15 @@ class HeavydbTarget:
         declared = [(column.col_name, declared_type(column)) for column in details.row_desc]
         return [Column(name, from_heavydb(type_), type_) for name, type_ in declared]
 
-    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
-            self._prepared = schema, self._prepare(schema, causes)
+            self._prepared = schema, self._prepare(schema, origins)
         return self._prepared[1]
 
     def same_column(self, one: str, other: str) -> bool:
         return one.upper() == other.upper()
 
-    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
             return None
         wider = self._wider(column, to)
@@ -111,8 +111,8 @@ class HeavydbTarget:
         except RefusedByServerError as error:
             self._unwidened.add((column.name, declared))
             raise BatchRefusedError(f"the server does not change its type to {declared}: {error}") from None
-        change = SchemaChange(column.name, column.declared, declared, causes(column.name.removesuffix(SUFFIX)))
-        _log.info("%s: %s", self._table, change.said)
+        change = SchemaChange(column.name, column.declared, declared, origins(column.name.removesuffix(SUFFIX)))
+        logger.info("%s: %s", self._table, change.said)
         return Column(column.name, from_heavydb(declared), declared)
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -124,14 +124,14 @@ class HeavydbTarget:
         ]
         return pa.table(arrays, names=names)
 
-    def unheld(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
         reasons: dict[int, str] = {}
         for name in [column.name for column in columns if is_not_null(column) and column.name in rows.column_names]:
             for row in pc.indices_nonzero(rows.column(name).is_null()).to_pylist():
                 reasons.setdefault(row, f"{name!r}: the column takes no NULL")
         for name in set(empty_texts(rows)) - self._told:
             self._told.add(name)
-            _log.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
+            logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
         return reasons
 
     def plan(self, rows: int) -> Plan:
@@ -152,7 +152,7 @@ class HeavydbTarget:
         if figures is not None:
             self._figures = figures[0] + 1, figures[1] + rows.num_rows
 
-    def landed(self, plan: Mapping[str, Any]) -> bool | None:
+    def rows_committed(self, plan: Mapping[str, Any]) -> bool | None:
         self._prepared = self._figures = None
         self._session.end(plan["session"])
         if self.columns() is None:
@@ -197,12 +197,12 @@ class HeavydbTarget:
             return TargetUnavailableError(f"{self._table} takes no rows now: {said}")
         return BatchRefusedError(said)
 
-    def _prepare(self, schema: pa.Schema, causes: Causes) -> Sequence[Column]:
+    def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
         self._check_names(schema.names)
         there = self.columns()
         if there is None:
             self._create(schema)
-        elif self._schema == "freeze" or not self._add(schema, there, causes):
+        elif self._schema == "freeze" or not self._add(schema, there, origins):
             return there
         made = self.columns()
         if not made:
@@ -223,7 +223,7 @@ class HeavydbTarget:
                 f"the table {self._table} can't be made: {error}; grant what is needed, or name another with table="
             ) from None
 
-    def _add(self, schema: pa.Schema, there: Sequence[Column], causes: Causes) -> bool:
+    def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
         known = {column.name.upper() for column in there}
         new = [field for field in schema if f"{field.name}{SUFFIX}".upper() not in known]
         typed = [(f"{field.name}{SUFFIX}", declared) for field in new if (declared := heavydb_type(field.type))]
@@ -233,7 +233,9 @@ class HeavydbTarget:
             except RefusedByServerError as error:
                 kind = TargetUnavailableError if _is_for_later(str(error)) else BatchRefusedError
                 raise kind(f"the column {name!r} can't be added: {error}") from None
-            _log.info("%s: %s", self._table, SchemaChange(name, None, declared, causes(name.removesuffix(SUFFIX))).said)
+            logger.info(
+                "%s: %s", self._table, SchemaChange(name, None, declared, origins(name.removesuffix(SUFFIX))).said
+            )
         return bool(typed)
 
     def _wider(self, column: Column, to: pa.DataType) -> pa.DataType | None:

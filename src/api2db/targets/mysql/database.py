@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MysqlDatabase"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _ANSWER_S = 60  # as when a COMMIT waits for a standby; it goes on then, and the ledger tells of it
 _IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
 # What the driver raises when what answers does not speak the protocol.
@@ -113,22 +113,22 @@ class MysqlDatabase:
             return f"varchar(255) COLLATE {self._exact_collation()}" if declared == "longtext" else "varbinary(255)"
         return declared
 
-    def once(self, insert: str) -> str:
+    def insert_ignore(self, insert: str) -> str:
         return insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1)
 
-    def locked(self, select: str) -> str:
+    def select_for_update(self, select: str) -> str:
         return f"{select} FOR UPDATE"
 
-    def fresh(self, select: str) -> str:
-        return self.locked(select)  # a read without a lock is of the snapshot that the first one made
+    def current_read(self, select: str) -> str:
+        return self.select_for_update(select)  # a read without a lock is of the snapshot that the first one made
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         sets = ", ".join(f"old.{value} = new.{value}" for value in values)
         return f"UPDATE {self._joined(table, staged, keys)} SET {sets}"
 
-    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
         differs = " OR ".join(f"CAST(old.{text} AS BINARY) <> CAST(new.{text} AS BINARY)" for text in texts)
-        return self.fresh(f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1")
+        return self.current_read(f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1")
 
     def _joined(self, table: str, staged: str, keys: Sequence[str]) -> str:
         """In the order that an index serves: the server, which takes the staged table for empty, often errs."""
@@ -167,10 +167,10 @@ class MysqlDatabase:
     def type_of(self, declared: str) -> pa.DataType:
         return from_mysql(declared)
 
-    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         return None  # DDL commits by itself here, so that readers would see the table without its rows
 
-    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         raise AssertionError("newest said no")
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
@@ -229,7 +229,7 @@ class MysqlDatabase:
             raise TargetUnavailableError(
                 f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATE"
             ) from None
-        _log.info("the database %s is made", self._server.database)
+        logger.info("the database %s is made", self._server.database)
 
     def _roll_back(self, connection: "pymysql.Connection[Any]") -> None:
         pymysql = _library()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Learnt", "MysqlSession"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _INSERT_ROWS = 1_000
 _ROWS_AT_ONCE = 4_096  # written and sent piece by piece, so that the server works on one while the next is written
 _UNKNOWN = Shape((), None, None)
@@ -46,7 +46,7 @@ class Learnt:
     def forbid_local(self, said: str) -> None:
         """Remember that the server or the user forbids LOCAL, and say so once."""
         if self.local:
-            _log.warning("LOAD DATA LOCAL is forbidden (%s): rows go by multi-row INSERT, which is slower", said)
+            logger.warning("LOAD DATA LOCAL is forbidden (%s): rows go by multi-row INSERT, which is slower", said)
         self.local = False
 
     def miss_index(self, table: str, keys: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ class Learnt:
         if table not in self._slow:
             self._slow.add(table)
             name, listed = quote(table), ", ".join(map(quote, keys))
-            _log.warning(
+            logger.warning(
                 "%s has no index on its keys, so each batch reads all of it; run: ALTER TABLE %s ADD UNIQUE KEY (%s)",
                 table,
                 name,
@@ -97,7 +97,7 @@ class MysqlSession:
     def require_transactions(self, *tables: str) -> None:
         self._catalogue.require_transactions(*tables)
 
-    def hold(self, table: str) -> list[Column] | None:
+    def lock_columns(self, table: str) -> list[Column] | None:
         shape = self._catalogue.shape(table, self._learnt.shapes.get(table))
         if shape is None:
             return None

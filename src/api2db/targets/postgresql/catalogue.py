@@ -98,7 +98,7 @@ class Catalogue:
         self.takes_no_copy = any(takes_no_copy for *_, takes_no_copy, _ in found)
         return [Column(name, held(base), declared, fills) for name, declared, base, fills, *_ in found] or None
 
-    def hold(self, table: str) -> list[Column] | None:
+    def lock_columns(self, table: str) -> list[Column] | None:
         """Binary COPY takes bytes for whatever type there is by then: nobody may alter it in between."""
         from psycopg import sql
 

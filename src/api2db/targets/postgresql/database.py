@@ -16,7 +16,7 @@ from api2db.targets.postgresql.names import quote
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, Session
-from api2db.targets.sql.standard import create_table, key_twin, on_conflict_do_nothing, unique_index, update_from
+from api2db.targets.sql.standard import colliding_keys, create_table, on_conflict_do_nothing, unique_index, update_from
 from api2db.targets.sql.standard import quote as quote_of_any_length
 from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresqlDatabase"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 # All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
 # statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
 _BEGIN = (
@@ -88,20 +88,20 @@ class PostgresqlDatabase:
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return postgresql_type(type_)
 
-    def once(self, insert: str) -> str:
+    def insert_ignore(self, insert: str) -> str:
         return on_conflict_do_nothing(insert)
 
-    def locked(self, select: str) -> str:
+    def select_for_update(self, select: str) -> str:
         return f"{select} FOR UPDATE"
 
-    def fresh(self, select: str) -> str:
+    def current_read(self, select: str) -> str:
         return select  # as each statement of READ COMMITTED does
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 
-    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return key_twin(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
 
     def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
         return create_table(table, columns)
@@ -112,13 +112,13 @@ class PostgresqlDatabase:
     def type_of(self, declared: str) -> pa.DataType:
         return held(declared)
 
-    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         """A column that the frame has not stays, empty: a view may show it."""
         by_name = {column.name: column for column in wanted}
         kept = [by_name.pop(column.name, column) for column in old]
         return [*kept, *by_name.values()]
 
-    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
         session.run(f"DELETE FROM {table}")
         for before, column in zip([*old, *[None] * (len(new) - len(old))], new, strict=True):
@@ -166,7 +166,7 @@ class PostgresqlDatabase:
             raise TargetUnavailableError(
                 f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
             ) from None
-        _log.info("the database %s is made", self._server.database)
+        logger.info("the database %s is made", self._server.database)
 
     def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresqlSession"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
 _LIMITED = re.compile(r"character varying\((\d+)\)")
@@ -54,8 +54,8 @@ class PostgresqlSession:
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""
 
-    def hold(self, table: str) -> list[Column] | None:
-        return self._catalogue.hold(table)
+    def lock_columns(self, table: str) -> list[Column] | None:
+        return self._catalogue.lock_columns(table)
 
     def may_drop(self, table: str) -> bool:
         return self._catalogue.may_drop(table)
@@ -82,7 +82,7 @@ class PostgresqlSession:
             self._looked_at.add(table)
             if self._catalogue.lacks_index(table, keys):
                 name, listed = quote(table), ", ".join(map(quote, keys))
-                _log.warning(
+                logger.warning(
                     "%s has no unique index on its keys, so rows of other programs may double; run: "
                     "CREATE UNIQUE INDEX ON %s (%s)",
                     table,

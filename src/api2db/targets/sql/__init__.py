@@ -9,12 +9,12 @@ is the data's fault.
 from api2db.targets.sql.ledger import CHANGES_TABLE, LEDGER_TABLE
 from api2db.targets.sql.merge import key_is_there
 from api2db.targets.sql.port import Database, Session
-from api2db.targets.sql.target import EXTRA_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
+from api2db.targets.sql.target import OVERFLOW_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
 
 __all__ = [
     "CHANGES_TABLE",
-    "EXTRA_COLUMN",
     "LEDGER_TABLE",
+    "OVERFLOW_COLUMN",
     "Database",
     "IfExists",
     "OnConflict",

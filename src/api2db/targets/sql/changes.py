@@ -5,13 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from api2db.targets.port import Causes, Column, SchemaChange, unknown_cause
+from api2db.targets.port import ChangeOrigins, Column, SchemaChange, unknown_origin
 from api2db.targets.sql.ledger import CHANGES_TABLE
 from api2db.targets.sql.port import Session
 
 __all__ = ["UNDECIDED", "Changes", "differences"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 UNDECIDED = "undecided"
 
 
@@ -19,12 +19,12 @@ class Changes:
     """Those of one table.
 
     Attributes:
-        causes: Which frames the next ones come from.
+        origins: Which frames the next ones come from.
     """
 
     def __init__(self, table: str) -> None:
         self._table = table
-        self.causes: Causes = unknown_cause
+        self.origins: ChangeOrigins = unknown_origin
 
     @contextmanager
     def recording(self) -> Iterator[list[SchemaChange]]:
@@ -32,19 +32,19 @@ class Changes:
         changes: list[SchemaChange] = []
         yield changes
         for change in changes:
-            _log.info("%s: %s", self._table, change.said)
+            logger.info("%s: %s", self._table, change.said)
 
     def record(
         self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
     ) -> None:
-        """Note changes: each column with its type before and after it."""
+        """Checkpoint changes: each column with its type before and after it."""
         for name, before, after in made:
-            change = SchemaChange(name, before, after, self.causes(name))
+            change = SchemaChange(name, before, after, self.origins(name))
             changes.append(change)
             session.run(
                 f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (_now(), self._table, name, before, after, change.cause.frame_ns),
+                (_now(), self._table, name, before, after, change.origin.frame_ns),
             )
 
     def is_undecided(self, session: Session, column: Column) -> bool:

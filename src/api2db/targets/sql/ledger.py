@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from api2db.errors import LedgerMovedError, TargetUnavailableError
-from api2db.targets.port import Claim, LedgerRow
+from api2db.targets.port import LedgerRow, LedgerUpdate
 from api2db.targets.sql.port import Database, Session
 
 __all__ = ["CHANGES_TABLE", "LEDGER_TABLE", "Ledger"]
@@ -40,25 +40,25 @@ class Ledger:
     def read(self, session: Session, stream: str) -> LedgerRow | None:
         """Read under a lock: a commit of ours that the server still holds has ended first."""
         select = f"SELECT epoch, sequence, skip FROM {LEDGER_TABLE} WHERE stream = ?"
-        rows = session.rows(self._database.locked(select), (stream,))
+        rows = session.rows(self._database.select_for_update(select), (stream,))
         return LedgerRow(*rows[0]) if rows else None
 
-    def step(self, session: Session, claim: Claim) -> None:
+    def step(self, session: Session, update: LedgerUpdate) -> None:
         """Compare and set, as the transaction's first statement: it locks the row until the commit.
 
         Raises:
             LedgerMovedError: Another has stepped it meanwhile.
         """
-        epoch, sequence, skip = claim.after
-        if claim.before is None:
+        epoch, sequence, skip = update.after
+        if update.before is None:
             insert = f"INSERT INTO {LEDGER_TABLE} VALUES (?, ?, ?, ?, ?)"
-            values: tuple[Any, ...] = (claim.stream, epoch, sequence, skip, claim.rows)
-            changed = session.run(self._database.once(insert), values)
+            values: tuple[Any, ...] = (update.stream, epoch, sequence, skip, update.rows)
+            changed = session.run(self._database.insert_ignore(insert), values)
         else:
             changed = session.run(
                 f"UPDATE {LEDGER_TABLE} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
                 " WHERE stream = ? AND epoch = ? AND sequence = ? AND skip = ?",
-                (epoch, sequence, skip, claim.rows, claim.stream, *claim.before),
+                (epoch, sequence, skip, update.rows, update.stream, *update.before),
             )
         if changed != 1:
             raise LedgerMovedError("the ledger is not where this stream left it")

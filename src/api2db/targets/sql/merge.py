@@ -39,7 +39,7 @@ class Merge:
         with session.stage(self._table, rows, columns, self._keys) as staged:
             self._check_keys_apart(session, staged, rows)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
-            there = self._database.fresh(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1")
+            there = self._database.current_read(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1")
             if only_new and session.rows(there):
                 raise BatchRefusedError(key_is_there(self._table, self._keys))
             values = [name for name in names if name not in keys]
@@ -48,7 +48,7 @@ class Merge:
             absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
-            missing = self._database.fresh(f"SELECT count(*) {absent}")
+            missing = self._database.current_read(f"SELECT count(*) {absent}")
             if inserted < rows.num_rows and session.rows(missing) != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
 
@@ -72,7 +72,7 @@ class Merge:
             if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
                 raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
             letters = [self._database.quote(text) for text in texts]
-            if session.rows(self._database.key_twin(self._quoted, staged, quoted, letters)):
+            if session.rows(self._database.colliding_keys(self._quoted, staged, quoted, letters)):
                 raise BatchRefusedError(f"a row of the table has the same key ({keys}) to it, though not to the letter")
 
     @property

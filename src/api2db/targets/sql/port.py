@@ -31,7 +31,7 @@ class Session(Protocol):
             TargetUnavailableError: It would not, for one of them; the message says what to do.
         """
 
-    def hold(self, table: str) -> list[Column] | None:
+    def lock_columns(self, table: str) -> list[Column] | None:
         """The columns of a table, which nobody alters until the transaction ends; None where there is none."""
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
@@ -76,19 +76,19 @@ class Database(Protocol):
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         """The column type for an Arrow type, also where the column is part of a key; None for nulls."""
 
-    def once(self, insert: str) -> str:
+    def insert_ignore(self, insert: str) -> str:
         """An INSERT statement that does nothing where its key is there already."""
 
-    def locked(self, select: str) -> str:
+    def select_for_update(self, select: str) -> str:
         """A SELECT statement that locks its rows until the transaction ends."""
 
-    def fresh(self, select: str) -> str:
+    def current_read(self, select: str) -> str:
         """A SELECT statement that sees what an UPDATE sees, not what was there when the transaction began."""
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""
 
-    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
         """The query for a staged row whose key is that of a row of the table, but for the letters of ``texts``."""
 
     def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
@@ -100,10 +100,10 @@ class Database(Protocol):
     def type_of(self, declared: str) -> pa.DataType:
         """The Arrow type that holds what a column of a type holds."""
 
-    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         """What a table can have once its rows are replaced by others; None where its types can't follow then."""
 
-    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Empty a table and give it what ``newest`` said, in the transaction."""
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:

@@ -8,7 +8,15 @@ from api2db.errors import BatchRefusedError
 from api2db.targets.port import Column
 from api2db.targets.sql.port import Session
 
-__all__ = ["create_table", "key_twin", "on_conflict_do_nothing", "quote", "recreate", "unique_index", "update_from"]
+__all__ = [
+    "colliding_keys",
+    "create_table",
+    "on_conflict_do_nothing",
+    "quote",
+    "recreate",
+    "unique_index",
+    "update_from",
+]
 
 _quote_identifier = DefaultDialect().identifier_preparer.quote_identifier
 
@@ -36,7 +44,7 @@ def update_from(table: str, staged: str, values: Sequence[str], keys: Sequence[s
     return f"UPDATE {table} AS old SET {sets} FROM {staged} AS new WHERE {same}"
 
 
-def key_twin(table: str, staged: str, keys: Sequence[str], texts: Sequence[str], letters: str) -> str:
+def colliding_keys(table: str, staged: str, keys: Sequence[str], texts: Sequence[str], letters: str) -> str:
     """The query for a staged row whose key is that of a row of the table, but for the letters of some texts.
 
     Args:

@@ -34,11 +34,11 @@ class Table:
         """Its name as SQL takes it."""
         return self._database.quote(self._name)
 
-    def newest(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""
         known = {column.name: column for column in columns}
         wanted = [self._wanted(field, known.get(field.name)) for field in schema]
-        newest = self._database.newest(columns, wanted)
+        newest = self._database.replacement(columns, wanted)
         same = newest is not None and {*newest} == {*columns}
         return columns if same else newest
 
@@ -117,11 +117,11 @@ class Table:
             self._changes.record(session, changes, [(column.name, column.declared, changed.declared)])
         return changed
 
-    def renew(
+    def replace(
         self, session: Session, changes: list[SchemaChange], old: Sequence[Column], new: Sequence[Column]
     ) -> None:
         """Empty it, and give it what ``newest`` said."""
-        self._database.renew(session, self.quoted, old, new)
+        self._database.replace(session, self.quoted, old, new)
         self._changes.record(session, changes, differences(old, new))
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:

@@ -6,20 +6,20 @@ from typing import Literal
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
-from api2db.targets.port import Causes, Claim, Column, LedgerRow, SchemaChange, unknown_cause
+from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
 from api2db.targets.sql.changes import Changes
 from api2db.targets.sql.ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql.merge import Merge
 from api2db.targets.sql.port import Database, Session
 from api2db.targets.sql.table import Table
-from api2db.targets.types import Limit
+from api2db.targets.types import ValueLimit
 
-__all__ = ["EXTRA_COLUMN", "IfExists", "OnConflict", "SchemaRule", "SqlTarget"]
+__all__ = ["OVERFLOW_COLUMN", "IfExists", "OnConflict", "SchemaRule", "SqlTarget"]
 
 IfExists = Literal["append", "replace", "fail"]
 SchemaRule = Literal["evolve", "freeze"]
 OnConflict = Literal["reject", "json"]
-EXTRA_COLUMN = "_extra"
+OVERFLOW_COLUMN = "_extra"
 
 
 class _RolledBackError(Exception):
@@ -59,16 +59,16 @@ class SqlTarget:
         self._schema = schema
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
-        self._renews = False
+        self._replaces = False
         self._stream = ""
-        self.extra = EXTRA_COLUMN if on_conflict == "json" else None
+        self.overflow_column = OVERFLOW_COLUMN if on_conflict == "json" else None
 
     @property
-    def limits(self) -> Sequence[Limit]:
+    def limits(self) -> Sequence[ValueLimit]:
         return self._database.types.limits
 
     @property
-    def takes_newest(self) -> bool:
+    def replaces_table(self) -> bool:
         return self._if_exists == "replace"
 
     @property
@@ -86,7 +86,7 @@ class SqlTarget:
         self._prepared = None
         self._database.close()
 
-    def how_far(self, stream: str) -> LedgerRow | None:
+    def read_position(self, stream: str) -> LedgerRow | None:
         with self._database.transaction() as session:
             session.require_transactions(LEDGER_TABLE, self._name)
             row = self._ledger.read(session, stream)
@@ -104,8 +104,8 @@ class SqlTarget:
             self._prepared = None
         return columns
 
-    def prepare(self, schema: pa.Schema, causes: Causes = unknown_cause) -> Sequence[Column]:
-        self._changes.causes = causes
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
+        self._changes.origins = origins
         if self._prepared is None or not self._prepared[0].equals(schema):
             self._prepared = schema, self._prepare(schema)
         return self._prepared[1]
@@ -113,23 +113,23 @@ class SqlTarget:
     def same_column(self, one: str, other: str) -> bool:
         return self._database.same_column(one, other)
 
-    def widen(self, column: Column, to: pa.DataType, causes: Causes = unknown_cause) -> Column | None:
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
             return None
-        self._prepared, self._changes.causes = None, causes
+        self._prepared, self._changes.origins = None, origins
         with self._changes.recording() as changes, self._database.transaction() as session:
             return self._table.widen(session, changes, column, to)
 
-    def load(self, rows: pa.Table, columns: Sequence[Column], claim: Claim) -> None:
+    def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
         try:
             with self._changes.recording() as changes, self._database.transaction() as session:
-                self._ledger.step(session, claim)
-                self._load(session, rows, columns, changes, only_new=claim.only_new)
+                self._ledger.step(session, update)
+                self._load(session, rows, columns, changes, only_new=update.only_new)
         except TargetError:
             self._prepared = None
             raise
 
-    def trial(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+    def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         try:
             with self._database.transaction() as session:
                 self._load(session, rows, columns, [], only_new=only_new)
@@ -143,15 +143,15 @@ class SqlTarget:
             columns = session.columns(self._name)
             if columns is None:
                 return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
-            if self.takes_newest and self._schema == "evolve" and (newest := self._newest(schema, columns)):
+            if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):
                 return newest
             if self._schema == "evolve" and (new := self._table.unknown(schema, columns)):
                 return self._table.add(session, changes, new)
             return columns
 
-    def _newest(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
-        newest = self._table.newest(schema, columns)
-        self._renews = newest is not None
+    def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
+        newest = self._table.replacement(schema, columns)
+        self._replaces = newest is not None
         return newest
 
     def _load(
@@ -165,15 +165,15 @@ class SqlTarget:
     ) -> None:
         if not rows.num_columns:
             return
-        there = session.hold(self._name)
-        if there != list(columns) and not (there and self._renews):
+        there = session.lock_columns(self._name)
+        if there != list(columns) and not (there and self._replaces):
             raise TableChangedError(f"the table {self._name} was altered meanwhile; the batch is cast anew")
-        if self.takes_newest and there == list(columns):
+        if self.replaces_table and there == list(columns):
             session.run(f"DELETE FROM {self._table.quoted}")
-        elif self.takes_newest and there:
-            self._table.renew(session, changes, there, columns)
+        elif self.replaces_table and there:
+            self._table.replace(session, changes, there, columns)
         by_name = {column.name: column for column in columns}
-        if self.keys and not self.takes_newest:
+        if self.keys and not self.replaces_table:
             self._merge.upsert(session, rows, by_name, only_new=only_new)
             return
         loaded = session.insert(self._name, rows, by_name)

@@ -15,8 +15,8 @@ from api2db.targets.port import Column
 from api2db.targets.sql import Session
 from api2db.targets.sql.encoding import encoded
 from api2db.targets.sql.standard import (
+    colliding_keys,
     create_table,
-    key_twin,
     on_conflict_do_nothing,
     quote,
     recreate,
@@ -95,20 +95,20 @@ class SqliteDatabase:
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
 
-    def once(self, insert: str) -> str:
+    def insert_ignore(self, insert: str) -> str:
         return on_conflict_do_nothing(insert)
 
-    def locked(self, select: str) -> str:
+    def select_for_update(self, select: str) -> str:
         return select  # BEGIN IMMEDIATE has locked the whole file
 
-    def fresh(self, select: str) -> str:
+    def current_read(self, select: str) -> str:
         return select  # nobody else writes meanwhile
 
     def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
         return update_from(table, staged, values, keys)
 
-    def key_twin(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return key_twin(table, staged, keys, texts, "CAST({} AS BLOB)")
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "CAST({} AS BLOB)")
 
     def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
         return create_table(table, columns)
@@ -119,10 +119,10 @@ class SqliteDatabase:
     def type_of(self, declared: str) -> pa.DataType:
         return from_sqlite(declared)
 
-    def newest(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
         return wanted
 
-    def renew(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         self._wider.clear()
         recreate(session, table, new)
 
@@ -231,7 +231,7 @@ class _SqliteSession:
     def require_transactions(self, *tables: str) -> None:
         """All of them have transactions here."""
 
-    def hold(self, table: str) -> list[Column] | None:
+    def lock_columns(self, table: str) -> list[Column] | None:
         return self.columns(table)
 
     def may_drop(self, table: str) -> bool:

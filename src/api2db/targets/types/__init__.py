@@ -8,10 +8,10 @@ from api2db.targets.types.bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigq
 from api2db.targets.types.duckdb import DUCKDB, from_duckdb
 from api2db.targets.types.files import CSV, JSON_FILE, PARQUET, PICKLE
 from api2db.targets.types.heavydb import HEAVYDB, from_heavydb
-from api2db.targets.types.kinds import KINDS, Kind
+from api2db.targets.types.kinds import KINDS, ValueKind
 from api2db.targets.types.mysql import MARIADB, MYSQL, from_mysql, mysql_name
 from api2db.targets.types.postgresql import POSTGRESQL, from_postgresql
-from api2db.targets.types.rules import Limit, Types, in_words, plain
+from api2db.targets.types.rules import Types, ValueLimit, in_words, plain
 from api2db.targets.types.sqlite import SQLITE, from_sqlite
 
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
     "POSTGRESQL",
     "SQLITE",
     "TARGETS",
-    "Kind",
-    "Limit",
     "Types",
+    "ValueKind",
+    "ValueLimit",
     "bigquery_type",
     "duckdb_type",
     "from_bigquery",

@@ -7,9 +7,9 @@ import pyarrow as pa
 from api2db.frames import JSON, is_json
 from api2db.targets.types.rules import (
     LONGEST_DECIMAL,
-    Limit,
     Rule,
     Types,
+    ValueLimit,
     is_bytes,
     is_naive,
     is_text,
@@ -90,15 +90,15 @@ BIGQUERY = Types(
     back=from_bigquery,
     otherwise="STRING",
     limits=(
-        Limit(
+        ValueLimit(
             lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
             outside("0001-01-01", "9999-12-31"),
             "outside the years 1 to 9999, which are all that BigQuery holds",
         ),
         # Source: Google's "Work with JSON data in GoogleSQL", limitations.
-        Limit(is_json, nested_beyond(500), "JSON nested deeper than 500 levels, which BigQuery does not hold"),
+        ValueLimit(is_json, nested_beyond(500), "JSON nested deeper than 500 levels, which BigQuery does not hold"),
         # Source: PARSE_JSON in GoogleSQL, whose wide_number_mode says what becomes of such numbers.
-        Limit(is_json, rounded_as_double, "JSON with a number that BigQuery would round to a double, or refuse"),
+        ValueLimit(is_json, rounded_as_double, "JSON with a number that BigQuery would round to a double, or refuse"),
     ),
     names="Kept as they come. Names that differ in case only are one column. A name has 300 characters at most, none of"
     " which is a period, a comma, a bracket, a quote or a slash, and does not begin with `_TABLE_`, `_FILE_`,"

@@ -7,9 +7,9 @@ import pyarrow as pa
 from api2db.frames import JSON, is_json
 from api2db.targets.types.rules import (
     LONGEST_DECIMAL,
-    Limit,
     Rule,
     Types,
+    ValueLimit,
     endless,
     is_bytes,
     is_exact_decimal,
@@ -81,9 +81,9 @@ DUCKDB = Types(
     back=from_duckdb,
     otherwise="VARCHAR",
     limits=(
-        Limit(_types.is_timestamp, outside("-290307-01-01", "294246-12-31"), _MOMENT),
-        Limit(_types.is_timestamp, endless, "the last or the first moment of all, which is infinity to DuckDB"),
-        Limit(_types.is_date, endless, "the last or the first day of all, which is infinity to DuckDB"),
+        ValueLimit(_types.is_timestamp, outside("-290307-01-01", "294246-12-31"), _MOMENT),
+        ValueLimit(_types.is_timestamp, endless, "the last or the first moment of all, which is infinity to DuckDB"),
+        ValueLimit(_types.is_date, endless, "the last or the first day of all, which is infinity to DuckDB"),
     ),
     names="Kept as they come. Names that differ in case only are one column.",
     notes=(

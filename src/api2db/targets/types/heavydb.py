@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.frames import is_json
-from api2db.targets.types.rules import Limit, Rule, Types, is_bytes, is_naive, is_text, named
+from api2db.targets.types.rules import Rule, Types, ValueLimit, is_bytes, is_naive, is_text, named
 
 __all__ = ["HEAVYDB", "from_heavydb"]
 
@@ -103,15 +103,17 @@ HEAVYDB = Types(
     back=from_heavydb,
     otherwise=_TEXT,
     limits=(
-        Limit(_types.is_integer, _smallest, "the smallest number of the column's type, which means NULL there"),
-        Limit(
+        ValueLimit(_types.is_integer, _smallest, "the smallest number of the column's type, which means NULL there"),
+        ValueLimit(
             _types.is_floating,
             _smallest_normal,
             "the smallest normal number of its type, which means NULL there",
         ),
-        Limit(_types.is_timestamp, _smallest, "the earliest moment that the column counts, which means NULL there"),
-        Limit(_types.is_date, _smallest, "the earliest day that the column counts, which means NULL there"),
-        Limit(is_text, _too_long, f"a text of more than {_LONGEST_TEXT_BYTES} bytes, which HeavyDB does not hold"),
+        ValueLimit(
+            _types.is_timestamp, _smallest, "the earliest moment that the column counts, which means NULL there"
+        ),
+        ValueLimit(_types.is_date, _smallest, "the earliest day that the column counts, which means NULL there"),
+        ValueLimit(is_text, _too_long, f"a text of more than {_LONGEST_TEXT_BYTES} bytes, which HeavyDB does not hold"),
     ),
     has_empty_text=False,
     has_mixed=False,

@@ -7,9 +7,9 @@ import pyarrow as pa
 from api2db.frames import JSON, is_json
 from api2db.targets.types.coarse import SECONDS, coarser
 from api2db.targets.types.rules import (
-    Limit,
     Rule,
     Types,
+    ValueLimit,
     decimal_type,
     infinite,
     is_bytes,
@@ -119,8 +119,8 @@ def from_mysql(declared: str) -> pa.DataType:
 
 
 _LIMITS = (
-    Limit(lambda type_: bool(_types.is_floating(type_)), infinite, "infinite, which the server does not hold"),
-    Limit(
+    ValueLimit(lambda type_: bool(_types.is_floating(type_)), infinite, "infinite, which the server does not hold"),
+    ValueLimit(
         lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
         outside("0001-01-01", "9999-12-31"),
         "outside the years 1 to 9999, which are all that the server holds",
@@ -131,9 +131,13 @@ _NAMES = (
     " and no space, tab or line end as its last."
 )
 
-_DEEP_IN_MARIADB = Limit(is_json, nested_beyond(31), "JSON nested deeper than 31 levels, which MariaDB does not hold")
-_DEEP_IN_MYSQL = Limit(is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold")
-_ROUNDED = Limit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
+_DEEP_IN_MARIADB = ValueLimit(
+    is_json, nested_beyond(31), "JSON nested deeper than 31 levels, which MariaDB does not hold"
+)
+_DEEP_IN_MYSQL = ValueLimit(
+    is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold"
+)
+_ROUNDED = ValueLimit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
 _ZONES = (
     "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time"
     " zone shifts it."

@@ -8,9 +8,9 @@ from api2db.frames import JSON, is_json
 from api2db.targets.types.coarse import SECONDS, coarser
 from api2db.targets.types.rules import (
     LONGEST_DECIMAL,
-    Limit,
     Rule,
     Types,
+    ValueLimit,
     decimal_type,
     is_bytes,
     is_exact_decimal,
@@ -86,17 +86,17 @@ POSTGRESQL = Types(
     back=from_postgresql,
     otherwise="text",
     limits=(
-        Limit(
+        ValueLimit(
             lambda type_: is_text(type_) or is_json(type_),
             with_nul,
             "a text with a NUL character, which PostgreSQL does not hold",
         ),
-        Limit(
+        ValueLimit(
             lambda type_: bool(_types.is_timestamp(type_)),
             outside("-4712-01-01", "294276-12-31"),
             "a moment outside the years 4713 BC to 294276, which are all that PostgreSQL holds",
         ),
-        Limit(
+        ValueLimit(
             _types.is_date,
             outside("-4712-01-01", "5874897-12-31"),
             "a date outside the years 4713 BC to 5874897, which are all that PostgreSQL holds",

@@ -14,10 +14,10 @@ from api2db.frames import is_json
 
 __all__ = [
     "LONGEST_DECIMAL",
-    "Limit",
     "Reading",
     "Rule",
     "Types",
+    "ValueLimit",
     "by_rule",
     "decimal_type",
     "endless",
@@ -74,7 +74,7 @@ class Rule(NamedTuple):
     reads: Reading = "as it is"
 
 
-class Limit(NamedTuple):
+class ValueLimit(NamedTuple):
     """Values of a type that a target has no place for: their rows are rejected.
 
     Attributes:
@@ -112,7 +112,7 @@ class Types:
     rules: Sequence[Rule]
     back: Callable[[str], pa.DataType | None]
     otherwise: str
-    limits: Sequence[Limit] = ()
+    limits: Sequence[ValueLimit] = ()
     signs_zero: bool = True
     has_nan: bool = True
     has_empty_text: bool = True

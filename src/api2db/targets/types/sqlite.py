@@ -5,7 +5,17 @@ import re
 import pyarrow as pa
 
 from api2db.frames import JSON, is_json
-from api2db.targets.types.rules import Limit, Rule, Types, is_bytes, is_exact_decimal, is_naive, is_text, named, outside
+from api2db.targets.types.rules import (
+    Rule,
+    Types,
+    ValueLimit,
+    is_bytes,
+    is_exact_decimal,
+    is_naive,
+    is_text,
+    named,
+    outside,
+)
 
 __all__ = ["SQLITE", "from_sqlite"]
 
@@ -86,7 +96,7 @@ SQLITE = Types(
     back=from_sqlite,
     otherwise="TEXT",
     limits=(
-        Limit(
+        ValueLimit(
             lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
             outside("-32767-01-01", "32767-12-31"),
             "outside the years -32767 to 32767, which are all that is written as text",

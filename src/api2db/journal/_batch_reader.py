@@ -1,0 +1,151 @@
+"""What one read takes from the journal: records become entries until a limit is reached.
+
+Small records that follow each other are decoded as one: each decoding gives the interpreter away to those who put and
+waits for it again, which takes ten times as long as itself.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from api2db.journal._record import Flag
+from api2db.journal._rows import decode_rows, decode_together
+from api2db.journal._scan import Damage, Record
+from api2db.journal._segment import counts_of
+from api2db.journal._segment_set import SegmentSet
+from api2db.journal.port import Entry, Position, ReadLimit
+
+_SMALL_BYTES = 16 * 1024
+
+
+class InFlight(NamedTuple):
+    """Records that the worker has been given, until they are acknowledged."""
+
+    sequence: int
+    segment: int
+    end: int
+    frames: int
+    rows: int
+    size_bytes: int
+
+
+def in_flight(record: Record) -> InFlight:
+    """A record as it counts among those that are in the worker's hands."""
+    header = record.header
+    frames, rows, size_bytes = counts_of(header)
+    return InFlight(header.sequence, record.segment.number, record.end, frames, rows, size_bytes)
+
+
+@dataclass(slots=True)
+class BatchReader:
+    """Entries as they are gathered for one stream; ``finish`` gives the last of them.
+
+    Attributes:
+        position: Where the stream stands; ``skip`` speaks of the record with the very next number, if that is there.
+        in_flight: All that were looked at, damaged ones too.
+    """
+
+    segment_set: SegmentSet
+    position: Position
+    limit: ReadLimit
+    entries: list[Entry] = field(default_factory=list)
+    in_flight: list[InFlight] = field(default_factory=list)
+    _rows: int = 0
+    _size_bytes: int = 0
+    _run: list[Record] = field(default_factory=list)
+    _run_rows: int = 0
+    _run_bytes: int = 0
+
+    def add(self, record: Record) -> bool:
+        """Take a record, as far as the limit lets it; True once no more may be taken."""
+        if not self._joins(record):
+            self.finish()
+        if self._is_full and self.entries[-1].timestamp_ns != record.header.timestamp_ns:
+            return True  # the end of the last frame has been damaged
+        self.in_flight.append(in_flight(record))
+        if self._joins(record):
+            self._join(record)
+        elif (batch := decode(self.segment_set, record)) is not None:
+            self._take(record, batch)
+        return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
+
+    def finish(self) -> None:
+        """Decode what waits for more of its kind."""
+        run, self._run, self._run_rows, self._run_bytes = self._run, [], 0, 0
+        for record, batch in zip(run, decode_run(self.segment_set, run), strict=True):
+            if batch is not None:
+                self._take(record, batch)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._rows >= self.limit.rows or self._size_bytes >= self.limit.size_bytes
+
+    def _joins(self, record: Record) -> bool:
+        """Whether a record is small, of one kind with those before it, and sure not to be cut."""
+        header, first = record.header, self._run[0] if self._run else record
+        return (
+            header.length <= _SMALL_BYTES
+            and not header.flags & Flag.STREAM
+            and (header.schema, record.segment.number) == (first.header.schema, first.segment.number)
+            and self._rows + self._run_rows + header.rows <= self.limit.rows
+            and not (self.position.skip and header.sequence == self.position.sequence + 1)
+        )
+
+    def _join(self, record: Record) -> None:
+        self._run.append(record)
+        self._run_rows += record.header.rows
+        self._run_bytes += record.header.length
+        is_last = self._rows + self._run_rows >= self.limit.rows
+        if is_last or self._size_bytes + self._run_bytes >= self.limit.size_bytes:
+            self.finish()
+
+    def _take(self, record: Record, batch: pa.RecordBatch) -> None:
+        header = record.header
+        skip = self.position.skip if header.sequence == self.position.sequence + 1 else 0
+        room = batch.num_rows if self.limit.whole_frames else max(1, self.limit.rows - self._rows)
+        taken = batch if not skip and batch.num_rows <= room else batch.slice(skip, room)
+        reached = skip + taken.num_rows
+        is_whole = reached >= batch.num_rows
+        position = Position(header.sequence) if is_whole else Position(header.sequence - 1, reached)
+        frame_end = is_whole and bool(header.flags & Flag.FRAME_END)
+        retried = bool(header.flags & Flag.RETRIED)
+        refused = bool(header.flags & Flag.REFUSED)
+        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused))
+        self._rows += taken.num_rows
+        self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
+
+
+def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
+    """The rows of a record; None, once they are set aside, where they are damaged.
+
+    Raises:
+        OSError: Its schema can't be read.
+    """
+    try:
+        if _is_sound(record):
+            return decode_rows(record.header, record.payload, segment_set.schemas(record))
+    except (KeyError, pa.ArrowInvalid):
+        pass
+    except OSError as error:
+        if error.errno is not None:  # not Arrow's own: the schema can't be read for now, for want of descriptors, say
+            raise
+    segment_set.set_aside(record.segment, Damage(record.start, record.end))
+    return None
+
+
+def decode_run(segment_set: SegmentSet, records: Sequence[Record]) -> list[pa.RecordBatch | None]:
+    """As ``decode``, for small records of one schema; where one is damaged, each by itself."""
+    if len(records) > 1 and all(map(_is_sound, records)):
+        try:
+            schema = segment_set.schemas(records[0])[records[0].header.schema]
+            return [*decode_together(schema, [(record.header.rows, record.payload) for record in records])]
+        except (KeyError, pa.ArrowInvalid, OSError):
+            pass
+    return [decode(segment_set, record) for record in records]
+
+
+def _is_sound(record: Record) -> bool:
+    return zlib.crc32(record.payload) == record.header.payload_crc

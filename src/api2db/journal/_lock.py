@@ -1,0 +1,210 @@
+"""Who may write a journal: one process, and none of its forked children."""
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from api2db.errors import JournalBusyError, JournalError
+
+LOCK_NAME = "owner.lock"
+_File = tuple[int, int]
+_FLOCK = struct.Struct("hhqqi4x")
+_TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
+
+
+class _Descriptors:
+    """Those that this process holds its locks by; a forked child closes its copies, and with them leaves the locks.
+
+    A fork waits while a lock is being taken, so that no child has a copy that is not listed yet.
+    """
+
+    def __init__(self) -> None:
+        self.opening = threading.RLock()
+        self.held: set[int] = set()
+
+    def before_fork(self) -> None:
+        self.opening.acquire()
+
+    def after_fork(self) -> None:
+        self.opening.release()
+
+    def in_child(self) -> None:
+        self.opening = threading.RLock()
+        for descriptor in self.held:
+            with suppress(OSError):
+                os.close(descriptor)
+        self.held = set()
+
+
+_descriptors = _Descriptors()
+os.register_at_fork(
+    before=_descriptors.before_fork,
+    after_in_parent=_descriptors.after_fork,
+    after_in_child=_descriptors.in_child,
+)
+
+
+class JournalLock:
+    """The lock of a journal, held by this process until ``release``.
+
+    The lock belongs to the open file (on Linux an "open file description lock"), not to the process: a POSIX record
+    lock would go as soon as any code of this process opens the file and closes it again, as a copy of the folder does.
+
+    Raises:
+        JournalBusyError: Another process has the lock, or another journal of this one; the process's id is named.
+        OSError: The file can't be locked or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pid = os.getpid()
+        self._held = True
+        with _descriptors.opening:
+            self._fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._lock()
+            except BaseException:
+                os.close(self._fd)
+                raise
+            _descriptors.held.add(self._fd)
+        self._file = _identify(os.fstat(self._fd))
+
+    def _lock(self) -> None:
+        try:
+            _lock(self._fd)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                raise _busy(self._folder, os.pread(self._fd, 64, 0).decode(errors="replace").strip()) from error
+            raise
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{self._pid}\n".encode(), 0)
+
+    def check(self) -> None:
+        """Raise where this process may not write.
+
+        Raises:
+            JournalBusyError: This is a forked child, or the lock's file has been removed or closed by other code.
+            JournalError: The journal has been closed.
+        """
+        self.check_open()
+        if not self._is_there():
+            message = (
+                f"the lock of the journal {self._folder} is lost: {LOCK_NAME} has been removed, or closed by other "
+                "code of this process, so another process may own it by now; stop the stream and start it again"
+            )
+            raise JournalBusyError(message)
+
+    def check_open(self) -> None:
+        """As ``check``, without a look at the lock's file."""
+        if not self._held:
+            raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
+        self.check_process()
+
+    def check_process(self) -> None:
+        """Raise in a forked child.
+
+        Raises:
+            JournalBusyError: This is one.
+        """
+        check_process(self._folder, self._pid)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this process believes to have the lock, and has not."""
+        return self._held and os.getpid() == self._pid and not self._is_there()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock has not been given back."""
+        return self._held
+
+    def release(self) -> None:
+        """Give the lock back; a forked child leaves it alone."""
+        if os.getpid() == self._pid and self._held:
+            self._held = False
+            with _descriptors.opening:
+                _descriptors.held.discard(self._fd)
+                if self._has_descriptor():
+                    os.close(self._fd)
+
+    def _is_there(self) -> bool:
+        """Whether the file is still the one that another process would lock."""
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            return False
+        return found.st_nlink > 0 and (found.st_dev, found.st_ino) == self._file
+
+    def _has_descriptor(self) -> bool:
+        """Whether it has not been closed by other code; its number may be another file's by now."""
+        try:
+            return _identify(os.fstat(self._fd)) == self._file
+        except OSError:
+            return False
+
+
+def check_process(folder: Path, owner: int) -> None:
+    """Raise where a journal is used by another process than the one that opened it; takes no lock.
+
+    Raises:
+        JournalBusyError: This is a forked child.
+    """
+    if os.getpid() != owner:
+        message = (
+            f"the journal {folder} belongs to process {owner}, which forked this one; "
+            "make and start streams in the process that puts into them"
+        )
+        raise JournalBusyError(message)
+
+
+def is_owned(folder: Path) -> bool:
+    """Whether a living process owns a journal; looks only, and takes nothing."""
+    try:
+        fd = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return _is_locked(fd)
+    finally:
+        os.close(fd)
+
+
+def _identify(found: os.stat_result) -> _File:
+    return found.st_dev, found.st_ino
+
+
+def _busy(folder: Path, holder: str) -> JournalBusyError:
+    return JournalBusyError(
+        f"the journal {folder} belongs to a running process (pid {holder or 'unknown'}); "
+        "stop that process, or give this one another home"
+    )
+
+
+def _lock(fd: int) -> None:
+    if sys.platform == "linux":
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    else:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_locked(fd: int) -> bool:
+    if sys.platform != "linux":
+        return _pid_is_alive(os.pread(fd, 64, 0))
+    question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question))
+    return bool(answer[0] != fcntl.F_UNLCK)
+
+
+def _pid_is_alive(text: bytes) -> bool:
+    try:
+        os.kill(int(text), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,28 @@
+"""A little space that is held back, so that on a full disk what matters can still be said."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from api2db.formats.atomic import replacing
+
+_NAME = "reserve"
+_RESERVE_BYTES = (128 << 10, 64 << 10)
+
+
+def hold_reserve(folder: Path) -> None:
+    """Hold the space, or half of it, if there is any."""
+    path = folder / _NAME
+    held_bytes = path.stat().st_size if path.exists() else 0
+    for size_bytes in _RESERVE_BYTES:
+        if held_bytes >= size_bytes:
+            return
+        with suppress(OSError):
+            with replacing(path) as file:
+                file.write(b"\0" * size_bytes)
+            return
+
+
+def release_reserve(folder: Path) -> None:
+    """Let it go, for as long as it takes to say what matters."""
+    with suppress(OSError):
+        (folder / _NAME).unlink(missing_ok=True)

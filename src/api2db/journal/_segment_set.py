@@ -1,0 +1,125 @@
+"""The segments of a journal side by side: walking over them, setting damage aside, letting go of what nobody needs."""
+
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from api2db.formats.atomic import make_folders, replacing
+from api2db.journal._record import Header, RecordKind
+from api2db.journal._scan import Damage, Record, Want, scan
+from api2db.journal._segment import SUFFIX, Location, Segment
+from api2db.journal._synced import Loss
+
+logger = logging.getLogger(__name__)
+_COPY_BYTES = 1 << 20
+
+
+class SegmentSet:
+    """The segments in order, up to the byte that readers may see.
+
+    Attributes:
+        damaged: How many stretches of bytes have been set aside since the journal was opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.segments: dict[int, Segment] = {}
+        self.visible = Location(0, 0)
+        self.damaged = 0
+        self._schemas: dict[int, _Schemas] = {}
+
+    def records(self, start: Location, stop: Location, want: Want, *, payloads: bool = False) -> Iterator[Record]:
+        """The wanted records between two places; damaged bytes are set aside, copies left by a rescue are skipped."""
+        newest = 0
+        fetch = want if payloads else None
+        for segment in list(self.segments.values()):
+            if not start.segment <= segment.number <= stop.segment:
+                continue
+            begin = start.offset if segment.number == start.segment else segment.begin
+            end = stop.offset if segment.number == stop.segment else segment.end
+            for found in scan(segment, begin, end, fetch):
+                if isinstance(found, Damage):
+                    self.set_aside(segment, found)
+                elif want(found.header) and found.header.sequence > newest:
+                    newest = found.header.sequence
+                    yield found
+
+    def schemas(self, record: Record) -> Mapping[int, pa.Schema]:
+        """The schemas of a record's segment, as far as they are needed to read it; a later copy serves too."""
+        found = self._schemas.get(record.segment.number)
+        if found is None:
+            found = self._schemas.setdefault(record.segment.number, _Schemas(record.segment))
+        for end in (record.start, record.segment.end):
+            if record.header.schema and record.header.schema not in found.known:
+                found.look_until(end)
+        return found.known
+
+    def set_aside(self, segment: Segment, damage: Damage) -> None:
+        """Keep a copy of bytes that can't be read, and say so once."""
+        target = self.folder / "damaged" / f"{segment.number:010d}-{damage.start}"
+        if target.exists():
+            return
+        try:
+            make_folders(target.parent)
+            with segment.path.open("rb") as file, replacing(target) as copy:
+                _copy_part(file, damage.start, damage.end, copy)
+        except OSError as error:
+            logger.warning("damaged bytes can't be copied to %s: %s", target, error)
+        self.damaged += 1
+        size_bytes = damage.end - damage.start
+        message = "%d bytes of %s are damaged; they are kept in %s, the rest is delivered; check the disk"
+        logger.error(message, size_bytes, segment.path, target)
+
+    def report(self, loss: Loss, first_sequence: int) -> None:
+        """Say of bytes that were on the disk and are gone, and leave word in the place of damaged ones."""
+        path = self.folder / f"{loss.segment:010d}{SUFFIX}"
+        target = self.folder / "damaged" / f"{loss.segment:010d}-missing-{loss.start}"
+        message = (
+            f"{loss.end - loss.start} bytes of {path} are gone that had been on the disk, and with them what was not "
+            f"yet delivered of the sequence numbers {first_sequence} to {loss.last_sequence}; check the disk"
+        )
+        try:
+            make_folders(target.parent)
+            with replacing(target) as note:
+                note.write(f"{message}\n".encode())
+        except OSError as error:
+            logger.warning("%s can't be written: %s", target, error)
+        self.damaged += 1
+        logger.error("%s", message)
+
+    def remove_before(self, needed: Location) -> list[Segment]:
+        """The segments before a place, no longer on the segment_set; the last one stays, it may be being written."""
+        gone = [number for number in list(self.segments)[:-1] if number < needed.segment]
+        for number in gone:
+            self._schemas.pop(number, None)
+        return [self.segments.pop(number) for number in gone]
+
+
+class _Schemas:
+    """The schemas of a segment, looked up no further than they were asked for."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.known: dict[int, pa.Schema] = {}
+        self._segment = segment
+        self._seen_until = segment.begin
+
+    def look_until(self, end: int) -> None:
+        if end <= self._seen_until:
+            return
+        for found in scan(self._segment, self._seen_until, end, _is_schema):
+            if isinstance(found, Record) and zlib.crc32(found.payload) == found.header.payload_crc and found.payload:
+                self.known[found.header.schema] = pa.ipc.read_schema(pa.py_buffer(found.payload))
+        self._seen_until = end
+
+
+def _is_schema(header: Header) -> bool:
+    return header.kind == RecordKind.SCHEMA
+
+
+def _copy_part(source: BinaryIO, start: int, end: int, copy: BinaryIO) -> None:
+    source.seek(start)
+    copy.writelines(source.read(min(_COPY_BYTES, end - at)) for at in range(start, end, _COPY_BYTES))

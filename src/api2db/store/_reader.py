@@ -1,0 +1,171 @@
+"""The shards of one manifest, as delivery sees a stream's log: a record a shard."""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
+from api2db.store.manifest import Manifest, keep_manifest
+from api2db.store.rejected import origin_of
+
+__all__ = ["ManifestLog", "ShardRows"]
+
+_NOTHING = Backlog(0, 0, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRows:
+    """What is loaded of one shard.
+
+    Attributes:
+        timestamp_ns: When its frame was put, as its name says.
+    """
+
+    timestamp_ns: int
+    batch: pa.RecordBatch
+
+
+class ManifestLog:
+    """See ``StreamReader``. Its positions count the manifest's shards; its notes are kept in the manifest itself.
+
+    A target with a ledger tells after a crash how far it is. Of the others only we know: so a checkpoint is cleared and the
+    position moved by one write of the manifest, and the next round begins there.
+
+    Args:
+        folder: Where the manifest is.
+        manifest: What is to be loaded.
+        shards: The rows of its shards.
+
+    Attributes:
+        manifest: As it stands on disk.
+        position: How far its rows are in, or set aside.
+        delivered: What has become of those rows.
+        said: Why nothing is loaded at the moment.
+        on_end: Called when nothing is left to be read.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[ShardRows]) -> None:
+        self.manifest = manifest
+        self.position = manifest.position
+        self.delivered = manifest.delivered
+        self.said: str | None = None
+        self._warning: str | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        self._folder = folder
+        self._shards = shards
+
+    @property
+    def key(self) -> str:
+        return self.manifest.id
+
+    @property
+    def epoch(self) -> str:
+        return self.manifest.id
+
+    @property
+    def journal_id(self) -> str:
+        return origin_of(self._folder, self.manifest.fmt)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rows are in the target, or set aside by it."""
+        return self.position.sequence == len(self._shards)
+
+    def knows_epoch(self, epoch: str) -> bool:
+        return epoch == self.manifest.id
+
+    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
+        if self.finished and timeout_s is None:
+            self.on_end()
+        return self._entries(limit)
+
+    @property
+    def unread_bytes(self) -> int:
+        return 0  # all shards are in memory
+
+    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
+        return nullcontext()  # see ``unread_bytes``
+
+    def newest(self) -> tuple[list[Entry], Superseded]:
+        """All shards together: what a manifest holds is one frame to a table that is replaced."""
+        rows = sum(shard.batch.num_rows for shard in self._shards)
+        return self._entries(ReadLimit(rows + 1, 1 << 62)), Superseded()
+
+    def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
+        total = Delivered(*(a + b for a, b in zip(_values(self.delivered), _values(delivered), strict=True)))
+        if clear:
+            kept = {kind: checkpoint for kind, checkpoint in self.manifest.notes.items() if kind not in clear}
+            self._write(replace(self.manifest, notes=kept, position=position, delivered=total))
+        self.position, self.delivered = position, total
+
+    def seek(self, position: Position) -> Backlog:
+        rows = self._rows_before(position) - self._rows_before(self.position)
+        frames = position.sequence - self.position.sequence
+        self.position = position
+        return Backlog(frames, rows, 0, None)
+
+    def backlog(self) -> Backlog:
+        return _NOTHING
+
+    def mark(self) -> int:
+        return len(self._shards)
+
+    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
+        return self.position.sequence >= mark
+
+    def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
+        return self.manifest.notes.get(kind)
+
+    def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
+        self._write(replace(self.manifest, notes={**self.manifest.notes, kind: checkpoint}))
+
+    def set_error(self, trouble: str | None) -> None:
+        self.said = trouble or self._warning
+
+    def add_warning(self, warning: str) -> None:
+        self.said = self._warning = warning
+
+    def wake(self) -> None:
+        return
+
+    def _write(self, manifest: Manifest) -> None:
+        keep_manifest(self._folder, manifest)
+        self.manifest = manifest
+
+    def _entries(self, limit: ReadLimit) -> list[Entry]:
+        entries: list[Entry] = []
+        rows = size_bytes = 0
+        for number in range(self.position.sequence, len(self._shards)):
+            if rows >= limit.rows or size_bytes >= limit.size_bytes:
+                break
+            skip = self.position.skip if number == self.position.sequence else 0
+            entries.append(self._entry(number, skip, None if limit.whole_frames else limit.rows - rows))
+            rows += entries[-1].batch.num_rows
+            size_bytes += entries[-1].batch.nbytes
+        return entries
+
+    def _entry(self, number: int, skip: int, most_rows: int | None) -> Entry:
+        shard = self._shards[number]
+        taken = shard.batch.slice(skip, most_rows)
+        reached = skip + taken.num_rows
+        whole = reached >= shard.batch.num_rows
+        position = Position(number + 1) if whole else Position(number, reached)
+        return Entry(position, shard.timestamp_ns, taken, whole)
+
+    def _rows_before(self, position: Position) -> int:
+        rows = [int(shard.batch.num_rows) for shard in self._shards[: position.sequence]]
+        return sum(rows) + position.skip
+
+
+def _values(delivered: Delivered) -> tuple[int, ...]:
+    return (
+        delivered.frames,
+        delivered.rows,
+        delivered.rejected,
+        delivered.rejected_bytes,
+        delivered.superseded,
+        delivered.duplicates,
+    )
