@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import JournalError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal import Delivered, ReadLimit, SegmentedJournal, journal_folder
 from api2db.journal._record import HEADER_BYTES, RecordKind
 from api2db.journal._repair import look_at
 from api2db.journal._scan import Record, scan
@@ -275,6 +275,18 @@ def test_a_segment_of_a_newer_version_is_refused_clearly_and_left_alone(opened: 
     assert newer.exists()
     newer.unlink()
     assert delivered_from(tmp_path) == [0]
+
+
+def test_a_journal_of_an_earlier_alpha_is_refused_with_what_to_do_and_left_as_it_is(
+    opened: Opener, tmp_path: Path
+) -> None:
+    folder = journal_folder(tmp_path, "flights")
+    folder.mkdir(parents=True)
+    older = folder / "0000000001.segment"
+    older.write_bytes(pack_preamble({"format": FORMAT - 1, "epoch": "?"}))
+    with pytest.raises(JournalError, match=r"earlier alpha of api2db.*deliver\s+what waits"):
+        opened(tmp_path)
+    assert not (folder / "state.sqlite").exists()
 
 
 def _truncate(path: Path) -> None:

@@ -47,14 +47,14 @@ def test_no_header_is_read_where_a_bit_differs() -> None:
 
 
 def test_a_segment_begins_with_its_name_a_length_a_checksum_and_json(tmp_path: Path) -> None:
-    body = json.dumps({"format": 1, "epoch": "e", "streams": []}).encode()
+    body = json.dumps({"format": 2, "epoch": "e", "streams": []}).encode()
     packed = pack_preamble({"epoch": "e", "streams": []})
     assert (
         packed == b"api2db journal\n" + len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + body
     )
     path = tmp_path / "0000000001.segment"
     path.write_bytes(packed)
-    assert read_preamble(path) == ({"format": 1, "epoch": "e", "streams": []}, len(packed), False)
+    assert read_preamble(path) == ({"format": 2, "epoch": "e", "streams": []}, len(packed), False)
 
 
 def test_a_segment_as_it_was_first_written_is_still_read(opened: Opener, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Children that start at once: a process that has imported everything, and forks one for each job.
 
 As a program (python -m tests.kills.fork_server) it reads jobs from its input, one a line, and runs each in a
-child of its own. A child says its pid, the fork_server how it ended. Nothing is open where it forks, and no thread runs.
+child of its own. A child says its pid, the server how it ended. Nothing is open where it forks, and no thread runs.
 """
 
 import json
@@ -63,7 +63,7 @@ class Newborn:
     """One child, from its start to its end."""
 
     def __init__(self, fork_server: ForkServer, pid: int) -> None:
-        self._zygote = fork_server
+        self._server = fork_server
         self._status: int | None = None
         self.pid = pid
 
@@ -75,16 +75,16 @@ class Newborn:
             self.kill()
 
     def wait_for_line(self, expected: str) -> None:
-        line = self._zygote.line()
+        line = self._server.line()
         if line != expected:
             self._status = int(line.split()[-1])
-            raise AssertionError(self._zygote.errors())
+            raise AssertionError(self._server.errors())
 
     def wait_for(self, log: Path, at_least: int, timeout_s: float = 60) -> None:
         """Return once so many numbers have been acknowledged."""
         deadline = time.monotonic() + timeout_s
         while len(acknowledged(log)) < at_least:
-            assert time.monotonic() < deadline, self._zygote.errors()
+            assert time.monotonic() < deadline, self._server.errors()
             time.sleep(0.001)
 
     def kill(self) -> int:
@@ -95,7 +95,7 @@ class Newborn:
     def wait(self) -> int:
         """How it ended: 0, or minus the signal that ended it."""
         if self._status is None:
-            self._status = int(self._zygote.line().removeprefix("ended "))
+            self._status = int(self._server.line().removeprefix("ended "))
         return self._status
 
 

@@ -22,7 +22,7 @@ from tests.kills.saying import say
 
 
 @dataclass(frozen=True)
-class Couriered:
+class OpenedLoader:
     """A stream into shards that a test delivers itself."""
 
     journal: SegmentedJournal
@@ -40,13 +40,13 @@ def shards_of(home: Path) -> Path:
 
 
 @contextmanager
-def couriered(home: Path) -> Iterator[Couriered]:
+def opened_loader(home: Path) -> Iterator[OpenedLoader]:
     journal = SegmentedJournal(home, "flights")
     try:
         log = journal.attach(StreamIdentity("flights to shards", "local.parquet"))[1]
         target = ShardTarget(shards_of(home), "parquet", None)
         loader = FileLoader(log, target, Rejects(log, home / "rejected"), Parking(log, home / "parked"))
-        yield Couriered(journal, log, loader)
+        yield OpenedLoader(journal, log, loader)
     finally:
         journal.close()
 
@@ -64,7 +64,7 @@ def wait_before_the_next_note(go: Path) -> None:
 
 
 def main(home: str, go: str) -> None:
-    with couriered(Path(home)) as found:
+    with opened_loader(Path(home)) as found:
         found.loader.recover()
         found.journal.append((frame("own", 1),), stream_no=ALL)
         wait_before_the_next_note(Path(go))

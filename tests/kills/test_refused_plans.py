@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.children import Child
 from tests.kills.checker import Verdict, in_shards, judge
-from tests.kills.refused_plans import couriered, shards_of
+from tests.kills.refused_plans import opened_loader, shards_of
 from tests.kills.steps import attached
 
 FAILING_FSYNC = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1", "-o", "/dev/null"]
@@ -39,7 +39,7 @@ def refused(home: Path) -> Iterator[tuple[Child, Path]]:
 
 
 def check_each_row_is_there_once(home: Path) -> None:
-    with couriered(home) as found:
+    with opened_loader(home) as found:
         found.loader.recover()
         found.deliver()
     assert judge(in_shards(shards_of(home)), [1]) == Verdict()
@@ -48,7 +48,7 @@ def check_each_row_is_there_once(home: Path) -> None:
 def test_a_refused_plan_that_is_on_the_disk_after_all_is_carried_out(home: Path) -> None:
     with refused(home):
         pass
-    with couriered(home) as found:
+    with opened_loader(home) as found:
         assert found.log.checkpoint("plan") is not None, "this test needs a plan that was refused and is there"
     check_each_row_is_there_once(home)
 

@@ -10,7 +10,7 @@ import pytest
 from api2db import Store2Sql
 from api2db.delivery import worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
-from api2db.store._reader import ManifestLog
+from api2db.store._reader import ManifestReader
 from api2db.targets.sql import SqlTarget
 from tests.servers.proxy import Proxy
 from tests.store.homes import left, put_shards, rows_of
@@ -61,7 +61,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     dice = random.Random(dialect)
     for owner, names, error in (
         (SqlTarget, ("connect", "read_position", "prepare", "load"), TargetUnavailableError),
-        (ManifestLog, ("acknowledge", "keep", "seek"), OSError),
+        (ManifestReader, ("acknowledge", "keep", "seek"), OSError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

@@ -12,7 +12,7 @@ import pytest
 from api2db import Store, Store2Bigquery, Store2Omnisci
 from api2db.delivery import worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
-from api2db.store._reader import ManifestLog
+from api2db.store._reader import ManifestReader
 from api2db.store.manifest import read_manifest
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
@@ -159,7 +159,7 @@ def plant(way: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch)
     """Every call of the target and of the manifest fails now and then."""
     for owner, names, error in (
         (way.target, way.calls, TargetUnavailableError),
-        (ManifestLog, ("acknowledge", "keep", "seek"), OSError),
+        (ManifestReader, ("acknowledge", "keep", "seek"), OSError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

@@ -90,7 +90,7 @@ class Host:
                     if stop.wished or time.monotonic() >= deadline_s:
                         return False
         except StreamDiedError as error:
-            logger.error("%s", describe_error(error))
+            logger.error("%s", describe_error(error))  # noqa: TRY400 - the stream has logged the traceback
             return False
         return True
 
@@ -123,7 +123,7 @@ class Host:
             stream.stop(_STOP_S)
             stream.start()
         except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
-            logger.error("the stream %s can't be started again: %s", stream.name, describe_error(error))
+            logger.error("the stream %s can't be restarted: %s", stream.name, describe_error(error))  # noqa: TRY400 - tried again
             back_off.died()
         else:
             self._dead.discard(id(stream))

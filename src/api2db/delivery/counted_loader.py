@@ -71,9 +71,9 @@ class CountedLoader:
             return
         batch = batch_of(entries, self._reader.position)
         said = (
-            f"whether {checkpoint['rows']} rows of the last load are in the table is not known: its answer was lost, and "
-            "somebody else has changed the table meanwhile. They are set aside; look in the table, then put them "
-            "again with api2db rejected retry, or drop them"
+            f"it is not known whether {checkpoint['rows']} rows of the last load are in the table: its answer "
+            "was lost, and somebody else has changed the table meanwhile. They are set aside; look in the table, then "
+            "put them again with api2db rejected retry, or drop them"
         )
         refused = {int(row): reason for row, reason in checkpoint.get("refused", {}).items()}
         logger.error("%s", said)

@@ -38,8 +38,8 @@ class ParkedBatches(Protocol):
 class Parking:
     """The parked batch of one stream: at most one.
 
-    Streams to two targets of one kind share the folder. So a file gets its name only once a durable checkpoint has it, and
-    never in place of another: while the temporary file is there, the named one is not ours.
+    Streams to two targets of one kind share the folder. So a file gets its name only once a durable checkpoint has it,
+    and never in place of another: while the temporary file is there, the named one is not ours.
     """
 
     def __init__(self, reader: StreamReader, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoint of a plan: durable before a load that no transaction holds, and gone once it is known what became of it."""
+"""The checkpoint of a plan: durable before a load without a transaction, cleared once the load's outcome is known."""
 
 from collections.abc import Mapping
 from typing import Any

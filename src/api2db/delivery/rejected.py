@@ -1,7 +1,7 @@
 """Rows that a target refused for themselves: a Parquet file with the reason beside each row.
 
-The file is written under a temporary name, and a checkpoint of it is durable, before the good rows are committed. When the
-ledger says that they are in, the file gets its name; when it says that they are not, the file goes.
+The file is written under a temporary name, and its checkpoint is durable, before the good rows are committed. Once the
+ledger says that they are in, the file gets its final name; if the ledger says that they are not, the file is removed.
 """
 
 import json

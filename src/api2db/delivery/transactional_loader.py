@@ -120,7 +120,8 @@ class TransactionalLoader:
     def _checked(self, schema: pa.Schema) -> pa.Schema:
         if self._target.overflow_column in schema.names:
             raise BatchRefusedError(
-                f"the frame has a column {self._target.overflow_column!r}, which on_conflict='json' keeps for itself; rename it"
+                f"the frame has a column {self._target.overflow_column!r}, "
+                "which on_conflict='json' keeps for itself; rename it"
             )
         return schema
 
@@ -166,9 +167,9 @@ class TransactionalLoader:
 
     def _report_gap(self, reached: Position) -> None:
         message = (
-            f"the target's ledger stands at {tuple(reached)}, before {tuple(self._reader.position)}, which was delivered: "
-            "the target was restored to an earlier state or its ledger was dropped, and the rows between are missing "
-            "there; delivery goes on behind them"
+            f"the target's ledger stands at {tuple(reached)}, before {tuple(self._reader.position)}, which was "
+            "delivered: the target was restored to an earlier state or its ledger was dropped, and the rows "
+            "between are missing there; delivery goes on behind them"
         )
         logger.error("%s", message)
         self._reader.add_warning(message)

@@ -57,8 +57,8 @@ Crash rules
 
 from api2db.journal._control import ask
 from api2db.journal._handle import JournalHandle, open_shared
+from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._lock import check_process, is_owned
-from api2db.journal._log import SegmentedJournal, journal_folder
 from api2db.journal._overview import StreamOverview, describe, journals_in, overview
 from api2db.journal.port import (
     ALL,

@@ -372,8 +372,8 @@ class Appender:
 
     def _unsure(self, error: OSError) -> JournalWriteError:
         return JournalWriteError(
-            f"the journal in {self.segment_set.folder} could not be synced ({error}): whether this put counts is unknown; "
-            "mend the disk, then look at the target before putting the rows again"
+            f"the journal in {self.segment_set.folder} could not be synced ({error}): "
+            "it is unknown whether this put counts; mend the disk, then check the target before putting the rows again"
         )
 
 

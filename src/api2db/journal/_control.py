@@ -52,7 +52,7 @@ def _as_raised(kind: str, text: str) -> Api2dbError:
 
 
 def serve_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> None:
-    """Answer whatever lies in the control, but what nobody waits for any more; that, and old answers, are thrown away."""
+    """Answer the waiting requests; remove those that expired, and old answers."""
     control = folder / "control"
     if not control.exists():
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from api2db.errors import ConfigurationError
 from api2db.journal._control import serve_requests
-from api2db.journal._log import SegmentedJournal
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._overview import StreamOverview, describe, publish
 from api2db.journal.port import Durability
 

@@ -27,7 +27,7 @@ from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
 from api2db.journal.port import ALL, Checkpoint
 
 if TYPE_CHECKING:
-    from api2db.journal._log import SegmentedJournal
+    from api2db.journal._journal import SegmentedJournal
 
 STATUS_NAME = "status.json"
 _FRESH_S = 5.0

@@ -33,7 +33,7 @@ from api2db.journal.port import (
 from api2db.redaction import redact
 
 if TYPE_CHECKING:
-    from api2db.journal._log import SegmentedJournal
+    from api2db.journal._journal import SegmentedJournal
 
 logger = logging.getLogger(__name__)
 _PAUSE_S = 1.0

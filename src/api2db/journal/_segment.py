@@ -14,7 +14,7 @@ from api2db.formats.atomic import sync_folder
 from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, RecordKind
 
 SUFFIX = ".segment"
-FORMAT = 1
+FORMAT = 2
 _PREAMBLE = b"api2db journal\n"
 _PREAMBLE_SIZES = struct.Struct("<II")
 _IOV_MAX = 512
@@ -206,7 +206,7 @@ def read_preamble(path: Path) -> Preamble:
     """What a segment's beginning says.
 
     Raises:
-        JournalError: A newer version wrote the segment.
+        JournalError: A newer version, or an earlier alpha, wrote the segment.
     """
     with path.open("rb") as file:
         name = file.read(len(_PREAMBLE))
@@ -218,6 +218,11 @@ def read_preamble(path: Path) -> Preamble:
     if zlib.crc32(body) != checksum:
         return Preamble(None, 0, torn=len(body) < length and MAGIC not in body)  # a damaged length reads records too
     says = json.loads(body)
+    if says["format"] < FORMAT:
+        raise JournalError(
+            f"{path} was written by an earlier alpha of api2db, in a format that this version does not read; deliver "
+            "what waits with the version that wrote it, then remove the journal's folder"
+        )
     if says["format"] > FORMAT:
         raise JournalError(f"{path} was written by a newer version of api2db; install that version, or a newer one")
     return Preamble(says, len(name) + len(sizes) + length, torn=False)

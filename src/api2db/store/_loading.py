@@ -12,7 +12,7 @@ from api2db.delivery.batch import Batch
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
 from api2db.journal import Delivered, Position
-from api2db.store._reader import ManifestLog
+from api2db.store._reader import ManifestReader
 from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
 
 __all__ = ["IntoTarget", "Load", "ThroughMethod"]
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 class Load(Protocol):
     """How rows get where they belong."""
 
-    def __call__(self, log: ManifestLog) -> None:
+    def __call__(self, log: ManifestReader) -> None:
         """Load what a log has.
 
         Raises:
@@ -53,7 +53,7 @@ class IntoTarget:
         self._describe = describe
         self._lend = lend
 
-    def __call__(self, log: ManifestLog) -> None:
+    def __call__(self, log: ManifestReader) -> None:
         ending = _GivesUp()
         worker = build_worker(log, self._target(), None, self._places, lambda _: None, ending)
         ending.stop = log.on_end = worker.stop
@@ -77,7 +77,7 @@ class ThroughMethod:
     def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
         self._method = method
 
-    def __call__(self, log: ManifestLog) -> None:
+    def __call__(self, log: ManifestReader) -> None:
         entries, _ = log.newest()
         rows = pa.Table.from_batches([entry.batch for entry in entries])
         self._method(to_pandas(rows))

@@ -11,7 +11,7 @@ from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry
 from api2db.store.manifest import Manifest, keep_manifest
 from api2db.store.rejected import origin_of
 
-__all__ = ["ManifestLog", "ShardRows"]
+__all__ = ["ManifestReader", "ShardRows"]
 
 _NOTHING = Backlog(0, 0, 0, None)
 
@@ -28,11 +28,11 @@ class ShardRows:
     batch: pa.RecordBatch
 
 
-class ManifestLog:
-    """See ``StreamReader``. Its positions count the manifest's shards; its notes are kept in the manifest itself.
+class ManifestReader:
+    """See ``StreamReader``. Its positions count the manifest's shards; its checkpoints are kept in the manifest itself.
 
-    A target with a ledger tells after a crash how far it is. Of the others only we know: so a checkpoint is cleared and the
-    position moved by one write of the manifest, and the next round begins there.
+    A target with a ledger tells after a crash how much is committed. For other targets only the manifest knows: one
+    write of it clears a checkpoint and moves the position, and the next round begins there.
 
     Args:
         folder: Where the manifest is.

@@ -18,7 +18,7 @@ from api2db.formats.shards import Shards, join_shards, locked, shards_of
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
 from api2db.store._loading import Load
-from api2db.store._reader import ManifestLog, ShardRows
+from api2db.store._reader import ManifestReader, ShardRows
 from api2db.store.manifest import STORE_MANIFEST, Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store.rejected import without_reasons
 
@@ -170,7 +170,7 @@ def _finish(rules: Rules, manifest: Manifest, shards: Shards | None) -> None:
 def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load) -> Manifest:
     repeats = without_repeats(shards, manifest.excluded)
     named = zip(shards.paths, shards.batches, strict=True)
-    log = ManifestLog(rules.folder, manifest, [ShardRows(_timestamp_ns(path), batch) for path, batch in named])
+    log = ManifestReader(rules.folder, manifest, [ShardRows(_timestamp_ns(path), batch) for path, batch in named])
     load(log)
     delivered = replace(log.delivered, duplicates=log.delivered.duplicates + repeats)
     loaded = replace(log.manifest, loaded=True, notes={}, delivered=delivered)

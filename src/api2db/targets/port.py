@@ -272,8 +272,8 @@ class SteppedTarget(TableTarget, Protocol):
             columns: What the table had when the rows were cast.
 
         Returns:
-            What ``append`` and ``rows_committed`` need; ``ends`` says after how many rows each step of it ends. A step is all
-            or nothing, and none is in before the one in front of it.
+            What ``append`` and ``rows_committed`` need; ``ends`` says after how many rows each step of it ends. A step
+            is all or nothing, and none is in before the one in front of it.
 
         Raises:
             RowsRefusedError: Rows that can't be sent at all.
