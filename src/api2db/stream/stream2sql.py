@@ -205,8 +205,10 @@ class Stream2Sql(Stream):
 
     def _connect(self) -> None:
         target = self._target()
-        target.connect()
-        target.close()
+        try:
+            target.connect()
+        finally:
+            target.close()
         self.con = self.con or self._place.engine()
 
     def _target(self) -> LedgerTarget:

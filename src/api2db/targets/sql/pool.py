@@ -190,8 +190,13 @@ class Pool:
                 self._waiting.appendleft(turn)
             else:
                 self._waiting.append(turn)
-            while not turn.has_ended and (self._waiting[0] is not turn or not self._has_room()):
-                turn.changed.wait()
+            try:
+                while not turn.has_ended and (self._waiting[0] is not turn or not self._has_room()):
+                    turn.changed.wait()
+            except BaseException:  # a Ctrl-C must not leave those behind it waiting
+                self._waiting.remove(turn)
+                self._call_next()
+                raise
             self._waiting.remove(turn)
             if turn.has_ended:
                 self._call_next()
@@ -297,14 +302,15 @@ class Pool:
             with self._lock:
                 now_s = time.monotonic()
                 closing = self._take_out([lent for lent in self._free if now_s - lent.used_s >= IDLE_S])
-                self._is_closing_idle = bool(self._open)
                 self._call_next()
+                if not self._open:
+                    self._is_closing_idle = False
+                elif not closing:
+                    self._emptied.wait(min((lent.used_s for lent in self._free), default=now_s) + IDLE_S - now_s)
+                is_last = not self._is_closing_idle
             _close(closing)
-            with self._lock:
-                if not self._is_closing_idle:
-                    return
-                now_s = time.monotonic()
-                self._emptied.wait(min((lent.used_s for lent in self._free), default=now_s) + IDLE_S - now_s)
+            if is_last:
+                return
 
 
 class Connections:
