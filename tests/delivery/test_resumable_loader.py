@@ -37,6 +37,9 @@ class Forgetful:
     def connect(self) -> None:
         return
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         return
 

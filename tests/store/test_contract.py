@@ -74,6 +74,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
         "engine": None,
         "iam": False,
         "region": None,
+        "max_connections": 8,
     },
     Store2Bigquery: {"home": None, "schema": "evolve", "keys": (), "endpoint": None, "write_endpoint": None},
     Store2Omnisci: {"home": None, "schema": "evolve", "table": None, "port": ""},

@@ -85,7 +85,8 @@ MORE_OPTIONS |= {"stream_id": None}
 MORE_OF: dict[type[Stream], dict[str, Any]] = {
     Stream: {},
     Stream2Local: {"chunk_size": 0},
-    Stream2Sql: {"keys": (), "on_conflict": "reject", "tls": None, "engine": None, "iam": False, "region": None},
+    Stream2Sql: {"keys": (), "on_conflict": "reject", "tls": None, "engine": None, "iam": False, "region": None}
+    | {"max_connections": 8},
 }
 MORE_METHODS = {
     "__enter__": {},

@@ -41,6 +41,10 @@ class OverrideTarget:
         if self._onward is not None:
             self._onward.close()
 
+    def end_waiting(self) -> None:
+        if self._onward is not None:
+            self._onward.end_waiting()
+
 
 class OverrideLoader:
     """Calls a method with each frame; see ``Loader``.

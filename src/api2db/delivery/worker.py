@@ -100,6 +100,7 @@ class Worker:
     def stop(self) -> None:
         """End ``run`` after the batch that it is at, or at once when it waits."""
         self._stopping.set()
+        self._target.end_waiting()
         self.retry_now()
         self._reader.wake()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
 from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import SchemaRule
+from api2db.targets.sql import MAX_CONNECTIONS, SchemaRule
 
 __all__ = ["Store2Sql"]
 
@@ -52,6 +52,7 @@ class Store2Sql(Store):
         engine: str | None = None,
         iam: bool = False,
         region: str | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         super().__init__(
             name,
@@ -84,6 +85,7 @@ class Store2Sql(Store):
             engine=engine,
             iam=iam,
             region=region,
+            max_connections=max_connections,
         )
         self._load_into(self._sql)
         self.if_exists = self._sql.if_exists

@@ -90,6 +90,7 @@ class _OnServer:
     dialect: str
     kind: str
     server: Server
+    max_connections: int
 
     @property
     def driver(self) -> str:
@@ -108,7 +109,8 @@ class _OnServer:
         return None
 
     def database(self, *, keyed: bool = False) -> Database:
-        return PostgresqlDatabase(self.server) if self.kind == "postgresql" else MysqlDatabase(self.server)
+        kind = PostgresqlDatabase if self.kind == "postgresql" else MysqlDatabase
+        return kind(self.server, self.max_connections)
 
     def engine(self) -> "Engine":
         """Reaches the server as the stream does, with a password asked anew at each connect."""
@@ -138,7 +140,7 @@ def embedded(dialect: str, db_name: str, home: Path) -> DatabaseLocation:
     return _Embedded(dialect, home / db_name, home)
 
 
-def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> DatabaseLocation:
+def on_server(dialect: str, db_name: str, table: str, who: Credentials, max_connections: int) -> DatabaseLocation:
     """The place of a database on a server.
 
     Raises:
@@ -150,7 +152,7 @@ def on_server(dialect: str, db_name: str, table: str, who: Credentials) -> Datab
     kind = _engine_of_aurora(who) if dialect == "amazon_aurora" else dialect
     port = int(who.port or _PORTS[kind])
     server = Server(who.host, port, who.username, db_name, who.password_at(port), who.tls)
-    place = _OnServer(dialect, kind, server)
+    place = _OnServer(dialect, kind, server, max_connections)
     for what, name in (("db_name", db_name), ("table", table)):
         try:
             place.database().quote(name)

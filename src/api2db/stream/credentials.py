@@ -76,7 +76,7 @@ def given_password(said: object) -> Password | None:
         raise ConfigurationError("password must be text; put it in quotes")
     if "\0" in str(said):
         raise ConfigurationError("password has a NUL character, which no server takes")
-    return said if isinstance(said, Password) else Password(lambda: said)
+    return said if isinstance(said, Password) else Password(lambda: said, said)
 
 
 def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
@@ -143,7 +143,7 @@ def _is_true(said: Any) -> bool:
 
 
 def _fixed(password: Any) -> Callable[[int], Password]:
-    known = password if isinstance(password, Password) else Password(lambda: str(password))
+    known = password if isinstance(password, Password) else Password(lambda: str(password), str(password))
     return lambda _port: known
 
 
@@ -181,7 +181,7 @@ def _fault(mode: TlsMode, files: Mapping[str, str], *, iam: bool) -> str | None:
 
 def _tokens(username: str, host: str, region: Any) -> Callable[[int], Password]:
     """A token of Amazon's is good for 15 minutes, for one user at one host and port."""
-    return lambda port: Password(lambda: _token(username, host, port, region))
+    return lambda port: Password(lambda: _token(username, host, port, region), (username, host, port, region))
 
 
 def _token(username: str, host: str, port: int, region: Any) -> str:

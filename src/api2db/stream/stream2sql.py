@@ -16,7 +16,7 @@ from api2db.stream._reaching import reached
 from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
-from api2db.targets.sql import IfExists, OnConflict, SchemaRule, SqlTarget
+from api2db.targets.sql import MAX_CONNECTIONS, IfExists, OnConflict, SchemaRule, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -54,6 +54,8 @@ class Stream2Sql(Stream):
         engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
         iam: For ``amazon_aurora``: whether each connect asks Amazon for a token instead of using a password.
         region: For ``iam``: Amazon's region.
+        max_connections: How many connections the streams of this process share that write into the same database of a
+            server as the same user; where they say different numbers, the highest counts.
 
     The other arguments are those of ``Stream``.
 
@@ -95,6 +97,7 @@ class Stream2Sql(Stream):
         engine: str | None = None,
         iam: bool = False,
         region: str | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
@@ -119,6 +122,7 @@ class Stream2Sql(Stream):
         self.auth_path = auth_path
         self.port = port
         self.keys = checked_keys(keys)
+        self.max_connections = _checked_count(max_connections)
         self._given = {
             "username": username,
             "password": given_password(password),
@@ -149,7 +153,7 @@ class Stream2Sql(Stream):
         else:
             who = credentials(self._given, self.auth_path, self.home)
             self.username, self.host = who.username, who.host
-            self._place = on_server(self.dialect, self.db_name, self.table_name, who)
+            self._place = on_server(self.dialect, self.db_name, self.table_name, who, self.max_connections)
         self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
 
@@ -201,8 +205,10 @@ class Stream2Sql(Stream):
 
     def _connect(self) -> None:
         target = self._target()
-        target.connect()
-        target.close()
+        try:
+            target.connect()
+        finally:
+            target.close()
         self.con = self.con or self._place.engine()
 
     def _target(self) -> LedgerTarget:
@@ -214,6 +220,12 @@ class Stream2Sql(Stream):
             self.keys,
             self.on_conflict,
         )
+
+
+def _checked_count(max_connections: object) -> int:
+    if isinstance(max_connections, int) and not isinstance(max_connections, bool) and max_connections > 0:
+        return max_connections
+    raise ConfigurationError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
 
 
 def _checked_database(db_name: object) -> str:

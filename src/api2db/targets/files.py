@@ -47,6 +47,9 @@ class ShardTarget:
         self._owner = owner
         _sweep(self._folder, owner)
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         return
 
@@ -117,6 +120,9 @@ class SingleFileTarget:
     def acquire(self, owner: str) -> None:
         self._owner = owner
         _sweep(self._path.parent, owner)
+
+    def end_waiting(self) -> None:
+        return
 
     def close(self) -> None:
         return

@@ -127,6 +127,9 @@ class Target(Protocol):
     def close(self) -> None:
         """Let everything go; never raises. ``connect`` may follow."""
 
+    def end_waiting(self) -> None:
+        """From now on a method that waits for other streams of this process, or would, raises; called by any thread."""
+
     @property
     def replaces_table(self) -> bool:
         """Whether only the newest frame counts (``replace``)."""

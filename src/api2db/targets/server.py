@@ -1,7 +1,7 @@
 """What it takes to reach a database server; whoever prints it sees no secret."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,13 +18,21 @@ class Password:
 
     Args:
         ask: Called at each connect, since a token expires.
+        known_by: What makes two passwords equal; by default each is equal to itself alone.
     """
 
-    __slots__ = ("_ask", "_last")
+    __slots__ = ("_ask", "_known_by", "_last")
 
-    def __init__(self, ask: Callable[[], str]) -> None:
+    def __init__(self, ask: Callable[[], str], known_by: Hashable = None) -> None:
         self._ask = ask
+        self._known_by = id(self) if known_by is None else known_by
         self._last = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Password) and other._known_by == self._known_by
+
+    def __hash__(self) -> int:
+        return hash(self._known_by)
 
     def __call__(self) -> str:
         """The password as of now.

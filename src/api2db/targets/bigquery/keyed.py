@@ -83,6 +83,9 @@ class BigqueryKeyedTarget:
                 self._rest.create_table(table, exists_ok=True, retry=None, timeout=CALL_S)
             self._ready = True
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         self._ready = False
         self._following.close()

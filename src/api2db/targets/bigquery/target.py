@@ -89,6 +89,9 @@ class BigqueryTarget:
             load_dataset(self.clients)
             self._forbidden_s = None
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         stream, self._stream = self._stream, None
         clients, self._clients = self._clients, None

@@ -65,6 +65,9 @@ class DuckdbDatabase:
         with self._file.cursor():
             return
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         self._known_tables.clear()
         self._file.leave(self)

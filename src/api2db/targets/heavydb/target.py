@@ -71,6 +71,9 @@ class HeavydbTarget:
     def connect(self) -> None:
         self._session.connect()
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         self._prepared = self._figures = None
         self._session.close()

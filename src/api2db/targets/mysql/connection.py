@@ -19,6 +19,7 @@ __all__ = ["connection_class", "mysql_arguments"]
 _PACKET_BYTES = 1 << 20
 _CONNECT_S = 10
 _WORK_S = 3600.0
+_RESET = 0x1F
 _SHOW_PASSWORD = (b"mysql_clear_password", b"dialog")
 # Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent; macOS lacks some.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
@@ -80,6 +81,11 @@ def connection_class() -> Any:
                     2061, "the server asks for the password in the clear, which is given only by way of TLS"
                 )
             return super()._process_auth(plugin_name, *more)
+
+        def begin_anew(self) -> None:
+            """The state of a new connection, without what ``init_command`` says (COM_RESET_CONNECTION)."""
+            self._execute_command(_RESET, b"")
+            self._read_ok_packet()
 
         @contextmanager
         def sending(self, buffers: Iterable[memoryview]) -> Iterator[None]:

@@ -2,9 +2,8 @@
 
 import logging
 import struct
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from api2db.targets.mysql.connection import connection_class, mysql_arguments
 from api2db.targets.mysql.errors import (
     NO_DATABASE,
     NO_PRIMARY_KEY,
+    NO_ROOM_CODES,
     UNFIT_KEYS,
     code_of,
     is_broken,
@@ -31,7 +31,8 @@ from api2db.targets.mysql.names import fold, quote
 from api2db.targets.mysql.session import Learnt, MysqlSession
 from api2db.targets.port import Column
 from api2db.targets.server import Server
-from api2db.targets.sql import Session
+from api2db.targets.sql import MAX_CONNECTIONS, Session
+from api2db.targets.sql.pool import NO_ROOM, Connections, TooManyConnectionsError
 from api2db.targets.types import MARIADB, MYSQL, Types, from_mysql, mysql_type
 
 if TYPE_CHECKING:
@@ -60,49 +61,50 @@ _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
 
 class MysqlDatabase:
-    """One connection to a database; it is made where it is missing."""
+    """A database, by connections of a pool; it is made where it is missing."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
         self._server = server
+        self._connections = Connections(_Opener(server), server, max_connections)
         self._connection: pymysql.Connection[Any] | None = None
-        self._used_s = 0.0
+        self._is_mariadb = False
         self._needs_primary_key: bool | None = None
         self._learnt = Learnt()
 
     def connect(self) -> None:
-        if self._connection is None:
-            self._connection = self._open()
+        if not self._connections.reached:
+            self._connections.reach(self._look_at)
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.close()
+        self._needs_primary_key = None
+        self._connections.leave()
+
+    def end_waiting(self) -> None:
+        self._connections.end_waiting()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         pymysql = _library()
-        if time.monotonic() - self._used_s > _IDLE_S:
-            self.close()
         self.connect()
-        connection = self._connection
-        if connection is None:
-            raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
-        try:
-            connection.begin()
-            with connection.working():
-                yield MysqlSession(connection, self._learnt, self._hidden_key, is_mariadb=self._is_mariadb())
-            connection.commit()
-        except (pymysql.Error, OSError) as error:
-            raise self._translated(error) from None
-        finally:
-            self._roll_back(connection)
-            self._used_s = time.monotonic()
+        with self._connections.lent() as connection:
+            self._connection = connection
+            try:
+                connection.begin()
+                with connection.working():
+                    yield MysqlSession(connection, self._learnt, self._hidden_key, is_mariadb=self._is_mariadb)
+                connection.commit()
+            except (pymysql.Error, OSError) as error:
+                raise self._translated(error) from None
+            finally:
+                self._connection = None
 
     @property
     def types(self) -> Types:
         """MariaDB holds JSON as text; MySQL does not."""
-        return MARIADB if self._is_mariadb() else MYSQL
+        return MARIADB if self._is_mariadb else MYSQL
+
+    def _look_at(self, connection: Any) -> None:
+        self._is_mariadb = "MariaDB" in str(connection.get_server_info())
 
     def quote(self, name: str) -> str:
         return quote(name)
@@ -187,22 +189,59 @@ class MysqlDatabase:
 
     def _exact_collation(self) -> str:
         """One to which a space at the end makes a difference; utf8mb4_bin is none."""
-        return "utf8mb4_nopad_bin" if self._is_mariadb() else "utf8mb4_0900_bin"
+        return "utf8mb4_nopad_bin" if self._is_mariadb else "utf8mb4_0900_bin"
 
-    def _is_mariadb(self) -> bool:
-        said = self._connection.get_server_info() if self._connection is not None else ""
-        return "MariaDB" in str(said)
+    def _translated(self, error: Exception) -> TargetError:
+        said = self._server.without_secret(text_of(error))
+        if code_of(error) in UNFIT_KEYS:
+            return BatchRefusedError(f"{said}; make the table yourself, or choose keys that the server can index")
+        if is_refused(error):
+            return BatchRefusedError(said)
+        if is_broken(error):
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if code_of(error) == NO_PRIMARY_KEY:
+            said = f"{said}; run: ALTER TABLE … ADD COLUMN {HIDDEN_COLUMN}"
+        return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
 
-    def _open(self) -> "pymysql.Connection[Any]":
+
+class _Opener:
+    """Opens connections to a database, which it makes where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def open(self) -> "pymysql.Connection[Any]":
         pymysql = _library()
         try:
             return self._connected(self._server.database)
         except (pymysql.Error, OSError, *_GARBLED) as error:
             if code_of(error) == NO_DATABASE:
                 self._make_database()
-                return self._open()
+                return self.open()
             said = self._server.without_secret(text_of(error))
-            raise TargetUnavailableError(f"the server at {self._server.place} can't be reached: {said}") from None
+            said = f"the server at {self._server.place} can't be reached: {said}"
+            if code_of(error) in NO_ROOM_CODES:
+                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
+            raise TargetUnavailableError(said) from None
+
+    def clean(self, connection: "pymysql.Connection[Any]") -> None:
+        """What a trigger or an error has left there: settings, locks, temporary tables, variables."""
+        anew: Any = connection
+        anew.begin_anew()
+        with connection.cursor() as cursor:
+            for statement in ("SET NAMES utf8mb4", _SESSION, _ISOLATION):
+                cursor.execute(statement)
+
+    def roll_back(self, connection: "pymysql.Connection[Any]") -> bool:
+        pymysql = _library()
+        try:
+            connection.rollback()
+        except (pymysql.Error, OSError):
+            return False
+        return True
+
+    def idle_s(self) -> float:
+        return _IDLE_S
 
     def _connected(self, database: str | None) -> "pymysql.Connection[Any]":
         connection: pymysql.Connection[Any] = connection_class()(
@@ -213,7 +252,6 @@ class MysqlDatabase:
             init_command=_SESSION,
             autocommit=True,
         )
-        self._needs_primary_key = None
         with connection.cursor() as cursor:
             cursor.execute(_ISOLATION)
         return connection
@@ -230,28 +268,6 @@ class MysqlDatabase:
                 f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATE"
             ) from None
         logger.info("the database %s is made", self._server.database)
-
-    def _roll_back(self, connection: "pymysql.Connection[Any]") -> None:
-        pymysql = _library()
-        if self._connection is None:
-            return
-        try:
-            connection.rollback()
-        except (pymysql.Error, OSError):
-            self.close()
-
-    def _translated(self, error: Exception) -> TargetError:
-        said = self._server.without_secret(text_of(error))
-        if code_of(error) in UNFIT_KEYS:
-            return BatchRefusedError(f"{said}; make the table yourself, or choose keys that the server can index")
-        if is_refused(error):
-            return BatchRefusedError(said)
-        if is_broken(error):
-            self.close()
-            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
-        if code_of(error) == NO_PRIMARY_KEY:
-            said = f"{said}; run: ALTER TABLE … ADD COLUMN {HIDDEN_COLUMN}"
-        return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
 
 
 def _library() -> Any:

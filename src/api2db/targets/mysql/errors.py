@@ -5,6 +5,7 @@ __all__ = [
     "NO_DATABASE",
     "NO_LOCAL",
     "NO_PRIMARY_KEY",
+    "NO_ROOM_CODES",
     "NO_TABLE",
     "UNFIT_KEYS",
     "code_of",
@@ -16,6 +17,7 @@ __all__ = [
 NO_DATABASE, NO_TABLE, NOT_ALLOWED = 1049, 1146, 1142
 NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
 NO_PRIMARY_KEY = 3750
+NO_ROOM_CODES = frozenset({1040, 1203, 1226})  # of the server, or of the user
 UNFIT_KEYS = frozenset({1071, 1170, 3152})
 # Error codes of the server, by the "MySQL Error Message Reference" and MariaDB's list: a row is refused for itself.
 # Those whose class tells it too are listed all the same: a trigger may give the number with another class.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -11,11 +11,12 @@ from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError,
 from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held
 from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
-from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, is_missing, is_refused
+from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
 from api2db.targets.postgresql.names import quote
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
-from api2db.targets.sql import LEDGER_TABLE, Session
+from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
+from api2db.targets.sql.pool import IDLE_S, NO_ROOM, Connections, TooManyConnectionsError
 from api2db.targets.sql.standard import colliding_keys, create_table, on_conflict_do_nothing, unique_index, update_from
 from api2db.targets.sql.standard import quote as quote_of_any_length
 from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
@@ -44,43 +45,37 @@ _PATH = f"""
 
 
 class PostgresqlDatabase:
-    """One connection to a database; it is made where it is missing."""
+    """A database, by connections of a pool; it is made where it is missing."""
 
     types = POSTGRESQL
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
         self._server = server
-        self._connection: Any = None
+        self._connections = Connections(_Opener(server), server, max_connections)
         self._path = ""
         self._looked_at: set[str] = set()
 
     def connect(self) -> None:
-        if self._connection is None:
-            self._connection = self._open()
+        self._connections.reach()
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.close()
+        self._connections.leave()
+
+    def end_waiting(self) -> None:
+        self._connections.end_waiting()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         psycopg = library()
-        self.connect()
-        connection = self._connection
-        if connection is None:
-            raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
-        try:
-            self._path = self._path or _path(connection)
-            connection.execute(_BEGIN + self._path)
-            with connection.working():
-                yield PostgresqlSession(connection, self._looked_at)
-            connection.execute("COMMIT")
-        except psycopg.Error as error:
-            raise self._translated(error, broken=connection.broken) from None
-        finally:
-            self._roll_back(connection)
+        with self._connections.lent() as connection:
+            try:
+                self._path = self._path or _path(connection)
+                connection.execute(_BEGIN + self._path)
+                with connection.working():
+                    yield PostgresqlSession(connection, self._looked_at)
+                connection.execute("COMMIT")
+            except psycopg.Error as error:
+                raise self._translated(error, broken=connection.broken) from None
 
     def quote(self, name: str) -> str:
         return quote(name)
@@ -143,16 +138,59 @@ class PostgresqlDatabase:
     def same_column(self, one: str, other: str) -> bool:
         return one == other
 
-    def _open(self) -> "psycopg.Connection[tuple[Any, ...]]":
+    def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
+        said = self._server.without_secret(error)
+        state = error.sqlstate or ""
+        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
+            return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == LOCKED and LEDGER_TABLE in said:
+            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
+        if state == FORBIDDEN and "new row violates" in said:
+            return BatchRefusedError(said)
+        if state == NAME_TAKEN:
+            return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
+        if is_refused(error):
+            return BatchRefusedError(said)
+        return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+
+
+class _Opener:
+    """Opens connections to a database, which it makes where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def open(self) -> "psycopg.Connection[tuple[Any, ...]]":
         psycopg = library()
         try:
             return _connect(self._server, self._server.database)
         except psycopg.Error as error:
             if is_missing(error):
                 self._make_database()
-                return self._open()
-            said = self._server.without_secret(error)
-            raise TargetUnavailableError(f"PostgreSQL at {self._server.place} can't be reached: {said}") from None
+                return self.open()
+            said = f"PostgreSQL at {self._server.place} can't be reached: {self._server.without_secret(error)}"
+            if has_no_room(error):
+                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
+            raise TargetUnavailableError(said) from None
+
+    def clean(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """What a trigger has left there: settings, locks, temporary tables, prepared statements."""
+        connection.execute("DISCARD ALL")
+
+    def roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> bool:
+        psycopg = library()
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return True
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            return False
+        return True
+
+    def idle_s(self) -> float:
+        return IDLE_S
 
     def _make_database(self) -> None:
         psycopg = library()
@@ -167,34 +205,6 @@ class PostgresqlDatabase:
                 f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
             ) from None
         logger.info("the database %s is made", self._server.database)
-
-    def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""
-        psycopg = library()
-        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            return
-        try:
-            connection.execute("ROLLBACK")
-        except psycopg.Error:
-            self.close()
-
-    def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
-        said = self._server.without_secret(error)
-        state = error.sqlstate or ""
-        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
-            return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
-        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
-            self.close()
-            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
-        if state == LOCKED and LEDGER_TABLE in said:
-            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
-        if state == FORBIDDEN and "new row violates" in said:
-            return BatchRefusedError(said)
-        if state == NAME_TAKEN:
-            return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
-        if is_refused(error):
-            return BatchRefusedError(said)
-        return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
 
 
 def _retype(session: Session, alter: str) -> None:

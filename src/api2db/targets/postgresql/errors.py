@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["FORBIDDEN", "LOCKED", "NAME_TAKEN", "is_missing", "is_refused"]
+__all__ = ["FORBIDDEN", "LOCKED", "NAME_TAKEN", "has_no_room", "is_missing", "is_refused"]
 
 _NO_DATABASE = "3D000"
+_TOO_MANY = "53300"
 NAME_TAKEN, FORBIDDEN, LOCKED = "42701", "42501", "55P03"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
 # constraints, check options, limits, what triggers raise; binary data of another type, features that are not there,
@@ -28,3 +29,9 @@ def is_missing(error: "psycopg.Error") -> bool:
     Libpq gives no code for a refused connection, so the text has to tell.
     """
     return error.sqlstate == _NO_DATABASE or ("database" in str(error) and "does not exist" in str(error))
+
+
+def has_no_room(error: "psycopg.Error") -> bool:
+    """Whether the server, the database or the user has as many connections as it may; the text tells, as above."""
+    said = str(error)
+    return error.sqlstate == _TOO_MANY or any(words in said for words in ("too many c", "remaining connection slots"))

@@ -3,17 +3,19 @@
 ``target`` is what delivery sees; a database's own package has what ``port`` asks for. ``table`` makes a table and has
 it follow the data, ``changes`` keeps word of that, ``ledger`` says how far each stream has come, and ``merge`` replaces
 rows by key. The databases take their common SQL from ``standard``; by ``encoding`` a value that has no form in a driver
-is the data's fault.
+is the data's fault. Those on a server take their connections from ``pool``.
 """
 
 from api2db.targets.sql.ledger import CHANGES_TABLE, LEDGER_TABLE
 from api2db.targets.sql.merge import key_is_there
+from api2db.targets.sql.pool import MAX_CONNECTIONS
 from api2db.targets.sql.port import Database, Session
 from api2db.targets.sql.target import OVERFLOW_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
 
 __all__ = [
     "CHANGES_TABLE",
     "LEDGER_TABLE",
+    "MAX_CONNECTIONS",
     "OVERFLOW_COLUMN",
     "Database",
     "IfExists",

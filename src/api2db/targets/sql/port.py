@@ -9,7 +9,11 @@ import pyarrow as pa
 from api2db.targets.port import Column
 from api2db.targets.types import Types
 
-__all__ = ["Database", "Session"]
+__all__ = ["Database", "Session", "TrialEndedError"]
+
+
+class TrialEndedError(Exception):
+    """Ends a transaction that was only a trial."""
 
 
 class Session(Protocol):
@@ -58,6 +62,9 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Let it go; never raises."""
+
+    def end_waiting(self) -> None:
+        """As ``Target`` has it."""
 
     def transaction(self) -> AbstractContextManager[Session]:
         """Commits at the block's end, rolls back on any error; the driver's errors leave it as ours."""

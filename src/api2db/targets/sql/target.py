@@ -10,7 +10,7 @@ from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, 
 from api2db.targets.sql.changes import Changes
 from api2db.targets.sql.ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql.merge import Merge
-from api2db.targets.sql.port import Database, Session
+from api2db.targets.sql.port import Database, Session, TrialEndedError
 from api2db.targets.sql.table import Table
 from api2db.targets.types import ValueLimit
 
@@ -20,10 +20,6 @@ IfExists = Literal["append", "replace", "fail"]
 SchemaRule = Literal["evolve", "freeze"]
 OnConflict = Literal["reject", "json"]
 OVERFLOW_COLUMN = "_extra"
-
-
-class _RolledBackError(Exception):
-    """Ends a transaction that was only a trial."""
 
 
 class SqlTarget:
@@ -86,6 +82,9 @@ class SqlTarget:
         self._prepared = None
         self._database.close()
 
+    def end_waiting(self) -> None:
+        self._database.end_waiting()
+
     def read_position(self, stream: str) -> LedgerRow | None:
         with self._database.transaction() as session:
             session.require_transactions(LEDGER_TABLE, self._name)
@@ -133,8 +132,8 @@ class SqlTarget:
         try:
             with self._database.transaction() as session:
                 self._load(session, rows, columns, [], only_new=only_new)
-                raise _RolledBackError
-        except _RolledBackError:
+                raise TrialEndedError
+        except TrialEndedError:
             return
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:

@@ -64,6 +64,9 @@ class SqliteDatabase:
         except (sqlite3.Error, OSError) as error:
             raise TargetUnavailableError(f"the SQLite file {self._path} can't be opened: {error}") from error
 
+    def end_waiting(self) -> None:
+        return
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

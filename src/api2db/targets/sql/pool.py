@@ -1,0 +1,372 @@
+"""The connections of this process to a server, which its streams take turns with.
+
+A stream has one for a transaction, and gives it back. Turns go in the order in which they were asked for. A connection
+goes to another stream only after ``clean``; one that had an error which leaves a doubt is closed, and a stream that is
+in doubt gets one that was opened later.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TableChangedError, TargetUnavailableError
+from api2db.targets.server import Server
+from api2db.targets.sql.port import TrialEndedError
+
+__all__ = ["IDLE_S", "MAX_CONNECTIONS", "NO_ROOM", "Connections", "Opener", "TooManyConnectionsError"]
+
+logger = logging.getLogger(__name__)
+MAX_CONNECTIONS: Final = 8
+NO_ROOM = (
+    "give the streams of this and other processes a lower max_connections, run fewer processes, or raise the limit of"
+    " the server or the user"
+)
+IDLE_S: Final = 10.0
+_FEWER_S = 10.0
+
+
+class TooManyConnectionsError(TargetUnavailableError):
+    """The server gives us no further connection."""
+
+
+class Opener(Protocol):
+    """What a kind of server has of its own."""
+
+    def idle_s(self) -> float:
+        """How long a connection may have been idle before it is used again."""
+
+    def open(self) -> Any:
+        """A new connection, in the state in which a stream expects it.
+
+        Raises:
+            TooManyConnectionsError: The server has none left.
+            TargetUnavailableError: It can't be reached.
+        """
+
+    def clean(self, connection: Any) -> None:
+        """Bring what another stream has used into that state; whatever is raised, the connection is closed then."""
+
+    def roll_back(self, connection: Any) -> bool:
+        """End what is open; False where the connection is of no more use."""
+
+
+@dataclass(slots=True, eq=False)
+class Lent:
+    """A connection of the pool.
+
+    Attributes:
+        user: The stream that used it last.
+        is_sound: Whether its last transaction left no doubt.
+    """
+
+    connection: Any
+    opened_s: float
+    user: "Turn"
+    used_s: float = 0.0
+    is_sound: bool = False
+
+    def close(self) -> None:
+        """Close it; never raises."""
+        with suppress(Exception):
+            self.connection.close()
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A stream that uses the pool.
+
+    Attributes:
+        since_s: It takes no connection that was opened before.
+        has_ended: It waits for none any more.
+    """
+
+    opener: Opener
+    place: str
+    max_connections: int
+    changed: threading.Condition
+    since_s: float = 0.0
+    has_ended: bool = False
+
+
+class Pool:
+    """Connections of the same address, database, user and encryption."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._emptied = threading.Condition(self._lock)
+        self._limit = 1
+        self._turns: set[Turn] = set()
+        self._waiting: deque[Turn] = deque()
+        self._free: list[Lent] = []  # the one that was used last at the end
+        self._open = self._opening = 0
+        self._since_s = 0.0
+        self._fewer, self._fewer_until_s = 0, 0.0
+        self._is_closing_idle = False
+
+    def turn(self, opener: Opener, place: str, max_connections: int) -> Turn:
+        """For a stream that is to use it."""
+        return Turn(opener, place, max_connections, threading.Condition(self._lock))
+
+    def join(self, turn: Turn) -> None:
+        """Count a stream, until it leaves."""
+        with self._lock:
+            self._turns.add(turn)
+            self._limit = max(each.max_connections for each in self._turns)
+
+    def leave(self, turn: Turn) -> None:
+        """Behind the last stream all connections are closed."""
+        with self._lock:
+            self._turns.discard(turn)
+            turn.since_s = time.monotonic()
+            closing = [] if self._turns else self._take_out(self._free)
+            self._emptied.notify()
+        _close(closing)
+
+    def end_waiting(self, turn: Turn) -> None:
+        """A stream that waits for a connection, or would, raises from now on; called by any thread."""
+        with self._lock:
+            turn.has_ended = True
+            turn.changed.notify()
+
+    @contextmanager
+    def lend(self, turn: Turn) -> Iterator[Any]:
+        """A connection for one transaction.
+
+        Raises:
+            TargetUnavailableError: None can be opened, or the stream is to stop.
+        """
+        lent = self._take(turn)
+        lent.is_sound = False
+        error: BaseException | None = None
+        try:
+            yield lent.connection
+            lent.is_sound = turn.opener.roll_back(lent.connection)
+        except BaseException as raised:
+            error = raised
+            is_known = isinstance(raised, BatchRefusedError | TableChangedError | TrialEndedError)
+            lent.is_sound = is_known and turn.opener.roll_back(lent.connection)
+            raise
+        finally:
+            self._give_back(lent, turn, error)
+
+    def _take(self, turn: Turn) -> Lent:
+        has_waited = False
+        while True:
+            lent, closing = self._wait(turn, first=has_waited)
+            _close(closing)
+            try:
+                if lent is None:
+                    return self._opened(turn)
+            except TooManyConnectionsError:
+                if not self._goes_on_with_fewer(turn):
+                    raise
+            else:
+                if self._is_clean(lent, turn):
+                    return lent
+            has_waited = True
+
+    def _is_clean(self, lent: Lent, turn: Turn) -> bool:
+        """Make it so; one that can't be is closed, which tells nothing of the server: another one is taken."""
+        if lent.user is turn:
+            return True
+        try:
+            turn.opener.clean(lent.connection)
+        except Exception:  # noqa: BLE001 - whatever it is, this connection is of no more use
+            self._lose(lent)
+            return False
+        lent.user = turn
+        return True
+
+    def _wait(self, turn: Turn, *, first: bool) -> tuple[Lent | None, list[Lent]]:
+        """A free connection, or None where one may be opened; and those to be closed."""
+        with self._lock:
+            if first:
+                self._waiting.appendleft(turn)
+            else:
+                self._waiting.append(turn)
+            try:
+                while not turn.has_ended and (self._waiting[0] is not turn or not self._has_room()):
+                    turn.changed.wait()
+            except BaseException:  # a Ctrl-C must not leave those behind it waiting
+                self._waiting.remove(turn)
+                self._call_next()
+                raise
+            self._waiting.remove(turn)
+            if turn.has_ended:
+                self._call_next()
+                raise TargetUnavailableError(
+                    f"stopped while all connections to {turn.place} were in use; a higher max_connections gives more"
+                )
+            found = self._choose(turn)
+            self._call_next()
+            return found
+
+    def _has_room(self) -> bool:
+        return bool(self._free) or self._open < self._most()
+
+    def _most(self) -> int:
+        return self._limit if time.monotonic() > self._fewer_until_s else min(self._limit, self._fewer)
+
+    def _choose(self, turn: Turn) -> tuple[Lent | None, list[Lent]]:
+        now_s = time.monotonic()
+        idle_s = min(IDLE_S, turn.opener.idle_s())
+        closing = self._take_out([lent for lent in self._free if now_s - lent.used_s > idle_s])
+        good = [lent for lent in self._free if lent.opened_s >= turn.since_s]
+        if good:
+            chosen = next((lent for lent in reversed(good) if lent.user is turn), good[-1])
+            self._free.remove(chosen)
+            return chosen, closing
+        if self._open >= self._most():
+            closing += self._take_out(self._free[:1])
+        self._open += 1
+        self._opening += 1
+        return None, closing
+
+    def _opened(self, turn: Turn) -> Lent:
+        opened_s = time.monotonic()
+        connection = None
+        try:
+            connection = turn.opener.open()
+        finally:
+            with self._lock:
+                self._opening -= 1
+                self._open -= connection is None
+                self._call_next()
+        return Lent(connection, opened_s, turn)
+
+    def _goes_on_with_fewer(self, turn: Turn) -> bool:
+        """Where the server gives no more than we have, those serve for a while."""
+        with self._lock:
+            there = self._open - self._opening
+            if not there:
+                return False
+            if time.monotonic() > self._fewer_until_s:
+                logger.warning(
+                    "%s gives no more than %d connections, which the streams share; %s",
+                    turn.place,
+                    there,
+                    NO_ROOM,
+                )
+            self._fewer, self._fewer_until_s = there, time.monotonic() + _FEWER_S
+            return True
+
+    def _give_back(self, lent: Lent, turn: Turn, error: BaseException | None) -> None:
+        with self._lock:
+            if isinstance(error, ConnectionBrokenError):
+                self._since_s = time.monotonic()
+            lent.used_s = time.monotonic()
+            if lent.is_sound and lent.opened_s >= self._since_s and self._turns:
+                self._free.append(lent)
+                closing = []
+                self._watch_idle()
+            else:
+                self._open -= 1
+                closing = [lent]
+            closing += self._take_out([each for each in self._free if each.opened_s < self._since_s])
+            self._call_next()
+        _close(closing)
+
+    def _lose(self, lent: Lent) -> None:
+        with self._lock:
+            self._open -= 1
+            self._call_next()
+        lent.close()
+
+    def _take_out(self, some: list[Lent]) -> list[Lent]:
+        taken = list(some)
+        self._free = [lent for lent in self._free if lent not in taken]
+        self._open -= len(taken)
+        return taken
+
+    def _call_next(self) -> None:
+        if self._waiting:
+            self._waiting[0].changed.notify()
+
+    def _watch_idle(self) -> None:
+        """While there are free connections a thread sees to it that they are closed in time."""
+        if not self._is_closing_idle:
+            try:
+                threading.Thread(target=self._close_idle, name="api2db-connections", daemon=True).start()
+            except RuntimeError:  # the interpreter ends, and the connections with it
+                return
+            self._is_closing_idle = True
+
+    def _close_idle(self) -> None:
+        while True:
+            with self._lock:
+                now_s = time.monotonic()
+                closing = self._take_out([lent for lent in self._free if now_s - lent.used_s >= IDLE_S])
+                self._call_next()
+                if not self._open:
+                    self._is_closing_idle = False
+                elif not closing:
+                    self._emptied.wait(min((lent.used_s for lent in self._free), default=now_s) + IDLE_S - now_s)
+                is_last = not self._is_closing_idle
+            _close(closing)
+            if is_last:
+                return
+
+
+class Connections:
+    """One stream's use of the pool of its server.
+
+    Args:
+        opener: Opens them.
+        server: The streams of a process to an equal one share a pool.
+        max_connections: How many the pool may have; where its streams say different numbers, the highest.
+    """
+
+    def __init__(self, opener: Opener, server: Server, max_connections: int) -> None:
+        self._pool = pool_of((type(opener), server))
+        self._turn = self._pool.turn(opener, server.place, max_connections)
+        self.reached = False
+
+    def reach(self, look: Callable[[Any], None] = lambda _: None) -> None:
+        """See that there is a connection, and have a look at it; does nothing where that was done.
+
+        Raises:
+            TargetUnavailableError: There is none.
+        """
+        if self.reached:
+            return
+        self._pool.join(self._turn)
+        try:
+            with self._pool.lend(self._turn) as connection:
+                look(connection)
+        except BaseException:
+            self.leave()
+            raise
+        self.reached = True
+
+    def lent(self) -> AbstractContextManager[Any]:
+        """As ``Pool.lend``."""
+        self.reach()
+        return self._pool.lend(self._turn)
+
+    def leave(self) -> None:
+        """Count no more; whoever comes back takes no connection that was open already."""
+        self.reached = False
+        self._pool.leave(self._turn)
+
+    def end_waiting(self) -> None:
+        """As ``Target`` has it."""
+        self._pool.end_waiting(self._turn)
+
+
+_pools: dict[Hashable, Pool] = {}
+
+
+def pool_of(key: Hashable) -> Pool:
+    """The pool of this process for a server; a forked child has none of its parent's."""
+    return _pools.setdefault((os.getpid(), key), Pool())
+
+
+def _close(connections: list[Lent]) -> None:
+    for lent in connections:
+        lent.close()
