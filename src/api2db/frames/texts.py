@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["is_decimal_beyond", "read_texts"]
+__all__ = ["is_decimal_beyond", "is_fraction", "read_texts"]
 
 _types = pa.types
 _WHOLE = "-?(?:0|[1-9][0-9]*)"
@@ -77,6 +77,11 @@ def _floats(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
         for each, value, text in zip(doubtful.to_pylist(), values, numbers.to_pylist(), strict=True)
     ]
     return [pc.if_else(pa.array(other, pa.bool_()), pa.scalar(None, to), floats)]
+
+
+def is_fraction(texts: pa.Array) -> pa.Array:
+    """Which texts are numbers written with a point or an exponent."""
+    return pc.and_(pc.match_substring_regex(texts, f"^{_NUMBER}$"), pc.match_substring_regex(texts, "[.eE]"))
 
 
 def _decimals(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
