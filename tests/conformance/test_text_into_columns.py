@@ -132,7 +132,8 @@ def test_text_of_no_exact_meaning_rejects_its_own_row_and_says_what_is_taken(
     assert held(way, tmp_path) == [VALUES, VALUES]
     [reason] = reasons(way, tmp_path)
     [name] = ODD[odd]
-    assert reason.startswith(f"'{name}") and "; text is taken as " in reason
+    assert reason.startswith(f"'{name}")
+    assert "; text is taken as " in reason
 
 
 def test_a_moment_without_the_offset_that_its_column_needs_or_with_one_too_many_is_rejected(

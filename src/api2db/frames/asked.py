@@ -1,7 +1,7 @@
 """Casts that a user has asked for by a dtype: those that are exact, and those that the dtype itself stands for.
 
-A dtype of text takes numbers, times and nested values, as JSON writes them. A dtype of floats takes the nearest one, but
-for whole numbers, which stay themselves or are refused. Booleans and the numbers 0 and 1 are each other's.
+A dtype of text takes numbers, times and nested values, as JSON writes them. A dtype of floats takes the nearest float
+to a fraction; a whole number stays itself or is refused. Booleans and the numbers 0 and 1 become each other.
 """
 
 import pandas as pd

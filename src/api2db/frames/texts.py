@@ -1,8 +1,8 @@
 r"""Text that says one value of another type exactly and in one way only.
 
-Read are: whole numbers and numbers as JSON writes them, ``true`` and ``false`` in any case, and dates, times and moments
-of ISO 8601. A moment of a zoned type has an offset, one of a naive type has none. Nothing is trimmed or guessed: ``007``,
-``1,5``, `` 5``, ``29/03/2026`` and ``yes`` are not read.
+It reads numbers as JSON writes them, ``true`` and ``false`` in any case, and dates, times and moments of ISO 8601. A
+moment of a zoned type has an offset, one of a naive type has none. It trims and guesses nothing: it does not read
+``007``, ``1,5``, `` 5``, ``29/03/2026`` or ``yes``.
 """
 
 from collections.abc import Callable, Sequence

@@ -160,5 +160,5 @@ class PostgresqlSession:
 
 
 def _is_exact(type_: pa.DataType) -> bool:
-    """Whether no cast of the server can change it: the items of lists are of the very type, unless that has no other."""
+    """Whether no cast of the server changes it: items of lists have their column's type, unless they go as text."""
     return bool(pa.types.is_list(type_) and not pa.types.is_string(type_.value_type))
