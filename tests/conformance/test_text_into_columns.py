@@ -117,7 +117,7 @@ def reasons(way: TargetCase, home: Path) -> list[str]:
 def test_json_goes_into_a_table_of_the_user_s_own(way: TargetCase, tmp_path: Path) -> None:
     make_table(way, tmp_path)
     with way.stream(tmp_path) as stream:
-        stream.stream([row_for(way), row_for(way)])
+        stream.stream(pd.DataFrame([row_for(way), row_for(way)]))
     assert reasons(way, tmp_path) == []
     assert held(way, tmp_path) == [VALUES, VALUES]
 
@@ -128,7 +128,7 @@ def test_text_of_no_exact_meaning_rejects_its_own_row_and_says_what_is_taken(
 ) -> None:
     make_table(way, tmp_path)
     with way.stream(tmp_path) as stream:
-        stream.stream([row_for(way), row_for(way, **ODD[odd]), row_for(way)])
+        stream.stream(pd.DataFrame([row_for(way), row_for(way, **ODD[odd]), row_for(way)]))
     assert held(way, tmp_path) == [VALUES, VALUES]
     [reason] = reasons(way, tmp_path)
     [name] = ODD[odd]
@@ -143,7 +143,7 @@ def test_a_moment_without_the_offset_that_its_column_needs_or_with_one_too_many_
     wrong = row_for(way)["seen"]
     wrong = wrong.removesuffix("Z") if wrong.endswith("Z") else f"{wrong}Z"
     with way.stream(tmp_path) as stream:
-        stream.stream([{**row_for(way), "seen": wrong}, row_for(way)])
+        stream.stream(pd.DataFrame([{**row_for(way), "seen": wrong}, row_for(way)]))
     assert held(way, tmp_path) == [VALUES]
     assert ["offset" in reason for reason in reasons(way, tmp_path)] == [True]
 
@@ -151,11 +151,11 @@ def test_a_moment_without_the_offset_that_its_column_needs_or_with_one_too_many_
 def test_a_number_never_becomes_text_but_where_the_stream_is_told_so(way: TargetCase, tmp_path: Path) -> None:
     make_table(way, tmp_path)
     with way.stream(tmp_path, stream_id="one") as stream:
-        stream.stream([{**row_for(way), "t": 7}])
+        stream.stream(pd.DataFrame([{**row_for(way), "t": 7}]))
     assert way.read(tmp_path)["seen"] == []
     assert ["dtypes={" in reason and "'str'}" in reason for reason in reasons(way, tmp_path)] == [True]
     with way.stream(tmp_path, stream_id="two", dtypes={"t": "str"}) as stream:
-        stream.stream([{**row_for(way), "t": 7}])
+        stream.stream(pd.DataFrame([{**row_for(way), "t": 7}]))
     assert way.read(tmp_path)["t"] == ["7"]
 
 
@@ -190,7 +190,11 @@ def test_a_frame_without_rows_makes_its_table_where_the_dtypes_are_given_and_row
     with way.stream(tmp_path, dtypes=DTYPES) as stream:
         stream.stream(pd.DataFrame({name: [] for name in DTYPES}))
         assert {name: _columns(stream).get(name) for name in DTYPES} == _declared(way)
-        stream.stream([{name: ROW[name] for name in DTYPES}, {**{name: ROW[name] for name in DTYPES}, "price": "n/a"}])
+        stream.stream(
+            pd.DataFrame(
+                [{name: ROW[name] for name in DTYPES}, {**{name: ROW[name] for name in DTYPES}, "price": "n/a"}]
+            )
+        )
         status = stream.status()
     assert (status.rows_delivered, status.rows_rejected) == (1, 1)
     assert held(way, tmp_path) == [{name: VALUES[name] for name in DTYPES}]
