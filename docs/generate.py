@@ -25,6 +25,12 @@ reason, and the others are loaded. The one exception is told here and once in th
 microseconds, finer digits are cut. A row with text that holds half of a surrogate pair, which is no character, is
 rejected by every target.
 
+Into a table that is there, text goes as a value of another type where it says one exactly: numbers and `true` and
+`false` as JSON writes them, dates and times of ISO 8601, with an offset where the column has a zone and without one
+where it has none. [Which texts these are](streams.md#text-and-lists-into-columns-of-other-types) is told there, and so
+is what goes into array columns. Tables that are made from text have text columns, unless the stream's
+[`dtypes`](streams.md#dtypes) say otherwise.
+
 What frames may hold, and the Arrow type in which api2db carries it to every target:
 """
 

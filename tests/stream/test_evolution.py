@@ -144,7 +144,7 @@ EVERY_CLASS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", EVERY_CLASS)
-def test_beside_an_odd_value_those_of_the_columns_own_class_go_in_and_no_text_counts_as_one(
+def test_beside_an_odd_value_those_of_the_columns_own_class_go_in_and_so_does_text_that_says_one_exactly(
     name: str, make: Make, dialect: str, tmp_path: Path
 ) -> None:
     value = EVERY_CLASS[name]
@@ -154,9 +154,10 @@ def test_beside_an_odd_value_those_of_the_columns_own_class_go_in_and_no_text_co
         values = [value, "n/a", f"{as_text}", None]
         stream.stream(pd.DataFrame({"id": [1, 2, 3, 4], "v": pd.Series(values, dtype=object)}))
     rows = sorted((row["id"], row["v"]) for row in table_rows(tmp_path, dialect))
-    assert [number for number, _ in rows] == [0, 1, 4]
-    assert rows[0][1] == rows[1][1]
-    assert sorted(row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")) == [2, 3]
+    said = name not in {"span", "blob"}
+    assert [number for number, _ in rows] == ([0, 1, 3, 4] if said else [0, 1, 4])
+    assert len({value for number, value in rows if number != 4}) == 1
+    assert sorted(row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")) == ([2] if said else [2, 3])
 
 
 def test_a_number_in_json_is_a_number_whatever_stands_beside_it(make: Make, dialect: str, tmp_path: Path) -> None:

@@ -109,9 +109,14 @@ def test_a_sqlite_column_of_others_is_what_its_affinity_holds(declared: str, typ
     assert from_sqlite(declared) == type_
 
 
+def test_an_array_of_duckdb_is_a_list_of_its_items() -> None:
+    assert from_duckdb("INTEGER[]") == from_duckdb("INTEGER[3]") == pa.list_(pa.int32())
+    assert from_duckdb("VARCHAR[][]") == pa.list_(pa.list_(pa.string()))
+
+
 def test_a_duckdb_type_that_is_none_of_ours_is_text() -> None:
     assert from_duckdb("UUID") == pa.string()
-    assert from_duckdb("INTEGER[]") == pa.string()
+    assert from_duckdb("STRUCT(a INTEGER)[]") == pa.string()
 
 
 # What HeavyDB has no type for is text there, or a number, as the table of types says; zoned times are in UTC.

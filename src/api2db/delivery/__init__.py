@@ -3,11 +3,13 @@
 ``worker`` is the loop: read a batch, have a loader deliver it, back off while the target is unavailable. ``ledger``
 is the loader for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
 transactions whose loads are all or nothing, ``stepped`` the one for those that tell how much of a plan is in,
-``override`` the one for a user's own method. ``casting`` has a table follow the data, ``fitting`` finds the rows that
-it can't hold, ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
+``override`` the one for a user's own method. ``dtypes`` gives rows the types that the
+stream was asked for, ``casting`` has a table follow the data, ``fitting`` finds the rows that it can't hold,
+``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
 """
 
 from api2db.delivery.counted_loader import CountedLoader
+from api2db.delivery.dtypes import Dtypes
 from api2db.delivery.file_loader import FileLoader
 from api2db.delivery.loader import Loader
 from api2db.delivery.override_loader import OverrideLoader, OverrideTarget
@@ -23,6 +25,7 @@ __all__ = [
     "METADATA_KEY",
     "RETRIES",
     "CountedLoader",
+    "Dtypes",
     "FileLoader",
     "Loader",
     "OverrideLoader",

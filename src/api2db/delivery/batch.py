@@ -7,6 +7,8 @@ from itertools import groupby, takewhile
 
 import pyarrow as pa
 
+from api2db.delivery.dtypes import Dtypes
+from api2db.delivery.fitting import Mismatch
 from api2db.errors import DataError
 from api2db.frames import conform, reason_of, unify
 from api2db.journal import Entry, Position, Superseded
@@ -15,6 +17,7 @@ from api2db.targets.port import FrameRows
 __all__ = ["Batch", "batch_of"]
 
 _NOTHING_SUPERSEDED = Superseded()
+_NO_DTYPES = Dtypes()
 _MANY_ROWS = 2_048
 
 
@@ -25,14 +28,16 @@ class Batch:
     Attributes:
         entries: Consecutive, and of schemas that have a common one.
         start: The stream's position before them.
-        schema: The common one.
+        put_schema: The common one.
         superseded: What stood before the newest frame and is not loaded.
+        dtypes: What its rows become on their way into the target.
     """
 
     entries: Sequence[Entry]
     start: Position
-    schema: pa.Schema
+    put_schema: pa.Schema
     superseded: Superseded = _NOTHING_SUPERSEDED
+    dtypes: Dtypes = _NO_DTYPES
 
     @property
     def end(self) -> Position:
@@ -59,12 +64,34 @@ class Batch:
         """How many rows it has."""
         return sum(entry.batch.num_rows for entry in self.entries)
 
-    @cached_property
+    @property
+    def schema(self) -> pa.Schema:
+        """What its rows have."""
+        return self.dtypes.schema(self.put_schema)
+
+    @property
     def rows(self) -> pa.Table:
-        """All rows under the common schema; small entries that follow each other with one schema are cast as one."""
+        """All rows, as the stream's dtypes have them; null where a value is none of its dtype."""
+        return self._applied[0]
+
+    @property
+    def mismatches(self) -> list[Mismatch]:
+        """The values that are none of their dtype."""
+        return self._applied[1]
+
+    @cached_property
+    def _applied(self) -> tuple[pa.Table, list[Mismatch]]:
+        return self.dtypes.applied(self.put_rows)
+
+    @cached_property
+    def put_rows(self) -> pa.Table:
+        """All rows as they were put, under the common schema.
+
+        Small entries that follow each other with one schema are cast as one.
+        """
         runs = groupby((entry.batch for entry in self.entries), key=lambda batch: batch.schema)
         joined = [batch for _, run in runs for batch in _joined(list(run))]
-        return pa.Table.from_batches([conform(batch, self.schema) for batch in joined], self.schema)
+        return pa.Table.from_batches([conform(batch, self.put_schema) for batch in joined], self.put_schema)
 
     def frame_times(self) -> Iterator[tuple[int, int]]:
         """For each entry its frame's ``timestamp_ns`` and its number of rows."""
@@ -84,7 +111,7 @@ class Batch:
                 break
             kept.append(entry)
             rows -= entry.batch.num_rows
-        return Batch(kept, self.start, self.schema, self.superseded)
+        return replace(self, entries=kept)
 
     def _cut(self, entry: Entry, rows: int) -> Entry:
         begin = self._begin(entry)
@@ -111,7 +138,9 @@ class Batch:
 
     def _leading(self, belongs: Callable[[Entry], bool]) -> "Batch":
         leading = list(takewhile(belongs, self.entries))
-        return self if len(leading) == len(self.entries) else batch_of(leading, self.start, self.superseded)
+        if len(leading) == len(self.entries):
+            return self
+        return batch_of(leading, self.start, self.superseded, dtypes=self.dtypes)
 
 
 def batch_of(
@@ -121,6 +150,7 @@ def batch_of(
     *,
     whole_frames: bool = False,
     keyed: bool = False,
+    dtypes: Dtypes = _NO_DTYPES,
 ) -> Batch:
     """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for.
 
@@ -131,6 +161,7 @@ def batch_of(
         whole_frames: Whether it must not end within a frame.
         keyed: Whether rows are to be replaced by key: then only entries with the same columns go together, since a
             column that a frame has not keeps what the row had, and none that was put again with one that was not.
+        dtypes: What the rows become.
     """
     entries = _of_one_fate(entries)
     if keyed:
@@ -141,11 +172,11 @@ def batch_of(
         schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         raise AssertionError("the slices of one frame have one schema")
-    batch = Batch(entries, start, schema, superseded)
+    batch = Batch(entries, start, schema, superseded, dtypes)
     first = entries[0].batch.schema
     if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
         return batch
-    return Batch(_of_one_schema(entries), start, first, superseded)
+    return Batch(_of_one_schema(entries), start, first, superseded, dtypes)
 
 
 def _of_one_fate(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -174,7 +205,7 @@ def _of_one_kind(entries: Sequence[Entry]) -> Sequence[Entry]:
 def _can_be_cast(batch: Batch) -> bool:
     """Whether the common schema holds every value: of times in two units, the finer one reaches less far."""
     try:
-        _ = batch.rows
+        _ = batch.put_rows
     except DataError:
         return False
     return True

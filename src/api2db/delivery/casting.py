@@ -1,7 +1,7 @@
 """A batch cast to what a table has: columns are widened where they can be, and rows that do not fit are named."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +15,7 @@ from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.redaction import redact
 from api2db.targets.port import Column, TableTarget
 
-__all__ = ["Casting", "without"]
+__all__ = ["Casting", "prepare_empty", "reasons_of", "without"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +44,10 @@ class Casting:
             changed = {column.name: column for column in wider}
             columns = [changed.get(column.name, column) for column in columns]
             fitted = self._fitted(rows, columns)
+        fitted.mismatches = [*batch.mismatches, *fitted.mismatches]
         if self._target.overflow_column and (fitted.mismatches or self._target.keys):
             fitted, columns = self._with_overflow(batch, fitted, columns, self._target.overflow_column)
-        reasons: dict[int, str] = {}
-        for mismatch in fitted.mismatches:
-            reason = f"{mismatch.reason}{forbidden.get(mismatch.name, '')}"
-            for row in pc.indices_nonzero(mismatch.mask).to_pylist():
-                reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
+        reasons = reasons_of(fitted.mismatches, forbidden)
         for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
             reasons.setdefault(row, reason)
         return fitted.rows, columns, reasons
@@ -78,7 +75,7 @@ class Casting:
         odd = [mismatch for mismatch in fitted.mismatches if mismatch.name not in self._target.keys]
         if not odd and all(column.name != extra for column in columns):
             return fitted, columns
-        cells = overflow_cells(batch.rows, odd)  # nulls too: a row that is replaced has none of the old one's
+        cells = overflow_cells(batch.put_rows, odd)  # nulls too: a row that is replaced has none of the old one's
         try:
             columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), origins_of(batch))
         except BatchRefusedError as error:
@@ -100,6 +97,31 @@ class Casting:
             forbidden[mismatch.name] = f", which can't be changed: {error}"
             logger.warning("the column %r stays %s: %s", mismatch.name, mismatch.column.declared, redact(str(error)))
             return None
+
+
+def reasons_of(mismatches: Sequence[Mismatch], forbidden: Mapping[str, str] | None = None) -> dict[int, str]:
+    """Why rows with values that do not fit are rejected, by the row's number.
+
+    Args:
+        forbidden: By column why that can't be widened.
+    """
+    reasons: dict[int, str] = {}
+    for mismatch in mismatches:
+        reason = f"{mismatch.reason}{(forbidden or {}).get(mismatch.name, '')}"
+        for row in pc.indices_nonzero(mismatch.mask).to_pylist():
+            reasons[row] = f"{reasons[row]}; {reason}" if row in reasons else reason
+    return reasons
+
+
+def prepare_empty(target: TableTarget, batch: Batch) -> None:
+    """Make the table of frames without rows, where the stream's dtypes tell the types of its columns."""
+    schema = batch.dtypes.schema_of_empty(batch.put_schema)
+    if schema is None:
+        return
+    try:
+        target.prepare(schema, origins_of(batch))
+    except BatchRefusedError as error:
+        logger.warning("no table is made of a frame without rows: %s", redact(str(error)))
 
 
 def without(rows: pa.Table, numbers: dict[int, str]) -> pa.Table:

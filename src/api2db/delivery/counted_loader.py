@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch, batch_of
-from api2db.delivery.casting import Casting, without
+from api2db.delivery.casting import Casting, prepare_empty, without
 from api2db.delivery.loader import reject_columns
 from api2db.delivery.origins import origins_of
 from api2db.delivery.parking import ParkedBatches
@@ -93,6 +93,7 @@ class CountedLoader:
 
     def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
+            prepare_empty(self._target, batch)
             self._load(batch, batch.rows, (), {})
             return
         try:

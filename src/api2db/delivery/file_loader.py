@@ -1,8 +1,10 @@
 """The loader for targets without transactions: a plan is on disk before anything is seen, and is finished exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from api2db.delivery.batch import Batch
+from api2db.delivery.casting import reasons_of, without
 from api2db.delivery.parking import ParkedBatches
 from api2db.delivery.plan_checkpoint import acknowledge_plan, drop, plan_checkpoint
 from api2db.delivery.rejected import Rejects
@@ -34,12 +36,13 @@ class FileLoader:
         self._target.acquire(self._reader.key)
 
     def deliver(self, batch: Batch) -> None:
-        pieces = [piece for piece in batch.pieces() if piece.rows.num_rows]
-        reasons: dict[int, str] = {}
+        whole = [piece for piece in batch.pieces() if piece.rows.num_rows]
+        pieces, reasons = _applied(batch, whole)
         try:
             plan = self._stage(pieces)
         except BatchRefusedError:
-            pieces, reasons = self._sort(pieces)
+            pieces, refused = self._sort(_numbered(whole, reasons), pieces)
+            reasons = {**refused, **reasons}
             plan = self._stage(pieces)
         self._carry_out(batch, plan, sum(piece.rows.num_rows for piece in pieces), reasons)
 
@@ -60,16 +63,47 @@ class FileLoader:
     def _stage(self, pieces: Sequence[FrameRows]) -> Plan:
         return self._target.stage(pieces, lambda: self._reader.checkpoint("rebuilt") is not None)
 
-    def _sort(self, pieces: Sequence[FrameRows]) -> tuple[list[FrameRows], dict[int, str]]:
-        """Which pieces are refused for themselves; with the reason for each of their rows."""
+    def _sort(
+        self, numbers: Sequence[Sequence[int]], pieces: Sequence[FrameRows]
+    ) -> tuple[list[FrameRows], dict[int, str]]:
+        """Which pieces are refused for themselves; with the reason for each of their rows.
+
+        Args:
+            numbers: Of the rows of each piece, within the batch.
+            pieces: As many.
+        """
         good: list[FrameRows] = []
         reasons: dict[int, str] = {}
-        row = 0
-        for piece in pieces:
+        for rows, piece in zip(numbers, pieces, strict=True):
             try:
                 self._target.discard(self._stage([piece]))
                 good.append(piece)
             except BatchRefusedError as error:
-                reasons.update(dict.fromkeys(range(row, row + piece.rows.num_rows), str(error)))
-            row += piece.rows.num_rows
+                reasons.update(dict.fromkeys(rows, str(error)))
         return good, reasons
+
+
+def _applied(batch: Batch, pieces: Sequence[FrameRows]) -> tuple[list[FrameRows], dict[int, str]]:
+    """Frames as the dtypes have them, without the rows of which a value is none of its dtype; and why these are not."""
+    if not batch.dtypes.types:
+        return list(pieces), {}
+    applied: list[FrameRows] = []
+    reasons: dict[int, str] = {}
+    start = 0
+    for piece in pieces:
+        rows, mismatches = batch.dtypes.applied(piece.rows)
+        odd = reasons_of(mismatches)
+        reasons.update({start + row: reason for row, reason in odd.items()})
+        applied.append(replace(piece, rows=without(rows, odd) if odd else rows))
+        start += piece.rows.num_rows
+    return [piece for piece in applied if piece.rows.num_rows], reasons
+
+
+def _numbered(pieces: Sequence[FrameRows], left_out: Mapping[int, str]) -> list[list[int]]:
+    """The numbers of the rows of each piece that has rows, but for those that are left out."""
+    numbers, start = [], 0
+    for piece in pieces:
+        kept = [row for row in range(start, start + piece.rows.num_rows) if row not in left_out]
+        numbers += [kept] if kept else []
+        start += piece.rows.num_rows
+    return numbers

@@ -36,11 +36,12 @@ class Mismatch:
     @property
     def reason(self) -> str:
         """What is wrong, for the person who reads the rejected rows."""
-        if self.column is None:
-            return f"the table has no column {self.name!r}"
         if self.beyond:
             return f"{self.name!r}: {self.beyond}"
-        return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}"
+        if self.column is None:
+            return f"the table has no column {self.name!r}"
+        remedy = _remedy(self.name, self.type, self.column.type)
+        return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}{remedy}"
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ def fit(
 def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted) -> pa.ChunkedArray:
     if is_json(column.type) and is_json(home.type):
         return pa.chunked_array([unmarked(chunk) for chunk in column.chunks], column.type)
-    if _same_kind(column.type, home.type):
+    if _same_kind(column.type, home.type) or (home.reads_text and _is_text(column.type)):
         return column
     values = column.combine_chunks()
     if _loses_only_digits(values.type, home.type):
@@ -100,7 +101,7 @@ def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
         values = _without_nanoseconds(values).cast(home.type)
     if _has_no_type(values.type) and _is_text(home.type):
         values = values.cast(pa.string())
-    cast, mask = cast_exactly(values, home.type)
+    cast, mask = cast_exactly(values, home.type, reads_text=True)
     if mask is not None:
         fitted.mismatches.append(Mismatch(name, column.type, home, mask))
     return pa.chunked_array([cast])
@@ -142,6 +143,38 @@ def _has_no_type(type_: pa.DataType) -> bool:
 
 def _is_text(type_: pa.DataType) -> bool:
     return bool(_types.is_string(type_) or _types.is_large_string(type_))
+
+
+def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
+    """What to do about values that a column does not take."""
+    values = type_.value_type if _types.is_dictionary(type_) else type_
+    if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
+        return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
+    said = next((said for is_kind, said in _TAKEN if is_kind(home)), "")
+    return f"; text is taken as {said}, nothing else: mend the value" if said and _may_be_text(values) else ""
+
+
+def _may_be_text(type_: pa.DataType) -> bool:
+    return _is_text(type_) or is_json(type_)
+
+
+_TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (_types.is_boolean, "true or false"),
+    (_types.is_integer, "a whole number within the type's range, such as 42"),
+    (_types.is_floating, "a number that a float holds, such as 0.5"),
+    (_types.is_decimal, "a number with the digits that the type has, such as 19.99"),
+    (_types.is_date, "a date of ISO 8601, such as 2026-03-29"),
+    (
+        lambda type_: bool(_types.is_timestamp(type_) and type_.tz),
+        "a moment of ISO 8601 with an offset and no finer than the type, such as 2026-03-29T01:30:00Z",
+    ),
+    (
+        _types.is_timestamp,
+        "a moment of ISO 8601 without an offset and no finer than the type, such as 2026-03-29T01:30:00",
+    ),
+    (_types.is_time, "a time of ISO 8601 no finer than the type, such as 01:30:00"),
+    (_types.is_list, "a list of values that the type takes"),
+)
 
 
 def _is_bytes(type_: pa.DataType) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from api2db.delivery.acknowledge import acknowledge
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.dtypes import Dtypes
 from api2db.delivery.loader import Loader
 from api2db.delivery.parking import ParkedBatches
 from api2db.delivery.refusals import TooManyRefusalsError
@@ -56,6 +57,7 @@ class OverrideLoader:
         rejects: Takes what is refused, where the stream has no target of its own.
         onward: Delivers those; None for a stream without a target of its own.
         keyed: Whether that replaces rows by key, as ``batch_of`` has it.
+        dtypes: What the frames that are handed on become.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class OverrideLoader:
         onward: Loader | None,
         *,
         keyed: bool = False,
+        dtypes: Dtypes | None = None,
     ) -> None:
         self._keyed = keyed
+        self._dtypes = dtypes or Dtypes()
         self._reader = reader
         self._parking = parking
         self._rejects = rejects
@@ -106,7 +110,7 @@ class OverrideLoader:
         entries = [Entry(start, end.timestamp_ns, to_batch(frame), False, end.retried) for frame in handed_on]
         entries[-1] = replace(entries[-1], position=end.position, frame_end=True)
         while entries:
-            batch = batch_of(entries, start, keyed=self._keyed)
+            batch = batch_of(entries, start, keyed=self._keyed, dtypes=self._dtypes)
             _deliver(self._onward, batch)
             entries = entries[len(batch.entries) :]
 
@@ -125,7 +129,7 @@ def _deliver(onward: Loader, batch: Batch) -> None:
 
 def _halves(batch: Batch) -> list[Batch]:
     middle, entry = batch.num_rows // 2, batch.entries[-1]
-    rows = batch.rows.combine_chunks().to_batches()[0]
+    rows = batch.put_rows.combine_chunks().to_batches()[0]
     first = Entry(batch.start, entry.timestamp_ns, rows.slice(0, middle), False, entry.retried)
     second = replace(entry, batch=rows.slice(middle))
-    return [batch_of([half], batch.start) for half in (first, second)]
+    return [batch_of([half], batch.start, dtypes=batch.dtypes) for half in (first, second)]

@@ -75,11 +75,11 @@ class Parking:
         make_folders(self._folder)
         sweep(self._folder, self._reader.key)
         metadata = {
-            **(batch.rows.schema.metadata or {}),
+            **(batch.put_rows.schema.metadata or {}),
             METADATA_KEY: json.dumps(origin(self._reader, batch.start, batch.end)).encode(),
         }
         with write_temporary(self._folder / self._reader.key) as temporary:
-            write(batch.rows.replace_schema_metadata(metadata), temporary.file, "parquet")
+            write(batch.put_rows.replace_schema_metadata(metadata), temporary.file, "parquet")
         path = self._folder / f"{batch.entries[0].timestamp_ns}.parquet"
         self._keep(batch, temporary.path, path)
         while temporary.path.exists():

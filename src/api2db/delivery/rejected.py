@@ -100,14 +100,14 @@ class Rejects:
         sweep(self._folder, self._reader.key)
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
-        table = batch.rows.take(chosen)
+        table = batch.put_rows.take(chosen)
         own = _own_names(table.column_names)
         by_name = {name: free for free, name in own.items()}
         table = table.rename_columns([by_name.get(name, name) for name in table.column_names])
         table = table.append_column(REASON, pa.array([reasons[row] for row in chosen], pa.string()))
         table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
         said = {**self._origin(batch), **({_OWN: own} if own else {})}
-        metadata = {**(batch.rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
+        metadata = {**(batch.put_rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
         final = self._folder / f"{times[chosen[0]]}.parquet"
         with write_temporary(self._folder / self._reader.key) as temporary:
             write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from api2db.delivery.acknowledge import acknowledge
 from api2db.delivery.batch import Batch, batch_of
-from api2db.delivery.casting import Casting
+from api2db.delivery.casting import Casting, prepare_empty
 from api2db.delivery.keys import comes_again
 from api2db.delivery.loader import reject_columns
 from api2db.delivery.origins import origins_of
@@ -144,6 +144,7 @@ class ResumableLoader:
 
     def deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
+            prepare_empty(self._target, batch)
             self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:

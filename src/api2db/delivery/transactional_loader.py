@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from api2db.delivery.acknowledge import acknowledge
 from api2db.delivery.batch import Batch
-from api2db.delivery.casting import Casting, without
+from api2db.delivery.casting import Casting, prepare_empty, without
 from api2db.delivery.keys import last_of_each_key
 from api2db.delivery.loader import reject_columns
 from api2db.delivery.origins import origins_of
@@ -62,6 +62,7 @@ class TransactionalLoader:
 
     def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
+            prepare_empty(self._target, batch)
             self._resolve(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:

@@ -20,6 +20,7 @@ from tenacity import (
 )
 
 from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.dtypes import Dtypes
 from api2db.delivery.loader import Loader
 from api2db.delivery.parking import ParkedBatches
 from api2db.delivery.refusals import TooLargeError, TooManyRefusalsError
@@ -54,6 +55,7 @@ class Worker:
         limit: The largest batch.
         learn: Called with a batch's schema before it is delivered.
         keyed: Whether rows are replaced by key, as ``batch_of`` has it.
+        dtypes: What rows become on their way into the target.
 
     Attributes:
         retries: How often a batch is tried again before it is parked; it is tried on all the same.
@@ -69,8 +71,10 @@ class Worker:
         learn: Callable[[pa.Schema], None] = lambda _: None,
         *,
         keyed: bool = False,
+        dtypes: Dtypes | None = None,
     ) -> None:
         self._learn = learn
+        self._dtypes = dtypes or Dtypes()
         self._keyed = keyed
         self._reader = reader
         self._target = target
@@ -169,11 +173,14 @@ class Worker:
         if self._target.replaces_table:
             self._reader.read(self._limit._replace(rows=1), timeout_s)
             entries, superseded = self._reader.newest()
-            return batch_of(entries, start, superseded, whole_frames=True) if entries else None
+            if not entries:
+                return None
+            return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
         entries = self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
-        return batch_of(entries, start, whole_frames=self._limit.whole_frames, keyed=self._keyed)
+        whole_frames = self._limit.whole_frames
+        return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 
     def _pause(self, seconds: float) -> None:
         self._retry_requested.wait(seconds)

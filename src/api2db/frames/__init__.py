@@ -7,6 +7,7 @@ wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``confo
 """
 
 from api2db.frames._from_arrow import Rows, one_batch
+from api2db.frames.asked import cast_as_asked, type_of_dtype
 from api2db.frames.batch import to_batch
 from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values, unmarked
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
@@ -21,6 +22,7 @@ __all__ = [
     "JSON",
     "Refused",
     "Rows",
+    "cast_as_asked",
     "cast_exactly",
     "conform",
     "consumed_to_pandas",
@@ -38,6 +40,7 @@ __all__ = [
     "rows_and_refused",
     "to_batch",
     "to_pandas",
+    "type_of_dtype",
     "unify",
     "unmarked",
     "whole_numbers_as_floats",

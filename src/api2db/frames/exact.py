@@ -4,14 +4,15 @@ A value counts as held exactly when casting it back gives it again. So 0.1 as a 
 Decimal of up to 15 digits fits a float64. Text is never read as a number, nor a number written as text; booleans are
 no numbers; naive and zoned timestamps are never mixed; a date is a naive timestamp at midnight. A JSON cell that is one
 value, such as a text or a number, or stands for one in a mixed column, is that value; any value can become a JSON cell,
-but an infinity.
+but an infinity. Only where that is asked for is text read that says a value exactly; see ``texts``.
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,11 +23,13 @@ from api2db.frames._kinds import is_binary, is_text
 from api2db.frames._objects import array_of_objects
 from api2db.frames.cells import is_json, json_array, python_values, single_value
 from api2db.frames.lists import lists_of_json
+from api2db.frames.texts import is_decimal_beyond, read_texts
 
 __all__ = ["cast_exactly", "decimal_digits", "nulled"]
 
 Mask: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 Cast: TypeAlias = tuple[pa.Array, Mask]
+Casts: TypeAlias = Mapping[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]]
 
 _types = pa.types
 _TICK_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -42,8 +45,11 @@ def decimal_digits(type_: pa.DataType) -> tuple[int, int]:
     return 20 if type_ == pa.uint64() else _INTEGER_DIGITS[type_.bit_width], 0
 
 
-def cast_exactly(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+def cast_exactly(array: pa.Array, to: pa.DataType, *, reads_text: bool = False) -> tuple[pa.Array, pa.Array | None]:
     """Cast every value that the type holds exactly, and tell which it does not.
+
+    Args:
+        reads_text: Whether a text that says a value of the type exactly, and in one way only, is that value.
 
     Returns:
         The cast array, null wherever a value can't be held exactly; and a boolean mask, without nulls, that is true
@@ -53,23 +59,25 @@ def cast_exactly(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array |
         return array, None
     if array.null_count == len(array):
         return pa.nulls(len(array), to), None
-    cast, inexact = _cast_from(array, to)
+    cast, inexact = _cast_from(array, to, _READING if reads_text else _CASTS)
     return cast, pa.array(inexact) if inexact.any() else None
 
 
-def _cast_from(array: pa.Array, to: pa.DataType) -> Cast:
+def _cast_from(array: pa.Array, to: pa.DataType, casts: Casts) -> Cast:
     if _types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if array.type.equals(to):
         return array, np.zeros(len(array), bool)
     if _types.is_dictionary(to):
-        values, inexact = _cast_from(array, to.value_type)
+        values, inexact = _cast_from(array, to.value_type, casts)
         encoded = values.dictionary_encode()
         return pa.DictionaryArray.from_arrays(
             encoded.indices.cast(to.index_type), encoded.dictionary, ordered=to.ordered
         ), inexact
     source, target = _kind(array.type), _kind(to)
-    cast = _CASTS.get((source, target))
+    if _types.is_null(array.type):
+        return pa.nulls(len(array), to), np.zeros(len(array), bool)
+    cast = casts.get((source, target))
     return _refuse(array, to) if cast is None else cast(array, to)
 
 
@@ -179,17 +187,11 @@ def _decimals_beyond(array: pa.Array, precision: int, scale: int) -> np.ndarray:
     """Tell which decimals have too many digits before or after the point."""
     finest = max(scale, array.type.scale)
     if array.type.precision - array.type.scale + finest > _WIDEST_DIGITS:
-        return np.array([_is_beyond(value, precision, scale) for value in array.to_pylist()])
+        return np.array([is_decimal_beyond(value, precision, scale) for value in array.to_pylist()])
     wide = array.cast(pa.decimal256(_WIDEST_DIGITS, finest))
     cut = wide.cast(pa.decimal256(_WIDEST_DIGITS, scale), safe=False).cast(wide.type)
     most = _decimal(10**precision - 1, -scale)
     return _any(pc.not_equal(cut, wide), *_outside(wide, -most, most))
-
-
-def _is_beyond(value: Decimal | None, precision: int, scale: int) -> bool:
-    return value is not None and (
-        Fraction(value) * 10**scale % 1 != 0 or abs(Fraction(value)) * 10**scale >= 10**precision
-    )
 
 
 def _decimal(digits: int, exponent: int) -> Decimal:
@@ -251,17 +253,24 @@ def _binary_to_fixed(array: pa.Array, to: pa.DataType) -> Cast:
     return _without(array, inexact).cast(to), inexact
 
 
+def _read(array: pa.Array, to: pa.DataType) -> Cast:
+    held = pa.nulls(len(array), to)
+    for read in read_texts(array, to):
+        held = pc.coalesce(held, _cast_from(read, to, _CASTS)[0])
+    return held, _valid(array) & ~_valid(held)
+
+
 def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
     """A text is itself, without quotes; what is nested is its JSON."""
     nested = pc.match_substring_regex(array.storage, r"^\s*[\[{]")
     if pc.all(nested).as_py() is not False:
         return _text_to_text(array.storage, to)
-    single, inexact = _json_to_single(array, to)
+    single, inexact = _json_to_single(array, to, _CASTS)
     held = pc.if_else(nested, array.storage, single.cast(array.storage.type))
     return held.cast(to), inexact & ~_numpy(nested.fill_null(False))
 
 
-def _json_to_single(array: pa.Array, to: pa.DataType) -> Cast:
+def _json_to_single(array: pa.Array, to: pa.DataType, casts: Casts) -> Cast:
     """The cells that are one value, such as a text or a number: each class cast as a column of its own."""
     cells = [None if text is None else single_value(text) for text in array.storage.to_pylist()]
     held, inexact = pa.nulls(len(cells), to), np.array([cell is not None for cell in cells])
@@ -269,7 +278,7 @@ def _json_to_single(array: pa.Array, to: pa.DataType) -> Cast:
         values = array_of_objects([cell if _class_of(cell) == class_ else None for cell in cells], "")
         if is_json(values.type):  # more digits than any type has, say
             continue
-        cast, beyond = _cast_from(values, to)
+        cast, beyond = _cast_from(values, to, casts)
         held = pc.coalesce(held, cast)
         inexact = np.where(_valid(values), beyond, inexact)
     return held, inexact
@@ -294,6 +303,10 @@ def _any_to_json(array: pa.Array, to: pa.DataType) -> Cast:
     )
     missing = _numpy(pc.is_nan(array).fill_null(False)) if _types.is_floating(array.type) else infinite
     return json_array(python_values(_without(array, infinite | missing))).cast(to), infinite
+
+
+def _lists(array: pa.Array, to: pa.DataType, casts: Casts) -> Cast:
+    return lists_of_json(array, to, partial(_cast_from, casts=casts))
 
 
 def _json_to_json(array: pa.Array, to: pa.DataType) -> Cast:
@@ -326,7 +339,7 @@ def _tick_ns(type_: pa.DataType) -> int:
 
 
 _SINGLE_KINDS = ("boolean", "integer", "float", "decimal", "binary", "naive", "zoned", "time", "duration")
-_CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
+_CASTS: Casts = {
     ("integer", "integer"): _integer_to_integer,
     ("integer", "float"): _integer_to_float,
     ("integer", "decimal"): _integer_to_decimal,
@@ -341,12 +354,18 @@ _CASTS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], Cast]] = {
     ("fixed", "binary"): _text_to_text,
     ("binary", "fixed"): _binary_to_fixed,
     ("json", "text"): _json_to_text,
-    **{("json", kind): _json_to_single for kind in _SINGLE_KINDS},
+    **{("json", kind): lambda array, to: _json_to_single(array, to, _CASTS) for kind in _SINGLE_KINDS},
     **{(kind, "json"): _any_to_json for kind, _ in _KINDS},
     ("json", "json"): _json_to_json,
-    ("json", "list"): lists_of_json,
+    ("json", "list"): lambda array, to: _lists(array, to, _CASTS),
     ("naive", "naive"): _ticks_to_ticks,
     ("zoned", "zoned"): _ticks_to_ticks,
     ("time", "time"): _ticks_to_ticks,
     ("duration", "duration"): _ticks_to_ticks,
+}
+_READING: Casts = {
+    **_CASTS,
+    **{("text", kind): _read for kind in ("boolean", "integer", "float", "decimal", "naive", "zoned", "time")},
+    **{("json", kind): lambda array, to: _json_to_single(array, to, _READING) for kind in _SINGLE_KINDS},
+    **{(kind, "list"): lambda array, to: _lists(array, to, _READING) for kind in ("json", "text")},
 }

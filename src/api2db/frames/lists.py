@@ -1,44 +1,62 @@
-"""JSON cells that are lists of one type, as lists: for targets whose columns repeat."""
+"""JSON cells that are lists of one type, as lists: for targets whose columns are arrays, or repeat."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from api2db.frames.cells import decode_cell
+from api2db.frames._objects import array_of_objects
+from api2db.frames.cells import decode_cell, is_json
 
 __all__ = ["lists_of_json"]
 
 _types = pa.types
+_Cast = Callable[[pa.Array, pa.DataType], tuple[pa.Array, np.ndarray]]
 
 
-def lists_of_json(cells: pa.Array, to: pa.DataType) -> tuple[pa.Array, np.ndarray]:
+def lists_of_json(cells: pa.Array, to: pa.DataType, cast: _Cast) -> tuple[pa.Array, np.ndarray]:
     """Give each cell as a list, and tell which are none, or hold what the lists' type does not hold exactly.
 
-    Whole numbers, floats, booleans and texts are taken, since JSON tells these apart; a null within a list is not.
+    Args:
+        cells: JSON cells, or texts, which are read where they are JSON.
+        to: A null within a list is taken only where its items are nullable.
+        cast: Casts the items of all lists together.
     """
-    fits = next((fits for is_kind, fits in _FITS if is_kind(to.value_type)), lambda _: False)
-    values: list[list[Any] | None] = []
-    inexact = np.zeros(len(cells), bool)
-    for row, text in enumerate(cells.storage.to_pylist()):
-        value = None if text is None else decode_cell(text)
-        inexact[row] = text is not None and not (isinstance(value, list) and all(map(fits, value)))
-        values.append(None if inexact[row] else value)
-    return pa.array(values, to), inexact
+    texts = (cells.storage if is_json(cells.type) else cells).to_pylist()
+    found = [None if text is None else _list(text) for text in texts]
+    inexact = np.array([value is None and text is not None for value, text in zip(found, texts, strict=True)], bool)
+    items = [item for value in found for item in value or ()]
+    lengths = np.array([len(value or ()) for value in found], np.int64)
+    rows = np.repeat(np.arange(len(found)), lengths)
+    values, odd = _items(items, to, cast)
+    inexact[rows[odd]] = True
+    kept = values.filter(pa.array(~inexact[rows]))
+    offsets = np.concatenate(([0], np.cumsum(np.where(inexact, 0, lengths)))).astype(np.int32)
+    missing = np.array([value is None for value in found], bool) | inexact
+    lists = pa.ListArray.from_arrays(pa.array(offsets), kept, type=pa.list_(to.value_field), mask=pa.array(missing))
+    return lists.cast(to), inexact
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+def _list(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = decode_cell(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, list) else None
 
 
-def _is_float(value: Any) -> bool:
-    return isinstance(value, float) or (_is_whole(value) and float(value) == value)
-
-
-_FITS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Any], bool]], ...] = (
-    (_types.is_int64, _is_whole),
-    (_types.is_float64, _is_float),
-    (_types.is_boolean, lambda value: isinstance(value, bool)),
-    (_types.is_string, lambda value: isinstance(value, str)),
-)
+def _items(items: list[Any], to: pa.DataType, cast: _Cast) -> tuple[pa.Array, np.ndarray]:
+    """A dict or a list within a list is no text of its own."""
+    if not items:
+        return pa.array([], to.value_type), np.zeros(0, bool)
+    is_nested = _types.is_list(to.value_type) or is_json(to.value_type)
+    odd = np.array([not is_nested and isinstance(item, (dict, list)) for item in items], bool)
+    values = array_of_objects([None if bad else item for bad, item in zip(odd, items, strict=True)], "")
+    held, inexact = cast(values, to.value_type)
+    if not to.value_field.nullable:
+        inexact = inexact | np.array([item is None for item in items], bool)
+    return held, odd | inexact

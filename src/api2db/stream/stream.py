@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -12,11 +13,11 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import Worker
+from api2db.delivery import Dtypes, Worker
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import merge_dtypes_file
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
-from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch
+from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch, type_of_dtype
 from api2db.journal import (
     Durability,
     JournalHandle,
@@ -60,7 +61,9 @@ class Stream(FileConverter):
     Args:
         name: The collector's.
         path: Where files go; what it means is up to the class.
-        dtypes: What ``DataFrame.astype`` takes; by default what the collector's frames have had so far.
+        dtypes: What columns become on their way into the target, as ``DataFrame.astype`` takes it; a row with a value
+            that does not become that without a loss is rejected. By default rows go in as they were put, and the
+            attribute tells what the collector's frames have had so far.
         fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
         chunk_size: The most rows of one transaction; 0 for no limit of its own.
         stream_type: The name of its folders below ``STORE/upload_failed`` and ``STORE/rejected``, and in log lines.
@@ -104,6 +107,8 @@ class Stream(FileConverter):
     ) -> None:
         self.home = project_home(home)
         check_name(name)
+        self._given_dtypes = dict(dtypes or {})
+        self._applied_dtypes = _applied(self._given_dtypes)
         super().__init__(name=name, dtypes=dtypes, path=path, fmt=fmt)
         self.name: str = name
         self.chunk_size = _natural(chunk_size, "chunk_size")
@@ -127,6 +132,7 @@ class Stream(FileConverter):
         self._handed_on: list[pa.RecordBatch] | None = None
         self._known_schema: pa.Schema | None = None
         self._dtypes_failed = False
+        self._learnt: dict[str, Any] = {} if self._given_dtypes else dict(self.dtypes or {})
 
     @property
     def identity(self) -> str:
@@ -344,7 +350,7 @@ class Stream(FileConverter):
             self._death = None
             overridden = not getattr(type(self).stream, "__journalled__", False)
             call = self._call_override if overridden else None
-            self._worker = build_worker(log, target, call, self._places(), self._learn)
+            self._worker = build_worker(log, target, call, self._places(), self._learn, dtypes=self._applied_dtypes)
         except BaseException:
             self.lock.release()
             raise
@@ -398,18 +404,19 @@ class Stream(FileConverter):
     def _learn(self, schema: pa.Schema) -> None:
         if schema is self._known_schema:
             return
-        dtypes = merge_dtypes(self.dtypes or {}, dtypes_of(schema))
-        if dtypes == self.dtypes and self._known_schema is not None:
+        learnt = merge_dtypes(self._learnt, dtypes_of(schema))
+        if learnt == self._learnt and self._known_schema is not None:
             self._known_schema = schema
             return
         try:
-            self.dtypes = merge_dtypes_file(self.home, self.name, dtypes)
+            self._learnt = merge_dtypes_file(self.home, self.name, learnt)
             self._known_schema, self._dtypes_failed = schema, False
         except (OSError, ConfigurationError) as error:  # tried again with the next batch
-            self.dtypes, self._known_schema = dtypes, None
+            self._learnt, self._known_schema = learnt, None
             if not self._dtypes_failed:
                 logger.warning("the dtypes of %s are not kept, delivery goes on: %s", self.name, error)
             self._dtypes_failed = True
+        self.dtypes = {**self._learnt, **self._given_dtypes}
 
     def _frames_waiting(self) -> int:
         return self.status().frames_waiting
@@ -434,3 +441,8 @@ def _free_table_name(name: str) -> str:
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name
     raise ConfigurationError(f"a table can't be named {name!r}; give another one with table=")
+
+
+def _applied(dtypes: Mapping[str, Any]) -> Dtypes:
+    types = {name: type_ for name, dtype in dtypes.items() if (type_ := type_of_dtype(dtype)) is not None}
+    return Dtypes(types, {name: str(pd.api.types.pandas_dtype(dtypes[name])) for name in types})

@@ -88,6 +88,7 @@ class Stream2Bigquery(Stream):
         max_backlog_bytes: int | None = None,
         schema: SchemaRule = "evolve",
         stream_id: str | None = None,
+        dtypes: dict[str, Any] | None = None,
         keys: Sequence[str] = (),
         endpoint: str | None = None,
         write_endpoint: str | None = None,
@@ -112,6 +113,7 @@ class Stream2Bigquery(Stream):
             schema=schema,
             table=tid,
             stream_id=stream_id,
+            dtypes=dtypes,
         )
         self.auth_path = auth_path
         self.pid, self.did, self.tid = pid, did, tid

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -60,6 +60,7 @@ class Stream2Local(Stream):
         schema: SchemaRule = "evolve",
         table: str | None = None,
         stream_id: str | None = None,
+        dtypes: dict[str, Any] | None = None,
     ) -> None:
         self.mode: Mode = one_of(mode, _MODES, "mode")
         self._format = check_format(fmt)
@@ -75,6 +76,7 @@ class Stream2Local(Stream):
             schema=schema,
             table=table,
             stream_id=stream_id,
+            dtypes=dtypes,
         )
         if isinstance(drop_duplicate_keys, str):
             message = f"drop_duplicate_keys must be a list of column names, not {drop_duplicate_keys!r}"

@@ -79,6 +79,7 @@ class Stream2Omnisci(Stream):
         schema: SchemaRule = "evolve",
         table: str | None = None,
         stream_id: str | None = None,
+        dtypes: dict[str, Any] | None = None,
         port: int | str = "",
     ) -> None:
         super().__init__(
@@ -92,6 +93,7 @@ class Stream2Omnisci(Stream):
             schema=schema,
             table=table or f"{name}_stream",
             stream_id=stream_id,
+            dtypes=dtypes,
         )
         given = {"username": username, "password": given_password(password), "host": host, "port": port}
         self.protocol: Protocol = one_of(protocol, PORTS, "protocol")

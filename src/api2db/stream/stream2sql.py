@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -91,6 +91,7 @@ class Stream2Sql(Stream):
         schema: SchemaRule = "evolve",
         table: str | None = None,
         stream_id: str | None = None,
+        dtypes: dict[str, Any] | None = None,
         keys: Sequence[str] = (),
         on_conflict: OnConflict = "reject",
         tls: str | Mapping[str, str] | None = None,
@@ -114,6 +115,7 @@ class Stream2Sql(Stream):
             schema=schema,
             table=table,
             stream_id=stream_id,
+            dtypes=dtypes,
         )
         self.db_name = _checked_database(db_name)
         self.dialect = dialect

@@ -10,6 +10,7 @@ import pyarrow as pa
 from api2db.delivery import (
     LIMIT,
     CountedLoader,
+    Dtypes,
     FileLoader,
     Loader,
     OverrideLoader,
@@ -51,6 +52,7 @@ def build_worker(
     places: DeliveryOptions,
     learn: Callable[[pa.Schema], None],
     parking: ParkedBatches | None = None,
+    dtypes: Dtypes | None = None,
 ) -> Worker:
     """A worker for a stream.
 
@@ -61,6 +63,7 @@ def build_worker(
         places: Where it sets things aside.
         learn: Told of each batch's schema.
         parking: Takes a batch whose tries ran out, instead of the folder for that.
+        dtypes: What rows become on their way into the target; a method of the user's gets them as they were put.
 
     Raises:
         AttributeError: There is neither a target nor a method.
@@ -70,14 +73,15 @@ def build_worker(
     reached: Target = OverrideTarget() if target is None else target
     keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
     if call is not None:
-        loader = OverrideLoader(log, call, parking, rejects, loader, keyed=keyed)
+        loader = OverrideLoader(log, call, parking, rejects, loader, keyed=keyed, dtypes=dtypes)
         reached = OverrideTarget(reached)
     if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
     if isinstance(target, CountedTarget):  # a read ends behind its limit, and what is too large is read in vain
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
-    return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None)
+    applied = dtypes if call is None else None
+    return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None, dtypes=applied)
 
 
 def _loader(log: StreamReader, target: AnyTarget, rejects: Rejects, parking: ParkedBatches) -> Loader:

@@ -52,12 +52,14 @@ class Column:
         type: The Arrow type that holds exactly what the column holds.
         declared: The type as the target itself writes it.
         fills: Whether the target puts in a value of its own, such as a default, where rows lack the column.
+        reads_text: Whether the target itself reads text for the column, in a form of its own.
     """
 
     name: str
     type: pa.DataType
     declared: str
     fills: bool = False
+    reads_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ def _size(batch: pa.RecordBatch) -> int:
 def _plain(type_: pa.DataType) -> pa.DataType:
     if is_json(type_):
         return pa.string()
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_type)
     return pa.int64() if pa.types.is_duration(type_) else type_
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from api2db.targets.types import from_postgresql
 
-__all__ = ["changed", "held", "is_copied", "respells"]
+__all__ = ["changed", "held", "is_array", "is_copied", "respells"]
 
 # Types of which binary COPY takes nothing of ours, though numbers have a cast to them.
 _BY_CAST = {"oid": pa.uint32(), "money": pa.decimal128(19, 2)}
@@ -32,8 +32,15 @@ _WIDE = re.compile(r"numeric\(\d+,-?\d+\)")
 
 def held(base: str) -> pa.DataType:
     """The type to send for a column of a type that is no domain; text where only text can be cast to it."""
+    if is_array(base):
+        return pa.list_(held(base.removesuffix("[]")))
     type_ = from_postgresql(base) or _BY_CAST.get(base, pa.string())
     return from_postgresql("numeric") if pa.types.is_string(type_) and _WIDE.fullmatch(base) else type_
+
+
+def is_array(base: str) -> bool:
+    """Whether a type is an array, for which PostgreSQL reads text too: its own form of one."""
+    return base.endswith("[]")
 
 
 def is_copied(base: str) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from api2db.errors import TargetUnavailableError
 from api2db.targets.port import Column
-from api2db.targets.postgresql.casts import held
+from api2db.targets.postgresql.casts import held, is_array
 from api2db.targets.postgresql.names import quote
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class Catalogue:
                 "the table is there and has no column that takes values; add one, or give another table with table="
             )
         self.takes_no_copy = any(takes_no_copy for *_, takes_no_copy, _ in found)
-        return [Column(name, held(base), declared, fills) for name, declared, base, fills, *_ in found] or None
+        return [
+            Column(name, held(base), declared, fills, is_array(base)) for name, declared, base, fills, *_ in found
+        ] or None
 
     def lock_columns(self, table: str) -> list[Column] | None:
         """Binary COPY takes bytes for whatever type there is by then: nobody may alter it in between."""

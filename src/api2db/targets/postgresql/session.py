@@ -68,7 +68,9 @@ class PostgresqlSession:
         declared = ", ".join(f"{quote(name)} {self._staged_as(columns[name])}" for name in rows.column_names)
         self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
         self._copy("_api2db_staged", encoded(as_copied, rows), columns)
-        self._cast_staged(table, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])])
+        self._cast_staged(
+            table, rows, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])]
+        )
         self._collate_staged(table, [columns[key] for key in keys])
         if keys:
             self._take_turns(table, keys)
@@ -90,7 +92,7 @@ class PostgresqlSession:
                     listed,
                 )
 
-    def _cast_staged(self, table: str, columns: Sequence[Column]) -> None:
+    def _cast_staged(self, table: str, rows: pa.Table, columns: Sequence[Column]) -> None:
         """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
         bases = self._catalogue.bases(table) if columns else {}
         for column in columns:
@@ -98,7 +100,9 @@ class PostgresqlSession:
             value = f"trim_scale({name}::numeric)" if base == "numeric" else name
             cast = f"({value}::{column.declared})"
             condition = changed(name, cast, base, respelled=respells(base) or is_foreign)
-            if self.rows(f"SELECT 1 FROM _api2db_staged WHERE {condition} LIMIT 1"):
+            if not _is_exact(rows.field(column.name).type) and self.rows(
+                f"SELECT 1 FROM _api2db_staged WHERE {condition} LIMIT 1"
+            ):
                 raise BatchRefusedError(
                     f"{column.name!r}: a value does not come back from the column's type {column.declared} as it was"
                 )
@@ -153,3 +157,8 @@ class PostgresqlSession:
 
     def _execute(self, sql: str, values: Sequence[Any]) -> Any:
         return self._connection.execute(sql.replace("?", "%s"), values) if values else self._connection.execute(sql)
+
+
+def _is_exact(type_: pa.DataType) -> bool:
+    """Whether no cast of the server changes it: items of lists have their column's type, unless they go as text."""
+    return bool(pa.types.is_list(type_) and not pa.types.is_string(type_.value_type))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api2db.errors import from_extra
 from api2db.frames import is_json
@@ -14,11 +15,38 @@ __all__ = ["as_copied", "encoder"]
 
 
 def as_copied(rows: pa.Table) -> pa.Table:
-    """Rows whose numbers of too many digits for COPY are text."""
+    """Rows whose lists, and numbers of too many digits for COPY, are text."""
     for number, field in enumerate(rows.schema):
-        if pa.types.is_decimal256(field.type):
+        if pa.types.is_list(field.type):
+            rows = rows.set_column(number, field.name, _array_texts(rows.column(number).combine_chunks()))
+        elif pa.types.is_decimal256(field.type):
             rows = rows.set_column(number, field.name, rows.column(number).cast(pa.string()))
     return rows
+
+
+# What PostgreSQL puts in quotes itself.
+_QUOTED = r'(?i)^$|^null$|[\s"\\{},]'
+
+
+def _array_texts(lists: pa.Array) -> pa.Array:
+    """Lists as PostgreSQL writes arrays."""
+    if isinstance(lists, pa.ChunkedArray):  # of no chunks
+        return pa.array([], pa.string())
+    items = _storage_of(lists.flatten())
+    texts = items.cast(pa.string())
+    if pa.types.is_string(items.type) or pa.types.is_timestamp(items.type):
+        escaped = pc.replace_substring_regex(texts, r'(["\\])', r"\\\1")
+        quoted = pc.binary_join_element_wise('"', escaped, '"', "")
+        texts = pc.if_else(pc.match_substring_regex(texts, _QUOTED), quoted, texts)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0)
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, pc.fill_null(texts, "NULL")), ",")
+    arrays = pc.binary_join_element_wise("{", joined, "}", "")
+    return pc.if_else(lists.is_valid(), arrays, pa.scalar(None, pa.string()))
+
+
+def _storage_of(items: pa.Array) -> pa.Array:
+    return items.storage if is_json(items.type) else items
 
 
 def encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:

@@ -79,7 +79,9 @@ def from_bigquery(declared: str) -> pa.DataType:
         return kind(int(found[2]), int(found[3]))
     if found := _ARRAY.fullmatch(declared):
         element = _BACK.get(found[1])
-        return pa.list_(element) if found[1] in _REPEATABLE and element is not None else pa.null()
+        if found[1] not in _REPEATABLE or element is None:
+            return pa.null()
+        return pa.list_(pa.field("item", element, nullable=False))
     return _BACK.get(declared.partition("(")[0], pa.null())
 
 

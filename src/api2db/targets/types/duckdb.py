@@ -24,6 +24,7 @@ __all__ = ["DUCKDB", "from_duckdb"]
 _types = pa.types
 _MOMENT = "a moment outside the years 290308 BC to 294246, which are all that DuckDB holds"
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+_LIST = re.compile(r"(.+)\[\d*\]")
 _NAMES = {
     pa.bool_(): "BOOLEAN",
     pa.int8(): "TINYINT",
@@ -70,6 +71,10 @@ def from_duckdb(declared: str) -> pa.DataType:
     """The Arrow type that holds what a DuckDB column holds; text for what has none (DuckDB casts it itself)."""
     if declared == "JSON":
         return JSON
+    if found := _LIST.fullmatch(declared):
+        item = from_duckdb(found[1])
+        is_known = item != pa.string() or found[1].startswith(("VARCHAR", "UUID", "ENUM("))
+        return pa.list_(item) if is_known and not is_json(item) else pa.string()
     found = _DECIMAL.fullmatch(declared)
     return pa.decimal128(int(found[1]), int(found[2])) if found else _BACK.get(declared, pa.string())
 

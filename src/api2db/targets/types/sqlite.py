@@ -66,6 +66,7 @@ _BACK = {
     "JSON": JSON,
     "TIME": pa.time64("us"),
     "TIMESTAMP": pa.timestamp("us"),
+    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
 }
 _AFFINITIES = (
     (("INT",), pa.int64()),
