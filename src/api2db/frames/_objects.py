@@ -6,7 +6,6 @@ drop the missing zone of a naive time beside a zoned one. So the classes of the 
 
 import datetime
 import decimal
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
+from api2db.frames._cell_values import KNOWN, value_of
 from api2db.frames.cells import encode_cell, json_array
 
 __all__ = ["array_of_objects"]
@@ -30,7 +30,7 @@ _NONE = type(None)
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
     """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact;
+    Each is what ``value_of`` gives for it. One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact;
     all else, and any other mix, gives JSON cells.
 
     Raises:
@@ -42,7 +42,7 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
             return _quick_array(values, classes)
         if classes <= _NESTED:
             return json_array(values)
-        return _array_of_present(*_without_missing(values))
+        return _array_of_present(*_without_missing(values, classes))
     except (FrameError, UnicodeEncodeError, decimal.InvalidOperation) as error:
         raise _located(error, values, column) from error
 
@@ -51,19 +51,12 @@ def _quick_array(values: Sequence[Any] | np.ndarray, classes: set[type]) -> pa.A
     return _ints(list(values)) if int in classes else pa.array(values)
 
 
-def _without_missing(values: Sequence[Any] | np.ndarray) -> tuple[list[Any], set[type]]:
+def _without_missing(values: Sequence[Any] | np.ndarray, classes: set[type]) -> tuple[list[Any], set[type]]:
     cells = values if isinstance(values, np.ndarray) else np.fromiter(values, object, len(values))
-    present = (None if missing else cell for cell, missing in zip(cells, pd.isna(cells), strict=True))
-    boxed = [_boxed(cell) if isinstance(cell, np.generic) else cell for cell in present]
-    return boxed, set(map(type, boxed)) - {_NONE}
-
-
-def _boxed(scalar: np.generic) -> Any:
-    if isinstance(scalar, np.datetime64):
-        return pd.Timestamp(scalar)
-    if isinstance(scalar, np.timedelta64):
-        return pd.Timedelta(scalar)
-    return scalar if isinstance(scalar, np.longdouble) else scalar.item()
+    if not classes <= KNOWN:
+        cells = np.fromiter(map(value_of, cells), object, len(cells))
+    present = [None if missing else cell for cell, missing in zip(cells, pd.isna(cells), strict=True)]
+    return present, set(map(type, present)) - {_NONE}
 
 
 def _mixed(cells: list[Any]) -> pa.Array:
@@ -113,10 +106,6 @@ def _blobs(cells: list[Any]) -> pa.Array:
     return pa.array(cells, pa.binary())
 
 
-def _uuids(cells: list[Any]) -> pa.Array:
-    return pa.array([None if cell is None else str(cell) for cell in cells], pa.utf8())
-
-
 def _dates(cells: list[Any]) -> pa.Array:
     if any(isinstance(cell, datetime.datetime) for cell in cells):
         return _mixed(cells)
@@ -152,7 +141,6 @@ _BUILDERS: tuple[tuple[tuple[type, ...], Callable[[list[Any]], pa.Array]], ...] 
     ((int, decimal.Decimal), _decimals),
     ((str,), _texts),
     ((bytes, bytearray), _blobs),
-    ((uuid.UUID,), _uuids),
     ((datetime.datetime,), _datetimes),
     ((datetime.date,), _dates),
     ((datetime.time,), _times),
