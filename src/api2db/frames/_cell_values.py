@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from api2db.errors import FrameError
+
 __all__ = ["KNOWN", "value_of"]
 
 KNOWN: frozenset[type] = frozenset(
@@ -34,10 +36,18 @@ def value_of(cell: Any) -> Any:
     An object of a subclass is its value as the class below has it, whatever the subclass's own ``__str__`` or
     ``__iter__`` gives. An Enum member without such a class is the member's value, or its name where its value is
     another object. Containers stay as they are, and so does what has no obvious value.
+
+    Raises:
+        FrameError: It is a NumPy or Arrow time that neither Python's classes nor those of pandas reach.
     """
     if type(cell) in KNOWN:
         return cell
-    return next((of(cell) for classes, of in _VALUES if isinstance(cell, classes)), cell)
+    try:
+        return next((of(cell) for classes, of in _VALUES if isinstance(cell, classes)), cell)
+    except (OverflowError, ValueError) as error:
+        raise FrameError(
+            f"a cell of type {type(cell).__qualname__} is beyond what Python and pandas hold; turn it into text first"
+        ) from error
 
 
 def _datetime(cell: datetime.datetime) -> datetime.datetime | None:

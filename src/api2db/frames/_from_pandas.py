@@ -10,10 +10,11 @@ import pyarrow as pa
 from api2db.errors import FrameError
 from api2db.frames._blocks import Column, columns
 from api2db.frames._from_arrow import Rows, one_chunk, plain_column, rows_of_columns
+from api2db.frames._index import with_index_as_columns
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["column_array", "rows_of_dataframe", "with_index_as_columns"]
+__all__ = ["column_array", "rows_of_dataframe"]
 
 
 def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
@@ -29,21 +30,6 @@ def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     arrays = [column_array(column, name) for column, name in zip(found, names, strict=True)]
     schema = _schema(names, tuple(_key(dtype) for dtype, _ in found), tuple(array.type for array in arrays))
     return rows_of_columns(arrays, schema)
-
-
-def _is_unnamed(index: pd.Index) -> bool:
-    return index.name is None if not isinstance(index, pd.MultiIndex) else all(name is None for name in index.names)
-
-
-def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with an index that has a name as its first columns."""
-    index = frame.index
-    if _is_unnamed(index):
-        return frame
-    names = [f"level_{place}" if name is None else name for place, name in enumerate(index.names)]
-    column_names([*names, *frame.columns])
-    leading = index.set_names(names).to_frame(index=False)
-    return pd.concat([leading, frame.reset_index(drop=True)], axis=1)
 
 
 def _labels(columns: pd.Index) -> tuple[object, ...]:

@@ -37,6 +37,8 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
         FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
     """
     classes = set(map(type, values))
+    if not classes:
+        return pa.nulls(0)
     try:
         if len(classes) <= 2 and classes <= _QUICK and (len(classes) == 1 or _NONE in classes):
             return _quick_array(values, classes)
@@ -114,13 +116,18 @@ def _dates(cells: list[Any]) -> pa.Array:
 
 def _datetimes(cells: list[Any]) -> pa.Array:
     zones = {None if cell.tzinfo is None else str(cell.tzinfo) for cell in cells if cell is not None}
-    if None in zones and len(zones) > 1:
+    if (None in zones and len(zones) > 1) or any(map(_is_beyond_python, cells)):
         return _mixed(cells)
     unit = "ns" if any(getattr(cell, "nanosecond", 0) for cell in cells) else "us"
     if None in zones:
         return pa.array(cells, pa.timestamp(unit))
     zoned = pa.array(cells).type.tz if len(zones) == 1 else "UTC"
     return pa.array(cells, pa.timestamp(unit, zoned))
+
+
+def _is_beyond_python(cell: datetime.datetime | None) -> bool:
+    """A Timestamp of pandas in a year that Python's datetime has not: Arrow would read 1970 from it."""
+    return cell is not None and not datetime.MINYEAR <= cell.year <= datetime.MAXYEAR
 
 
 def _times(cells: list[Any]) -> pa.Array:

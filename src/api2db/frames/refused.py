@@ -15,7 +15,7 @@ import pyarrow as pa
 from api2db.errors import FrameError
 from api2db.frames._cell_values import value_of
 from api2db.frames._from_arrow import Rows
-from api2db.frames._from_pandas import with_index_as_columns
+from api2db.frames._index import with_index_as_columns
 from api2db.frames.batch import to_batch, to_rows
 from api2db.frames.cells import decode_cell, encode_cell
 
