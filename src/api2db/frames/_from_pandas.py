@@ -63,7 +63,8 @@ def _schema(names: tuple[str, ...], dtypes: tuple[Any, ...], types: tuple[pa.Dat
 
 def _kept_dtype(dtype: Any, type_: pa.DataType) -> Any:
     if isinstance(dtype, tuple):
-        return pd.CategoricalDtype(ordered=dtype[1]) if pa.types.is_dictionary(type_) else "object"
+        is_category = pa.types.is_dictionary(type_) or pa.types.is_null(type_)
+        return pd.CategoricalDtype(ordered=dtype[1]) if is_category else "object"
     if isinstance(dtype, pd.SparseDtype):
         return dtype.subtype
     if isinstance(dtype, np.dtype):
@@ -108,7 +109,10 @@ def _numpy_array(dtype: "np.dtype[Any]", values: np.ndarray, name: str) -> pa.Ar
             values = values.astype(np.float32)
         if dtype.itemsize > 8:
             raise _no_type(name, dtype)
-        return pa.array(values, from_pandas=True)
+        array = pa.array(values, from_pandas=True)
+        # What pandas makes of missing values by itself, so it says nothing of those to come.
+        is_undecided = dtype == np.float64 and 0 < len(array) == array.null_count
+        return pa.nulls(len(array)) if is_undecided else array
     if kind in "biumM":
         return pa.array(values)
     raise _no_type(name, dtype)
@@ -121,13 +125,15 @@ def _no_type(name: str, dtype: object) -> FrameError:
 
 
 def _category_array(values: pd.Categorical, name: str) -> pa.Array:
+    codes = values.codes
+    if len(codes) > 0 and (codes < 0).all():
+        return pa.nulls(len(codes))
     categories = values.categories
     dictionary = column_array((categories.dtype, public_values(categories)), name)
     if isinstance(dictionary, pa.ChunkedArray):
         dictionary = one_chunk(dictionary)
     if pa.types.is_null(dictionary.type):
         dictionary = dictionary.cast(pa.utf8())
-    codes = values.codes
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     if isinstance(dictionary.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(dictionary.type, dictionary.storage.take(indices))

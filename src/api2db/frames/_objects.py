@@ -30,8 +30,8 @@ _NONE = type(None)
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
     """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    Each is what ``value_of`` gives for it. One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact;
-    all else, and any other mix, gives JSON cells.
+    Each is what ``value_of`` gives for it. One class gives its own type (an int stays an int beside nulls); ints with
+    floats give float64 where that is exact; all else, and any other mix, gives JSON cells.
 
     Raises:
         FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
