@@ -25,6 +25,12 @@ reason, and the others are loaded. The one exception is told here and once in th
 microseconds, finer digits are cut. A row with text that holds half of a surrogate pair, which is no character, is
 rejected by every target.
 
+An object of a subclass is stored as its value, at any depth of a cell: a `StrEnum` member as str, an `IntEnum` member
+as int, a `defaultdict` as dict, a named tuple as list. Another Enum member is stored as its value, such as text. A path
+or an IP address in a dict or list is text too. A float64 or category column of pandas with nothing but missing values
+has no type yet, as a column of None has none. A column of dates becomes one of timestamps, at midnight, when the first
+timestamp without a zone comes.
+
 What frames may hold, and the Arrow type in which api2db carries it to every target:
 """
 
