@@ -23,7 +23,7 @@ from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, TargetCase
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
-from tests.stream.databases import query
+from tests.stream.databases import COLLECTOR, query
 from tests.stream.ways import rejected_rows
 
 KIND = {kind.name: kind for kind in KINDS}
@@ -216,9 +216,16 @@ def test_a_nan_beside_nulls_stays_where_the_table_says_so(way: TargetCase, tmp_p
 NAIVE = pa.timestamp("us")
 
 
+def one_place(way: TargetCase, home: Path) -> Stream:
+    """A stream into a table, or into a file that gets all rows."""
+    fmt = way.types.target.split()[0].lower()
+    in_one_file = {"mode": "update", "path": f"STORE/{COLLECTOR}/{fmt}/all.{fmt}"}
+    return way.stream(home, **({} if way.is_table else in_one_file))
+
+
 @pytest.mark.parametrize("one_load", [False, True], ids=["frame by frame", "in one load"])
 def test_dates_and_then_times_widen_the_column_and_each_value_stays(
-    way: TargetCase, tmp_path: Path, one_load: bool
+    way: TargetCase, tmp_path: Path, *, one_load: bool
 ) -> None:
     days = [datetime.date(2026, 1, 2), None, datetime.date(9999, 12, 31)]
     times = [datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.date(1, 1, 1)]  # noqa: DTZ001
@@ -227,8 +234,7 @@ def test_dates_and_then_times_widen_the_column_and_each_value_stays(
         [{"number": 3, "day": times[0]}],
         [{"number": 4, "day": times[1]}],
     ]
-    options = {} if way.is_table else {"mode": "update"}
-    with way.stream(tmp_path, **options) as stream:
+    with one_place(way, tmp_path) as stream:
         for frame in frames:
             stream.q.put(frame)
             if not one_load:
@@ -253,8 +259,7 @@ NOTHING_YET = {
 @pytest.mark.parametrize("missing", NOTHING_YET.values(), ids=NOTHING_YET)
 def test_a_column_of_missing_values_alone_fixes_no_type(way: TargetCase, tmp_path: Path, missing: Any) -> None:
     later = {"t": "x", "n": 2**53 + 1, "d": datetime.date(2026, 1, 2), "j": {"a": 1}}
-    options = {} if way.is_table else {"mode": "update"}
-    with way.stream(tmp_path, **options) as stream:
+    with one_place(way, tmp_path) as stream:
         stream.stream(pd.DataFrame({"number": [0, 1], **dict.fromkeys(later, missing)}))
         stream.stream([{"number": 2, **later}])
     assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []

@@ -151,7 +151,7 @@ def test_an_empty_list_is_an_empty_batch() -> None:
     assert to_batch([]).num_rows == 0
 
 
-def test_a_named_index_leads_and_a_nameless_one_is_dropped() -> None:
+def test_a_named_index_leads_and_one_that_only_counts_is_dropped() -> None:
     named = pd.DataFrame({"v": [1, 2]}, index=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "n"]))
     assert to_batch(named).schema.names == ["k", "n", "v"]
     assert to_batch(named.droplevel("n")).to_pydict() == {"k": ["a", "b"], "v": [1, 2]}
