@@ -70,7 +70,18 @@ def test_whatever_hands_out_an_arrow_stream_is_a_frame() -> None:
             r"the column 'o' of the polars.DataFrame holds Python objects",
         ),
     ],
-    ids="series index polars-series lazy dict-of-lists dict-of-arrays row ndarray array objects".split(),
+    ids=[
+        "series",
+        "index",
+        "polars-series",
+        "lazy",
+        "dict-of-lists",
+        "dict-of-arrays",
+        "row",
+        "ndarray",
+        "array",
+        "objects",
+    ],
 )
 def test_what_is_nearly_a_frame_is_refused_with_the_right_call(frame: object, says: str) -> None:
     with pytest.raises(FrameError, match=says):

@@ -50,10 +50,10 @@ def value_of(cell: Any) -> Any:
         ) from error
 
 
-def _datetime(cell: datetime.datetime) -> datetime.datetime | None:
+def _datetime(cell: datetime.datetime) -> datetime.datetime:
     """As ``datetime`` has it; the classes of pandas know nanoseconds and stay."""
-    if isinstance(cell, pd.Timestamp) or cell is pd.NaT:
-        return None if cell is pd.NaT else cell
+    if isinstance(cell, pd.Timestamp):
+        return cell
     return datetime.datetime.combine(_date(cell), _time(cell.timetz()))
 
 
@@ -87,7 +87,7 @@ def _numpy(cell: np.generic) -> Any:
 
 
 _VALUES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
-    (type(pd.NA), lambda _: None),
+    ((type(pd.NA), type(pd.NaT)), lambda _: None),
     (np.datetime64, pd.Timestamp),
     (np.timedelta64, pd.Timedelta),
     (np.generic, _numpy),
