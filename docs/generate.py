@@ -31,6 +31,12 @@ where it has none. [Which texts these are](streams.md#text-and-lists-into-column
 is what goes into array columns. Tables that are made from text have text columns, unless the stream's
 [`dtypes`](streams.md#dtypes) say otherwise.
 
+An object of a subclass is stored as its value, at any depth of a cell: a `StrEnum` member as str, an `IntEnum` member
+as int, a `defaultdict` as dict, a named tuple as list. Another Enum member is stored as its value, such as text. A path
+or an IP address in a dict or list is text too. A float64 or category column of pandas with nothing but missing values
+has no type yet, as a column of None has none. A column of dates becomes one of timestamps, at midnight, when the first
+timestamp without a zone comes.
+
 What frames may hold, and the Arrow type in which api2db carries it to every target:
 """
 

@@ -4,12 +4,16 @@ What a value is, is said without any library's classes: an instant is a count of
 """
 
 import datetime
+import enum
+import fractions
+import ipaddress
+import pathlib
 import struct
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,56 @@ import pyarrow as pa
 NS_OF_A_SECOND, NS_OF_A_DAY = 10**9, 86_400 * 10**9
 DATE, TIME, MOMENT, DELTA = datetime.date, datetime.time, datetime.datetime, datetime.timedelta
 BERLIN = "Europe/Berlin"
+
+
+class Status(enum.StrEnum):
+    OPEN = "open"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    NONE = None
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Letters(str):
+    """A text that gives itself out as another one."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another"
+
+
+class Number(int):
+    def __repr__(self) -> str:
+        return "another"
+
+
+class Fields(dict[str, object]):
+    pass
+
+
+class Items(list[object]):
+    pass
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+class Moment(datetime.datetime):
+    def isoformat(self, *_: object, **__: object) -> str:
+        return "another"
+
+
+class Day(datetime.date):
+    def isoformat(self) -> str:
+        return "another"
 
 
 @dataclass(frozen=True)
@@ -268,6 +322,46 @@ def _nested() -> list[Told]:
     ]
 
 
+def _subclasses() -> list[Told]:
+    """Objects whose class stands on another one, or which have one obvious text."""
+    deep = Fields(status=Status.OPEN, all=Items([Letters("x"), Level.LOW, Colour.RED, Pair(Number(5), np.str_("y"))]))
+    as_value = {"status": "open", "all": ["x", 1, "red", [5, "y"]]}
+    written = {"file": pathlib.PurePosixPath("a/b"), "at": [Moment(2026, 1, 2, 3), Day(2026, 1, 2)]}
+    address = ipaddress.ip_address("10.0.0.1")
+    return [
+        Told("str subclass", "text", objects(Status.OPEN, None, Letters("x")), ["open", None, "x"]),
+        Told("enum", "text", objects(Colour.RED, Colour.NONE, "x"), ["red", None, "x"]),
+        Told("int subclass", "int64", objects(Level.LOW, None, Number(5)), [1, None, 5]),
+        Told("float subclass", "float64", objects(np.float64(0.5), None, np.float64(2)), [bits(0.5), None, bits(2.0)]),
+        Told(
+            "datetime subclass", "naive", objects(Moment(1970, 1, 2), None, Moment(1970, 1, 1)), [NS_OF_A_DAY, None, 0]
+        ),
+        Told("date subclass", "date", objects(Day(1970, 1, 2), None, Day(1970, 1, 1)), [1, None, 0]),
+        Told("dict subclass", "JSON", objects(deep, None, Fields()), [as_value, None, {}]),
+        Told("list subclass", "JSON", objects(Items([Status.OPEN]), None, Items()), [["open"], None, []]),
+        Told(
+            "tuple subclass",
+            "JSON",
+            objects(Pair(Status.OPEN, {"a": Level.LOW}), None, ()),
+            [["open", {"a": 1}], None, []],
+        ),
+        Told(
+            "written within",
+            "JSON",
+            objects(written, None, [address, fractions.Fraction(1, 3)]),
+            [{"file": "a/b", "at": ["2026-01-02T03:00:00", "2026-01-02"]}, None, ["10.0.0.1", "1/3"]],
+        ),
+        Told("path", "written", objects(pathlib.PurePosixPath("a/b"), None, "x"), ["a/b", None, "x"]),
+        Told(
+            "address",
+            "written",
+            objects(address, None, ipaddress.ip_network("10.0.0.0/8")),
+            ["10.0.0.1", None, "10.0.0.0/8"],
+        ),
+        Told("period in objects", "period", objects(pd.Period("2020-01"), None, "x"), ["2020-01", None, "x"]),
+    ]
+
+
 COLUMNS = [
     Told("number", "int64", [0, 1, 2], [0, 1, 2]),
     *_ints(),
@@ -276,6 +370,7 @@ COLUMNS = [
     *_numbers(),
     *_times(),
     *_nested(),
+    *_subclasses(),
 ]
 
 

@@ -20,10 +20,10 @@ from api2db.frames import is_json, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types.rules import Reading, is_text
 from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, TargetCase
-from tests.conformance.columns import COLUMNS, Told, bits, frame_of
+from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
-from tests.stream.databases import query
+from tests.stream.databases import COLLECTOR, query
 from tests.stream.ways import rejected_rows
 
 KIND = {kind.name: kind for kind in KINDS}
@@ -211,3 +211,64 @@ def test_a_nan_beside_nulls_stays_where_the_table_says_so(way: TargetCase, tmp_p
     assert second in {"None", "", "nan"}
     assert third == "0.5"
     assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
+
+
+NAIVE = pa.timestamp("us")
+
+
+def one_place(way: TargetCase, home: Path) -> Stream:
+    """A stream into a table, or into a file that gets all rows."""
+    fmt = way.types.target.split()[0].lower()
+    in_one_file = {"mode": "update", "path": f"STORE/{COLLECTOR}/{fmt}/all.{fmt}"}
+    return way.stream(home, **({} if way.is_table else in_one_file))
+
+
+@pytest.mark.parametrize("one_load", [False, True], ids=["frame by frame", "in one load"])
+def test_dates_and_then_times_widen_the_column_and_each_value_stays(
+    way: TargetCase, tmp_path: Path, *, one_load: bool
+) -> None:
+    # Arrow's reader tells no type from a far date beside a fraction, so in CSV these are text.
+    first, last = ("1970-01-01", "2199-12-31") if way.types.client == "csv" else ("0001-01-01", "9999-12-31")
+    days = [datetime.date(2026, 1, 2), None, datetime.date.fromisoformat(last)]
+    times = [datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.date.fromisoformat(first)]  # noqa: DTZ001
+    frames = [
+        [{"number": 0, "day": days[0]}, {"number": 1, "day": days[1]}, {"number": 2, "day": days[2]}],
+        [{"number": 3, "day": times[0]}],
+        [{"number": 4, "day": times[1]}],
+    ]
+    with one_place(way, tmp_path) as stream:
+        for frame in frames:
+            stream.q.put(frame)
+            if not one_load:
+                stream.flush()
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
+    read = way.read(tmp_path)
+    found = dict(zip((int(number) for number in read["number"]), read["day"], strict=True))
+    wanted = ["2026-01-02", None, last, "2026-01-02 03:04:05.000006", first]
+    reading = way.types.reads(NAIVE)
+    cells = [None if found[row] == "" else found[row] for row in range(5)]
+    assert [seen(cell, NAIVE, reading) for cell in cells] == [None if text is None else moment(text) for text in wanted]
+
+
+NOTHING_YET = {
+    "float64": [float("nan")] * 2,
+    "category": pd.Categorical([None, None]),
+    "category with categories": pd.Categorical([None, None], ["a"]),
+    "object": [None, None],
+}
+
+
+@pytest.mark.parametrize("missing", NOTHING_YET.values(), ids=NOTHING_YET)
+def test_a_column_of_missing_values_alone_fixes_no_type(way: TargetCase, tmp_path: Path, missing: Any) -> None:
+    later = {"t": "x", "n": 2**53 + 1, "d": datetime.date(2026, 1, 2), "j": {"a": 1}}
+    with one_place(way, tmp_path) as stream:
+        stream.stream(pd.DataFrame({"number": [0, 1], **dict.fromkeys(later, missing)}))
+        stream.q.put([{"number": 2, **later}])
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
+    found = way.read(tmp_path)
+    for name, value in later.items():
+        type_ = to_batch([{name: value}]).schema.field(name).type
+        cells = [None if isinstance(cell, str) and not cell else cell for cell in found[name]]
+        *nulls, last = [seen(cell, type_, way.types.reads(type_)) for cell in cells]
+        assert nulls == [None, None], name
+        assert last == (20_455 if name == "d" else value), name

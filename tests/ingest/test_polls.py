@@ -192,7 +192,7 @@ def test_a_page_that_is_no_frame_fails_the_poll_and_takes_its_state_with_it(benc
         state["page"] = 2
         yield "not a frame"
 
-    with pytest.raises(PollError, match="str is no frame"):
+    with pytest.raises(PollError, match="str is not a frame"):
         bench.poll(pages)
     assert bench.rows == [{"id": 1}]
     assert bench.state() == {"page": 1}

@@ -64,7 +64,7 @@ def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
     """Write a DataFrame to a file of its own: whole, durable and private, or not at all.
 
     A pickle keeps the DataFrame as it is. In the other formats an index with a name becomes the leading columns, one
-    without is dropped, and nested cells are JSON.
+    without a name is the column ``index`` or, if it holds nothing but ints, dropped, and nested cells are JSON.
 
     Raises:
         ConfigurationError: There is no such format.

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import FrameError
+from api2db.frames._index import index_names
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 from api2db.frames.cells import JSON, json_array
@@ -106,15 +107,17 @@ _plain_schemas = _PlainSchemas(4)
 
 
 def _made_plain(arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
+    index = [name for name in schema.names if _is_nameless_index(name)]
+    if index:
+        arrays, schema = _with_index_as_columns(arrays, schema, index)
     names = column_names(schema.names)
     plain = [plain_column(array, name) for array, name in zip(arrays, names, strict=True)]
-    fields = [(name, array.type) for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
-    kept = [array for name, array in zip(names, plain, strict=True) if not _is_nameless_index(name)]
+    fields = [(name, array.type) for name, array in zip(names, plain, strict=True)]
     metadata = (schema.metadata or {}).get(b"pandas")
     recast = tuple(name for name, array in zip(names, plain, strict=True) if array.type != schema.field(name).type)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
-    rows = rows_of_columns(kept, pa.schema(fields, pandas))
-    as_they_are = len(kept) == len(arrays) and all(one is other for one, other in zip(plain, arrays, strict=True))
+    rows = rows_of_columns(plain, pa.schema(fields, pandas))
+    as_they_are = not index and all(one is other for one, other in zip(plain, arrays, strict=True))
     if as_they_are and pa.date64() not in schema.types:  # of which the values decide
         _plain_schemas.add(schema, rows.schema)
     return rows
@@ -122,6 +125,27 @@ def _made_plain(arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema)
 
 def _is_nameless_index(name: str) -> bool:
     return name.startswith("__index_level_") and name.endswith("__")
+
+
+def _with_index_as_columns(
+    arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema, index: list[str]
+) -> tuple[list[pa.Array | pa.ChunkedArray], pa.Schema]:
+    """The columns that pandas makes of an index without a name: under a name or left out, as ``index_names`` says."""
+    described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    levels = [level for level in described.get("index_columns", index) if isinstance(level, str)]
+    others = [name for name in schema.names if name not in index]
+    names = index_names(
+        [None if level in index else level for level in levels],
+        [_types.is_integer(schema.field(level).type) for level in levels],
+        [name for name in others if name not in levels],
+    )
+    kept = [(name, level) for name, level in zip(names, levels, strict=bool(names)) if level in index]
+    places = [schema.get_field_index(name) for name in [*(level for _, level in kept), *others]]
+    fields = [
+        schema.field(place).with_name(name)
+        for place, name in zip(places, [*(name for name, _ in kept), *others], strict=True)
+    ]
+    return [arrays[place] for place in places], pa.schema(fields, schema.metadata)
 
 
 @lru_cache(maxsize=256)

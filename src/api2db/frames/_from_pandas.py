@@ -10,10 +10,11 @@ import pyarrow as pa
 from api2db.errors import FrameError
 from api2db.frames._blocks import Column, columns
 from api2db.frames._from_arrow import Rows, one_chunk, plain_column, rows_of_columns
+from api2db.frames._index import with_index_as_columns
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["column_array", "rows_of_dataframe", "with_index_as_columns"]
+__all__ = ["column_array", "rows_of_dataframe"]
 
 
 def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
@@ -29,21 +30,6 @@ def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     arrays = [column_array(column, name) for column, name in zip(found, names, strict=True)]
     schema = _schema(names, tuple(_key(dtype) for dtype, _ in found), tuple(array.type for array in arrays))
     return rows_of_columns(arrays, schema)
-
-
-def _is_unnamed(index: pd.Index) -> bool:
-    return index.name is None if not isinstance(index, pd.MultiIndex) else all(name is None for name in index.names)
-
-
-def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with an index that has a name as its first columns."""
-    index = frame.index
-    if _is_unnamed(index):
-        return frame
-    names = [f"level_{place}" if name is None else name for place, name in enumerate(index.names)]
-    column_names([*names, *frame.columns])
-    leading = index.set_names(names).to_frame(index=False)
-    return pd.concat([leading, frame.reset_index(drop=True)], axis=1)
 
 
 def _labels(columns: pd.Index) -> tuple[object, ...]:
@@ -77,7 +63,8 @@ def _schema(names: tuple[str, ...], dtypes: tuple[Any, ...], types: tuple[pa.Dat
 
 def _kept_dtype(dtype: Any, type_: pa.DataType) -> Any:
     if isinstance(dtype, tuple):
-        return pd.CategoricalDtype(ordered=dtype[1]) if pa.types.is_dictionary(type_) else "object"
+        is_category = pa.types.is_dictionary(type_) or pa.types.is_null(type_)
+        return pd.CategoricalDtype(ordered=dtype[1]) if is_category else "object"
     if isinstance(dtype, pd.SparseDtype):
         return dtype.subtype
     if isinstance(dtype, np.dtype):
@@ -122,7 +109,10 @@ def _numpy_array(dtype: "np.dtype[Any]", values: np.ndarray, name: str) -> pa.Ar
             values = values.astype(np.float32)
         if dtype.itemsize > 8:
             raise _no_type(name, dtype)
-        return pa.array(values, from_pandas=True)
+        array = pa.array(values, from_pandas=True)
+        # What pandas makes of missing values by itself, so it says nothing of those to come.
+        is_undecided = dtype == np.float64 and 0 < len(array) == array.null_count
+        return pa.nulls(len(array)) if is_undecided else array
     if kind in "biumM":
         return pa.array(values)
     raise _no_type(name, dtype)
@@ -135,13 +125,15 @@ def _no_type(name: str, dtype: object) -> FrameError:
 
 
 def _category_array(values: pd.Categorical, name: str) -> pa.Array:
+    codes = values.codes
+    if len(codes) > 0 and (codes < 0).all():
+        return pa.nulls(len(codes))
     categories = values.categories
     dictionary = column_array((categories.dtype, public_values(categories)), name)
     if isinstance(dictionary, pa.ChunkedArray):
         dictionary = one_chunk(dictionary)
     if pa.types.is_null(dictionary.type):
         dictionary = dictionary.cast(pa.utf8())
-    codes = values.codes
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
     if isinstance(dictionary.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(dictionary.type, dictionary.storage.take(indices))

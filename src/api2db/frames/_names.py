@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from api2db.errors import FrameError
+from api2db.frames._cell_values import value_of
 
 __all__ = ["column_names"]
 
@@ -22,9 +23,15 @@ def column_names(labels: Iterable[object]) -> tuple[str, ...]:
 def _name(label: object) -> str:
     if isinstance(label, (tuple, list)):
         raise FrameError(f"the column label {label!r} is no name; join its parts to one text first")
-    name = str(label)
+    value = value_of(label)
+    name = str(None if _is_missing(value) else value)
     try:
         name.encode()
     except UnicodeEncodeError:
         raise FrameError(f"the column name {name!r} holds half of a surrogate pair; rename the column") from None
     return name
+
+
+def _is_missing(label: object) -> bool:
+    """A label of None, which pandas 3 makes NaN of beside labels that are text."""
+    return label is None or label != label  # noqa: PLR0124 - NaN alone differs from itself

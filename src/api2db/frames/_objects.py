@@ -6,7 +6,6 @@ drop the missing zone of a naive time beside a zoned one. So the classes of the 
 
 import datetime
 import decimal
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
+from api2db.frames._cell_values import KNOWN, value_of
 from api2db.frames.cells import encode_cell, json_array
 
 __all__ = ["array_of_objects"]
@@ -30,19 +30,21 @@ _NONE = type(None)
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
     """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    One class gives its own type (an int stays an int beside nulls); ints with floats give float64 where that is exact;
-    all else, and any other mix, gives JSON cells.
+    Each is what ``value_of`` gives for it. One class gives its own type (an int stays an int beside nulls); ints with
+    floats give float64 where that is exact; all else, and any other mix, gives JSON cells.
 
     Raises:
         FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
     """
     classes = set(map(type, values))
+    if not classes:
+        return pa.nulls(0)
     try:
         if len(classes) <= 2 and classes <= _QUICK and (len(classes) == 1 or _NONE in classes):
             return _quick_array(values, classes)
         if classes <= _NESTED:
             return json_array(values)
-        return _array_of_present(*_without_missing(values))
+        return _array_of_present(*_without_missing(values, classes))
     except (FrameError, UnicodeEncodeError, decimal.InvalidOperation) as error:
         raise _located(error, values, column) from error
 
@@ -51,19 +53,12 @@ def _quick_array(values: Sequence[Any] | np.ndarray, classes: set[type]) -> pa.A
     return _ints(list(values)) if int in classes else pa.array(values)
 
 
-def _without_missing(values: Sequence[Any] | np.ndarray) -> tuple[list[Any], set[type]]:
+def _without_missing(values: Sequence[Any] | np.ndarray, classes: set[type]) -> tuple[list[Any], set[type]]:
     cells = values if isinstance(values, np.ndarray) else np.fromiter(values, object, len(values))
-    present = (None if missing else cell for cell, missing in zip(cells, pd.isna(cells), strict=True))
-    boxed = [_boxed(cell) if isinstance(cell, np.generic) else cell for cell in present]
-    return boxed, set(map(type, boxed)) - {_NONE}
-
-
-def _boxed(scalar: np.generic) -> Any:
-    if isinstance(scalar, np.datetime64):
-        return pd.Timestamp(scalar)
-    if isinstance(scalar, np.timedelta64):
-        return pd.Timedelta(scalar)
-    return scalar if isinstance(scalar, np.longdouble) else scalar.item()
+    if not classes <= KNOWN:
+        cells = np.fromiter(map(value_of, cells), object, len(cells))
+    present = [None if missing else cell for cell, missing in zip(cells, pd.isna(cells), strict=True)]
+    return present, set(map(type, present)) - {_NONE}
 
 
 def _mixed(cells: list[Any]) -> pa.Array:
@@ -113,10 +108,6 @@ def _blobs(cells: list[Any]) -> pa.Array:
     return pa.array(cells, pa.binary())
 
 
-def _uuids(cells: list[Any]) -> pa.Array:
-    return pa.array([None if cell is None else str(cell) for cell in cells], pa.utf8())
-
-
 def _dates(cells: list[Any]) -> pa.Array:
     if any(isinstance(cell, datetime.datetime) for cell in cells):
         return _mixed(cells)
@@ -125,13 +116,18 @@ def _dates(cells: list[Any]) -> pa.Array:
 
 def _datetimes(cells: list[Any]) -> pa.Array:
     zones = {None if cell.tzinfo is None else str(cell.tzinfo) for cell in cells if cell is not None}
-    if None in zones and len(zones) > 1:
+    if (None in zones and len(zones) > 1) or any(map(_is_beyond_python, cells)):
         return _mixed(cells)
     unit = "ns" if any(getattr(cell, "nanosecond", 0) for cell in cells) else "us"
     if None in zones:
         return pa.array(cells, pa.timestamp(unit))
     zoned = pa.array(cells).type.tz if len(zones) == 1 else "UTC"
     return pa.array(cells, pa.timestamp(unit, zoned))
+
+
+def _is_beyond_python(cell: datetime.datetime | None) -> bool:
+    """A Timestamp of pandas in a year that Python's datetime has not: Arrow would read 1970 from it."""
+    return cell is not None and not datetime.MINYEAR <= cell.year <= datetime.MAXYEAR
 
 
 def _times(cells: list[Any]) -> pa.Array:
@@ -152,7 +148,6 @@ _BUILDERS: tuple[tuple[tuple[type, ...], Callable[[list[Any]], pa.Array]], ...] 
     ((int, decimal.Decimal), _decimals),
     ((str,), _texts),
     ((bytes, bytearray), _blobs),
-    ((uuid.UUID,), _uuids),
     ((datetime.datetime,), _datetimes),
     ((datetime.date,), _dates),
     ((datetime.time,), _times),

@@ -1,6 +1,7 @@
 """The one way in: whatever a user puts becomes one record batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,13 +13,20 @@ from api2db.frames._from_rows import batch_of_rows
 
 __all__ = ["to_batch", "to_rows"]
 
+_NO_COLUMN = (str, bytes, bytearray, Mapping)
+_ONE_COLUMN = (pd.Series, pd.Index, pa.Array, pa.ChunkedArray)
+
 
 def to_batch(frame: object) -> pa.RecordBatch:
-    """Express a DataFrame, an Arrow table or batch, or a sequence of dicts as one record batch, losing nothing.
+    """Express a frame as one record batch, losing nothing.
+
+    A frame is a DataFrame of pandas, an Arrow table or batch, whatever has ``__arrow_c_stream__`` (such as a DataFrame
+    of polars), or a sequence of dicts.
 
     Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON
     cells. Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name
-    becomes the leading columns; one without is dropped. Labels that are no text become text. Dicts may differ in their
+    becomes the leading columns; so does one without, as ``index``, unless it holds nothing but ints. Labels that are
+    not text become text, a missing one ``None``. Dicts may differ in their
     keys: the columns are all keys in order of first appearance. The ``pandas`` metadata says what dtypes a DataFrame
     had.
 
@@ -44,6 +52,54 @@ def to_rows(frame: object) -> Rows:
         return rows_of_batch(frame)
     if isinstance(frame, pa.Table):
         return rows_of_table(frame)
+    if hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, _ONE_COLUMN):
+        return _rows_of_exported(frame)
     if isinstance(frame, Sequence) and not isinstance(frame, (str, bytes, bytearray, memoryview)):
         return batch_of_rows(frame)
-    raise FrameError(f"{type(frame).__qualname__} is no frame; put a DataFrame, an Arrow table, or a list of dicts")
+    raise FrameError(f"{_kind(frame)} is not a frame; {_remedy(frame)}")
+
+
+def _rows_of_exported(frame: Any) -> Rows:
+    """What offers itself by Arrow's PyCapsule interface, such as a frame of polars or a relation of DuckDB."""
+    try:
+        table = pa.table(frame)
+    except (pa.ArrowInvalid, TypeError, ValueError) as error:
+        raise FrameError(f"{_kind(frame)} is not a frame: {error}; {_remedy(frame)}") from error
+    _refuse_objects(frame)
+    return rows_of_table(table)
+
+
+def _refuse_objects(frame: Any) -> None:
+    """Of Python objects polars gives addresses, which Arrow takes for bytes."""
+    schema = getattr(frame, "schema", None)
+    objects = [name for name, type_ in schema.items() if str(type_) == "Object"] if isinstance(schema, Mapping) else []
+    if objects:
+        raise FrameError(
+            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which it does not hand out; give it"
+            " a type, or put frame.to_dicts()"
+        )
+
+
+def _kind(frame: object) -> str:
+    class_ = type(frame)
+    package = class_.__module__.partition(".")[0]
+    return class_.__qualname__ if package == "builtins" else f"{package}.{class_.__qualname__}"
+
+
+def _remedy(frame: object) -> str:
+    if isinstance(frame, Mapping):
+        columns = any(isinstance(cell, Sized) and not isinstance(cell, _NO_COLUMN) for cell in frame.values())
+        return "put pandas.DataFrame(data)" if columns else "put [row], a list of dicts"
+    if isinstance(frame, pd.Series):
+        return "put series.to_frame('name')"
+    if isinstance(frame, pd.Index):
+        return "put index.to_frame(index=False, name='name')"
+    if type(frame).__module__ == "numpy":
+        return "put pandas.DataFrame(array, columns=['name', …])"
+    if isinstance(frame, (pa.Array, pa.ChunkedArray)):
+        return "put pyarrow.table({'name': array})"
+    if hasattr(frame, "to_frame"):
+        return "put series.to_frame()"
+    if hasattr(frame, "collect"):
+        return "put frame.collect()"
+    return "put a DataFrame of pandas or polars, an Arrow table, or a list of dicts"

@@ -1,8 +1,8 @@
 """Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
 
-A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, a UUID text, dates and
-times ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an
-infinity the text ``"Infinity"``.
+A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, dates and times
+ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity
+the text ``"Infinity"``. Every other object is what ``value_of`` gives for it, such as a path's text.
 
 A value of a mixed column that is no text, but is written as one, has a blank before it, which JSON passes over: a
 space, for bytes a tab. By that ``single_value`` knows it for what it was.
@@ -11,12 +11,9 @@ space, for bytes a tab. By that ``single_value`` knows it for what it was.
 import base64
 import datetime
 import decimal
-import enum
 import json
 import math
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -27,11 +24,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import FrameError
+from api2db.frames._cell_values import value_of
 
 __all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array", "python_values", "single_value", "unmarked"]
 
 JSON: pa.DataType = pa.json_(pa.utf8())
 _SINGLE = frozenset({str, int, float, bool, type(None)})
+_WRITTEN_PLAIN = frozenset({str, int, bool})
 _BLANK, _BLANK_OF_BYTES = " ", "\t"
 _NOT_EXACT_AS_FLOAT = re.compile(r"[0-9][0-9.]{15}|[0-9][eE]")
 _LONGEST_EXPONENT = 400
@@ -137,25 +136,25 @@ def _encode_marked(value: object) -> str:
     text = encode_cell(value)
     if text[0] != '"':
         return text
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (bytes, bytearray)):
         return _BLANK_OF_BYTES + text
     return _BLANK + text if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, float)) else text
 
 
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, (str, int)) and not isinstance(value, enum.Enum)):
+def _text(cell: Any) -> str:
+    value = value_of(cell)
+    class_ = type(value)
+    if value is None or class_ in _WRITTEN_PLAIN:
         return _encode_plain(value)
-    if value is pd.NA or value is pd.NaT:
-        return "null"
-    if isinstance(value, float):
-        return _float_text(float(value))
+    if class_ is float:
+        return _float_text(value)
     if isinstance(value, Mapping):
         return _mapping_text(value)
     if isinstance(value, AbstractSet):
         return f"[{', '.join(sorted(map(_text, value)))}]"
     if isinstance(value, (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
         return f"[{', '.join([_text(item) for item in _items(value)])}]"
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return f"[{', '.join([_text(item) for item in value])}]"
     return _scalar_text(value)
 
@@ -188,9 +187,10 @@ def _mapping_text(mapping: Mapping[Any, Any]) -> str:
 
 
 def _key(key: object) -> str:
-    if isinstance(key, str):
-        return str.__str__(key)
-    text = _text(key)
+    value = value_of(key)
+    if isinstance(value, str):
+        return value
+    text = _text(value)
     return str(json.loads(text)) if text.startswith('"') else text
 
 
@@ -202,16 +202,12 @@ def _items(values: Any) -> Iterable[object]:
 
 
 def _scalar_text(value: Any) -> str:
+    if isinstance(value, np.longdouble):
+        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
     for kinds, text in _TEXTS:
         if isinstance(value, kinds):
             return text(value)
     raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
-
-
-def _number_text(value: Any) -> str:
-    if isinstance(value, np.longdouble):
-        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
-    return _text(value.item())
 
 
 def _duration_text(value: datetime.timedelta) -> str:
@@ -227,14 +223,7 @@ _TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (decimal.Decimal, _decimal_text),
     (datetime.timedelta, _duration_text),
     ((datetime.date, datetime.time), lambda value: _encode_plain(value.isoformat())),
-    ((uuid.UUID, pd.Period, pd.Interval), lambda value: _encode_plain(str(value))),
-    ((bytes, bytearray, memoryview), lambda value: f'"{base64.b64encode(value).decode("ascii")}"'),
-    (np.datetime64, lambda value: _text(pd.Timestamp(value))),
-    (np.timedelta64, lambda value: _text(pd.Timedelta(value))),
-    ((np.bool_, np.integer, np.floating), _number_text),
-    (enum.Enum, lambda value: _text(value.value)),
-    (pa.Scalar, lambda value: _text(value.as_py())),
-    (os.PathLike, lambda value: _encode_plain(os.fsdecode(value))),
+    ((bytes, bytearray), lambda value: f'"{base64.b64encode(value).decode("ascii")}"'),
 )
 
 

@@ -13,6 +13,7 @@ __all__ = ["consumed_to_pandas", "to_pandas"]
 _types = pa.types
 _WORTH_FREEING_BYTES = 64 << 20
 _WITHOUT_COPY: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"copy": False}
+_UNDECIDED = frozenset({"float64", "category"})
 _FINE_TIME = pa.time64("ns")
 
 
@@ -29,7 +30,7 @@ def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     }
     converted = _by_arrow(table.drop_columns(list(ours)), table.num_rows)
     for name, place in ours.items():
-        converted.insert(place, name, _series(table.column(place)))
+        converted.insert(place, name, _series(table.column(place), told.get(name)))
     return converted
 
 
@@ -56,6 +57,8 @@ def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
     """Tell whether Arrow's own conversion would lose something."""
     if is_json(column.type) or column.type == _FINE_TIME:
         return True
+    if _types.is_null(column.type):
+        return told in _UNDECIDED
     whole = _types.is_integer(column.type) or _types.is_boolean(column.type)
     return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
 
@@ -68,7 +71,9 @@ def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
     )
 
 
-def _series(column: pa.ChunkedArray) -> "pd.Series[Any]":
+def _series(column: pa.ChunkedArray, told: str | None) -> "pd.Series[Any]":
+    if _types.is_null(column.type):
+        return pd.Series([None] * len(column), dtype=pd.api.types.pandas_dtype(told))
     if is_json(column.type):
         cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
         return pd.Series(cells, dtype=object)

@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
+from api2db.frames._cell_values import value_of
 from api2db.frames._from_arrow import Rows
-from api2db.frames._from_pandas import with_index_as_columns
+from api2db.frames._index import with_index_as_columns
 from api2db.frames.batch import to_batch, to_rows
 from api2db.frames.cells import decode_cell, encode_cell
 
@@ -113,12 +114,13 @@ def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[Rows | Refu
 
 
 def _is_broken(cell: object) -> bool:
-    if not isinstance(cell, (str, Mapping, Sequence, set, frozenset, np.ndarray)) or isinstance(
-        cell, (bytes, bytearray)
+    value = value_of(cell)
+    if not isinstance(value, (str, Mapping, Sequence, set, frozenset, np.ndarray)) or isinstance(
+        value, (bytes, bytearray)
     ):
         return False
     try:
-        return _HALF.search(cell if isinstance(cell, str) else encode_cell(cell)) is not None
+        return _HALF.search(value if isinstance(value, str) else encode_cell(value)) is not None
     except FrameError:  # which the put is told of
         return False
 
@@ -126,6 +128,7 @@ def _is_broken(cell: object) -> bool:
 def _escaped(cell: Any) -> Any:
     if not _is_broken(cell):
         return cell
-    if isinstance(cell, str):
-        return _HALF.sub(lambda half: f"\\u{ord(half[0]):x}", cell)
-    return decode_cell(_HALF.sub(lambda half: f"\\\\u{ord(half[0]):x}", encode_cell(cell)))
+    value = value_of(cell)
+    if isinstance(value, str):
+        return _HALF.sub(lambda half: f"\\u{ord(half[0]):x}", value)
+    return decode_cell(_HALF.sub(lambda half: f"\\\\u{ord(half[0]):x}", encode_cell(value)))

@@ -103,6 +103,20 @@ def _widened_timestamp(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     return pa.timestamp(_finer(a, b), a.tz if a.tz == b.tz else "UTC")
 
 
+def _is_moment(type_: pa.DataType) -> bool:
+    return bool(_types.is_date(type_) or _types.is_timestamp(type_))
+
+
+def _widened_moment(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """A date is the midnight that it begins with, but no instant."""
+    day, other = (a, b) if _types.is_date(a) else (b, a)
+    if _types.is_date(other):
+        return pa.date64()
+    if _types.is_timestamp(day):
+        return _widened_timestamp(a, b)
+    return other if other.tz is None else None
+
+
 def _widened_time(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     unit = _finer(a, b)
     return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
@@ -114,8 +128,7 @@ def _is_any_binary(type_: pa.DataType) -> bool:
 
 _KINDS = (
     (_is_number, _widened_number),
-    (_types.is_timestamp, _widened_timestamp),
-    (_types.is_date, lambda _a, _b: pa.date64()),
+    (_is_moment, _widened_moment),
     (_types.is_time, _widened_time),
     (_types.is_duration, lambda a, b: pa.duration(_finer(a, b))),
     (is_text, lambda _a, _b: pa.large_utf8()),

@@ -41,8 +41,8 @@ def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused 
         yield batch if batch is not None and batch.num_rows else None
 
 
-def _transformed(page: pd.DataFrame, transform: Transform) -> pd.DataFrame | None:
+def _transformed(page: pd.DataFrame, transform: Transform) -> object:
     after: object = transform(page)
-    if after is None or isinstance(after, pd.DataFrame):
+    if after is None or isinstance(after, pd.DataFrame) or hasattr(after, "__arrow_c_stream__"):
         return after
     raise FrameError(f"transform gave a {type(after).__qualname__}; give a DataFrame, or None for no rows")

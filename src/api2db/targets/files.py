@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.frames import conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
+from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
 from api2db.targets.port import FrameRows, Plan
 from api2db.targets.types import in_words
 
@@ -173,8 +173,33 @@ def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
             schema = unify([table.schema for table in tables])
     if schema is None:
         raise BatchRefusedError(_difference(tables, path))
-    batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
-    return pa.Table.from_batches(batches, schema)
+    try:
+        return _conformed(tables, schema)
+    except DataError:
+        return _conformed_in_microseconds(tables)
+
+
+def _conformed(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches([conform(batch, schema) for table in tables for batch in table.to_batches()], schema)
+
+
+def _conformed_in_microseconds(tables: Sequence[pa.Table]) -> pa.Table:
+    """Nanoseconds reach from 1677 to 2262 only: where no digit is lost, times far from now make all microseconds."""
+    tables = [_in_microseconds(table) for table in tables]
+    try:
+        return _conformed(tables, unify([table.schema for table in tables]))
+    except DataError as error:
+        raise BatchRefusedError(str(error)) from error
+
+
+def _in_microseconds(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            coarser = pa.timestamp("us", field.type.tz)
+            cast, inexact = cast_exactly(table.column(place).combine_chunks(), coarser)
+            if inexact is None:
+                table = table.set_column(place, field.with_type(coarser), cast)
+    return table
 
 
 def _difference(tables: Sequence[pa.Table], path: Path) -> str:

@@ -24,6 +24,7 @@ from tests.servers.bigquery.kinds import (
 _WIDER = {
     "INTEGER": {"NUMERIC", "BIGNUMERIC", "FLOAT"},
     "NUMERIC": {"BIGNUMERIC", "FLOAT"},
+    "DATE": {"DATETIME"},  # which it is coerced to, as "Conversion rules" says
 }
 
 

@@ -136,8 +136,13 @@ class DuckdbDatabase:
             return wider
         try:
             session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {wider.declared}")
-        except (duckdb.BinderException, duckdb.CatalogException, duckdb.DependencyException) as error:
-            raise BatchRefusedError(_first_line(error)) from error  # an index or a constraint stands on it
+        except (
+            duckdb.BinderException,
+            duckdb.CatalogException,
+            duckdb.DependencyException,
+            duckdb.ConversionException,
+        ) as error:  # an index or a constraint stands on it, or the wider type reaches less far than one of its dates
+            raise BatchRefusedError(_first_line(error)) from error
         return wider
 
     def same_column(self, one: str, other: str) -> bool:

@@ -132,13 +132,15 @@ class SqliteDatabase:
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.
 
-        For these, and for a column of nulls, the column is made anew, which puts it last.
+        For these, for dates that become times, and for a column of nulls, the column is made anew, which puts it last.
         """
         is_empty = session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]
-        if is_empty or (_types.is_integer(column.type) and not _is_number(wider.type)):
+        dates_to_times = _types.is_date(column.type) and _types.is_timestamp(wider.type)
+        if is_empty or dates_to_times or (_types.is_integer(column.type) and not _is_number(wider.type)):
             if session.rows(_DEFINED, (table, column.name)):
                 raise BatchRefusedError("its definition has more than a type, which would be lost; widen it yourself")
-            _make_anew(session, quote(table), quote(column.name), wider.declared)
+            value = _AT_MIDNIGHT if dates_to_times else "_api2db_old"
+            _make_anew(session, quote(table), quote(column.name), wider.declared, value)
             return wider
         if _is_number(column.type) and not _is_number(wider.type):
             raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
@@ -185,7 +187,12 @@ def _is_number(type_: pa.DataType) -> bool:
     return bool((_types.is_integer(type_) and type_ != pa.uint64()) or _types.is_floating(type_))
 
 
-def _make_anew(session: Session, table: str, column: str, declared: str) -> None:
+_AT_MIDNIGHT = """
+    CASE WHEN _api2db_old GLOB '*-[0-9][0-9]-[0-9][0-9]' THEN _api2db_old || ' 00:00:00.000000' ELSE _api2db_old END
+"""
+
+
+def _make_anew(session: Session, table: str, column: str, declared: str, value: str) -> None:
     """The old one goes last: a table can't be without columns, and it stays where a view or a rule stands on it.
 
     Indexes are made anew. What fails is undone with the transaction.
@@ -199,7 +206,7 @@ def _make_anew(session: Session, table: str, column: str, declared: str) -> None
             session.run(f"DROP INDEX {quote(name)}")
         session.run(f"ALTER TABLE {table} RENAME COLUMN {column} TO _api2db_old")
         session.run(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
-        session.run(f"UPDATE {table} SET {column} = _api2db_old WHERE _api2db_old IS NOT NULL")
+        session.run(f"UPDATE {table} SET {column} = {value} WHERE _api2db_old IS NOT NULL")
         session.run(f"ALTER TABLE {table} DROP COLUMN _api2db_old")
         for _, create in indexes:
             session.run(create)

@@ -55,6 +55,9 @@ KINDS = (
     ValueKind("timedelta of nanoseconds", "`timedelta64[ns]`", pa.duration("ns")),
     ValueKind("JSON", "dict, list, tuple, set, nested ones, NumPy arrays, classes that are mixed", JSON),
     ValueKind("UUID", "uuid.UUID", pa.string(), is_written=True),
-    ValueKind("period", "`period`, `interval`", pa.string(), is_written=True),
+    ValueKind("period", "`period`, `interval`, also in `object`", pa.string(), is_written=True),
+    ValueKind(
+        "written", "paths, IP addresses and networks, Fraction, ZoneInfo, UserString", pa.string(), is_written=True
+    ),
     ValueKind("nothing", "nothing but None, NaN, NaT and NA", pa.null()),
 )

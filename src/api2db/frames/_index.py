@@ -1,0 +1,73 @@
+"""The index of a DataFrame as columns, in frames and in the Arrow tables that pandas makes of them."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from api2db.errors import FrameError
+from api2db.frames._names import column_names
+
+__all__ = ["index_names", "with_index_as_columns"]
+
+logger = logging.getLogger(__name__)
+_COUNTS = frozenset({"integer", "empty"})
+_SAID = 5
+
+
+def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its index as its first columns, unless that only counts rows: see ``index_names``."""
+    index = frame.index
+    if isinstance(index, pd.RangeIndex) and index.name is None:
+        return frame
+    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    counts = [level.inferred_type in _COUNTS for level in levels]
+    names = index_names(index.names, counts, map(str, frame.columns))
+    if not names:
+        return frame
+    column_names([*names, *frame.columns])
+    leading = index.set_names(names).to_frame(index=False)
+    return pd.concat([leading, frame.reset_index(drop=True)], axis=1)
+
+
+def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterable[str]) -> list[Any]:
+    """The names under which an index becomes columns, as ``DataFrame.reset_index`` gives them; none if it goes.
+
+    An index without a name goes where it holds nothing but ints. Else it is kept, which is said once in the log.
+
+    Args:
+        names: Of each level, None for one without.
+        counts: Of each level whether it holds nothing but ints.
+        columns: The names of the frame's other columns.
+
+    Raises:
+        FrameError: The index has no name, and both names that it could have are names of columns.
+    """
+    if any(name is not None for name in names):
+        return [f"level_{place}" if name is None else name for place, name in enumerate(names)]
+    if all(counts):
+        return []
+    others = tuple(columns)
+    if len(names) > 1:
+        kept = [f"level_{place}" for place in range(len(names))]
+    else:
+        kept = ["index" if "index" not in others else "level_0"]
+        if kept[0] in others:
+            raise FrameError(
+                "the index has no name, and columns are named 'index' and 'level_0'; name it first, as in "
+                "frame.rename_axis('time'), or leave it out: frame.reset_index(drop=True)"
+            )
+    _say_that_index_is_kept(tuple(kept), others)
+    return kept
+
+
+@lru_cache(maxsize=1024)
+def _say_that_index_is_kept(kept: tuple[str, ...], others: tuple[str, ...]) -> None:
+    logger.warning(
+        "the index of a frame with the columns %s has no name; it is stored as %s. Name it with frame.rename_axis, or "
+        "leave it out with frame.reset_index(drop=True)",
+        ", ".join(map(repr, others[:_SAID])) + (", …" if len(others) > _SAID else ""),
+        ", ".join(map(repr, kept)),
+    )
