@@ -35,7 +35,7 @@ def put_shards(folder: Path, numbers: Iterable[int], fmt: str = "parquet") -> No
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".api2db_types_"))
 
 
 def rows_in(*folders: Path) -> list[int]:

@@ -1,7 +1,7 @@
 """The types of the files in a folder, joined, so that they can be read together.
 
-A folder of shards or composed files holds a hidden file, ``.api2db_types_<fmt>.json``, with the types that its files
-have had so far. Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
+For a folder of shards or composed files a small file keeps the types that its files have had so far:
+``CACHE/<name>_<folder>_types_<fmt>.json`` for a folder ``STORE/<name>/<folder>``, and a hidden file in any other folder. Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
 for all. CSV files are read by them: CSV itself holds none. The other formats need no such file.
 
 A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from api2db.errors import FormatError
-from api2db.formats.atomic import replacing
+from api2db.formats.atomic import make_folders, replacing
 from api2db.frames import JSON, cast_exactly, is_json, widened
 
 __all__ = ["carry_types", "in_types", "join_types", "known_types", "types_path", "types_that_hold"]
@@ -26,10 +26,14 @@ __all__ = ["carry_types", "in_types", "join_types", "known_types", "types_path",
 _types = pa.types
 _FORMATS = ("parquet", "csv")
 _VERSION = 1
+_DEPTH = 2  # of STORE/<name>/<folder> below the project's folder
 
 
 def types_path(folder: Path, fmt: str) -> Path:
     """Where the types of a folder are kept."""
+    folder = folder.absolute()
+    if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
+        return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
     return folder / f".api2db_types_{fmt}.json"
 
 
@@ -68,7 +72,9 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema]) -> pa.Schem
         joined = _joined(joined, schema.remove_metadata(), fmt)
     if not joined.equals(known):
         content = {"version": _VERSION, "arrow": base64.b64encode(joined.serialize()).decode("ascii")}
-        with replacing(types_path(folder, fmt)) as file:
+        path = types_path(folder, fmt)
+        make_folders(path.parent)
+        with replacing(path) as file:
             file.write(json.dumps(content).encode())
     return joined
 
