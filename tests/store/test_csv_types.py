@@ -1,6 +1,7 @@
 """CSV shards come back in the types that their frames had."""
 
 import datetime
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ VALUES: dict[str, list[Any]] = {
     "times": [datetime.time(1, 2, 3, 4), datetime.time(5)],
     "spans": [datetime.timedelta(days=-1, microseconds=5), datetime.timedelta(3)],
     "bytes": [b"abc", b"", b"\xff"],
-    "far moments": [datetime.datetime(1, 1, 1, 0, 0, 0, 5), datetime.datetime(9999, 12, 31, 23, 59, 59, 999999)],
+    "far moments": [
+        datetime.datetime.fromisoformat("0001-01-01T00:00:00.000005"),
+        datetime.datetime.fromisoformat("9999-12-31T23:59:59.999999"),
+    ],
     "far zoned moments": [datetime.datetime(1600, 1, 1, 0, 0, 0, 5, datetime.UTC)],
     "whole floats": [1.0, 0.5],
     "long numbers": [5, 2**63, 2**64 - 1],
@@ -33,9 +37,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 def meant(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
-        return None
-    if value is pd.NA:
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
 
@@ -47,7 +49,6 @@ def test_csv_shards_are_composed_in_the_types_that_were_put(tmp_path: Path, kind
     assert found is not None
     values = [meant(value) for value in found["v"]]
     assert values == VALUES[kind]
-    assert [isinstance(value, type(put)) for value, put in zip(values, VALUES[kind], strict=True) if put is not None]
 
 
 @pytest.mark.parametrize("kind", VALUES)

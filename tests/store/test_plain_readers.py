@@ -1,6 +1,7 @@
 """Shards and composed files are read as a folder by programs that know nothing of api2db."""
 
 import json
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,7 @@ Reader = Callable[[Path], list[Any]]
 
 def by_pandas(folder: Path) -> list[Any]:
     values = pd.read_parquet(folder).sort_values("id")["v"].tolist()
-    return [None if value is None or value is pd.NaT or value != value else value for value in values]
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
 
 
 def by_pyarrow(folder: Path) -> list[Any]:

@@ -43,7 +43,7 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
         rows: What it holds.
         final: The name that it will have.
         fmt: Its format.
-        beside: A name in the folder that it waits in, which its temporary name begins with. That folder keeps the types.
+        beside: A name in the folder that it waits in, which its temporary name begins with. It has that folder's types.
 
     Raises:
         FileExistsError: The name is taken.
@@ -52,7 +52,7 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
     final = final.absolute()
     if final.exists():
         raise _taken(final)
-    known = join_types(beside.absolute().parent, fmt, [rows.schema])
+    known = join_types(beside.absolute().parent, fmt, [rows.schema], beside.name)
     with write_temporary(beside.absolute()) as temporary:
         write(rows, temporary.file, fmt, known)
     stamp = stamp_of(temporary.path)

@@ -3,8 +3,8 @@ r"""CSV as RFC 4180 has it, in UTF-8, with lines that end in ``\r\n``.
 Text is always in quotes and nothing else is, so an empty cell is a null and ``""`` is an empty text, and text that
 looks like a number stays text when read here. The file has no other types. A folder of shards or composed files keeps
 them (``folder_types``), and a column is read by the one known type that all its values fit exactly. Elsewhere ints,
-floats, booleans, dates and times are told by their looks (a column of whole floats reads as ints), and what has no looks
-of its own is text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations
+floats, booleans, dates and times are told by their looks (a column of whole floats reads as ints). What has no looks of
+its own is text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations
 are counts of their unit.
 """
 

@@ -1,7 +1,8 @@
 """The types of the files in a folder, joined, so that they can be read together.
 
-For a folder of shards or composed files a small file keeps the types that its files have had so far:
-``CACHE/<name>_<folder>_types_<fmt>.json`` for a folder ``STORE/<name>/<folder>``, and a hidden file in any other folder. Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
+For a folder of shards or composed files a small file keeps the types that its files have had so far. For a folder
+``STORE/<name>/<folder>`` it is ``CACHE/<name>_<folder>_types_<fmt>.json``, for any other a hidden file in that folder.
+Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
 for all. CSV files are read by them: CSV itself holds none. The other formats need no such file.
 
 A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
@@ -18,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from api2db.errors import FormatError
-from api2db.formats.atomic import make_folders, replacing
+from api2db.formats.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
 from api2db.frames import JSON, cast_exactly, is_json, widened
 
 __all__ = ["carry_types", "in_types", "join_types", "known_types", "types_path", "types_that_hold"]
@@ -57,8 +58,14 @@ def known_types(folder: Path, fmt: str) -> pa.Schema:
         raise FormatError(f"{path} holds no types: {error!r}; remove it, and the next file writes it again") from error
 
 
-def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema]) -> pa.Schema:
+def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str = "types") -> pa.Schema:
     """Join the types of new rows to those of a folder, durably, and give all.
+
+    Args:
+        folder: The folder.
+        fmt: The format of its files.
+        schemas: Of the rows that are to be written there.
+        owner: What the name of a temporary file begins with, by which a later call clears it away after a kill.
 
     Raises:
         FormatError: The file of types is damaged.
@@ -74,17 +81,20 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema]) -> pa.Schem
         content = {"version": _VERSION, "arrow": base64.b64encode(joined.serialize()).decode("ascii")}
         path = types_path(folder, fmt)
         make_folders(path.parent)
-        with replacing(path) as file:
-            file.write(json.dumps(content).encode())
+        with write_temporary(path.with_name(owner)) as temporary:
+            temporary.file.write(json.dumps(content).encode())
+        with removed_on_failure(temporary.path):
+            temporary.path.replace(path)
+        sync_folder(path.parent)
     return joined
 
 
-def carry_types(folder: Path, other: Path) -> None:
+def carry_types(folder: Path, other: Path, owner: str) -> None:
     """Join the types of a folder to those of another one, to which its files are moved."""
     for fmt in _FORMATS:
         known = known_types(folder, fmt)
         if len(known):
-            join_types(other, fmt, [known])
+            join_types(other, fmt, [known], owner)
 
 
 def types_that_hold(path: Path, fmt: str) -> pa.Schema:

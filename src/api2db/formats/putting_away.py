@@ -62,7 +62,7 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
     copies: list[_Copy] = []
     if shards_to is not None:
         with _noted(problems):
-            carry_types(folder, shards_to)
+            carry_types(folder, shards_to, owner_of(folder))
         if problems:
             return problems
     left = [shard for shard in shards if shard.is_in(folder)]

@@ -53,7 +53,7 @@ class ShardTarget:
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
         plan: Plan = {"files": [], "duplicates": 0}
-        types = _known_types(self._folder, self._fmt, pieces)
+        types = _known_types(self._folder, self._fmt, pieces, self._owner)
         try:
             for piece in pieces:
                 self._stage_piece(piece, plan, known, types)
@@ -196,10 +196,10 @@ def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.
     return (rows.filter(pc.invert(repeated)) if dropped else rows), dropped
 
 
-def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows]) -> pa.Schema:
+def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows], owner: str) -> pa.Schema:
     """The types that all files of the folder can be read in, those of these pieces included."""
     try:
-        return join_types(folder, fmt, [piece.rows.schema for piece in pieces])
+        return join_types(folder, fmt, [piece.rows.schema for piece in pieces], owner)
     except FormatError as error:
         raise TargetUnavailableError(str(error)) from error
     except OSError as error:
