@@ -35,7 +35,7 @@ def put_shards(folder: Path, numbers: Iterable[int], fmt: str = "parquet") -> No
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".api2db_types_"))
 
 
 def rows_in(*folders: Path) -> list[int]:
@@ -229,7 +229,7 @@ def test_a_kill_at_any_step_loses_no_row_and_the_next_call_doubles_none(tmp_path
 
 
 def leftovers(*folders: Path) -> list[Path]:
-    return [path for folder in folders for path in folder.rglob(".*")]
+    return [path for folder in folders for path in folder.rglob(".*") if not path.name.startswith(".api2db_types_")]
 
 
 def test_a_move_that_is_killed_at_any_step_leaves_each_shard_in_one_folder(

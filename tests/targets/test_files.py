@@ -15,6 +15,7 @@ from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import FrameRows
 
+TYPES = ".api2db_types_parquet.json"
 PIECES = [FrameRows(100, pa.table({"id": [1, 1, 2]})), FrameRows(200, pa.table({"id": [3]}))]
 
 
@@ -23,7 +24,7 @@ def keep(_plan: dict[str, Any]) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not is_temporary(path))
+    return sorted(path.name for path in folder.iterdir() if not (is_temporary(path) or path.name == TYPES))
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_piece_that_may_have_been_loaded_before_is_left_out_where_its_file_is(
 
 def test_a_discarded_plan_leaves_nothing(shards: ShardTarget, tmp_path: Path) -> None:
     shards.discard(shards.stage(PIECES, lambda: False))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [TYPES]
 
 
 def test_what_a_crash_left_before_its_plan_was_kept_is_cleared_but_not_what_others_stage(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_what_a_crash_left_before_its_plan_was_kept_is_cleared_but_not_what_othe
         target.acquire(owner)
         target.stage(PIECES[:1], lambda: False)
     ShardTarget(tmp_path, "parquet", None).acquire("me")
-    [left] = tmp_path.iterdir()
+    [left] = [path for path in tmp_path.iterdir() if path.name != TYPES]
     assert left.name.startswith(".you.")
 
 
@@ -98,7 +99,7 @@ def test_a_refused_piece_takes_its_whole_stage_back(shards: ShardTarget, tmp_pat
     target = ShardTarget(tmp_path, "parquet", ["missing"])
     with pytest.raises(BatchRefusedError, match="missing"):
         target.stage(PIECES, lambda: False)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [TYPES]
 
 
 def test_large_frames_are_several_shards_whose_names_follow_each_other(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from api2db.errors import DataError
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.formats.files import write
+from api2db.formats.folder_types import join_types
 from api2db.formats.stamps import Stamp, stamp_of
 
 __all__ = [
@@ -42,16 +43,18 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
         rows: What it holds.
         final: The name that it will have.
         fmt: Its format.
-        beside: A name in the folder that it waits in, which its temporary name begins with.
+        beside: A name in the folder that it waits in, which its temporary name begins with. It has that folder's types.
 
     Raises:
         FileExistsError: The name is taken.
+        FormatError: The folder's file of types is damaged, or the format has no form for a column.
     """
     final = final.absolute()
     if final.exists():
         raise _taken(final)
+    known = join_types(beside.absolute().parent, fmt, [rows.schema], beside.name)
     with write_temporary(beside.absolute()) as temporary:
-        write(rows, temporary.file, fmt)
+        write(rows, temporary.file, fmt, known)
     stamp = stamp_of(temporary.path)
     if stamp is None:
         raise FileNotFoundError(errno.ENOENT, "somebody has removed a file that was being written", str(temporary.path))

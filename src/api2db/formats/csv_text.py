@@ -1,10 +1,11 @@
 r"""CSV as RFC 4180 has it, in UTF-8, with lines that end in ``\r\n``.
 
 Text is always in quotes and nothing else is, so an empty cell is a null and ``""`` is an empty text, and text that
-looks like a number stays text when read here. Other types are lost: ints, floats, booleans, dates and times are told by
-their looks (a column of whole floats reads as ints), and what has no looks of its own is text: decimals, base64 of
-bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations are counts of their unit. Give dtypes
-where types matter.
+looks like a number stays text when read here. The file has no other types. A folder of shards or composed files keeps
+them (``folder_types``), and a column is read by the one known type that all its values fit exactly. Elsewhere ints,
+floats, booleans, dates and times are told by their looks (a column of whole floats reads as ints). What has no looks of
+its own is text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations
+are counts of their unit.
 """
 
 import base64
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from api2db.errors import FormatError
+from api2db.formats.csv_types import candidates, far_moments, told
 from api2db.frames import is_json
 
 __all__ = ["read", "write"]
@@ -45,15 +47,32 @@ def write(table: pa.Table, file: BinaryIO) -> None:
     csv.write_csv(pa.Table.from_arrays(columns, names=table.column_names), file, options)
 
 
-def read(file: BinaryIO) -> pa.Table:
-    """Read a table. Names of columns may repeat."""
+def read(file: BinaryIO, known: pa.Schema | None = None) -> pa.Table:
+    """Read a table. Names of columns may repeat.
+
+    Args:
+        file: An open file.
+        known: The types that columns may have; a name may be there several times.
+    """
     content = file.read().removeprefix(_BYTE_ORDER_MARK)
     names, start = _header(content)
-    kinds = {str(place): pa.utf8() for place in _quoted_columns(content, start, len(names))}
+    quoted = _are_quoted(content, start, len(names))
     body = pa.py_buffer(content).slice(start)
     if not body.size:
         return pa.Table.from_arrays([pa.nulls(0)] * len(names), names=names)
-    table = _parsed(body, len(names), kinds)
+    types = {place: candidates(known, names[place], is_quoted) for place, is_quoted in quoted.items()}
+    as_text = {place for place, is_quoted in quoted.items() if is_quoted or types[place]}
+    table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text})
+    values = {place: told(table.column(place), known_types) for place, known_types in types.items() if known_types}
+    unread = {place for place, column in values.items() if column is None and not quoted[place]}
+    if unread:  # by their looks
+        table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text - unread})
+    for place, column in values.items():
+        if column is not None:
+            table = table.set_column(place, str(place), column)
+    for place, is_quoted in quoted.items():
+        if not is_quoted and _types.is_string(table.column(place).type):
+            table = table.set_column(place, str(place), far_moments(table.column(place)))
     table.validate(full=True)
     return table.rename_columns(names)
 
@@ -112,14 +131,14 @@ def _unquoted(field: bytes) -> bytes:
     return field[1:-1].replace(b'""', b'"') if field.startswith(b'"') else field
 
 
-def _quoted_columns(content: bytes, start: int, count: int) -> set[int]:
-    """Look at the first cell of each column that is no null."""
-    undecided, quoted, place = set(range(count)), set(), 0
+def _are_quoted(content: bytes, start: int, count: int) -> dict[int, bool]:
+    """Look at the first cell of each column that is no null; a column without one is not in the answer."""
+    undecided, place = set(range(count)), 0
+    quoted: dict[int, bool] = {}
     for field, separator, _ in _fields(content, start):
         if field and place in undecided:
             undecided.remove(place)
-            if field.startswith(b'"'):
-                quoted.add(place)
+            quoted[place] = field.startswith(b'"')
         if not undecided:
             break
         place = place + 1 if separator == b"," else 0

@@ -10,6 +10,7 @@ import pyarrow as pa
 from api2db.formats import csv_text, json_table, parquet, pickled
 from api2db.formats._malformed import malformed_is_format_error, unwritable_is_format_error
 from api2db.formats.atomic import replacing
+from api2db.formats.folder_types import types_that_hold
 from api2db.formats.kinds import check_format
 from api2db.frames import to_batch, to_pandas
 
@@ -18,8 +19,15 @@ __all__ = ["as_read", "read", "read_frame", "write", "write_frame"]
 _CODECS = {"parquet": parquet, "json": json_table, "csv": csv_text, "pickle": pickled}
 
 
-def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str) -> None:
+def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.Schema | None = None) -> None:
     """Write a table into an open file.
+
+    Args:
+        table: The rows.
+        file: Where they go.
+        fmt: The format.
+        known: The types of the folder that the file is for; Parquet is written in them, so that plain readers can
+            read the folder. ``read`` gives the rows back as they are here.
 
     Raises:
         ConfigurationError: There is no such format.
@@ -29,11 +37,17 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str) -> None:
     """
     codec = _CODECS[check_format(fmt)]
     with unwritable_is_format_error(fmt):
-        codec.write(pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table, file)
+        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        if codec is parquet:
+            parquet.write(whole, file, known)
+        else:
+            codec.write(whole, file)
 
 
 def read(path: Path, fmt: str) -> pa.Table:
-    """Read a file as a table. Parquet, JSON and pickle are exact; see ``csv_text`` for what CSV tells of types.
+    """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read by the types that its folder keeps.
+
+    See ``csv_text`` for what CSV tells of types where the folder keeps none.
 
     Raises:
         ConfigurationError: There is no such format.
@@ -43,7 +57,7 @@ def read(path: Path, fmt: str) -> pa.Table:
     """
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
-        return codec.read(file)
+        return csv_text.read(file, types_that_hold(path, fmt)) if codec is csv_text else codec.read(file)
 
 
 def as_read(table: pa.Table, fmt: str) -> pa.Table:

@@ -2,6 +2,10 @@
 
 Each page has a checksum: a flipped byte is found, not read. The order of categories, which Parquet has no place for, is
 kept in the file's metadata.
+
+A file may have wider types than the rows that were put, more columns, or fewer, so that it can be read together with
+the others of its folder (``folder_types``). Then the metadata holds the rows' own schema, which is theirs again when
+read here.
 """
 
 import base64
@@ -12,14 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from api2db.formats.folder_types import in_types
+from api2db.frames import cast_exactly
+
 __all__ = ["read", "write"]
 
 _TINY_ROWS = 1_000
+_OWN_SCHEMA = b"api2db.schema"
 _types = pa.types
 
 
-def write(table: pa.Table, file: BinaryIO) -> None:
-    """Write a table, with the ``pandas`` metadata that it carries."""
+def write(table: pa.Table, file: BinaryIO, known: pa.Schema | None = None) -> None:
+    """Write a table, with the ``pandas`` metadata that it carries, in the types that its folder is known to have."""
+    if known is not None and len(known):
+        table = _with_own_schema(in_types(table, known), table.schema)
     table = _with_categories(table)
     if table.num_rows < _TINY_ROWS:
         file.write(_tiny(table))
@@ -33,7 +43,39 @@ def read(file: BinaryIO) -> pa.Table:
     is_tiny = opened.metadata.num_rows < _TINY_ROWS
     table = opened.read(use_threads=not is_tiny)  # to hand a few rows to threads takes longer than to read them
     table.validate(full=True)
-    return _as_written(table, opened.metadata.metadata or {})
+    metadata = opened.metadata.metadata or {}
+    table = _as_written(table, metadata)
+    own = metadata.get(_OWN_SCHEMA)
+    return table if own is None else _as_put(table, _noted_schema(own))
+
+
+def _with_own_schema(table: pa.Table, own: pa.Schema) -> pa.Table:
+    if table.schema.equals(own):
+        return table
+    kept = {_OWN_SCHEMA: base64.b64encode(own.serialize())}
+    return table.replace_schema_metadata((table.schema.metadata or {}) | kept)
+
+
+def _as_put(table: pa.Table, own: pa.Schema) -> pa.Table:
+    columns = [_own_column(table, field) for field in own]
+    return (
+        pa.Table.from_arrays(columns, schema=own) if columns else table.select([]).replace_schema_metadata(own.metadata)
+    )
+
+
+def _own_column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    if pa.types.is_null(field.type):
+        return pa.chunked_array([pa.nulls(table.num_rows)])
+    column = table.column(field.name)
+    if column.type == field.type:
+        return column
+    chunks = []
+    for chunk in column.chunks:
+        cast, inexact = cast_exactly(chunk, field.type)
+        if inexact is not None:
+            raise ValueError(f"the column {field.name!r} does not hold what was put ({field.type})")
+        chunks.append(cast)
+    return pa.chunked_array(chunks, field.type)
 
 
 def _with_categories(table: pa.Table) -> pa.Table:

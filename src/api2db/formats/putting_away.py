@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from api2db.errors import FormatError
 from api2db.formats.atomic import publish, removed_on_failure, sync_folder, write_temporary
+from api2db.formats.folder_types import carry_types
 from api2db.formats.leftovers import files_named, owner_of
 from api2db.formats.shards import Shard
 from api2db.formats.stamps import stamp_of
@@ -58,6 +60,11 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
     """
     problems: list[Exception] = []
     copies: list[_Copy] = []
+    if shards_to is not None:
+        with _noted(problems):
+            carry_types(folder, shards_to, owner_of(folder))
+        if problems:
+            return problems
     left = [shard for shard in shards if shard.is_in(folder)]
     if shards_to is not None and len(left) < len(shards):
         with _noted(problems):
@@ -96,7 +103,7 @@ def settle_copies(folder: Path, shards_to: Path) -> None:
 def _noted(problems: list[Exception]) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, FormatError) as error:
         problems.append(error)
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.formats.folder_types import join_types
 from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
 from api2db.targets.port import FrameRows, Plan
 from api2db.targets.types import in_words
@@ -21,7 +22,7 @@ __all__ = ["ShardTarget", "SingleFileTarget"]
 
 
 class ShardTarget:
-    """A folder with a file for each frame, named by the frame's ``timestamp_ns``.
+    """A folder with a file for each frame, named by the frame's ``timestamp_ns``, in the folder's types so far.
 
     Args:
         folder: Made when the first shard is.
@@ -55,9 +56,10 @@ class ShardTarget:
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
         plan: Plan = {"files": [], "duplicates": 0}
+        types = _known_types(self._folder, self._fmt, pieces, self._owner)
         try:
             for piece in pieces:
-                self._stage_piece(piece, plan, known)
+                self._stage_piece(piece, plan, known, types)
         except BaseException:
             self.discard(plan)
             raise
@@ -77,14 +79,14 @@ class ShardTarget:
     def discard(self, plan: Mapping[str, object]) -> None:
         _discard(self._folder, plan)
 
-    def _stage_piece(self, piece: FrameRows, plan: Plan, known: Callable[[], bool]) -> None:
+    def _stage_piece(self, piece: FrameRows, plan: Plan, known: Callable[[], bool], types: pa.Schema) -> None:
         if (self._folder / f"{piece.timestamp_ns}.{self._fmt}").exists() and known():
             return
         rows, dropped = _without_duplicates(piece.rows, self._keys)
         plan["duplicates"] += dropped
         step = self._chunk_rows or rows.num_rows
         for start in range(0, rows.num_rows, step):
-            temporary = _write(rows.slice(start, step), self._folder / self._owner, self._fmt)
+            temporary = _write(rows.slice(start, step), self._folder / self._owner, self._fmt, types)
             plan["files"].append({"temporary": temporary.name, "final": self._free_name(piece.timestamp_ns, plan)})
 
     def _free_name(self, number: int, plan: Plan) -> str:
@@ -225,17 +227,31 @@ def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.
     return (rows.filter(pc.invert(repeated)) if dropped else rows), dropped
 
 
-def _write(rows: pa.Table, beside: Path, fmt: Format) -> Path:
+def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows], owner: str) -> pa.Schema:
+    """The types that all files of the folder can be read in, those of these pieces included."""
+    try:
+        return join_types(folder, fmt, [piece.rows.schema for piece in pieces], owner)
+    except FormatError as error:
+        raise TargetUnavailableError(str(error)) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> TargetUnavailableError:
+    said = error.strerror or str(error)
+    return TargetUnavailableError(
+        f"{folder} can't be written: {said}; free space or mend that, and the frames that wait go on"
+    )
+
+
+def _write(rows: pa.Table, beside: Path, fmt: Format, types: pa.Schema | None = None) -> Path:
     try:
         with write_temporary(beside) as temporary:
-            write(rows, temporary.file, fmt)
+            write(rows, temporary.file, fmt, types)
     except FormatError as error:
         raise BatchRefusedError(str(error)) from error
     except OSError as error:
-        said = error.strerror or str(error)
-        raise TargetUnavailableError(
-            f"{beside.parent} can't be written: {said}; free space or mend that, and the frames that wait go on"
-        ) from error
+        raise _unwritable(beside.parent, error) from error
     return temporary.path
 
 

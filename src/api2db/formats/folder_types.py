@@ -1,0 +1,226 @@
+"""The types of the files in a folder, joined, so that they can be read together.
+
+For a folder of shards or composed files a small file keeps the types that its files have had so far. For a folder
+``STORE/<name>/<folder>`` it is ``CACHE/<name>_<folder>_types_<fmt>.json``, for any other a hidden file in that folder.
+Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
+for all. CSV files are read by them: CSV itself holds none. The other formats need no such file.
+
+A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
+Parquet, text, numbers and booleans beside JSON are JSON. What has no common type is kept as several types of one name.
+A type is durable here before the first file that needs it is written, so a crash leaves at most types too wide.
+"""
+
+import base64
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+
+from api2db.errors import FormatError
+from api2db.formats.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
+from api2db.frames import JSON, cast_exactly, is_json, widened
+
+__all__ = ["carry_types", "in_types", "join_types", "known_types", "types_path", "types_that_hold"]
+
+_types = pa.types
+_FORMATS = ("parquet", "csv")
+_VERSION = 1
+_DEPTH = 2  # of STORE/<name>/<folder> below the project's folder
+
+
+def types_path(folder: Path, fmt: str) -> Path:
+    """Where the types of a folder are kept."""
+    folder = folder.absolute()
+    if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
+        return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
+    return folder / f".api2db_types_{fmt}.json"
+
+
+def known_types(folder: Path, fmt: str) -> pa.Schema:
+    """Read the types that a folder's files have had so far. A name may be there several times.
+
+    Raises:
+        FormatError: The file of types is damaged.
+        OSError: It can't be read.
+    """
+    if fmt not in _FORMATS:
+        return pa.schema([])
+    path = types_path(folder, fmt)
+    try:
+        return _parsed(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return pa.schema([])
+    except (ValueError, TypeError, KeyError, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise FormatError(f"{path} holds no types: {error!r}; remove it, and the next file writes it again") from error
+
+
+def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str = "types") -> pa.Schema:
+    """Join the types of new rows to those of a folder, durably, and give all.
+
+    Args:
+        folder: The folder.
+        fmt: The format of its files.
+        schemas: Of the rows that are to be written there.
+        owner: What the name of a temporary file begins with, by which a later call clears it away after a kill.
+
+    Raises:
+        FormatError: The file of types is damaged.
+        OSError: It can't be read or written.
+    """
+    known = known_types(folder, fmt)
+    if fmt not in _FORMATS:
+        return known
+    joined = known
+    for schema in schemas:
+        joined = _joined(joined, schema.remove_metadata(), fmt)
+    if not joined.equals(known):
+        content = {"version": _VERSION, "arrow": base64.b64encode(joined.serialize()).decode("ascii")}
+        path = types_path(folder, fmt)
+        make_folders(path.parent)
+        with write_temporary(path.with_name(owner)) as temporary:
+            temporary.file.write(json.dumps(content).encode())
+        with removed_on_failure(temporary.path):
+            temporary.path.replace(path)
+        sync_folder(path.parent)
+    return joined
+
+
+def carry_types(folder: Path, other: Path, owner: str) -> None:
+    """Join the types of a folder to those of another one, to which its files are moved."""
+    for fmt in _FORMATS:
+        known = known_types(folder, fmt)
+        if len(known):
+            join_types(other, fmt, [known], owner)
+
+
+def types_that_hold(path: Path, fmt: str) -> pa.Schema:
+    """The types for reading a file: those of its folder, or of the folder that is parted into its folder."""
+    folder = path.parent
+    known = known_types(folder, fmt)
+    while not len(known) and "=" in folder.name:
+        folder = folder.parent
+        known = known_types(folder, fmt)
+    return known
+
+
+def in_types(table: pa.Table, known: pa.Schema) -> pa.Table:
+    """Give rows the types of their folder, as far as these hold each value exactly.
+
+    A column without a value takes the known type, or is left out where none is known. A known column that the rows lack
+    is added, without values. A column with a value that its known type does not hold exactly stays as it is.
+    """
+    columns: dict[str, pa.ChunkedArray] = {}
+    for field, column in zip(table.schema, table.columns, strict=True):
+        types = _types_of(known, field.name)
+        if not _types.is_null(field.type):
+            columns[field.name] = _widened_column(column, types)
+        elif types:
+            columns[field.name] = _nulls(table.num_rows, types[0])
+    for name in dict.fromkeys(known.names):
+        if name not in table.column_names:
+            columns[name] = _nulls(table.num_rows, _types_of(known, name)[0])
+    if not columns:
+        return table
+    return pa.table(columns, metadata=_metadata(table.schema, columns))
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: bytes) -> pa.Schema:
+    kept = json.loads(content)
+    if kept["version"] != _VERSION:
+        raise ValueError("it is of another version")
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept["arrow"], validate=True)))
+
+
+def _types_of(known: pa.Schema, name: str) -> list[pa.DataType]:
+    return [known.field(place).type for place in known.get_all_field_indices(name)]
+
+
+def _nulls(rows: int, type_: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.nulls(rows, type_)])
+
+
+def _joined(known: pa.Schema, schema: pa.Schema, fmt: str) -> pa.Schema:
+    types = {name: _types_of(known, name) for name in known.names}
+    for field in schema:
+        type_ = field.type.value_type if _types.is_dictionary(field.type) else field.type
+        if not _types.is_null(type_):
+            types[field.name] = _with_type(types.get(field.name, []), type_, fmt)
+    return pa.schema([(name, type_) for name, all_types in types.items() for type_ in all_types])
+
+
+def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.DataType]:
+    """The types with one more, which takes the place of the first that it has a common type with."""
+    kept: list[pa.DataType] = []
+    place = None
+    for type_ in types:
+        common = _common(type_, new, fmt)
+        if common is None:
+            kept.append(type_)
+        else:
+            new, place = common, len(kept) if place is None else place
+    kept.insert(len(kept) if place is None else place, new)
+    return kept
+
+
+def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | None:
+    if fmt == "csv" and _types.is_duration(one) and _types.is_duration(other):
+        return one if one == other else None  # there a count, which has another meaning in another unit
+    common = widened(one, other)
+    if common is not None:
+        return common
+    if any(map(_types.is_integer, (one, other))) and any(map(_types.is_floating, (one, other))):
+        return pa.float64()
+    if fmt == "parquet" and any(map(is_json, (one, other))) and any(map(_is_told_apart_by_json, (one, other))):
+        return JSON
+    return None
+
+
+def _is_told_apart_by_json(type_: pa.DataType) -> bool:
+    kinds = (_types.is_string, _types.is_large_string, _types.is_boolean, _types.is_integer, _types.is_floating)
+    return any(is_kind(type_) for is_kind in kinds)
+
+
+def _widened_column(column: pa.ChunkedArray, types: list[pa.DataType]) -> pa.ChunkedArray:
+    if _types.is_dictionary(column.type) or column.type in types:
+        return column
+    for type_ in types:
+        if _common(column.type, type_, "parquet") == type_:
+            return _cast(column, type_)
+    return column
+
+
+def _cast(column: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:
+    chunks = []
+    for chunk in column.chunks:
+        cast, inexact = cast_exactly(chunk, to)
+        if inexact is not None or (is_json(to) and not _comes_back(cast, chunk)):
+            return column
+        chunks.append(cast)
+    return pa.chunked_array(chunks, to)
+
+
+def _comes_back(cells: pa.Array, values: pa.Array) -> bool:
+    back, inexact = cast_exactly(cells, values.type)
+    return inexact is None and bool(back.equals(values))
+
+
+def _metadata(schema: pa.Schema, columns: dict[str, pa.ChunkedArray]) -> dict[bytes, bytes]:
+    """The metadata without what ``pandas`` says of columns that are gone, or have another type now."""
+    kept = dict(schema.metadata or {})
+    if b"pandas" in kept:
+        changed = [field.name for field in schema if getattr(columns.get(field.name), "type", None) != field.type]
+        if changed:
+            kept[b"pandas"] = _without(kept[b"pandas"], tuple(changed))
+    return kept
+
+
+@lru_cache(maxsize=64)
+def _without(metadata: bytes, names: tuple[str, ...]) -> bytes:
+    described = json.loads(metadata)
+    described["columns"] = [column for column in described["columns"] if column.get("field_name") not in names]
+    return json.dumps(described).encode()

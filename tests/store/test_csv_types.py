@@ -1,0 +1,94 @@
+"""CSV shards come back in the types that their frames had."""
+
+import datetime
+import math
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from api2db import FileConverter, Store2Local, Store2Sql, Stream2Local
+from api2db.formats import read
+from tests.store.test_plain_readers import put
+
+VALUES: dict[str, list[Any]] = {
+    "decimals": [Decimal("1.25"), Decimal("-7.00"), None],
+    "decimals of more digits": [Decimal("1.25"), Decimal("123456.125")],
+    "int, then decimal": [1, Decimal("1.5")],
+    "times": [datetime.time(1, 2, 3, 4), datetime.time(5)],
+    "spans": [datetime.timedelta(days=-1, microseconds=5), datetime.timedelta(3)],
+    "bytes": [b"abc", b"", b"\xff"],
+    "far moments": [
+        datetime.datetime.fromisoformat("0001-01-01T00:00:00.000005"),
+        datetime.datetime.fromisoformat("9999-12-31T23:59:59.999999"),
+    ],
+    "far zoned moments": [datetime.datetime(1600, 1, 1, 0, 0, 0, 5, datetime.UTC)],
+    "whole floats": [1.0, 0.5],
+    "long numbers": [5, 2**63, 2**64 - 1],
+    "texts like numbers": ["007", "1.5", ""],
+    "dicts": [{"a": 1}, [1, "x"]],
+    "booleans": [True, False, None],
+    "dates": [datetime.date(2026, 1, 1), datetime.date(1, 1, 1)],
+}
+
+
+def meant(value: Any) -> Any:
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.to_pydatetime() if isinstance(value, pd.Timestamp) else value
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_csv_shards_are_composed_in_the_types_that_were_put(tmp_path: Path, kind: str) -> None:
+    put(tmp_path, VALUES[kind], "csv")
+    found = FileConverter.static_compose_df_from_dir(str(tmp_path / "STORE" / "x" / "csv"), "csv")
+    assert found is not None
+    values = [meant(value) for value in found["v"]]
+    assert values == VALUES[kind]
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_store_loads_csv_shards_as_parquet_shards(tmp_path: Path, kind: str) -> None:
+    tables = []
+    for fmt in ("csv", "parquet"):
+        put(tmp_path, VALUES[kind], fmt)
+        store = Store2Sql("x", 60, fmt=fmt, db_name=f"{fmt}.duckdb", dialect="duckdb", home=tmp_path)
+        store.store()
+        with duckdb.connect(tmp_path / f"{fmt}.duckdb") as connection:
+            tables.append(connection.sql("SELECT id, v, typeof(v) FROM x ORDER BY id").fetchall())
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == len(VALUES[kind])
+
+
+def test_composed_and_moved_csv_files_keep_their_types(tmp_path: Path) -> None:
+    put(tmp_path, VALUES["decimals"], "csv")
+    Store2Local("x", 60, fmt="csv", move_shards_path="moved", home=tmp_path, partition_by=None).store()
+    paths = [*(tmp_path / "moved").glob("*.csv"), *(tmp_path / "STORE" / "x" / "composed").glob("*.csv")]
+    assert len(paths) == 4
+    types = [str(read(path, "csv").schema.field("v").type) for path in paths]
+    assert set(types) == {"decimal128(3, 2)", "null"}
+
+
+def test_text_is_never_read_as_what_it_looks_like(tmp_path: Path) -> None:
+    put(tmp_path, [Decimal("1.5"), "1.5", "YWJj", b"abc"], "csv")
+    found = [read(path, "csv").column("v").to_pylist() for path in sorted((tmp_path / "STORE/x/csv").glob("*.csv"))]
+    assert found == [["1.5"], ["1.5"], ["YWJj"], ["YWJj"]]
+
+
+def test_spans_of_two_units_are_never_mixed_up(tmp_path: Path) -> None:
+    with Stream2Local("x", fmt="csv", home=tmp_path) as stream:
+        for unit in ("s", "us"):
+            stream.q.put(pa.table({"v": pa.array([5], pa.duration(unit))}))
+    found = [read(path, "csv").column("v").to_pylist() for path in sorted((tmp_path / "STORE/x/csv").glob("*.csv"))]
+    assert found == [[5], [5]]
+
+
+def test_far_moments_of_a_file_without_known_types_are_microseconds(tmp_path: Path) -> None:
+    path = tmp_path / "far.csv"
+    path.write_text('"a","b","c"\r\n0001-01-01 00:00:00.000005,1600-01-01 00:00:00.000005Z,x-1\r\n')
+    schema = read(path, "csv").schema
+    assert [str(type_) for type_ in schema.types] == ["timestamp[us]", "timestamp[us, tz=UTC]", "string"]
