@@ -160,3 +160,23 @@ def test_each_row_is_stored_or_set_aside(both: Both, tmp_path: Path, drift: str,
     assert status.rows_delivered + status.rows_rejected == sum(map(len, frames))
     assert status.rows_rejected == len(both.rejected(tmp_path, "store."))
     assert status.rows_delivered >= len(frames[0])
+
+
+@pytest.mark.parametrize("both", DIALECTS, indirect=True)
+def test_values_that_fit_no_column_go_into_extra_where_that_is_asked_for(both: Both, tmp_path: Path) -> None:
+    put(tmp_path, [7, "x", 8])
+    both.store(tmp_path, on_conflict="json").store()
+    _, rows = both.kept(tmp_path, "stored")
+    assert [row["v"] for row in rows] == ["7", "None", "None", "8"]
+    assert "x" in rows[1]["_extra"]
+    assert both.rejected(tmp_path, "store.") == []
+
+
+@pytest.mark.parametrize("both", EVERYWHERE, indirect=True)
+def test_a_frozen_table_keeps_its_types_and_the_odd_rows_are_set_aside(both: Both, tmp_path: Path) -> None:
+    put(tmp_path, [7])
+    both.store(tmp_path).store()
+    put(tmp_path, [8, "x", 0.5])
+    both.store(tmp_path, schema="freeze").store()
+    assert left(tmp_path) == []
+    assert [row[2] for row in both.rejected(tmp_path, "store.")] == ["x", "0.5"]
