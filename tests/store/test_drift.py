@@ -21,7 +21,8 @@ from tests.stream.omnisci import stream_into_omnisci, use_omnisci
 from tests.stream.ways import rejected_rows
 
 DAY = datetime.date(2026, 1, 31)
-NOON = datetime.datetime(2026, 1, 31, 12, 0, 0, 5)
+NOON = datetime.datetime.fromisoformat("2026-01-31T12:00:00.000005")
+FAR = datetime.datetime.fromisoformat("9999-12-31T00:00:00")
 DRIFTS: dict[str, list[Any]] = {
     "decimal then float": [Decimal("1.50"), 0.1],
     "dict then int": [{"a": 1}, 5],
@@ -33,7 +34,7 @@ DRIFTS: dict[str, list[Any]] = {
     "long int then float": [2**53 + 1, 0.5],
     "int then decimal": [7, Decimal("1.50")],
     "int then beyond 64 bits": [7, 2**63 + 1],
-    "datetime then a far one": [pd.Timestamp("2026-01-31T12:00:00.000000001"), datetime.datetime(9999, 12, 31)],
+    "datetime then a far one": [pd.Timestamp("2026-01-31T12:00:00.000000001"), FAR],
     "int then text": [7, "x"],
     "int, text, int and float": [7, "x", 8, 0.5],
     "bool then int": [True, 5],

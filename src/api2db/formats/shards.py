@@ -206,10 +206,8 @@ def _join(shards: Shards, mixed: pa.DataType) -> None:
     if schema is not None and _conform_own(shards.batches, schema):
         shards.schema = schema
         return
-    fields = []
-    for name in dict.fromkeys(name for batch in shards.batches for name in batch.schema.names):
-        fields.append(pa.field(name, _join_column(shards.batches, name) or mixed))
-    shards.schema = pa.schema(fields)
+    names = dict.fromkeys(name for batch in shards.batches for name in batch.schema.names)
+    shards.schema = pa.schema([pa.field(name, _join_column(shards.batches, name) or mixed) for name in names])
 
 
 def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None:

@@ -121,11 +121,7 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
             f"the shards in {folder} have a column {_key(column)!r} of their own, which readers would not see beside "
             f"the folders {_key(column)}=…; part by another column"
         )
-    values = table.column(column)
-    if is_json(values.type):  # the shards have no common type for it
-        values = pa.chunked_array([text_cells(chunk) for chunk in values.chunks], pa.large_utf8())
-    if _types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = _plain(table.column(column))
     if _types.is_timestamp(values.type):
         return pc.strftime(values, format="%Y-%m-%d")
     if _types.is_date(values.type):
@@ -136,6 +132,12 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
         if pc.any(are_dates).as_py() in {True, None}:
             return _without_odd(dates, are_dates, column)
     raise DataError(f"the column {column!r} of the shards in {folder} has no dates ({values.type}); part by another")
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if is_json(values.type):  # the shards have no common type for it
+        return pa.chunked_array([text_cells(chunk) for chunk in values.chunks], pa.large_utf8())
+    return values.cast(values.type.value_type) if _types.is_dictionary(values.type) else values
 
 
 def _without_odd(dates: pa.ChunkedArray, are_dates: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
