@@ -17,6 +17,7 @@ from api2db.app.command_line import main
 from api2db.errors import ConfigurationError
 from api2db.formats import compose as composing
 from api2db.formats import read_frame, write_frame
+from api2db.formats.compose import STORE_MANIFEST
 from tests.app.projects import Project, counted
 from tests.formats.killing import interrupted
 from tests.ingest.tiny import wait_until
@@ -164,20 +165,31 @@ def test_a_round_that_fails_ends_with_1_and_status_with_3(api2db: Command, tmp_p
     Project(tmp_path, ONE)
     folder = tmp_path / "STORE" / "a" / "parquet"
     put_shards(folder, 1)
-    write_frame(pd.DataFrame({"id": ["x"]}), folder / "2.parquet", "parquet")
+    (folder / STORE_MANIFEST).write_text("{}")
     ended = api2db("store", "a", "--once")
     assert ended.code == 1
-    assert "2.parquet: column 'id'" in ended.out
+    assert f"{STORE_MANIFEST} is damaged" in ended.out
     status = api2db("status")
     assert status.code == 3
-    assert "2.parquet: column 'id'" in status.out
-    (folder / "2.parquet").unlink()
+    assert f"{STORE_MANIFEST} is damaged" in status.out
+    (folder / STORE_MANIFEST).unlink()
     assert api2db("store", "a", "--once").code == 0
     said = json.loads(api2db("status", "--json").out)
     assert said["healthy"] is True
     [store] = said["stores"]
     assert (store["collector"], store["shards"], store["rows"], store["last_error"]) == ("a", 1, 1, None)
     assert "sqlite a.sqlite#a from STORE/a/parquet" in api2db("status").out
+
+
+def test_a_round_says_how_many_rows_it_has_set_aside(api2db: Command, tmp_path: Path) -> None:
+    Project(tmp_path, ONE)
+    folder = tmp_path / "STORE" / "a" / "parquet"
+    put_shards(folder, 1)
+    write_frame(pd.DataFrame({"id": ["x"]}), folder / "2.parquet", "parquet")
+    ended = api2db("store", "a", "--once")
+    assert ended.code == 0
+    assert ended.out.endswith(": 2 shards, 1 row; 1 row set aside: see api2db rejected list\n")
+    assert "text does not fit the column's type" in api2db("rejected", "list").out
 
 
 def test_rows_that_a_store_has_set_aside_make_status_end_with_3_until_they_are_put_again(

@@ -1,10 +1,12 @@
 """Composing joins each row once, whatever happens in between."""
 
+import datetime
 import errno
 import json
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -118,12 +120,27 @@ def test_shards_with_other_columns_and_types_are_unified(folder: Path) -> None:
     assert frame["b"].isna().tolist() == [True, False]
 
 
-def test_shards_that_have_no_common_type_stay_and_the_column_is_named(folder: Path) -> None:
-    write_frame(pd.DataFrame({"a": [1]}), folder / "1.parquet", "parquet")
-    write_frame(pd.DataFrame({"a": ["x"]}), folder / "2.parquet", "parquet")
-    with pytest.raises(DataError, match=r"2\.parquet: column 'a' is int64"):
-        compose(folder, "parquet", as_frame)
-    assert names(folder) == ["1.parquet", "2.parquet"]
+@pytest.mark.parametrize(
+    ("fmt", "kept"),
+    [
+        ("parquet", [1, "x", None, {"b": [2]}, "2026-01-31"]),
+        ("json", [1, "x", None, {"b": [2]}, "2026-01-31"]),
+        ("pickle", [1, "x", None, {"b": [2]}, "2026-01-31"]),
+        ("csv", ["1", "x", None, '{"b": [2]}', "2026-01-31"]),
+    ],
+)
+def test_a_column_without_a_common_type_is_mixed_and_exact_also_when_it_is_composed_again(
+    folder: Path, tmp_path: Path, fmt: str, kept: list[Any]
+) -> None:
+    for number, value in enumerate([1, "x", None, {"b": [2]}, datetime.date(2026, 1, 31)]):
+        write_frame(pd.DataFrame({"n": number, "a": pd.Series([value])}), folder / f"{number}.{fmt}", fmt)
+    compose(folder, fmt, as_frame, composed_to=tmp_path / "once")
+    write_frame(pd.DataFrame({"n": [5], "a": [2**53 + 1]}), tmp_path / "once" / f"5.{fmt}", fmt)
+    frame = compose(tmp_path / "once", fmt, as_frame, composed_to=tmp_path / "twice").result
+    assert frame is not None
+    assert frame["n"].tolist() == list(range(6))
+    found = [None if not isinstance(value, (dict, list)) and pd.isna(value) else value for value in frame["a"]]
+    assert found == [*kept, str(2**53 + 1) if fmt == "csv" else 2**53 + 1]
 
 
 def test_whole_floats_of_a_csv_shard_join_the_fractions_of_another(folder: Path) -> None:
@@ -366,12 +383,12 @@ def test_whole_numbers_of_one_shard_join_the_fractions_of_the_next(folder: Path)
     assert frame["a"].tolist() == [1.0, 2.0, 2.5, 3.0]
 
 
-def test_whole_numbers_that_no_float_holds_join_no_fractions(folder: Path) -> None:
+def test_whole_numbers_that_no_float_holds_keep_all_their_digits_beside_fractions(folder: Path) -> None:
     for number, value in enumerate([2**53 + 1, 0.5]):
         write_frame(pd.DataFrame({"a": [value]}), folder / f"{number}.parquet", "parquet")
-    with pytest.raises(DataError, match="no common type"):
-        compose(folder, "parquet", as_frame)
-    assert names(folder) == ["0.parquet", "1.parquet"]
+    frame = compose(folder, "parquet", as_frame).result
+    assert frame is not None
+    assert frame["a"].tolist() == [2**53 + 1, 0.5]
 
 
 @pytest.mark.parametrize("folder_of_shards", ["shards", "shards/../shards"])

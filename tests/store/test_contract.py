@@ -68,6 +68,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
     Store2Sql: {
         "home": None,
         "schema": "evolve",
+        "on_conflict": "reject",
         "table": None,
         "keys": (),
         "tls": None,

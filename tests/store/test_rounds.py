@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from api2db.formats.shards import locked
 from api2db.store import _steps
 from api2db.store.manifest import STORE_MANIFEST
 from api2db.store.rejected import put_back
+from api2db.targets.sql import SqlTarget
 from tests.faults.disks import fill, small_disk
 from tests.formats.killing import interrupted
 from tests.store.homes import (
@@ -36,6 +37,7 @@ from tests.store.homes import (
     sqlite_store,
 )
 from tests.stream.eventually import eventually
+from tests.stream.ways import rejected_rows
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -128,17 +130,91 @@ def test_a_shard_in_another_format_stays_and_is_named(tmp_path: Path, caplog: py
     assert "002.parquet" in caplog.text
 
 
-def test_a_shard_of_another_schema_is_an_error_that_names_it_and_nothing_goes(tmp_path: Path) -> None:
+def test_rows_of_a_shard_of_another_type_are_set_aside_and_the_round_ends(tmp_path: Path) -> None:
     put_shards(tmp_path, [1, 2])
     write_frame(pd.DataFrame({"n": ["x"], "row": [0]}), shards(tmp_path) / "003.parquet", "parquet")
+    put_shards(tmp_path, [4])
     store = sqlite_store(tmp_path)
-    with pytest.raises(DataError, match=r"003\.parquet: column 'n' is int64"):
-        store.store()
-    assert left(tmp_path) == ["001.parquet", "002.parquet", "003.parquet"]
-    assert "003.parquet" in str(store.status().last_error)
-    (shards(tmp_path) / "003.parquet").unlink()
     store.store()
+    assert loaded(tmp_path) == rows_of(1, 2, 4)
+    assert left(tmp_path) == []
+    [rejected] = rejected_rows(tmp_path, "store.sql.sqlite")
+    assert (rejected["n"], rejected["row"]) == ("x", 0)
+    assert "text does not fit the column's type" in rejected["_api2db_reason"]
     assert store.status().last_error is None
+
+
+def test_rows_of_another_type_are_loaded_by_key_as_those_of_a_stream_are(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1])
+    for number, column in ((2, "kept"), (3, "kept"), (4, "n")):
+        frame = pd.DataFrame({"row": [0], column: [number if column == "n" else "x"]})
+        write_frame(frame, shards(tmp_path) / f"{number:03}.parquet", "parquet")
+    sqlite_store(tmp_path, keys=["row"]).store()
+    assert query(tmp_path, "SELECT n, row, kept FROM flights ORDER BY row") == [(4, 0, "x"), (1, 1, None)]
+
+
+def test_rows_that_are_put_again_never_replace_newer_ones_of_their_key(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1])
+    write_frame(pd.DataFrame({"n": ["x"], "row": [0]}), shards(tmp_path) / "002.parquet", "parquet")
+    store = sqlite_store(tmp_path, keys=["row"])
+    store.store()
+    [path] = (tmp_path / "STORE" / "rejected" / "flights" / "store.sql.sqlite").glob("*.parquet")
+    put_back(tmp_path, str(path.relative_to(tmp_path)))
+    store.store()
+    assert loaded(tmp_path) == rows_of(1)
+    [rejected] = rejected_rows(tmp_path, "store.sql.sqlite")
+    assert set(rejected) == {"n", "row", "_api2db_reason", "_api2db_frame_ns"}
+
+
+def test_a_round_of_mixed_types_replaces_the_table_as_one_frame(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path, if_exists="replace")
+    put_shards(tmp_path, [1])
+    write_frame(pd.DataFrame({"n": ["x"], "row": [2]}), shards(tmp_path) / "002.parquet", "parquet")
+    store.store()
+    assert query(tmp_path, "SELECT n, row FROM flights ORDER BY row") == [("1", 0), ("1", 1), ('"x"', 2)]
+
+
+def test_a_method_of_a_user_gets_mixed_types_as_one_frame(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1])
+    write_frame(pd.DataFrame({"n": ["x"], "row": [2]}), shards(tmp_path) / "002.parquet", "parquet")
+    store = Kept(tmp_path)
+    store.store()
+    [frame] = store.frames
+    assert frame["n"].tolist() == [1, 1, "x"]
+
+
+def test_rows_that_repeat_are_dropped_also_where_a_column_has_two_types(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1])
+    for number in (2, 3):
+        write_frame(pd.DataFrame({"n": ["1"], "row": [0]}), shards(tmp_path) / f"{number:03}.parquet", "parquet")
+    store = sqlite_store(tmp_path)
+    store.store()
+    assert loaded(tmp_path) == rows_of(1)
+    status = store.status()
+    assert (status.rows_delivered, status.rows_rejected, status.duplicates_dropped) == (2, 1, 1)
+
+
+def test_a_restart_goes_on_behind_the_shard_of_another_type_that_it_was_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_shards(tmp_path, [1, 3, 5])
+    for number in (2, 4):
+        write_frame(pd.DataFrame({"n": ["x"], "row": [number]}), shards(tmp_path) / f"{number:03}.parquet", "parquet")
+    real, dies_at = SqlTarget.load, iter(range(100))
+
+    def load(*arguments: Any) -> None:
+        if next(dies_at) % 2:
+            raise KeyboardInterrupt
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SqlTarget, "load", load)
+    for _ in range(20):
+        with suppress(KeyboardInterrupt):
+            sqlite_store(tmp_path, chunk_size=1).store()
+    assert left(tmp_path) == []
+    assert loaded(tmp_path) == rows_of(1, 3, 5)
+    assert [row["row"] for row in rejected_rows(tmp_path, "store.sql.sqlite")] == [2, 4]
 
 
 def test_whole_numbers_of_one_shard_join_the_fractions_of_the_next(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Store2Local makes few files of many, each row in one of them, whole or not at all."""
 
+import datetime
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,21 @@ def test_rows_without_a_date_have_a_folder_of_their_own(tmp_path: Path) -> None:
         "at_date=2026-01-31/001_001.parquet",
         "at_date=none/001_001.parquet",
     ]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_rows_whose_value_is_no_date_hold_up_no_others(
+    tmp_path: Path, fmt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_shards(tmp_path, [1], fmt, at=["2026-01-31T23:00:00Z", "soon"])
+    put_shards(tmp_path, [2], fmt, at=[1_769_814_000, 1_769_814_001])
+    put_shards(tmp_path, [3], fmt, at=[datetime.date(2026, 1, 31), None])
+    store(tmp_path, partition_by="at", fmt=fmt).store()
+    assert files(tmp_path) == [f"at_date=2026-01-31/001_003.{fmt}", f"at_date=none/001_003.{fmt}"]
+    odd = read_frame(composed(tmp_path) / f"at_date=none/001_003.{fmt}", fmt)
+    assert [(n, row) for n, row in zip(odd["n"], odd["row"], strict=True)] == [(1, 1), (2, 0), (2, 1), (3, 1)]
+    assert "3 rows lie in at_date=none: their 'at' begins with no date" in caplog.text
+    assert left(tmp_path, fmt) == []
 
 
 def by_pandas(folder: Path) -> pd.DataFrame:

@@ -88,17 +88,20 @@ def _one_round(store: Any) -> bool:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
         print(f"{store!r}: {describe_error(error)}")
         return False
-    shards, rows = (now - then for now, then in zip(_done(store), before, strict=True))
+    shards, rows, refused = (now - then for now, then in zip(_done(store), before, strict=True))
     unreadable: int = getattr(store, "unreadable", 0)
     left = f"; {counted(unreadable, 'shard')} left that can't be read" if unreadable else ""
-    print(f"{store!r}: {counted(shards, 'shard')}, {counted(rows, 'row')}{left}")
+    aside = f"; {counted(refused, 'row')} set aside: see api2db rejected list" if refused else ""
+    print(f"{store!r}: {counted(shards, 'shard')}, {counted(rows, 'row')}{aside}{left}")
     return not unreadable
 
 
-def _done(store: Any) -> tuple[int, int]:
-    """Shards and rows so far, of a store that tells."""
+def _done(store: Any) -> tuple[int, int, int]:
+    """Shards, rows and rows set aside so far, of a store that tells."""
     status = store.status() if hasattr(store, "status") else None
-    return (getattr(status, "frames_delivered", 0), getattr(status, "rows_delivered", 0))
+    told_of = ("frames_delivered", "rows_delivered", "rows_rejected")
+    frames, rows, refused = (getattr(status, name, 0) for name in told_of)
+    return frames, rows, refused
 
 
 def _run(name: str, stores: Sequence[Any], stop: Stop) -> None:

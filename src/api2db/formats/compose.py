@@ -38,7 +38,16 @@ from api2db.formats.composed import (
 from api2db.formats.kinds import Format, check_format
 from api2db.formats.leftovers import owner_of, sweep
 from api2db.formats.putting_away import check_they_can_go, put_away, settle_copies
-from api2db.formats.shards import Shard, Shards, join_shards, locked, shards_as_json, shards_from_json, shards_of
+from api2db.formats.shards import (
+    Shard,
+    Shards,
+    join_shards,
+    locked,
+    shards_as_json,
+    shards_from_json,
+    shards_of,
+    under_one_schema,
+)
 from api2db.frames import consumed_to_pandas
 
 __all__ = [
@@ -108,6 +117,8 @@ class _Manifest:
 
 def as_frame(shards: Shards) -> pd.DataFrame:
     """All rows as a DataFrame; the shards' own memory is freed on the way."""
+    for place in range(len(shards.batches)):
+        shards.batches[place] = under_one_schema(shards.batches[place], shards.schema)
     return consumed_to_pandas(shards.batches, shards.schema)
 
 
@@ -133,8 +144,7 @@ def compose(
     Raises:
         ConfigurationError: There is no such format, the shards would be moved onto themselves or into the folder of
             the composed files, the manifest of an earlier call is damaged, or a store was cut short in this folder.
-        DataError: Columns of one name have no common type, or the composed file of an earlier call is gone
-            while its shards are not; nothing was deleted.
+        DataError: The composed file of an earlier call is gone while its shards are not; nothing was deleted.
         FolderBusyError: Somebody else composes or stores this folder.
         OSError: A folder can't be read or written, a shard could not be deleted or moved, or the composed file's name
             is taken; no row is lost.

@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,29 @@ from api2db.formats.atomic import is_temporary
 from api2db.formats.files import read
 from api2db.formats.kinds import Format
 from api2db.formats.stamps import Stamp, stamp_of
-from api2db.frames import conform, to_batch, unify, whole_numbers_as_floats
+from api2db.frames import (
+    JSON,
+    conform,
+    is_json,
+    json_cells,
+    long_numbers,
+    text_cells,
+    to_batch,
+    unify,
+    whole_numbers_as_floats,
+    widened,
+)
 
-__all__ = ["Shard", "Shards", "join_shards", "locked", "shards_as_json", "shards_from_json", "shards_of"]
+__all__ = [
+    "Shard",
+    "Shards",
+    "join_shards",
+    "locked",
+    "shards_as_json",
+    "shards_from_json",
+    "shards_of",
+    "under_one_schema",
+]
 
 _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
 
@@ -36,19 +56,23 @@ class Shard(NamedTuple):
 
 @dataclass(slots=True)
 class Shards:
-    """What was read of some shards, under one schema.
+    """What was read of some shards.
 
     Attributes:
         paths: Those that could be read, in the order of their names.
         stamps: Which files they were.
-        batches: A batch for each of them; whoever takes them out of the list has them alone.
-        schema: What all batches have; None where there are none.
+        batches: A batch for each of them, with its own columns. A column that all shards can have in one type has that
+            type; another keeps the type of its shard. Whoever takes the batches out of the list has them alone.
+        cleaned: For each whether ``clean`` of ``join_shards`` has changed it.
+        schema: All columns, for all rows as one table; None where there are none. A column without a common type holds
+            JSON cells, as it would in one frame; text in CSV, which has nothing else.
         problems: Why a shard could not be read, one each.
     """
 
     paths: list[Path]
     stamps: list[Stamp]
     batches: list[pa.RecordBatch]
+    cleaned: list[bool]
     schema: pa.Schema | None
     problems: list[Exception]
 
@@ -59,8 +83,22 @@ class Shards:
 
     @property
     def table(self) -> pa.Table:
-        """All rows, without a copy."""
-        return pa.Table.from_batches(self.batches, self.schema)
+        """All rows; what has the table's types already is not copied."""
+        return pa.Table.from_batches([under_one_schema(batch, self.schema) for batch in self.batches], self.schema)
+
+
+def under_one_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Give the rows of a shard under ``Shards.schema``."""
+    for place, field in enumerate(batch.schema):
+        to = schema.field(field.name).type
+        if _is_mixed(field.type, to):
+            cells = json_cells(batch.column(place)) if is_json(to) else text_cells(batch.column(place))
+            batch = batch.set_column(place, pa.field(field.name, to), cells)
+    return conform(batch, schema)
+
+
+def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
+    return widened(type_, to) is None
 
 
 @contextmanager
@@ -108,16 +146,20 @@ def _is_shard(entry: os.DirEntry[str], fmt: Format) -> bool:
     return name.endswith(f".{fmt}") and not name.startswith(".") and not is_temporary(Path(name)) and entry.is_file()
 
 
-def join_shards(paths: Sequence[Path], fmt: Format) -> Shards:
-    """Read shards and bring them under one schema; one that can't be read is left out, and named.
+def join_shards(
+    paths: Sequence[Path], fmt: Format, clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch
+) -> Shards:
+    """Read shards and bring each column to one type where it has one; a shard that can't be read is left out and named.
 
     Whole numbers become floats where a column has floats in other shards and no digit is lost: whoever polls JSON gets
     5 in one frame and 5.5 in the next.
 
-    Raises:
-        DataError: Columns of one name have no common type.
+    Args:
+        paths: The shards.
+        fmt: Their format.
+        clean: Takes out of a shard what are not its rows' own columns; gives the batch itself where there are none.
     """
-    found = Shards([], [], [], None, [])
+    found = Shards([], [], [], [], None, [])
     for path in paths:
         try:
             batch, stamp = _read(path, fmt)
@@ -126,10 +168,10 @@ def join_shards(paths: Sequence[Path], fmt: Format) -> Shards:
         else:
             found.paths.append(path)
             found.stamps.append(stamp)
-            found.batches.append(batch)
+            found.batches.append(clean(batch))
+            found.cleaned.append(found.batches[-1] is not batch)
     if found.paths:
-        found.schema = _unified(found)
-        found.batches[:] = (conform(found.batches[place], found.schema) for place in range(len(found.paths)))
+        _join(found, pa.large_utf8() if fmt == "csv" else JSON)
     return found
 
 
@@ -158,29 +200,39 @@ def _read(path: Path, fmt: Format) -> tuple[pa.RecordBatch, Stamp]:
     return batch, before
 
 
-def _unified(shards: Shards) -> pa.Schema:
+def _join(shards: Shards, mixed: pa.DataType) -> None:
+    """Give the shards' columns their common types, and the shards the schema of one table."""
     schema = unify([batch.schema for batch in shards.batches])
-    if schema is None:
-        shards.batches = whole_numbers_as_floats(shards.batches)
-        schema = unify([batch.schema for batch in shards.batches])
-    if schema is None:
-        raise DataError(_why_not_joined(shards.paths, shards.batches))
-    return schema
+    if schema is not None and _conform_own(shards.batches, schema):
+        shards.schema = schema
+        return
+    names = dict.fromkeys(name for batch in shards.batches for name in batch.schema.names)
+    shards.schema = pa.schema([pa.field(name, _join_column(shards.batches, name) or mixed) for name in names])
 
 
-def _why_not_joined(shards: Sequence[Path], batches: Sequence[pa.RecordBatch]) -> str:
-    schema = batches[0].schema
-    for shard, batch in zip(shards, batches, strict=True):
-        wider = unify([schema, batch.schema])
-        if wider is None:
-            clash = next(name for name in batch.schema.names if _clashes(schema, batch.schema, name))
-            types = f"{schema.field(clash).type} before it and {batch.schema.field(clash).type} in it"
-            return f"{shard}: column {clash!r} is {types}, which have no common type; move it away, or cast it"
-        schema = wider
-    return f"the shards of {shards[0].parent} have no common schema; compose them in smaller groups"
+def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None:
+    """Give one column its common type in all batches; None where there is none, and the batches stay as they are."""
+    places = [place for place, batch in enumerate(batches) if name in batch.schema.names]
+    columns = [batches[place].select([name]) for place in places]
+    for brought_together in (list, whole_numbers_as_floats, long_numbers):
+        columns = brought_together(columns)
+        schema = unify([column.schema for column in columns])
+        if schema is not None and _conform_own(columns, schema):
+            for place, column in zip(places, columns, strict=True):
+                index = batches[place].schema.get_field_index(name)
+                batches[place] = batches[place].set_column(index, column.schema.field(0), column.column(0))
+            return schema.field(0).type
+    return None
 
 
-def _clashes(earlier: pa.Schema, later: pa.Schema, name: str) -> bool:
-    if name not in earlier.names:
+def _conform_own(batches: list[pa.RecordBatch], schema: pa.Schema) -> bool:
+    """Cast each batch to the schema's types, in its own columns; False where a value does not allow it."""
+    cast = []
+    try:
+        for batch in batches:
+            own = pa.schema([schema.field(name) for name in batch.schema.names], schema.metadata)
+            cast.append(conform(batch, own))
+    except DataError:
         return False
-    return unify([pa.schema([earlier.field(name)]), pa.schema([later.field(name)])]) is None
+    batches[:] = cast
+    return True

@@ -9,7 +9,16 @@ wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``confo
 from api2db.frames._from_arrow import Rows, one_batch
 from api2db.frames.asked import cast_as_asked, type_of_dtype
 from api2db.frames.batch import to_batch
-from api2db.frames.cells import JSON, decode_cell, encode_cell, is_json, python_values, unmarked
+from api2db.frames.cells import (
+    JSON,
+    decode_cell,
+    encode_cell,
+    is_json,
+    json_cells,
+    python_values,
+    text_cells,
+    unmarked,
+)
 from api2db.frames.dataframes import consumed_to_pandas, to_pandas
 from api2db.frames.dtypes import dtypes_of, merge_dtypes
 from api2db.frames.exact import cast_exactly, nulled
@@ -31,6 +40,7 @@ __all__ = [
     "duplicate_rows",
     "encode_cell",
     "is_json",
+    "json_cells",
     "long_numbers",
     "merge_dtypes",
     "nulled",
@@ -38,6 +48,7 @@ __all__ = [
     "python_values",
     "reason_of",
     "rows_and_refused",
+    "text_cells",
     "to_batch",
     "to_pandas",
     "type_of_dtype",

@@ -26,7 +26,18 @@ import pyarrow.compute as pc
 from api2db.errors import FrameError
 from api2db.frames._cell_values import value_of
 
-__all__ = ["JSON", "decode_cell", "encode_cell", "is_json", "json_array", "python_values", "single_value", "unmarked"]
+__all__ = [
+    "JSON",
+    "decode_cell",
+    "encode_cell",
+    "is_json",
+    "json_array",
+    "json_cells",
+    "python_values",
+    "single_value",
+    "text_cells",
+    "unmarked",
+]
 
 JSON: pa.DataType = pa.json_(pa.utf8())
 _SINGLE = frozenset({str, int, float, bool, type(None)})
@@ -89,6 +100,21 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
     encode = _encode_marked if marked else encode_cell
     texts = pa.array([None if value is None else encode(value) for value in values], pa.utf8())
     return pa.ExtensionArray.from_storage(JSON, texts)
+
+
+def json_cells(array: pa.Array) -> pa.Array:
+    """Give a column of any type as JSON cells, whose values ``single_value`` recovers."""
+    return array if is_json(array.type) else json_array(python_values(array), marked=True)
+
+
+def text_cells(array: pa.Array) -> pa.Array:
+    """Give a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
+    cells = json_cells(array).storage.to_pylist()
+    return pa.array([None if cell is None else _without_quotes(cell.lstrip()) for cell in cells], pa.large_utf8())
+
+
+def _without_quotes(cell: str) -> str:
+    return str(json.loads(cell)) if cell.startswith('"') else cell
 
 
 def unmarked(array: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from api2db.formats.shards import under_one_schema
 from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
 from api2db.store.manifest import Manifest, keep_manifest
 from api2db.store.rejected import origin_of
@@ -22,10 +23,13 @@ class ShardRows:
 
     Attributes:
         timestamp_ns: When its frame was put, as its name says.
+        batch: Its rows in its own columns.
+        retried: Whether its rows had been set aside before.
     """
 
     timestamp_ns: int
     batch: pa.RecordBatch
+    retried: bool = False
 
 
 class ManifestReader:
@@ -37,7 +41,8 @@ class ManifestReader:
     Args:
         folder: Where the manifest is.
         manifest: What is to be loaded.
-        shards: The rows of its shards.
+        shards: The rows of its shards. They need no common schema: delivery cuts batches where it has to.
+        schema: What all of them have as one frame.
 
     Attributes:
         manifest: As it stands on disk.
@@ -47,7 +52,7 @@ class ManifestReader:
         on_end: Called when nothing is left to be read.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[ShardRows]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[ShardRows], schema: pa.Schema) -> None:
         self.manifest = manifest
         self.position = manifest.position
         self.delivered = manifest.delivered
@@ -56,6 +61,7 @@ class ManifestReader:
         self.on_end: Callable[[], None] = lambda: None
         self._folder = folder
         self._shards = shards
+        self._schema = schema
 
     @property
     def key(self) -> str:
@@ -92,7 +98,8 @@ class ManifestReader:
     def newest(self) -> tuple[list[Entry], Superseded]:
         """All shards together: what a manifest holds is one frame to a table that is replaced."""
         rows = sum(shard.batch.num_rows for shard in self._shards)
-        return self._entries(ReadLimit(rows + 1, 1 << 62)), Superseded()
+        entries = self._entries(ReadLimit(rows + 1, 1 << 62))
+        return [replace(entry, batch=under_one_schema(entry.batch, self._schema)) for entry in entries], Superseded()
 
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
         total = Delivered(*(a + b for a, b in zip(_values(self.delivered), _values(delivered), strict=True)))
@@ -153,7 +160,7 @@ class ManifestReader:
         reached = skip + taken.num_rows
         whole = reached >= shard.batch.num_rows
         position = Position(number + 1) if whole else Position(number, reached)
-        return Entry(position, shard.timestamp_ns, taken, whole)
+        return Entry(position, shard.timestamp_ns, taken, whole, shard.retried)
 
     def _rows_before(self, position: Position) -> int:
         rows = [int(shard.batch.num_rows) for shard in self._shards[: position.sequence]]

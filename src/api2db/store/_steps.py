@@ -75,7 +75,7 @@ def store_round(rules: Rules) -> int:
 
     Raises:
         ConfigurationError: The folders can't be used together, or another store's round was cut short in this one.
-        DataError: Shards have no common type, or one that a manifest names is gone or damaged; nothing was deleted.
+        DataError: A shard that a manifest names is gone or damaged; nothing was deleted.
         FolderBusyError: Somebody else composes or stores this folder.
         TargetUnavailableError: Not all rows could be loaded; nothing was deleted.
         OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
@@ -130,9 +130,7 @@ def _checked(manifest: Manifest, rules: Rules) -> Manifest:
 
 
 def _read(paths: Sequence[Path], fmt: Format) -> Shards:
-    shards = join_shards(paths, fmt)
-    without_reasons(shards)
-    return shards
+    return join_shards(paths, fmt, without_reasons)
 
 
 def _begin(rules: Rules, shards: Shards) -> Manifest:
@@ -169,8 +167,9 @@ def _finish(rules: Rules, manifest: Manifest, shards: Shards | None) -> None:
 
 def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load) -> Manifest:
     repeats = without_repeats(shards, manifest.excluded)
-    named = zip(shards.paths, shards.batches, strict=True)
-    log = ManifestReader(rules.folder, manifest, [ShardRows(_timestamp_ns(path), batch) for path, batch in named])
+    named = zip(shards.paths, shards.batches, shards.cleaned, strict=True)
+    rows = [ShardRows(_timestamp_ns(path), batch, retried) for path, batch, retried in named]
+    log = ManifestReader(rules.folder, manifest, rows, shards.schema)
     load(log)
     delivered = replace(log.delivered, duplicates=log.delivered.duplicates + repeats)
     loaded = replace(log.manifest, loaded=True, notes={}, delivered=delivered)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from api2db.delivery import ADDED_COLUMNS, METADATA_KEY
+from api2db.delivery import ADDED_COLUMNS, METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError
 from api2db.formats.atomic import publish, sync_folder
-from api2db.formats.shards import Shards
+from api2db.frames import one_batch
 
 __all__ = ["is_of_store", "origin_of", "put_back", "without_reasons"]
 
@@ -57,13 +57,11 @@ def put_back(home: Path, file: str) -> int:
     return rows
 
 
-def without_reasons(shards: Shards) -> None:
-    """Drop the columns that said why rows were refused, where some of the shards are such rows."""
-    if shards.schema is None or not set(ADDED_COLUMNS) <= set(shards.schema.names):
-        return
-    names = [name for name in shards.schema.names if name not in ADDED_COLUMNS]
-    shards.batches[:] = [batch.select(names) for batch in shards.batches]
-    shards.schema = shards.batches[0].schema
+def without_reasons(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Drop the columns that say why rows were refused, where a shard is such rows; else give the batch itself."""
+    if not set(ADDED_COLUMNS) <= set(batch.schema.names):
+        return batch
+    return one_batch(without_added(pa.Table.from_batches([batch])))
 
 
 def _folder_of(schema: pa.Schema, file: str) -> Path:

@@ -103,7 +103,8 @@ class Store(Stream):
         Raises:
             AttributeError: There is neither a target nor a ``stream`` method.
             ConfigurationError: The folders can't be used together, or another store was cut short in this folder.
-            DataError: The shards have no common type; nothing was deleted.
+            DataError: A shard that was being stored is gone or changed, or the shards can't be parted by the column
+                that was asked for; nothing was deleted.
             FolderBusyError: Somebody else composes or stores the folder at this moment.
             TargetUnavailableError: Not all could be loaded; the shards stay, and the next round goes on.
             OSError: A folder or the disk refuses; nothing was deleted that is not loaded.

@@ -1,5 +1,6 @@
 """Store2Local: many small shards into one file a round, or one a day."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from api2db.formats.atomic import sync_folder
 from api2db.formats.composed import Composed, write_composed
 from api2db.formats.leftovers import owner_of
 from api2db.formats.shards import Shards
+from api2db.frames import is_json, text_cells
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
 from api2db.store.store import Store
@@ -19,6 +21,7 @@ from api2db.stream._relative import relative_to_home
 
 __all__ = ["Store2Local"]
 
+logger = logging.getLogger(__name__)
 _types = pa.types
 _NO_DATE = "none"
 """Hive's own name for a null, __HIVE_DEFAULT_PARTITION__, is one that pandas.read_parquet can't read beside dates."""
@@ -35,7 +38,8 @@ class Store2Local(Store):
     Args:
         move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``.
         partition_by: A column of dates, of times, or of text that begins with a date as ISO 8601 has it. Times with a
-            zone are parted by their date in that zone; rows without a value go to the folder ``<column>_date=none``.
+            zone are parted by their date in that zone; rows without a value, or with one that begins with no date
+            beside others that do, go to the folder ``<column>_date=none``.
 
     The other arguments are those of ``Store``.
 
@@ -117,18 +121,30 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
             f"the shards in {folder} have a column {_key(column)!r} of their own, which readers would not see beside "
             f"the folders {_key(column)}=…; part by another column"
         )
-    values = table.column(column)
-    if _types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = _plain(table.column(column))
     if _types.is_timestamp(values.type):
         return pc.strftime(values, format="%Y-%m-%d")
     if _types.is_date(values.type):
         return values.cast(pa.date32()).cast(pa.string())
     if _types.is_string(values.type) or _types.is_large_string(values.type):
         dates = pc.utf8_slice_codeunits(values.cast(pa.string()), 0, 10)
-        if pc.all(pc.match_substring_regex(dates, r"^\d{4}-\d{2}-\d{2}$")).as_py() in {True, None}:
-            return dates
+        are_dates = pc.match_substring_regex(dates, r"^\d{4}-\d{2}-\d{2}$")
+        if pc.any(are_dates).as_py() in {True, None}:
+            return _without_odd(dates, are_dates, column)
     raise DataError(f"the column {column!r} of the shards in {folder} has no dates ({values.type}); part by another")
+
+
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if is_json(values.type):  # the shards have no common type for it
+        return pa.chunked_array([text_cells(chunk) for chunk in values.chunks], pa.large_utf8())
+    return values.cast(values.type.value_type) if _types.is_dictionary(values.type) else values
+
+
+def _without_odd(dates: pa.ChunkedArray, are_dates: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    odd = pc.sum(pc.invert(are_dates)).as_py() or 0
+    if odd:
+        logger.warning("%d rows lie in %s=%s: their %r begins with no date", odd, _key(column), _NO_DATE, column)
+    return pc.if_else(are_dates, dates, pa.scalar(None, dates.type))
 
 
 def _folder_name(column: str | None) -> str | None:

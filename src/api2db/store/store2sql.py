@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
 from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import MAX_CONNECTIONS, SchemaRule
+from api2db.targets.sql import MAX_CONNECTIONS, OnConflict, SchemaRule
 
 __all__ = ["Store2Sql"]
 
@@ -46,6 +46,7 @@ class Store2Sql(Store):
         *,
         home: str | os.PathLike[str] | None = None,
         schema: SchemaRule = "evolve",
+        on_conflict: OnConflict = "reject",
         table: str | None = None,
         keys: Sequence[str] = (),
         tls: str | Mapping[str, str] | None = None,
@@ -79,6 +80,7 @@ class Store2Sql(Store):
             store=True,
             home=home,
             schema=schema,
+            on_conflict=on_conflict,
             table=table,
             keys=keys,
             tls=tls,
