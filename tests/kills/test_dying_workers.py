@@ -20,13 +20,13 @@ CALLS: list[tuple[str, Any, str]] = [
     *(("duckdb", DuckdbDatabase, name) for name in ("connect", "transaction")),
     *(("sqlite", SqliteDatabase, name) for name in ("connect", "transaction")),
     *(("sqlite", SqlTarget, name) for name in ("connect", "read_position", "prepare", "load", "_load")),
-    *(("sqlite", TransactionalLoader, name) for name in ("settle", "deliver", "_resolve")),
+    *(("sqlite", TransactionalLoader, name) for name in ("recover", "deliver", "_resolve")),
     *(("sqlite", Parking, name) for name in ("leave",)),
-    *(("sqlite", Rejects, name) for name in ("settle",)),
+    *(("sqlite", Rejects, name) for name in ("resolve",)),
     *(("sqlite", SegmentedReader, name) for name in ("read", "acknowledge")),
-    *(("shards", ShardTarget, name) for name in ("connect", "claim", "stage", "finish")),
-    *(("shards", FileLoader, name) for name in ("settle", "deliver", "_finish")),
-    *(("shards", SegmentedReader, name) for name in ("keep", "acknowledge")),
+    *(("shards", ShardTarget, name) for name in ("connect", "acquire", "stage", "finish")),
+    *(("shards", FileLoader, name) for name in ("recover", "deliver", "_finish")),
+    *(("shards", SegmentedReader, name) for name in ("save", "acknowledge")),
 ]
 
 

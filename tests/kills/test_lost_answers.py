@@ -84,9 +84,9 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     dice = random.Random(kind)
     for owner, names, error in (
         (SqlTarget, ("connect", "read_position", "prepare", "load"), TargetUnavailableError),
-        (ShardTarget, ("connect", "claim", "stage", "finish"), OSError),
-        (SingleFileTarget, ("connect", "claim", "stage", "finish"), OSError),
-        (SegmentedReader, ("acknowledge", "keep", "seek"), JournalWriteError),
+        (ShardTarget, ("connect", "acquire", "stage", "finish"), OSError),
+        (SingleFileTarget, ("connect", "acquire", "stage", "finish"), OSError),
+        (SegmentedReader, ("acknowledge", "save", "seek"), JournalWriteError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

@@ -363,7 +363,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     dice = random.Random("omnisci")
     for name in ("connect", "prepare", "plan", "load", "rows_committed"):
         monkeypatch.setattr(HeavydbTarget, name, failing(getattr(HeavydbTarget, name), TargetUnavailableError, dice))
-    for name in ("acknowledge", "keep"):
+    for name in ("acknowledge", "save"):
         monkeypatch.setattr(SegmentedReader, name, failing(getattr(SegmentedReader, name), JournalWriteError, dice))
     puts = PutsThere(tmp_path, omnisci)
     with running(puts.stream):
@@ -384,7 +384,7 @@ def test_the_plan_is_durable_before_the_server_is_asked_to_load(
     puts = PutsThere(tmp_path, omnisci)
     puts.put(1)
     puts.deliver()
-    assert list(order)[-3:] == ["keep", "load", "acknowledge"]
+    assert list(order)[-3:] == ["save", "load", "acknowledge"]
 
 
 def noting(order: deque[str], name: str, real: Callable[..., Any]) -> Callable[..., Any]:

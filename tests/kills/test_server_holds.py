@@ -178,7 +178,7 @@ def test_rows_refused_beside_a_commit_that_is_still_held_are_set_aside_once(
 def test_without_the_lock_on_the_ledger_they_are_lost_and_the_checker_says_so(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PostgresqlDatabase, "locked", lambda database, select: select)
+    monkeypatch.setattr(PostgresqlDatabase, "select_for_update", lambda database, select: select)
     assert found_after_a_held_commit(postgresql, to_postgresql, tmp_path).lost
 
 
@@ -191,7 +191,7 @@ def test_without_compare_and_set_either_rows_are_doubled_and_the_checker_says_so
 
     behind = There(postgresql, to_postgresql)
     puts = PutsThere(tmp_path, behind)
-    monkeypatch.setattr(PostgresqlDatabase, "locked", lambda database, select: select)
+    monkeypatch.setattr(PostgresqlDatabase, "select_for_update", lambda database, select: select)
     monkeypatch.setattr(Ledger, "step", step)
     with running(puts.stream):
         hold_and_cut(puts, behind, to_postgresql, 3)

@@ -13,6 +13,8 @@ import pytest
 
 from api2db import FileConverter, Store2Local, Store2Sql, Stream2Local
 from api2db.formats import read
+from api2db.formats.folder_types import join_types
+from api2db.targets.sql import SqlTarget
 from tests.store.test_plain_readers import put
 
 VALUES: dict[str, list[Any]] = {
@@ -92,3 +94,28 @@ def test_far_moments_of_a_file_without_known_types_are_microseconds(tmp_path: Pa
     path.write_text('"a","b","c"\r\n0001-01-01 00:00:00.000005,1600-01-01 00:00:00.000005Z,x-1\r\n')
     schema = read(path, "csv").schema
     assert [str(type_) for type_ in schema.types] == ["timestamp[us]", "timestamp[us, tz=UTC]", "string"]
+
+
+def test_a_restart_reads_csv_shards_by_the_types_that_its_round_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, [b"first", b"second"], "csv")
+    real = SqlTarget.load
+
+    def load_once(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    def store() -> None:
+        Store2Sql("x", 60, fmt="csv", db_name="x.duckdb", dialect="duckdb", home=tmp_path, chunk_size=1).store()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqlTarget, "load", load_once)
+        with pytest.raises(KeyboardInterrupt):
+            store()
+    # By these the second shard would hold text, which the column does not take.
+    join_types(tmp_path / "STORE" / "x" / "csv", "csv", [pa.schema({"v": pa.string()})])
+    store()
+    with duckdb.connect(tmp_path / "x.duckdb") as connection:
+        assert connection.sql("SELECT v FROM x").fetchall() == [(b"first",), (b"second",)]
+    assert not list((tmp_path / "STORE" / "rejected").rglob("*.parquet"))

@@ -61,7 +61,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     dice = random.Random(dialect)
     for owner, names, error in (
         (SqlTarget, ("connect", "read_position", "prepare", "load"), TargetUnavailableError),
-        (ManifestReader, ("acknowledge", "keep", "seek"), OSError),
+        (ManifestReader, ("acknowledge", "save", "seek"), OSError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

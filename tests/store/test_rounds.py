@@ -186,7 +186,7 @@ def test_a_method_of_a_user_gets_mixed_types_as_one_frame(tmp_path: Path) -> Non
 def test_rows_that_repeat_are_dropped_also_where_a_column_has_two_types(tmp_path: Path) -> None:
     put_shards(tmp_path, [1])
     for number in (2, 3):
-        write_frame(pd.DataFrame({"n": ["1"], "row": [0]}), shards(tmp_path) / f"{number:03}.parquet", "parquet")
+        write_frame(pd.DataFrame({"n": ["one"], "row": [0]}), shards(tmp_path) / f"{number:03}.parquet", "parquet")
     store = sqlite_store(tmp_path)
     store.store()
     assert loaded(tmp_path) == rows_of(1)
@@ -302,7 +302,7 @@ def test_where_the_composed_file_does_not_fit_nothing_goes_and_the_next_round_do
         assert left(tmp_path) == [f"{n:03}.parquet" for n in range(1, 30)]
         (small / "ballast").unlink()
         store.store()
-        assert [path.name for path in (small / "composed").iterdir()] == ["001_029.parquet"]
+        assert [path.name for path in (small / "composed").glob("*.parquet")] == ["001_029.parquet"]
     assert loaded(tmp_path) == rows_of(*range(1, 30))
 
 
@@ -320,7 +320,7 @@ def test_where_the_manifest_does_not_fit_nothing_is_loaded_and_the_next_round_do
             store.store()
         assert len(list(small.glob("*.parquet"))) == 8
         assert not (tmp_path / "flights.sqlite").exists()
-        assert not list(tmp_path.glob("composed/.*"))
+        assert not [path for path in tmp_path.glob("composed/.*") if "_types_" not in path.name]
         (small / "ballast").unlink()
         store.store()
         assert list(small.iterdir()) == []

@@ -70,7 +70,7 @@ def into_bigquery(server: BigqueryServer, **options: Any) -> TargetCase:
     if "keys" in options:
         calls = ("connect", "read_position", "prepare", "load")
         return TargetCase(Store2Bigquery, options, found, BigqueryKeyedTarget, "load", calls)
-    stepped = ("connect", "claim", "prepare", "plan", "append", "rows_committed")
+    stepped = ("connect", "acquire", "prepare", "plan", "append", "rows_committed")
     return TargetCase(Store2Bigquery, options, found, BigqueryTarget, "append", stepped)
 
 
@@ -159,7 +159,7 @@ def plant(way: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch)
     """Every call of the target and of the manifest fails now and then."""
     for owner, names, error in (
         (way.target, way.calls, TargetUnavailableError),
-        (ManifestReader, ("acknowledge", "keep", "seek"), OSError),
+        (ManifestReader, ("acknowledge", "save", "seek"), OSError),
     ):
         for name in names:
             monkeypatch.setattr(owner, name, failing(getattr(owner, name), error, dice))

@@ -44,10 +44,15 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
             codec.write(whole, file)
 
 
-def read(path: Path, fmt: str) -> pa.Table:
+def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read by the types that its folder keeps.
 
     See ``csv_text`` for what CSV tells of types where the folder keeps none.
+
+    Args:
+        path: The file.
+        fmt: Its format.
+        types: The types to read CSV by, instead of those that the folder keeps now.
 
     Raises:
         ConfigurationError: There is no such format.
@@ -57,7 +62,9 @@ def read(path: Path, fmt: str) -> pa.Table:
     """
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
-        return csv_text.read(file, types_that_hold(path, fmt)) if codec is csv_text else codec.read(file)
+        if codec is not csv_text:
+            return codec.read(file)
+        return csv_text.read(file, types_that_hold(path, fmt) if types is None else types)
 
 
 def as_read(table: pa.Table, fmt: str) -> pa.Table:

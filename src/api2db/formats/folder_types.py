@@ -22,7 +22,16 @@ from api2db.errors import FormatError
 from api2db.formats.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
 from api2db.frames import JSON, cast_exactly, is_json, widened
 
-__all__ = ["carry_types", "in_types", "join_types", "known_types", "types_path", "types_that_hold"]
+__all__ = [
+    "carry_types",
+    "in_types",
+    "join_types",
+    "known_types",
+    "types_as_text",
+    "types_from_text",
+    "types_path",
+    "types_that_hold",
+]
 
 _types = pa.types
 _FORMATS = ("parquet", "csv")
@@ -36,6 +45,20 @@ def types_path(folder: Path, fmt: str) -> Path:
     if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
         return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
     return folder / f".api2db_types_{fmt}.json"
+
+
+def types_as_text(types: pa.Schema) -> str:
+    """Encode types for a JSON file."""
+    return base64.b64encode(types.serialize()).decode("ascii")
+
+
+def types_from_text(text: str) -> pa.Schema:
+    """Decode what ``types_as_text`` encoded.
+
+    Raises:
+        ValueError: It was not written by ``types_as_text``; TypeError, OSError or pyarrow.ArrowException likewise.
+    """
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))
 
 
 def known_types(folder: Path, fmt: str) -> pa.Schema:
@@ -78,7 +101,7 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str 
     for schema in schemas:
         joined = _joined(joined, schema.remove_metadata(), fmt)
     if not joined.equals(known):
-        content = {"version": _VERSION, "arrow": base64.b64encode(joined.serialize()).decode("ascii")}
+        content = {"version": _VERSION, "arrow": types_as_text(joined)}
         path = types_path(folder, fmt)
         make_folders(path.parent)
         with write_temporary(path.with_name(owner)) as temporary:
@@ -133,7 +156,7 @@ def _parsed(content: bytes) -> pa.Schema:
     kept = json.loads(content)
     if kept["version"] != _VERSION:
         raise ValueError("it is of another version")
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kept["arrow"], validate=True)))
+    return types_from_text(kept["arrow"])
 
 
 def _types_of(known: pa.Schema, name: str) -> list[pa.DataType]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
 from api2db.formats.atomic import is_temporary
 from api2db.formats.files import read
+from api2db.formats.folder_types import types_that_hold
 from api2db.formats.kinds import Format
 from api2db.formats.stamps import Stamp, stamp_of
 from api2db.frames import (
@@ -67,6 +68,8 @@ class Shards:
         schema: All columns, for all rows as one table; None where there are none. A column without a common type holds
             JSON cells, as it would in one frame; text in CSV, which has nothing else.
         problems: Why a shard could not be read, one each.
+        types: The types by which CSV shards were read; read by others, a shard may have other rows once repeats are
+            dropped.
     """
 
     paths: list[Path]
@@ -75,6 +78,7 @@ class Shards:
     cleaned: list[bool]
     schema: pa.Schema | None
     problems: list[Exception]
+    types: pa.Schema
 
     @property
     def taken(self) -> tuple[Shard, ...]:
@@ -147,7 +151,10 @@ def _is_shard(entry: os.DirEntry[str], fmt: Format) -> bool:
 
 
 def join_shards(
-    paths: Sequence[Path], fmt: Format, clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch
+    paths: Sequence[Path],
+    fmt: Format,
+    clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+    types: pa.Schema | None = None,
 ) -> Shards:
     """Read shards and bring each column to one type where it has one; a shard that can't be read is left out and named.
 
@@ -158,11 +165,18 @@ def join_shards(
         paths: The shards.
         fmt: Their format.
         clean: Takes out of a shard what are not its rows' own columns; gives the batch itself where there are none.
+        types: The types to read CSV by; by default those that the folder keeps now.
+
+    Raises:
+        FormatError: The folder's file of types is damaged.
+        OSError: It can't be read.
     """
-    found = Shards([], [], [], [], None, [])
+    if types is None:
+        types = types_that_hold(paths[0], fmt) if paths and fmt == "csv" else pa.schema([])
+    found = Shards([], [], [], [], None, [], types)
     for path in paths:
         try:
-            batch, stamp = _read(path, fmt)
+            batch, stamp = _read(path, fmt, types)
         except (Api2dbError, OSError) as error:
             found.problems.append(error)
         else:
@@ -192,9 +206,9 @@ def shards_from_json(content: Any) -> tuple[Shard, ...]:
     return shards
 
 
-def _read(path: Path, fmt: Format) -> tuple[pa.RecordBatch, Stamp]:
+def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, Stamp]:
     before = stamp_of(path)
-    batch = to_batch(read(path, fmt))
+    batch = to_batch(read(path, fmt, types))
     if before is None or stamp_of(path) != before:
         raise FormatError(f"{path} was written while it was read; the next time takes it as it is then")
     return batch, before

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError, DataError
@@ -129,8 +130,8 @@ def _checked(manifest: Manifest, rules: Rules) -> Manifest:
     return manifest
 
 
-def _read(paths: Sequence[Path], fmt: Format) -> Shards:
-    return join_shards(paths, fmt, without_reasons)
+def _read(paths: Sequence[Path], fmt: Format, types: pa.Schema | None = None) -> Shards:
+    return join_shards(paths, fmt, without_reasons, types)
 
 
 def _begin(rules: Rules, shards: Shards) -> Manifest:
@@ -146,6 +147,7 @@ def _begin(rules: Rules, shards: Shards) -> Manifest:
         excluded=rules.excluded,
         files=tuple(written.files),
         shards_to=None if rules.shards_to is None else rules.shards_to.absolute(),
+        types=shards.types,
         loaded=rules.load is None,
         delivered=Delivered() if rules.load else Delivered(len(taken), rows, duplicates=written.duplicates),
     )
@@ -185,7 +187,7 @@ def _publish(rules: Rules, manifest: Manifest) -> Manifest:
 
 
 def _again(folder: Path, manifest: Manifest) -> Shards:
-    shards = _read([folder / shard.name for shard in manifest.shards], manifest.fmt)
+    shards = _read([folder / shard.name for shard in manifest.shards], manifest.fmt, manifest.types)
     wrong = [str(problem) for problem in shards.problems] or [
         f"{folder / shard.name} is another file than it was"
         for shard, found in zip(manifest.shards, shards.taken, strict=True)

@@ -6,18 +6,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
 from api2db.formats.atomic import replacing, sync_folder
 from api2db.formats.compose import STORE_MANIFEST
 from api2db.formats.composed import Composed, composed_as_json, composed_from_json
+from api2db.formats.folder_types import types_as_text, types_from_text
 from api2db.formats.kinds import Format
 from api2db.formats.shards import Shard, shards_as_json, shards_from_json
 from api2db.journal import Checkpoint, Delivered, Position
 
 __all__ = ["STORE_MANIFEST", "Manifest", "drop_manifest", "keep_manifest", "read_manifest"]
 
-_VERSION = 2
+_VERSION = 3
 _START = Position(0)
 
 
@@ -33,6 +36,7 @@ class Manifest:
         excluded: The columns that do not count when rows repeat.
         files: Composed files that are durable under their temporary names.
         shards_to: The folder to move the shards to; None to delete them.
+        types: The types by which CSV shards were read; a restart reads them by the same.
         loaded: Whether all rows are in the target.
         published: Whether the composed files have their names.
         notes: What delivery keeps on disk meanwhile.
@@ -48,6 +52,7 @@ class Manifest:
     excluded: tuple[str, ...]
     files: tuple[Composed, ...]
     shards_to: Path | None
+    types: pa.Schema
     loaded: bool
     published: bool = False
     notes: Mapping[str, Checkpoint] = field(default_factory=dict)
@@ -66,6 +71,7 @@ def keep_manifest(folder: Path, manifest: Manifest) -> None:
         "excluded": manifest.excluded,
         "files": composed_as_json(manifest.files),
         "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
+        "types": types_as_text(manifest.types),
         "loaded": manifest.loaded,
         "published": manifest.published,
         "notes": dict(manifest.notes),
@@ -87,7 +93,9 @@ def read_manifest(folder: Path) -> Manifest | None:
         return _parsed(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ConfigurationError(
             f"{path} is damaged: {error!r}; see whether the target holds the rows of the shards beside it, and move "
             "those away that it holds; then remove the file"
@@ -112,6 +120,7 @@ def _parsed(content: dict[str, Any]) -> Manifest:
         excluded=tuple(map(str, content["excluded"])),
         files=composed_from_json(content["files"]),
         shards_to=None if shards_to is None else Path(shards_to),
+        types=types_from_text(content["types"]),
         loaded=bool(content["loaded"]),
         published=bool(content["published"]),
         notes=dict(content["notes"]),
