@@ -41,4 +41,4 @@ def test_an_error_is_told_with_the_line_that_a_user_can_mend() -> None:
         raise KeyError("page")
     except KeyError as error:
         said = describe_error(error)
-    assert said.startswith("KeyError: 'page' (test_masking.py:")
+    assert said.startswith("KeyError: 'page' (test_error_text.py:")
