@@ -114,7 +114,7 @@ def test_a_restart_reads_csv_shards_by_the_types_that_its_round_began_with(
         with pytest.raises(KeyboardInterrupt):
             store()
     # By these the second shard would hold text, which the column does not take.
-    join_types(tmp_path / "STORE" / "x" / "csv", "csv", [pa.schema({"v": pa.string()})])
+    join_types(tmp_path / "STORE" / "x" / "csv", "csv", [pa.schema({"v": pa.string()})], "test")
     store()
     with duckdb.connect(tmp_path / "x.duckdb") as connection:
         assert connection.sql("SELECT v FROM x").fetchall() == [(b"first",), (b"second",)]

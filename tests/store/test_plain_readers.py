@@ -1,5 +1,6 @@
 """Shards and composed files are read as a folder by programs that know nothing of api2db."""
 
+import datetime
 import json
 import math
 from collections.abc import Callable
@@ -58,6 +59,10 @@ DRIFTS: dict[str, tuple[list[Any], list[Any]]] = {
         [Decimal("1.25"), Decimal("123456.125"), Decimal("2.5")],
     ),
     "int, then decimal": ([1, Decimal("1.5"), 2], [1, Decimal("1.5"), 2]),
+    "date, then datetime": (
+        [datetime.date(2026, 1, 1), datetime.datetime.fromisoformat("2026-01-02T03:04:05")],
+        [datetime.datetime.fromisoformat("2026-01-01"), datetime.datetime.fromisoformat("2026-01-02T03:04:05")],
+    ),
     "int, then longer": ([1, 2**63, -1], [1, 2**63, -1]),
     "dict, then list": ([{"a": 1}, [1], None], [{"a": 1}, [1], None]),
     "dict, then text and numbers": ([{"a": 1}, "b", 5, True, 0.5], [{"a": 1}, "b", 5, True, 0.5]),

@@ -302,7 +302,7 @@ def test_where_the_composed_file_does_not_fit_nothing_goes_and_the_next_round_do
         assert left(tmp_path) == [f"{n:03}.parquet" for n in range(1, 30)]
         (small / "ballast").unlink()
         store.store()
-        assert [path.name for path in (small / "composed").glob("*.parquet")] == ["001_029.parquet"]
+        assert [path.name for path in (small / "composed").iterdir()] == ["001_029.parquet"]
     assert loaded(tmp_path) == rows_of(*range(1, 30))
 
 
@@ -320,7 +320,7 @@ def test_where_the_manifest_does_not_fit_nothing_is_loaded_and_the_next_round_do
             store.store()
         assert len(list(small.glob("*.parquet"))) == 8
         assert not (tmp_path / "flights.sqlite").exists()
-        assert not [path for path in tmp_path.glob("composed/.*") if "_types_" not in path.name]
+        assert not list(tmp_path.glob("composed/.*"))
         (small / "ballast").unlink()
         store.store()
         assert list(small.iterdir()) == []

@@ -204,7 +204,8 @@ def compose_file(folder: Path, shards: Shards, fmt: Format) -> Composed:
         FileExistsError: The name is taken.
     """
     final = folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
-    composed = write_composed(shards.table, final, fmt, folder / owner_of(shards.paths[0].parent))
+    shards_in = shards.paths[0].parent
+    composed = write_composed(shards.table, final, fmt, folder / owner_of(shards_in), shards_in)
     sync_folder(composed.temporary.parent)  # its name must be durable before the manifest is
     return composed
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from api2db.errors import DataError
 from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.formats.files import write
-from api2db.formats.folder_types import join_types
+from api2db.formats.folder_types import join_types, keeps_types, known_types
 from api2db.formats.stamps import Stamp, stamp_of
 
 __all__ = [
@@ -36,7 +36,7 @@ class Composed(NamedTuple):
     stamp: Stamp
 
 
-def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Composed:
+def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path, shards_in: Path) -> Composed:
     """Write rows into a file that does not have its name yet; the caller syncs the folder.
 
     Args:
@@ -44,6 +44,7 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
         final: The name that it will have.
         fmt: Its format.
         beside: A name in the folder that it waits in, which its temporary name begins with. It has that folder's types.
+        shards_in: The folder of the shards. Only where its types are kept, they are kept for composed files as well.
 
     Raises:
         FileExistsError: The name is taken.
@@ -52,7 +53,11 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path) -> Compo
     final = final.absolute()
     if final.exists():
         raise _taken(final)
-    known = join_types(beside.absolute().parent, fmt, [rows.schema], beside.name)
+    folder = beside.absolute().parent
+    of_shards = known_types(shards_in, fmt)
+    known = None
+    if len(of_shards) or keeps_types(folder, fmt):
+        known = join_types(folder, fmt, [of_shards, rows.schema], beside.name)
     with write_temporary(beside.absolute()) as temporary:
         write(rows, temporary.file, fmt, known)
     stamp = stamp_of(temporary.path)

@@ -20,12 +20,14 @@ import pyarrow as pa
 
 from api2db.errors import FormatError
 from api2db.formats.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
+from api2db.formats.leftovers import sweep
 from api2db.frames import JSON, cast_exactly, is_json, widened
 
 __all__ = [
     "carry_types",
     "in_types",
     "join_types",
+    "keeps_types",
     "known_types",
     "types_as_text",
     "types_from_text",
@@ -81,14 +83,15 @@ def known_types(folder: Path, fmt: str) -> pa.Schema:
         raise FormatError(f"{path} holds no types: {error!r}; remove it, and the next file writes it again") from error
 
 
-def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str = "types") -> pa.Schema:
+def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str) -> pa.Schema:
     """Join the types of new rows to those of a folder, durably, and give all.
 
     Args:
         folder: The folder.
         fmt: The format of its files.
         schemas: Of the rows that are to be written there.
-        owner: What the name of a temporary file begins with, by which a later call clears it away after a kill.
+        owner: Who writes, and nobody else by this name at a time: a temporary file that a kill leaves has that name, by
+            which a later call clears it away.
 
     Raises:
         FormatError: The file of types is damaged.
@@ -104,12 +107,19 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str 
         content = {"version": _VERSION, "arrow": types_as_text(joined)}
         path = types_path(folder, fmt)
         make_folders(path.parent)
-        with write_temporary(path.with_name(owner)) as temporary:
+        sweep(path.parent, f"{owner}.types")
+        with write_temporary(path.with_name(f"{owner}.types")) as temporary:
             temporary.file.write(json.dumps(content).encode())
         with removed_on_failure(temporary.path):
             temporary.path.replace(path)
         sync_folder(path.parent)
     return joined
+
+
+def keeps_types(folder: Path, fmt: str) -> bool:
+    """Whether a folder's types are kept: always in CACHE, in a folder elsewhere once they have been."""
+    path = types_path(folder, fmt)
+    return path.parent != folder.absolute() or path.exists()
 
 
 def carry_types(folder: Path, other: Path, owner: str) -> None:

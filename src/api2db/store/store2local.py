@@ -83,11 +83,12 @@ class Store2Local(Store):
 
 def _write_parts(folder: Path, shards: Shards, column: str | None, fmt: str) -> list[Composed]:
     name = f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
-    beside = folder / owner_of(shards.paths[0].parent)
+    shards_in = shards.paths[0].parent
+    beside = folder / owner_of(shards_in)
     written: list[Composed] = []
     try:
         for place, rows in _parts(shards, column):
-            written.append(write_composed(rows, folder / place / name, fmt, beside))
+            written.append(write_composed(rows, folder / place / name, fmt, beside, shards_in))
         sync_folder(folder)
     except BaseException:
         for file in written:
