@@ -1,4 +1,4 @@
-"""Writing groups into segments: numbers, times, the shared fsync, and what happens when it fails."""
+"""Write groups into segments: sequence numbers, times, the shared fsync, and recovery from a failed one."""
 
 import errno
 import logging
@@ -28,13 +28,13 @@ _LAST_NUMBER = (1 << COUNTER_BITS) - 1
 
 @dataclass(slots=True)
 class Group:
-    """Records of one append, from their numbering until they are durable.
+    """The records of one append, from their numbering until they are durable.
 
     Attributes:
-        headers: The records' own, as last written.
+        headers: The records' headers, as last written.
         segment: The number of the segment that holds them.
-        end: The byte behind them.
-        error: Why nothing can be said of them.
+        end: The offset behind them.
+        error: Why their durability is unknown.
     """
 
     parts: Sequence[Part]
@@ -50,7 +50,7 @@ class Group:
 
     @property
     def last_sequence(self) -> int:
-        """The number of its last record."""
+        """The sequence number of its last record."""
         return self.first_sequence + len(self.parts) - 1
 
 
@@ -59,19 +59,19 @@ class Appender:
     """The writing end of a journal; every method is called with ``changed`` held.
 
     Attributes:
-        segment_set: Where segments are known.
+        segment_set: The journal's segments.
         changed: The journal's one lock; notified when something becomes visible or durable.
-        preamble: What a new segment's beginning says.
+        preamble: Returns the preamble of a new segment.
         publish: Called with a group once readers may see it.
-        retire: Called with a segment's number when nothing more will be written to it.
-        relocate: Called when a rescue has moved visible groups from one segment to another.
-        reclaim: Called when the disk is full; says whether it could free something.
-        renew_counter: Counts an opening more, durably, and gives the counter.
-        record_synced: Called with what an fsync has put on the disk.
-        sequence: The last one given.
-        timestamp_ns: The last one given.
-        needs_new_segment: Whether the next group begins a new segment.
-        durable: Up to where a worker may read.
+        retire: Called with a segment's number once nothing more will be written to it.
+        relocate: Called after visible groups were rewritten from one segment into another.
+        reclaim: Called when the disk is full; returns whether it freed anything.
+        renew_counter: Records another open, durably, and returns its counter.
+        record_synced: Called with what an fsync made durable.
+        sequence: The last sequence number given.
+        timestamp_ns: The last timestamp given.
+        needs_new_segment: Whether the next group starts a new segment.
+        durable: The location up to which a worker may read.
     """
 
     segment_set: SegmentSet
@@ -98,9 +98,9 @@ class Appender:
     _unsynced_bytes: int = 0
 
     def append(self, parts: Sequence[Part], stream_no: int) -> Group:
-        """Number and write a group; visible at once for ``process``.
+        """Number and write a group; with ``process`` it is visible at once.
 
-        Once the segment is ready the lock is not let go, so that the order of numbers is the order of bytes.
+        Once the segment is ready the lock is held throughout, so that the order of numbers is the order of bytes.
 
         Raises:
             JournalWriteError: Nothing of the group is in the journal.
@@ -121,16 +121,16 @@ class Appender:
         return group
 
     def wait_durable(self, group: Group) -> None:
-        """Return when a group is durable, or, for ``process``, when not too much waits for an fsync.
+        """Wait until a group is durable or, with ``process``, until few enough bytes wait for an fsync.
 
         Raises:
-            JournalWriteError: The fsync failed, and so did writing the group anew.
+            JournalWriteError: The fsync failed, and so did rewriting the group.
         """
         if self.durability == "full" or self._unsynced_bytes > _UNSYNCED_BYTES:
             self.sync(group)
 
     def sync(self, group: Group | None = None) -> None:
-        """Return when a group, by default the last one written, is durable; concurrent callers share one fsync.
+        """Wait until a group, by default the last one, is durable; concurrent callers share one fsync.
 
         Raises:
             JournalWriteError: The disk refuses.
@@ -145,10 +145,10 @@ class Appender:
                 self._lead()
 
     def close(self) -> None:
-        """Sync and let the segment go.
+        """Sync and release the segment.
 
         Raises:
-            JournalWriteError: The disk refuses; the segment is let go all the same.
+            JournalWriteError: The disk refuses; the segment is released all the same.
         """
         try:
             self.sync()
@@ -157,7 +157,7 @@ class Appender:
             self.release()
 
     def release(self) -> None:
-        """Close the segment as it is."""
+        """Close the segment without a sync."""
         for writer in (self._writer, self._dead):
             if writer is not None:
                 writer.close()
@@ -196,7 +196,7 @@ class Appender:
         return group
 
     def _lead(self) -> None:
-        """One fsync for all that has been written, with the lock let go meanwhile."""
+        """Run one fsync for everything written so far; the lock is released meanwhile."""
         writer, groups = self._writer, list(self._unsynced)
         if writer is None:
             self._rewrite_unsynced()
@@ -207,7 +207,11 @@ class Appender:
             self._discard_dead()
             self._done(groups)
         else:
-            logger.error("fsync of %s failed (%s): what it held unsynced is written anew", writer.segment.path, error)
+            logger.error(
+                "fsync of %s failed (%s): its unsynced records are written again into a new segment",
+                writer.segment.path,
+                error,
+            )
             self._mark_dead(writer)
             self._rewrite_unsynced()
 
@@ -237,12 +241,12 @@ class Appender:
         self.changed.notify_all()
 
     def _mark_dead(self, writer: SegmentWriter) -> None:
-        """What is not synced stays in the file until it stands elsewhere, but no reader goes there."""
+        """Stop using a segment; its unsynced records stay in the file until they are durable elsewhere."""
         self._discard_dead()
         self._writer, self._dead = None, writer
 
     def _rewrite_unsynced(self) -> None:
-        """Write the unsynced groups into a new segment; where that fails too, those that nobody was promised end."""
+        """Write the unsynced groups into a new segment. If that fails too, unacknowledged groups end there."""
         groups = list(self._unsynced)
         try:
             writer = self._begin()
@@ -258,7 +262,7 @@ class Appender:
             self._done(groups)
 
     def _give_up(self, groups: Sequence[Group], error: OSError) -> None:
-        """For ``full`` those who wait are told; for ``process`` the groups stay, and are written anew next time."""
+        """With ``full`` raise for those who wait; with ``process`` keep the groups for the next attempt."""
         self._drop_begun()
         self.changed.notify_all()
         if self.durability == "process":
@@ -270,18 +274,18 @@ class Appender:
         self._unsynced_bytes = 0
 
     def _discard_dead(self) -> None:
-        """Cut what stands elsewhere by now; where the disk refuses, the copy is known by its sequence numbers."""
+        """Truncate what is durable elsewhere. If the disk refuses, its sequence numbers reveal the copy."""
         dead, self._dead = self._dead, None
         if dead is None:
             return
         try:
             dead.cut(dead.synced_end)
         except OSError as error:
-            logger.warning("%s can't be cut: %s", dead.segment.path, error)
+            logger.warning("%s can't be truncated: %s", dead.segment.path, error)
         dead.close()
 
     def _drop_begun(self) -> None:
-        """A segment into which nothing could be rescued is as if it had not been."""
+        """Remove a segment into which nothing could be rewritten."""
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.segment.path.unlink()
@@ -290,7 +294,7 @@ class Appender:
             self._writer = None
 
     def _ready(self) -> SegmentWriter:
-        """The segment to write to: a new one at first, at the size, when asked for, after an error."""
+        """Return the segment to write to: a new one at first, at the size limit, on request, and after an error."""
         while self._writer is not None:
             if not self.needs_new_segment and self._writer.segment.end < self.segment_bytes:
                 return self._writer
@@ -308,7 +312,7 @@ class Appender:
         return self._writer
 
     def _begin(self) -> SegmentWriter:
-        """A new segment, into which goes first what has lost its own."""
+        """Start a new segment, and write the groups that have lost theirs into it."""
         writer = self._open_segment()
         self.segment_set.segments[self.last_segment] = writer.segment
         self._writer, self.needs_new_segment = writer, False
@@ -382,7 +386,7 @@ def _is_full(error: OSError) -> bool:
 
 
 def _place_schema(schema: bytes, writer: SegmentWriter, begun: dict[bytes, Placed]) -> tuple[int, int]:
-    """A schema's number in the segment, and how often it is to be written now, lest one damage cost all its rows."""
+    """Return a schema's number, and how many copies to write now: one damaged copy must not cost all its rows."""
     known, end = begun.get(schema) or writer.schemas.get(schema), writer.segment.end
     if known is None:
         begun[schema] = Placed(len(writer.schemas.keys() | begun.keys()) + 1, end)

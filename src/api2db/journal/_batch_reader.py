@@ -1,7 +1,7 @@
-"""What one read takes from the journal: records become entries until a limit is reached.
+"""Collect one read's entries from records, up to a limit.
 
-Small records that follow each other are decoded as one: each decoding gives the interpreter away to those who put and
-waits for it again, which takes ten times as long as itself.
+Consecutive small records are decoded in one pass: each decoding releases the interpreter to the producers and waits
+for it again, which takes ten times as long as the decoding itself.
 """
 
 import zlib
@@ -22,7 +22,7 @@ _SMALL_BYTES = 16 * 1024
 
 
 class InFlight(NamedTuple):
-    """Records that the worker has been given, until they are acknowledged."""
+    """A record that the worker holds until it is acknowledged."""
 
     sequence: int
     segment: int
@@ -33,7 +33,7 @@ class InFlight(NamedTuple):
 
 
 def in_flight(record: Record) -> InFlight:
-    """A record as it counts among those that are in the worker's hands."""
+    """Describe a record that is handed to the worker."""
     header = record.header
     frames, rows, size_bytes = counts_of(header)
     return InFlight(header.sequence, record.segment.number, record.end, frames, rows, size_bytes)
@@ -41,11 +41,11 @@ def in_flight(record: Record) -> InFlight:
 
 @dataclass(slots=True)
 class BatchReader:
-    """Entries as they are gathered for one stream; ``finish`` gives the last of them.
+    """Collects entries for one stream; ``finish`` completes the last of them.
 
     Attributes:
-        position: Where the stream stands; ``skip`` speaks of the record with the very next number, if that is there.
-        in_flight: All that were looked at, damaged ones too.
+        position: The stream's position; its ``skip`` applies to the record with the very next number, if there is one.
+        in_flight: All records looked at, including damaged ones.
     """
 
     segment_set: SegmentSet
@@ -60,11 +60,11 @@ class BatchReader:
     _run_bytes: int = 0
 
     def add(self, record: Record) -> bool:
-        """Take a record, as far as the limit lets it; True once no more may be taken."""
+        """Add a record within the limit; return True once no more may be added."""
         if not self._joins(record):
             self.finish()
         if self._is_full and self.entries[-1].timestamp_ns != record.header.timestamp_ns:
-            return True  # the end of the last frame has been damaged
+            return True  # The end of the last frame is damaged.
         self.in_flight.append(in_flight(record))
         if self._joins(record):
             self._join(record)
@@ -73,7 +73,7 @@ class BatchReader:
         return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
 
     def finish(self) -> None:
-        """Decode what waits for more of its kind."""
+        """Decode the records collected for one pass."""
         run, self._run, self._run_rows, self._run_bytes = self._run, [], 0, 0
         for record, batch in zip(run, decode_run(self.segment_set, run), strict=True):
             if batch is not None:
@@ -84,7 +84,7 @@ class BatchReader:
         return self._rows >= self.limit.rows or self._size_bytes >= self.limit.size_bytes
 
     def _joins(self, record: Record) -> bool:
-        """Whether a record is small, of one kind with those before it, and sure not to be cut."""
+        """Whether a record is small, has the schema of those before it, and will not be sliced."""
         header, first = record.header, self._run[0] if self._run else record
         return (
             header.length <= _SMALL_BYTES
@@ -119,7 +119,7 @@ class BatchReader:
 
 
 def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
-    """The rows of a record; None, once they are set aside, where they are damaged.
+    """Decode the rows of a record; set a damaged one aside and return None.
 
     Raises:
         OSError: Its schema can't be read.
@@ -130,14 +130,16 @@ def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
     except (KeyError, pa.ArrowInvalid):
         pass
     except OSError as error:
-        if error.errno is not None:  # not Arrow's own: the schema can't be read for now, for want of descriptors, say
+        if (
+            error.errno is not None
+        ):  # Not Arrow's own: the schema can't be read now, for example without a free file descriptor.
             raise
     segment_set.set_aside(record.segment, Damage(record.start, record.end))
     return None
 
 
 def decode_run(segment_set: SegmentSet, records: Sequence[Record]) -> list[pa.RecordBatch | None]:
-    """As ``decode``, for small records of one schema; where one is damaged, each by itself."""
+    """Like ``decode``, for small records of one schema; if one is damaged, decode each by itself."""
     if len(records) > 1 and all(map(_is_sound, records)):
         try:
             schema = segment_set.schemas(records[0])[records[0].header.schema]

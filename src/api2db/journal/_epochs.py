@@ -1,4 +1,4 @@
-"""The openings of a journal: a counter that only rises, and a random epoch for each."""
+"""The opens of a journal: a rising counter and a random epoch for each."""
 
 import errno
 import os
@@ -12,21 +12,21 @@ EPOCHS_NAME = "epochs"
 
 
 def read_epochs(folder: Path) -> dict[str, int]:
-    """Epochs and their counters, as far as the file's lines are sound."""
+    """Return epochs and their counters from the intact lines of the file."""
     path = folder / EPOCHS_NAME
     lines = path.read_bytes().splitlines() if path.exists() else []
     return dict(entry for line in lines if (entry := _entry(line)))
 
 
 def add_epoch(folder: Path, at_least: int) -> tuple[int, str, dict[str, int]]:
-    """Count an opening; durable when this returns.
+    """Record an open; durable on return.
 
     Args:
-        folder: The journal's.
-        at_least: The highest counter that was seen elsewhere.
+        folder: The journal's folder.
+        at_least: The highest counter seen elsewhere.
 
     Returns:
-        The new counter, the new epoch, and all openings so far.
+        The new counter, the new epoch, and all opens so far.
     """
     known_epochs = read_epochs(folder)
     counter = max([at_least, *known_epochs.values()]) + 1

@@ -1,4 +1,4 @@
-"""The journal in segments: what ``Journal`` promises, put together from the parts of this package."""
+"""The segmented journal: implements ``Journal`` with the parts of this package."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
 
 
 def journal_folder(home: Path, name: str) -> Path:
-    """Where a collector's journal is."""
+    """Return the folder of a collector's journal."""
     return home / "STORE" / "journal" / name
 
 
@@ -54,15 +54,15 @@ class SegmentedJournal:
 
     Args:
         home: The project's folder.
-        name: The collector's.
+        name: The collector's name.
         durability: ``"full"``: ``append`` returns after an fsync; ``"process"``: once the kernel has the bytes.
-        clock: Nanoseconds since 1970.
-        segment_bytes: The size at which a new segment is begun.
-        slice_limit: The largest record: a longer frame is stored as several.
+        clock: Returns nanoseconds since 1970.
+        segment_bytes: The size at which a new segment starts.
+        slice_limit: The largest record; a longer frame is stored as several.
 
     Raises:
-        JournalBusyError: It has an owner already.
-        JournalError: A disk error stands in the way, or a newer version has written here.
+        JournalBusyError: Another process owns it.
+        JournalError: The disk refuses, or another version wrote the journal in a format unknown here.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class SegmentedJournal:
                 self.readers[stream_no].attached = False
 
     def forget(self, identity: str) -> bool:
-        """Drop a stream that is not running, and all that waits for it; False where there is none of that name.
+        """Drop a stream that is not running, and everything that waits for it; return False if there is no such stream.
 
         Raises:
             ConfigurationError: It is running.
@@ -182,7 +182,7 @@ class SegmentedJournal:
             if log is None:
                 return False
             if log.attached:
-                message = f"the stream {identity} is running; stop it before it is forgotten"
+                message = f"the stream {identity} is running; stop it before you forget it"
                 raise ConfigurationError(message)
             self.state.drop_stream(log.row.stream_no)
             del self.readers[log.row.stream_no]
@@ -200,18 +200,18 @@ class SegmentedJournal:
         self.answers[verb] = answer
 
     def sync(self) -> None:
-        """Make all that has been appended durable."""
+        """Make everything appended so far durable."""
         self.lock.check_process()
         with self.changed:
             self.appender.sync()
 
     def take_finished(self) -> list[Segment]:
-        """The segments that every stream is past, taken off the segment_set; called with the journal's lock."""
+        """Remove the segments that every stream has passed from the set, and return them; called with the lock held."""
         behind = (log.at for log in self.readers.values() if log.waiting.size_bytes > 0)
         return self.segment_set.remove_before(min(behind, default=self.segment_set.visible))
 
     def discard(self, finished: Sequence[Segment]) -> None:
-        """Unlink finished segments; the cursor stands in the beginning of each later one."""
+        """Unlink finished segments; every later segment's preamble repeats the cursor."""
         if not finished:
             return
         self._tell_of(finished)
@@ -224,20 +224,20 @@ class SegmentedJournal:
             self.state.keep_meta({"cursor": self._durable_cursor}, durable=False)
             self.state.drop_segments_until(finished[-1].number)
         except JournalWriteError as error:
-            logger.warning("the state file is not told of finished segments: %s", error)
+            logger.warning("the state file can't be updated for removed segments: %s", error)
 
     def _unlink(self, finished: Sequence[Segment]) -> None:
         for segment in finished:
             try:
                 segment.path.unlink(missing_ok=True)
             except OSError as error:
-                logger.warning("%s stays until the journal is opened again: %s", segment.path, error)
+                logger.warning("%s can't be removed before the journal is opened again: %s", segment.path, error)
 
     def close(self) -> None:
-        """Sync, and give the journal up; a forked child, or a second call, does nothing.
+        """Sync and release the journal; a no-op in a forked child, and when called again.
 
         Raises:
-            JournalWriteError: The disk refuses; the journal is given up all the same.
+            JournalWriteError: The disk refuses; the journal is released all the same.
         """
         try:
             self.lock.check()
@@ -253,7 +253,7 @@ class SegmentedJournal:
                 self.changed.notify_all()
 
     def _leave(self) -> None:
-        """Where the lock is lost nothing more is written; a forked child touches nothing."""
+        """Write nothing more once the lock is lost; a forked child touches nothing."""
         if self.lock.is_lost:
             with self.changed:
                 self.appender.release()
@@ -303,14 +303,14 @@ class SegmentedJournal:
         hold_reserve(self.folder)
 
     def _highest_counter(self, preambles: Sequence[Mapping[str, Any]]) -> int:
-        """Of all that any trace is left of."""
+        """The highest open counter that any file mentions."""
         seen = [segment.last_sequence for segment in self.segment_set.segments.values()]
         seen += [log.position.sequence for log in self.readers.values()]
         counters: list[int] = [*(said["counter"] for said in preambles), *self.state.epochs().values()]
         return max([0, *counters, *(sequence >> COUNTER_BITS for sequence in seen)])
 
     def _count_open(self, preambles: Sequence[Mapping[str, Any]], at_least: int) -> None:
-        """A new counter, above every older one."""
+        """Record this open under a counter above all earlier ones."""
         known = {**{said["epoch"]: said["counter"] for said in preambles}, **self.state.epochs()}
         self.counter, self.epoch, known_epochs = add_epoch(self.folder, at_least)
         self.epochs = {**known, **known_epochs, self.epoch: self.counter}
@@ -337,7 +337,7 @@ class SegmentedJournal:
         self.appender.timestamp_ns = max([self.appender.timestamp_ns, *known])
 
     def _report(self, missing: Sequence[Loss]) -> None:
-        """Tell once what had been on the disk and is not; from now on what is there is all there was."""
+        """Report lost bytes once; from then on what remains counts as complete."""
         delivered = min((row.position.sequence for row in self.state.streams()), default=0)
         for loss in missing:
             found = [
@@ -352,12 +352,12 @@ class SegmentedJournal:
         keep_synced(self.folder, Synced(last.number, last.end, last.last_sequence) if last else NOTHING_SYNCED)
 
     def _forget_synced(self, numbers: Iterable[int]) -> None:
-        """Of segments that go by themselves; called with the journal's lock."""
+        """Forget the durable offset of segments that are removed on purpose; called with the lock held."""
         if read_synced(self.folder).segment in numbers:
             keep_synced(self.folder, NOTHING_SYNCED)
 
     def _renew_counter(self) -> int:
-        """The numbers of one opening are used up: the journal counts as opened once more, in the same epoch."""
+        """All sequence numbers of this open are used: count another open, within the same epoch."""
         self.counter, epoch, _ = add_epoch(self.folder, self.counter)
         self.epochs[epoch] = self.counter
         return self.counter
@@ -387,7 +387,7 @@ class SegmentedJournal:
             message = (
                 f"{full[0].row.identity} has {full[0].stored_bytes} bytes on disk (waiting, parked, set aside); "
                 f"{size_bytes} more would exceed its max_backlog_bytes of {full[0].row.quota_bytes}; "
-                "mend its target, raise the quota, or drop the stream with: api2db forget"
+                "fix its target, raise the quota, or drop the stream with: api2db forget"
             )
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
@@ -403,7 +403,7 @@ class SegmentedJournal:
         return [log for number, log in list(self.readers.items()) if stream_no in {ALL, number}]
 
     def _plain_bytes(self, stream_no: StreamNo) -> int:
-        """One that is larger than a record is compressed whatever waits: there is time, and nothing to deliver."""
+        """How many bytes may wait before frames are compressed. Frames larger than a record always are."""
         return min([self.slice_limit.size_bytes, *(log.plain_bytes for log in self._receivers(stream_no))])
 
     def _remove(self, removes: str, stream_no: StreamNo, rows: int) -> None:
@@ -416,7 +416,7 @@ class SegmentedJournal:
         except FileNotFoundError:
             return
         except (OSError, JournalWriteError) as error:
-            logger.warning("%s goes when the journal is opened again: %s", path, error)
+            logger.warning("%s is removed when the journal is opened again: %s", path, error)
 
     def _publish(self, group: Group) -> None:
         segment = self.segment_set.segments[group.segment]
@@ -430,7 +430,7 @@ class SegmentedJournal:
                 log.publish(header)
 
     def _record_synced(self, synced: Synced) -> None:
-        """What is on the disk, and the collector's state with it, which is kept nowhere else before its rows."""
+        """Remember what an fsync made durable, and the collector's state up to there, but never a newer state."""
         keep_synced(self.folder, synced)
         while self._unsynced_cursors and self._unsynced_cursors[0].sequence <= synced.last_sequence:
             self._durable_cursor = self._unsynced_cursors.popleft()
@@ -441,10 +441,10 @@ class SegmentedJournal:
             try:
                 self.state.keep_segment(number, {**segment.summary(), "cursor": self._durable_cursor})
             except JournalWriteError as error:
-                logger.warning("segment %d will be walked at the next open: %s", number, error)
+                logger.warning("segment %d will be scanned at the next open: %s", number, error)
 
     def _relocate(self) -> None:
-        """After a rescue: what was published under the dead segment is found in the new one."""
+        """Count records again after unsynced groups were rewritten into a new segment."""
         first = self.appender.durable.segment
         for segment in [segment for number, segment in self.segment_set.segments.items() if number >= first]:
             segment.forget_counts()
@@ -455,7 +455,7 @@ class SegmentedJournal:
             log.place()
 
     def _reclaim(self) -> bool:
-        """On a full disk let go of all segments, if every stream is past them; the last one is emptied."""
+        """On a full disk remove all segments if every stream has passed them; the last one is truncated."""
         last = next(reversed(self.segment_set.segments.values()), None)
         freed = self.state.shrink()
         if last is None or any(log.waiting.size_bytes > 0 for log in self.readers.values()):
@@ -473,14 +473,14 @@ class SegmentedJournal:
         return freed or bool(finished) or emptied
 
     def _empty(self, last: Segment) -> bool:
-        """Give its space back; what only it says is kept first."""
+        """Truncate the last segment, after saving what only it contains."""
         try:
             self.state.keep_meta({"cursor": self._durable_cursor})
             self.state.drop_segments([last.number])
             self._forget_synced([last.number])
             last.empty()
         except OSError as error:
-            logger.warning("%s can't be emptied: %s", last.path, error)
+            logger.warning("%s can't be truncated: %s", last.path, error)
             return False
         return True
 

@@ -1,4 +1,4 @@
-"""Who may write a journal: one process, and none of its forked children."""
+"""The journal's lock: one process may write, and none of its forked children."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ _TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 
 
 class _Descriptors:
-    """Those that this process holds its locks by; a forked child closes its copies, and with them leaves the locks.
+    """The descriptors that hold this process's locks. A forked child closes its copies, which leaves the locks alone.
 
     A fork waits while a lock is being taken, so that no child has a copy that is not listed yet.
     """
@@ -53,10 +53,10 @@ class JournalLock:
     """The lock of a journal, held by this process until ``release``.
 
     The lock belongs to the open file (on Linux an "open file description lock"), not to the process: a POSIX record
-    lock would go as soon as any code of this process opens the file and closes it again, as a copy of the folder does.
+    lock would be lost as soon as any code of this process opens and closes the file, as copying the folder does.
 
     Raises:
-        JournalBusyError: Another process has the lock, or another journal of this one; the process's id is named.
+        JournalBusyError: Another process, or another journal object of this process, holds the lock.
         OSError: The file can't be locked or written.
     """
 
@@ -85,22 +85,22 @@ class JournalLock:
         os.pwrite(self._fd, f"{self._pid}\n".encode(), 0)
 
     def check(self) -> None:
-        """Raise where this process may not write.
+        """Raise unless this process may write.
 
         Raises:
-            JournalBusyError: This is a forked child, or the lock's file has been removed or closed by other code.
+            JournalBusyError: This is a forked child, or other code has removed or closed the lock file.
             JournalError: The journal has been closed.
         """
         self.check_open()
         if not self._is_there():
             message = (
-                f"the lock of the journal {self._folder} is lost: {LOCK_NAME} has been removed, or closed by other "
+                f"the lock of the journal {self._folder} is lost: {LOCK_NAME} was removed, or closed by other "
                 "code of this process, so another process may own it by now; stop the stream and start it again"
             )
             raise JournalBusyError(message)
 
     def check_open(self) -> None:
-        """As ``check``, without a look at the lock's file."""
+        """Like ``check``, but do not look at the lock file."""
         if not self._held:
             raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
         self.check_process()
@@ -109,22 +109,22 @@ class JournalLock:
         """Raise in a forked child.
 
         Raises:
-            JournalBusyError: This is one.
+            JournalBusyError: This is a forked child.
         """
         check_process(self._folder, self._pid)
 
     @property
     def is_lost(self) -> bool:
-        """Whether this process believes to have the lock, and has not."""
+        """Whether the lock was taken and has been lost since."""
         return self._held and os.getpid() == self._pid and not self._is_there()
 
     @property
     def is_held(self) -> bool:
-        """Whether the lock has not been given back."""
+        """Whether the lock has not been released."""
         return self._held
 
     def release(self) -> None:
-        """Give the lock back; a forked child leaves it alone."""
+        """Release the lock; a forked child leaves it alone."""
         if os.getpid() == self._pid and self._held:
             self._held = False
             with _descriptors.opening:
@@ -141,7 +141,7 @@ class JournalLock:
         return found.st_nlink > 0 and (found.st_dev, found.st_ino) == self._file
 
     def _has_descriptor(self) -> bool:
-        """Whether it has not been closed by other code; its number may be another file's by now."""
+        """Whether the descriptor is still ours: other code may have closed it, and its number may be reused."""
         try:
             return _identify(os.fstat(self._fd)) == self._file
         except OSError:
@@ -149,7 +149,7 @@ class JournalLock:
 
 
 def check_process(folder: Path, owner: int) -> None:
-    """Raise where a journal is used by another process than the one that opened it; takes no lock.
+    """Raise if another process opened the journal; takes no lock.
 
     Raises:
         JournalBusyError: This is a forked child.
@@ -163,7 +163,7 @@ def check_process(folder: Path, owner: int) -> None:
 
 
 def is_owned(folder: Path) -> bool:
-    """Whether a living process owns a journal; looks only, and takes nothing."""
+    """Whether a living process owns a journal; takes no lock."""
     try:
         fd = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What is known when a journal is opened: from its state file, or, where that is damaged, from everything else."""
+"""What is known when a journal is opened: from its state file or, if that is damaged, from everything else."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Cursor(NamedTuple):
-    """The collector's state, and the number of the record that brought it; the highest number is the newest."""
+    """The collector's state, and the number of the record that stored it; the highest number is the newest."""
 
     sequence: int
     value: dict[str, Any]
@@ -31,35 +31,35 @@ NO_CURSOR = Cursor(0, {})
 
 
 def cursor_of(said: Mapping[str, Any]) -> Cursor:
-    """What a preamble or a summary says of the collector's state."""
+    """The collector's state in a preamble or a summary."""
     return Cursor(*said["cursor"]) if "cursor" in said else NO_CURSOR
 
 
 def cursor_in(record: Record) -> Cursor:
-    """What a record says of the collector's state; nothing where it is damaged."""
+    """The collector's state in a record; an empty one if the record is damaged."""
     if record.header.kind != RecordKind.CURSOR or not is_sound(record):
         return NO_CURSOR
     return Cursor(record.header.sequence, json.loads(record.payload))
 
 
 def newest_of(cursors: Iterable[Cursor]) -> Cursor:
-    """The one that was committed last."""
+    """The cursor that was committed last."""
     return max(cursors, key=lambda cursor: cursor.sequence)
 
 
 def is_sound(record: Record) -> bool:
-    """Whether a payload is what was written."""
+    """Whether a payload matches its checksum."""
     return zlib.crc32(record.payload) == record.header.payload_crc
 
 
 def read_preambles(folder: Path) -> list[Mapping[str, Any]]:
-    """What the segments' beginnings say, as far as they are sound, in order."""
+    """Return the intact preambles of all segments, in order."""
     found = (read_preamble(path).says for path in segment_paths(folder).values())
     return [says for says in found if says is not None]
 
 
 def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
-    """The state file; where it is damaged or gone it is made anew from what the newest segment's beginning says.
+    """Open the state file; rebuild a damaged or missing one from the newest segment's preamble.
 
     Raises:
         JournalError: The disk refuses.
@@ -76,7 +76,7 @@ def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
 
 
 def registered(newest: Mapping[str, Any]) -> list[StreamRow]:
-    """The streams that a segment's beginning names, where they stood when it was written."""
+    """The streams that a preamble names, at the positions they had when it was written."""
     return [
         StreamRow(
             stream_no=stream["stream_no"],
@@ -99,7 +99,7 @@ def _set_aside(folder: Path, error: DamagedStateError) -> None:
     for path in folder.glob(f"{STATE_NAME}*"):
         path.rename(aside / path.name)
     sync_folder(folder)
-    logger.error("%s was damaged (%s); it is kept in %s and made anew", folder / STATE_NAME, error, aside)
+    logger.error("%s was damaged (%s); it is kept in %s and rebuilt", folder / STATE_NAME, error, aside)
 
 
 def _rebuild(state: State, newest: Mapping[str, Any]) -> None:

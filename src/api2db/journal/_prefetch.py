@@ -1,4 +1,4 @@
-"""What a stream has read of the journal beyond the entries that its worker is at."""
+"""Entries that are read while the worker delivers the ones before them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from api2db.journal.port import Position, ReadLimit
 
 
 class Start(NamedTuple):
-    """Where a read begins, and how much it may give: of two with the same, the later one has no less to give."""
+    """Where a read starts, and its limit. Of two reads with the same start the later one has no fewer entries."""
 
     at: Location
     position: Position
@@ -20,10 +20,10 @@ class Start(NamedTuple):
 
 @dataclass(slots=True)
 class PrefetchedRead:
-    """A read that goes on as records come.
+    """A read that continues as records arrive.
 
     Attributes:
-        at: Where it goes on.
+        at: Where it continues.
         is_full: Whether its limit is reached.
     """
 
@@ -33,9 +33,9 @@ class PrefetchedRead:
     is_full: bool = False
 
     def go_on(self, records: Callable[[Location, Location], Iterable[Record]], stop: Location) -> "PrefetchedRead":
-        """Take the records up to a place, as far as the limit lets it."""
+        """Add the records up to a location, within the limit."""
         for record in records(self.at, stop):
-            # After a rescue the place may be the beginning of a segment, or copies may follow.
+            # After a rewrite the location may be the start of a segment, or copies may follow.
             if record.header.sequence > self._reached and self.batch_reader.add(record):
                 self.is_full = True
                 break

@@ -1,4 +1,4 @@
-"""One stream's view of the journal: where it stands, what waits, reading and acknowledging."""
+"""One stream's end of the journal: its position, what waits, reading and acknowledging."""
 
 import logging
 import operator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 _RACES = 5
-# A load of less is over before a look at what has come meanwhile.
+# A smaller load ends before a prefetch pays.
 _AHEAD_BYTES = 1 << 18
 _PLAIN_BYTES = 64 << 20
 _NOWHERE = Position(0)
@@ -51,9 +51,9 @@ class SegmentedReader:
     """See ``StreamReader`` in ``port``; every method may be called from any thread of the owning process.
 
     Attributes:
-        at: The place behind which all that waits is found.
-        waiting: What is visible and not acknowledged; a record that is acknowledged in part counts whole.
-        refused_bytes: The size of the group that the quota refused last; 0 once something has gone in.
+        at: The location behind which everything waiting is found.
+        waiting: What is visible and not acknowledged; a record acknowledged in part counts whole.
+        refused_bytes: The size of the group that the quota refused last; 0 once a group was accepted.
     """
 
     journal: "SegmentedJournal"
@@ -93,7 +93,7 @@ class SegmentedReader:
         return epoch in self.journal.epochs
 
     def owns(self, header: Header) -> bool:
-        """Whether a record is a row of this stream that has not been acknowledged."""
+        """Whether a record holds rows of this stream that have not been acknowledged."""
         return (
             header.kind == RecordKind.ROWS
             and header.stream_no in {ALL, self.row.stream_no}
@@ -144,8 +144,8 @@ class SegmentedReader:
         return is_far or not self.journal.lock.is_held
 
     def prefetch_more(self, limit: ReadLimit) -> bool:
-        """Read on behind what has been read ahead so far; False where there is nothing more to be done."""
-        with suppress(JournalError, OSError):  # the read itself meets it again
+        """Continue the prefetch; return False if there is nothing more to do."""
+        with suppress(JournalError, OSError):  # the next read meets it again
             self.journal.lock.check()
             with self.journal.changed:
                 stop = self._synced()
@@ -157,7 +157,7 @@ class SegmentedReader:
         return False
 
     def _take_prefetched(self, start: Start) -> PrefetchedRead:
-        """What was read ahead for a read that begins there; what stays of it if reading on fails is nothing."""
+        """Take the entries prefetched for this start; an error while continuing discards them."""
         ahead, self._prefetched = self._prefetched, None
         fits = ahead is not None and ahead.start == start
         return (
@@ -189,7 +189,7 @@ class SegmentedReader:
             if position != self.position:
                 self._record_error(
                     self._warning
-                )  # with the move, so that whoever flushes finds no trouble that is over
+                )  # With the move: a caller of flush must not find an error that is over.
             self._move(position)
             self.delivered = _sum(self.delivered, delivered)
             if "parked" in clear:
@@ -242,7 +242,7 @@ class SegmentedReader:
 
     def set_error(self, trouble: str | None) -> None:
         self.journal.lock.check_process()
-        error = redact(trouble) if trouble else self._warning  # whoever says it: a status shows no secret
+        error = redact(trouble) if trouble else self._warning  # Whoever sets it: a status shows no secret.
         with self.journal.changed:
             self._record_error(error)
             if error == self._recorded_error:
@@ -268,52 +268,52 @@ class SegmentedReader:
             self.journal.changed.notify_all()
 
     def current_row(self) -> StreamRow:
-        """The stream with its figures as they stand."""
+        """The stream's row with its current counts."""
         return replace(self.row, position=self.position, delivered=self.delivered)
 
     @property
     def stored_bytes(self) -> int:
-        """What stands on disk for this stream: waiting, parked and set aside."""
+        """Bytes on disk for this stream: waiting, parked and rejected."""
         return self.waiting.size_bytes + self._parked_bytes + self.delivered.rejected_bytes
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether the quota lets more in; with nothing waiting a single group always may."""
+        """Whether the quota allows more; if nothing waits, a single group is always allowed."""
         quota = self.row.quota_bytes
         return quota is None or self.waiting.size_bytes <= 0 or self.stored_bytes + size_bytes <= quota
 
     @property
     def plain_bytes(self) -> int:
-        """How much more may wait before it is compressed: what a target keeps up with is gone from the disk at once."""
+        """How many more bytes may wait uncompressed. What a target keeps up with leaves the disk at once."""
         quota = self.row.quota_bytes
         left = _PLAIN_BYTES - self.waiting.size_bytes
         return left if quota is None else min(left, quota // 4 - self.stored_bytes)
 
     @property
     def is_full(self) -> bool:
-        """Whether a put like the one that was refused last would have to wait, or the least one."""
+        """Whether a put like the last refused one, or the smallest one, would have to wait."""
         return not self.has_room(max(1, self.refused_bytes))
 
     def limit_backlog(self, quota_bytes: int | None) -> None:
-        """Take over the quota that a stream was started with."""
+        """Set the quota that a stream was started with."""
         if quota_bytes != self.row.quota_bytes:
             self.journal.state.set_quota(self.row.stream_no, quota_bytes)
             self.row = replace(self.row, quota_bytes=quota_bytes)
 
     def take_back_rejected(self, rows: int, size_bytes: int) -> None:
-        """Rows that had been set aside are put again; called with the journal's lock."""
+        """Subtract rejected rows that are put again; called with the lock held."""
         rejected = max(0, self.delivered.rejected - rows)
         rejected_bytes = max(0, self.delivered.rejected_bytes - size_bytes)
         self.delivered = replace(self.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
         self.journal.state.set_rejected(self.row.stream_no, rejected, rejected_bytes)
 
     def restore(self) -> None:
-        """Find the place after an open."""
+        """Find the location of the position after an open."""
         self._parked_bytes = _parked_bytes(self.checkpoint("parked") or {})
         self.place()
         self._enqueued_bytes = self.waiting.size_bytes
 
     def publish(self, header: Header) -> None:
-        """Count a record that has become visible; called with the journal's lock."""
+        """Count a record that has become visible; called with the lock held."""
         if self.owns(header):
             frames, rows, size_bytes = counts_of(header)
             self.waiting.add(frames, rows, size_bytes)
@@ -321,7 +321,7 @@ class SegmentedReader:
             self.refused_bytes = 0
 
     def place(self) -> None:
-        """Find the position in the segments, and count what waits behind it; called with the journal's lock."""
+        """Find the position in the segments, and count what waits behind it; called with the lock held."""
         segment_set = self.journal.segment_set
         behind = [
             segment for segment in segment_set.segments.values() if segment.last_sequence > self.position.sequence
@@ -356,24 +356,24 @@ class SegmentedReader:
         return self.waiting.size_bytes > 0 or self._woken or not self.journal.lock.is_held
 
     def _durable_part(self) -> tuple[Location, Location]:
-        """Where to read; where the disk fails those who put are told, and it is tried again, once a second at most."""
+        """Return where to read. If the disk fails, retry at most once a second; those who put get the error."""
         with self.journal.changed:
             try:
                 self._synced()
             except JournalWriteError as error:
-                logger.warning("only what is on the disk is delivered for now: %s", error)
+                logger.warning("only what is on disk is delivered for now: %s", error)
                 durable = self.journal.appender.durable
                 self.journal.changed.wait_for(lambda: self._may_go_on(durable), _PAUSE_S)
             return self.at, self.journal.appender.durable
 
     def _synced(self) -> Location:
-        """Up to where may be read; called with the journal's lock."""
+        """Return the location up to which records are durable; called with the lock held."""
         if self.journal.durability == "process":
             self.journal.appender.sync()
         return self.journal.appender.durable
 
     def _may_go_on(self, durable: Location) -> bool:
-        """Whether more than that is on the disk, or nobody waits for it; each try of another stream's notifies too."""
+        """Whether more has become durable, or the wait must end. Another stream's attempt notifies too."""
         return self.journal.appender.durable != durable or self._woken or not self.journal.lock.is_held
 
     def _take(self, limit: ReadLimit) -> list[Entry]:
@@ -391,7 +391,7 @@ class SegmentedReader:
         return self.journal.segment_set.records(at, stop, self.owns, payloads=True)
 
     def _last_sound_frame(self, at: Location, stop: Location) -> tuple[Count, list[Record], list[Entry]] | None:
-        """The newest frame of which something can be read, and how much stands before it."""
+        """Find the newest frame of which something is readable, and how much stands before it."""
         while True:
             before, records = self._last_frame(at, stop)
             if not records:
@@ -410,7 +410,7 @@ class SegmentedReader:
         frame: list[Record] = []
         before, total = Count(), Count()
         for record in self.journal.segment_set.records(at, stop, self.owns):
-            if record.header.rows or not (frame and frame[0].header.rows):  # an empty frame replaces nothing
+            if record.header.rows or not (frame and frame[0].header.rows):  # An empty frame replaces nothing.
                 if not frame or frame[0].header.timestamp_ns != record.header.timestamp_ns:
                     frame, before = [], replace(total)
                 frame.append(record)
@@ -418,7 +418,7 @@ class SegmentedReader:
         return before, frame
 
     def _hand_over(self, in_flight: Iterable[InFlight], *, empty_until: Location | None = None) -> None:
-        """Remember what the worker has; where all is damaged up to a place, nothing waits before it any more."""
+        """Remember what the worker holds. If everything up to a location is damaged, nothing waits before it."""
         with self.journal.changed:
             self._in_flight = deque(in_flight)
             if empty_until is None:
@@ -448,7 +448,7 @@ class SegmentedReader:
         return self._enqueued_bytes - self.waiting.size_bytes >= mark
 
     def _oldest_ns(self) -> int | None:
-        """The time of the first waiting record; looked up once a position."""
+        """The time of the first waiting record, looked up once for each position."""
         for _ in range(_RACES):
             at, position = self.at, self.position
             if self._oldest is not None and self._oldest[0] == position:
@@ -456,7 +456,7 @@ class SegmentedReader:
             try:
                 first = next(self.journal.segment_set.records(at, self.journal.segment_set.visible, self.owns), None)
             except FileNotFoundError:
-                continue  # it has been acknowledged and freed meanwhile
+                continue  # It was acknowledged and removed meanwhile.
             if first is not None:
                 self._oldest = position, first.header.timestamp_ns
                 return first.header.timestamp_ns
@@ -468,7 +468,7 @@ class SegmentedReader:
             with suppress(JournalWriteError):
                 move()
                 return
-            move()  # on a disk that is full the first try has made room
+            move()  # On a full disk the first attempt has made room.
         except JournalWriteError as error:
             if clear:
                 raise

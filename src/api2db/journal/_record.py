@@ -1,4 +1,4 @@
-"""The fixed part of a record: 64 bytes that say what follows, and prove that they say it rightly."""
+"""The 64-byte record header and its checksum."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ HEADER_BYTES = _WHOLE.size
 
 
 class RecordKind(IntEnum):
-    """What the payload of a record is."""
+    """The kind of a record's payload."""
 
     SCHEMA = 1
     ROWS = 2
@@ -22,7 +22,7 @@ class RecordKind(IntEnum):
 
 
 class Flag(IntEnum):
-    """Marks of a record within its group, and of its payload's form; no IntFlag, whose operators are slow."""
+    """Flags of a record. Not an IntFlag, whose operators are slow."""
 
     FIRST = 1
     LAST = 2
@@ -33,10 +33,10 @@ class Flag(IntEnum):
 
 
 class Header(NamedTuple):
-    """The fixed part of a record, as read and checked.
+    """A record's header, as read and checked.
 
     Attributes:
-        synced_end: Up to which byte the segment was known to be on the disk when this was written.
+        synced_end: Offset up to which the segment was known to be on disk when this header was written.
     """
 
     kind: int
@@ -52,13 +52,13 @@ class Header(NamedTuple):
 
 
 def pack(header: Header) -> bytes:
-    """The 64 bytes that stand before a payload."""
+    """Encode a header."""
     fields = _FIELDS.pack(MAGIC, *header)
     return fields + _CHECKSUM.pack(zlib.crc32(fields))
 
 
 def unpack(buffer: bytes | memoryview, offset: int = 0) -> Header | None:
-    """The header at an offset; None where there is none, or a damaged one."""
+    """Decode the header at an offset; None if there is none, or it is damaged."""
     if len(buffer) - offset < HEADER_BYTES:
         return None
     fields = _WHOLE.unpack_from(buffer, offset)

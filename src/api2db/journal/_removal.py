@@ -1,6 +1,6 @@
-"""A file whose rows are put again: it goes with that put, at the latest at the next open, and no other of its name.
+"""Remove a file whose rows are put again: with that put or at the next open, and never another file of its name.
 
-The name may be another file's by then: streams to two targets of one kind set rows of one frame aside in one folder.
+Another file may have taken the name: streams to two targets of one kind reject rows of one frame into one folder.
 """
 
 import json
@@ -11,7 +11,7 @@ from api2db.errors import ConfigurationError
 
 
 def removal_of(home: Path, name: str) -> bytes:
-    """What a record says of a file, by which it is known again.
+    """Encode a file's name, size and time for a ``REMOVAL`` record.
 
     Raises:
         ConfigurationError: The name leads out of the home.
@@ -20,7 +20,7 @@ def removal_of(home: Path, name: str) -> bytes:
 
 
 def finish_removal(home: Path, payload: bytes) -> None:
-    """Remove the file that a record speaks of, if it is still there; what can't be read speaks of none."""
+    """Remove the file that a ``REMOVAL`` record names, if it is still the same file; ignore unreadable payloads."""
     with suppress(ConfigurationError, FileNotFoundError, KeyError, TypeError, ValueError):
         said = json.loads(payload)
         path = _file_below(home, said["file"])
@@ -29,10 +29,10 @@ def finish_removal(home: Path, payload: bytes) -> None:
 
 
 def _file_below(home: Path, name: str) -> Path:
-    """A file by its name, if that can't lead out of the home.
+    """Resolve a file name below the home.
 
     Raises:
-        ConfigurationError: It can.
+        ConfigurationError: The name leads out of the home.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts:
         message = f"{name} is not below {home}; name a file of the project"
@@ -41,7 +41,7 @@ def _file_below(home: Path, name: str) -> Path:
 
 
 def _known_by(path: Path) -> list[int] | None:
-    """Size and time, which a restored copy has too."""
+    """Size and time of a file; a restored copy has the same."""
     try:
         found = path.stat()
     except FileNotFoundError:

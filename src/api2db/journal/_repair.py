@@ -1,4 +1,4 @@
-"""What counts of a segment that nobody finished: whole groups, up to where the disk is known to have held them."""
+"""Recover an unclosed segment: keep whole groups, truncate the torn tail."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Run:
-    """The records of one append, and what is damaged among them."""
+    """The records of one append, and the damaged ranges among them."""
 
     start: int
     end: int
@@ -31,29 +31,29 @@ class Run:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all headers from the first to the last are there."""
+        """Whether all headers from the first to the last are present."""
         ends = self.records and self.records[0].header.flags & Flag.FIRST and self.records[-1].header.flags & Flag.LAST
         return bool(ends) and not self.damages
 
     @property
     def synced_end(self) -> int:
-        """What its records know to have been on the disk when they were written."""
+        """The highest durable offset that its records mention."""
         return max((record.header.synced_end for record in self.records), default=0)
 
 
 def repair(
     folder: Path, segment_set: SegmentSet, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
 ) -> Iterator[tuple[Segment, Record]]:
-    """Put every segment on the segment_set, cut torn tails, and give the records of those that are not summed up.
+    """Add every segment to the set, truncate torn tails, and yield the records of segments without a summary.
 
     Args:
-        folder: The journal's.
-        segment_set: Empty; holds the segments when the iterator has ended.
-        summaries: What is remembered of finished segments, which need not be walked.
-        ends: Up to where segments are known to have been on the disk.
+        folder: The journal's folder.
+        segment_set: Empty; complete when the iterator has ended.
+        summaries: Summaries of finished segments, which are not scanned.
+        ends: The durable offset of each segment.
 
     Raises:
-        JournalError: A tail can't be cut or made durable.
+        JournalError: A tail can't be truncated or made durable.
     """
     paths = segment_paths(folder)
     sequence = 0
@@ -77,7 +77,7 @@ def repair(
 
 
 def look_at(number: int, path: Path) -> Segment | None:
-    """A segment of which nothing but its beginning has been read; None where its making was not finished."""
+    """Read only a segment's preamble; None if its creation was not finished."""
     preamble = read_preamble(path)
     if preamble.torn:
         return None
@@ -88,11 +88,11 @@ def look_at(number: int, path: Path) -> Segment | None:
 
 
 def committed(segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
-    """The groups that count, in order; reads only.
+    """Yield the groups that count, in order; read-only.
 
-    All but the newest segment are known to have been on the disk before the next was begun, and so is what was
-    remembered of the newest (``synced_end``), or what a later record of it says so of: damage there costs what is
-    damaged. Behind that, a group counts if it is all there.
+    Every segment except the newest was durable before the next one was created. Of the newest, the bytes below
+    ``synced_end``, or below the durable offset in a later record, were durable: damage there costs the damaged records
+    only. Behind that offset a group counts if it is complete.
     """
     waiting: deque[Run] = deque()
     for run in _runs(segment):
@@ -157,7 +157,7 @@ def _is_sound(segment: Segment, run: Run) -> bool:
 
 
 def _is_torn(segment: Segment, start: int) -> bool:
-    """Whether a tail is what a killed process leaves of a write: sound records, the last of them cut short."""
+    """Whether a tail is what a killed process leaves: valid records, the last of them cut short."""
     with segment.path.open("rb") as file:
         for found in scan(segment, start, segment.end, anything):
             if isinstance(found, Damage):
@@ -170,7 +170,7 @@ def _is_torn(segment: Segment, start: int) -> bool:
 
 
 def _cut_and_sync(segment: Segment, end: int) -> None:
-    """What a killed owner left may still be in the page cache only: nothing is delivered before it is on the disk."""
+    """Sync what a killed owner may have left in the page cache: nothing is delivered before it is durable."""
     try:
         with segment.path.open("r+b") as file:
             if segment.end > end:

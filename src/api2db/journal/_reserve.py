@@ -1,4 +1,4 @@
-"""A little space that is held back, so that on a full disk what matters can still be said."""
+"""Disk space held in reserve, so that essential writes succeed on a full disk."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +10,7 @@ _RESERVE_BYTES = (128 << 10, 64 << 10)
 
 
 def hold_reserve(folder: Path) -> None:
-    """Hold the space, or half of it, if there is any."""
+    """Reserve the space, or half of it."""
     path = folder / _NAME
     held_bytes = path.stat().st_size if path.exists() else 0
     for size_bytes in _RESERVE_BYTES:
@@ -23,6 +23,6 @@ def hold_reserve(folder: Path) -> None:
 
 
 def release_reserve(folder: Path) -> None:
-    """Let it go, for as long as it takes to say what matters."""
+    """Release the reserve for an essential write."""
     with suppress(OSError):
         (folder / _NAME).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How frames become payloads, in slices that bound memory, and how a payload becomes rows again."""
+"""Encode frames as records, in slices that bound memory, and decode records into rows."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from api2db.journal._record import Flag, Header, RecordKind
 from api2db.journal.port import ReadLimit
 
 LARGE_BYTES = 32 * 1024
-# To compress takes longer than the rest of a put, and is only worth it for what stays on the disk.
+# Compressing takes longer than the rest of a put, and pays only for what stays on disk.
 _PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -21,8 +21,8 @@ class Part:
     """A record that has no place in a segment yet.
 
     Attributes:
-        frame: Which frame of its group it belongs to.
-        schema: What its payload needs to be read, where the payload doesn't say so itself.
+        frame: Number of the frame within its group.
+        schema: The serialized schema, if the payload does not carry its own.
     """
 
     kind: RecordKind
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What has to be known of a schema to store its batches."""
+    """What must be known of a schema to store its batches."""
 
     schema: pa.Schema
     serialized: bytes
@@ -46,7 +46,7 @@ class _Layout:
 
 
 class _Layouts:
-    """The layouts of the last few schemas: serializing one anew for each tiny frame costs more than the rest."""
+    """A cache of the last few layouts: serializing a schema for each tiny frame would cost more than the rest."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -70,15 +70,15 @@ _layouts = _Layouts(8)
 
 
 def json_part(kind: RecordKind, payload: bytes) -> Part:
-    """A record of bytes that are ready as they stand."""
+    """A record of bytes that need no encoding."""
     return Part(kind, payload, len(payload), zlib.crc32(payload))
 
 
 def frame_parts(frame: Rows, number: int, limit: ReadLimit, plain_bytes: int) -> Iterator[Part]:
-    """A frame as records, none of which has more rows or bytes than the limit (but at least one row).
+    """Yield a frame as records of at most ``limit`` rows and bytes, but of at least one row.
 
     Args:
-        plain_bytes: The size from which on a frame is compressed, if it is a large one.
+        plain_bytes: The size from which a large frame is compressed.
     """
     layout = _layouts.of(frame.schema)
     if layout.has_view:
@@ -95,10 +95,10 @@ def frame_parts(frame: Rows, number: int, limit: ReadLimit, plain_bytes: int) ->
 
 
 def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: int) -> list[Part]:
-    """Frames as records; rows that no target takes are of the frame behind them, if there is one.
+    """Return frames as records; refused rows belong to the frame behind them, if there is one.
 
     Args:
-        plain_bytes: As ``frame_parts`` has it.
+        plain_bytes: As in ``frame_parts``.
     """
     parts: list[Part] = []
     number = 0
@@ -117,11 +117,11 @@ def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: in
 
 
 def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[int, pa.Schema]) -> pa.RecordBatch:
-    """The record batch of a ``ROWS`` record.
+    """Decode the record batch of a ``ROWS`` record.
 
     Raises:
-        KeyError: The schema's record has been damaged.
-        pyarrow.ArrowInvalid: The payload is no Arrow data.
+        KeyError: The schema's record is damaged.
+        pyarrow.ArrowInvalid: The payload is not Arrow data.
     """
     if header.flags & Flag.STREAM:
         with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
@@ -130,23 +130,23 @@ def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[in
 
 
 def decode_together(schema: pa.Schema, payloads: Sequence[tuple[int, bytes | memoryview]]) -> list[pa.RecordBatch]:
-    """The record batches of several ``ROWS`` records without a schema of their own, given with their numbers of rows.
+    """Decode several small ``ROWS`` records of one schema, given with their row counts, in one pass.
 
     Raises:
-        pyarrow.ArrowInvalid: One of them is no Arrow data, or of another number of rows.
+        pyarrow.ArrowInvalid: One of them is not Arrow data, or has another number of rows.
     """
     stream = b"".join([schema.serialize().to_pybytes(), *(payload for _, payload in payloads)])
     with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
         table = reader.read_all()
     if table.num_rows != sum(rows for rows, _ in payloads):
-        raise pa.ArrowInvalid("a record has more rows than its header says, or fewer")
+        raise pa.ArrowInvalid("a record does not have as many rows as its header says")
     whole = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
     ends = accumulate(rows for rows, _ in payloads)
     return [whole.slice(end - rows, rows) for end, (rows, _) in zip(ends, payloads, strict=True)]
 
 
 def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:
-    """As many rows as fit; a dictionary stands in each slice whole, so it doesn't count."""
+    """The number of rows that fit. Each slice holds a whole dictionary, so dictionaries don't count."""
     if frame.get_total_buffer_size() <= limit.size_bytes:
         return limit.rows
     size_bytes = sum(column.nbytes for column in frame.columns if not pa.types.is_dictionary(column.type))
@@ -157,7 +157,7 @@ def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:
 
 
 def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool) -> Part:
-    """A small batch without its schema; a large one, or one with dictionaries, as a stream of its own."""
+    """Encode a small batch without its schema; a large one, or one with dictionaries, as a stream of its own."""
     batch = one_batch(rows)
     if batch is not rows:
         layout = _layouts.of(batch.schema)
@@ -172,7 +172,7 @@ def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool
 
 
 def _without_views(frame: pa.RecordBatch) -> pa.RecordBatch:
-    """Views drag the whole of their buffers along, however few rows refer to them."""
+    """Replace view types: a view keeps its whole buffers alive, however few rows refer to them."""
     fields = [field.with_type(_viewless(field.type)) for field in frame.schema]
     columns = [column.cast(field.type) for column, field in zip(frame.columns, fields, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, frame.schema.metadata))
@@ -189,7 +189,7 @@ def _is_view(type_: pa.DataType) -> bool:
 
 
 def _has_dictionary(type_: pa.DataType) -> bool:
-    """Whether a type is a dictionary, or has one within it."""
+    """Whether a type is or contains a dictionary."""
     if isinstance(type_, pa.BaseExtensionType):
         return _has_dictionary(type_.storage_type)
     if pa.types.is_dictionary(type_):

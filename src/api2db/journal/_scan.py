@@ -1,4 +1,4 @@
-"""PrefetchedRead a segment from one record to the next, over damaged bytes too."""
+"""Scan a segment record by record, across damaged bytes."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Want = Callable[[Header], bool]
 
 
 class Record(NamedTuple):
-    """A record as found; its payload is empty where the caller did not want it."""
+    """A record as found; its payload is empty unless the caller wanted it."""
 
     header: Header
     payload: bytes
@@ -24,12 +24,12 @@ class Record(NamedTuple):
 
     @property
     def after(self) -> Location:
-        """Where the next one stands."""
+        """The location of the next record."""
         return Location(self.segment.number, self.end)
 
 
 class Damage(NamedTuple):
-    """Bytes between two records that are none."""
+    """Bytes between two records that are not a record."""
 
     start: int
     end: int
@@ -41,10 +41,10 @@ def anything(_: Header) -> bool:
 
 
 def scan(segment: Segment, start: int, end: int, want: Want | None = None) -> Iterator[Record | Damage]:
-    """The records between two offsets, and what is damaged between them.
+    """Yield the records between two offsets, and the damaged ranges between them.
 
-    Only headers are checked here, and payloads are read only where they are wanted, so that counting is cheap. A
-    payload is a copy of its own, so that keeping it does not keep the piece of the file that it was read with.
+    Only headers are checked, and payloads are read only where they are wanted, so counting is cheap. A payload is a
+    copy, so keeping it does not keep the buffer that it was read into.
     """
     with segment.path.open("rb", buffering=0) as file:
         window = _Window(file.fileno(), min(end, os.fstat(file.fileno()).st_size))
@@ -63,7 +63,7 @@ def scan(segment: Segment, start: int, end: int, want: Want | None = None) -> It
 
 
 class _Window:
-    """A file read in pieces that grow: a look at one record is cheap, and so is reading them all."""
+    """Reads a file in growing chunks: reading one record is cheap, and so is reading all of them."""
 
     def __init__(self, fd: int, end: int) -> None:
         self.end = end
@@ -73,7 +73,7 @@ class _Window:
         self._chunk_bytes = _FIRST_CHUNK_BYTES
 
     def header(self, offset: int) -> Header | None:
-        """The header at an offset; None where there is none."""
+        """Return the header at an offset, or None if there is none."""
         begin = offset - self._start
         if begin < 0 or begin + HEADER_BYTES > len(self._data):
             self._fill(offset, HEADER_BYTES)
@@ -81,7 +81,7 @@ class _Window:
         return unpack(self._data, begin)
 
     def piece(self, offset: int, length: int) -> bytes:
-        """A run of bytes, shorter at the end of the file."""
+        """Return a range of bytes; shorter at the end of the file."""
         if length > _CHUNK_BYTES:
             return self._read(offset, min(length, self.end - offset))
         begin = offset - self._start
@@ -91,7 +91,7 @@ class _Window:
         return self._data[begin : begin + length]
 
     def next_record(self, offset: int) -> int:
-        """Where the next sound header stands; the end where there is none."""
+        """Return the offset of the next valid header, or the end."""
         while offset < self.end:
             searched = self.piece(offset, min(_CHUNK_BYTES, self.end - offset))
             found = searched.find(MAGIC)

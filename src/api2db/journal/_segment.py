@@ -1,4 +1,4 @@
-"""One append-only file of the journal: its name and beginning, what is known of it, and the writing to it."""
+"""One append-only segment file: its name, its preamble, what is known of it, and its writer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _IOV_MAX = 512
 
 
 class Location(NamedTuple):
-    """A byte of the journal: segment number and offset; ordered as the log is."""
+    """A byte position in the journal: segment number and offset. It orders as the log does."""
 
     segment: int
     offset: int
@@ -32,14 +32,14 @@ BEGINNING = Location(0, 0)
 
 @dataclass(slots=True)
 class Count:
-    """Frames, rows and bytes of one stream_no."""
+    """Frames, rows and bytes of one stream."""
 
     frames: int = 0
     rows: int = 0
     size_bytes: int = 0
 
     def add(self, frames: int, rows: int, size_bytes: int) -> None:
-        """Add, or with negative figures take away."""
+        """Add counts; negative ones subtract."""
         self.frames += frames
         self.rows += rows
         self.size_bytes += size_bytes
@@ -47,12 +47,12 @@ class Count:
 
 @dataclass(slots=True)
 class Segment:
-    """What is known of a segment without reading it.
+    """What is known of a segment without reading its records.
 
     Attributes:
-        begin: Where the records begin, behind the preamble.
-        end: Where they end, as far as they count.
-        epoch: The opening of the journal that wrote it; empty where the preamble is damaged.
+        begin: Offset of the first record, behind the preamble.
+        end: Offset behind the last valid record.
+        epoch: The open of the journal that wrote it; empty if the preamble is damaged.
     """
 
     number: int
@@ -74,12 +74,12 @@ class Segment:
             self.counts.setdefault(header.stream_no, Count()).add(*counts_of(header))
 
     def forget_counts(self) -> None:
-        """Before its records are counted anew."""
+        """Reset the counts before the records are counted again."""
         self.counts.clear()
         self.first_sequence = self.last_sequence = 0
 
     def empty(self) -> None:
-        """Give its space back, of a segment that nobody needs or writes; its beginning stays."""
+        """Truncate a segment that nobody reads or writes to its preamble."""
         os.truncate(self.path, self.begin)
         self.end = self.begin
         self.forget_counts()
@@ -99,7 +99,7 @@ class Segment:
         }
 
     def recall(self, summary: Mapping[str, Any]) -> bool:
-        """Take over what was remembered; False where that speaks of another file, or of this one at another time."""
+        """Restore a remembered summary; return False if it describes another file or another state of this one."""
         if (summary["epoch"], summary["end"]) != (self.epoch, self.end):
             return False
         self.first_sequence, self.last_sequence = summary["first_sequence"], summary["last_sequence"]
@@ -109,7 +109,7 @@ class Segment:
 
 
 class Placed(NamedTuple):
-    """A schema in a segment: its number, and where it was last written."""
+    """A schema in a segment: its number, and the offset of its last copy."""
 
     number: int
     at: int
@@ -119,9 +119,9 @@ class Preamble(NamedTuple):
     """What stands before a segment's records.
 
     Attributes:
-        says: Its contents; None where it is damaged or torn.
-        begin: Where the records begin; 0 where that is not known.
-        torn: Whether it is what a crash leaves of the making of a segment.
+        says: Its contents; None if it is damaged or torn.
+        begin: Offset of the first record; 0 if unknown.
+        torn: Whether a crash interrupted the creation of the segment.
     """
 
     says: dict[str, Any] | None
@@ -130,7 +130,7 @@ class Preamble(NamedTuple):
 
 
 def counts_of(header: Header) -> tuple[int, int, int]:
-    """What a record of rows adds to frames, rows and bytes."""
+    """The frames, rows and bytes that a record of rows adds."""
     return 1 if header.flags & Flag.FRAME_END else 0, header.rows, HEADER_BYTES + header.length
 
 
@@ -138,8 +138,8 @@ class SegmentWriter:
     """Appends to one segment.
 
     Attributes:
-        schemas: The schemas that stand in the segment.
-        synced_end: Up to where it is known to be on the disk.
+        schemas: The schemas stored in the segment.
+        synced_end: Offset up to which the segment is known to be on disk.
     """
 
     def __init__(self, folder: Path, number: int, preamble: Mapping[str, Any]) -> None:
@@ -159,22 +159,22 @@ class SegmentWriter:
         self.schemas: dict[bytes, Placed] = {}
 
     def write(self, buffers: list[Any]) -> int:
-        """Append, and give the new end; an error leaves ``segment.end`` where it was."""
+        """Append and return the new end; after an error ``segment.end`` is unchanged."""
         self.segment.end += _write_all(self._fd, buffers)
         return self.segment.end
 
     def sync(self) -> None:
-        """Make what was written durable."""
+        """Make everything written so far durable."""
         os.fdatasync(self._fd)
 
     def cut(self, end: int) -> None:
-        """Drop what stands behind a byte; where the disk refuses, it is still not counted any more."""
+        """Truncate at an offset. If the disk refuses, the bytes behind it no longer count all the same."""
         self.segment.end = end
         if os.fstat(self._fd).st_size > end:
             os.ftruncate(self._fd, end)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         os.close(self._fd)
 
 
@@ -197,13 +197,13 @@ def _write_rest(fd: int, views: list[memoryview], written: int) -> None:
 
 
 def pack_preamble(says: Mapping[str, Any]) -> bytes:
-    """The bytes that stand before a segment's records."""
+    """The bytes of a preamble."""
     body = json.dumps({"format": FORMAT, **says}).encode()
     return _PREAMBLE + _PREAMBLE_SIZES.pack(len(body), zlib.crc32(body)) + body
 
 
 def read_preamble(path: Path) -> Preamble:
-    """What a segment's beginning says.
+    """Read a segment's preamble.
 
     Raises:
         JournalError: A newer version, or an earlier alpha, wrote the segment.
@@ -216,7 +216,8 @@ def read_preamble(path: Path) -> Preamble:
         length, checksum = _PREAMBLE_SIZES.unpack(sizes)
         body = file.read(min(length, os.fstat(file.fileno()).st_size))
     if zlib.crc32(body) != checksum:
-        return Preamble(None, 0, torn=len(body) < length and MAGIC not in body)  # a damaged length reads records too
+        is_short = len(body) < length and MAGIC not in body  # a damaged length would also read records
+        return Preamble(None, 0, torn=is_short)
     says = json.loads(body)
     if says["format"] < FORMAT:
         raise JournalError(
@@ -229,6 +230,6 @@ def read_preamble(path: Path) -> Preamble:
 
 
 def segment_paths(folder: Path) -> dict[int, Path]:
-    """The segments of a journal by their numbers, in order."""
+    """The segments of a journal by number, in order."""
     found = {int(path.stem): path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit()}
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""The segments of a journal side by side: walking over them, setting damage aside, letting go of what nobody needs."""
+"""The segments of a journal in order: scan them, set damage aside, remove those that nobody needs."""
 
 import logging
 import zlib
@@ -19,10 +19,10 @@ _COPY_BYTES = 1 << 20
 
 
 class SegmentSet:
-    """The segments in order, up to the byte that readers may see.
+    """The segments in order, up to the last byte that readers may see.
 
     Attributes:
-        damaged: How many stretches of bytes have been set aside since the journal was opened.
+        damaged: Number of damaged byte ranges set aside since the journal was opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class SegmentSet:
         self._schemas: dict[int, _Schemas] = {}
 
     def records(self, start: Location, stop: Location, want: Want, *, payloads: bool = False) -> Iterator[Record]:
-        """The wanted records between two places; damaged bytes are set aside, copies left by a rescue are skipped."""
+        """Yield the wanted records between two locations. Damaged bytes are set aside, rewritten copies are skipped."""
         newest = 0
         fetch = want if payloads else None
         for segment in list(self.segments.values()):
@@ -49,7 +49,7 @@ class SegmentSet:
                     yield found
 
     def schemas(self, record: Record) -> Mapping[int, pa.Schema]:
-        """The schemas of a record's segment, as far as they are needed to read it; a later copy serves too."""
+        """Return the schemas needed to read a record; any intact copy in its segment serves."""
         found = self._schemas.get(record.segment.number)
         if found is None:
             found = self._schemas.setdefault(record.segment.number, _Schemas(record.segment))
@@ -59,7 +59,7 @@ class SegmentSet:
         return found.known
 
     def set_aside(self, segment: Segment, damage: Damage) -> None:
-        """Keep a copy of bytes that can't be read, and say so once."""
+        """Copy unreadable bytes to ``damaged/`` and log it once."""
         target = self.folder / "damaged" / f"{segment.number:010d}-{damage.start}"
         if target.exists():
             return
@@ -71,15 +71,15 @@ class SegmentSet:
             logger.warning("damaged bytes can't be copied to %s: %s", target, error)
         self.damaged += 1
         size_bytes = damage.end - damage.start
-        message = "%d bytes of %s are damaged; they are kept in %s, the rest is delivered; check the disk"
+        message = "%d bytes of %s are damaged; they are kept in %s and the rest is delivered; check the disk"
         logger.error(message, size_bytes, segment.path, target)
 
     def report(self, loss: Loss, first_sequence: int) -> None:
-        """Say of bytes that were on the disk and are gone, and leave word in the place of damaged ones."""
+        """Log bytes that were on disk and are gone, and leave a note in ``damaged/``."""
         path = self.folder / f"{loss.segment:010d}{SUFFIX}"
         target = self.folder / "damaged" / f"{loss.segment:010d}-missing-{loss.start}"
         message = (
-            f"{loss.end - loss.start} bytes of {path} are gone that had been on the disk, and with them what was not "
+            f"{loss.end - loss.start} bytes of {path} are gone that were on the disk, and with them whatever was not "
             f"yet delivered of the sequence numbers {first_sequence} to {loss.last_sequence}; check the disk"
         )
         try:
@@ -92,7 +92,7 @@ class SegmentSet:
         logger.error("%s", message)
 
     def remove_before(self, needed: Location) -> list[Segment]:
-        """The segments before a place, no longer on the segment_set; the last one stays, it may be being written."""
+        """Remove and return the segments before a location, except the last one, which may still be written."""
         gone = [number for number in list(self.segments)[:-1] if number < needed.segment]
         for number in gone:
             self._schemas.pop(number, None)
@@ -100,7 +100,7 @@ class SegmentSet:
 
 
 class _Schemas:
-    """The schemas of a segment, looked up no further than they were asked for."""
+    """The schemas of one segment, read no further than needed."""
 
     def __init__(self, segment: Segment) -> None:
         self.known: dict[int, pa.Schema] = {}

@@ -1,4 +1,4 @@
-"""Everything of a journal that is not payload: positions, notes, counters, in one small SQLite file."""
+"""Positions, checkpoints and counters of a journal, in one small SQLite file."""
 
 import os
 import sqlite3
@@ -32,11 +32,11 @@ _LEAST_BYTES = 32 << 10
 
 
 class State:
-    """The state file, open for its owner.
+    """The state file, opened by the journal's owner.
 
     Raises:
-        DamagedStateError: The file can't be believed.
-        JournalError: It can't be read or written for another reason.
+        DamagedStateError: The file's content can't be trusted.
+        JournalError: The file can't be read or written for another reason.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class State:
                 self._connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
                 check(self._connection)
                 self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-                if path.stat().st_size < _LEAST_BYTES:  # its pages, too, are to have their room before the disk is full
+                if path.stat().st_size < _LEAST_BYTES:  # Reserve its first pages before the disk is full.
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._identities = {row.stream_no: identity_checksum(row) for row in read_streams(self._connection)}
         except BaseException:
@@ -63,7 +63,7 @@ class State:
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        """One transaction; where it need not survive a power cut it costs no fsync (and is never torn)."""
+        """Run one transaction. A transaction that need not survive a power cut skips the fsync, and is never torn."""
         with self._lock:
             try:
                 self._be_durable(durable)
@@ -90,30 +90,30 @@ class State:
             self._connection.execute("ROLLBACK")
 
     def meta(self, key: str) -> Any:
-        """A value that was kept under a name, or None."""
+        """Return the value saved under a key, or None."""
         with self._lock:
             row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return unseal(row[0]) if row else None
 
     def keep_meta(self, values: Mapping[str, Any], *, durable: bool = True) -> None:
-        """Keep values under their names."""
+        """Save values under their keys."""
         with self._transaction(durable=durable) as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, seal(value)) for key, value in values.items()]
             )
 
     def add_epochs(self, epochs: Mapping[str, int]) -> None:
-        """Remember openings of the journal; durable."""
+        """Record opens of the journal; durable."""
         with self._transaction(durable=True) as connection:
             connection.executemany("INSERT OR IGNORE INTO epochs VALUES (?, ?)", epochs.items())
 
     def epochs(self) -> dict[str, int]:
-        """All openings: epoch and counter."""
+        """Return all opens: epoch and counter."""
         with self._lock:
             return dict(self._connection.execute("SELECT epoch, counter FROM epochs"))
 
     def streams(self) -> list[StreamRow]:
-        """All registered streams."""
+        """Return all registered streams."""
         with self._lock:
             return read_streams(self._connection)
 
@@ -129,12 +129,12 @@ class State:
             )
 
     def set_quota(self, stream_no: int, quota_bytes: int | None) -> None:
-        """Take over the quota that a stream was started with."""
+        """Set the quota that a stream was started with."""
         with self._transaction(durable=True) as connection:
             connection.execute("UPDATE streams SET quota_bytes = ? WHERE stream_no = ?", (quota_bytes, stream_no))
 
     def drop_stream(self, stream_no: int) -> None:
-        """Forget a stream and its notes; durable."""
+        """Delete a stream and its checkpoints; durable."""
         with self._transaction(durable=True) as connection:
             connection.execute("DELETE FROM streams WHERE stream_no = ?", (stream_no,))
             connection.execute("DELETE FROM checkpoints WHERE stream_no = ?", (stream_no,))
@@ -148,7 +148,7 @@ class State:
         *,
         durable: bool,
     ) -> None:
-        """A new position, what was delivered on the way, and notes that are settled by it."""
+        """Move a stream's position, add what was delivered, and clear checkpoints, in one transaction."""
         with self._transaction(durable=durable) as connection:
             connection.execute(
                 "UPDATE streams SET sequence = ?, skip = ?, frames = frames + ?, rows = rows + ?,"
@@ -174,19 +174,19 @@ class State:
         return position_checksum(self._identities[stream_no], position)
 
     def checkpoint(self, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
-        """A checkpoint of a stream."""
+        """Return a stream's checkpoint, or None."""
         with self._lock:
             return read_checkpoint(self._connection, stream_no, kind)
 
     def save_checkpoint(self, stream_no: int, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint; durable."""
+        """Save a checkpoint; durable."""
         with self._transaction(durable=True) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (stream_no, kind, seal(checkpoint))
             )
 
     def set_error(self, stream_no: int, error: str | None) -> None:
-        """The last error of a stream; the time stands beside it."""
+        """Set or clear a stream's last error, with its time."""
         with self._transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE streams SET error = ?, error_at = ? WHERE stream_no = ?",
@@ -194,48 +194,48 @@ class State:
             )
 
     def set_rejected(self, stream_no: int, rows: int, size_bytes: int) -> None:
-        """Correct the sums of set-aside rows."""
+        """Set the totals of rejected rows."""
         with self._transaction(durable=False) as connection:
             connection.execute(
                 "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE stream_no = ?", (rows, size_bytes, stream_no)
             )
 
     def keep_segment(self, number: int, summary: Mapping[str, Any]) -> None:
-        """What a finished segment holds, so that it need not be walked again."""
+        """Save the summary of a finished segment, so that it need not be scanned again."""
         with self._transaction(durable=False) as connection:
             connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?)", (number, seal(summary)))
 
     def drop_segments(self, numbers: Collection[int]) -> None:
-        """Forget segments; durable, so that one that is unlinked then is not missed."""
+        """Delete segment summaries; durable, so that a segment unlinked afterwards is not reported missing."""
         with self._transaction(durable=True) as connection:
             connection.executemany("DELETE FROM segments WHERE number = ?", [(number,) for number in numbers])
 
     def drop_segments_until(self, number: int) -> None:
-        """Forget segments up to one, and those that a full disk has kept from being forgotten earlier; durable."""
+        """Delete all segment summaries up to a number; durable. A full disk may have kept earlier ones."""
         with self._transaction(durable=True) as connection:
             connection.execute("DELETE FROM segments WHERE number <= ?", (number,))
 
     def segments(self) -> dict[int, dict[str, Any]]:
-        """What is known of finished segments."""
+        """Return the summaries of finished segments."""
         with self._lock:
             return read_segments(self._connection)
 
     def shrink(self) -> bool:
-        """Give back what the write-ahead log takes of the disk, but for a little; whether there was anything."""
+        """Shrink the write-ahead log; return whether that freed anything."""
         size_bytes = self._log_path.stat().st_size
         if size_bytes <= _LOG_BYTES:
             return False
         with suppress(JournalWriteError):
             with self._lock:
                 self._reuse_log()
-            with self._transaction(durable=False) as connection:  # the first one behind that cuts it
+            with self._transaction(durable=False) as connection:  # The next transaction truncates it.
                 connection.execute("PRAGMA user_version = 0")
         return self._log_path.stat().st_size < size_bytes
 
     def _reuse_log(self) -> None:
-        """Have the write-ahead log written from its start again, which takes no more of the disk.
+        """Restart the write-ahead log at its beginning, so that it takes no more disk space.
 
-        What it holds goes into the file itself, which may grow by that into the space held back.
+        Its content moves into the database file, which may grow into the reserve by that much.
         """
         release_reserve(self._folder)
         with suppress(sqlite3.DatabaseError):
@@ -243,6 +243,6 @@ class State:
         hold_reserve(self._folder)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         with self._lock:
             self._connection.close()

@@ -1,6 +1,6 @@
-"""What stands in a journal's state file, and how whoever opens it knows that it is what was written.
+"""The state file's tables, and the checksums that prove their content.
 
-The owner's side is ``_state``; everybody else reads a copy.
+The owner writes it through ``_state``; everyone else reads a copy.
 """
 
 import functools
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS streams (
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """A registered stream as the state file has it."""
+    """A registered stream as stored in the state file."""
 
     stream_no: int
     key: str
@@ -65,11 +65,11 @@ class StreamRow:
 
 
 class DamagedStateError(Exception):
-    """The state file can't be believed; it never leaves this package."""
+    """The state file's content can't be trusted; never leaves this package."""
 
 
 def read_streams(connection: sqlite3.Connection) -> list[StreamRow]:
-    """All registered streams, for the owner and for readers."""
+    """Return all registered streams."""
     rows = connection.execute(
         "SELECT sequence, skip, frames, rows, rejected, rejected_bytes, superseded, duplicates,"
         " stream_no, key, identity, stream_type, quota_bytes, error, error_at FROM streams ORDER BY stream_no"
@@ -83,12 +83,12 @@ def _stream_row(position: Position, delivered: Delivered, *rest: Any) -> StreamR
 
 
 def read_segments(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
-    """Summaries of finished segments, for the owner and for readers."""
+    """Return the summaries of finished segments."""
     return {number: unseal(summary) for number, summary in connection.execute("SELECT * FROM segments")}
 
 
 def read_checkpoint(connection: sqlite3.Connection, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
-    """A checkpoint of a stream, for the owner and for readers."""
+    """Return a stream's checkpoint, or None."""
     row = connection.execute(
         "SELECT body FROM checkpoints WHERE stream_no = ? AND kind = ?", (stream_no, kind)
     ).fetchone()
@@ -97,10 +97,10 @@ def read_checkpoint(connection: sqlite3.Connection, stream_no: int, kind: Checkp
 
 @contextmanager
 def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A copy of the state file: nothing in the folder is written, locked, or kept open.
+    """Open a copy of the state file, so that nothing in the folder is written, locked, or kept open.
 
     Raises:
-        DamagedStateError: There is none, or it can't be believed.
+        DamagedStateError: There is no state file, or its content can't be trusted.
     """
     with tempfile.TemporaryDirectory(prefix="api2db-status-") as place:
         connection = _open_copy(folder, Path(place))
@@ -111,7 +111,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _open_copy(folder: Path, place: Path) -> sqlite3.Connection:
-    """An owner may write between the copying of the two files: then they don't fit, and are copied again."""
+    """Copy the file and its log until they fit each other: the owner may write between the two copies."""
     for tries_left in reversed(range(_TRIES)):
         for ending in ("-wal", ""):
             source = folder / f"{STATE_NAME}{ending}"
@@ -130,19 +130,19 @@ def _open_copy(folder: Path, place: Path) -> sqlite3.Connection:
 
 
 def check(connection: sqlite3.Connection) -> None:
-    """Read all that matters once.
+    """Read everything important once.
 
     Raises:
-        DamagedStateError: Something is not what was written.
+        DamagedStateError: A value differs from what was written.
         sqlite3.DatabaseError: The file can't be read.
     """
     if connection.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
-        raise DamagedStateError("its pages don't hang together")
+        raise DamagedStateError("its pages are inconsistent")
     tables = _tables(connection)
     if not tables:
         return
     if tables != _expected_tables():
-        raise DamagedStateError("its tables are not those that were made")
+        raise DamagedStateError("its tables have an unknown layout")
     for (text,) in connection.execute(
         "SELECT value FROM meta UNION ALL SELECT body FROM checkpoints UNION ALL SELECT summary FROM segments"
     ):
@@ -150,7 +150,7 @@ def check(connection: sqlite3.Connection) -> None:
     checksums = dict(connection.execute("SELECT stream_no, checksum FROM streams"))
     for row in read_streams(connection):
         if checksums[row.stream_no] != position_checksum(identity_checksum(row), row.position):
-            raise DamagedStateError(f"the position of {row.identity!r} is not what was written")
+            raise DamagedStateError(f"the position of {row.identity!r} differs from what was written")
 
 
 def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -169,7 +169,7 @@ def _expected_tables() -> set[tuple[str, str]]:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Damage is mended; a disk that is full or fails says so."""
+    """Translate SQLite's errors: damage can be repaired, a full or failing disk can't."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -183,28 +183,28 @@ def translated_errors() -> Iterator[None]:
 
 
 def seal(value: Any) -> str:
-    """A value as it stands in the file, with what proves it."""
+    """Encode a value together with its checksum."""
     text = json.dumps(value)
     return f"{zlib.crc32(text.encode()):08x}{text}"
 
 
 def unseal(sealed: str) -> Any:
-    """Read back what ``seal`` wrote.
+    """Decode what ``seal`` encoded.
 
     Raises:
-        DamagedStateError: It is something else.
+        DamagedStateError: The checksum does not match.
     """
     text = sealed[8:]
     if sealed[:8] != f"{zlib.crc32(text.encode()):08x}":
-        raise DamagedStateError("a value is not what was written")
+        raise DamagedStateError("a value differs from what was written")
     return json.loads(text)
 
 
 def identity_checksum(row: StreamRow) -> int:
-    """What proves who a stream is."""
+    """The checksum of a stream's identity."""
     return zlib.crc32(json.dumps([row.stream_no, row.key, row.identity, row.stream_type]).encode())
 
 
 def position_checksum(identity: int, position: Position) -> int:
-    """What proves that a position is of the stream with that checksum."""
+    """The checksum of a position and the stream that it belongs to."""
     return zlib.crc32(b"%d %d" % position, identity)

@@ -1,4 +1,4 @@
-"""Up to where the journal is known to have been on the disk: what is missing of that, no crash has cut off."""
+"""Last durable offset of each segment. Bytes missing below it were lost, not torn."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ _CHECKSUM = struct.Struct("<I")
 
 
 class Synced(NamedTuple):
-    """A segment's end, and the last sequence number before it, that an fsync has put on the disk."""
+    """The offset and last sequence number that an fsync has made durable in a segment."""
 
     segment: int
     end: int
@@ -25,7 +25,7 @@ NOTHING_SYNCED = Synced(0, 0, 0)
 
 
 class Loss(NamedTuple):
-    """Bytes that had been on the disk, and are behind a segment's end now, or gone with all of it."""
+    """Bytes that were durable and are now behind a segment's end, or gone with the segment."""
 
     segment: int
     start: int
@@ -34,7 +34,7 @@ class Loss(NamedTuple):
 
 
 def keep_synced(folder: Path, synced: Synced) -> None:
-    """Remember an end; it need not survive a power cut, for an older one is true as well, and so no error is told."""
+    """Remember a durable offset. It need not survive a power cut: an older one is also true, so errors are ignored."""
     fields = _FIELDS.pack(*synced)
     with suppress(OSError):
         fd = os.open(folder / SYNCED_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -45,7 +45,7 @@ def keep_synced(folder: Path, synced: Synced) -> None:
 
 
 def read_synced(folder: Path) -> Synced:
-    """The end that was remembered last; of segment 0 where there is none, or a damaged one."""
+    """Return the last remembered offset; segment 0 if there is none, or it is damaged."""
     try:
         content = (folder / SYNCED_NAME).read_bytes()
     except OSError:
@@ -57,7 +57,7 @@ def read_synced(folder: Path) -> Synced:
 
 
 def known_ends(folder: Path, summaries: Mapping[int, Mapping[str, Any]]) -> dict[int, Synced]:
-    """What was on the disk of each segment: of finished ones, and of the one that was written last."""
+    """Return the durable offset of each finished segment and of the one written last."""
     ends = {number: Synced(number, said["end"], said["last_sequence"]) for number, said in summaries.items()}
     newest = read_synced(folder)
     if newest.segment and newest.end > ends.get(newest.segment, NOTHING_SYNCED).end:
@@ -66,7 +66,7 @@ def known_ends(folder: Path, summaries: Mapping[int, Mapping[str, Any]]) -> dict
 
 
 def losses(paths: Mapping[int, Path], ends: Mapping[int, Synced]) -> list[Loss]:
-    """What is missing of segments that nobody has let go."""
+    """Return what is missing from segments that were not removed on purpose."""
     sizes = {number: paths[number].stat().st_size if number in paths else 0 for number in ends}
     return [
         Loss(number, sizes[number], synced.end, synced.last_sequence)

@@ -1,4 +1,4 @@
-"""What the rest of the house sees of a journal, so that another kind of log can stand in its place."""
+"""The journal as every other package sees it, so that another kind of log can take its place."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,14 +17,14 @@ Checkpoint = dict[str, Any]
 
 
 class Position(NamedTuple):
-    """How far a stream is: all records up to ``sequence``, and ``skip`` rows of the next one that is its own."""
+    """How far a stream has come: all records up to ``sequence``, and ``skip`` rows of the stream's next record."""
 
     sequence: int
     skip: int = 0
 
 
 class ReadLimit(NamedTuple):
-    """How much one read may give: it stops at the first of them, but gives at least one row."""
+    """The limits of one read: it stops at the first one reached, but returns at least one row."""
 
     rows: int
     size_bytes: int
@@ -33,12 +33,12 @@ class ReadLimit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamIdentity:
-    """Who a stream is across restarts.
+    """What identifies a stream across restarts.
 
     Attributes:
         name: Collector, normalised target and table, or the ``stream_id`` that the user gave.
         stream_type: The folder name below ``upload_failed/`` and ``rejected/``.
-        quota_bytes: What may wait for it on disk; None for no limit.
+        quota_bytes: How many bytes may wait for it on disk; None for no limit.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Entry:
     """A slice of a frame as read back.
 
     Attributes:
-        position: Where a stream stands once this entry is in its target.
-        timestamp_ns: The frame's time and name; slices of one frame share it.
-        batch: Its rows that have not been delivered yet.
-        frame_end: Whether this ends its frame.
-        retried: Whether its rows had been set aside before; those of their keys may be newer.
-        refused: Whether no target takes its rows; its schema says why.
+        position: The stream's position once this entry is in its target.
+        timestamp_ns: The frame's time and name, shared by all its slices.
+        batch: The rows that have not been delivered yet.
+        frame_end: Whether this is the frame's last slice.
+        retried: Whether its rows were rejected before; newer rows of the same keys may exist.
+        refused: Whether no target accepts its rows; its schema says why.
     """
 
     position: Position
@@ -72,7 +72,7 @@ class Backlog:
     """What waits for one stream.
 
     Attributes:
-        oldest_ns: When the oldest waiting frame was put, nanoseconds since 1970; None when nothing waits.
+        oldest_ns: When the oldest waiting frame was put, nanoseconds since 1970; None if nothing waits.
     """
 
     frames: int
@@ -83,7 +83,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of the entries that an acknowledgement covers, in rows and files."""
+    """The outcome of the entries that an acknowledgement covers, in rows and files."""
 
     frames: int = 0
     rows: int = 0
@@ -94,22 +94,22 @@ class Delivered:
 
 
 class Superseded(NamedTuple):
-    """What stood before the newest frame and will never be loaded."""
+    """Frames before the newest one, which will never be loaded."""
 
     frames: int = 0
     rows: int = 0
 
 
 class StreamReader(Protocol):
-    """One stream's view of a journal: read, acknowledge, backlog, and its notes."""
+    """One stream's end of a journal: read, acknowledge, and the stream's checkpoints."""
 
     @property
     def key(self) -> str:
-        """The stream's own id, drawn when it was registered: its key in every ledger."""
+        """The stream's random id, drawn at registration; its key in every ledger."""
 
     @property
     def epoch(self) -> str:
-        """The random id of this opening of the journal."""
+        """The random id of this open of the journal."""
 
     @property
     def journal_id(self) -> str:
@@ -117,65 +117,65 @@ class StreamReader(Protocol):
 
     @property
     def position(self) -> Position:
-        """How far the stream has been acknowledged."""
+        """The position up to which the stream has acknowledged."""
 
     @property
     def delivered(self) -> Delivered:
-        """What has become of everything before the position, since the stream was registered."""
+        """The outcome of everything before the position, since the stream was registered."""
 
     def knows_epoch(self, epoch: str) -> bool:
         """Whether this journal was ever opened under an epoch."""
 
     def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
-        """The next entries behind the position, fsynced; an empty list after a timeout or when woken."""
+        """Return the next durable entries behind the position; an empty list after a timeout or ``wake``."""
 
     @property
     def unread_bytes(self) -> int:
         """The size of what waits behind the entries of the last ``read``."""
 
     def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
-        """While it is entered, what stands behind the entries of the last ``read`` is read for the next one.
+        """While entered, read the entries behind those of the last ``read`` in the background, for the next ``read``.
 
-        Entered before these are acknowledged. That read begins anew where it begins at another place, or has another
-        limit. Never raises for the disk; little that waits is left to the read itself.
+        Enter it before these are acknowledged. The next ``read`` discards the prefetched entries if it starts at
+        another position or has another limit. Disk errors are left to that ``read``, and so is a small backlog.
         """
 
     def newest(self) -> tuple[list[Entry], Superseded]:
-        """All entries of the newest waiting frame, and how much stands before it."""
+        """Return all entries of the newest waiting frame, and how much stands before it."""
 
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
-        """Move on, and drop notes in the same transaction; durable when notes are dropped."""
+        """Move the position, and clear checkpoints in the same transaction; durable if any are cleared."""
 
     def seek(self, position: Position) -> Backlog:
-        """Take over what a ledger says; give what waits before that place, and does not any more."""
+        """Adopt a ledger's position; return what waited before it and no longer does."""
 
     def backlog(self) -> Backlog:
-        """What waits."""
+        """Return what waits."""
 
     def mark(self) -> int:
-        """A mark behind everything that is visible now."""
+        """Return a mark behind everything that is visible now."""
 
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        """Whether everything before a mark is acknowledged; waits for that as long as it is told."""
+        """Wait until everything before a mark is acknowledged; return whether it is."""
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
-        """A note that was kept, or None."""
+        """Return a saved checkpoint, or None."""
 
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint; durable when this returns."""
+        """Save a checkpoint; durable on return."""
 
     def set_error(self, trouble: str | None) -> None:
-        """Record why nothing is delivered, until an acknowledgement moves on; None where that has passed."""
+        """Set why nothing is delivered, until the next acknowledgement; None clears it."""
 
     def add_warning(self, warning: str) -> None:
-        """Record what a person should know though all is delivered, while the journal is open."""
+        """Add a warning that stays while the journal is open, even though everything is delivered."""
 
     def wake(self) -> None:
         """End a waiting ``read``."""
 
 
 class Journal(Protocol):
-    """A durable log of frames, one a collector."""
+    """A durable log of frames, one for each collector."""
 
     def append(
         self,
@@ -187,34 +187,34 @@ class Journal(Protocol):
         block: bool = True,
         timeout_s: float | None = None,
     ) -> int:
-        """Store frames together, and say the last sequence number.
+        """Store frames together and return the last sequence number.
 
         Args:
-            frames: They become visible together, in this order; rows that no target takes belong to the frame behind.
+            frames: They become visible together, in this order. Refused rows belong to the frame behind them.
             stream_no: All streams, or one.
-            cursor: The collector's state that goes with them.
-            removes: A file below the home whose rows these are, which are put again; it goes when they are durable.
-            block: Whether to wait when a stream's quota is spent.
+            cursor: The collector's state, stored with the frames.
+            removes: A file below the home whose rows are put again here; it is removed once they are durable.
+            block: Whether to wait while a stream's quota is spent.
             timeout_s: How long to wait for that, seconds.
 
         Raises:
             BacklogFullError: A quota is spent.
-            JournalWriteError: The disk refused; whether the frames count is unknown.
-            JournalBusyError: This process does not own the journal, or not any more.
+            JournalWriteError: The disk refused; it is unknown whether the frames count.
+            JournalBusyError: This process does not own the journal, or no longer does.
         """
 
     def attach(self, identity: StreamIdentity) -> tuple[StreamNo, StreamReader]:
-        """Register a stream at the journal's end, or take it up where it was.
+        """Register a stream at the journal's end, or resume it at its position.
 
         Raises:
             ConfigurationError: A stream of this identity is attached already.
         """
 
     def detach(self, stream_no: StreamNo) -> None:
-        """The stream has ended; what waits for it stays."""
+        """Detach a stream; what waits for it stays."""
 
     def cursor(self) -> dict[str, Any]:
-        """The collector's state as of its last committed group."""
+        """Return the collector's state as of its last committed group."""
 
     def on_request(self, verb: str, answer: Callable[[Mapping[str, Any]], Any]) -> None:
-        """Answer what commands ask of the owner."""
+        """Register the answer to a command's request."""
