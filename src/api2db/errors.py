@@ -64,7 +64,7 @@ class Api2dbError(Exception):
 
 
 class ConfigurationError(Api2dbError, ValueError):
-    """An argument, option or file that a person wrote can't be used as it stands."""
+    """An argument, option or file that a person wrote can't be used as it is."""
 
 
 class InvalidNameError(ConfigurationError):
@@ -90,7 +90,7 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 @contextmanager
 def from_extra(library: str, extra: str) -> Iterator[None]:
-    """A block that imports a library, which only those have who installed an extra.
+    """Import a library that an extra installs, inside the block.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -114,11 +114,11 @@ class FormatError(DataError):
 
 
 class UnsafePickleError(FormatError):
-    """A pickle names something that no DataFrame is made of; nothing of it was run."""
+    """A pickle names something that a DataFrame does not consist of; none of it was run."""
 
 
 class FolderBusyError(Api2dbError):
-    """A folder of shards is being composed or stored by somebody else at this moment."""
+    """Another process or thread is composing or storing this folder of shards right now."""
 
 
 class JournalError(Api2dbError):
@@ -130,7 +130,7 @@ class JournalBusyError(JournalError):
 
 
 class JournalWriteError(JournalError, OSError):
-    """The disk refused a write or an fsync: whether the put counts is unknown."""
+    """The disk refused a write or an fsync: it is unknown whether the put counts."""
 
 
 class BacklogFullError(JournalError, queue.Full):
@@ -146,15 +146,15 @@ class TargetUnavailableError(TargetError):
 
 
 class ConnectionBrokenError(TargetUnavailableError):
-    """A connection broke during a load: the batch itself may be what breaks it."""
+    """A connection broke during a load; the batch itself may be the cause."""
 
 
 class TableChangedError(TargetUnavailableError):
-    """The table's columns are not those that the rows were cast for."""
+    """The table's columns differ from those that the rows were cast for."""
 
 
 class LedgerMovedError(TargetUnavailableError):
-    """The ledger does not stand where this stream left it."""
+    """The ledger is not where this stream left it."""
 
 
 class BatchRefusedError(TargetError):
@@ -181,8 +181,8 @@ class ForeignLedgerError(TargetError):
 
 
 class StreamDiedError(Api2dbError):
-    """The worker of a stream ended by an error that nobody foresaw; ``__cause__`` holds it."""
+    """A stream's worker ended by an unforeseen error; ``__cause__`` holds it."""
 
 
 class PollError(Api2dbError):
-    """A poll raised, took too long, or gave something that is no frame."""
+    """A poll raised, took too long, or returned something that is not a frame."""

@@ -1,4 +1,4 @@
-"""Which collectors share a process."""
+"""Assign collectors to processes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,12 +7,12 @@ __all__ = ["assign"]
 
 
 def assign(names: Sequence[str], files: Mapping[str, Sequence[Path]], processes: int) -> list[list[str]]:
-    """Give each process its collectors: as even as can be, and never two processes on one embedded database file.
+    """Spread collectors evenly over processes, and never put one embedded database file into two.
 
     Args:
         names: All collectors.
         files: The embedded database files that each of them writes.
-        processes: How many there may be.
+        processes: The number of processes at most.
     """
     groups: list[list[str]] = [[] for _ in range(max(1, processes))]
     for component in sorted(_components(names, files), key=len, reverse=True):
@@ -21,7 +21,7 @@ def assign(names: Sequence[str], files: Mapping[str, Sequence[Path]], processes:
 
 
 def _components(names: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[list[str]]:
-    """Collectors that are bound together by the files that they share, directly or by way of others."""
+    """Groups of collectors that share a file, directly or through others."""
     leader = {name: name for name in names}
 
     def leader_of(name: str) -> str:

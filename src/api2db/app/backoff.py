@@ -1,4 +1,4 @@
-"""How long to wait before what died is started again."""
+"""How long to wait before something that died is restarted."""
 
 import time
 from collections.abc import Callable
@@ -12,10 +12,10 @@ _WELL_S: Final = 60.0
 
 
 class BackOff:
-    """Twice as long each time, up to half a minute, and short again for what has lived for a minute.
+    """Doubles the wait each time, up to half a minute; resets it after a minute of life.
 
     Args:
-        clock: Seconds that only rise.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,11 +25,11 @@ class BackOff:
         self._due_s = 0.0
 
     def started(self) -> None:
-        """It runs now."""
+        """Record a start."""
         self._started_s = self._clock()
 
     def died(self) -> float:
-        """It died: seconds until ``due``."""
+        """Record a death; return the seconds until ``due``."""
         if self._clock() - self._started_s >= _WELL_S:
             self._wait_s = _FIRST_S
         wait_s, self._wait_s = self._wait_s, min(_LONGEST_S, self._wait_s * 2)
@@ -38,5 +38,5 @@ class BackOff:
 
     @property
     def due(self) -> bool:
-        """Whether it may be started again."""
+        """Whether a restart is due."""
         return self._clock() >= self._due_s

@@ -1,7 +1,7 @@
 """A process of a run: ``python -m api2db.app.child WHAT REPORT MAIN_FILE PROCESS NAME…``, started by a supervisor.
 
-It ends when it is asked to (SIGTERM, SIGINT), when its parent is gone (its standard input closes), or when nothing is
-left to do; each time it delivers what it can within some seconds and leaves the rest in the journal.
+It ends on SIGTERM or SIGINT, when its parent is gone (its standard input closes), or when nothing is left to do. Each
+time it delivers what it can within some seconds and leaves the rest in the journal.
 """
 
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger("api2db.app")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what a supervisor asks for; give the exit code, which the report explains."""
+    """Do what the supervisor asks for; return the exit code, which the report explains."""
     what, report, main_file, process, *names = arguments
     descriptor, path, stop = int(report), Path(main_file), Stop()
     with stopped_by_signals(stop):
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 def _loaded(main_file: Path, names: Sequence[str]) -> list[Collector]:
     sys.argv = [str(main_file)]
     if sys.path and sys.path[0] in {"", str(Path.cwd())}:
-        del sys.path[0]  # python -m puts the current folder there; python main.py does not
+        del sys.path[0]  # python -m puts the current folder there; python main.py does not.
     load(main_file)
     return collectors_named(names, main_file)
 
@@ -85,7 +85,7 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
 
 
 def _watch_parent(stop: Stop) -> None:
-    """Take standard input for the line to the parent, and leave an empty one to the user's code."""
+    """Use standard input as the line to the parent, and leave an empty one to the user's code."""
     line = os.dup(0)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -101,7 +101,7 @@ def _watch_parent(stop: Stop) -> None:
 
 
 def _end_in_time() -> None:
-    """Whatever hangs, this process is gone after ten seconds; all that was acknowledged is on disk."""
+    """Exit after ten seconds whatever hangs; everything acknowledged is on disk."""
     timer = threading.Timer(_LONGEST_END_S, os._exit, (1,))
     timer.daemon = True
     timer.start()

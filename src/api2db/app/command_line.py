@@ -1,4 +1,4 @@
-"""The command line. What a command needs is imported when it runs, so that --help is there at once."""
+"""The command line. Each command imports what it needs when it runs, so that --help answers at once."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ Home = Annotated[
 
 
 def main() -> NoReturn:
-    """Run the command line, and end this process with its exit code."""
+    """Run the command line, then exit with its code."""
     try:
         app()
     except Api2dbError as error:
@@ -53,20 +53,20 @@ def _api2db(
 ) -> None:
     """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
-    Exit codes: 0 all went well; 1 something failed; 2 the command or the project can't be used as it is written;
-    3 "api2db status" found something to look at: parked or rejected rows, damaged pieces of a journal, a target that
-    can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
+    Exit codes: 0 success; 1 something failed; 2 the command or the project can't be used as it is written; 3 "api2db
+    status" found something to look at: parked or rejected rows, damaged parts of a journal, a target that can't be
+    reached, rows that wait for a stream that has died, or a store whose last round failed.
     """
 
 
 @app.command("init")
 def _init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if it is missing.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; created if it is missing.")],
     collectors: Annotated[
         list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="The names of its collectors.")
     ] = None,
 ) -> None:
-    """Make a project that runs as it stands; no file that is there is overwritten."""
+    """Create a project that runs as it is. Existing files are never overwritten."""
     from api2db.app.scaffold import make_project
 
     for path in make_project(folder, collectors or ()):
@@ -80,13 +80,13 @@ def _run(
         "main.py"
     ),
     *,
-    once: Annotated[bool, typer.Option("--once", help="Poll each collector once, deliver, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Poll each collector once, deliver, and exit.")] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="With --once: seconds to wait for the delivery; by default without end.")
+        float | None, typer.Option(help="With --once: seconds to wait for the delivery; no limit by default.")
     ] = None,
     home: Home = None,
 ) -> None:
-    """Run a project's collectors until Ctrl-C, with a table of how they do; plain lines where that is no terminal."""
+    """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
     from api2db.app.commands import run_project
 
     run_project(main_file, _home(home), once=once, timeout_s=timeout)
@@ -97,14 +97,14 @@ def _compose(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the shards.")],
     *,
     fmt: Annotated[str, typer.Option(help="Their format: parquet, json, csv or pickle.")] = "parquet",
-    out: Annotated[Path | None, typer.Option(help="The folder for the composed file; by default DIR/composed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder for the composed file; DIR/composed by default.")] = None,
     move_shards: Annotated[
-        Path | None, typer.Option(help="The folder to move the shards to; without it they are deleted.")
+        Path | None, typer.Option(help="The folder to move the shards to; they are deleted by default.")
     ] = None,
 ) -> None:
-    """Join the shards of a folder into one file, which is durable before any of them goes.
+    """Compose the shards of a folder into one file, which is durable before any of them is removed.
 
-    A shard that can't be read stays where it is, and is named; the exit code is then 1.
+    A shard that can't be read stays where it is and is named; the exit code is then 1.
     """
     from api2db.app.storing import compose_folder
 
@@ -114,17 +114,17 @@ def _compose(
 
 @app.command("store")
 def _store(
-    collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="The collector whose stores are run.")],
+    collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="The collector whose stores to run.")],
     main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
         "main.py"
     ),
     *,
-    once: Annotated[bool, typer.Option("--once", help="One round of each store now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run one round of each store now, then exit.")] = False,
     home: Home = None,
 ) -> None:
-    """Run a collector's stores, each at its own seconds, until Ctrl-C; nothing is polled.
+    """Run a collector's stores on their schedules until Ctrl-C, without polling.
 
-    With --once the exit code is 1 where a round failed, or left a shard that can't be read.
+    With --once the exit code is 1 if a round failed or left a shard that can't be read.
     """
     from api2db.app.storing import run_stores
 
@@ -138,7 +138,7 @@ def _status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     home: Home = None,
 ) -> None:
-    """Say how the streams of a project do, whether or not a run is on; exit code 3 where a person should look."""
+    """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
     from api2db.app.commands import print_status
 
     if not print_status(_home(home), as_json_text=json):
@@ -147,12 +147,14 @@ def _status(
 
 @app.command("forget")
 def _forget(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="As api2db status names it, or a part of that.")],
+    stream: Annotated[
+        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
+    ],
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
     home: Home = None,
 ) -> None:
-    """Drop a stream that is not used any more, and all rows that wait for it."""
+    """Drop a stream that is no longer used, and all rows that wait for it."""
     from api2db.app.commands import forget_stream
 
     forget_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
@@ -160,15 +162,17 @@ def _forget(
 
 @app.command("adopt")
 def _adopt(
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="As api2db status names it, or a part of that.")],
+    stream: Annotated[
+        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
+    ],
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
     home: Home = None,
 ) -> None:
-    """Let a stream go on although a copy of this project has written into its target's ledger.
+    """Continue a stream although a copy of this project has written into its target's ledger.
 
-    From now on this project owns it. First stop the copy. Rows that the copy delivered under the same frames may be
-    there twice: check the target.
+    This project owns the ledger from then on. Stop the copy first. Rows that the copy delivered under the same frames
+    may then be stored twice: check the target.
     """
     from api2db.app.commands import adopt_stream
 
@@ -177,7 +181,7 @@ def _adopt(
 
 @rejected.callback()
 def _rejected() -> None:
-    """Look at rows that a target refused, and put them again."""
+    """Look at rejected rows, and put them again."""
 
 
 @rejected.command("list")
@@ -190,12 +194,12 @@ def _list_rejected(home: Home = None) -> None:
 
 @rejected.command("show")
 def _show_rejected(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="As listed, or a part of that.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file as listed, or part of its name.")],
     *,
-    rows: Annotated[int, typer.Option(min=1, help="How many rows at most.")] = 20,
+    rows: Annotated[int, typer.Option(min=1, help="The number of rows to show at most.")] = 20,
     home: Home = None,
 ) -> None:
-    """Show rejected rows, each with the reason."""
+    """Show rejected rows with their reasons."""
     from api2db.app.commands import show_rejected_rows
 
     show_rejected_rows(_home(home), file, rows)
@@ -203,12 +207,14 @@ def _show_rejected(
 
 @rejected.command("retry")
 def _retry_rejected(
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="As listed, or parts of that.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="The files as listed, or parts of their names.")
+    ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All files.")] = False,
     home: Home = None,
 ) -> None:
-    """Put rejected rows again, for the stream that rejected them, once what stood in their way is mended."""
+    """Put rejected rows again, for the stream that rejected them, once the cause is fixed."""
     from api2db.app.commands import retry_rejected_files
 
     if bool(files) == everything:
@@ -220,10 +226,10 @@ def _retry_rejected(
 @app.command("demo")
 def _demo(
     *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long it polls.")] = 15.0,
-    home: Annotated[Path | None, typer.Option(help="Where it leaves its data; by default a new folder.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
+    home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
 ) -> None:
-    """Carry a recorded API into Parquet and DuckDB before your eyes, and prove that no row is missing or doubled."""
+    """Carry a recorded API into Parquet and DuckDB, and prove that no row is missing or doubled."""
     from importlib import import_module
 
     show: Any = import_module("api2db.app.demo.show")
@@ -231,7 +237,7 @@ def _demo(
 
 
 def _home(home: Path | None) -> Path:
-    """The project's folder; what this process and its children make is then below it."""
+    """Set the project's folder for this process and its children."""
     from api2db.formats.folders import project_home
 
     if home is not None:

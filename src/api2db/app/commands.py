@@ -1,4 +1,4 @@
-"""What the commands of the command line do."""
+"""The functions behind the command line's commands."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
 
 
 def print_status(home: Path, *, as_json_text: bool) -> bool:
-    """Print how the streams do; False where a person should look."""
+    """Print the status of the streams; return False if something needs attention."""
     found, stores = read_figures(home), store_figures(home)
     said = as_json(home, found, stores)
     if as_json_text:
@@ -85,7 +85,7 @@ def print_status(home: Path, *, as_json_text: bool) -> bool:
 
 
 def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
-    """Drop a stream, and say what went.
+    """Drop a stream and print what was dropped.
 
     Raises:
         ConfigurationError: There is no such stream, or it is running.
@@ -98,7 +98,7 @@ def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> No
 
 
 def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
-    """Let a stream go on although a copy of the project has written into its target's ledger.
+    """Continue a stream although a copy of the project has written into its target's ledger.
 
     Raises:
         ConfigurationError: There is no such stream.
@@ -136,7 +136,7 @@ def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
 
 
 def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
-    """Put the rows of some files again, or of all; False where that failed for one.
+    """Put the rows of some files again, or of all files; return False if that failed for one.
 
     Raises:
         ConfigurationError: There is no such file; then nothing is done.
@@ -176,7 +176,7 @@ def _who_polls(polled: int, known: int, pids: Sequence[int]) -> str:
 
 
 def _polling_pid(collector: CollectorFigures) -> int | None:
-    """The process that polls; None where the journal is in use by another, such as a program with streams alone."""
+    """The process that polls; None if the journal's owner does not poll, such as a program with streams alone."""
     if collector.status is None:
         return None
     try:

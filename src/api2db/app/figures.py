@@ -1,4 +1,4 @@
-"""What the journals and collectors of a project say of themselves, for screens and scripts."""
+"""The figures of a project's collectors and streams, for screens and scripts."""
 
 import sqlite3
 import time
@@ -25,10 +25,10 @@ class CollectorFigures:
     """A collector and its streams at one moment.
 
     Attributes:
-        running: Whether a living process has its journal.
-        status: What it has polled; None where it never did.
-        error: Why its journal can't be read; None when it can.
-        damaged: How many pieces of its journal could not be read, and are kept for a person to look at.
+        running: Whether a living process owns its journal.
+        status: What it has polled; None if it never did.
+        error: Why its journal can't be read; None if it can.
+        damaged: Number of damaged parts of its journal that were set aside.
     """
 
     name: str
@@ -40,20 +40,20 @@ class CollectorFigures:
 
     @property
     def damaged_folder(self) -> Path:
-        """Where the damaged pieces lie, relative to the home."""
+        """The folder of the damaged parts, relative to the home."""
         return Path("STORE", "journal", self.name, "damaged")
 
     @property
     def healthy(self) -> bool:
-        """Whether nobody need look: its journal is whole and can be read, and so are its streams."""
+        """Whether its journal is intact and readable, and its streams are healthy."""
         unhealthy = any(is_unhealthy(stream, owned=self.running) for stream in self.streams)
         return not (self.error or self.damaged or unhealthy)
 
 
 def read_figures(home: Path, names: Collection[str] | None = None) -> list[CollectorFigures]:
-    """Look at all journals of a project, or at those of some collectors; nothing is written or held.
+    """Read all journals of a project, or those of some collectors, without writing or locking.
 
-    A journal whose streams have all been forgotten is left out, unless somebody uses it or it is damaged.
+    A journal whose streams have all been forgotten is left out, unless it is in use or damaged.
     """
     wanted = (folder for folder in journals_in(home) if names is None or folder.name in names)
     found = (_figures(home, folder) for folder in wanted)
@@ -61,17 +61,17 @@ def read_figures(home: Path, names: Collection[str] | None = None) -> list[Colle
 
 
 def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
-    """Whether a person should look.
+    """Whether something needs attention.
 
-    Rows are parked or rejected, something is wrong with its target, or rows wait for a stream that does not run while
-    its journal is in use.
+    Rows are parked or rejected, the target has an error, or rows wait for a stream that does not run while its
+    journal is in use.
     """
     left_alone = owned and not stream.running and stream.rows_waiting
     return bool(stream.rows_parked or stream.rows_rejected or stream.last_error or left_alone)
 
 
 def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence[StoreFigures] = ()) -> dict[str, Any]:
-    """Put the figures into what JSON holds."""
+    """Convert the figures to JSON types."""
     return {
         "home": str(home),
         "healthy": all(found.healthy for found in collectors)
@@ -89,7 +89,7 @@ class Rates:
         self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}
 
     def of(self, stream: StreamOverview, now_s: float | None = None) -> float:
-        """Take over how many rows are delivered by now, and say how many that is a second."""
+        """Record how many rows are delivered; return the rate."""
         seen = self._seen.setdefault((stream.collector, stream.identity), deque())
         seen.append((time.monotonic() if now_s is None else now_s, stream.rows_delivered))
         while len(seen) > 2 and seen[-1][0] - seen[0][0] > _WINDOW_S:

@@ -1,4 +1,4 @@
-"""Collectors at work in this process, a few threads each."""
+"""Runs collectors in this process."""
 
 import logging
 import threading
@@ -27,10 +27,10 @@ logger = logging.getLogger("api2db.app")
 
 
 class Host:
-    """Runs collectors in this process until it is told to stop.
+    """Runs collectors in this process until it is asked to stop.
 
     Args:
-        collectors: Those of this process.
+        collectors: The collectors of this process.
     """
 
     def __init__(self, collectors: Sequence[Collector]) -> None:
@@ -39,10 +39,10 @@ class Host:
         self._dead: set[int] = set()
 
     def start(self, *, polling: bool = True) -> None:
-        """Start all of them; where one can't be started, none is.
+        """Start all collectors, or none if one can't be started.
 
         Raises:
-            ConfigurationError: One can't be started as it is written down.
+            ConfigurationError: One can't be started as it is written.
             JournalBusyError: Another process runs one of them.
         """
         try:
@@ -53,14 +53,14 @@ class Host:
             raise
 
     def watch(self, stop: Stop) -> None:
-        """Keep streams alive until somebody wants an end, or nothing is left to do."""
+        """Restart streams that die, until a stop is requested or nothing is left to do."""
         while not stop.wait(_WATCH_S) and not all(runner.done for runner in self._runners):
             for runner in self._runners:
                 for stream in runner.streams:
                     self._keep_alive(stream)
 
     def poll_once(self, stop: Stop) -> list[PollError]:
-        """Poll each once, side by side, and give the errors of those that failed; a wish to stop ends them early."""
+        """Poll each collector once, concurrently; return the errors. A stop request ends it early."""
         errors: list[PollError] = []
         threads = [
             threading.Thread(target=_poll, args=(runner, errors), name="api2db-once", daemon=True)
@@ -82,7 +82,7 @@ class Host:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def flush(self, timeout_s: float | None, stop: Stop) -> bool:
-        """Wait until all that is journalled is delivered; False after the timeout, or where somebody wants an end."""
+        """Wait until everything journalled is delivered; False after the timeout or a stop request."""
         deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         try:
             for runner in self._runners:
@@ -95,7 +95,7 @@ class Host:
         return True
 
     def drain(self, timeout_s: float = DRAIN_S) -> bool:
-        """End the polls, deliver what can be within this time, and stop; the rest stays in the journal."""
+        """End the polls, deliver what is possible within this time, and stop; the rest stays in the journal."""
         deadline_s = time.monotonic() + timeout_s
         for runner in self._runners:
             runner.stop_polling()
@@ -107,7 +107,7 @@ class Host:
         return flushed
 
     def _keep_alive(self, stream: Any) -> None:
-        """Start a stream again whose worker has died; its lock tells."""
+        """Restart a stream whose worker has died; its free lock tells."""
         lock = getattr(stream, "lock", None)
         if lock is None or lock.locked():
             return
@@ -131,11 +131,11 @@ class Host:
 
 
 def started(collectors: Sequence[Collector], stop: Stop, *, polling: bool = True) -> Host:
-    """A host that runs; waits a moment for a process that is just about to let the journals go.
+    """Start a host; wait a moment if another process is about to release the journals.
 
     Raises:
-        ConfigurationError: A collector can't be started as it is written down.
-        JournalBusyError: Another process runs one of them, and goes on doing so.
+        ConfigurationError: A collector can't be started as it is written.
+        JournalBusyError: Another process runs one of them and keeps running.
     """
     deadline_s = time.monotonic() + _BUSY_S
     while True:
@@ -150,11 +150,11 @@ def started(collectors: Sequence[Collector], stop: Stop, *, polling: bool = True
 
 
 def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
-    """Wait a moment for a process that is just about to let the journals go; nothing is started for that.
+    """Wait a moment for a process that is about to release the journals, without starting anything.
 
     Raises:
         ConfigurationError: A collector and its streams have different homes.
-        JournalBusyError: Another process runs one of them, and goes on doing so.
+        JournalBusyError: Another process runs one of them and keeps running.
     """
     deadline_s = time.monotonic() + _BUSY_S
     for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
@@ -165,7 +165,7 @@ def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
 
 
 def _open_for_a_moment(home: Path, name: str) -> None:
-    """Have the journal itself say who owns it, if anybody still does."""
+    """Raise the journal's own error that names its owner, if it still has one."""
     try:
         SegmentedJournal(home, name).close()
     except JournalBusyError as error:
@@ -173,7 +173,7 @@ def _open_for_a_moment(home: Path, name: str) -> None:
 
 
 def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:
-    """What a run of one round has to say against it, in one error."""
+    """Combine the errors of a run of one round."""
     late = "not everything could be delivered in time; it waits in the journal, and the next run goes on with it"
     said = [str(error) for error in errors] + ([] if flushed else [late])
     if not said:

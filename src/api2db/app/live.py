@@ -1,4 +1,4 @@
-"""The live view of a run: a table that is drawn anew twice a second, or plain lines now and then."""
+"""The live view of a run: a table that is redrawn twice a second, or plain lines from time to time."""
 
 import threading
 import time
@@ -20,12 +20,12 @@ _PLAIN_S: Final = 5.0
 
 
 class LiveView:
-    """Shows what the journals of a home say, while the block runs; it only reads, so any process may show it.
+    """Shows the figures of a home while the block runs. It only reads, so any process may show it.
 
     Args:
         home: The project's folder.
-        console: Where to show it: a table on a terminal, else plain lines every few seconds.
-        names: The collectors to show; by default all.
+        console: Shows a table on a terminal, else plain lines every few seconds.
+        names: The collectors to show; all by default.
     """
 
     def __init__(self, home: Path, console: Console, names: Collection[str] | None = None) -> None:

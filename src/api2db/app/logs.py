@@ -1,4 +1,4 @@
-"""Where log lines go: to a rotating file a process in LOGS/, and to a console."""
+"""Log handlers: a rotating file for each process in LOGS/, and a console."""
 
 import logging
 import logging.handlers
@@ -18,10 +18,10 @@ _LINE = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class MaskedFormatter(logging.Formatter):
-    """Formats a record, tracebacks included, without the secrets that foreign errors carry."""
+    """Formats a record, including tracebacks, without the secrets that foreign errors contain."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         return redact(super().format(record))
 
 
@@ -32,21 +32,21 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
 
 def is_set_up() -> bool:
-    """Whether somebody has decided already where api2db's log lines go."""
+    """Whether api2db's logger has handlers already."""
     logger = logging.getLogger("api2db")
     handlers = [*logger.handlers, *logging.getLogger().handlers]
     return any(not isinstance(handler, logging.NullHandler) for handler in handlers)
 
 
 def log_to_file(home: Path, process: str) -> None:
-    """Write what api2db logs to ``LOGS/<process>.log``: three files of 5 MB at most, readable by their owner alone."""
+    """Log to ``LOGS/<process>.log``: three files of at most 5 MB, readable by their owner only."""
     make_folders(home / "LOGS")
     handler = _PrivateFile(home / "LOGS" / f"{process}.log", maxBytes=_FILE_BYTES, backupCount=_FILES - 1)
     _add(handler, logging.INFO, _LINE)
 
 
 def log_to_console(level: int, handler: logging.Handler | None = None) -> None:
-    """Write it to stderr, or where a handler does."""
+    """Log to stderr, or to another handler."""
     _add(handler or logging.StreamHandler(), level, "%(levelname)s %(message)s" if handler is None else "%(message)s")
 
 

@@ -18,17 +18,17 @@ _LAST_LINES_S: Final = 1.0
 
 
 class ChildProcess:
-    """A process that is started anew with ``api2db.app.child``, in a group of its own.
+    """A process spawned with ``api2db.app.child``, in a process group of its own.
 
-    A Ctrl-C at the terminal therefore reaches the parent alone, which passes it on. The child ends by itself when its
-    standard input closes, which happens when this process is gone, however it went.
+    A Ctrl-C at the terminal therefore reaches only the parent, which passes it on. The child ends when its standard
+    input closes, which happens however the parent ends.
 
     Args:
-        what: Run collectors, or only say which embedded files they write.
-        main_file: What it imports.
+        what: Run collectors, or only report which embedded files they write.
+        main_file: The file that it imports.
         label: Names its log file.
         names: Its collectors.
-        output: Takes the lines that it prints; by default it prints where this process does.
+        output: Takes the lines that it prints; by default it shares this process's output.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ChildProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether it is still running."""
         return self._process.poll() is None
 
     @property
@@ -67,11 +67,11 @@ class ChildProcess:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def ask_to_end(self) -> None:
-        """Ask it to deliver what it can in some seconds, and to end."""
+        """Ask it to deliver what it can within some seconds, and to end."""
         self._process.send_signal(signal.SIGTERM)
 
     def ended(self, timeout_s: float | None = None) -> Report | None:
-        """Wait for its end, which is forced after the timeout; what it said, None where it died without a word."""
+        """Wait for its end, and kill it after the timeout; return its last message, or None."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A user's main file: which one it is, and the collectors in it."""
+"""Find and import a user's main file, and the collectors in it."""
 
 import importlib.util
 import sys
@@ -23,10 +23,10 @@ _loading: list[Path] = []
 
 @dataclass(frozen=True, slots=True)
 class MainFile:
-    """A main file that was imported.
+    """An imported main file.
 
     Attributes:
-        made: The collectors that were made meanwhile.
+        made: The collectors constructed during the import.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class MainFile:
 
 
 def running_main_file() -> Path | None:
-    """The file that Python was started with; None for an interactive session, ``python -m`` and test runners."""
+    """The file that Python was started with; None in an interactive session, ``python -m`` and test runners."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if file is None or getattr(main, "__spec__", None) is not None or not file.endswith(".py"):
@@ -45,12 +45,12 @@ def running_main_file() -> Path | None:
 
 
 def is_loading() -> bool:
-    """Whether a main file is being imported right now, so that nothing must be run from it."""
+    """Whether a main file is being imported right now, so that nothing may be run from it."""
     return bool(_loading)
 
 
 def load(main_file: Path) -> MainFile:
-    """Import a main file as Python would run it, but for what stands under ``if __name__ == "__main__"``.
+    """Import a main file as Python would run it, except what stands under ``if __name__ == "__main__"``.
 
     Raises:
         ConfigurationError: There is no such file, or it can't be imported.
@@ -74,14 +74,14 @@ def load(main_file: Path) -> MainFile:
             raise
         except (ImportError, SyntaxError) as error:
             raise ConfigurationError(f"{main_file} can't be imported: {describe_error(error)}") from error
-        except Exception as error:  # the file is the user's code, which raises what it likes
+        except Exception as error:  # It is the user's code, which may raise anything.
             raise ConfigurationError(f"{main_file} can't be imported:\n{_users_traceback(error, path)}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)
 
 
 def collectors_in(main_file: MainFile) -> list[Collector]:
-    """The list ``collectors`` of a main file, or else all collectors that were made while it was imported.
+    """Return the list ``collectors`` of a main file, or all collectors constructed during its import.
 
     Raises:
         ConfigurationError: There are none.
@@ -97,10 +97,10 @@ def collectors_in(main_file: MainFile) -> list[Collector]:
 
 
 def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
-    """The collectors of those names that an imported main file has made.
+    """Return the named collectors of an imported main file.
 
     Raises:
-        ConfigurationError: One was not made.
+        ConfigurationError: One was not constructed.
     """
     found = registered()
     if missing := [name for name in names if name not in found]:
@@ -112,7 +112,7 @@ def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
 
 
 def _users_traceback(error: Exception, main_file: Path) -> str:
-    """From the main file's own line on, without what led to it."""
+    """The traceback from the main file's own line on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""The files of rejected rows, found, shown and named."""
+"""Find, name and read the files of rejected rows."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ class RejectedFile:
 
 
 def rejected_files(home: Path) -> list[RejectedFile]:
-    """All of them, the oldest first."""
+    """Return all files, the oldest first."""
     found = [_described(home, path) for path in (home / "STORE" / "rejected").glob("*/*/*.parquet") if _is_ours(path)]
     return sorted(found, key=lambda file: (file.rejected_at, file.file))
 
 
 def find_file(home: Path, wanted: str) -> RejectedFile:
-    """The one file whose path contains what a person typed.
+    """Return the one file whose path contains a text.
 
     Raises:
-        ConfigurationError: There is none, or several.
+        ConfigurationError: None or several do.
     """
     files = rejected_files(home)
     found = [file for file in files if file.file == wanted] or [file for file in files if wanted in file.file]
@@ -55,7 +55,7 @@ def find_file(home: Path, wanted: str) -> RejectedFile:
 
 
 def read_rows(home: Path, file: RejectedFile) -> pa.Table:
-    """Its rows, the reason as the first column."""
+    """Read its rows, with the reason as the first column."""
     table = pyarrow.parquet.ParquetFile(home / file.file).read()
     return table.select([_REASON, *(name for name in table.column_names if not name.startswith("_api2db_"))])
 

@@ -1,4 +1,4 @@
-"""What a child process says to its parent when it ends: one line of JSON on a pipe of its own."""
+"""A child process's last message to its parent: one line of JSON on a pipe."""
 
 import json
 import os
@@ -17,8 +17,8 @@ class Report:
     """How a child ended.
 
     Attributes:
-        kind: ``done`` where it had nothing more to do, ``asked`` where it was asked to end; ``configuration`` and
-            ``busy`` can't be mended by another try.
+        kind: ``done``: nothing was left to do; ``asked``: it was asked to end; ``configuration`` and ``busy``: a
+            restart would not help.
         message: What is wrong, and the next step.
         files: For ``plan``: the embedded database files of each collector.
     """
@@ -28,11 +28,11 @@ class Report:
     files: dict[str, list[str]] | None = None
 
     def raise_if_final(self) -> None:
-        """Raise what no new try can mend.
+        """Raise what a restart would not fix.
 
         Raises:
-            ConfigurationError: The project has to be changed.
-            JournalBusyError: Another run has the journals.
+            ConfigurationError: The project must be changed.
+            JournalBusyError: Another run owns the journals.
         """
         if self.kind == "configuration":
             raise ConfigurationError(self.message)
@@ -41,7 +41,7 @@ class Report:
 
 
 def send_report(descriptor: int, report: Report) -> None:
-    """Send it; a parent that is gone hears nothing."""
+    """Send it; ignore a parent that is gone."""
     try:
         os.write(descriptor, json.dumps(asdict(report)).encode())
     except BrokenPipeError:
@@ -49,7 +49,7 @@ def send_report(descriptor: int, report: Report) -> None:
 
 
 def read_report(descriptor: int) -> Report | None:
-    """Give what an ended child said; None where it died without a word."""
+    """Read the message of an ended child; None if it died without one."""
     os.set_blocking(descriptor, False)
     said = b""
     try:

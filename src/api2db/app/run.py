@@ -1,4 +1,4 @@
-"""A run: all collectors of a project, spread over the cores, until somebody wants an end."""
+"""A run: all collectors of a project in several processes, until a stop is requested."""
 
 import logging
 import os
@@ -25,18 +25,18 @@ logger = logging.getLogger("api2db.app")
 class Run:
     """Runs collectors.
 
-    Each core is given a process, which is started anew (never forked), imports the main file under another name than
-    ``__main__``, and is started again when it dies. Collectors that write one embedded database file share a process.
-    Without a main file, as in an interactive session, they run in threads of this process, and nothing starts that
-    again.
+    There is one process for each core. It is spawned (never forked), imports the main file under another name than
+    ``__main__``, and is restarted when it dies. Collectors that write one embedded database file share a process.
+    Without a main file, as in an interactive session, the collectors run in threads of this process, and nothing
+    restarts them.
 
     Args:
-        collectors: What to run.
-        main_file: What the processes import; by default the file that Python was started with.
-        output: Takes the lines that the processes print; by default they print where this one does.
+        collectors: The collectors to run.
+        main_file: The file that the processes import; by default the file that Python was started with.
+        output: Takes the lines that the processes print; by default they share this process's output.
 
     Raises:
-        ConfigurationError: Two have one name, or one is no collector.
+        ConfigurationError: Two collectors have the same name, or one is not a collector.
     """
 
     def __init__(
@@ -56,27 +56,27 @@ class Run:
 
     @property
     def processes(self) -> dict[int, tuple[str, ...]]:
-        """The ids of the processes that poll, each with the names of its collectors."""
+        """The ids of the polling processes, each with the names of its collectors."""
         return {} if self._supervisor is None else self._supervisor.processes
 
     def stop(self) -> None:
-        """Ask a ``run`` in another thread to end, as SIGTERM does."""
+        """Stop a ``run`` in another thread, as SIGTERM does."""
         self._stop.request()
 
     def run(self, once: bool = False, *, timeout: float | None = None) -> None:
-        """Run until SIGINT, SIGTERM or ``stop``; then deliver what is on its way, within ten seconds.
+        """Run until SIGINT, SIGTERM or ``stop``; then deliver what is under way, within ten seconds.
 
         What can't be delivered by then waits in the journals for the next run: nothing is lost.
 
         Args:
-            once: Poll each once in this process, wait until all is delivered, and return.
-            timeout: With ``once``: seconds to wait for the delivery; None for as long as it takes.
+            once: Poll each collector once in this process, wait until everything is delivered, and return.
+            timeout: With ``once``: seconds to wait for the delivery; None for no limit.
 
         Raises:
-            ConfigurationError: The project can't be run as it is written down.
+            ConfigurationError: The project can't be run as it is written.
             JournalBusyError: Another process runs one of these collectors.
             PollError: With ``once``: a poll failed; what came before that is stored.
-            TargetUnavailableError: With ``once``: not all could be delivered in time; it waits in the journal.
+            TargetUnavailableError: With ``once``: not everything could be delivered in time; it waits in the journal.
         """
         if is_loading():
             raise ConfigurationError(

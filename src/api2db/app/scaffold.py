@@ -1,6 +1,6 @@
-"""A new project: folders, templates for credentials, and collectors that run as they stand.
+"""Create a project: folders, templates for credentials, and collectors that run as they are.
 
-What is written lies in ``templates/``, with ``$NAME`` in place of names.
+The files are in ``templates/``, with ``$NAME`` in place of names.
 """
 
 import json
@@ -33,14 +33,14 @@ _BIGQUERY = {
 
 
 def make_project(folder: Path, collectors: Sequence[str] = ()) -> list[Path]:
-    """Write a project that runs as it stands, and give its files.
+    """Write a project that runs as it is; return its files.
 
     Args:
-        folder: Made where it is missing.
-        collectors: Names of its collectors, which must also be names of Python modules; by default one.
+        folder: Created if it is missing.
+        collectors: Names of its collectors, which must also be names of Python modules; one by default.
 
     Raises:
-        ConfigurationError: A name can't be used, or one of the files is there already; then nothing is written.
+        ConfigurationError: A name can't be used, or one of the files exists; then nothing is written.
     """
     names = list(dict.fromkeys(collectors)) or [DEFAULT_COLLECTOR]
     for name in names:

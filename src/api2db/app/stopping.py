@@ -1,4 +1,4 @@
-"""A wish to stop, from a signal or from another thread."""
+"""Requests to stop, from a signal or from another thread."""
 
 import signal
 import threading
@@ -14,10 +14,10 @@ _STEP_S: Final = 0.05
 
 
 class Stop:
-    """Counts wishes to stop.
+    """Counts requests to stop.
 
-    A plain number instead of an event: a signal handler that sets an event while the same thread waits for it can find
-    the event's lock taken, and never end.
+    It is a plain number instead of an event: a signal handler that sets an event while the same thread waits for it
+    can find the event's lock taken, and deadlock.
     """
 
     def __init__(self) -> None:
@@ -25,25 +25,25 @@ class Stop:
 
     @property
     def wished(self) -> bool:
-        """Whether anybody wants an end."""
+        """Whether a stop was requested."""
         return self.wishes > 0
 
     def request(self) -> None:
-        """Ask for an end; asking twice asks for haste."""
+        """Request a stop; a second request asks for haste."""
         self.wishes += 1
 
     @contextmanager
     def forgotten_afterwards(self) -> Iterator[None]:
-        """Begin anew behind the block."""
+        """Reset the count after the block."""
         try:
             yield
         finally:
             self.wishes = 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the request, but no longer than this; say whether it was made."""
+        """Wait for a request, at most this long; return whether there was one."""
         deadline_s = time.monotonic() + timeout_s
-        # Looked at in steps, for want of anything that a signal handler may safely set: see the class.
+        # Polls, since there is nothing that a signal handler may safely set; see the class.
         while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(min(_STEP_S, left_s))
         return self.wished
@@ -51,7 +51,7 @@ class Stop:
 
 @contextmanager
 def stopped_by_signals(stop: Stop) -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask for an end inside the block; only the main thread can arrange that, others don't."""
+    """Let SIGINT and SIGTERM request a stop inside the block; a no-op outside the main thread."""
 
     def request(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
         stop.request()

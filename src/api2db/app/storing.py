@@ -1,4 +1,4 @@
-"""What the commands ``compose`` and ``store`` do."""
+"""The commands ``compose`` and ``store``."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ _GLANCE_S = 1.0
 
 
 def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) -> bool:
-    """Compose a folder, and say what came of it; False where a shard was left.
+    """Compose a folder and print the outcome; return False if a shard was left.
 
     Raises:
         Api2dbError: As ``compose`` does.
@@ -49,7 +49,7 @@ def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) ->
 
 
 def run_stores(main_file: Path, home: Path, name: str, *, once: bool) -> bool:
-    """Run the stores of one collector, in this process; False where a round that was asked for failed or left a shard.
+    """Run the stores of one collector in this process; return False if a requested round failed or left a shard.
 
     Raises:
         ConfigurationError: There is no such collector, or it has no stores.
@@ -97,7 +97,7 @@ def _one_round(store: Any) -> bool:
 
 
 def _done(store: Any) -> tuple[int, int, int]:
-    """Shards, rows and rows set aside so far, of a store that tells."""
+    """Shards, rows and rejected rows so far, of a store that counts them."""
     status = store.status() if hasattr(store, "status") else None
     told_of = ("frames_delivered", "rows_delivered", "rows_rejected")
     frames, rows, refused = (getattr(status, name, 0) for name in told_of)

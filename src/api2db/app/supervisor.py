@@ -1,4 +1,4 @@
-"""The parent of a run: starts its processes anew, watches them, and starts again what dies."""
+"""The parent process of a run: starts the worker processes, watches them, and restarts those that die."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ logger = logging.getLogger("api2db.app")
 
 @dataclass(slots=True)
 class _Worker:
-    """What one process is for, and the process while there is one."""
+    """The collectors of one process, and that process while it lives."""
 
     label: str
     names: Sequence[str]
@@ -33,12 +33,12 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs each group of collectors in a process of its own until somebody wants an end.
+    """Runs each group of collectors in a process of its own until it is asked to stop.
 
     Args:
-        main_file: What the processes import to find their collectors.
+        main_file: The file that the processes import to find their collectors.
         groups: The names of the collectors of each process.
-        output: Takes the lines that the processes print; by default they print where this one does.
+        output: Takes the lines that the processes print; by default they share this process's output.
     """
 
     def __init__(self, main_file: Path, groups: Sequence[Sequence[str]], output: Output | None = None) -> None:
@@ -53,11 +53,11 @@ class Supervisor:
         return {process.pid: tuple(names) for process, names in running if process is not None}
 
     def run(self, stop: Stop) -> None:
-        """Start them, keep them alive, and end them when somebody wants that or nothing is left to do.
+        """Start the processes, keep them alive, and end them on request or when nothing is left to do.
 
         Raises:
-            ConfigurationError: A process can't run as the project is written down.
-            JournalBusyError: Another run has the journals.
+            ConfigurationError: A process can't run the project as it is written.
+            JournalBusyError: Another run owns the journals.
         """
         try:
             for worker in self._workers:
@@ -93,7 +93,7 @@ class Supervisor:
         logger.warning(message, worker.label, names, process.manner, wait_s)
 
     def _end(self, stop: Stop) -> None:
-        """Ask all to end, wait, and end by force what has not; what they acknowledged is on disk."""
+        """Ask all processes to end, wait, then kill the rest; everything they acknowledged is on disk."""
         running = [worker.process for worker in self._workers if worker.process is not None]
         for process in running:
             process.ask_to_end()
@@ -104,21 +104,21 @@ class Supervisor:
 
 
 def _have_ended(running: Sequence[ChildProcess], stop: Stop) -> bool:
-    """Wait for all to end; not for long where somebody asks a second time."""
+    """Wait for all processes to end, but not for long after a second request."""
     deadline_s = time.monotonic() + _DRAIN_S
     patience = max(1, stop.wishes)
     while any(process.runs for process in running):
         if time.monotonic() > deadline_s or stop.wishes > patience:
             return False
-        time.sleep(_GLANCE_S)  # nothing waits for several processes and a signal's wish at once
+        time.sleep(_GLANCE_S)  # No call waits for several processes and for a signal at once.
     return True
 
 
 def plan(main_file: Path, names: Sequence[str]) -> dict[str, list[Path]]:
-    """Ask a process for the embedded database files of collectors whose streams come from a callable.
+    """Ask a process which embedded database files the collectors write whose streams come from a callable.
 
     Raises:
-        ConfigurationError: It can't say.
+        ConfigurationError: It can't tell.
     """
     process = ChildProcess("plan", main_file, "plan", names, None)
     report = process.ended(_PLAN_S)
