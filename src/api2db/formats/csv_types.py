@@ -1,4 +1,4 @@
-"""Cells of CSV, which are text, as values of a known type: each exactly, or the column not at all."""
+"""Read CSV cells as values of a known type: all exactly, or the column not at all."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from api2db.frames import JSON, cast_exactly, decode_cell, is_json
 __all__ = ["candidates", "far_moments", "told"]
 
 _types = pa.types
-_LONGEST_WHOLE = 15  # so many digits any float holds
+_LONGEST_WHOLE = 15  # Any float holds so many digits.
 
 
 def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.DataType]:  # noqa: FBT001 - what a column is
-    """The known types of a column whose cells are in quotes, or are not. Where text is one, all in quotes is text."""
+    """The known types for a column, quoted or not. If text is one of them, quoted cells are text."""
     if known is None:
         return []
     types = [known.field(place).type for place in known.get_all_field_indices(name)]
@@ -26,7 +26,7 @@ def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.Data
 
 
 def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray | None:
-    """The cells as values of the one type that they all fit exactly; None where there is none, or several."""
+    """Read the cells as the one type that holds them all exactly; None if there is none, or several."""
     texts = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.utf8())
     found = []
     for type_ in types:
@@ -38,7 +38,7 @@ def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArr
 
 
 def far_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cells that Arrow takes for text as they are: moments beyond nanoseconds, in microseconds, where all are such."""
+    """Read moments beyond nanoseconds, which Arrow takes for text, as microseconds if all cells are moments."""
     for type_ in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         with suppress(pa.ArrowInvalid):
             return column.cast(type_)
@@ -59,7 +59,7 @@ def _may_be_quoted(type_: pa.DataType) -> bool:
 
 
 def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
-    """Whether the values are written as they were read: a date as a timestamp is not, nor 1 as true."""
+    """Whether the values would be written as these cells: a date read as a timestamp would not, nor 1 as true."""
     return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not _is_bytes(array.type) else True
 
 
@@ -89,7 +89,7 @@ def _booleans(texts: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    """A long whole number, as other shards may have, must be one that a float holds."""
+    """Read floats; a long whole number, as other shards may have, must fit a float exactly."""
     whole = pc.match_substring_regex(texts, rf"^-?\d{{{_LONGEST_WHOLE},}}$")
     if pc.any(whole).as_py():
         _, inexact = cast_exactly(texts.filter(whole).cast(pa.decimal128(38, 0)), type_)
@@ -99,7 +99,7 @@ def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    # Arrow reads a fraction of a second in a timestamp only.
+    # Arrow reads fractions of a second in timestamps only.
     moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
     return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 

@@ -18,20 +18,20 @@ _one_at_a_time = threading.Lock()
 
 
 def dtypes_path(home: Path, name: str) -> Path:
-    """Where the dtypes of a collector lie.
+    """The file of a collector's dtypes.
 
     Raises:
-        InvalidNameError: The name could leave the folder.
+        InvalidNameError: The name could lead out of the folder.
     """
     return home / "CACHE" / f"{check_name(name)}_dtypes.json"
 
 
 def read_dtypes(home: Path, name: str) -> dict[str, str] | None:
-    """Read the dtypes of a collector, or None where none are kept yet.
+    """Read the dtypes of a collector; None if there are none yet.
 
     Raises:
         ConfigurationError: The file is damaged or not ours, or can't be read.
-        InvalidNameError: The name could leave the folder.
+        InvalidNameError: The name could lead out of the folder.
     """
     path = dtypes_path(home, name)
     try:
@@ -49,10 +49,10 @@ def read_dtypes(home: Path, name: str) -> dict[str, str] | None:
 
 
 def write_dtypes(home: Path, name: str, dtypes: Mapping[str, str]) -> None:
-    """Keep the dtypes of a collector, durably, in place of those kept before.
+    """Save the dtypes of a collector, durably, in place of the previous ones.
 
     Raises:
-        InvalidNameError: The name could leave the folder.
+        InvalidNameError: The name could lead out of the folder.
         OSError: The file can't be written.
     """
     path = dtypes_path(home, name)
@@ -62,11 +62,11 @@ def write_dtypes(home: Path, name: str, dtypes: Mapping[str, str]) -> None:
 
 
 def merge_dtypes_file(home: Path, name: str, dtypes: Mapping[str, str]) -> dict[str, str]:
-    """Add dtypes to those that are kept, which another stream of the collector may have written; give all.
+    """Merge dtypes into the saved ones, which another stream of the collector may have written; return all.
 
     Raises:
         ConfigurationError: The file is damaged or not ours, or can't be read.
-        InvalidNameError: The name could leave the folder.
+        InvalidNameError: The name could lead out of the folder.
         OSError: The file can't be written.
     """
     with _one_at_a_time:

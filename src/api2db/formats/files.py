@@ -1,4 +1,4 @@
-"""Frames and tables to files and back, in any of the four formats."""
+"""Read and write frames and tables in any of the four formats."""
 
 from io import BytesIO
 from pathlib import Path

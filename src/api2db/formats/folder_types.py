@@ -1,13 +1,13 @@
-"""The types of the files in a folder, joined, so that they can be read together.
+"""The joined types of the files in a folder, so that plain readers can read them together.
 
-For a folder of shards or composed files a small file keeps the types that its files have had so far. For a folder
-``STORE/<name>/<folder>`` it is ``CACHE/<name>_<folder>_types_<fmt>.json``, for any other a hidden file in that folder.
-Parquet files are written in these types: pandas, pyarrow and DuckDB take the types of the first file
-for all. CSV files are read by them: CSV itself holds none. The other formats need no such file.
+A small file keeps the types that the folder's files have had so far. For a folder ``STORE/<name>/<folder>`` it is
+``CACHE/<name>_<folder>_types_<fmt>.json``, for any other folder a hidden file in it. Parquet files are written in these
+types, because pandas, pyarrow and DuckDB use the types of the first file for all. CSV files are read by them, because
+CSV stores no types. The other formats need no such file.
 
 A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
-Parquet, text, numbers and booleans beside JSON are JSON. What has no common type is kept as several types of one name.
-A type is durable here before the first file that needs it is written, so a crash leaves at most types too wide.
+Parquet, text, numbers and booleans beside JSON are JSON. A column without a common type keeps several types. A type is
+durable here before the first file that needs it is written, so a crash leaves types that are too wide at most.
 """
 
 import base64
@@ -38,11 +38,11 @@ __all__ = [
 _types = pa.types
 _FORMATS = ("parquet", "csv")
 _VERSION = 1
-_DEPTH = 2  # of STORE/<name>/<folder> below the project's folder
+_DEPTH = 2  # folders of STORE/<name>/<folder> below the project's folder
 
 
 def types_path(folder: Path, fmt: str) -> Path:
-    """Where the types of a folder are kept."""
+    """The file that keeps the types of a folder."""
     folder = folder.absolute()
     if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
         return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
@@ -64,7 +64,7 @@ def types_from_text(text: str) -> pa.Schema:
 
 
 def known_types(folder: Path, fmt: str) -> pa.Schema:
-    """Read the types that a folder's files have had so far. A name may be there several times.
+    """Read the types that a folder's files have had so far; a name may occur several times.
 
     Raises:
         FormatError: The file of types is damaged.
@@ -117,13 +117,13 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str)
 
 
 def keeps_types(folder: Path, fmt: str) -> bool:
-    """Whether a folder's types are kept: always in CACHE, in a folder elsewhere once they have been."""
+    """Whether a folder's types are kept: always in CACHE; elsewhere once a file of types exists."""
     path = types_path(folder, fmt)
     return path.parent != folder.absolute() or path.exists()
 
 
 def carry_types(folder: Path, other: Path, owner: str) -> None:
-    """Join the types of a folder to those of another one, to which its files are moved."""
+    """Add a folder's types to those of the folder that its files are moved to."""
     for fmt in _FORMATS:
         known = known_types(folder, fmt)
         if len(known):
@@ -131,7 +131,7 @@ def carry_types(folder: Path, other: Path, owner: str) -> None:
 
 
 def types_that_hold(path: Path, fmt: str) -> pa.Schema:
-    """The types for reading a file: those of its folder, or of the folder that is parted into its folder."""
+    """The types for reading a file: those of its folder, or of the folder above its partitions."""
     folder = path.parent
     known = known_types(folder, fmt)
     while not len(known) and "=" in folder.name:
@@ -141,10 +141,10 @@ def types_that_hold(path: Path, fmt: str) -> pa.Schema:
 
 
 def in_types(table: pa.Table, known: pa.Schema) -> pa.Table:
-    """Give rows the types of their folder, as far as these hold each value exactly.
+    """Convert rows to the types of their folder, as far as these hold each value exactly.
 
-    A column without a value takes the known type, or is left out where none is known. A known column that the rows lack
-    is added, without values. A column with a value that its known type does not hold exactly stays as it is.
+    A column without a value takes the known type, or is left out if none is known. A known column that the rows lack
+    is added as nulls. A column with a value that its known type does not hold exactly is left as it is.
     """
     columns: dict[str, pa.ChunkedArray] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
@@ -187,7 +187,7 @@ def _joined(known: pa.Schema, schema: pa.Schema, fmt: str) -> pa.Schema:
 
 
 def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.DataType]:
-    """The types with one more, which takes the place of the first that it has a common type with."""
+    """Add a type; it replaces the first one that it has a common type with."""
     kept: list[pa.DataType] = []
     place = None
     for type_ in types:
@@ -202,7 +202,7 @@ def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.
 
 def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | None:
     if fmt == "csv" and _types.is_duration(one) and _types.is_duration(other):
-        return one if one == other else None  # there a count, which has another meaning in another unit
+        return one if one == other else None  # In CSV it is a count, which means something else in another unit.
     common = widened(one, other)
     if common is not None:
         return common
@@ -243,7 +243,7 @@ def _comes_back(cells: pa.Array, values: pa.Array) -> bool:
 
 
 def _metadata(schema: pa.Schema, columns: dict[str, pa.ChunkedArray]) -> dict[bytes, bytes]:
-    """The metadata without what ``pandas`` says of columns that are gone, or have another type now."""
+    """The metadata without pandas' description of columns that are gone, or have another type now."""
     kept = dict(schema.metadata or {})
     if b"pandas" in kept:
         changed = [field.name for field in schema if getattr(columns.get(field.name), "type", None) != field.type]

@@ -1,4 +1,4 @@
-"""The project's folders: where they are, and which names may become part of a path in them."""
+"""The project's folders, and which names may become part of a path in them."""
 
 import os
 import re
@@ -13,12 +13,12 @@ _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f]|^\.|^\s|\s$")
 
 
 def project_home(home: str | os.PathLike[str] | None = None) -> Path:
-    """The project's folder: what was given, else ``API2DB_HOME``, else the current folder."""
+    """Return the project's folder: the one given, else ``API2DB_HOME``, else the current folder."""
     return Path(home or os.environ.get("API2DB_HOME") or ".").absolute()
 
 
 def check_name(name: object, what: str = "collector") -> str:
-    """Give back a name that may become a folder and a file; it can't leave the folder that it stands in.
+    """Return a name that may become a folder and a file; it can't lead out of its folder.
 
     Raises:
         InvalidNameError: It could.
@@ -40,20 +40,20 @@ def _encodes(name: str) -> bool:
 
 
 def upload_failed_folder(home: Path, name: str, stream_type: str) -> Path:
-    """Where batches lie whose tries ran out."""
+    """The folder of parked batches."""
     return home / "STORE" / "upload_failed" / name / stream_type
 
 
 def rejected_folder(home: Path, name: str, stream_type: str) -> Path:
-    """Where rows lie that a target refused for themselves."""
+    """The folder of rejected rows."""
     return home / "STORE" / "rejected" / name / stream_type
 
 
 def shard_folder(home: Path, name: str, fmt: str) -> Path:
-    """Where Stream2Local puts shards unless it is given a path."""
+    """The default folder of Stream2Local's shards."""
     return home / "STORE" / name / fmt
 
 
 def static_file(home: Path, name: str, fmt: str) -> Path:
-    """The one file that Stream2Local updates or replaces unless it is given a path."""
+    """The default file of Stream2Local's modes ``update`` and ``replace``."""
     return home / "CACHE" / f"{name}_static.{fmt}"

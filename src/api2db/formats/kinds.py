@@ -1,4 +1,4 @@
-"""The four formats by name."""
+"""The names of the four formats."""
 
 from typing import Literal, get_args
 
@@ -12,10 +12,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def check_format(fmt: object) -> Format:
-    """Accept the name of a format.
+    """Check the name of a format.
 
     Raises:
-        ConfigurationError: It is none of the four.
+        ConfigurationError: It is not one of the four.
     """
     if isinstance(fmt, str) and fmt in FORMATS:
         return fmt

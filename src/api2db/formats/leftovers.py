@@ -1,6 +1,6 @@
-"""What a composer or a store that died has left: temporary files that say for which folder of shards they were.
+"""Temporary files that a killed composer or store left, named after the folder of shards that they belong to.
 
-Who works on a folder holds its lock. So those of that folder are of somebody who is dead; all others may be alive.
+Whoever works on a folder holds its lock. So temporary files of that folder have a dead owner; others may be in use.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ _DIGITS = 16
 
 
 def owner_of(folder: Path) -> str:
-    """What temporary files carry that are for this folder of shards, wherever they lie."""
+    """The part of a temporary file's name that stands for a folder of shards."""
     named = f"{folder.stat().st_ino} {folder.resolve()}"
     return hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 
 
 def sweep(folder: Path, name: str) -> None:
-    """Clear away the temporary files of a name; the caller knows that nobody writes them any more."""
+    """Remove the temporary files of a name; the caller knows that nobody writes them."""
     for path in files_named(folder, lambda found: found.startswith(f".{name}.")):
         if is_temporary(path):
             path.unlink(missing_ok=True)
 
 
 def files_named(folder: Path, is_one: Callable[[str], bool]) -> list[Path]:
-    """The files of a folder by their names alone: it may hold a million that were moved there."""
+    """List a folder by names alone: a million files may have been moved there."""
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if is_one(entry.name)]

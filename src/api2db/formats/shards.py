@@ -1,4 +1,4 @@
-"""The shards of a folder: which files they are, what is in them, and how they become one table."""
+"""The shards of a folder: find them, lock them, read them, and bring them to common types."""
 
 import errno
 import fcntl
@@ -51,7 +51,7 @@ class Shard(NamedTuple):
     stamp: Stamp
 
     def is_in(self, folder: Path) -> bool:
-        """Whether it is there, and no other file has its name by now."""
+        """Whether the file is still there, and still the same one."""
         return stamp_of(folder / self.name) == self.stamp
 
 
@@ -82,17 +82,17 @@ class Shards:
 
     @property
     def taken(self) -> tuple[Shard, ...]:
-        """Those that could be read, to be known again."""
+        """The shards that could be read, with their stamps."""
         return tuple(Shard(path.name, stamp) for path, stamp in zip(self.paths, self.stamps, strict=True))
 
     @property
     def table(self) -> pa.Table:
-        """All rows; what has the table's types already is not copied."""
+        """All rows as one table; what has the table's types is not copied."""
         return pa.Table.from_batches([under_one_schema(batch, self.schema) for batch in self.batches], self.schema)
 
 
 def under_one_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Give the rows of a shard under ``Shards.schema``."""
+    """Convert the rows of a shard to ``Shards.schema``."""
     for place, field in enumerate(batch.schema):
         to = schema.field(field.name).type
         if _is_mixed(field.type, to):
@@ -107,14 +107,14 @@ def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
 
 @contextmanager
 def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
-    """Hold a folder of shards, so that one alone composes or stores what is in it; writers of shards go on.
+    """Lock a folder of shards, so that only one composes or stores it; writers of shards continue.
 
     Args:
-        folder: The folder, or another one that is changed by one alone.
+        folder: The folder, or another one that only one may change.
         waiting: Wait for whoever holds it, in this process or in another.
 
     Raises:
-        FolderBusyError: Somebody else holds it, and is not waited for.
+        FolderBusyError: It is locked already, and ``waiting`` is false.
         OSError: The folder can't be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -123,7 +123,7 @@ def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile would hold it on
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # A child forked meanwhile would keep holding it.
     finally:
         os.close(descriptor)
 
@@ -140,7 +140,7 @@ def _lock(descriptor: int, folder: Path, *, waiting: bool) -> None:
 
 
 def shards_of(folder: Path, fmt: Format) -> list[Path]:
-    """List the shards of a folder in the order of their names; temporary, hidden and foreign files are none."""
+    """List the shards of a folder by name, without temporary, hidden and foreign files."""
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if _is_shard(entry, fmt))
 
@@ -156,15 +156,15 @@ def join_shards(
     clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
     types: pa.Schema | None = None,
 ) -> Shards:
-    """Read shards and bring each column to one type where it has one; a shard that can't be read is left out and named.
+    """Read shards and bring each column to one type if it has one; name the shards that can't be read.
 
-    Whole numbers become floats where a column has floats in other shards and no digit is lost: whoever polls JSON gets
-    5 in one frame and 5.5 in the next.
+    Whole numbers become floats if the column has floats in other shards and no digit is lost: a JSON API returns 5 in
+    one frame and 5.5 in the next.
 
     Args:
         paths: The shards.
         fmt: Their format.
-        clean: Takes out of a shard what are not its rows' own columns; gives the batch itself where there are none.
+        clean: Removes columns that are not the rows' own; returns the batch itself if there are none.
         types: The types to read CSV by; by default those that the folder keeps now.
 
     Raises:
@@ -190,12 +190,12 @@ def join_shards(
 
 
 def shards_as_json(shards: Sequence[Shard]) -> list[Any]:
-    """What a manifest keeps of them."""
+    """Encode shards for a manifest."""
     return [[shard.name, *shard.stamp] for shard in shards]
 
 
 def shards_from_json(content: Any) -> tuple[Shard, ...]:
-    """Read that again.
+    """Decode what ``shards_as_json`` encoded.
 
     Raises:
         ValueError: It was not written by ``shards_as_json``; TypeError likewise.
@@ -215,7 +215,7 @@ def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, St
 
 
 def _join(shards: Shards, mixed: pa.DataType) -> None:
-    """Give the shards' columns their common types, and the shards the schema of one table."""
+    """Bring the shards' columns to their common types, and set the schema of all rows."""
     schema = unify([batch.schema for batch in shards.batches])
     if schema is not None and _conform_own(shards.batches, schema):
         shards.schema = schema
@@ -225,7 +225,7 @@ def _join(shards: Shards, mixed: pa.DataType) -> None:
 
 
 def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None:
-    """Give one column its common type in all batches; None where there is none, and the batches stay as they are."""
+    """Bring one column to its common type in all batches; return None and change nothing if there is none."""
     places = [place for place, batch in enumerate(batches) if name in batch.schema.names]
     columns = [batches[place].select([name]) for place in places]
     for brought_together in (list, whole_numbers_as_floats, long_numbers):
@@ -240,7 +240,7 @@ def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None
 
 
 def _conform_own(batches: list[pa.RecordBatch], schema: pa.Schema) -> bool:
-    """Cast each batch to the schema's types, in its own columns; False where a value does not allow it."""
+    """Cast each batch to the schema's types, in its own columns; return False if a value does not allow it."""
     cast = []
     try:
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Which file it is: its name may be another file's by the time that somebody acts on it."""
+"""A file's stamp, by which it is known again: its name may belong to another file by then."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,9 +7,9 @@ __all__ = ["Stamp", "stamp_of"]
 
 
 class Stamp(NamedTuple):
-    """A file as it was; what is written under its name later has another one.
+    """Size and time of a file; another file written under its name has another stamp.
 
-    The inode does not count: a project that was copied or restored, with the times of its files, goes on.
+    The inode does not count, so that a project copied or restored with its file times continues.
     """
 
     size_bytes: int
@@ -17,7 +17,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """The file that has this name now; None where there is none."""
+    """The stamp of the file with this name; None if there is none."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,24 +1,24 @@
-"""Stores: the periodic side. What Stream2Local has left as shards is composed, loaded, and put away, exactly once.
+"""Stores, the periodic side: compose the shards that Stream2Local wrote, load them, and remove them, exactly once.
 
-A store opens no journal. It holds its folder of shards by a lock and takes these steps, each durable before the next:
+A store opens no journal. It locks its folder of shards and takes these steps, each durable before the next:
 
-1. the composed files, where some are asked for, under temporary names that say for which folder they are;
-2. a manifest in the folder: the shards, each with its name, size and time; the composed files; and a random id;
-3. the load. The id is the key of a ledger row in the target, which counts the manifest's shards (and rows of the next)
-   that are in, and is written in the transaction of their rows. For a target without transactions the manifest itself
-   counts them: its plan of a load goes, and its position moves, by one write;
-4. in the manifest: it is loaded;
-5. the composed files are given their names, which the manifest then says; the shards are deleted or moved; the figures
-   of ``status`` are kept; the manifest goes last.
+1. write the composed files, if any, under temporary names that say which folder they belong to;
+2. write a manifest in the folder: the shards, each with its name, size and time; the composed files; and a random id;
+3. load. The id is the key of a ledger row in the target. It counts the manifest's shards (and rows of the next shard)
+   that are committed, and is written in the transaction of their rows. For a target without transactions the manifest
+   itself counts them: one write of it clears the plan of a load and moves the position;
+4. mark the manifest as loaded;
+5. publish the composed files under their final names and mark the manifest; delete or move the shards; save the
+   figures of ``status``; remove the manifest last.
 
-Whoever finds a manifest goes on with it, and with no other shards: those that came meanwhile are the next one's. Before
-step 4 the ledger says what is in, or the manifest and the plan in it; after it nothing is read or loaded any more. A
-composed file whose temporary name is gone has been published if it has its final one, by its size and time; else a
-person decides. What has been written under a shard's name meanwhile is another shard: it stays for the next round.
+A round that finds a manifest finishes it first, with its shards only: later shards belong to the next round. Before
+step 4 the ledger says what is committed, or the manifest and the plan in it; after it nothing is read or loaded. A
+composed file whose temporary name is gone has been published if its final name has its size and time; otherwise a
+person must decide. A file written under a shard's name meanwhile is another shard: it stays for the next round.
 
-``manifest`` is that file, ``_log`` shows it to delivery as a stream's log, so that rows are fitted, set aside and
-loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes its
-stream: see ``store2sql``.
+``manifest`` is that file. ``_reader`` presents it to delivery as a stream's reader, so that rows are fitted, rejected
+and loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes
+its stream: see ``store2sql``.
 """
 
 from api2db.store.figures import StoreFigures, store_figures

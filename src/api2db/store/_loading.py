@@ -1,4 +1,4 @@
-"""Loading a manifest's shards: into a target by delivery's own worker, or through a user's own method."""
+"""Load a manifest's shards: into a target through delivery's worker, or through a user's own method."""
 
 import logging
 from collections.abc import Callable
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 class Load(Protocol):
-    """How rows get where they belong."""
+    """How rows get to their destination."""
 
     def __call__(self, log: ManifestReader) -> None:
-        """Load what a log has.
+        """Load what a reader has.
 
         Raises:
-            TargetUnavailableError: Not all of it; the next time goes on behind what is in.
+            TargetUnavailableError: Not everything was loaded; the next call continues.
         """
 
 
@@ -72,7 +72,7 @@ class IntoTarget:
 
 
 class ThroughMethod:
-    """Hands all rows to a user's own method, at least once: again where it raised or a crash came before its end."""
+    """Hands all rows to a user's own method, at least once: again if it raised or a crash interrupted it."""
 
     def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
         self._method = method

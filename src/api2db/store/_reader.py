@@ -1,4 +1,4 @@
-"""The shards of one manifest, as delivery sees a stream's log: a record a shard."""
+"""The shards of one manifest as a stream's reader: one record for each shard."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,9 +22,9 @@ class ShardRows:
     """What is loaded of one shard.
 
     Attributes:
-        timestamp_ns: When its frame was put, as its name says.
+        timestamp_ns: When its frame was put, from the shard's name.
         batch: Its rows in its own columns.
-        retried: Whether its rows had been set aside before.
+        retried: Whether its rows were rejected before.
     """
 
     timestamp_ns: int
@@ -77,7 +77,7 @@ class ManifestReader:
 
     @property
     def finished(self) -> bool:
-        """Whether all rows are in the target, or set aside by it."""
+        """Whether all rows are in the target, or rejected by it."""
         return self.position.sequence == len(self._shards)
 
     def knows_epoch(self, epoch: str) -> bool:
@@ -96,7 +96,7 @@ class ManifestReader:
         return nullcontext()  # see ``unread_bytes``
 
     def newest(self) -> tuple[list[Entry], Superseded]:
-        """All shards together: what a manifest holds is one frame to a table that is replaced."""
+        """Return all shards together: a manifest is one frame to a table that is replaced."""
         rows = sum(shard.batch.num_rows for shard in self._shards)
         entries = self._entries(ReadLimit(rows + 1, 1 << 62))
         return [replace(entry, batch=under_one_schema(entry.batch, self._schema)) for entry in entries], Superseded()

@@ -1,4 +1,4 @@
-"""The steps of one round of a store, and how a round that was cut short is finished; the package tells them."""
+"""The steps of one round of a store, and how an interrupted round is finished; the package describes them."""
 
 import logging
 import secrets
@@ -27,14 +27,14 @@ __all__ = ["Rules", "Written", "store_round", "without_repeats"]
 
 logger = logging.getLogger(__name__)
 _FIRST_NS, _LAST_NS = 10**18, 2**63 - 1
-"""Between them are the years 2001 to 2262: who names shards by hand counts from one."""
+"""These bounds are the years 2001 to 2262: people who name shards by hand count from one."""
 
 
 class Written(NamedTuple):
     """Composed files that are durable under their temporary names.
 
     Attributes:
-        duplicates: Rows that were dropped before that.
+        duplicates: Rows dropped before they were written.
     """
 
     files: Sequence[Composed]
@@ -46,15 +46,15 @@ class Rules:
     """What a store does with the shards of its folder.
 
     Attributes:
-        store: Whose they are; names the target.
-        folder: Where the shards are.
-        fmt: Their format.
-        excluded: The columns that do not count when rows repeat.
+        store: The store's name, which names its target.
+        folder: The folder of the shards.
+        fmt: The format of the shards.
+        excluded: The columns that are ignored when rows are compared.
         shards_to: The folder to move shards to; None to delete them.
         composed_to: The folder of composed files; None for none.
         write: Writes composed files under temporary names; it may drop rows.
-        load: Loads the rows; None where the composed files are all that is wanted.
-        stored: Told, before a manifest goes, that it has come to its end; again after a crash at that point.
+        load: Loads the rows; None if only composed files are wanted.
+        stored: Called before a finished manifest is removed; called again after a crash at that point.
     """
 
     store: str
@@ -69,15 +69,15 @@ class Rules:
 
 
 def store_round(rules: Rules) -> int:
-    """Finish what an earlier round has left, then take the shards that are there now.
+    """Finish an interrupted round, then take the shards that are there now.
 
     Returns:
         How many shards could not be read; they stay.
 
     Raises:
-        ConfigurationError: The folders can't be used together, or another store's round was cut short in this one.
+        ConfigurationError: The folders can't be used together, or another store's round was interrupted here.
         DataError: A shard that a manifest names is gone or damaged; nothing was deleted.
-        FolderBusyError: Somebody else composes or stores this folder.
+        FolderBusyError: Another process or thread composes or stores this folder.
         TargetUnavailableError: Not all rows could be loaded; nothing was deleted.
         OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
     """
@@ -99,7 +99,7 @@ def store_round(rules: Rules) -> int:
 
 
 def without_repeats(shards: Shards, excluded: Sequence[str]) -> int:
-    """Drop the rows that repeat an earlier one of these shards, and say how many; some columns do not count."""
+    """Drop rows that repeat an earlier row of these shards, ignoring some columns; return how many."""
     keys = [name for name in shards.schema.names if name not in excluded] if shards.schema is not None else []
     if not keys:
         return 0
@@ -157,7 +157,7 @@ def _begin(rules: Rules, shards: Shards) -> Manifest:
 
 
 def _finish(rules: Rules, manifest: Manifest, shards: Shards | None) -> None:
-    """What is left of a manifest's steps; its shards are read again where they are not at hand."""
+    """Finish the remaining steps of a manifest; its shards are read again unless they are given."""
     if not manifest.loaded and rules.load is not None:
         manifest = _load(rules, manifest, shards or _again(rules.folder, manifest), rules.load)
     if manifest.files and not manifest.published:
@@ -202,7 +202,7 @@ def _again(folder: Path, manifest: Manifest) -> Shards:
 
 
 def _timestamp_ns(path: Path) -> int:
-    """What Stream2Local has named a shard by; of another's shard, when it was written."""
+    """The time in the name that Stream2Local gave; for other shards, when the file was written."""
     named_ns = int(path.stem) if path.stem.isdecimal() else 0
     return named_ns if _FIRST_NS <= named_ns <= _LAST_NS else path.stat().st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""What a store has done so far: a small file in the project, for ``status()`` and ``api2db status``."""
+"""A store's figures: a small file in the project, for ``status()`` and ``api2db status``."""
 
 import hashlib
 import json
@@ -51,20 +51,20 @@ class StoreFigures:
 
     @property
     def healthy(self) -> bool:
-        """Whether its last round went well; rows that lie set aside are found by their files."""
+        """Whether its last round succeeded. Rejected rows are found by their files."""
         return not (self.last_error or self.unreadable)
 
 
 def change_figures(home: Path, first: StoreFigures, change: Callable[[StoreFigures], StoreFigures | None]) -> None:
-    """Leave word, durably; a reader sees the old or the new figures, whole.
+    """Change the figures, durably; a reader sees the old or the new ones, whole.
 
-    A round that finds its folder busy leaves word while the round that holds it does: they take turns, so that none
-    writes what it has read before the other's change.
+    A round that finds its folder busy writes while the round that holds the folder does. They take turns, so that
+    neither overwrites the other's change.
 
     Args:
         home: The project's folder.
-        first: The figures of a store that has never said anything.
-        change: Makes the new figures of those that are kept; None to leave them as they are.
+        first: The figures of a store that has none yet.
+        change: Returns the new figures; None to leave them as they are.
     """
     path = _place(home, first.collector, first.store)
     make_folders(path.parent)
@@ -77,12 +77,12 @@ def change_figures(home: Path, first: StoreFigures, change: Callable[[StoreFigur
 
 
 def read_figures(home: Path, collector: str, store: str) -> StoreFigures | None:
-    """What a store said last; None where it never did."""
+    """Return a store's figures, or None."""
     return _read(_place(home, collector, store))
 
 
 def store_figures(home: Path) -> list[StoreFigures]:
-    """What all stores of a project said last; nothing is written or held."""
+    """Return the figures of all stores of a project, without writing or locking."""
     found = (_read(path) for path in sorted(_folder(home).glob("*/*.json")))
     return [figures for figures in found if figures is not None]
 

@@ -1,4 +1,4 @@
-"""What a store is about to do, on disk before it does it: one JSON file in the folder of the shards."""
+"""A store's plan, on disk before it is carried out: one JSON file in the folder of the shards."""
 
 import json
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Manifest:
 
 
 def keep_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write it, durably, in place of what it was before."""
+    """Write the manifest, durably, in place of the previous one."""
     content = {
         "version": _VERSION,
         "id": manifest.id,
@@ -83,7 +83,7 @@ def keep_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What an earlier round has left; None where it has come to its end.
+    """Read the manifest of an interrupted round; None if there is none.
 
     Raises:
         ConfigurationError: It is damaged.
@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def drop_manifest(folder: Path) -> None:
-    """Remove it, durably, where there is one."""
+    """Remove the manifest, durably, if there is one."""
     (folder / STORE_MANIFEST).unlink(missing_ok=True)
     sync_folder(folder)
 

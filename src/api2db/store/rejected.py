@@ -1,4 +1,4 @@
-"""Rows that a store's target refused, put again: their file becomes a shard, by one rename."""
+"""Put rejected rows of a store again: their file becomes a shard, by one rename."""
 
 import errno
 import json
@@ -16,18 +16,18 @@ __all__ = ["is_of_store", "origin_of", "put_back", "without_reasons"]
 
 
 def origin_of(folder: Path, fmt: str) -> str:
-    """Where refused rows came from, as their file keeps it."""
+    """Encode where rejected rows came from, for their file."""
     return f"shards {fmt} {folder.absolute()}"
 
 
 def is_of_store(file: str) -> bool:
-    """Whether a file of refused rows was written by a store: ``STORE/rejected/<collector>/store.…/<time>.parquet``."""
+    """Whether a store wrote a file of rejected rows: ``STORE/rejected/<collector>/store.…/<time>.parquet``."""
     parts = Path(file).parts
     return len(parts) == 5 and parts[:2] == ("STORE", "rejected") and parts[3].startswith("store.")
 
 
 def put_back(home: Path, file: str) -> int:
-    """Make a file of refused rows a shard again, for the next round of the store that they are of.
+    """Turn a file of rejected rows back into a shard, for the next round of its store.
 
     Returns:
         How many rows.
@@ -58,7 +58,7 @@ def put_back(home: Path, file: str) -> int:
 
 
 def without_reasons(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Drop the columns that say why rows were refused, where a shard is such rows; else give the batch itself."""
+    """Drop the columns of reasons if a shard holds rejected rows; else return the batch itself."""
     if not set(ADDED_COLUMNS) <= set(batch.schema.names):
         return batch
     return one_batch(without_added(pa.Table.from_batches([batch])))
