@@ -1,4 +1,4 @@
-"""What a table can't be is refused with the reason, as a row is, and what comes behind goes on: nothing waits for ever."""
+"""What a table can't be is refused with the reason, and what comes behind goes on: nothing waits for ever."""
 
 from pathlib import Path
 from typing import Any

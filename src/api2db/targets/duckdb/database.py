@@ -97,6 +97,9 @@ class DuckdbDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return duckdb_type(type_)
 

@@ -27,7 +27,7 @@ from api2db.targets.mysql.errors import (
     is_refused,
     text_of,
 )
-from api2db.targets.mysql.names import fold, quote
+from api2db.targets.mysql.names import check_column_name, fold, quote
 from api2db.targets.mysql.session import Learnt, MysqlSession
 from api2db.targets.port import Column
 from api2db.targets.server import Server
@@ -108,6 +108,9 @@ class MysqlDatabase:
 
     def quote(self, name: str) -> str:
         return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         declared = mysql_type(type_)

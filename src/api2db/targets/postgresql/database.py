@@ -12,7 +12,7 @@ from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held
 from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
 from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
-from api2db.targets.postgresql.names import quote
+from api2db.targets.postgresql.names import check_column_name, quote
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
@@ -79,6 +79,9 @@ class PostgresqlDatabase:
 
     def quote(self, name: str) -> str:
         return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return postgresql_type(type_)

@@ -76,6 +76,13 @@ class Database(Protocol):
             BatchRefusedError: It can't hold such a name; the message says why.
         """
 
+    def check_column_name(self, name: str) -> None:
+        """See that a column can have a name.
+
+        Raises:
+            BatchRefusedError: None can; the message names it and says to rename it.
+        """
+
     @property
     def types(self) -> Types:
         """Its part of the table of types."""

@@ -1,11 +1,12 @@
 """What every SQL target shares: a table that follows the data, loaded in one transaction with the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.targets.placing import placed
 from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
 from api2db.targets.sql.changes import Changes
 from api2db.targets.sql.ledger import LEDGER_TABLE, Ledger
@@ -56,6 +57,7 @@ class SqlTarget:
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._replaces = False
+        self.unplaced: Mapping[str, str] = {}
         self._stream = ""
         self.overflow_column = OVERFLOW_COLUMN if on_conflict == "json" else None
 
@@ -137,9 +139,23 @@ class SqlTarget:
             return
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
-        self._table.check_names(schema.names)
+        """A column that the server refuses to add is left out, so that only its rows are rejected."""
+        refused: dict[str, str] = {}
+        while True:
+            self._table.adding = None
+            try:
+                return self._following(schema, refused)
+            except BatchRefusedError as error:
+                name = self._table.adding
+                if name is None or name in refused:
+                    raise
+                refused[name] = f"the table can't take the column {name!r}, rename it or leave it out: {error}"
+
+    def _following(self, schema: pa.Schema, refused: Mapping[str, str]) -> Sequence[Column]:
         with self._changes.recording() as changes, self._database.transaction() as session:
             columns = session.columns(self._name)
+            self.unplaced = {**self._table.unplaced(schema.names, columns or []), **refused}
+            schema = placed(schema, self.unplaced, self.keys)
             if columns is None:
                 return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
             if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):

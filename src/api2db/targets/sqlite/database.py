@@ -95,6 +95,9 @@ class SqliteDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
 
