@@ -133,6 +133,9 @@ class DuckdbDatabase:
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         recreate(session, table, new)
 
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
+
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         duckdb = library()
         if wider.declared == column.declared:

@@ -129,7 +129,8 @@ class Table:
     ) -> None:
         """Empty it, and give it what ``newest`` said."""
         self._database.replace(session, self.quoted, old, new)
-        self._changes.record(session, changes, differences(old, new))
+        there = {column.name for column in session.columns(self._name) or []} - {column.name for column in new}
+        self._changes.record(session, changes, differences(old, [*new, *(each for each in old if each.name in there)]))
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:
         """The type to change to.
