@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ class Forgetful:
     limits: Sequence[ValueLimit] = ()
     keys: tuple[str, ...] = ()
     overflow_column: str | None = None
+    unplaced: Mapping[str, str] = MappingProxyType({})
     replaces_table = False
     whole_frames = False
 

@@ -89,7 +89,7 @@ def test_a_column_s_name_is_there_to_the_letter_or_its_rows_are_rejected(dialect
     else:
         [row] = rejected
         assert row["_api2db_reason"]
-        assert listed(dialect, "flights") == []
+        assert [name for name in listed(dialect, "flights") if name not in names] == []
     assert query(Path(), dialect, "SELECT id FROM canary") == [(1,)]
 
 

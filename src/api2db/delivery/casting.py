@@ -62,7 +62,7 @@ class Casting:
         return columns_now if list(columns_now) != list(columns) else None
 
     def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:
-        fitted = fit(rows, columns, self._target.same_column, self._target.limits)
+        fitted = fit(rows, columns, self._target.same_column, self._target.limits, self._target.unplaced)
         for name in set(fitted.truncated) - self._told:
             self._told.add(name)
             logger.warning("%r is kept to the microsecond: the target holds no nanoseconds there", name)
@@ -78,6 +78,8 @@ class Casting:
         cells = overflow_cells(batch.put_rows, odd)  # nulls too: a row that is replaced has none of the old one's
         try:
             columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), origins_of(batch))
+            if extra in self._target.unplaced:
+                raise BatchRefusedError(self._target.unplaced[extra])
         except BatchRefusedError as error:
             logger.warning("there can be no column %r: %s", extra, redact(str(error)))
             return fitted, columns

@@ -101,6 +101,9 @@ class CountedLoader:
         except BatchRefusedError as error:
             reject_columns(self, batch, str(error))
             return
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            self._deliver(alike)
+            return
         shaped = self._target.shape(batch.rows, columns)
         rows, columns, reasons = self._casting.cast(batch, shaped, columns)
         if rows.nbytes > self._target.largest_bytes and batch.num_rows > 1:

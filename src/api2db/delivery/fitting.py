@@ -1,7 +1,8 @@
 """Which rows of a batch a table holds exactly, found column by column before anything is sent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,8 @@ class Mismatch:
     Attributes:
         column: None where the table has no such column.
         mask: True for each row in question.
-        beyond: What is wrong with values that the target itself has no place for, whatever the column.
+        beyond: What is wrong with values that the target itself has no place for, whatever the column; or why the
+            table can't have the column.
     """
 
     name: str
@@ -36,10 +38,10 @@ class Mismatch:
     @property
     def reason(self) -> str:
         """What is wrong, for the person who reads the rejected rows."""
+        if self.column is None:
+            return self.beyond or f"the table has no column {self.name!r}"
         if self.beyond:
             return f"{self.name!r}: {self.beyond}"
-        if self.column is None:
-            return f"the table has no column {self.name!r}"
         remedy = _remedy(self.name, self.type, self.column.type)
         return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}{remedy}"
 
@@ -64,21 +66,24 @@ def fit(
     columns: Sequence[Column],
     same_column: Callable[[str, str], bool] = str.__eq__,
     limits: Sequence[ValueLimit] = (),
+    unplaced: Mapping[str, str] = MappingProxyType({}),
 ) -> Fitted:
     """Cast every column to what the table has for it.
 
     Args:
         same_column: Whether two names that differ are one column to the target, say in case only.
         limits: Values that the target has no place for.
+        unplaced: Columns that the table can't have, each with the reason.
     """
     exact = {column.name: column for column in columns}
     fitted = Fitted(rows)
     arrays, names = [], []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         home = exact.get(name) or next((each for each in columns if same_column(name, each.name)), None)
-        if home is None:
+        if home is None or name in unplaced:
             if column.null_count < len(column):
-                fitted.mismatches.append(Mismatch(name, column.type, None, pc.is_valid(column).combine_chunks()))
+                mask = pc.is_valid(column).combine_chunks()
+                fitted.mismatches.append(Mismatch(name, column.type, None, mask, unplaced.get(name, "")))
             continue
         cast = _fit_column(name, column, home, fitted)
         arrays.append(_within(limits, name, cast, home, fitted))

@@ -152,6 +152,9 @@ class ResumableLoader:
         except BatchRefusedError as error:
             reject_columns(self, batch, str(error))
             return
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            self.deliver(alike)
+            return
         self._load(_Load(batch, *self._casting.cast(batch, batch.rows, columns), self._target.keys))
 
     def reject(self, batch: Batch, reason: str) -> None:

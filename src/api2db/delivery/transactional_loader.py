@@ -70,6 +70,9 @@ class TransactionalLoader:
         except BatchRefusedError as error:
             reject_columns(self, batch, str(error))
             return
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            self._deliver(alike)
+            return
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:

@@ -151,6 +151,10 @@ class TableTarget(Target, Protocol):
     keys: tuple[str, ...]
 
     @property
+    def unplaced(self) -> Mapping[str, str]:
+        """Columns of the schema prepared last that the table can't have, each with the reason; as ``fit`` sees them."""
+
+    @property
     def limits(self) -> Sequence[ValueLimit]:
         """Values that it has no place for, though their type has a column type."""
 

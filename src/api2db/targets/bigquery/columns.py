@@ -12,7 +12,7 @@ from api2db.targets.types import BIGQUERY_DURATION, from_bigquery
 
 __all__ = [
     "UNDECIDED",
-    "check_names",
+    "check_name",
     "column_in_sql",
     "column_of",
     "field_of",
@@ -60,21 +60,14 @@ def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.S
     return bigquery.SchemaField(name, declared)
 
 
-def check_names(names: Sequence[str]) -> None:
-    """See whether a table can have columns of these names.
+def check_name(name: str) -> None:
+    """See whether a table can have a column of this name.
 
     Raises:
         BatchRefusedError: It can't; the message says why.
     """
-    seen: dict[str, str] = {}
-    for name in names:
-        if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
-            raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
-        twin = seen.setdefault(name.casefold(), name)
-        if twin != name:
-            raise BatchRefusedError(
-                f"the columns {twin!r} and {name!r} are one column to BigQuery; rename one before it is put"
-            )
+    if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
+        raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
 
 
 def in_table(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
@@ -127,5 +120,5 @@ def text_in_sql(value: str) -> str:
 
 def name_in_sql(name: str) -> str:
     """A column's name in backticks; none that could end them gets here."""
-    check_names([name])
+    check_name(name)
     return f"`{name}`"

@@ -6,7 +6,7 @@ The Write API is not used: for half an hour after it BigQuery changes no row of 
 import datetime
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -113,6 +113,10 @@ class BigqueryKeyedTarget:
                 f"the key {key.name!r} is {key.declared}, in which BigQuery compares no values; choose another key"
             )
         return columns
+
+    @property
+    def unplaced(self) -> Mapping[str, str]:
+        return self._following.unplaced
 
     def same_column(self, one: str, other: str) -> bool:
         return self._following.same_column(one, other)

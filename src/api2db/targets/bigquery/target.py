@@ -23,13 +23,14 @@ from api2db.errors import (
 )
 from api2db.targets.bigquery.changes import record
 from api2db.targets.bigquery.client import Clients, TableLocation
-from api2db.targets.bigquery.columns import check_names, field_of, in_table
+from api2db.targets.bigquery.columns import check_name, field_of, in_table
 from api2db.targets.bigquery.errors import sorted_errors
 from api2db.targets.bigquery.jobs import LoadJobs
 from api2db.targets.bigquery.replacement import as_newest, newest_columns
 from api2db.targets.bigquery.rows import as_sent, conformed, ends_of_requests, schema_of
 from api2db.targets.bigquery.stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
 from api2db.targets.bigquery.table import Table, load_dataset
+from api2db.targets.placing import placed, unplaced_names
 from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
@@ -71,6 +72,7 @@ class BigqueryTarget:
         self._certain: tuple[Plan, int] | None = None
         self._sending: pa.RecordBatch | None = None
         self._replaces = False
+        self.unplaced: Mapping[str, str] = {}
         self._told: set[str] = set()
 
     @property
@@ -183,16 +185,18 @@ class BigqueryTarget:
         return self._forbidden_s is not None and time.monotonic() - self._forbidden_s < _TRY_AGAIN_S
 
     def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
-        check_names(schema.names)
         columns = self._table.columns()
+        known = [column.name for column in columns or []]
+        self.unplaced = unplaced_names(schema.names, {*known, *self.keys}, check_name, self.same_column)
+        schema = placed(schema, self.unplaced, self.keys)
         if columns is None:
             return self._create(schema)
         if self.replaces_table and self._schema == "evolve":
             newest = newest_columns(schema, columns)
             self._replaces = newest != columns
             return newest
-        known = {column.name.casefold() for column in columns}
-        new = [field for field in schema if field.name.casefold() not in known and bigquery_type(field.type)]
+        there = {column.name.casefold() for column in columns}
+        new = [field for field in schema if field.name.casefold() not in there and bigquery_type(field.type)]
         if self._schema == "freeze" or not new:
             return columns
         self._end_stream()

@@ -97,6 +97,9 @@ class DuckdbDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return duckdb_type(type_)
 
@@ -129,6 +132,9 @@ class DuckdbDatabase:
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         recreate(session, table, new)
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         duckdb = library()

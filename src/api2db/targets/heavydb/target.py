@@ -19,6 +19,7 @@ from api2db.errors import BatchRefusedError, TableChangedError, TargetError, Tar
 from api2db.frames import widened
 from api2db.targets.heavydb.client import Protocol, RefusedByServerError, Session
 from api2db.targets.heavydb.values import declared_type, empty_texts, encoded, is_not_null, shaped
+from api2db.targets.placing import placed, unplaced_names
 from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
 from api2db.targets.server import Server
 from api2db.targets.sql import SchemaRule
@@ -65,6 +66,7 @@ class HeavydbTarget:
         self._schema = schema
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._figures: tuple[int, int] | None = None
+        self.unplaced: Mapping[str, str] = {}
         self._unwidened: set[tuple[str, str]] = set()
         self._told: set[str] = set()
 
@@ -201,8 +203,11 @@ class HeavydbTarget:
         return BatchRefusedError(said)
 
     def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
-        self._check_names(schema.names)
         there = self.columns()
+        known = {column.name.removesuffix(SUFFIX) for column in there or []}
+        unplaced = unplaced_names(schema.names, known, quoted, self.same_column)
+        self.unplaced = {f"{name}{SUFFIX}": reason for name, reason in unplaced.items()}
+        schema = placed(schema, unplaced)
         if there is None:
             self._create(schema)
         elif self._schema == "freeze" or not self._add(schema, there, origins):
@@ -266,15 +271,6 @@ class HeavydbTarget:
         self._session.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
         self._session.execute(f"ALTER TABLE {table} RENAME COLUMN {spare} TO {name}")
 
-    def _check_names(self, names: Sequence[str]) -> None:
-        for number, name in enumerate(names):
-            quoted(name)
-            twin = next((other for other in names[:number] if self.same_column(name, other)), None)
-            if twin is not None:
-                raise BatchRefusedError(
-                    f"the columns {twin!r} and {name!r} are one column to the database; rename one before it is put"
-                )
-
 
 def quoted(name: str) -> str:
     """A name as HeavyDB's SQL takes it.
@@ -283,7 +279,7 @@ def quoted(name: str) -> str:
         BatchRefusedError: No name there has such characters.
     """
     if '"' in name or not name.isprintable():
-        raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has")
+        raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has; rename it")
     return f'"{name}"'
 
 

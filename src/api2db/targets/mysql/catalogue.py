@@ -9,12 +9,13 @@ from api2db.errors import BatchRefusedError, TargetUnavailableError
 from api2db.targets.mysql.errors import NO_TABLE, NOT_ALLOWED, code_of
 from api2db.targets.mysql.names import fold, quote
 from api2db.targets.port import Column
+from api2db.targets.sql import Session
 from api2db.targets.types import from_mysql, mysql_name
 
 if TYPE_CHECKING:
     import pymysql
 
-__all__ = ["HIDDEN_COLUMN", "Catalogue", "Shape", "redefined"]
+__all__ = ["HIDDEN_COLUMN", "Catalogue", "Shape", "needing_columns", "redefined"]
 
 _WITHOUT_TRANSACTIONS = (
     "SELECT TABLE_NAME, ENGINE, @@lower_case_table_names FROM information_schema.TABLES"
@@ -48,6 +49,14 @@ _MAKING_UP = (
 )
 # MariaDB writes NULL where there is no default.
 _FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR locate('auto_increment', EXTRA) > 0"
+_VIEWS = (
+    "SELECT VIEW_DEFINITION FROM information_schema.VIEWS"
+    " WHERE TABLE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')"
+)
+_TRIGGERS = (
+    "SELECT ACTION_STATEMENT FROM information_schema.TRIGGERS"
+    " WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE = ?"
+)
 _ROW = "_api2db_row"
 HIDDEN_COLUMN = f"{_ROW} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY /*!80023 INVISIBLE */"
 
@@ -176,6 +185,22 @@ class Catalogue:
             if place <= len(wanted) and kind == "BTREE":
                 leading.setdefault(index, set()).add(fold(column or ""))
         return wanted in leading.values()
+
+
+def needing_columns(session: Session, table: str) -> str | None:
+    """All that names columns of a table, in small letters: its definition, views of it, its triggers.
+
+    Returns:
+        None where that can't be told, since a view's definition is hidden from us.
+    """
+    [(_, definition, *_)] = session.rows(f"SHOW CREATE TABLE {quote(table)}")
+    views = [_said(text) for (text,) in session.rows(_VIEWS)]
+    if any(not text for text in views):
+        return None
+    views = [text for text in views if quote(table).lower() in text.lower()]
+    triggers = session.rows(_TRIGGERS, (table,))
+    words = [f"`{word}`" for (text,) in triggers for word in re.findall(r"[^\s`.,;()=<>+*/'-]+", _said(text))]
+    return " ".join([str(definition), *views, *words]).lower()
 
 
 def redefined(table: str, name: str, declared: str) -> str:

@@ -15,7 +15,7 @@ from api2db.errors import (
     TargetUnavailableError,
     from_extra,
 )
-from api2db.targets.mysql.catalogue import HIDDEN_COLUMN, redefined
+from api2db.targets.mysql.catalogue import HIDDEN_COLUMN, needing_columns, redefined
 from api2db.targets.mysql.connection import connection_class, mysql_arguments
 from api2db.targets.mysql.errors import (
     NO_DATABASE,
@@ -27,7 +27,7 @@ from api2db.targets.mysql.errors import (
     is_refused,
     text_of,
 )
-from api2db.targets.mysql.names import fold, quote
+from api2db.targets.mysql.names import check_column_name, fold, quote
 from api2db.targets.mysql.session import Learnt, MysqlSession
 from api2db.targets.port import Column
 from api2db.targets.server import Server
@@ -109,6 +109,9 @@ class MysqlDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         declared = mysql_type(type_)
         if key and declared in {"longtext", "longblob"}:
@@ -174,6 +177,17 @@ class MysqlDatabase:
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         raise AssertionError("newest said no")
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        """A column that an index, a view, a trigger or another column names stays, for the server would break that.
+
+        The table is made again with it (FORCE): columns that were dropped at once would count on.
+        """
+        needing = needing_columns(session, table)
+        kept = [name for name in surplus if needing is None or needing.count(quote(name).lower()) > 1]
+        if dropped := [f"DROP COLUMN {quote(name)}" for name in surplus if name not in kept]:
+            session.run(f"ALTER TABLE {quote(table)} {', '.join(dropped)}, FORCE")
+        return kept
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """What the server makes of a type may have another name: so the column is looked at again."""

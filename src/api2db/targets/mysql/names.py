@@ -2,9 +2,11 @@
 
 from api2db.errors import BatchRefusedError
 
-__all__ = ["fold", "quote"]
+__all__ = ["check_column_name", "fold", "quote"]
 
 _LONGEST_NAME = 64
+# InnoDB's own, in whatever case; the last one is for full-text indexes.
+_SYSTEM_COLUMNS = frozenset({"db_row_id", "db_trx_id", "db_roll_ptr", "fts_doc_id"})
 _SPACES = " \t\n\v\f\r"
 
 
@@ -32,3 +34,14 @@ def fold(name: str) -> str:
 
 def _beyond(name: str) -> bool:
     return any(ord(letter) > 0xFFFF for letter in name)
+
+
+def check_column_name(name: str) -> None:
+    """See that a column can have a name.
+
+    Raises:
+        BatchRefusedError: The server can't hold it, or its engine has a column of its own by that name in each table.
+    """
+    if fold(name) in _SYSTEM_COLUMNS:
+        raise BatchRefusedError(f"{name!r} is the name of a system column of InnoDB; rename it")
+    quote(name)

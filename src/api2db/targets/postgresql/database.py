@@ -12,7 +12,8 @@ from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held
 from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
 from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
-from api2db.targets.postgresql.names import quote
+from api2db.targets.postgresql.names import check_column_name, quote
+from api2db.targets.postgresql.replacing import held_columns, make_room
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
@@ -54,6 +55,7 @@ class PostgresqlDatabase:
         self._connections = Connections(_Opener(server), server, max_connections)
         self._path = ""
         self._looked_at: set[str] = set()
+        self._kept: set[tuple[str, str]] = set()
 
     def connect(self) -> None:
         self._connections.reach()
@@ -79,6 +81,9 @@ class PostgresqlDatabase:
 
     def quote(self, name: str) -> str:
         return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return postgresql_type(type_)
@@ -108,20 +113,35 @@ class PostgresqlDatabase:
         return held(declared)
 
     def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        """A column that the frame has not stays, empty: a view may show it."""
+        """A column that the server fills stays; so do, when it comes to that, those that something depends on."""
         by_name = {column.name: column for column in wanted}
-        kept = [by_name.pop(column.name, column) for column in old]
+        kept = [by_name.pop(column.name, column) for column in old if column.fills or column.name in by_name]
         return [*kept, *by_name.values()]
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
         session.run(f"DELETE FROM {table}")
-        for before, column in zip([*old, *[None] * (len(new) - len(old))], new, strict=True):
-            name = quote_of_any_length(column.name)
+        known, wanted = ({column.name: column for column in columns} for columns in (old, new))
+        self._drop(session, table, [name for name in known if name not in wanted])
+        make_room(session, table, sum(name not in known for name in wanted))
+        for column in new:
+            name, before = quote_of_any_length(column.name), known.get(column.name)
             if before is None:
                 session.run(f"ALTER TABLE {table} ADD COLUMN {name} {column.declared}")
             elif before.declared != column.declared:
                 _retype(session, f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
+
+    def _drop(self, session: Session, table: str, surplus: Sequence[str]) -> None:
+        kept = held_columns(session, table, surplus) if surplus else {}
+        for name in surplus:
+            if name not in kept:
+                session.run(f"ALTER TABLE {table} DROP COLUMN {quote_of_any_length(name)}")
+            elif (table, name) not in self._kept:
+                self._kept.add((table, name))
+                logger.warning("the column %r of %s stays, with nulls: %s", name, table, kept[name])
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         if wider.declared != column.declared:

@@ -12,9 +12,11 @@ _TOO_MANY = "53300"
 NAME_TAKEN, FORBIDDEN, LOCKED = "42701", "42501", "55P03"
 # Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
 # constraints, check options, limits, what triggers raise; binary data of another type, features that are not there,
-# types that don't fit, objects that others depend on, names that are taken.
+# types that don't fit, objects that others depend on, names that are taken or that nothing may have, altering a view.
 _REFUSED_CLASSES = ("22", "23", "44", "54", "P0")
-_REFUSED_CODES = frozenset({"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42P10", "42P16", "428C9"})
+_REFUSED_CODES = frozenset(
+    {"08P01", "0A000", "42804", "42846", "2BP01", "42611", "42P10", "42P16", "428C9"}
+) | frozenset({"42602", "42622", "42809", "42939", "42P17"})
 
 
 def is_refused(error: "psycopg.Error") -> bool:

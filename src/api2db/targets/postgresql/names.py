@@ -3,9 +3,10 @@
 from api2db.errors import BatchRefusedError
 from api2db.targets.sql import standard
 
-__all__ = ["quote"]
+__all__ = ["check_column_name", "quote"]
 
 _LONGEST_NAME_BYTES = 63
+_SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
 def quote(name: str) -> str:
@@ -17,3 +18,14 @@ def quote(name: str) -> str:
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
     return standard.quote(name)
+
+
+def check_column_name(name: str) -> None:
+    """See that a column can have a name.
+
+    Raises:
+        BatchRefusedError: PostgreSQL can't hold it, or has a column of its own by that name in each table.
+    """
+    if name in _SYSTEM_COLUMNS:
+        raise BatchRefusedError(f"{name!r} is the name of a system column of PostgreSQL; rename it")
+    quote(name)

@@ -52,6 +52,14 @@ class Changes:
         made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = ? AND new_type = ?"
         return session.rows(made, (self._table, column.name, UNDECIDED)) != [(0,)]
 
+    def gone(self, session: Session) -> set[str]:
+        """Columns of which it was said last that they are gone."""
+        told = session.rows(
+            f"SELECT column_name, new_type FROM {CHANGES_TABLE} WHERE table_name = ? ORDER BY frame_ns, changed_at",
+            (self._table,),
+        )
+        return {name for name, now in dict(told).items() if now is None}
+
     def is_signed(self, session: Session, stream: str) -> bool:
         """Whether a stream has made the table."""
         made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?"

@@ -76,6 +76,13 @@ class Database(Protocol):
             BatchRefusedError: It can't hold such a name; the message says why.
         """
 
+    def check_column_name(self, name: str) -> None:
+        """See that a column can have a name.
+
+        Raises:
+            BatchRefusedError: None can; the message names it and says to rename it.
+        """
+
     @property
     def types(self) -> Types:
         """Its part of the table of types."""
@@ -112,6 +119,13 @@ class Database(Protocol):
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Empty a table and give it what ``newest`` said, in the transaction."""
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        """Drop columns that the newest frame has not, where ``replace`` can't; give those that have to stay.
+
+        Args:
+            table: Its name, not quoted.
+        """
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """Give a column another type, and say what it is then."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
 from api2db.frames import widened
+from api2db.targets.placing import unplaced_names
 from api2db.targets.port import Column, SchemaChange
 from api2db.targets.sql.changes import UNDECIDED, Changes, differences
 from api2db.targets.sql.port import Database, Session
@@ -21,6 +22,9 @@ class Table:
     Args:
         keys: Columns that it is to make unique.
         changes: Where it is told how it has changed.
+
+    Attributes:
+        adding: The column that it is just given; None at other times.
     """
 
     def __init__(self, database: Database, name: str, keys: Sequence[str], changes: Changes) -> None:
@@ -28,6 +32,7 @@ class Table:
         self._name = name
         self._keys = keys
         self._changes = changes
+        self.adding: str | None = None
 
     @property
     def quoted(self) -> str:
@@ -87,10 +92,12 @@ class Table:
             raise
 
     def add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, pa.DataType]]) -> list[Column]:
-        """Give it columns."""
+        """Give it columns; where one is refused, ``adding`` says which."""
         declared = [(name, str(self._database.type_name(type_))) for name, type_ in new]
         for name, as_ in declared:
+            self.adding = name
             session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._database.quote(name)} {as_}")
+        self.adding = None
         self._changes.record(session, changes, [(name, None, as_) for name, as_ in declared])
         return session.columns(self._name) or []
 
@@ -122,7 +129,8 @@ class Table:
     ) -> None:
         """Empty it, and give it what ``newest`` said."""
         self._database.replace(session, self.quoted, old, new)
-        self._changes.record(session, changes, differences(old, new))
+        there = {column.name for column in session.columns(self._name) or []} - {column.name for column in new}
+        self._changes.record(session, changes, differences(old, [*new, *(each for each in old if each.name in there)]))
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:
         """The type to change to.
@@ -140,19 +148,15 @@ class Table:
             return pa.float64() if session.rows(beyond) == [(0,)] else None
         return None
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """See that it can have columns of such names.
+    def unplaced(self, names: Sequence[str], columns: Sequence[Column]) -> dict[str, str]:
+        """Names of a frame that it can't have beside the others, each with the reason."""
+        there = {column.name for column in columns}
 
-        Raises:
-            BatchRefusedError: One can't be there, or two are one column to the database.
-        """
-        for number, name in enumerate(names):
-            self._database.quote(name)
-            twin = next((other for other in names[:number] if self._database.same_column(name, other)), None)
-            if twin is not None:
-                raise BatchRefusedError(
-                    f"the columns {twin!r} and {name!r} are one column to the database; rename one before it is put"
-                )
+        def check(name: str) -> None:
+            if name not in there:
+                self._database.check_column_name(name)
+
+        return unplaced_names(names, there | {*self._keys}, check, self._database.same_column)
 
     def _turns_to_text(self, column: Column, declared: str) -> bool:
         """A number of more digits than the database has a type for: no number of the table becomes a text for it."""

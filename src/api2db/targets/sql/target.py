@@ -1,11 +1,13 @@
 """What every SQL target shares: a table that follows the data, loaded in one transaction with the ledger."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.targets.placing import placed
 from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
 from api2db.targets.sql.changes import Changes
 from api2db.targets.sql.ledger import LEDGER_TABLE, Ledger
@@ -16,6 +18,7 @@ from api2db.targets.types import ValueLimit
 
 __all__ = ["OVERFLOW_COLUMN", "IfExists", "OnConflict", "SchemaRule", "SqlTarget"]
 
+logger = logging.getLogger(__name__)
 IfExists = Literal["append", "replace", "fail"]
 SchemaRule = Literal["evolve", "freeze"]
 OnConflict = Literal["reject", "json"]
@@ -56,6 +59,9 @@ class SqlTarget:
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._replaces = False
+        self._surplus: set[str] = set()
+        self._kept: set[str] = set()
+        self.unplaced: Mapping[str, str] = {}
         self._stream = ""
         self.overflow_column = OVERFLOW_COLUMN if on_conflict == "json" else None
 
@@ -90,11 +96,23 @@ class SqlTarget:
             session.require_transactions(LEDGER_TABLE, self._name)
             row = self._ledger.read(session, stream)
             self._stream = stream
+            if self.replaces_table and self._schema == "evolve":
+                self._surplus = self._left_over(session)
             if row is None and self._if_exists == "fail" and self._is_of_others(session):
                 raise TargetUnavailableError(
                     f"the table {self._name} exists and if_exists='fail'; rename or drop it, or use 'append'"
                 )
-            return row
+        self._drop_surplus()
+        return row
+
+    def _left_over(self, session: Session) -> set[str]:
+        """Columns that were to be dropped after a load, when the process ended; all of their rows are null."""
+        there = [column.name for column in session.columns(self._name) or []]
+        left = self._changes.gone(session) & {*there}
+        return {name for name in left if session.rows(self._count_of(name)) == [(0,)]} if left != {*there} else set()
+
+    def _count_of(self, name: str) -> str:
+        return f"SELECT count({self._database.quote(name)}) FROM {self._table.quoted}"
 
     def columns(self) -> Sequence[Column] | None:
         with self._database.transaction() as session:
@@ -125,8 +143,25 @@ class SqlTarget:
                 self._ledger.step(session, update)
                 self._load(session, rows, columns, changes, only_new=update.only_new)
         except TargetError:
-            self._prepared = None
+            self._prepared, self._surplus = None, set()
             raise
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        """Once the rows are in: what fails here is tried again, and holds up no row."""
+        if not (surplus := sorted(self._surplus)):
+            return
+        self._prepared, self._surplus = None, set()
+        kept: Sequence[str] = surplus
+        why = "something depends on them"
+        try:
+            with self._database.transaction() as session:
+                kept = self._database.drop_surplus(session, self._name, surplus)
+        except TargetError as error:
+            why = str(error)
+        if kept and not self._kept.issuperset(kept):
+            logger.warning("columns of %s stay, with nulls: %s; %s", self._name, ", ".join(map(repr, kept)), why)
+        self._kept |= {*kept}
 
     def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         try:
@@ -134,12 +169,26 @@ class SqlTarget:
                 self._load(session, rows, columns, [], only_new=only_new)
                 raise TrialEndedError
         except TrialEndedError:
-            return
+            self._surplus = set()
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
-        self._table.check_names(schema.names)
+        """A column that the server refuses to add is left out, so that only its rows are rejected."""
+        refused: dict[str, str] = {}
+        while True:
+            self._table.adding = None
+            try:
+                return self._following(schema, refused)
+            except BatchRefusedError as error:
+                name = self._table.adding
+                if name is None or name in refused:
+                    raise
+                refused[name] = f"the table can't take the column {name!r}, rename it or leave it out: {error}"
+
+    def _following(self, schema: pa.Schema, refused: Mapping[str, str]) -> Sequence[Column]:
         with self._changes.recording() as changes, self._database.transaction() as session:
             columns = session.columns(self._name)
+            self.unplaced = {**self._table.unplaced(schema.names, columns or []), **refused}
+            schema = placed(schema, self.unplaced, self.keys)
             if columns is None:
                 return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
             if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):
@@ -171,6 +220,11 @@ class SqlTarget:
             session.run(f"DELETE FROM {self._table.quoted}")
         elif self.replaces_table and there:
             self._table.replace(session, changes, there, columns)
+        if self.replaces_table and not self._replaces and self._schema == "evolve":
+            surplus = [each for each in there or [] if not each.fills and each.name not in rows.column_names]
+            self._surplus = {each.name for each in surplus}
+            told = [(each.name, each.declared, None) for each in surplus if each.name not in self._kept]
+            self._changes.record(session, changes, told)
         by_name = {column.name: column for column in columns}
         if self.keys and not self.replaces_table:
             self._merge.upsert(session, rows, by_name, only_new=only_new)

@@ -1,5 +1,6 @@
 """SQLite: the standard library's driver, ``executemany``, one writer at a time."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,11 @@ _DEFINED = """
     SELECT 1 FROM pragma_table_xinfo(?1) AS of_column JOIN sqlite_schema AS whole
     ON whole.type = 'table' AND whole.name = ?1 COLLATE NOCASE
     WHERE of_column.name = ?2 AND ("notnull" OR dflt_value IS NOT NULL OR sql LIKE '%check%(%')
+"""
+# With the columns of each; one on an expression has none that can be told.
+_INDEXES = """
+    SELECT sql, (SELECT json_group_array(coalesce(name, '')) FROM pragma_index_info(made.name))
+    FROM sqlite_schema AS made WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE
 """
 _ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
@@ -95,6 +101,9 @@ class SqliteDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
 
@@ -127,7 +136,15 @@ class SqliteDatabase:
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         self._wider.clear()
+        indexes = session.rows(_INDEXES, (table[1:-1].replace('""', '"'),))
         recreate(session, table, new)
+        names = {_fold(column.name) for column in new}
+        for create, columns in indexes:
+            if all(_fold(name) in names for name in json.loads(columns)):
+                session.run(create)
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.

@@ -103,7 +103,7 @@ POSTGRESQL = Types(
         ),
     ),
     names="Kept as they come, in quotes: `id`, `ID` and `Id` are three columns, and SQL that asks for `ID` has to quote"
-    " it. A name has 63 bytes at most; a frame with a longer one is rejected.",
+    " it. A name has 63 bytes at most; rows with a value under a longer one are rejected.",
     notes=(
         "A zoned timestamp is the instant: the name of its zone is not kept.",
         "jsonb keeps JSON's values, not its text: keys come in an order of their own, and of -0.0 it makes 0.0.",
