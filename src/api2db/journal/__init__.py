@@ -17,7 +17,7 @@ Layout, below ``STORE/journal/<collector>/``
     ``synced``          how far an fsync has come last: segment, end, last sequence number, checksum
     ``reserve``         space held back, so that a full disk can still be told what must not be lost
     ``damaged/``        bytes that could not be read, and word of those that are gone, for a person to look at
-    ``control/``        requests from commands while the owner runs
+    ``control/``        requests from commands while the owner runs; ``.requests`` beside the journals is touched then
     ``status.json``     what the owner last said of its streams, for ``api2db status``
 
 A record
