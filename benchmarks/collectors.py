@@ -92,8 +92,8 @@ def _run(home: Path, count: int, seconds: float, where: list[str]) -> dict[str, 
     descriptors: list[int] = []
     connections: list[int] = []
     while time.monotonic() - window_s < _WINDOW_S:
-        threads.append(len(os.listdir(_PROCESS / "task")))
-        descriptors.append(len(os.listdir(_PROCESS / "fd")))
+        threads.append(len(list((_PROCESS / "task").iterdir())))
+        descriptors.append(len(list((_PROCESS / "fd").iterdir())))
         time.sleep(0.5)
     cpu = 100 * (_cpu_s() - cpu_s) / (time.monotonic() - window_s)
     connections.append(_connections(where))
