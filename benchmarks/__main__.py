@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bigquery, compose, flights, latency, memory, omnisci, put, servers
+from benchmarks import bigquery, collectors, compose, flights, latency, memory, omnisci, put, servers
 from benchmarks.figure import Figure, show
 
 Measure = Callable[[Path], Iterator[Figure]]
@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "compose": compose.measure,
+    "collectors": collectors.measure,
     "postgresql": partial(servers.measure, "postgresql"),
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),
@@ -24,6 +25,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "bigquery": bigquery.measure,
 }
 VARIABLES: Mapping[str, str] = {
+    "API2DB_BENCH_COLLECTORS": 'how many collectors: "100 500"',
     "API2DB_BENCH_LARGE_SHARDS": "how many shards of 1,000,000 rows compose takes: 20; 100 take 5 GB of memory",
 }
 

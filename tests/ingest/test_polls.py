@@ -489,4 +489,5 @@ def test_stores_run_at_their_own_seconds_and_one_that_fails_does_not_stop_the_ot
     with bench.running(lambda: None, polling=True, stores=lambda: [failing, quick, never]) as runner:
         wait_until(lambda: failing.runs >= 3 and quick.runs >= 3)
         wait_until(lambda: runner.status.stores_failed >= 3)
+        wait_until(lambda: (read_status(bench.home, "cities") or runner.status).stores_failed >= 3)
     assert never.runs == 0

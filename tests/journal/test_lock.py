@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError
-from api2db.journal import SegmentedJournal, _handle, is_owned, open_shared, overview
+from api2db.journal import SegmentedJournal, _housekeeping, is_owned, open_shared, overview
 from tests.faults.children import Child, in_fork
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, segments
@@ -267,16 +267,18 @@ def test_housekeeping_that_fails_is_told_once_and_without_a_traceback_where_the_
         if failing.is_set():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(_handle, "publish", publish)
-    monkeypatch.setattr(_handle, "_HOUSEKEEPING_S", 0.001)
-    monkeypatch.setattr(_handle, "_REPEAT_S", 0.0)
+    monkeypatch.setattr(_housekeeping, "publish", publish)
+    monkeypatch.setattr(_housekeeping, "_GLANCE_S", 0.001)
+    monkeypatch.setattr(_housekeeping, "_PUBLISH_S", 0.0)
     handle = open_shared(tmp_path, "flights")
     eventually(lambda: len(tries) > 3)
+    assert not (handle.journal.folder / "status.json").exists()
     failing.clear()
+    stream_no, _ = handle.journal.attach(STREAM)
+    eventually(lambda: overview(handle.journal.folder) != [])
     seen = len(tries)
-    eventually(lambda: len(tries) > seen + 3)
     failing.set()
-    seen = len(tries)
+    handle.journal.detach(stream_no)
     eventually(lambda: len(tries) > seen + 3)
     handle.release()
     told = [record for record in caplog.records if "housekeeping" in record.message]

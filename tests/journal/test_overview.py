@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
-from api2db.journal import Delivered, ReadLimit, StreamOverview, ask, journals_in, open_shared, overview
-from api2db.journal._control import serve_requests
+from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping, ask, journals_in, open_shared, overview
+from api2db.journal._control import serve_requests, when_rung
 from tests.faults.children import Child
 from tests.faults.system_calls import traced
 from tests.journal.conftest import Opener
@@ -214,3 +214,97 @@ def test_housekeeping_goes_on_while_frames_are_put_and_freed(tmp_path: Path) -> 
     thread.join()
     assert failures == []
     handle.release()
+
+
+class Glances:
+    """Counts how often a housekeeper has looked whether anybody asks for something."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = when_rung
+
+        def counting(journals: Path) -> int | None:
+            self.count += 1
+            return look(journals)
+
+        monkeypatch.setattr(_housekeeping, "when_rung", counting)
+        monkeypatch.setattr(_housekeeping, "_GLANCE_S", 0.01)
+        monkeypatch.setattr(_housekeeping, "_ROUND_S", 3600.0)
+
+    def wait(self) -> None:
+        seen = self.count
+        eventually(lambda: self.count > seen + 50)
+
+
+def eventually(condition: Any) -> None:
+    deadline, pause = time.monotonic() + 30, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for never came"
+        pause.wait(0.005)
+
+
+def test_journals_at_rest_write_nothing_and_are_looked_after_by_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glances = Glances(monkeypatch)
+    before = threading.active_count()
+    handles = [open_shared(tmp_path, f"c{number}") for number in range(10)]
+    for handle in handles:
+        handle.journal.attach(STREAM)
+    eventually(lambda: all(looked(handle.journal) for handle in handles))
+    assert threading.active_count() <= before + 1
+    glances.wait()  # what had been said before the streams came is published as well
+    files = times_below(tmp_path)
+    glances.wait()
+    assert times_below(tmp_path) == files
+    for handle in handles:
+        handle.release()
+
+
+def times_below(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def looked(journal: Any) -> bool:
+    """Whether all that the housekeeper knows of is published."""
+    published = (journal.folder / "status.json").exists()
+    return published and any(stream.running for stream in overview(journal.folder))
+
+
+def test_figures_that_have_changed_are_published_after_a_long_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glances = Glances(monkeypatch)
+    handle = open_shared(tmp_path, "flights")
+    _, log = handle.journal.attach(STREAM)
+    eventually(lambda: looked(handle.journal))
+    glances.wait()
+    handle.journal.append([frame(1)])
+    eventually(lambda: overview(handle.journal.folder)[0].frames_waiting == 1)
+    glances.wait()
+    log.set_error("the target is down")
+    eventually(lambda: overview(handle.journal.folder)[0].last_error == "the target is down")
+    glances.wait()
+    take(log)
+    eventually(lambda: overview(handle.journal.folder)[0].frames_waiting == 0)
+    handle.release()
+
+
+def test_the_owner_answers_by_the_bell_and_not_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    glances = Glances(monkeypatch)
+    handles = [open_shared(tmp_path, name) for name in ("one", "two")]
+    handles[0].journal.on_request("name", lambda _: "one")
+    handles[1].journal.on_request("name", lambda _: "two")
+    glances.wait()
+    for _ in range(3):
+        assert [ask(handle.journal.folder, "name", {}, 5.0) for handle in handles] == ["one", "two"]
+    for handle in handles:
+        handle.release()
+
+
+def test_an_owner_that_publishes_nothing_is_not_taken_for_the_one_before_it(opened: Opener, tmp_path: Path) -> None:
+    journal = filled(opened, tmp_path)
+    journal.close()
+    (journal.folder / "status.json").write_text(f'{{"at": {time.time()}, "streams": []}}')
+    again = opened(tmp_path)
+    assert [stream.frames_waiting for stream in overview(again.folder)] == [7, 10]

@@ -68,8 +68,8 @@ class Dtypes:
 
     def _reason(self, name: str, type_: pa.DataType) -> str:
         return (
-            f"{name!r}: the {in_words(type_)} does not become {self.said[name]!r}, which dtypes= asks for, without a loss;"
-            " mend the value, or give the column another dtype"
+            f"{name!r}: the {in_words(type_)} does not become {self.said[name]!r}, which dtypes= asks for, without a"
+            " loss; mend the value, or give the column another dtype"
         )
 
 

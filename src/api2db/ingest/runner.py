@@ -49,6 +49,7 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._stores: list[StoreClock] = []
         self._lock = threading.Lock()
+        self._publishing = threading.Lock()
         self._published_s = 0.0
         self._dirty = True
         self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
@@ -153,7 +154,7 @@ class Runner:
             self._one_poll(lambda: self._count_late(ticker))
 
     def _wait_for_tick(self, ticker: Ticker) -> None:
-        while not self._stopping.wait(min(ticker.remaining_s(), _PUBLISH_S)):
+        while not self._stopping.wait(min(ticker.remaining_s(), _PUBLISH_S) if self._dirty else ticker.remaining_s()):
             self._publish()
             if ticker.passed():
                 return
@@ -195,6 +196,7 @@ class Runner:
 
     def _store_failed(self) -> None:
         self._note(stores_failed=1)
+        self._publish(now=True)  # the thread that polls may wait for hours
 
     def _note(self, **figures: Any) -> None:
         """Add counts, and set what is no count."""
@@ -208,14 +210,15 @@ class Runner:
 
     def _publish(self, *, now: bool = False) -> None:
         """Leave word for ``api2db status``, at most once a second."""
-        due = self._dirty and (now or time.monotonic() - self._published_s >= _PUBLISH_S)
-        if not due or self._home is None:
-            return
-        self._published_s, self._dirty = time.monotonic(), False
-        try:
-            publish_status(self._home, self.status)
-        except OSError as error:
-            logger.debug("the figures of %s can't be written: %s", self.collector.name, error)
+        with self._publishing:
+            due = self._dirty and (now or time.monotonic() - self._published_s >= _PUBLISH_S)
+            if not due or self._home is None:
+                return
+            self._published_s, self._dirty = time.monotonic(), False
+            try:
+                publish_status(self._home, self.status)
+            except OSError as error:
+                logger.debug("the figures of %s can't be written: %s", self.collector.name, error)
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

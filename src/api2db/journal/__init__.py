@@ -17,7 +17,7 @@ Layout, below ``STORE/journal/<collector>/``
     ``synced``          what the last fsync made durable: segment, offset, last sequence number, checksum
     ``reserve``         disk space held in reserve, so that essential writes succeed on a full disk
     ``damaged/``        bytes that could not be read, and notes on bytes that are gone, for a person to look at
-    ``control/``        requests from commands while the owner runs
+    ``control/``        requests from commands while the owner runs; ``.requests`` beside the journals is touched then
     ``status.json``     the owner's last report on its streams, for ``api2db status``
 
 A record

@@ -1,4 +1,8 @@
-"""How a command asks the owner of a journal to write: one file a request, one an answer."""
+"""How a command asks the owner of a journal to write: one file a request, one an answer.
+
+Whoever asks rings a bell as well, a file beside all journals of the project whose time changes: so an owner of many
+journals looks at one file instead of as many inboxes.
+"""
 
 import json
 import logging
@@ -6,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from api2db.formats.atomic import is_temporary, make_folders, replacing
 
 logger = logging.getLogger(__name__)
 _ANSWER = ".answer"
+_BELL = ".requests"
 _POLL_S = 0.05  # the answer is another process's file, of which no call that all systems have tells when it is there
 _KEPT_S = 60
 
@@ -33,6 +39,7 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     try:
         with replacing(request) as file:
             file.write(_dump({"verb": verb, "arguments": dict(arguments), "until": time.time() + timeout_s}))
+        _ring(folder.parent)
         said = _wait_for(answer, timeout_s)
     finally:
         request.unlink(missing_ok=True)
@@ -42,6 +49,25 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     if "error" in said:
         raise _as_raised(said.get("kind", ""), said["error"])
     return said["result"]
+
+
+def when_rung(journals: Path) -> int | None:
+    """When anybody has asked last for something of a project's journals; None where nobody has."""
+    try:
+        return os.stat(journals / _BELL).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _ring(journals: Path) -> None:
+    """Where that fails, the owner finds the request in its next round."""
+    with suppress(OSError):
+        fd = os.open(journals / _BELL, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            now_ns = time.time_ns()
+            os.utime(fd, ns=(now_ns, now_ns))  # given, since the kernel's own clock may stand still for some ms
+        finally:
+            os.close(fd)
 
 
 def _as_raised(kind: str, text: str) -> Api2dbError:

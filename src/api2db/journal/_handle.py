@@ -1,40 +1,24 @@
 """One open journal a collector and process, shared by its streams and closed behind the last."""
 
-import logging
 import os
 import threading
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from api2db.errors import ConfigurationError
-from api2db.journal._control import serve_requests
+from api2db.journal._housekeeping import House, housekeeper
 from api2db.journal._journal import SegmentedJournal
-from api2db.journal._overview import StreamOverview, describe, publish
 from api2db.journal.port import Durability
-
-logger = logging.getLogger(__name__)
-_HOUSEKEEPING_S = 0.25
-_REPEAT_S = 2.0
 
 
 @dataclass(slots=True)
 class _Shared:
     journal: SegmentedJournal
+    house: House
     users: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    def begin(self, name: str) -> None:
-        self.thread = threading.Thread(
-            target=_keep_house, args=(self, name), name=f"api2db-journal-{name}", daemon=True
-        )
-        self.thread.start()
 
     def close(self) -> None:
-        self.ended.set()
-        if self.thread is not None and self.thread is not threading.current_thread():
-            self.thread.join()
+        housekeeper().leave(self.house)
         self.journal.close()
 
 
@@ -90,8 +74,8 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> Journ
     with _registry.lock:
         shared = _registry.open.get(key)
         if shared is None:
-            shared = _registry.open[key] = _Shared(SegmentedJournal(key[1], name, durability))
-            shared.begin(name)
+            journal = SegmentedJournal(key[1], name, durability)
+            shared = _registry.open[key] = _Shared(journal, housekeeper().look_after(journal, name))
         elif shared.journal.durability != durability:
             message = (
                 f"the journal of {name} is open with durability={shared.journal.durability!r}; "
@@ -100,31 +84,3 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> Journ
             raise ConfigurationError(message)
         shared.users += 1
         return JournalHandle(shared.journal, key)
-
-
-def _keep_house(shared: _Shared, name: str) -> None:
-    """Answer commands, and leave word for ``api2db status``, until the journal is closed."""
-    folder = shared.journal.folder
-    said: list[StreamOverview] = []
-    said_at = 0.0
-    troubled = False
-    while True:
-        try:
-            serve_requests(folder, shared.journal.answers)
-            streams = describe(shared.journal, name)
-            if streams != said or time.monotonic() - said_at > _REPEAT_S:
-                publish(folder, streams)
-                said, said_at = streams, time.monotonic()
-            troubled = False
-        except Exception as error:  # noqa: BLE001 - this thread serves those who look; the journal does without it
-            if not troubled:
-                _tell_of(error, folder)
-            troubled = True
-        if shared.ended.wait(_HOUSEKEEPING_S):
-            return
-
-
-def _tell_of(error: Exception, folder: Path) -> None:
-    """A disk's own error says itself what to do; any other is shown with where it happened."""
-    message = "housekeeping of %s has failed (%s), and is tried again; api2db status may show older figures meanwhile"
-    logger.warning(message, folder, error, exc_info=not isinstance(error, OSError))

@@ -26,6 +26,7 @@ from api2db.journal._opening import (
     open_state,
     read_preambles,
 )
+from api2db.journal._overview import withdraw
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._removal import finish_removal, removal_of
@@ -82,6 +83,7 @@ class SegmentedJournal:
         self.changed = threading.Condition(threading.Lock())
         self.readers: dict[int, SegmentedReader] = {}
         self.answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
+        self.on_change: Callable[[], None] = lambda: None
         self.segment_set = SegmentSet(self.folder)
         self.appender = Appender(
             segment_set=self.segment_set,
@@ -108,6 +110,7 @@ class SegmentedJournal:
         except OSError as error:
             raise self._cannot_open(error) from error
         try:
+            withdraw(self.folder)  # what an owner before this one has said
             self._open()
         except BaseException as error:
             self.lock.release()
@@ -162,6 +165,7 @@ class SegmentedJournal:
                 raise ConfigurationError(message)
             log.limit_backlog(identity.quota_bytes)
             log.attached = True
+            self.on_change()
             return StreamNo(log.row.stream_no), log
 
     def detach(self, stream_no: StreamNo) -> None:
@@ -169,6 +173,7 @@ class SegmentedJournal:
         with self.changed:
             if stream_no in self.readers:
                 self.readers[stream_no].attached = False
+                self.on_change()
 
     def forget(self, identity: str) -> bool:
         """Drop a stream that is not running, and everything that waits for it; return False if there is no such stream.
@@ -187,6 +192,7 @@ class SegmentedJournal:
             self.state.drop_stream(log.row.stream_no)
             del self.readers[log.row.stream_no]
             finished = self.take_finished()
+            self.on_change()
             self.changed.notify_all()
         self.discard(finished)
         return True
@@ -428,6 +434,7 @@ class SegmentedJournal:
                 self._unsynced_cursors.append(self._cursor)
             for log in self.readers.values():
                 log.publish(header)
+        self.on_change()
 
     def _record_synced(self, synced: Synced) -> None:
         """Remember what an fsync made durable, and the collector's state up to there, but never a newer state."""

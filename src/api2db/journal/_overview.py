@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from api2db.journal._journal import SegmentedJournal
 
 STATUS_NAME = "status.json"
-_FRESH_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +83,20 @@ def describe(journal: "SegmentedJournal", name: str) -> list[StreamOverview]:
 
 
 def publish(folder: Path, streams: list[StreamOverview]) -> None:
-    """Leave what the owner knows where readers find it; it need not survive a power cut."""
+    """Leave what the owner knows where readers find it; it need not survive a power cut.
+
+    What stands there is true for as long as the journal has its owner: the next one withdraws it.
+    """
     temporary = folder / f".{STATUS_NAME}.tmp"
     with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         json.dump({"at": time.time(), "streams": [asdict(stream) for stream in streams]}, file)
     temporary.replace(folder / STATUS_NAME)
+
+
+def withdraw(folder: Path) -> None:
+    """Have readers count from the files."""
+    with suppress(OSError):
+        (folder / STATUS_NAME).unlink(missing_ok=True)
 
 
 def overview(folder: Path) -> list[StreamOverview]:
@@ -101,8 +109,6 @@ def overview(folder: Path) -> list[StreamOverview]:
 def _published(folder: Path) -> list[StreamOverview] | None:
     try:
         said = json.loads((folder / STATUS_NAME).read_text())
-        if time.time() - said["at"] > _FRESH_S:
-            return None
         return [StreamOverview(**stream) for stream in said["streams"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None

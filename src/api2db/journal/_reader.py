@@ -195,6 +195,7 @@ class SegmentedReader:
             if "parked" in clear:
                 self._parked_bytes = 0
             finished = self.journal.take_finished()
+            self.journal.on_change()
             self.journal.changed.notify_all()
         self.journal.discard(finished)
 
@@ -207,6 +208,7 @@ class SegmentedReader:
             before, skipped = replace(self.waiting), position.skip - self.position.skip
             self.position = position
             self.place()
+            self.journal.on_change()
             self.journal.changed.notify_all()
             before.add(-self.waiting.frames, skipped - self.waiting.rows, -self.waiting.size_bytes)
             return Backlog(max(0, before.frames), max(0, before.rows), max(0, before.size_bytes), None)
@@ -236,6 +238,7 @@ class SegmentedReader:
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         self.journal.lock.check()
         self.journal.state.save_checkpoint(self.row.stream_no, kind, checkpoint)
+        self.journal.on_change()
         if kind == "parked":
             with self.journal.changed:
                 self._parked_bytes = _parked_bytes(checkpoint)
@@ -260,6 +263,7 @@ class SegmentedReader:
     def _record_error(self, error: str | None) -> None:
         if error != self.row.error:
             self.row = replace(self.row, error=error, error_at=time.time() if error else None)
+            self.journal.on_change()
 
     def wake(self) -> None:
         self.journal.lock.check_process()
@@ -305,6 +309,7 @@ class SegmentedReader:
         rejected_bytes = max(0, self.delivered.rejected_bytes - size_bytes)
         self.delivered = replace(self.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
         self.journal.state.set_rejected(self.row.stream_no, rejected, rejected_bytes)
+        self.journal.on_change()
 
     def restore(self) -> None:
         """Find the location of the position after an open."""
@@ -428,6 +433,7 @@ class SegmentedReader:
                 self._in_flight.clear()
             self.at, self.waiting = max(self.at, empty_until), Count()
             self._count(self.at, self.journal.segment_set.visible)
+            self.journal.on_change()
             self.journal.changed.notify_all()
 
     def _move(self, position: Position) -> None:

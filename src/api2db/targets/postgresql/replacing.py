@@ -1,4 +1,4 @@
-"""A table of PostgreSQL that takes the newest frame's columns: which old ones stay, and how it gets room for new ones."""
+"""Give a table of PostgreSQL the newest frame's columns: which old ones stay, and how to make room for new ones."""
 
 from collections.abc import Sequence
 
@@ -80,8 +80,8 @@ def make_room(session: Session, table: str, new: int) -> None:
         return
     for (depending,) in session.rows(_DEPENDING, (table, table)):
         raise BatchRefusedError(
-            f"{table} has no room for {new} more columns: PostgreSQL counts {used} of {_MOST_COLUMNS}, dropped ones too,"
-            f" until the table is made again, which {depending} forbids; drop that, put the rows again,"
+            f"{table} has no room for {new} more columns: PostgreSQL counts {used} of {_MOST_COLUMNS}, dropped ones too"
+            f", until the table is made again, which {depending} forbids; drop that, put the rows again,"
             " and make it again"
         )
     _make_again(session, table)

@@ -1,0 +1,138 @@
+"""One thread a process that serves those who look at its journals, and commands that ask for something.
+
+It writes the figures of a journal when they have changed, and looks for requests when ``ask`` has rung the bell of the
+project. A journal at rest costs nothing.
+"""
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from api2db.journal._control import serve_requests, when_rung
+from api2db.journal._overview import StreamOverview, describe, publish, withdraw
+
+if TYPE_CHECKING:
+    from api2db.journal._journal import SegmentedJournal
+
+__all__ = ["House", "housekeeper"]
+
+logger = logging.getLogger(__name__)
+_GLANCE_S: Final = 0.1  # at the bell, one file a project
+_PUBLISH_S: Final = 0.25  # the shortest time between two publications of one journal
+_ROUND_S: Final = 5.0  # a look into each inbox although nobody rang, for bells that can't be rung
+
+
+@dataclass(slots=True, eq=False)
+class House:
+    """What the housekeeper knows of one journal.
+
+    Attributes:
+        serving: Held while it is served; whoever closes the journal waits for that.
+        changed: Whether its figures may have changed since they were published.
+    """
+
+    journal: "SegmentedJournal"
+    name: str
+    serving: threading.RLock = field(default_factory=threading.RLock)
+    changed: bool = True
+    gone: bool = False
+    troubled: bool = False
+    published: list[StreamOverview] | None = None
+    published_s: float = 0.0
+
+    def serve(self, *, requests: bool) -> None:
+        """Answer requests, and publish the figures where they changed."""
+        with self.serving:
+            if self.gone:
+                return
+            try:
+                self._serve(requests=requests)
+                self.troubled = False
+            except Exception as error:  # noqa: BLE001 - this serves those who look; the journal does without it
+                self.changed = True
+                self.published = None
+                withdraw(self.journal.folder)
+                if not self.troubled:
+                    _tell_of(error, self.journal.folder)
+                self.troubled = True
+
+    def _serve(self, *, requests: bool) -> None:
+        if requests:
+            serve_requests(self.journal.folder, self.journal.answers)
+        if self.changed and time.monotonic() - self.published_s >= _PUBLISH_S:
+            self.changed = False  # before the look: what changes meanwhile is published next time
+            self.published_s = time.monotonic()
+            streams = describe(self.journal, self.name)
+            if streams != self.published:
+                publish(self.journal.folder, streams)
+                self.published = streams
+
+
+class _Housekeeper:
+    """Its thread lives while there are journals."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._houses: list[House] = []
+        self._thread: threading.Thread | None = None
+
+    def look_after(self, journal: "SegmentedJournal", name: str) -> House:
+        """Serve a journal until ``leave``."""
+        house = House(journal, name)
+
+        def changed() -> None:
+            house.changed = True
+
+        journal.on_change = changed
+        with self._lock:
+            self._houses = [*self._houses, house]
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="api2db-housekeeper", daemon=True)
+                self._thread.start()
+        return house
+
+    def leave(self, house: House) -> None:
+        """Serve a journal no more; returns when it is not being served, unless it is by this very thread."""
+        with self._lock:
+            self._houses = [other for other in self._houses if other is not house]
+        with house.serving:
+            house.gone = True
+
+    def _run(self) -> None:
+        rung: dict[Path, int | None] = {}
+        round_s = time.monotonic()
+        while True:
+            with self._lock:
+                houses = self._houses
+                if not houses:
+                    self._thread = None
+                    return
+            if every := time.monotonic() - round_s >= _ROUND_S:
+                round_s = time.monotonic()
+            # Before the inboxes: who rings while these are looked into is seen at the next glance.
+            now = {folder: when_rung(folder) for folder in {house.journal.folder.parent for house in houses}}
+            asked = {folder for folder, rung_ns in now.items() if every or rung.get(folder) != rung_ns}
+            for house in houses:
+                requests = house.published is None or house.journal.folder.parent in asked
+                if requests or house.changed:
+                    house.serve(requests=requests)
+            rung = now
+            time.sleep(_GLANCE_S)  # no call that all systems have waits for another process's file
+
+
+_housekeepers: dict[int, _Housekeeper] = {}
+
+
+def housekeeper() -> _Housekeeper:
+    """The one of this process; a forked child has one of its own."""
+    return _housekeepers.setdefault(os.getpid(), _Housekeeper())
+
+
+def _tell_of(error: Exception, folder: Path) -> None:
+    """A disk's own error says itself what to do; any other is shown with where it happened."""
+    message = "housekeeping of %s has failed (%s), and is tried again; api2db status counts from the files meanwhile"
+    logger.warning(message, folder, error, exc_info=not isinstance(error, OSError))
