@@ -52,6 +52,7 @@ class Store2Sql(Store):
         engine: str | None = None,
         iam: bool = False,
         region: str | None = None,
+        table_schema: str | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -84,6 +85,7 @@ class Store2Sql(Store):
             engine=engine,
             iam=iam,
             region=region,
+            table_schema=table_schema,
         )
         self._load_into(self._sql)
         self.if_exists = self._sql.if_exists

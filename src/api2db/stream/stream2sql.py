@@ -54,6 +54,8 @@ class Stream2Sql(Stream):
         engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
         iam: For ``amazon_aurora``: whether each connect asks Amazon for a token instead of using a password.
         region: For ``iam``: Amazon's region.
+        table_schema: The table's schema, in which our own tables are too: that of PostgreSQL or DuckDB, the database of
+            MySQL and MariaDB, in place of ``db_name``. It is made where it is missing. By default the database's own.
 
     The other arguments are those of ``Stream``.
 
@@ -95,6 +97,7 @@ class Stream2Sql(Stream):
         engine: str | None = None,
         iam: bool = False,
         region: str | None = None,
+        table_schema: str | None = None,
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
@@ -114,6 +117,7 @@ class Stream2Sql(Stream):
         )
         self.db_name = _checked_database(db_name)
         self.dialect = dialect
+        self.table_schema = _checked_schema(table_schema)
         self.username = username
         self.host = host
         self.auth_path = auth_path
@@ -145,11 +149,11 @@ class Stream2Sql(Stream):
         if self.dialect not in _DIALECTS:
             raise ConfigurationError(f"dialect must be one of {', '.join(_DIALECTS)}, not {self.dialect!r}")
         if self.dialect in EMBEDDED:
-            self._place = embedded(self.dialect, self.db_name, self.home)
+            self._place = embedded(self.dialect, self.db_name, self.table_schema, self.home)
         else:
             who = credentials(self._given, self.auth_path, self.home)
             self.username, self.host = who.username, who.host
-            self._place = on_server(self.dialect, self.db_name, self.table_name, who)
+            self._place = on_server(self.dialect, self.db_name, self.table_schema, self.table_name, who)
         self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
 
@@ -213,6 +217,7 @@ class Stream2Sql(Stream):
             self.schema_rule,
             self.keys,
             self.on_conflict,
+            in_schema=self.table_schema is not None,
         )
 
 
@@ -221,3 +226,9 @@ def _checked_database(db_name: object) -> str:
     if isinstance(name, str):
         return name
     raise ConfigurationError(f"db_name must be the name or the file of a database, not {db_name!r}")
+
+
+def _checked_schema(table_schema: object) -> str | None:
+    if table_schema is None or (isinstance(table_schema, str) and table_schema):
+        return table_schema
+    raise ConfigurationError(f"table_schema must be the name of a schema, not {table_schema!r}")

@@ -12,7 +12,7 @@ from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held
 from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
 from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, is_missing, is_refused
-from api2db.targets.postgresql.names import quote
+from api2db.targets.postgresql.names import qualified, quote
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, Session
@@ -44,12 +44,17 @@ _PATH = f"""
 
 
 class PostgresqlDatabase:
-    """One connection to a database; it is made where it is missing."""
+    """One connection to a database; it is made where it is missing.
+
+    Args:
+        schema: Where the table and our own tables are, made where it is missing; None: by the search path.
+    """
 
     types = POSTGRESQL
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, schema: str | None = None) -> None:
         self._server = server
+        self._schema = schema
         self._connection: Any = None
         self._path = ""
         self._looked_at: set[str] = set()
@@ -57,6 +62,7 @@ class PostgresqlDatabase:
     def connect(self) -> None:
         if self._connection is None:
             self._connection = self._open()
+            self._make_schema()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -72,10 +78,10 @@ class PostgresqlDatabase:
         if connection is None:
             raise ConnectionBrokenError(f"the connection to {self._server.place} was closed meanwhile")
         try:
-            self._path = self._path or _path(connection)
+            self._path = self._path or _path(connection, self._schema)
             connection.execute(_BEGIN + self._path)
             with connection.working():
-                yield PostgresqlSession(connection, self._looked_at)
+                yield PostgresqlSession(connection, self._looked_at, self._schema)
             connection.execute("COMMIT")
         except psycopg.Error as error:
             raise self._translated(error, broken=connection.broken) from None
@@ -84,6 +90,12 @@ class PostgresqlDatabase:
 
     def quote(self, name: str) -> str:
         return quote(name)
+
+    def table(self, name: str) -> str:
+        return qualified(self._schema, name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return [str(name) for (name,) in session.rows("SELECT nspname FROM pg_namespace")]
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return postgresql_type(type_)
@@ -135,9 +147,8 @@ class PostgresqlDatabase:
             name = quote(column.name)
             # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
             value = f"{name}::text" if pa.types.is_string(column.type) else name
-            session.run(
-                f"ALTER TABLE {quote(table)} ALTER COLUMN {name} TYPE {wider.declared} USING {value}::{wider.declared}"
-            )
+            alter = f"ALTER TABLE {self.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
+            session.run(f"{alter} USING {value}::{wider.declared}")
         return wider
 
     def same_column(self, one: str, other: str) -> bool:
@@ -167,6 +178,26 @@ class PostgresqlDatabase:
                 f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
             ) from None
         logger.info("the database %s is made", self._server.database)
+
+    def _make_schema(self) -> None:
+        """To ask for one that is there takes no right to make it."""
+        psycopg = library()
+        if self._schema is None or self._connection is None:
+            return
+        name = quote(self._schema)
+        try:
+            if self._connection.execute("SELECT to_regnamespace(%s) IS NULL", (name,)).fetchone() == (True,):
+                self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+                logger.info("the schema %s is made", self._schema)
+        except psycopg.errors.UniqueViolation:  # another stream made it at the same time
+            return
+        except psycopg.Error as error:
+            self.close()
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the schema {self._schema} is missing and can't be made: {said}; make it, or grant CREATE on the "
+                f"database {self._server.database}"
+            ) from None
 
     def _roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Whatever is open; a connection that can't is dropped, and what it had begun ends with it."""
@@ -212,8 +243,13 @@ def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ..
     return connection
 
 
-def _path(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
-    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in."""
-    ((first, schemas),) = connection.execute(_PATH).fetchall()
+def _path(connection: "psycopg.Connection[tuple[Any, ...]]", schema: str | None) -> str:
+    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in.
+
+    Args:
+        schema: Where tables are; the others are for the types and operators of extensions.
+    """
+    ((found, schemas),) = connection.execute(_PATH).fetchall()
+    first = schema or found
     names = ", ".join(map(quote_of_any_length, dict.fromkeys([first, *schemas]))) if first else ""
     return f"; SET LOCAL search_path = {names}" if names else ""

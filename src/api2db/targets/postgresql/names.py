@@ -3,7 +3,7 @@
 from api2db.errors import BatchRefusedError
 from api2db.targets.sql import standard
 
-__all__ = ["quote"]
+__all__ = ["qualified", "quote"]
 
 _LONGEST_NAME_BYTES = 63
 
@@ -17,3 +17,8 @@ def quote(name: str) -> str:
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
     return standard.quote(name)
+
+
+def qualified(schema: str | None, table: str) -> str:
+    """A table's name with its schema, both quoted; the name alone where the search path says which schema it is."""
+    return quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"

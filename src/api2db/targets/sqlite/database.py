@@ -92,6 +92,12 @@ class SqliteDatabase:
     def quote(self, name: str) -> str:
         return quote(name)
 
+    def table(self, name: str) -> str:
+        return quote(name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return []
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
 
