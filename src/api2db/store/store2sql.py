@@ -54,6 +54,7 @@ class Store2Sql(Store):
         iam: bool = False,
         region: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        table_schema: str | None = None,
     ) -> None:
         super().__init__(
             name,
@@ -88,6 +89,7 @@ class Store2Sql(Store):
             iam=iam,
             region=region,
             max_connections=max_connections,
+            table_schema=table_schema,
         )
         self._load_into(self._sql)
         self.if_exists = self._sql.if_exists

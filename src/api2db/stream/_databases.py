@@ -1,5 +1,6 @@
 """Where a Stream2Sql writes: an embedded file, or a database on a server."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
 from api2db.targets.server import Server
 from api2db.targets.sql import Database
+from api2db.targets.sql.standard import quote
 from api2db.targets.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class _Embedded:
     dialect: str
     path: Path
     home: Path
+    schema: str | None = None
 
     @property
     def driver(self) -> str:
@@ -69,7 +72,7 @@ class _Embedded:
 
     @property
     def name(self) -> str:
-        return f"{self.dialect}:{relative_to_home(self.path, self.home)}"
+        return f"{self.dialect}:{relative_to_home(self.path, self.home)}{_below(self.schema)}"
 
     @property
     def file(self) -> Path | None:
@@ -77,7 +80,9 @@ class _Embedded:
 
     def database(self, *, keyed: bool = False) -> Database:
         path = self.path.resolve()
-        return DuckdbDatabase(path, keyed=keyed) if self.dialect == "duckdb" else SqliteDatabase(path)
+        return (
+            DuckdbDatabase(path, keyed=keyed, schema=self.schema) if self.dialect == "duckdb" else SqliteDatabase(path)
+        )
 
     def engine(self) -> "Engine":
         if self.dialect == "duckdb":
@@ -91,6 +96,7 @@ class _OnServer:
     kind: str
     server: Server
     max_connections: int
+    schema: str | None = None
 
     @property
     def driver(self) -> str:
@@ -102,15 +108,16 @@ class _OnServer:
 
     @property
     def name(self) -> str:
-        return f"{self.dialect}:{self.server.place}"
+        return f"{self.dialect}:{self.server.place}{_below(self.schema)}"
 
     @property
     def file(self) -> Path | None:
         return None
 
     def database(self, *, keyed: bool = False) -> Database:
-        kind = PostgresqlDatabase if self.kind == "postgresql" else MysqlDatabase
-        return kind(self.server, self.max_connections)
+        if self.kind == "postgresql":
+            return PostgresqlDatabase(self.server, self.max_connections, self.schema)
+        return MysqlDatabase(self.server, self.max_connections)
 
     def engine(self) -> "Engine":
         """Reaches the server as the stream does, with a password asked anew at each connect."""
@@ -129,36 +136,54 @@ class _OnServer:
         return URL.create(self.driver, server.username, None, server.host, server.port, server.database)
 
 
-def embedded(dialect: str, db_name: str, home: Path) -> DatabaseLocation:
+def embedded(dialect: str, db_name: str, schema: str | None, home: Path) -> DatabaseLocation:
     """The place of a database file; a relative path is below the project's folder.
 
     Raises:
-        ConfigurationError: There is no such file to be made.
+        ConfigurationError: There is no such file to be made; or the database has no schemas.
     """
     if not db_name or db_name == ":memory:" or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the path of a database file, not {db_name!r}")
-    return _Embedded(dialect, home / db_name, home)
+    if schema is not None and dialect == "sqlite":
+        raise ConfigurationError("sqlite has no schemas, so it takes no table_schema; drop it, or use another db_name")
+    if schema is not None:
+        _check_name(quote, "table_schema", schema)
+    is_default = schema is not None and schema.lower() == "main"
+    return _Embedded(dialect, home / db_name, home, None if is_default else schema)
 
 
-def on_server(dialect: str, db_name: str, table: str, who: Credentials, max_connections: int) -> DatabaseLocation:
-    """The place of a database on a server.
+def on_server(
+    dialect: str, db_name: str, schema: str | None, table: str, who: Credentials, max_connections: int
+) -> DatabaseLocation:
+    """The place of a database on a server; MySQL and MariaDB call a schema a database.
 
     Raises:
         ConfigurationError: The engine behind ``amazon_aurora`` can't be told; or the server can't hold such a name of
-            a database or a table.
+            a database, a schema or a table.
     """
     if not db_name or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")
     kind = _engine_of_aurora(who) if dialect == "amazon_aurora" else dialect
     port = int(who.port or _PORTS[kind])
-    server = Server(who.host, port, who.username, db_name, who.password_at(port), who.tls)
-    place = _OnServer(dialect, kind, server, max_connections)
-    for what, name in (("db_name", db_name), ("table", table)):
-        try:
-            place.database().quote(name)
-        except BatchRefusedError as error:
-            raise ConfigurationError(f"{what}: {error}") from None
+    has_schemas = kind == "postgresql"
+    database = db_name if schema is None or has_schemas else schema
+    server = Server(who.host, port, who.username, database, who.password_at(port), who.tls)
+    place = _OnServer(dialect, kind, server, max_connections, schema if has_schemas else None)
+    names = {"db_name": db_name, "table": table} | ({} if schema is None else {"table_schema": schema})
+    for what, name in names.items():
+        _check_name(place.database().quote, what, name)
     return place
+
+
+def _check_name(quote: Callable[[str], str], what: str, name: str) -> None:
+    try:
+        quote(name)
+    except BatchRefusedError as error:
+        raise ConfigurationError(f"{what}: {error}") from None
+
+
+def _below(schema: str | None) -> str:
+    return "" if schema is None else f"/{schema}"
 
 
 def _engine_of_aurora(who: Credentials) -> str:

@@ -56,6 +56,8 @@ class Stream2Sql(Stream):
         region: For ``iam``: Amazon's region.
         max_connections: How many connections the streams of this process share that write into the same database of a
             server as the same user; where they say different numbers, the highest counts.
+        table_schema: The table's schema, in which our own tables are too: that of PostgreSQL or DuckDB, the database of
+            MySQL and MariaDB, in place of ``db_name``. It is made where it is missing. By default the database's own.
 
     The other arguments are those of ``Stream``.
 
@@ -99,6 +101,7 @@ class Stream2Sql(Stream):
         iam: bool = False,
         region: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        table_schema: str | None = None,
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
@@ -119,6 +122,7 @@ class Stream2Sql(Stream):
         )
         self.db_name = _checked_database(db_name)
         self.dialect = dialect
+        self.table_schema = _checked_schema(table_schema)
         self.username = username
         self.host = host
         self.auth_path = auth_path
@@ -151,11 +155,13 @@ class Stream2Sql(Stream):
         if self.dialect not in _DIALECTS:
             raise ConfigurationError(f"dialect must be one of {', '.join(_DIALECTS)}, not {self.dialect!r}")
         if self.dialect in EMBEDDED:
-            self._place = embedded(self.dialect, self.db_name, self.home)
+            self._place = embedded(self.dialect, self.db_name, self.table_schema, self.home)
         else:
             who = credentials(self._given, self.auth_path, self.home)
             self.username, self.host = who.username, who.host
-            self._place = on_server(self.dialect, self.db_name, self.table_name, who, self.max_connections)
+            self._place = on_server(
+                self.dialect, self.db_name, self.table_schema, self.table_name, who, self.max_connections
+            )
         self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
 
@@ -221,6 +227,7 @@ class Stream2Sql(Stream):
             self.schema_rule,
             self.keys,
             self.on_conflict,
+            in_schema=self.table_schema is not None,
         )
 
 
@@ -235,3 +242,9 @@ def _checked_database(db_name: object) -> str:
     if isinstance(name, str):
         return name
     raise ConfigurationError(f"db_name must be the name or the file of a database, not {db_name!r}")
+
+
+def _checked_schema(table_schema: object) -> str | None:
+    if table_schema is None or (isinstance(table_schema, str) and table_schema):
+        return table_schema
+    raise ConfigurationError(f"table_schema must be the name of a schema, not {table_schema!r}")

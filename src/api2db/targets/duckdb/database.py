@@ -46,6 +46,7 @@ class DuckdbDatabase:
 
     Args:
         keyed: Rows are merged by keys. Two who do so at a time would not see each other's rows: they take turns.
+        schema: Where the table and our own tables are, made where it is missing; None: ``main``.
 
     Raises:
         MissingExtraError: The library is not installed.
@@ -53,8 +54,9 @@ class DuckdbDatabase:
 
     types = DUCKDB
 
-    def __init__(self, path: Path, *, keyed: bool = False) -> None:
+    def __init__(self, path: Path, *, keyed: bool = False, schema: str | None = None) -> None:
         library()
+        self._schema = schema
         self._file = shared_file(path)
         self._turn: AbstractContextManager[Any] = self._file.merging if keyed else nullcontext()
         self._path = path
@@ -62,7 +64,10 @@ class DuckdbDatabase:
 
     def connect(self) -> None:
         self._file.join(self)
-        with self._file.cursor():
+        if self._schema is None:
+            with self._file.cursor():
+                return
+        with self.transaction():
             return
 
     def end_waiting(self) -> None:
@@ -80,6 +85,8 @@ class DuckdbDatabase:
             with self._turn, self._file.cursor() as cursor:
                 cursor.begin()
                 try:
+                    if self._schema is not None:
+                        _enter(cursor, self._schema)
                     yield _DuckdbSession(cursor, self._known_tables)
                     cursor.commit()
                 except BaseException:
@@ -99,6 +106,13 @@ class DuckdbDatabase:
 
     def check_column_name(self, name: str) -> None:
         quote(name)
+
+    def table(self, name: str) -> str:
+        return quote(name)  # the cursor is in its schema
+
+    def schemas(self, session: Session) -> list[str]:
+        found = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()"
+        return [str(name) for (name,) in session.rows(found)]
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return duckdb_type(type_)
@@ -153,6 +167,13 @@ class DuckdbDatabase:
 
     def same_column(self, one: str, other: str) -> bool:
         return one == other or one.lower() == other.lower()
+
+
+def _enter(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
+    """Names mean what is in a schema, and in no other; it is made where it is missing."""
+    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    path = quote(schema).replace("'", "''")
+    cursor.execute(f"SET schema = '{path}'")
 
 
 def _first_line(error: Exception) -> str:

@@ -112,6 +112,12 @@ class MysqlDatabase:
     def check_column_name(self, name: str) -> None:
         check_column_name(name)
 
+    def table(self, name: str) -> str:
+        return quote(name)  # the connection is to its database
+
+    def schemas(self, session: Session) -> list[str]:
+        return [str(name) for (name,) in session.rows("SHOW DATABASES")]
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         declared = mysql_type(type_)
         if key and declared in {"longtext", "longblob"}:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from api2db.errors import TargetUnavailableError
 from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held, is_array
-from api2db.targets.postgresql.names import quote
+from api2db.targets.postgresql.names import qualified
 
 if TYPE_CHECKING:
     import psycopg
@@ -70,22 +70,31 @@ class Catalogue:
 
     Args:
         rows: Runs a query.
+        schema: Where tables are; None: where the search path finds them.
 
     Attributes:
         takes_no_copy: Whether that is so of the table whose columns were asked for last.
     """
 
     def __init__(
-        self, connection: "psycopg.Connection[tuple[Any, ...]]", rows: Callable[..., list[tuple[Any, ...]]]
+        self,
+        connection: "psycopg.Connection[tuple[Any, ...]]",
+        rows: Callable[..., list[tuple[Any, ...]]],
+        schema: str | None = None,
     ) -> None:
         self._connection = connection
         self._rows = rows
+        self._schema = schema
         self._made_of: dict[str, str] = {}
         self.takes_no_copy = False
 
+    def quoted(self, table: str) -> str:
+        """A table's name as SQL takes it."""
+        return qualified(self._schema, table)
+
     def columns(self, table: str) -> list[Column] | None:
         """As ``Session`` has it."""
-        return self._columns(self._rows(_COLUMNS.format("?"), (quote(table),)))
+        return self._columns(self._rows(_COLUMNS.format("?"), (self.quoted(table),)))
 
     def _columns(self, found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
         if any(is_catalogue for *_, is_catalogue in found):
@@ -104,8 +113,10 @@ class Catalogue:
         """Binary COPY takes bytes for whatever type there is by then: nobody may alter it in between."""
         from psycopg import sql
 
-        name = sql.Literal(quote(table)).as_string(self._connection)
-        cursor = self._connection.execute(f"LOCK TABLE {quote(table)} IN ROW EXCLUSIVE MODE; {_COLUMNS.format(name)}")
+        name = sql.Literal(self.quoted(table)).as_string(self._connection)
+        cursor = self._connection.execute(
+            f"LOCK TABLE {self.quoted(table)} IN ROW EXCLUSIVE MODE; {_COLUMNS.format(name)}"
+        )
         cursor.nextset()
         return self._columns(cursor.fetchall())
 
@@ -115,16 +126,16 @@ class Catalogue:
 
     def may_drop(self, table: str) -> bool:
         """What partitions and children have of their own, and what stands behind a view, counts too."""
-        return bool(self._rows(_MAY_DROP, (quote(table),)))
+        return bool(self._rows(_MAY_DROP, (self.quoted(table),)))
 
     def lacks_index(self, table: str, keys: Sequence[str]) -> bool:
         """Whether nothing sees to it that no two rows of a table have the same keys; of a view it is not known."""
-        return bool(self._rows(_LACKS_INDEX, (quote(table), list(keys))))
+        return bool(self._rows(_LACKS_INDEX, (self.quoted(table), list(keys))))
 
     def bases(self, table: str) -> dict[str, tuple[str, bool]]:
         """What each column is made of, without its length, and whether that is an extension's own."""
-        return {name: (base, is_foreign) for name, base, is_foreign in self._rows(_BASE_TYPES, (quote(table),))}
+        return {name: (base, is_foreign) for name, base, is_foreign in self._rows(_BASE_TYPES, (self.quoted(table),))}
 
     def collations(self, table: str) -> dict[str, str]:
         """The clause for each column that has a collation of its own."""
-        return dict(self._rows(_COLLATIONS, (quote(table),)))
+        return dict(self._rows(_COLLATIONS, (self.quoted(table),)))

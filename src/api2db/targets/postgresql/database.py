@@ -12,7 +12,7 @@ from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import held
 from api2db.targets.postgresql.connection import connection_class, library, postgresql_arguments
 from api2db.targets.postgresql.errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
-from api2db.targets.postgresql.names import check_column_name, quote
+from api2db.targets.postgresql.names import check_column_name, qualified, quote
 from api2db.targets.postgresql.replacing import held_columns, make_room
 from api2db.targets.postgresql.session import PostgresqlSession
 from api2db.targets.server import Server
@@ -46,19 +46,25 @@ _PATH = f"""
 
 
 class PostgresqlDatabase:
-    """A database, by connections of a pool; it is made where it is missing."""
+    """A database, by connections of a pool; it is made where it is missing.
+
+    Args:
+        schema: Where the table and our own tables are, made where it is missing; None: by the search path.
+    """
 
     types = POSTGRESQL
 
-    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, schema: str | None = None) -> None:
         self._server = server
+        self._schema = schema
         self._connections = Connections(_Opener(server), server, max_connections)
         self._path = ""
         self._looked_at: set[str] = set()
         self._kept: set[tuple[str, str]] = set()
 
     def connect(self) -> None:
-        self._connections.reach()
+        if not self._connections.reached:
+            self._connections.reach(self._make_schema)
 
     def close(self) -> None:
         self._connections.leave()
@@ -69,12 +75,13 @@ class PostgresqlDatabase:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         psycopg = library()
+        self.connect()
         with self._connections.lent() as connection:
             try:
-                self._path = self._path or _path(connection)
+                self._path = self._path or _path(connection, self._schema)
                 connection.execute(_BEGIN + self._path)
                 with connection.working():
-                    yield PostgresqlSession(connection, self._looked_at)
+                    yield PostgresqlSession(connection, self._looked_at, self._schema)
                 connection.execute("COMMIT")
             except psycopg.Error as error:
                 raise self._translated(error, broken=connection.broken) from None
@@ -84,6 +91,12 @@ class PostgresqlDatabase:
 
     def check_column_name(self, name: str) -> None:
         check_column_name(name)
+
+    def table(self, name: str) -> str:
+        return qualified(self._schema, name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return [str(name) for (name,) in session.rows("SELECT nspname FROM pg_namespace")]
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return postgresql_type(type_)
@@ -150,13 +163,31 @@ class PostgresqlDatabase:
             name = quote(column.name)
             # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
             value = f"{name}::text" if pa.types.is_string(column.type) else name
-            session.run(
-                f"ALTER TABLE {quote(table)} ALTER COLUMN {name} TYPE {wider.declared} USING {value}::{wider.declared}"
-            )
+            alter = f"ALTER TABLE {self.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
+            session.run(f"{alter} USING {value}::{wider.declared}")
         return wider
 
     def same_column(self, one: str, other: str) -> bool:
         return one == other
+
+    def _make_schema(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Create the schema if it is missing; to look for it takes no right to create it."""
+        psycopg = library()
+        if self._schema is None:
+            return
+        name = quote(self._schema)
+        try:
+            if connection.execute("SELECT to_regnamespace(%s) IS NULL", (name,)).fetchone() == (True,):
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+                logger.info("the schema %s is created", self._schema)
+        except psycopg.errors.UniqueViolation:  # another stream made it at the same time
+            return
+        except psycopg.Error as error:
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the schema {self._schema} is missing and can't be made: {said}; make it, or grant CREATE on the "
+                f"database {self._server.database}"
+            ) from None
 
     def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
         said = self._server.without_secret(error)
@@ -242,8 +273,13 @@ def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ..
     return connection
 
 
-def _path(connection: "psycopg.Connection[tuple[Any, ...]]") -> str:
-    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in."""
-    ((first, schemas),) = connection.execute(_PATH).fetchall()
+def _path(connection: "psycopg.Connection[tuple[Any, ...]]", schema: str | None) -> str:
+    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in.
+
+    Args:
+        schema: Where tables are; the others are for the types and operators of extensions.
+    """
+    ((found, schemas),) = connection.execute(_PATH).fetchall()
+    first = schema or found
     names = ", ".join(map(quote_of_any_length, dict.fromkeys([first, *schemas]))) if first else ""
     return f"; SET LOCAL search_path = {names}" if names else ""

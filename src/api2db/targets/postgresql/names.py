@@ -3,7 +3,7 @@
 from api2db.errors import BatchRefusedError
 from api2db.targets.sql import standard
 
-__all__ = ["check_column_name", "quote"]
+__all__ = ["check_column_name", "qualified", "quote"]
 
 _LONGEST_NAME_BYTES = 63
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
@@ -29,3 +29,8 @@ def check_column_name(name: str) -> None:
     if name in _SYSTEM_COLUMNS:
         raise BatchRefusedError(f"{name!r} is the name of a system column of PostgreSQL; rename it")
     quote(name)
+
+
+def qualified(schema: str | None, table: str) -> str:
+    """A table's name with its schema, both quoted; the name alone where the search path says which schema it is."""
+    return quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"

@@ -26,6 +26,7 @@ __all__ = ["PostgresqlSession"]
 logger = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
+_MARKS = re.compile(r'\?|"(?:[^"]|"")*"')  # places of values, and names, in which a ? or a % is none
 _LIMITED = re.compile(r"character varying\((\d+)\)")
 
 
@@ -34,12 +35,15 @@ class PostgresqlSession:
 
     Args:
         looked_at: The tables whose keys earlier transactions have looked at.
+        schema: Where tables are; None: where the search path finds them.
     """
 
-    def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]", looked_at: set[str]) -> None:
+    def __init__(
+        self, connection: "psycopg.Connection[tuple[Any, ...]]", looked_at: set[str], schema: str | None = None
+    ) -> None:
         self._connection = connection
         self._looked_at = looked_at
-        self._catalogue = Catalogue(connection, self.rows)
+        self._catalogue = Catalogue(connection, self.rows, schema)
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         return int(self._execute(sql, values).rowcount)
@@ -79,11 +83,11 @@ class PostgresqlSession:
 
     def _take_turns(self, table: str, keys: Sequence[str]) -> None:
         """Two streams that put rows of the same keys would double them, or a unique index refuse those of one."""
-        self.rows(_TAKE_TURNS, (quote(table),))
+        self.rows(_TAKE_TURNS, (self._catalogue.quoted(table),))
         if table not in self._looked_at:
             self._looked_at.add(table)
             if self._catalogue.lacks_index(table, keys):
-                name, listed = quote(table), ", ".join(map(quote, keys))
+                name, listed = self._catalogue.quoted(table), ", ".join(map(quote, keys))
                 logger.warning(
                     "%s has no unique index on its keys, so rows of other programs may double; run: "
                     "CREATE UNIQUE INDEX ON %s (%s)",
@@ -123,10 +127,10 @@ class PostgresqlSession:
         """By COPY straight into the table; by way of a staged one where only SQL can cast, or it takes no COPY."""
         if not self._catalogue.takes_no_copy and all(self._is_copied(columns[name]) for name in rows.column_names):
             self._check_lengths(rows, columns)
-            return self._copy(quote(table), rows, columns)
+            return self._copy(self._catalogue.quoted(table), rows, columns)
         names = ", ".join(quote(name) for name in rows.column_names)
         with self.stage(table, rows, columns) as staged:
-            return self.run(f"INSERT INTO {quote(table)} ({names}) SELECT {names} FROM {staged}")
+            return self.run(f"INSERT INTO {self._catalogue.quoted(table)} ({names}) SELECT {names} FROM {staged}")
 
     def _check_lengths(self, rows: pa.Table, columns: Mapping[str, Column]) -> None:
         """Spaces beyond the length of a varchar would be cut off, as SQL's standard has it."""
@@ -156,9 +160,13 @@ class PostgresqlSession:
             return cursor.rowcount
 
     def _execute(self, sql: str, values: Sequence[Any]) -> Any:
-        return self._connection.execute(sql.replace("?", "%s"), values) if values else self._connection.execute(sql)
+        return self._connection.execute(_MARKS.sub(_as_sent, sql), values) if values else self._connection.execute(sql)
 
 
 def _is_exact(type_: pa.DataType) -> bool:
     """Whether no cast of the server changes it: items of lists have their column's type, unless they go as text."""
     return bool(pa.types.is_list(type_) and not pa.types.is_string(type_.value_type))
+
+
+def _as_sent(found: re.Match[str]) -> str:
+    return "%s" if found[0] == "?" else found[0].replace("%", "%%")

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from api2db.targets.port import ChangeOrigins, Column, SchemaChange, unknown_origin
 from api2db.targets.sql.ledger import CHANGES_TABLE
-from api2db.targets.sql.port import Session
+from api2db.targets.sql.port import Database, Session
 
 __all__ = ["UNDECIDED", "Changes", "differences"]
 
@@ -22,9 +22,14 @@ class Changes:
         origins: Which frames the next ones come from.
     """
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, database: Database, table: str) -> None:
+        self._database = database
         self._table = table
         self.origins: ChangeOrigins = unknown_origin
+
+    @property
+    def _quoted(self) -> str:
+        return self._database.table(CHANGES_TABLE)
 
     @contextmanager
     def recording(self) -> Iterator[list[SchemaChange]]:
@@ -42,14 +47,14 @@ class Changes:
             change = SchemaChange(name, before, after, self.origins(name))
             changes.append(change)
             session.run(
-                f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
+                f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (_now(), self._table, name, before, after, change.origin.frame_ns),
             )
 
     def is_undecided(self, session: Session, column: Column) -> bool:
         """Whether we made a column of nothing but nulls."""
-        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = ? AND new_type = ?"
+        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = ? AND new_type = ?"
         return session.rows(made, (self._table, column.name, UNDECIDED)) != [(0,)]
 
     def gone(self, session: Session) -> set[str]:
@@ -62,14 +67,14 @@ class Changes:
 
     def is_signed(self, session: Session, stream: str) -> bool:
         """Whether a stream has made the table."""
-        made = f"SELECT count(*) FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?"
+        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?"
         return session.rows(made, (self._table, _made_by(stream))) != [(0,)]
 
     def sign(self, session: Session, stream: str) -> None:
         """Say that a stream makes the table."""
         values = (_now(), self._table, "", _made_by(stream))
         session.run(
-            f"INSERT INTO {CHANGES_TABLE} (changed_at, table_name, column_name, new_type, frame_ns)"
+            f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, new_type, frame_ns)"
             " VALUES (?, ?, ?, ?, 0)",
             values,
         )
@@ -78,7 +83,7 @@ class Changes:
         """What ``sign`` said, where a CREATE TABLE that failed has committed what was before it."""
         with suppress(Exception):
             session.run(
-                f"DELETE FROM {CHANGES_TABLE} WHERE table_name = ? AND column_name = '' AND new_type = ?",
+                f"DELETE FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?",
                 (self._table, _made_by(stream)),
             )
 

@@ -39,7 +39,7 @@ class Ledger:
 
     def read(self, session: Session, stream: str) -> LedgerRow | None:
         """Read under a lock: a commit of ours that the server still holds has ended first."""
-        select = f"SELECT epoch, sequence, skip FROM {LEDGER_TABLE} WHERE stream = ?"
+        select = f"SELECT epoch, sequence, skip FROM {self._quoted} WHERE stream = ?"
         rows = session.rows(self._database.select_for_update(select), (stream,))
         return LedgerRow(*rows[0]) if rows else None
 
@@ -51,17 +51,21 @@ class Ledger:
         """
         epoch, sequence, skip = update.after
         if update.before is None:
-            insert = f"INSERT INTO {LEDGER_TABLE} VALUES (?, ?, ?, ?, ?)"
+            insert = f"INSERT INTO {self._quoted} VALUES (?, ?, ?, ?, ?)"
             values: tuple[Any, ...] = (update.stream, epoch, sequence, skip, update.rows)
             changed = session.run(self._database.insert_ignore(insert), values)
         else:
             changed = session.run(
-                f"UPDATE {LEDGER_TABLE} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
+                f"UPDATE {self._quoted} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
                 " WHERE stream = ? AND epoch = ? AND sequence = ? AND skip = ?",
                 (epoch, sequence, skip, update.rows, update.stream, *update.before),
             )
         if changed != 1:
             raise LedgerMovedError("the ledger is not where this stream left it")
+
+    @property
+    def _quoted(self) -> str:
+        return self._database.table(LEDGER_TABLE)
 
     def make(self) -> None:
         """Make our tables; other streams may be at just that, each of which may win once."""
@@ -81,4 +85,4 @@ def _make_tables(session: Session, database: Database) -> None:
     """Those that are there are left alone: to make tables may not be ours."""
     for table, columns in _OURS.items():
         if session.columns(table) is None:
-            session.run(database.create_table(f"IF NOT EXISTS {table}", columns))
+            session.run(database.create_table(f"IF NOT EXISTS {database.table(table)}", columns))

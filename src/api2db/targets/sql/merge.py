@@ -77,7 +77,7 @@ class Merge:
 
     @property
     def _quoted(self) -> str:
-        return self._database.quote(self._table)
+        return self._database.table(self._table)
 
 
 def key_is_there(table: str, keys: Sequence[str]) -> str:

@@ -83,6 +83,12 @@ class Database(Protocol):
             BatchRefusedError: None can; the message names it and says to rename it.
         """
 
+    def table(self, name: str) -> str:
+        """A table's name as its SQL takes it, with the schema where one was given."""
+
+    def schemas(self, session: Session) -> list[str]:
+        """The names that may stand before a table's, and a dot, in its SQL; none where it takes no ``table_schema``."""
+
     @property
     def types(self) -> Types:
         """Its part of the table of types."""

@@ -37,7 +37,7 @@ class Table:
     @property
     def quoted(self) -> str:
         """Its name as SQL takes it."""
-        return self._database.quote(self._name)
+        return self._database.table(self._name)
 
     def replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""

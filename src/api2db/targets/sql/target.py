@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.targets.placing import placed
 from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
 from api2db.targets.sql.changes import Changes
@@ -36,6 +36,7 @@ class SqlTarget:
         keys: A row replaces the one that has the same values in these columns; none: rows are added.
         on_conflict: ``"reject"``: a row with a value that fits no column is rejected; ``"json"``: the value goes into
             the column ``_extra``.
+        in_schema: Whether the table's schema was given, so that a dot can only be a part of its name.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class SqlTarget:
         schema: SchemaRule,
         keys: Sequence[str] = (),
         on_conflict: OnConflict = "reject",
+        *,
+        in_schema: bool = False,
     ) -> None:
+        self._in_schema = in_schema
         self._database = database
         self._name = table
         self.keys = tuple(keys)
-        self._changes = Changes(table)
+        self._changes = Changes(database, table)
         self._ledger = Ledger(database)
         self._table = Table(database, table, self.keys, self._changes)
         self._merge = Merge(database, table, self.keys)
@@ -80,6 +84,7 @@ class SqlTarget:
     def connect(self) -> None:
         self._database.connect()
         if not self._ready:
+            self._check_dots()
             self._ledger.make()
             self._ready = True
 
@@ -170,6 +175,25 @@ class SqlTarget:
                 raise TrialEndedError
         except TrialEndedError:
             self._surplus = set()
+
+    def _check_dots(self) -> None:
+        """A table that is there by such a name is what is meant.
+
+        Raises:
+            ConfigurationError: The name is that of a table in another schema, as SQL writes it.
+        """
+        *before, name = self._name.split(".")
+        if not before or self._in_schema:
+            return
+        meant = {".".join(before).casefold(), before[-1].casefold()}
+        with self._database.transaction() as session:
+            found = next((each for each in self._database.schemas(session) if each.casefold() in meant), None)
+            if found is not None and session.columns(self._name) is None:
+                raise ConfigurationError(
+                    f"table={self._name!r} has a dot, and there is a schema {found!r}: for the table {name!r} in it, "
+                    f"use table={name!r}, table_schema={found!r}; for a table with a dot in its name, give the schema "
+                    "that it is in with table_schema="
+                )
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
         """A column that the server refuses to add is left out, so that only its rows are rejected."""

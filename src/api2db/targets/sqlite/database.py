@@ -104,6 +104,12 @@ class SqliteDatabase:
     def check_column_name(self, name: str) -> None:
         quote(name)
 
+    def table(self, name: str) -> str:
+        return quote(name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return []
+
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         return sqlite_type(type_)
 
