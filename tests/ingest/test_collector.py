@@ -64,11 +64,11 @@ def test_a_wrong_argument_is_named(changes: dict[str, Any], says: str) -> None:
         collector(**changes)
 
 
-def test_an_async_import_function_is_refused() -> None:
-    async def poll() -> None: ...
+def test_an_async_transform_is_refused() -> None:
+    async def transform(df: Any) -> Any: ...
 
-    with pytest.raises(ConfigurationError, match="is async"):
-        collector(import_target=poll)
+    with pytest.raises(ConfigurationError, match=r"transform .* is async"):
+        collector(transform=transform)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
+from api2db.ingest._async import is_async, run_async
 from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
 from api2db.journal import Journal
@@ -33,8 +35,8 @@ class Poll:
     """A poll from its start until it ended, failed, or took too long.
 
     Pages are journalled as soon as they are a few MB, or 0.2 s after the first of a group, whether or not the import
-    function has gone on by then. A poll that was given up on can't be ended: its thread goes on until it yields, and
-    what it yields is dropped.
+    function has gone on by then. A poll that was given up on is cancelled if its import function is async.
+    A plain function can't be ended: its thread continues until it yields, and what it yields is dropped.
 
     Args:
         collector: What to poll.
@@ -56,6 +58,7 @@ class Poll:
         self._rows = 0
         self._error: BaseException | None = None
         self._closed = False
+        self._awaited: Future[Any] | None = None
         self._changed = threading.Condition()
         self._begin_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"api2db-poll-{collector.name}", daemon=True)
@@ -95,6 +98,8 @@ class Poll:
         if over and not self._closed:
             self._closed = True
             self._error = self._error or self._given_up(late)
+            if self._awaited is not None:
+                self._awaited.cancel()
         return over
 
     def _took_too_long(self) -> bool:
@@ -113,7 +118,8 @@ class Poll:
         try:
             self._take_all()
         except BaseException as error:  # noqa: BLE001 - also SystemExit: it becomes the poll's outcome
-            self._error = error
+            with self._changed:
+                self._error = self._error if self._closed else error
         finally:
             with self._changed:
                 self._over()
@@ -131,10 +137,19 @@ class Poll:
     def _take_all(self) -> None:
         target = self._collector.import_target
         result = target(self._state) if takes_state(target, self._collector.name) else target()
+        if is_async(result):
+            result = run_async(result, self._awaits)
         for batch in batches(result, self._collector.transform):
             if not self._take(batch):
                 return
         self._take(None)
+
+    def _awaits(self, future: "Future[Any]") -> None:
+        """Remember what the poll waits for; a poll that was given up on meanwhile ends at once."""
+        with self._changed:
+            self._awaited = future
+            if self._closed:
+                future.cancel()
 
     def _take(self, page: Rows | Refused | None) -> bool:
         """Take a page over; False where nobody waits for it any more."""

@@ -5,6 +5,7 @@ import sys
 import pyarrow as pa
 
 from api2db.frames import Refused, is_json, reason_of, to_pandas
+from api2db.ingest._async import is_async, run_async
 from api2db.ingest._pages import batches
 from api2db.ingest.collector import Collector, takes_state
 from api2db.ingest.counts import counted
@@ -16,6 +17,8 @@ def preview(collector: Collector) -> int:
     """Poll once from an empty state, show each frame and its schema, and give the number of rows; nothing is stored."""
     target = collector.import_target
     result = target({}) if takes_state(target, collector.name) else target()
+    if is_async(result):
+        result = run_async(result)
     rows = 0
     for page in batches(result, collector.transform):
         if page is not None:

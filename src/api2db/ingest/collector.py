@@ -77,6 +77,8 @@ class Collector:
             (a page each), or None for nothing new. Where it takes an argument, that is ``state``: a dict that holds
             JSON, empty at first. As it stands when a page is yielded it belongs to that page and all before it, and
             is committed together with them; the next poll, also after a crash, is given what was committed last.
+            It may be ``async def`` or an async generator: all of a process run on one event loop, and must not block
+            it.
         streams: Where the frames go, or a callable that gives it; that is called in the process that polls.
         stores: Periodic jobs, or a callable that gives them; each runs at its own ``seconds``.
         transform: Makes another DataFrame of each page before it is put. Without it dicts never pass through pandas.
@@ -163,9 +165,10 @@ def _check_callables(collector: Collector) -> None:
             raise ConfigurationError(
                 f"{option} of collector {collector.name} is {_kind(function)}; give the function itself"
             )
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        if option == "transform" and is_async:
             raise ConfigurationError(
-                f"{option} of collector {collector.name} is async; give a plain function, which may call asyncio.run"
+                f"transform of collector {collector.name} is async; give a plain function, and await in import_target"
             )
 
 
