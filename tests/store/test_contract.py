@@ -75,6 +75,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
         "engine": None,
         "iam": False,
         "region": None,
+        "table_schema": None,
         "max_connections": 8,
     },
     Store2Bigquery: {"home": None, "schema": "evolve", "keys": (), "endpoint": None, "write_endpoint": None},

@@ -272,7 +272,7 @@ def test_a_port_or_an_option_says_which_engine_it_is_and_the_token_is_for_the_po
     assert is_good(server.password(), f"a.cluster.example:{port}", SECRETS[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"port": "5433"}, {"engine": "checker"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"port": "5433"}, {"engine": "oracle"}], ids=str)
 def test_an_engine_that_nobody_names_is_asked_for(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="engine='postgresql' or 'mysql'"):
         Stream2Sql("flights", "db", "amazon_aurora", "me", "secret", "there", home=tmp_path, **options)

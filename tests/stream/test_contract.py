@@ -84,9 +84,9 @@ MORE_OPTIONS = {"home": None, "durability": "full", "max_backlog_bytes": None, "
 MORE_OPTIONS |= {"stream_id": None}
 MORE_OF: dict[type[Stream], dict[str, Any]] = {
     Stream: {},
-    Stream2Local: {"chunk_size": 0},
+    Stream2Local: {"chunk_size": 0, "dtypes": None},
     Stream2Sql: {"keys": (), "on_conflict": "reject", "tls": None, "engine": None, "iam": False, "region": None}
-    | {"max_connections": 8},
+    | {"max_connections": 8, "table_schema": None, "dtypes": None},
 }
 MORE_METHODS = {
     "__enter__": {},
@@ -233,7 +233,7 @@ def test_a_store_s_stream_is_not_polled(make: Callable[..., Stream], tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("dialect", ["checker", "microsoft_sql"])
+@pytest.mark.parametrize("dialect", ["oracle", "microsoft_sql"])
 def test_a_dialect_that_is_not_there_yet_says_so(dialect: str, tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError, match=dialect):
         Stream2Sql("flights", "db", dialect, "me", "secret", "host", home=tmp_path)

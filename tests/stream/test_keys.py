@@ -257,6 +257,50 @@ def test_two_streams_never_make_two_rows_of_a_key(
     assert said == (2 if dialect == "postgresql" and "index" not in table else 0), "once a stream"
 
 
+KEYS: dict[str, list[Any]] = {
+    "json": [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1.0, "b": 2}, {"c": [1, 2]}, {"c": [1, 2]}],
+    "zeros": [0.0, -0.0, 1.5, 1.5],
+    "nan": [float("nan"), 1.0, float("nan")],
+    "infinite": [float("inf"), float("inf"), float("-inf")],
+    "long": ["x" * 300, "x" * 300, "x" * 300 + "z"],
+    "longer": ["y" * 5_000, "y" * 5_000, "y" * 5_000 + "z"],
+    "letters": ["a", "a ", "a", "A", "é", "e\u0301"],
+    "bytes": [b"a", b"a\0", b"a"],
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_equal_keys_in_one_load_are_as_in_two_loads(kind: str, make: Make, dialect: str, tmp_path: Path) -> None:
+    keys = pd.Series(KEYS[kind], dtype=float if isinstance(KEYS[kind][0], float) else object)
+    frame = pd.DataFrame({"key": keys, "n": range(len(keys))})
+    found = []
+    for name, frames in {"one": [frame], "each": [frame[n : n + 1] for n in range(len(frame))]}.items():
+        with make("key", name=name) as stream:
+            for rows in frames:
+                stream.stream(rows)
+        loaded = query(tmp_path, dialect, f'SELECT n FROM "{name}" ORDER BY n')
+        found.append((loaded, sorted(row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}", name))))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("declared", "equal"),
+    [
+        ("uuid", ["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+        ("jsonb", [{"a": 1}, {"a": 1.0}]),
+    ],
+)
+@pytest.mark.parametrize("unique", ["", "UNIQUE"])
+def test_keys_that_are_one_to_a_column_s_type_are_as_in_two_loads(
+    make: Make, dialect: str, tmp_path: Path, declared: str, equal: list[Any], unique: str
+) -> None:
+    execute(tmp_path, dialect, f"CREATE TABLE flights (key {declared} {unique}, n BIGINT)")
+    put(make("key"), {"key": equal, "n": [1, 2]}, {"key": equal[:1], "n": [3]}, {"key": equal[::-1], "n": [4, 5]})
+    assert rows_by(tmp_path, dialect, "n") == [(5,)]
+    assert rejected_rows(tmp_path, f"sql.{dialect}") == []
+
+
 @pytest.mark.parametrize("dialect", SERVERS, indirect=True)
 def test_keys_that_are_one_to_the_table_alone_are_refused_and_not_merged(
     make: Make, dialect: str, tmp_path: Path

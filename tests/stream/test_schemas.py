@@ -106,11 +106,13 @@ def test_a_dotted_name_is_refused_where_such_a_schema_is_there_and_else_a_name_w
     default = {"duckdb": "main", "postgresql": "public"}.get(dialect, DATABASE)
     with make(table="analytics.others", table_schema=default) as stream:
         stream.stream(pd.DataFrame({"id": [4]}))
-    assert query(tmp_path, dialect, 'SELECT id FROM "analytics.others"') == [(4,)]
+    waiting = [] if dialect == "postgresql" else [(3,)]  # only there this is not known to be the same table
+    assert query(tmp_path, dialect, 'SELECT id FROM "analytics.others" ORDER BY 1') == [*waiting, (4,)]
 
 
 @OF_DIALECTS
 def test_a_store_loads_into_the_schema(dialect: str, tmp_path: Path) -> None:
+    execute(tmp_path, dialect, "SELECT 1")  # makes the database in which the client looks
     with Stream2Local(COLLECTOR, home=tmp_path) as shards:
         shards.stream(pd.DataFrame({"id": [1, 2]}))
     store = Store2Sql(name=COLLECTOR, seconds=0, home=tmp_path, table_schema=SCHEMA, **target_of(dialect))

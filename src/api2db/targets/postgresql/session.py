@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError
+from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.postgresql.casts import changed, is_copied, respells
 from api2db.targets.postgresql.catalogue import Catalogue
@@ -77,9 +78,27 @@ class PostgresqlSession:
         )
         self._collate_staged(table, [columns[key] for key in keys])
         if keys:
+            self._keep_last_of_each_key([columns[key] for key in keys])
             self._take_turns(table, keys)
         yield "_api2db_staged"
         self.run("DROP TABLE _api2db_staged")
+
+    def _keep_last_of_each_key(self, keys: Sequence[Column]) -> None:
+        """Values that differ as they were sent may be one to their type: {"a": 1} and {"a": 1.0}, a UUID in capitals.
+
+        Texts that are one only by their collation stay: the merge refuses them.
+        """
+        same = [f"later.{quote(key.name)} = earlier.{quote(key.name)}" for key in keys]
+        same += [
+            f'later.{quote(key.name)}::text COLLATE "C" = earlier.{quote(key.name)}::text COLLATE "C"'
+            for key in keys
+            if pa.types.is_string(key.type)
+        ]
+        if any(is_json(key.type) or not self._is_copied(key) for key in keys):
+            self.run(
+                f"DELETE FROM _api2db_staged AS earlier USING _api2db_staged AS later WHERE {' AND '.join(same)}"
+                " AND earlier.ctid < later.ctid"
+            )
 
     def _take_turns(self, table: str, keys: Sequence[str]) -> None:
         """Two streams that put rows of the same keys would double them, or a unique index refuse those of one."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
+from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.sql.port import Database, Session
 from api2db.targets.types import plain
@@ -65,14 +66,15 @@ class Merge:
             )
 
     def _check_keys_apart(self, session: Session, staged: str, rows: pa.Table) -> None:
-        """Texts that differ may be one to the table: in case, in a space at the end."""
-        if texts := [key for key in self._keys if plain(rows.field(key).type) == pa.string()]:
+        """Refuse strings that differ but are equal under the table's collation, and JSON that differs only in form."""
+        texts = [key for key in self._keys if plain(rows.field(key).type) == pa.string()]
+        if texts or any(is_json(rows.field(key).type) for key in self._keys):
             quoted = [self._database.quote(key) for key in self._keys]
             keys = ", ".join(quoted)
             if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
                 raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
             letters = [self._database.quote(text) for text in texts]
-            if session.rows(self._database.colliding_keys(self._quoted, staged, quoted, letters)):
+            if texts and session.rows(self._database.colliding_keys(self._quoted, staged, quoted, letters)):
                 raise BatchRefusedError(f"a row of the table has the same key ({keys}) to it, though not to the letter")
 
     @property
