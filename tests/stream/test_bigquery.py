@@ -423,7 +423,7 @@ def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
         stream.stream(
             pa.table({"id": pa.array(range(1, 301)), "text": ["x"] * 300, "n": pa.array([None] * 300, pa.int8())})
         )
-        odd = [str(n) if n % 50 == 0 else None for n in range(301, 601)]
+        odd = [f"odd {n}" if n % 50 == 0 else None for n in range(301, 601)]
         stream.stream(pa.table({"id": pa.array(range(301, 601)), "n": odd}))
         status = stream.status()
     rejected = sorted(row["id"] for row in rejected_rows(tmp_path, "bigquery"))
@@ -437,7 +437,7 @@ def test_rejected_rows_are_aside_once_though_answers_are_lost_between_the_steps(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 500)
-    odd = [str(n) if n % 10 == 0 else None for n in range(1, 301)]
+    odd = [f"odd {n}" if n % 10 == 0 else None for n in range(1, 301)]
     with make() as stream:
         stream.stream(pa.table({"id": [0], "n": pa.array([1], pa.int8())}))
         server.faults.fail("AppendRows", "after", times=6, chance=0.4)

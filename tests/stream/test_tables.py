@@ -145,9 +145,8 @@ def test_values_of_another_kind_are_rejected_row_by_row_and_nothing_waits_behind
 def test_several_faults_of_one_row_are_all_named(deliver: Deliver, dialect: str, tmp_path: Path) -> None:
     deliver(pd.DataFrame({"a": [1], "b": [1]}), pd.DataFrame({"a": ["x"], "b": ["y"]}))
     [row] = rejected_rows(tmp_path, f"sql.{dialect}")
-    first, second = row["_api2db_reason"].split("; ")
-    assert first.startswith("'a'")
-    assert second.startswith("'b'")
+    assert row["_api2db_reason"].startswith("'a'")
+    assert "; 'b'" in row["_api2db_reason"]
 
 
 def test_rejected_rows_are_counted_and_delivered_ones_too(make: Make) -> None:
