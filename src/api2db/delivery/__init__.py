@@ -1,6 +1,7 @@
 """Journal to target: one worker a stream, in batches that follow the load, exactly once.
 
-``worker`` is the loop: read a batch, have a loader deliver it, back off while the target is unavailable. ``ledger``
+``worker`` is the loop: read a batch, have a loader deliver it, back off while the target is unavailable. ``scheduler``
+has a few threads take the steps of all workers. ``ledger``
 is the loader for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
 transactions whose loads are all or nothing, ``stepped`` the one for those that tell how much of a plan is in,
 ``override`` the one for a user's own method. ``dtypes`` gives rows the types that the
@@ -16,6 +17,7 @@ from api2db.delivery.override_loader import OverrideLoader, OverrideTarget
 from api2db.delivery.parking import ParkedBatches, Parking
 from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
 from api2db.delivery.resumable_loader import ResumableLoader
+from api2db.delivery.scheduler import Group, Task, process_scheduler
 from api2db.delivery.transactional_loader import TransactionalLoader
 from api2db.delivery.worker import LIMIT, RETRIES, Worker
 
@@ -27,6 +29,7 @@ __all__ = [
     "CountedLoader",
     "Dtypes",
     "FileLoader",
+    "Group",
     "Loader",
     "OverrideLoader",
     "OverrideTarget",
@@ -34,7 +37,9 @@ __all__ = [
     "Parking",
     "Rejects",
     "ResumableLoader",
+    "Task",
     "TransactionalLoader",
     "Worker",
+    "process_scheduler",
     "without_added",
 ]

@@ -5,19 +5,12 @@ does it rest between two loads.
 """
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import pyarrow as pa
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_when_event_set,
-    wait_exponential,
-    wait_random,
-)
 
 from api2db.delivery.batch import Batch, batch_of
 from api2db.delivery.dtypes import Dtypes
@@ -41,6 +34,7 @@ _MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
 _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
+_DOUBLINGS = 10
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
@@ -88,6 +82,8 @@ class Worker:
         self._troubled = False
         self._breaks = 0
         self._growth = 1
+        self._attempts = 0
+        self._ready_now: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Deliver until ``stop``; what is left then stays in the journal.
@@ -97,9 +93,45 @@ class Worker:
         """
         try:
             while not self._stopping.is_set():
-                self._deliver_next()
+                wait_s = self.step(None)
+                if wait_s:
+                    self._retry_requested.wait(wait_s)
         finally:
-            self._target.close()
+            self.close()
+
+    def step(self, timeout_s: float | None = 0) -> float | None:
+        """Deliver one batch.
+
+        Args:
+            timeout_s: How long to wait for it; None for as long as it takes.
+
+        Returns:
+            After how many seconds to take the next step; None where nothing waits.
+
+        Raises:
+            ForeignLedgerError: Somebody else writes into the target under our name.
+        """
+        self._retry_requested.clear()
+        try:
+            wait_s = self._try(timeout_s)
+        except _WAITABLE as error:
+            return self._failed(error)
+        self._attempts = 0
+        return wait_s
+
+    def call_when_ready(self, ready: Callable[[], None], ready_now: Callable[[], None]) -> None:
+        """Say who takes the steps.
+
+        Args:
+            ready: Called when a step may find a batch; by any thread, with the journal's lock held.
+            ready_now: Called when a step is to be taken at once, even where the last one asked for a wait.
+        """
+        self._ready_now = ready_now
+        self._reader.on_news(ready)
+
+    def close(self) -> None:
+        """Let the target go; behind the last step."""
+        self._target.close()
 
     def stop(self) -> None:
         """End ``run`` after the batch that it is at, or at once when it waits."""
@@ -108,33 +140,25 @@ class Worker:
         self.retry_now()
         self._reader.wake()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``stop`` was called: no further step is to be taken."""
+        return self._stopping.is_set()
+
     def retry_now(self) -> None:
         """Try again now, where it waits for its target."""
         self._retry_requested.set()
+        self._ready_now()
 
     @property
     def connected(self) -> bool | None:
         """Whether the target was reached when that was last tried; None before."""
         return self._recovered or (False if self._troubled else None)
 
-    def _deliver_next(self) -> None:
-        retrying = Retrying(
-            retry=retry_if_exception_type(_WAITABLE),
-            wait=wait_exponential(_FIRST_PAUSE_S, _LONGEST_PAUSE_S) + wait_random(0, _JITTER_S),
-            stop=stop_when_event_set(self._stopping),
-            sleep=self._pause,
-            before_sleep=self._failed,
-            reraise=True,
-        )
-        try:
-            retrying(self._try)
-        except _WAITABLE as error:
-            self._reader.set_error(redact(str(error)))
-
-    def _try(self) -> None:
+    def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
-            return
-        batch = self._next(None)
+            return None
+        batch = self._next(timeout_s)
         if batch is not None and not self._recovered:
             self._loader.recover()
             self._recovered = True
@@ -142,22 +166,21 @@ class Worker:
             if batch is None:  # all was in, and only the answer was lost
                 self._succeeded()
         if batch is None:
-            return
+            return 0 if self._reader.unread_bytes else None  # what the disk does not take is there to be read later
         try:
             self._deliver(batch)
         except TooLargeError as error:
             self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
-            return
+            return 0
         except TooManyRefusalsError:
             self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
-            return
+            return 0
         self._succeeded()
-        self._rest(batch)
+        return self._rest_s(batch)
 
-    def _rest(self, batch: Batch) -> None:
+    def _rest_s(self, batch: Batch) -> float:
         """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
-        if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES:
-            self._stopping.wait(_REST_S)
+        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES else 0
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
@@ -182,10 +205,6 @@ class Worker:
         whole_frames = self._limit.whole_frames
         return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 
-    def _pause(self, seconds: float) -> None:
-        self._retry_requested.wait(seconds)
-        self._retry_requested.clear()
-
     def _succeeded(self) -> None:
         self._breaks = 0
         if self._limit.rows < self._full_limit.rows:
@@ -196,9 +215,19 @@ class Worker:
             logger.info("the target is back")
         self._reader.set_error(None)
 
-    def _failed(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
+    def _failed(self, error: Exception) -> float:
+        """Say how long to wait before the batch is tried again."""
         trouble = redact(str(error))  # it may be a driver's or a server's own
+        if self._stopping.is_set():
+            self._reader.set_error(trouble)
+            return 0
+        self._attempts += 1
+        # After weeks of an outage a power of the count would be no float any more.
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._attempts - 1, _DOUBLINGS))
+        self._step_back(error, trouble)
+        return 0 if self._retry_requested.is_set() else pause_s + random.uniform(0, _JITTER_S)  # noqa: S311 - no secret
+
+    def _step_back(self, error: Exception, trouble: str) -> None:
         if not self._troubled:
             logger.warning("not delivered, will be tried again: %s", trouble)
         self._troubled = True
@@ -209,8 +238,8 @@ class Worker:
         self._target.close()
         try:
             if self._breaks >= _BREAKS:
-                self._make_smaller(trouble, state)
-            elif state.attempt_number > self.retries:
+                self._make_smaller(trouble)
+            elif self._attempts > self.retries:
                 self._park()
         except _WAITABLE as failure:
             logger.warning("the head batch stays as it is: %s", redact(str(failure)))
@@ -220,13 +249,13 @@ class Worker:
         if batch is not None:
             self._parking.park(batch)
 
-    def _make_smaller(self, reason: str, state: RetryCallState) -> None:
+    def _make_smaller(self, reason: str) -> None:
         """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
         batch = self._next(0)
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
-            state.attempt_number = 0  # another batch, with tries and pauses of its own
+            self._attempts = 0  # another batch, with tries and pauses of its own
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._loader.recover()

@@ -256,7 +256,12 @@ class SegmentedJournal:
             finally:
                 self.state.close()
                 self.lock.release()
-                self.changed.notify_all()
+                self._tell_of_end()
+
+    def _tell_of_end(self) -> None:
+        self.changed.notify_all()
+        for log in self.readers.values():
+            log.tell_news()
 
     def _leave(self) -> None:
         """Write nothing more once the lock is lost; a forked child touches nothing."""
@@ -265,7 +270,7 @@ class SegmentedJournal:
                 self.appender.release()
                 self.state.close()
                 self.lock.release()
-                self.changed.notify_all()
+                self._tell_of_end()
 
     def _open(self) -> None:
         preambles = read_preambles(self.folder)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -46,6 +46,10 @@ _WITHOUT_LIMIT = ReadLimit(sys.maxsize, sys.maxsize)
 _values = operator.attrgetter(*(field.name for field in fields(Delivered)))
 
 
+def _nobody() -> None:
+    """Nobody waits for news."""
+
+
 @dataclass(slots=True)
 class SegmentedReader:
     """See ``StreamReader`` in ``port``; every method may be called from any thread of the owning process.
@@ -69,6 +73,7 @@ class SegmentedReader:
     _reached: Position = _NOWHERE
     _prefetched: PrefetchedRead | None = None
     _woken: bool = False
+    _tell_news: Callable[[], None] = _nobody
     _warning: str | None = None
     _recorded_error: str | None = field(init=False)
     _enqueued_bytes: int = 0
@@ -270,6 +275,16 @@ class SegmentedReader:
         with self.journal.changed:
             self._woken = True
             self.journal.changed.notify_all()
+            self.tell_news()
+
+    def on_news(self, tell: Callable[[], None]) -> None:
+        self.journal.lock.check_process()
+        with self.journal.changed:
+            self._tell_news = tell
+
+    def tell_news(self) -> None:
+        """A read that waits would end; called with the journal's lock."""
+        self._tell_news()
 
     def current_row(self) -> StreamRow:
         """The stream's row with its current counts."""
@@ -324,6 +339,7 @@ class SegmentedReader:
             self.waiting.add(frames, rows, size_bytes)
             self._enqueued_bytes += size_bytes
             self.refused_bytes = 0
+            self.tell_news()
 
     def place(self) -> None:
         """Find the position in the segments, and count what waits behind it; called with the lock held."""

@@ -173,6 +173,9 @@ class StreamReader(Protocol):
     def wake(self) -> None:
         """End a waiting ``read``."""
 
+    def on_news(self, tell: Callable[[], None]) -> None:
+        """Have a function called whenever a waiting ``read`` would end: by any thread, with the journal's lock held."""
+
 
 class Journal(Protocol):
     """A durable log of frames, one for each collector."""

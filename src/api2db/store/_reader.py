@@ -138,6 +138,9 @@ class ManifestReader:
     def wake(self) -> None:
         return
 
+    def on_news(self, tell: Callable[[], None]) -> None:
+        return  # all that is ever to be read is there
+
     def _write(self, manifest: Manifest) -> None:
         keep_manifest(self._folder, manifest)
         self.manifest = manifest

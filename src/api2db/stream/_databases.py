@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import URL, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from api2db.delivery import Group
 from api2db.errors import BatchRefusedError, ConfigurationError
 from api2db.stream._relative import relative_to_home
 from api2db.stream.credentials import Credentials
@@ -48,6 +49,10 @@ class DatabaseLocation(Protocol):
     def file(self) -> Path | None:
         """The file of an embedded database."""
 
+    @property
+    def group(self) -> Group:
+        """The streams that write there."""
+
     def database(self, *, keyed: bool = False) -> Database:
         """The target's own part; ``keyed``: rows are merged by keys."""
 
@@ -77,6 +82,10 @@ class _Embedded:
     @property
     def file(self) -> Path | None:
         return self.path.resolve()
+
+    @property
+    def group(self) -> Group:
+        return Group(self.file)
 
     def database(self, *, keyed: bool = False) -> Database:
         path = self.path.resolve()
@@ -113,6 +122,10 @@ class _OnServer:
     @property
     def file(self) -> Path | None:
         return None
+
+    @property
+    def group(self) -> Group:
+        return Group((self.kind, self.server), self.max_connections)
 
     def database(self, *, keyed: bool = False) -> Database:
         if self.kind == "postgresql":

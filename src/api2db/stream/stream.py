@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import Dtypes, Worker
+from api2db.delivery import Dtypes, Group, Task, Worker, process_scheduler
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
 from api2db.formats.dtypes_file import merge_dtypes_file
 from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
@@ -127,7 +127,9 @@ class Stream(FileConverter):
         self._stream_no = StreamNo(0)
         self._reader: StreamReader | None = None
         self._worker: Worker | None = None
-        self._thread: threading.Thread | None = None
+        self._task: Task | None = None
+        self._thread: threading.Thread | None = None  # of ``stream_start``
+        self._overriding: threading.Thread | None = None
         self._death: BaseException | None = None
         self._handed_on: list[pa.RecordBatch] | None = None
         self._known_schema: pa.Schema | None = None
@@ -157,13 +159,12 @@ class Stream(FileConverter):
         """
         self._check_process()
         with self._making:
-            if self._thread is not None and self._thread.is_alive():
+            if self._runs:
                 return
-            self._begin()
-            self._thread = threading.Thread(
-                target=self._run, name=f"api2db-{self.name}-{self.stream_type}", daemon=True
-            )
-            self._thread.start()
+            worker = self._begin()
+            self._thread = None
+            self._task = Task(worker, self._group(), f"api2db-{self.name}-{self.stream_type}", self._ended)
+            process_scheduler().add(self._task)
         drain_at_exit(self)
 
     def stream_start(self) -> None:
@@ -174,10 +175,15 @@ class Stream(FileConverter):
         """
         self._check_process()
         with self._making:
-            self._begin()
-            self._thread = threading.current_thread()
+            worker = self._begin()
+            self._task, self._thread = None, threading.current_thread()
         drain_at_exit(self)
-        self._run()
+        try:
+            worker.run()
+        except BaseException as error:  # noqa: BLE001 - whatever ended the worker is told by the next put
+            self._ended(error)
+        else:
+            self._ended(None)
         self._check_alive()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -188,13 +194,15 @@ class Stream(FileConverter):
         """
         self._check_process()
         with self._making:
-            worker, thread = self._worker, self._thread
+            worker, task, thread = self._worker, self._task, self._thread
         if worker is not None:
             worker.stop()
+        if task is not None and task.thread is not threading.current_thread():
+            task.join(timeout)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         with self._making:
-            if thread is None or not thread.is_alive():
+            if not self._runs and self._worker is worker:
                 self._release()
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -218,6 +226,10 @@ class Stream(FileConverter):
             if log.wait_for(mark, max(0.0, remaining)):
                 return True
             self._check_alive()
+            if self._task is not None:
+                process_scheduler().call(
+                    self._task
+                )  # an interrupt may have come between a put and its word to the worker
             if deadline is None and not self.lock.locked():
                 raise ConfigurationError(f"{self!r} is not running, so nothing is delivered; start it before you flush")
             if deadline is not None and time.monotonic() >= deadline:
@@ -244,8 +256,7 @@ class Stream(FileConverter):
     def status(self) -> StreamStatus:
         """How much waits, has been delivered, is parked or set aside, and what is wrong."""
         self._check_process()
-        thread = self._thread
-        running = thread is not None and thread.is_alive()
+        running = self._runs
         folder = journal_folder(self.home, self.name)
         if self._handle is not None:
             known = describe(self._handle.journal, self.name)
@@ -278,7 +289,7 @@ class Stream(FileConverter):
 
     def _stream(self, data: Any, retry_depth: int | None = None) -> None:
         """What ``stream`` does in the spec's classes: journal, then wait until the frame is delivered or parked."""
-        if self._handed_on is not None and threading.current_thread() is self._thread:
+        if self._handed_on is not None and threading.current_thread() is self._overriding:
             self._handed_on.append(to_batch(data))
             return
         self.start()
@@ -338,7 +349,22 @@ class Stream(FileConverter):
         if self._pid is not None and self._is_of_another_process:
             check_process(journal_folder(self.home, self.name), self._pid)
 
-    def _begin(self) -> None:
+    @property
+    def _runs(self) -> bool:
+        return self._worker is not None and self.lock.locked()
+
+    def _group(self) -> Group:
+        """Who shares the target. A method of the user's own may wait for anything, even for another stream."""
+        return Group(self) if self._is_overridden else self._target_group()
+
+    def _target_group(self) -> Group:
+        return Group((type(self), self.home))
+
+    @property
+    def _is_overridden(self) -> bool:
+        return not getattr(type(self).stream, "__journalled__", False)
+
+    def _begin(self) -> Worker:
         if self.is_store_instance:
             raise AttributeError(f"{self!r} serves a Store, which loads through it: nothing polls its queue")
         if type(self).stream is Stream.stream:
@@ -348,9 +374,9 @@ class Stream(FileConverter):
             raise ConfigurationError(f"{self!r} runs already")
         try:
             self._death = None
-            overridden = not getattr(type(self).stream, "__journalled__", False)
-            call = self._call_override if overridden else None
+            call = self._call_override if self._is_overridden else None
             self._worker = build_worker(log, target, call, self._places(), self._learn, dtypes=self._applied_dtypes)
+            return self._worker
         except BaseException:
             self.lock.release()
             raise
@@ -362,13 +388,11 @@ class Stream(FileConverter):
             chunk_rows=self.chunk_size,
         )
 
-    def _run(self) -> None:
+    def _ended(self, error: BaseException | None) -> None:
         try:
-            if self._worker is not None:
-                self._worker.run()
-        except BaseException as error:  # noqa: BLE001 - whatever ended the worker is told by the next put
-            self._death = error
-            self._tell_of_death(error)
+            if error is not None:
+                self._death = error
+                self._tell_of_death(error)
         finally:
             self.lock.release()
 
@@ -382,7 +406,7 @@ class Stream(FileConverter):
 
     def _release(self) -> None:
         handle, self._handle = self._handle, None
-        self._reader = self._worker = self._thread = self._pid = None
+        self._reader = self._worker = self._task = self._thread = self._pid = None
         if handle is not None:
             handle.journal.detach(self._stream_no)
             handle.release()
@@ -394,12 +418,12 @@ class Stream(FileConverter):
             ) from self._death
 
     def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
-        self._handed_on = []
+        self._handed_on, self._overriding = [], threading.current_thread()
         try:
             self.stream(frame)
             return self._handed_on
         finally:
-            self._handed_on = None
+            self._handed_on = self._overriding = None
 
     def _learn(self, schema: pa.Schema) -> None:
         if schema is self._known_schema:

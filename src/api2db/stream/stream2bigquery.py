@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
+from api2db.delivery import Group
 from api2db.errors import ConfigurationError, from_extra
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
@@ -217,6 +218,9 @@ class Stream2Bigquery(Stream):
         except BaseException:
             target.close()
             raise
+
+    def _target_group(self) -> Group:
+        return Group((self.pid, self.did, self.endpoint, self.write_endpoint))
 
     def _target(self) -> SteppedTarget | LedgerTarget:
         if not self.keys or self.if_exists == "replace":

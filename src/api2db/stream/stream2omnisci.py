@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from api2db.delivery import Group
 from api2db.errors import (
     BatchRefusedError,
     ConfigurationError,
@@ -175,6 +176,9 @@ class Stream2Omnisci(Stream):
 
     def _connect(self) -> None:
         self.con = client_connection(self._server, self.protocol, _ANSWER_S)
+
+    def _target_group(self) -> Group:
+        return Group(self._server)
 
     def _target(self) -> HeavydbTarget:
         return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol, _ANSWER_S)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from api2db.delivery import Group
 from api2db.errors import ConfigurationError
 from api2db.journal import Durability
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
@@ -218,6 +219,9 @@ class Stream2Sql(Stream):
         finally:
             target.close()
         self.con = self.con or self._place.engine()
+
+    def _target_group(self) -> Group:
+        return self._place.group
 
     def _target(self) -> LedgerTarget:
         return SqlTarget(

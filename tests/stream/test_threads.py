@@ -1,0 +1,157 @@
+"""Many streams of one process are delivered by a few threads; a target that hangs holds up nobody else."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from api2db import Stream2Local, Stream2Sql
+from api2db.stream.stream import Stream
+from tests.stream.eventually import eventually
+
+MANY, MOST = 100, 20
+
+
+def frame(number: int) -> pd.DataFrame:
+    return pd.DataFrame({"id": [number]})
+
+
+def mixed_streams(home: Path, number: int) -> list[Stream]:
+    def made(n: int) -> Stream:
+        if n % 3 == 0:
+            return Stream2Local(f"s{n}", "shards", home=home)
+        dialect = ("duckdb", "sqlite")[n % 3 - 1]
+        return Stream2Sql(f"s{n}", f"{n % 4}.{dialect}", dialect, home=home)
+
+    return [made(n) for n in range(number)]
+
+
+@contextmanager
+def running(streams: Sequence[Stream]) -> Iterator[None]:
+    with ExitStack() as ends:
+        for stream in streams:
+            stream.start()
+            ends.callback(stream.stop)
+        yield
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """How many threads there were at each look, those of the test and the housekeeper left out."""
+    before, found, ended = set(threading.enumerate()), [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.005):
+            new = set(threading.enumerate()) - before - {threading.current_thread()}
+            found.append(sum(thread.name != "api2db-housekeeper" for thread in new))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        looking.join()
+
+
+@contextmanager
+def hanging_server() -> Iterator[socket.socket]:
+    """A port that takes connections, and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield listening
+
+
+def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api2db.delivery.scheduler._LONG_STEP_S", 60.0)  # not even on a machine under heavy load
+    streams = mixed_streams(tmp_path, MANY)
+    with counted() as found, running(streams):
+        for n in range(3):
+            for stream in streams:
+                stream.q.put(frame(n))
+        for stream in streams:
+            assert stream.flush(60)
+        assert [stream.status().frames_delivered for stream in streams] == [3] * MANY
+    assert max(found) <= MOST
+
+
+def test_an_idle_process_has_one_waiting_thread_and_delivers_within_milliseconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.delivery.scheduler._IDLE_S", 0.05)
+    streams = [Stream2Local(f"s{n}", "shards", home=tmp_path) for n in range(10)]
+    with running(streams):
+        for stream in streams:
+            stream.q.put(frame(1))
+            assert stream.flush(20)
+        names = eventually(lambda: (found := delivery_threads()) and len(found) == 1 and found)
+        assert names == ["api2db-delivery"]
+        streams[0].q.put(frame(2))
+        assert streams[0].flush(20)
+    assert eventually(lambda: not delivery_threads())
+
+
+def delivery_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("api2db-delivery")]
+
+
+def streams_to_hanging_server(home: Path, number: int, port: int) -> list[Stream]:
+    who: dict[str, Any] = {"username": "u", "password": "p", "host": "127.0.0.1", "port": str(port)}
+    return [Stream2Sql(f"h{n}", "db", "postgresql", home=home, **who) for n in range(number)]
+
+
+def test_a_target_that_hangs_holds_up_nobody_else_and_its_streams_stop(tmp_path: Path) -> None:
+    well = mixed_streams(tmp_path, 12)
+    with hanging_server() as server, running(well):
+        hung = streams_to_hanging_server(tmp_path, 12, server.getsockname()[1])
+        with running(hung):
+            for stream in hung:
+                stream.q.put(frame(1))
+            eventually(lambda: len(under_way(hung)) == 8)
+            for stream in well:
+                stream.q.put(frame(1))
+            assert all(stream.flush(20) for stream in well)
+            assert {stream.status().frames_waiting for stream in hung} == {1}
+            waiting = [stream for stream in hung if stream not in under_way(hung)]
+            for stream in waiting:
+                stream.stop(5)
+            assert not [stream for stream in waiting if stream.lock.locked()]
+            server.close()
+    assert not [stream for stream in (*well, *hung) if stream.lock.locked()]
+
+
+def under_way(streams: Sequence[Stream]) -> list[Stream]:
+    names = {thread.name for thread in threading.enumerate()}
+    return [stream for stream in streams if f"api2db-{stream.name}-{stream.stream_type}" in names]
+
+
+def test_where_no_thread_can_be_started_any_more_streams_are_delivered_and_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.delivery.scheduler._IDLE_S", 0.05)
+    streams = [Stream2Local(f"s{n}", "shards", home=tmp_path) for n in range(5)]
+    for stream in streams:
+        stream.start()
+        assert stream.flush(20)
+    eventually(lambda: len(delivery_threads()) == 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _refuse)
+        for stream in streams:
+            stream.q.put(frame(1))
+        for stream in streams:
+            assert stream.flush(20)
+            stream.stop(20)
+            assert not stream.lock.locked()
+    with streams[0]:
+        streams[0].q.put(frame(2))
+    assert streams[0].status().frames_delivered == 2
+
+
+def _refuse(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
