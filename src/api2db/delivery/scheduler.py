@@ -112,6 +112,7 @@ class Scheduler:
         self._numbers = itertools.count()
         self._busy: dict[Task, float] = {}
         self._idle = 0
+        self._serving = 0
         self._keeper: threading.Thread | None = None
         self._can_start = True
 
@@ -155,6 +156,8 @@ class Scheduler:
                 self._can_start = True
             except RuntimeError:  # the interpreter ends, or the system gives no more threads
                 self._can_start = False
+                with self._lock:
+                    self._serving -= 1
                 self._run(task)
 
     def _wait_for_start(self) -> Task | None:
@@ -166,7 +169,8 @@ class Scheduler:
             if self._idle and self._can_start:
                 if self._next() is not None:
                     self._work.notify()
-            elif (task := self._take()) is not None:
+            elif self._may_start() and (task := self._take()) is not None:
+                self._serving += 1
                 return task
             self._watch.wait(self._until_next_s())
 
@@ -176,6 +180,8 @@ class Scheduler:
             self._run(task)
             with self._lock:
                 task = self._take() or self._wait_for_work()
+                if task is None:
+                    self._serving -= 1
 
     def _wait_for_work(self) -> Task | None:
         """None where there was none for some seconds. Where no thread can be started, none ends: all mind the clock."""
@@ -214,8 +220,15 @@ class Scheduler:
         return None
 
     def _has_room(self) -> bool:
+        return len(self._busy) - self._long_steps() < _MOST_THREADS
+
+    def _may_start(self) -> bool:
+        """A thread between two steps takes the next one itself, so it counts too."""
+        return self._serving - self._long_steps() < _MOST_THREADS or not self._can_start
+
+    def _long_steps(self) -> int:
         since_s = time.monotonic() - _LONG_STEP_S
-        return sum(begun_s > since_s for begun_s in self._busy.values()) < _MOST_THREADS
+        return sum(begun_s <= since_s for begun_s in self._busy.values())
 
     def _sort(self) -> None:
         """Read the inbox and the clock."""
