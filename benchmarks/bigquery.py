@@ -19,7 +19,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from google.oauth2 import service_account
 
 from api2db import Stream2Bigquery
-from api2db.targets.bigquery.target import TableLocation
+from api2db.targets.bigquery._client import TableLocation
 from benchmarks.delivered import connected, delivered_in_s
 from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, pieces_of, tick_frame
@@ -95,8 +95,8 @@ def _through(server: _Server, home: Path, name: str, frames: list[pd.DataFrame])
 
 def _alone(server: _Server, like: str, whole: pd.DataFrame) -> float:
     """The same rows, ready as Arrow batches, appended by Google's client in one loop."""
-    from api2db.delivery.fitting import fit
-    from api2db.targets.bigquery.rows import as_sent, ends_of_requests
+    from api2db.delivery._fitting import fit
+    from api2db.targets.bigquery._rows import as_sent, ends_of_requests
     from api2db.targets.bigquery.target import BigqueryTarget
 
     target = BigqueryTarget(server.place(like), "append", "freeze")

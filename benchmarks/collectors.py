@@ -76,7 +76,7 @@ _UNITS = {
 
 def _run(home: Path, count: int, seconds: float, where: list[str]) -> dict[str, float]:
     """Run the collectors in this process, which is on Linux, and look at it."""
-    from api2db.app.host import Host
+    from api2db.app._host import Host
 
     host = Host([_collector(home, number, seconds, where) for number in range(count)])
     began_s = time.monotonic()

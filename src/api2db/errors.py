@@ -31,33 +31,6 @@ import queue
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = [
-    "Api2dbError",
-    "BacklogFullError",
-    "BatchRefusedError",
-    "ConfigurationError",
-    "ConnectionBrokenError",
-    "DataError",
-    "FolderBusyError",
-    "ForeignLedgerError",
-    "FormatError",
-    "FrameError",
-    "InvalidNameError",
-    "JournalBusyError",
-    "JournalError",
-    "JournalWriteError",
-    "LedgerMovedError",
-    "MissingExtraError",
-    "PollError",
-    "RowsRefusedError",
-    "StreamDiedError",
-    "TableChangedError",
-    "TargetError",
-    "TargetUnavailableError",
-    "UnsafePickleError",
-    "from_extra",
-]
-
 
 class Api2dbError(Exception):
     """The root: catch it to catch everything that api2db raises on purpose."""

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["redact"]
-
 _MASK = "***"
 _GUARDED = "key|token|password|passwd|pwd|secret|signature|sig|credential|auth|authorization|cookie"
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;&'")}\]]+)"""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from api2db.app.assignment import assign
-from api2db.app.backoff import BackOff
+from api2db.app._assignment import assign
+from api2db.app._backoff import BackOff
 
 A, B, C = Path("/a.duckdb"), Path("/b.duckdb"), Path("/c.duckdb")
 

@@ -15,12 +15,12 @@ import pytest
 from api2db import Collector, Store2Sql, Stream2Local
 from api2db.app.command_line import main
 from api2db.errors import ConfigurationError
-from api2db.formats import compose as composing
 from api2db.formats import read_frame, write_frame
-from api2db.formats.compose import STORE_MANIFEST
+from api2db.shards import compose as composing
+from api2db.shards.compose import STORE_MANIFEST
 from tests.app.projects import Project, counted
-from tests.formats.killing import interrupted
 from tests.ingest.tiny import wait_until
+from tests.shards.killing import interrupted
 
 STORING = """
     from api2db import Store2Sql, Stream2Local

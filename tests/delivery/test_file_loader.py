@@ -10,7 +10,7 @@ import pytest
 
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
-from api2db.formats.atomic import is_temporary
+from api2db.disk.atomic import is_temporary
 from api2db.journal import ALL, SegmentedJournal, StreamIdentity
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget, SingleFileTarget

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from api2db.delivery.fitting import fit
+from api2db.delivery._fitting import fit
 from api2db.frames import JSON
 from api2db.targets.port import Column
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api2db.delivery.refusals import TooManyRefusalsError, find_refused
+from api2db.delivery._refusals import TooManyRefusalsError, find_refused
 from api2db.errors import BatchRefusedError
 
 NO = BatchRefusedError("no")

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader, resumable_loader
+from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
+from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
 from api2db.journal import ALL, Entry, Position, SegmentedJournal, StreamIdentity, StreamReader

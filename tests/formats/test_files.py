@@ -71,7 +71,7 @@ def test_json_keeps_floats_bit_for_bit(floats: list[float]) -> None:
 
 
 def json_back(file: io.BytesIO) -> list[float]:
-    from api2db.formats import json_table
+    from api2db.formats import _json_table as json_table
 
     file.seek(0)
     values: list[float] = json_table.read(file).column("x").to_pylist()
@@ -80,7 +80,7 @@ def json_back(file: io.BytesIO) -> list[float]:
 
 @given(texts=st.lists(st.text() | st.none(), min_size=1))
 def test_csv_tells_a_null_from_an_empty_text_and_keeps_every_text(texts: list[str | None]) -> None:
-    from api2db.formats import csv_text
+    from api2db.formats import _csv_text as csv_text
 
     valid = [text if text is None else text.encode(errors="replace").decode() for text in texts]
     file = io.BytesIO()
@@ -91,7 +91,7 @@ def test_csv_tells_a_null_from_an_empty_text_and_keeps_every_text(texts: list[st
 
 @given(floats=st.lists(st.floats(allow_nan=False), min_size=1).map(lambda floats: [*floats, 0.5]))
 def test_csv_keeps_floats(floats: list[float]) -> None:
-    from api2db.formats import csv_text
+    from api2db.formats import _csv_text as csv_text
 
     file = io.BytesIO()
     write(pa.table({"x": pa.array(floats, pa.float64())}), file, "csv")

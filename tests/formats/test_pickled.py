@@ -260,7 +260,7 @@ def test_the_allowed_names_hold_nothing_that_acts_by_itself() -> None:
 
 
 def test_a_frame_reads_from_memory_too() -> None:
-    from api2db.formats import pickled
+    from api2db.formats import _pickled as pickled
 
     file = io.BytesIO(pickled.dump(pd.DataFrame({"a": [1]})))
     assert pickled.load(file)["a"].tolist() == [1]

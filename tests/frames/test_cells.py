@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 
 from api2db.errors import FrameError
 from api2db.frames import JSON, decode_cell, encode_cell, is_json, unmarked
-from api2db.frames.cells import json_array, single_value
+from api2db.frames._cells import json_array, single_value
 
 
 class Colour(enum.Enum):

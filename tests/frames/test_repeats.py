@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from api2db.errors import DataError
-from api2db.frames import duplicate_rows, repeats, to_batch
+from api2db.frames import _repeats as repeats
+from api2db.frames import duplicate_rows, to_batch
 from tests.frames.examples import every_kind
 
 _ROWS = some.lists(

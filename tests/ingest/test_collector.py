@@ -9,7 +9,7 @@ import pytest
 
 from api2db.errors import ConfigurationError, InvalidNameError
 from api2db.ingest import Collector, registered
-from api2db.ingest.collector import takes_state
+from api2db.ingest._collector import takes_state
 from tests.ingest.tiny import TinyStream
 
 

@@ -13,7 +13,7 @@ from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci,
 from api2db.journal import ALL, open_shared
 from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
-from api2db.targets.sql.ledger import Ledger
+from api2db.targets.sql._ledger import Ledger
 from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads

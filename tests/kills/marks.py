@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import counted_loader, file_loader, resumable_loader, transactional_loader
+from api2db.delivery import _counted_loader as counted_loader
+from api2db.delivery import _file_loader as file_loader
+from api2db.delivery import _resumable_loader as resumable_loader
+from api2db.delivery import _transactional_loader as transactional_loader
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.files import ShardTarget, SingleFileTarget

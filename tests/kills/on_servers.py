@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from api2db.targets.mysql import database as mysql
-from api2db.targets.postgresql import database as postgresql
+from api2db.targets.mysql import _database as mysql
+from api2db.targets.postgresql import _database as postgresql
 from tests.kills.checker import Row
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts

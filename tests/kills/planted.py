@@ -9,9 +9,9 @@ from api2db.journal import Position
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._segment import SegmentWriter
 from api2db.store import _steps
-from api2db.store.manifest import Manifest
+from api2db.store._manifest import Manifest
 from api2db.targets.sql import SqlTarget
-from api2db.targets.sql.ledger import Ledger
+from api2db.targets.sql._ledger import Ledger
 
 
 def take_away(what: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from api2db.delivery import worker
-from api2db.targets.bigquery import rows as bigquery_rows
-from api2db.targets.bigquery import stream as bigquery_stream
+from api2db.delivery import _worker as worker
+from api2db.targets.bigquery import _rows as bigquery_rows
+from api2db.targets.bigquery import _stream as bigquery_stream
 from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, running, wait_until

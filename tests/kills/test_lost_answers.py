@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api2db.delivery import worker
+from api2db.delivery import _worker as worker
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget, SingleFileTarget

@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from api2db.targets.mysql import MysqlDatabase
-from api2db.targets.mysql import database as mysql
+from api2db.targets.mysql import _database as mysql
 from api2db.targets.postgresql import PostgresqlDatabase
-from api2db.targets.postgresql import database as postgresql
+from api2db.targets.postgresql import _database as postgresql
 from api2db.targets.sql import SqlTarget
-from api2db.targets.sql.ledger import Ledger
+from api2db.targets.sql._ledger import Ledger
 from tests.kills.checker import Verdict, judge, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
@@ -206,7 +206,7 @@ LIMITS = {"a COMMIT": "_ANSWER_S", "a load": "_WORK_S"}
 def test_an_answer_that_never_comes_is_not_waited_for_and_costs_nothing(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch, frozen: str
 ) -> None:
-    monkeypatch.setattr(f"api2db.targets.postgresql.connection.{LIMITS[frozen]}", 0.5)
+    monkeypatch.setattr(f"api2db.targets.postgresql._connection.{LIMITS[frozen]}", 0.5)
     shorten()
     there = There(postgresql, to_postgresql)
     puts = PutsThere(tmp_path, there)

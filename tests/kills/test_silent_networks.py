@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from api2db.targets.mysql import connection as mysql_connection
-from api2db.targets.postgresql import connection as postgresql_connection
+from api2db.targets.mysql import _connection as mysql_connection
+from api2db.targets.postgresql import _connection as postgresql_connection
 from tests.kills.checker import Verdict
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There

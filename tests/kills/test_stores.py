@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from api2db.disk.atomic import replacing
 from api2db.formats import write
-from api2db.formats.atomic import replacing
 from tests.kills.checker import Row, Verdict, in_duckdb, in_file, in_sqlite, judge, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home

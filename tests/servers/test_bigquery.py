@@ -19,7 +19,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from google.oauth2 import service_account
 from google.rpc import code_pb2
 
-from api2db.targets.bigquery.client import _Local
+from api2db.targets.bigquery._client import _Local
 from tests.servers.bigquery import PROJECT, BigqueryServer
 
 NAME = f"{PROJECT}.d.t"

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from api2db import Store, Store2Sql
+from api2db.disk.folders import shard_folder
 from api2db.formats import write_frame
-from api2db.formats.folders import shard_folder
 from api2db.store import _steps
-from tests.formats.killing import interrupted
+from tests.shards.killing import interrupted
 
 
 def shards(home: Path, fmt: str = "parquet") -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api2db import Store2Sql
-from api2db.delivery import worker
+from api2db.delivery import _worker as worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
 from api2db.store._reader import ManifestReader
 from api2db.targets.sql import SqlTarget

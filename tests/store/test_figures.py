@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from api2db.formats.atomic import temporary_name
-from api2db.store.figures import StoreFigures, change_figures, read_figures
+from api2db.disk.atomic import temporary_name
+from api2db.store._figures import StoreFigures, change_figures, read_figures
 
 FIRST = StoreFigures("flights", "sqlite flights.sqlite#flights", "STORE/flights/parquet", "parquet", 60)
 

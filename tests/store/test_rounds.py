@@ -16,16 +16,16 @@ import pytest
 
 from api2db import FileConverter, Store, Store2Sql, Stream2Local
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, TargetUnavailableError
-from api2db.formats import FORMATS, putting_away, read_frame, write_frame
-from api2db.formats import compose as composing
-from api2db.formats.compose import as_frame, compose
-from api2db.formats.shards import locked
+from api2db.formats import FORMATS, read_frame, write_frame
+from api2db.shards import compose as composing
+from api2db.shards import moving as putting_away
+from api2db.shards.compose import STORE_MANIFEST, as_frame, compose
+from api2db.shards.shards import locked
 from api2db.store import _steps
-from api2db.store.manifest import STORE_MANIFEST
 from api2db.store.rejected import put_back
 from api2db.targets.sql import SqlTarget
 from tests.faults.disks import fill, small_disk
-from tests.formats.killing import interrupted
+from tests.shards.killing import interrupted
 from tests.store.homes import (
     cut_short,
     left,

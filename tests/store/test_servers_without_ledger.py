@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from api2db import Store, Store2Bigquery, Store2Omnisci
-from api2db.delivery import worker
+from api2db.delivery import _worker as worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
+from api2db.store._manifest import read_manifest
 from api2db.store._reader import ManifestReader
-from api2db.store.manifest import read_manifest
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.heavydb import HeavydbTarget

@@ -14,7 +14,7 @@ from pyarrow.dataset import dataset
 from api2db import Store2Local, Stream2Local
 from api2db.errors import ConfigurationError, DataError
 from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.store.manifest import STORE_MANIFEST
+from api2db.shards.compose import STORE_MANIFEST
 from tests.store.homes import cut_short, left, put_shards, shards
 
 

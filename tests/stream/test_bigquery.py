@@ -20,11 +20,11 @@ from api2db import Stream, Stream2Bigquery
 from api2db.errors import BatchRefusedError, ConfigurationError, TargetError, TargetUnavailableError
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
-from api2db.targets.bigquery import client as bigquery_client
-from api2db.targets.bigquery import rows as bigquery_rows
+from api2db.targets.bigquery import _client as bigquery_client
+from api2db.targets.bigquery import _rows as bigquery_rows
 from api2db.targets.bigquery import target as bigquery_target
-from api2db.targets.bigquery.client import TableLocation
-from api2db.targets.bigquery.errors import sorted_errors
+from api2db.targets.bigquery._client import TableLocation
+from api2db.targets.bigquery._errors import sorted_errors
 from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer

@@ -9,7 +9,7 @@ import pytest
 
 from api2db import Stream2Omnisci, Stream2Sql
 from api2db.errors import ConfigurationError
-from api2db.stream.credentials import Credentials, credentials
+from api2db.stream._credentials import Credentials, credentials
 
 CANARY = "canary-7c1f"
 COMPLETE = {"username": "me", "password": CANARY, "host": "there"}

@@ -14,7 +14,7 @@ import pytest
 
 from api2db.errors import ConfigurationError, InvalidNameError
 from api2db.formats import FORMATS
-from api2db.formats.dtypes_file import dtypes_path, write_dtypes
+from api2db.stream._dtypes_file import dtypes_path, write_dtypes
 from api2db.stream.file_converter import FileConverter
 from tests.faults.disks import read_only, small_disk
 

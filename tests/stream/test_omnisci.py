@@ -17,10 +17,10 @@ from heavydb.thrift.ttypes import TDBException
 
 import api2db
 from api2db import Stream, Stream2Omnisci
-from api2db.app.scaffold import make_project
+from api2db.app._scaffold import make_project
 from api2db.stream import stream2omnisci
 from api2db.targets.heavydb import HeavydbTarget
-from api2db.targets.heavydb.client import Session
+from api2db.targets.heavydb._client import Session
 from api2db.targets.server import Password, Server
 from tests.servers.omnisci import OmnisciServer, statements
 from tests.servers.omnisci.columns import RefusedError

@@ -13,8 +13,8 @@ import pytest
 
 from api2db import Stream2Omnisci
 from api2db.targets.heavydb import HeavydbTarget
-from api2db.targets.heavydb.client import RefusedByServerError, Session
-from api2db.targets.heavydb.values import encoded
+from api2db.targets.heavydb._client import RefusedByServerError, Session
+from api2db.targets.heavydb._values import encoded
 from api2db.targets.port import Column
 from api2db.targets.server import Password, Server
 from tests.servers.omnisci.reach import Reach, given

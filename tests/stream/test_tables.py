@@ -15,7 +15,7 @@ import pytest
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.targets.sql import SqlTarget
-from api2db.targets.sql.ledger import LEDGER_TABLE
+from api2db.targets.sql._ledger import LEDGER_TABLE
 from tests.stream.databases import (
     DATABASE,
     DATABASES,

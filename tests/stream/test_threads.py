@@ -70,7 +70,7 @@ def hanging_server() -> Iterator[socket.socket]:
 
 
 def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api2db.delivery.scheduler._LONG_STEP_S", 60.0)  # not even on a machine under heavy load
+    monkeypatch.setattr("api2db.delivery._scheduler._LONG_STEP_S", 60.0)  # not even on a machine under heavy load
     streams = mixed_streams(tmp_path, MANY)
     with counted() as found, running(streams):
         for n in range(3):
@@ -85,7 +85,7 @@ def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkey
 def test_an_idle_process_has_one_waiting_thread_and_delivers_within_milliseconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api2db.delivery.scheduler._IDLE_S", 0.05)
+    monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
     streams = [Stream2Local(f"s{n}", "shards", home=tmp_path) for n in range(10)]
     with running(streams):
         for stream in streams:
@@ -135,7 +135,7 @@ def under_way(streams: Sequence[Stream]) -> list[Stream]:
 def test_where_no_thread_can_be_started_any_more_streams_are_delivered_and_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api2db.delivery.scheduler._IDLE_S", 0.05)
+    monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
     streams = [Stream2Local(f"s{n}", "shards", home=tmp_path) for n in range(5)]
     for stream in streams:
         stream.start()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.targets.mysql import database as mysql
+from api2db.targets.mysql import _database as mysql
 from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.eventually import eventually
 from tests.stream.ways import rejected_rows

@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from api2db.disk.atomic import is_temporary
 from api2db.errors import BatchRefusedError
-from api2db.formats.atomic import is_temporary
 from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import FrameRows

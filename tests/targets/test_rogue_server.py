@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from api2db.errors import TargetUnavailableError
 from api2db.stream import Stream2Sql
 from api2db.targets.mysql import MysqlDatabase
-from api2db.targets.mysql import connection as mysql_connection
+from api2db.targets.mysql import _connection as mysql_connection
 from api2db.targets.port import Column
 from api2db.targets.server import Password, Server, Tls, TlsMode
 from tests.servers.rogue import Rogue, running_rogue

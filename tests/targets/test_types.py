@@ -12,7 +12,7 @@ import pytest
 
 from api2db.frames import JSON, widened
 from api2db.targets.types import duckdb_type, from_duckdb, from_heavydb, from_sqlite, heavydb_type, sqlite_type
-from api2db.targets.types.rules import endless, outside, with_nul
+from api2db.targets.types._rules import endless, outside, with_nul
 
 TYPES = [
     pa.bool_(),

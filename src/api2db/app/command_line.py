@@ -9,8 +9,6 @@ import typer
 
 from api2db.errors import Api2dbError, ConfigurationError
 
-__all__ = ["app", "main"]
-
 FAILED: Final = 1
 UNUSABLE: Final = 2
 UNHEALTHY: Final = 3
@@ -67,7 +65,7 @@ def _init(
     ] = None,
 ) -> None:
     """Create a project that runs as it is. Existing files are never overwritten."""
-    from api2db.app.scaffold import make_project
+    from api2db.app._scaffold import make_project
 
     for path in make_project(folder, collectors or ()):
         print(path)
@@ -87,7 +85,7 @@ def _run(
     home: Home = None,
 ) -> None:
     """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
-    from api2db.app.commands import run_project
+    from api2db.app._commands import run_project
 
     run_project(main_file, _home(home), once=once, timeout_s=timeout)
 
@@ -106,7 +104,7 @@ def _compose(
 
     A shard that can't be read stays where it is and is named; the exit code is then 1.
     """
-    from api2db.app.storing import compose_folder
+    from api2db.app._storing import compose_folder
 
     if not compose_folder(folder, fmt, out or folder / "composed", move_shards):
         raise typer.Exit(FAILED)
@@ -126,7 +124,7 @@ def _store(
 
     With --once the exit code is 1 if a round failed or left a shard that can't be read.
     """
-    from api2db.app.storing import run_stores
+    from api2db.app._storing import run_stores
 
     if not run_stores(main_file, _home(home), collector, once=once):
         raise typer.Exit(FAILED)
@@ -139,7 +137,7 @@ def _status(
     home: Home = None,
 ) -> None:
     """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
-    from api2db.app.commands import print_status
+    from api2db.app._commands import print_status
 
     if not print_status(_home(home), as_json_text=json):
         raise typer.Exit(UNHEALTHY)
@@ -155,7 +153,7 @@ def _forget(
     home: Home = None,
 ) -> None:
     """Drop a stream that is no longer used, and all rows that wait for it."""
-    from api2db.app.commands import forget_stream
+    from api2db.app._commands import forget_stream
 
     forget_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
 
@@ -174,7 +172,7 @@ def _adopt(
     This project owns the ledger from then on. Stop the copy first. Rows that the copy delivered under the same frames
     may then be stored twice: check the target.
     """
-    from api2db.app.commands import adopt_stream
+    from api2db.app._commands import adopt_stream
 
     adopt_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
 
@@ -187,7 +185,7 @@ def _rejected() -> None:
 @rejected.command("list")
 def _list_rejected(home: Home = None) -> None:
     """List the files of rejected rows."""
-    from api2db.app.commands import print_rejected
+    from api2db.app._commands import print_rejected
 
     print_rejected(_home(home))
 
@@ -200,7 +198,7 @@ def _show_rejected(
     home: Home = None,
 ) -> None:
     """Show rejected rows with their reasons."""
-    from api2db.app.commands import show_rejected_rows
+    from api2db.app._commands import show_rejected_rows
 
     show_rejected_rows(_home(home), file, rows)
 
@@ -215,7 +213,7 @@ def _retry_rejected(
     home: Home = None,
 ) -> None:
     """Put rejected rows again, for the stream that rejected them, once the cause is fixed."""
-    from api2db.app.commands import retry_rejected_files
+    from api2db.app._commands import retry_rejected_files
 
     if bool(files) == everything:
         raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
@@ -232,13 +230,13 @@ def _demo(
     """Carry a recorded API into Parquet and DuckDB, and prove that no row is missing or doubled."""
     from importlib import import_module
 
-    show: Any = import_module("api2db.app.demo.show")
+    show: Any = import_module("api2db.demo._show")
     raise typer.Exit(show.run_demo(seconds, home))
 
 
 def _home(home: Path | None) -> Path:
     """Set the project's folder for this process and its children."""
-    from api2db.formats.folders import project_home
+    from api2db.disk.folders import project_home
 
     if home is not None:
         os.environ["API2DB_HOME"] = str(home.absolute())

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.app.rejects import rejected_files
-from api2db.formats.atomic import is_temporary
+from api2db.app._rejects import rejected_files
+from api2db.disk.atomic import is_temporary
 from api2db.ingest.status import CollectorStatus, read_status
 from api2db.journal import StreamOverview, is_owned, journals_in, overview
 from api2db.store import StoreFigures
 from api2db.store.rejected import is_of_store
-
-__all__ = ["CollectorFigures", "Rates", "as_json", "is_unhealthy", "read_figures"]
 
 _WINDOW_S = 3.0
 

@@ -13,8 +13,6 @@ from rich.live import Live
 from api2db.app.figures import Rates, read_figures
 from api2db.app.screen import is_live, lines_of, live_figures
 
-__all__ = ["LiveView"]
-
 _REFRESH_S: Final = 0.5
 _PLAIN_S: Final = 5.0
 

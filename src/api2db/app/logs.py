@@ -7,10 +7,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
-from api2db.formats.atomic import FILE_MODE, make_folders
+from api2db.disk.atomic import FILE_MODE, make_folders
 from api2db.redaction import redact
-
-__all__ = ["MaskedFormatter", "is_set_up", "log_to_console", "log_to_file"]
 
 _FILE_BYTES: Final = 5 << 20
 _FILES: Final = 3

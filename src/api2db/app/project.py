@@ -15,8 +15,6 @@ from api2db.ingest import Collector, registered
 from api2db.ingest.error_text import describe_error
 from api2db.redaction import redact
 
-__all__ = ["MODULE_NAME", "MainFile", "collectors_in", "collectors_named", "is_loading", "load", "running_main_file"]
-
 MODULE_NAME: Final = "__api2db_main__"
 _loading: list[Path] = []
 

@@ -13,8 +13,6 @@ from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import StoreFigures
 
-__all__ = ["ConsoleHandler", "is_live", "lines_of", "live_figures", "print_figures", "print_stores", "print_table"]
-
 _HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
 _STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
 _NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards"})

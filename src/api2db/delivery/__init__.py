@@ -9,17 +9,17 @@ stream was asked for, ``casting`` has a table follow the data, ``fitting`` finds
 ``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
 """
 
-from api2db.delivery.counted_loader import CountedLoader
-from api2db.delivery.dtypes import Dtypes
-from api2db.delivery.file_loader import FileLoader
-from api2db.delivery.loader import Loader
-from api2db.delivery.override_loader import OverrideLoader, OverrideTarget
-from api2db.delivery.parking import ParkedBatches, Parking
-from api2db.delivery.rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
-from api2db.delivery.resumable_loader import ResumableLoader
-from api2db.delivery.scheduler import Group, Task, process_scheduler
-from api2db.delivery.transactional_loader import TransactionalLoader
-from api2db.delivery.worker import LIMIT, RETRIES, Worker
+from api2db.delivery._counted_loader import CountedLoader
+from api2db.delivery._dtypes import Dtypes
+from api2db.delivery._file_loader import FileLoader
+from api2db.delivery._loader import Loader
+from api2db.delivery._override_loader import OverrideLoader, OverrideTarget
+from api2db.delivery._parking import ParkedBatches, Parking
+from api2db.delivery._rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
+from api2db.delivery._resumable_loader import ResumableLoader
+from api2db.delivery._scheduler import Group, Task, process_scheduler
+from api2db.delivery._transactional_loader import TransactionalLoader
+from api2db.delivery._worker import LIMIT, RETRIES, Worker
 
 __all__ = [
     "ADDED_COLUMNS",

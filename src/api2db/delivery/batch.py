@@ -7,14 +7,12 @@ from itertools import groupby, takewhile
 
 import pyarrow as pa
 
-from api2db.delivery.dtypes import Dtypes
-from api2db.delivery.fitting import Mismatch
+from api2db.delivery._dtypes import Dtypes
+from api2db.delivery._fitting import Mismatch
 from api2db.errors import DataError
 from api2db.frames import conform, reason_of, unify
 from api2db.journal import Entry, Position, Superseded
 from api2db.targets.port import FrameRows
-
-__all__ = ["Batch", "batch_of"]
 
 _NOTHING_SUPERSEDED = Superseded()
 _NO_DTYPES = Dtypes()

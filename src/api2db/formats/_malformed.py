@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from api2db.disk.atomic import naming
 from api2db.errors import Api2dbError, FormatError
-from api2db.formats.atomic import naming
 from api2db.redaction import redact
-
-__all__ = ["malformed_is_format_error", "unwritable_is_format_error"]
 
 # A flipped byte makes a codec ask for what is not there (AttributeError, LookupError), give a constructor what it does
 # not take (TypeError, ValueError, ArithmeticError; AssertionError, NotImplementedError and SystemError of pandas and

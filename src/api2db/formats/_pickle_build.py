@@ -19,8 +19,6 @@ import pyarrow as pa
 
 from api2db.formats._pickle_parts import GlobalName, Part
 
-__all__ = ["ALLOWED", "build_frame"]
-
 _datetime64: Callable[[int, str], Any] = np.datetime64  # type: ignore[assignment] # typed for literal units alone
 _timedelta64: Callable[[int, str], Any] = np.timedelta64  # type: ignore[assignment]
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, bytearray})

@@ -10,8 +10,6 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any, ClassVar, NoReturn
 
-__all__ = ["ForbiddenNameError", "GlobalName", "Part", "parse"]
-
 GlobalName = tuple[str, str]
 
 

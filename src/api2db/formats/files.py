@@ -7,16 +7,14 @@ from typing import BinaryIO
 import pandas as pd
 import pyarrow as pa
 
-from api2db.formats import csv_text, json_table, parquet, pickled
+from api2db.disk.atomic import replacing
+from api2db.formats import _csv_text, _json_table, _parquet, _pickled
 from api2db.formats._malformed import malformed_is_format_error, unwritable_is_format_error
-from api2db.formats.atomic import replacing
 from api2db.formats.folder_types import types_that_hold
 from api2db.formats.kinds import check_format
 from api2db.frames import to_batch, to_pandas
 
-__all__ = ["as_read", "read", "read_frame", "write", "write_frame"]
-
-_CODECS = {"parquet": parquet, "json": json_table, "csv": csv_text, "pickle": pickled}
+_CODECS = {"parquet": _parquet, "json": _json_table, "csv": _csv_text, "pickle": _pickled}
 
 
 def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.Schema | None = None) -> None:
@@ -38,8 +36,8 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
     codec = _CODECS[check_format(fmt)]
     with unwritable_is_format_error(fmt):
         whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
-        if codec is parquet:
-            parquet.write(whole, file, known)
+        if codec is _parquet:
+            _parquet.write(whole, file, known)
         else:
             codec.write(whole, file)
 
@@ -47,7 +45,7 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
 def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read by the types that its folder keeps.
 
-    See ``csv_text`` for what CSV tells of types where the folder keeps none.
+    See ``_csv_text`` for what CSV tells of types where the folder keeps none.
 
     Args:
         path: The file.
@@ -62,9 +60,9 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     """
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
-        if codec is not csv_text:
+        if codec is not _csv_text:
             return codec.read(file)
-        return csv_text.read(file, types_that_hold(path, fmt) if types is None else types)
+        return _csv_text.read(file, types_that_hold(path, fmt) if types is None else types)
 
 
 def as_read(table: pa.Table, fmt: str) -> pa.Table:
@@ -95,7 +93,7 @@ def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
     """
     if check_format(fmt) == "pickle":
         with unwritable_is_format_error(fmt):
-            content = pickled.dump(df)
+            content = _pickled.dump(df)
         with replacing(path) as file:
             file.write(content)
         return
@@ -115,7 +113,7 @@ def read_frame(path: Path, fmt: str) -> pd.DataFrame:
     """
     if check_format(fmt) == "pickle":
         with path.open("rb") as file, malformed_is_format_error(path, fmt):
-            return pickled.load(file)
+            return _pickled.load(file)
     table = read(path, fmt)
     with malformed_is_format_error(path, fmt):
         return to_pandas(table)

@@ -18,22 +18,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from api2db.disk.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
+from api2db.disk.leftovers import sweep
 from api2db.errors import FormatError
-from api2db.formats.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
-from api2db.formats.leftovers import sweep
 from api2db.frames import JSON, cast_exactly, is_json, widened
-
-__all__ = [
-    "carry_types",
-    "in_types",
-    "join_types",
-    "keeps_types",
-    "known_types",
-    "types_as_text",
-    "types_from_text",
-    "types_path",
-    "types_that_hold",
-]
 
 _types = pa.types
 _FORMATS = ("parquet", "csv")

@@ -4,8 +4,6 @@ from typing import Literal, get_args
 
 from api2db.errors import ConfigurationError
 
-__all__ = ["FORMATS", "Format", "check_format"]
-
 Format = Literal["parquet", "json", "csv", "pickle"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)

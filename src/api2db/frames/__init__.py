@@ -6,10 +6,9 @@ wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``confo
 (``cast_exactly``) only where nothing is lost. Nothing here does I/O.
 """
 
-from api2db.frames._from_arrow import Rows, one_batch
-from api2db.frames.asked import cast_as_asked, type_of_dtype
-from api2db.frames.batch import to_batch
-from api2db.frames.cells import (
+from api2db.frames._asked import cast_as_asked, type_of_dtype
+from api2db.frames._batch import to_batch
+from api2db.frames._cells import (
     JSON,
     decode_cell,
     encode_cell,
@@ -19,13 +18,14 @@ from api2db.frames.cells import (
     text_cells,
     unmarked,
 )
-from api2db.frames.dataframes import consumed_to_pandas, to_pandas
-from api2db.frames.dtypes import dtypes_of, merge_dtypes
-from api2db.frames.exact import cast_exactly, nulled
-from api2db.frames.refused import Refused, reason_of, rows_and_refused
-from api2db.frames.repeats import duplicate_rows
+from api2db.frames._dataframes import consumed_to_pandas, to_pandas
+from api2db.frames._dtypes import dtypes_of, merge_dtypes
+from api2db.frames._exact import cast_exactly, nulled
+from api2db.frames._from_arrow import Rows, one_batch
+from api2db.frames._refused import Refused, reason_of, rows_and_refused
+from api2db.frames._repeats import duplicate_rows
+from api2db.frames._whole_numbers import long_numbers, whole_numbers_as_floats
 from api2db.frames.unify import conform, unify, widened
-from api2db.frames.whole_numbers import long_numbers, whole_numbers_as_floats
 
 __all__ = [
     "JSON",

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-__all__ = ["Column", "columns", "public_columns"]
-
 Column: TypeAlias = tuple[Any, Any]
 """A dtype and its values: zoned times as UTC ``datetime64``, other extension arrays as they are, else an ndarray."""
 

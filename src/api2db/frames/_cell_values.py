@@ -18,8 +18,6 @@ import pyarrow as pa
 
 from api2db.errors import FrameError
 
-__all__ = ["KNOWN", "value_of"]
-
 KNOWN: frozenset[type] = frozenset(
     {
         *(type(None), bool, int, float, str, bytes, bytearray, decimal.Decimal),

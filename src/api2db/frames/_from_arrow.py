@@ -9,20 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import FrameError
+from api2db.frames._cells import JSON, json_array
 from api2db.frames._index import index_names
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
-from api2db.frames.cells import JSON, json_array
-
-__all__ = [
-    "Rows",
-    "one_batch",
-    "one_chunk",
-    "plain_column",
-    "rows_of_batch",
-    "rows_of_columns",
-    "rows_of_table",
-]
 
 Rows: TypeAlias = pa.RecordBatch | pa.Table
 

@@ -14,8 +14,6 @@ from api2db.frames._index import with_index_as_columns
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["column_array", "rows_of_dataframe"]
-
 
 def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     if isinstance(frame.columns, pd.MultiIndex):

@@ -10,8 +10,6 @@ from api2db.errors import FrameError
 from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
-__all__ = ["batch_of_rows"]
-
 
 def batch_of_rows(rows: Sequence[Mapping[Any, Any]]) -> pa.RecordBatch:
     for place, row in enumerate(rows):

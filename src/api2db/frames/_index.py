@@ -10,8 +10,6 @@ import pandas as pd
 from api2db.errors import FrameError
 from api2db.frames._names import column_names
 
-__all__ = ["index_names", "with_index_as_columns"]
-
 logger = logging.getLogger(__name__)
 _COUNTS = frozenset({"integer", "empty"})
 _SAID = 5

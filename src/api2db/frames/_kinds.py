@@ -2,8 +2,6 @@
 
 import pyarrow as pa
 
-__all__ = ["is_binary", "is_text"]
-
 _TEXTS = frozenset({pa.utf8(), pa.large_utf8(), pa.string_view()})
 _BINARIES = frozenset({pa.binary(), pa.large_binary(), pa.binary_view()})
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from api2db.errors import FrameError
 from api2db.frames._cell_values import value_of
 
-__all__ = ["column_names"]
-
 
 def column_names(labels: Iterable[object]) -> tuple[str, ...]:
     names = tuple(map(_name, labels))

@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from api2db.errors import FrameError
 from api2db.frames._cell_values import KNOWN, value_of
-from api2db.frames.cells import encode_cell, json_array
-
-__all__ = ["array_of_objects"]
+from api2db.frames._cells import encode_cell, json_array
 
 # What Arrow raises where a type does not hold a value: its other errors of that are TypeErrors and ValueErrors too.
 _UNFIT = (OverflowError, TypeError, ValueError, pa.ArrowNotImplementedError)

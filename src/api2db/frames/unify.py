@@ -11,11 +11,9 @@ from functools import lru_cache, reduce
 import pyarrow as pa
 
 from api2db.errors import DataError
+from api2db.frames._cells import JSON, is_json, python_values
+from api2db.frames._exact import cast_exactly, decimal_digits
 from api2db.frames._kinds import is_binary, is_text
-from api2db.frames.cells import JSON, is_json, python_values
-from api2db.frames.exact import cast_exactly, decimal_digits
-
-__all__ = ["conform", "unify", "widened"]
 
 _types = pa.types
 _UNITS = ("s", "ms", "us", "ns")

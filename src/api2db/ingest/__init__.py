@@ -4,7 +4,7 @@ A collector describes; a runner polls. Each poll runs in a thread of its own, an
 groups together with the state that belongs to them, so that a cursor and its rows never part.
 """
 
-from api2db.ingest.collector import Collector, PeriodicStore, RunnableStream, registered
+from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
 from api2db.ingest.runner import Runner
 from api2db.ingest.status import CollectorStatus, read_status
 

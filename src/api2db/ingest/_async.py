@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final
 
-__all__ = ["is_async", "run_async"]
-
 _END: Final = object()
 Started = Callable[["Future[Any]"], None]
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from api2db.errors import FrameError
 from api2db.frames import Refused, Rows, rows_and_refused, to_pandas
-from api2db.ingest.collector import Transform
+from api2db.ingest._collector import Transform
 
 
 def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:

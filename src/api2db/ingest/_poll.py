@@ -12,8 +12,8 @@ from typing import Any, Final
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
 from api2db.ingest._async import is_async, run_async
+from api2db.ingest._collector import Collector, takes_state
 from api2db.ingest._pages import batches
-from api2db.ingest.collector import Collector, takes_state
 from api2db.journal import Journal
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from api2db.frames import Refused, is_json, reason_of, to_pandas
 from api2db.ingest._async import is_async, run_async
+from api2db.ingest._collector import Collector, takes_state
 from api2db.ingest._pages import batches
-from api2db.ingest.collector import Collector, takes_state
 from api2db.ingest.counts import counted
 
 _ROWS = 20

@@ -1,7 +1,5 @@
 """Numbers of things, as a person says them."""
 
-__all__ = ["counted"]
-
 
 def counted(number: int, thing: str) -> str:
     """A number with its thing: ``1 row``, ``2,000 rows``."""

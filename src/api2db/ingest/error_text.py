@@ -5,8 +5,6 @@ from pathlib import Path
 
 from api2db.redaction import redact
 
-__all__ = ["describe_error"]
-
 _LONGEST = 500
 
 

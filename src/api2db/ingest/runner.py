@@ -9,19 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
-from api2db.formats.folders import project_home
+from api2db.ingest._collector import Collector, RunnableStream, check_each
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import preview
 from api2db.ingest._ticker import Ticker
-from api2db.ingest.collector import Collector, RunnableStream, check_each
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.ingest.stores import StoreClock
 from api2db.journal import JournalHandle, open_shared
-
-__all__ = ["Runner", "home_of", "resolved"]
 
 logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0

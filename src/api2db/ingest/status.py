@@ -6,10 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from api2db.formats.atomic import FILE_MODE
+from api2db.disk.atomic import FILE_MODE
 from api2db.journal import journal_folder
-
-__all__ = ["CollectorStatus", "publish_status", "read_status"]
 
 _STATUS_NAME = "collector.json"
 

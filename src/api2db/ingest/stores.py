@@ -4,12 +4,10 @@ import logging
 import threading
 from collections.abc import Callable
 
+from api2db.ingest._collector import PeriodicStore
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._ticker import Ticker
-from api2db.ingest.collector import PeriodicStore
 from api2db.ingest.error_text import describe_error
-
-__all__ = ["StoreClock"]
 
 logger = logging.getLogger("api2db.ingest")
 

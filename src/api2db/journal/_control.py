@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from api2db import errors
+from api2db.disk.atomic import is_temporary, make_folders, replacing
 from api2db.errors import Api2dbError, JournalBusyError
-from api2db.formats.atomic import is_temporary, make_folders, replacing
 
 logger = logging.getLogger(__name__)
 _ANSWER = ".answer"

@@ -6,7 +6,7 @@ import secrets
 import zlib
 from pathlib import Path
 
-from api2db.formats.atomic import sync_folder
+from api2db.disk.atomic import sync_folder
 
 EPOCHS_NAME = "epochs"
 

@@ -18,8 +18,6 @@ from api2db.journal._overview import StreamOverview, describe, publish, withdraw
 if TYPE_CHECKING:
     from api2db.journal._journal import SegmentedJournal
 
-__all__ = ["House", "housekeeper"]
-
 logger = logging.getLogger(__name__)
 _GLANCE_S: Final = 0.1  # at the bell, one file a project
 _PUBLISH_S: Final = 0.25  # the shortest time between two publications of one journal

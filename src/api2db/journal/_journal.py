@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from api2db.disk.atomic import make_folders
 from api2db.errors import BacklogFullError, ConfigurationError, JournalError, JournalWriteError
-from api2db.formats.atomic import make_folders
 from api2db.frames import Refused, Rows
 from api2db.journal._appender import COUNTER_BITS, Appender, Group
 from api2db.journal._epochs import add_epoch

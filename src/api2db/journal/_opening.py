@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from api2db.formats.atomic import make_folders, sync_folder
+from api2db.disk.atomic import make_folders, sync_folder
 from api2db.journal._epochs import read_epochs
 from api2db.journal._record import RecordKind
 from api2db.journal._scan import Record

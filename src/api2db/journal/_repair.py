@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from api2db.disk.atomic import sync_folder
 from api2db.errors import JournalError
-from api2db.formats.atomic import sync_folder
 from api2db.journal._record import HEADER_BYTES, Flag, Header, RecordKind, unpack
 from api2db.journal._scan import Damage, Record, anything, scan
 from api2db.journal._segment import Location, Segment, read_preamble, segment_paths

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from api2db.formats.atomic import replacing
+from api2db.disk.atomic import replacing
 
 _NAME = "reserve"
 _RESERVE_BYTES = (128 << 10, 64 << 10)

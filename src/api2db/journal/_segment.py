@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from api2db.disk.atomic import sync_folder
 from api2db.errors import JournalError
-from api2db.formats.atomic import sync_folder
 from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, RecordKind
 
 SUFFIX = ".segment"

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from api2db.formats.atomic import make_folders, replacing
+from api2db.disk.atomic import make_folders, replacing
 from api2db.journal._record import Header, RecordKind
 from api2db.journal._scan import Damage, Record, Want, scan
 from api2db.journal._segment import SUFFIX, Location, Segment

@@ -21,7 +21,7 @@ and loaded by the same code as a stream's. ``_steps`` are the steps. A store for
 its stream: see ``store2sql``.
 """
 
-from api2db.store.figures import StoreFigures, store_figures
+from api2db.store._figures import StoreFigures, store_figures
 from api2db.store.store import Store
 from api2db.store.store2bigquery import Store2Bigquery
 from api2db.store.store2local import Store2Local

@@ -15,8 +15,6 @@ from api2db.journal import Delivered, Position
 from api2db.store._reader import ManifestReader
 from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
 
-__all__ = ["IntoTarget", "Load", "ThroughMethod"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api2db.formats.shards import under_one_schema
 from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
-from api2db.store.manifest import Manifest, keep_manifest
+from api2db.shards.shards import under_one_schema
+from api2db.store._manifest import Manifest, keep_manifest
 from api2db.store.rejected import origin_of
-
-__all__ = ["ManifestReader", "ShardRows"]
 
 _NOTHING = Backlog(0, 0, 0, None)
 

@@ -12,18 +12,16 @@ import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError, DataError
 from api2db.formats import Format
-from api2db.formats.compose import check_folders, clear_away, finish_composing
-from api2db.formats.composed import Composed, discarded_on_failure, publish_composed
-from api2db.formats.putting_away import check_they_can_go, put_away
-from api2db.formats.shards import Shards, join_shards, locked, shards_of
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
+from api2db.shards.compose import STORE_MANIFEST, check_folders, clear_away, finish_composing
+from api2db.shards.composed import Composed, discarded_on_failure, publish_composed
+from api2db.shards.moving import check_they_can_go, put_away
+from api2db.shards.shards import Shards, join_shards, locked, shards_of
 from api2db.store._loading import Load
+from api2db.store._manifest import Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store._reader import ManifestReader, ShardRows
-from api2db.store.manifest import STORE_MANIFEST, Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store.rejected import without_reasons
-
-__all__ = ["Rules", "Written", "store_round", "without_repeats"]
 
 logger = logging.getLogger(__name__)
 _FIRST_NS, _LAST_NS = 10**18, 2**63 - 1

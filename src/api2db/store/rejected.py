@@ -8,11 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from api2db.delivery import ADDED_COLUMNS, METADATA_KEY, without_added
+from api2db.disk.atomic import publish, sync_folder
 from api2db.errors import ConfigurationError, FormatError
-from api2db.formats.atomic import publish, sync_folder
 from api2db.frames import one_batch
-
-__all__ = ["is_of_store", "origin_of", "put_back", "without_reasons"]
 
 
 def origin_of(folder: Path, fmt: str) -> str:

@@ -10,23 +10,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from api2db.delivery import Worker
+from api2db.disk.folders import shard_folder
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.formats.compose import compose_file
-from api2db.formats.folders import shard_folder
-from api2db.formats.shards import Shards, shards_of
 from api2db.journal import StreamReader
 from api2db.redaction import redact
+from api2db.shards.compose import compose_file
+from api2db.shards.shards import Shards, shards_of
+from api2db.store._figures import StoreFigures, change_figures, read_figures
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
+from api2db.store._manifest import Manifest
 from api2db.store._steps import Rules, Written, store_round
-from api2db.store.figures import StoreFigures, change_figures, read_figures
-from api2db.store.manifest import Manifest
-from api2db.stream._relative import relative_to_home
+from api2db.stream.relative import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.stream.workers import AnyTarget
-
-__all__ = ["Store"]
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,6 @@ from api2db.stream.stream2bigquery import Stream2Bigquery
 from api2db.stream.workers import AnyTarget
 from api2db.targets.sql import SchemaRule
 
-__all__ = ["Store2Bigquery"]
-
 
 class Store2Bigquery(Store):
     """Composes the shards of a collector and loads them into a table of Google BigQuery, each row exactly once.

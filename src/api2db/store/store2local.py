@@ -8,18 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.disk.atomic import sync_folder
+from api2db.disk.leftovers import owner_of
 from api2db.errors import ConfigurationError, DataError
-from api2db.formats.atomic import sync_folder
-from api2db.formats.composed import Composed, write_composed
-from api2db.formats.leftovers import owner_of
-from api2db.formats.shards import Shards
 from api2db.frames import is_json, text_cells
+from api2db.shards.composed import Composed, write_composed
+from api2db.shards.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
 from api2db.store.store import Store
-from api2db.stream._relative import relative_to_home
-
-__all__ = ["Store2Local"]
+from api2db.stream.relative import relative_to_home
 
 logger = logging.getLogger(__name__)
 _types = pa.types

@@ -6,8 +6,6 @@ from api2db.store.store import Store
 from api2db.stream.stream2omnisci import Stream2Omnisci
 from api2db.targets.sql import SchemaRule
 
-__all__ = ["Store2Omnisci"]
-
 
 class Store2Omnisci(Store):
     """Composes the shards of a collector and loads them into a table of a HeavyDB (OmniSci) database.

@@ -8,8 +8,6 @@ from api2db.stream.stream2sql import Stream2Sql
 from api2db.stream.workers import AnyTarget
 from api2db.targets.sql import MAX_CONNECTIONS, OnConflict, SchemaRule
 
-__all__ = ["Store2Sql"]
-
 
 class Store2Sql(Store):
     """Composes the shards of a collector and loads them into a table of a SQL database, each row exactly once.

@@ -10,8 +10,8 @@ from sqlalchemy.pool import NullPool
 
 from api2db.delivery import Group
 from api2db.errors import BatchRefusedError, ConfigurationError
-from api2db.stream._relative import relative_to_home
-from api2db.stream.credentials import Credentials
+from api2db.stream._credentials import Credentials
+from api2db.stream.relative import relative_to_home
 from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
@@ -22,8 +22,6 @@ from api2db.targets.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-__all__ = ["EMBEDDED", "SERVERS", "DatabaseLocation", "embedded", "on_server"]
 
 EMBEDDED = {"duckdb": "duckdb", "sqlite": "sqlite"}
 SERVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}

@@ -11,8 +11,6 @@ from typing import Protocol
 
 from api2db.errors import Api2dbError
 
-__all__ = ["drain_at_exit"]
-
 logger = logging.getLogger(__name__)
 _DRAIN_S, _STOP_S = 6.5, 1.0
 _TERMINATED = 128 + signal.SIGTERM

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["journalled"]
-
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from api2db.errors import ConfigurationError
 
-__all__ = ["IF_EXISTS", "checked_keys", "one_of"]
-
 IF_EXISTS = ("append", "replace", "fail")
 
 

@@ -6,8 +6,6 @@ from typing import Any, NoReturn
 
 from api2db.errors import JournalError
 
-__all__ = ["JournalQueue"]
-
 
 class JournalQueue(queue.Queue[Any]):
     """``put`` journals; ``join`` waits until everything is delivered; ``qsize`` counts the frames that wait.

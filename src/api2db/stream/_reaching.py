@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from api2db.errors import MissingExtraError, TargetError
 
-__all__ = ["reached"]
-
 logger = logging.getLogger(__name__)
 
 

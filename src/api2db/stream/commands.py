@@ -13,8 +13,6 @@ from api2db.formats import read
 from api2db.frames import to_batch
 from api2db.journal import SegmentedJournal, StreamNo, ask, is_owned, journal_folder
 
-__all__ = ["adopt", "forget", "register_requests", "retry"]
-
 
 def register_requests(journal: SegmentedJournal) -> None:
     """Have the owner of a journal answer ``forget`` and ``retry``."""

@@ -8,15 +8,13 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from api2db.disk.atomic import make_folders
+from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError, FormatError
 from api2db.formats import check_format, read_frame, write_frame
-from api2db.formats.atomic import make_folders
-from api2db.formats.compose import as_frame, compose
-from api2db.formats.dtypes_file import read_dtypes
-from api2db.formats.folders import project_home
 from api2db.redaction import redact
-
-__all__ = ["FileConverter"]
+from api2db.shards.compose import as_frame, compose
+from api2db.stream._dtypes_file import read_dtypes
 
 logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from api2db.journal import StreamOverview
 
-__all__ = ["StreamStatus", "status_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:

@@ -14,9 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery import Dtypes, Group, Task, Worker, process_scheduler
+from api2db.disk.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
-from api2db.formats.dtypes_file import merge_dtypes_file
-from api2db.formats.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch, type_of_dtype
 from api2db.journal import (
     Durability,
@@ -31,6 +30,7 @@ from api2db.journal import (
     overview,
 )
 from api2db.redaction import redact
+from api2db.stream._dtypes_file import merge_dtypes_file
 from api2db.stream._exit import drain_at_exit
 from api2db.stream._options import one_of
 from api2db.stream._queue import JournalQueue
@@ -39,8 +39,6 @@ from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
 from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
 from api2db.targets.sql import SchemaRule
-
-__all__ = ["Stream"]
 
 logger = logging.getLogger(__name__)
 _GLANCE_S = 0.1

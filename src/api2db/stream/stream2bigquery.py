@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from api2db.targets.bigquery.target import BigqueryTarget
 
-__all__ = ["Stream2Bigquery"]
-
 _NAMED = {"pid": "project", "did": "data set", "tid": "table"}
 _PLACES = {
     "pid": re.compile(r"[a-z0-9.:-]+"),

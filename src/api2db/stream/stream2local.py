@@ -6,19 +6,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from api2db.disk.folders import shard_folder, static_file
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.formats.folders import shard_folder, static_file
 from api2db.journal import Durability
 from api2db.stream._journalled import journalled
 from api2db.stream._options import one_of
-from api2db.stream._relative import relative_to_home
+from api2db.stream.relative import relative_to_home
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget
 from api2db.targets.sql import SchemaRule
-
-__all__ = ["Stream2Local"]
 
 Mode = Literal["shard", "update", "replace"]
 _MODES = ("shard", "update", "replace")

@@ -15,10 +15,10 @@ from api2db.errors import (
 )
 from api2db.frames import encode_cell
 from api2db.journal import Durability
+from api2db.stream._credentials import credentials, given_password
 from api2db.stream._journalled import journalled
 from api2db.stream._options import one_of
 from api2db.stream._reaching import reached
-from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets.heavydb import PORTS, SUFFIX, HeavydbTarget, Protocol, client_connection, quoted
 from api2db.targets.server import Server
@@ -26,8 +26,6 @@ from api2db.targets.sql import SchemaRule
 
 if TYPE_CHECKING:
     from heavydb import Connection
-
-__all__ = ["Stream2Omnisci"]
 
 _ANSWER_S = 60
 

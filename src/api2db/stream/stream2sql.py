@@ -10,19 +10,17 @@ import pandas as pd
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError
 from api2db.journal import Durability
+from api2db.stream._credentials import credentials, given_password
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._journalled import journalled
 from api2db.stream._options import IF_EXISTS, checked_keys, one_of
 from api2db.stream._reaching import reached
-from api2db.stream.credentials import credentials, given_password
 from api2db.stream.stream import Stream
 from api2db.targets.port import LedgerTarget
 from api2db.targets.sql import MAX_CONNECTIONS, IfExists, OnConflict, SchemaRule, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-__all__ = ["Stream2Sql"]
 
 _ON_CONFLICT = ("reject", "json")
 _DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")

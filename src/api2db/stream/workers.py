@@ -25,8 +25,6 @@ from api2db.delivery import (
 from api2db.journal import StreamReader
 from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
 
-__all__ = ["AnyTarget", "DeliveryOptions", "build_worker"]
-
 AnyTarget = CountedTarget | LedgerTarget | PlannedTarget | SteppedTarget
 
 

@@ -10,15 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
 from api2db.formats import Format, as_read, read, write
-from api2db.formats.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.formats.folder_types import join_types
 from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
 from api2db.targets.port import FrameRows, Plan
 from api2db.targets.types import in_words
-
-__all__ = ["ShardTarget", "SingleFileTarget"]
 
 
 class ShardTarget:

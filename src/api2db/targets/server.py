@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from api2db.errors import TargetUnavailableError
 
-__all__ = ["TLS_MODES", "Password", "Server", "Tls", "TlsMode"]
-
 TlsMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 TLS_MODES: tuple[TlsMode, ...] = ("disable", "prefer", "require", "verify-ca", "verify-full")
 

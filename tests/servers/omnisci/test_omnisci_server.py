@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import TargetUnavailableError
-from api2db.targets.heavydb.client import Session
+from api2db.targets.heavydb._client import Session
 from api2db.targets.server import Password, Server
 from tests.servers.omnisci import OmnisciServer
 

@@ -7,6 +7,6 @@ what Google's mean, ``address`` what a server's may be. Google's library, an ext
 it is not exported here, but imported from its module where it is first needed.
 """
 
-from api2db.targets.bigquery.address import is_address
+from api2db.targets.bigquery._address import is_address
 
 __all__ = ["is_address"]

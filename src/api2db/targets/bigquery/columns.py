@@ -10,18 +10,6 @@ from api2db.errors import BatchRefusedError
 from api2db.targets.port import Column
 from api2db.targets.types import BIGQUERY_DURATION, from_bigquery
 
-__all__ = [
-    "UNDECIDED",
-    "check_name",
-    "column_in_sql",
-    "column_of",
-    "field_of",
-    "in_table",
-    "name_in_sql",
-    "text_in_sql",
-    "type_in_sql",
-]
-
 _NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 _LIST = re.compile(r"ARRAY<(\w+)>")

@@ -15,16 +15,14 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
-from api2db.targets.bigquery.client import CALL_S, answer_of
+from api2db.targets.bigquery._client import CALL_S, TableLocation, answer_of
+from api2db.targets.bigquery._errors import next_step, sorted_errors
+from api2db.targets.bigquery._jobs import LoadJobs
 from api2db.targets.bigquery.columns import field_of, in_table
-from api2db.targets.bigquery.errors import next_step, sorted_errors
-from api2db.targets.bigquery.jobs import LoadJobs
-from api2db.targets.bigquery.target import BigqueryTarget, TableLocation
+from api2db.targets.bigquery.target import BigqueryTarget
 from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, unknown_origin
 from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
 from api2db.targets.types import BIGQUERY, ValueLimit
-
-__all__ = ["BigqueryKeyedTarget"]
 
 _MOVED = "api2db: the ledger is not where this stream left it"
 _THERE = "api2db: a row of the same key is there"

@@ -9,7 +9,8 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.frames import widened
-from api2db.targets.bigquery.client import CALL_S, Clients, TableLocation, answer_of
+from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, answer_of
+from api2db.targets.bigquery._errors import sorted_errors
 from api2db.targets.bigquery.columns import (
     UNDECIDED,
     column_in_sql,
@@ -19,11 +20,8 @@ from api2db.targets.bigquery.columns import (
     text_in_sql,
     type_in_sql,
 )
-from api2db.targets.bigquery.errors import sorted_errors
 from api2db.targets.port import Column
 from api2db.targets.types import bigquery_type, from_bigquery
-
-__all__ = ["Table", "load_dataset"]
 
 logger = logging.getLogger(__name__)
 

@@ -21,21 +21,19 @@ from api2db.errors import (
     TableChangedError,
     TargetUnavailableError,
 )
-from api2db.targets.bigquery.changes import record
-from api2db.targets.bigquery.client import Clients, TableLocation
+from api2db.targets._placing import placed, unplaced_names
+from api2db.targets.bigquery._changes import record
+from api2db.targets.bigquery._client import Clients, TableLocation
+from api2db.targets.bigquery._errors import sorted_errors
+from api2db.targets.bigquery._jobs import LoadJobs
+from api2db.targets.bigquery._replacement import as_newest, newest_columns
+from api2db.targets.bigquery._rows import as_sent, conformed, ends_of_requests, schema_of
+from api2db.targets.bigquery._stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
 from api2db.targets.bigquery.columns import check_name, field_of, in_table
-from api2db.targets.bigquery.errors import sorted_errors
-from api2db.targets.bigquery.jobs import LoadJobs
-from api2db.targets.bigquery.replacement import as_newest, newest_columns
-from api2db.targets.bigquery.rows import as_sent, conformed, ends_of_requests, schema_of
-from api2db.targets.bigquery.stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
 from api2db.targets.bigquery.table import Table, load_dataset
-from api2db.targets.placing import placed, unplaced_names
 from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
 from api2db.targets.sql import IfExists, SchemaRule
 from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
-
-__all__ = ["BigqueryTarget", "TableLocation"]
 
 logger = logging.getLogger(__name__)
 _LABEL = "api2db_stream"

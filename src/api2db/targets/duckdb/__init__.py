@@ -4,6 +4,6 @@
 of a process share and let go between loads. The driver, an extra, is imported when a file is first opened.
 """
 
-from api2db.targets.duckdb.database import DuckdbDatabase, duckdb_engine
+from api2db.targets.duckdb._database import DuckdbDatabase, duckdb_engine
 
 __all__ = ["DuckdbDatabase", "duckdb_engine"]

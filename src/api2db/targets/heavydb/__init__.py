@@ -5,7 +5,7 @@ session, by Thrift; ``values`` makes columns fit, which HeavyDB matches exactly.
 imported when a session is first opened.
 """
 
-from api2db.targets.heavydb.client import PORTS, Protocol, client_connection
-from api2db.targets.heavydb.target import SUFFIX, HeavydbTarget, quoted
+from api2db.targets.heavydb._client import PORTS, Protocol, client_connection
+from api2db.targets.heavydb._target import SUFFIX, HeavydbTarget, quoted
 
 __all__ = ["PORTS", "SUFFIX", "HeavydbTarget", "Protocol", "client_connection", "quoted"]

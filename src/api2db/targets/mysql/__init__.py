@@ -6,7 +6,7 @@ merge. ``connection`` is PyMySQL's, made safe against its server. ``catalogue`` 
 imported when a server is first reached.
 """
 
-from api2db.targets.mysql.connection import mysql_arguments
-from api2db.targets.mysql.database import MysqlDatabase
+from api2db.targets.mysql._connection import mysql_arguments
+from api2db.targets.mysql._database import MysqlDatabase
 
 __all__ = ["MysqlDatabase", "mysql_arguments"]

@@ -6,7 +6,7 @@ with pgpq, ``casts`` has the types that COPY takes only by a cast, and ``errors`
 psycopg and pgpq, an extra, are imported when a server is first reached.
 """
 
-from api2db.targets.postgresql.connection import postgresql_arguments
-from api2db.targets.postgresql.database import PostgresqlDatabase
+from api2db.targets.postgresql._connection import postgresql_arguments
+from api2db.targets.postgresql._database import PostgresqlDatabase
 
 __all__ = ["PostgresqlDatabase", "postgresql_arguments"]

@@ -6,11 +6,11 @@ rows by key. The databases take their common SQL from ``standard``; by ``encodin
 is the data's fault. Those on a server take their connections from ``pool``.
 """
 
-from api2db.targets.sql.ledger import CHANGES_TABLE, LEDGER_TABLE
-from api2db.targets.sql.merge import key_is_there
+from api2db.targets.sql._ledger import CHANGES_TABLE, LEDGER_TABLE
+from api2db.targets.sql._merge import key_is_there
+from api2db.targets.sql._target import OVERFLOW_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
 from api2db.targets.sql.pool import MAX_CONNECTIONS
 from api2db.targets.sql.port import Database, Session
-from api2db.targets.sql.target import OVERFLOW_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
 
 __all__ = [
     "CHANGES_TABLE",

@@ -5,8 +5,6 @@ from typing import ParamSpec, TypeVar
 
 from api2db.errors import BatchRefusedError, TargetError
 
-__all__ = ["encoded"]
-
 _Arguments = ParamSpec("_Arguments")
 _Form = TypeVar("_Form")
 

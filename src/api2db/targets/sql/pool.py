@@ -19,19 +19,6 @@ from api2db.errors import BatchRefusedError, ConnectionBrokenError, TableChanged
 from api2db.targets.server import Server
 from api2db.targets.sql.port import TrialEndedError
 
-__all__ = [
-    "IDLE_S",
-    "MAX_CONNECTIONS",
-    "NO_ROOM",
-    "Connections",
-    "Lent",
-    "Opener",
-    "Pool",
-    "TooManyConnectionsError",
-    "Turn",
-    "pool_of",
-]
-
 logger = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 8
 NO_ROOM = (

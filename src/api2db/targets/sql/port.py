@@ -9,8 +9,6 @@ import pyarrow as pa
 from api2db.targets.port import Column
 from api2db.targets.types import Types
 
-__all__ = ["Database", "Session", "TrialEndedError"]
-
 
 class TrialEndedError(Exception):
     """Ends a transaction that was only a trial."""

@@ -8,16 +8,6 @@ from api2db.errors import BatchRefusedError
 from api2db.targets.port import Column
 from api2db.targets.sql.port import Session
 
-__all__ = [
-    "colliding_keys",
-    "create_table",
-    "on_conflict_do_nothing",
-    "quote",
-    "recreate",
-    "unique_index",
-    "update_from",
-]
-
 _quote_identifier = DefaultDialect().identifier_preparer.quote_identifier
 
 

@@ -3,6 +3,6 @@
 ``database`` is what ``SqlTarget`` asks of a database, and its session; ``values`` makes of columns what SQLite stores.
 """
 
-from api2db.targets.sqlite.database import SqliteDatabase
+from api2db.targets.sqlite._database import SqliteDatabase
 
 __all__ = ["SqliteDatabase"]

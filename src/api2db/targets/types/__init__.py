@@ -4,15 +4,15 @@
 themselves, the page docs/types.md and the conformance suite all take what they need from there. Nothing here does I/O.
 """
 
-from api2db.targets.types.bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigquery
-from api2db.targets.types.duckdb import DUCKDB, from_duckdb
-from api2db.targets.types.files import CSV, JSON_FILE, PARQUET, PICKLE
-from api2db.targets.types.heavydb import HEAVYDB, from_heavydb
-from api2db.targets.types.kinds import KINDS, ValueKind
-from api2db.targets.types.mysql import MARIADB, MYSQL, from_mysql, mysql_name
-from api2db.targets.types.postgresql import POSTGRESQL, from_postgresql
-from api2db.targets.types.rules import Types, ValueLimit, in_words, plain
-from api2db.targets.types.sqlite import SQLITE, from_sqlite
+from api2db.targets.types._bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigquery
+from api2db.targets.types._duckdb import DUCKDB, from_duckdb
+from api2db.targets.types._files import CSV, JSON_FILE, PARQUET, PICKLE
+from api2db.targets.types._heavydb import HEAVYDB, from_heavydb
+from api2db.targets.types._kinds import KINDS, ValueKind
+from api2db.targets.types._mysql import MARIADB, MYSQL, from_mysql, mysql_name
+from api2db.targets.types._postgresql import POSTGRESQL, from_postgresql
+from api2db.targets.types._rules import Types, ValueLimit, in_words, plain
+from api2db.targets.types._sqlite import SQLITE, from_sqlite
 
 __all__ = [
     "BIGQUERY",

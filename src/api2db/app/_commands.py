@@ -1,0 +1,198 @@
+"""The functions behind the command line's commands."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from api2db.app._host import wait_for_journals
+from api2db.app._rejects import RejectedFile, find_file, read_rows, rejected_files
+from api2db.app._stopping import Stop
+from api2db.app.figures import CollectorFigures, as_json, read_figures
+from api2db.app.live import LiveView
+from api2db.app.logs import log_to_console, log_to_file
+from api2db.app.project import collectors_in, load
+from api2db.app.run import Run
+from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.frames import to_pandas
+from api2db.ingest.counts import counted
+from api2db.journal import StreamOverview
+from api2db.store import store_figures
+from api2db.store.rejected import is_of_store, put_back
+from api2db.stream import commands
+
+_BEFORE_ADOPTING = (
+    "First stop the copy that delivers there for good. Rows that were delivered by the copy under the same frames may "
+    "be there twice afterwards: look at the target."
+)
+
+
+def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | None) -> None:
+    """Run the collectors of a main file, with the live view.
+
+    Raises:
+        Api2dbError: As ``Run.run`` does.
+    """
+    console = Console()
+    log_to_console(logging.INFO, ConsoleHandler(console))
+    collectors = collectors_in(load(main_file))
+    log_to_file(home, "run")
+    names = [collector.name for collector in collectors]
+    run = Run(
+        collectors,
+        main_file=main_file.absolute(),
+        output=lambda line: console.out(line, highlight=False),
+    )
+    if once:
+        run.run(once=True, timeout=timeout_s)
+        print_figures(console, read_figures(home, names))
+        return
+    wait_for_journals(collectors, Stop())
+    with LiveView(home, console, names):
+        run.run()
+    if said := _waiting(read_figures(home, names)):
+        console.out(f"{said}; the next run goes on with them", highlight=False)
+
+
+def print_status(home: Path, *, as_json_text: bool) -> bool:
+    """Print the status of the streams; return False if something needs attention."""
+    found, stores = read_figures(home), store_figures(home)
+    said = as_json(home, found, stores)
+    if as_json_text:
+        print(json.dumps(said, indent=2))
+    elif found or stores:
+        console = Console()
+        print_figures(console, found)
+        print_stores(console, stores)
+        console.out(_who_runs(found), highlight=False)
+    else:
+        print(f"There are no streams in {home}: nothing has been collected here, or this is not the project's folder.")
+    return bool(said["healthy"])
+
+
+def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
+    """Drop a stream and print what was dropped.
+
+    Raises:
+        ConfigurationError: There is no such stream, or it is running.
+    """
+    stream = _stream_named(home, wanted)
+    name, waiting = f"{stream.collector} → {stream.identity}", counted(stream.rows_waiting, "row")
+    if confirm(f"Forget {name}, with {waiting} waiting for it?"):
+        commands.forget(home, stream.collector, stream.identity)
+        print(f"{name} is forgotten, with {waiting} that waited for it.")
+
+
+def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
+    """Continue a stream although a copy of the project has written into its target's ledger.
+
+    Raises:
+        ConfigurationError: There is no such stream.
+    """
+    stream = _stream_named(home, wanted)
+    name = f"{stream.collector} → {stream.identity}"
+    print(_BEFORE_ADOPTING)
+    if confirm(f"Let {name} go on from here, with {counted(stream.rows_waiting, 'row')} waiting for it?"):
+        commands.adopt(home, stream.collector, stream.identity)
+        print(f"{name} is this project's from now on; its next load says so in the target's ledger.")
+
+
+def print_rejected(home: Path) -> None:
+    """Print the files of rejected rows."""
+    files = rejected_files(home)
+    if not files:
+        print("There are no rejected rows.")
+        return
+    rows = [[f"{file.rejected_at:%Y-%m-%d %H:%M:%S}", f"{file.rows:,}", _reason(file), file.file] for file in files]
+    print_table(Console(), ["put at", "rows", "reason", "file"], rows)
+
+
+def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
+    """Print rejected rows with their reasons.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    file = find_file(home, wanted)
+    frame = to_pandas(read_rows(home, file).slice(0, most))
+    print(f"{file.file}: {counted(file.rows, 'row')}")
+    print(frame.to_string(index=False))
+    if file.rows > most:
+        print(f"… {counted(file.rows - most, 'more row')}")
+
+
+def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
+    """Put the rows of some files again, or of all files; return False if that failed for one.
+
+    Raises:
+        ConfigurationError: There is no such file; then nothing is done.
+    """
+    files = rejected_files(home) if wanted is None else [find_file(home, name) for name in wanted]
+    went_well = True
+    for file in files:
+        try:
+            rows = (put_back if is_of_store(file.file) else commands.retry)(home, file.file)
+        except Api2dbError as error:
+            went_well = False
+            print(f"{file.file}: {error}")
+        else:
+            print(f"{file.file}: {counted(rows, 'row')} put again")
+    return went_well
+
+
+def _reason(file: RejectedFile) -> str:
+    return file.reason + (f" (and {counted(file.reasons - 1, 'other reason')})" if file.reasons > 1 else "")
+
+
+def _who_runs(found: Sequence[CollectorFigures]) -> str:
+    pids = {collector.name: _polling_pid(collector) for collector in found if collector.running}
+    if not pids:
+        return "; ".join(filter(None, ("No run is on", _waiting(found)))) + "."
+    polling = {pid for pid in pids.values() if pid is not None}
+    others = [name for name, pid in pids.items() if pid is None]
+    said = [_who_polls(len(pids) - len(others), len(found), sorted(polling))] if polling else []
+    if others:
+        said.append(f"A program that is no run uses the streams of {', '.join(others)}.")
+    return " ".join(said)
+
+
+def _who_polls(polled: int, known: int, pids: Sequence[int]) -> str:
+    verb, processes = "runs" if polled == 1 else "run", "process" if len(pids) == 1 else "processes"
+    return f"{polled} of {known} collectors {verb}, in {processes} {', '.join(map(str, pids))}."
+
+
+def _polling_pid(collector: CollectorFigures) -> int | None:
+    """The process that polls; None if the journal's owner does not poll, such as a program with streams alone."""
+    if collector.status is None:
+        return None
+    try:
+        os.kill(collector.status.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return collector.status.pid
+
+
+def _waiting(found: Sequence[CollectorFigures]) -> str:
+    rows = sum(stream.rows_waiting for collector in found for stream in collector.streams)
+    return f"{counted(rows, 'row')} waiting in the journals" if rows else ""
+
+
+def _stream_named(home: Path, wanted: str) -> StreamOverview:
+    streams = [stream for collector in read_figures(home) for stream in collector.streams]
+    exact = [stream for stream in streams if wanted in {stream.identity, _full_name(stream)}]
+    found = exact or [stream for stream in streams if wanted in _full_name(stream)]
+    if len(found) == 1:
+        return found[0]
+    known = "; ".join(_full_name(stream) for stream in found or streams) or "none"
+    many = f"{len(found)} streams match" if found else "no stream matches"
+    raise ConfigurationError(f"{many} {wanted!r} in {home}; there are: {known}")
+
+
+def _full_name(stream: StreamOverview) -> str:
+    return f"{stream.collector}/{stream.identity}"

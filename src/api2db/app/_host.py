@@ -1,0 +1,186 @@
+"""Runs collectors in this process."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from api2db.app._backoff import BackOff
+from api2db.app._stopping import Stop
+from api2db.disk.folders import project_home
+from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
+from api2db.ingest import Collector, Runner
+from api2db.ingest.error_text import describe_error
+from api2db.ingest.runner import home_of
+from api2db.journal import SegmentedJournal, is_owned, journal_folder
+
+DRAIN_S: Final = 8.0
+_BUSY_S: Final = 3.0
+_WATCH_S: Final = 0.5
+_GLANCE_S: Final = 0.05
+_STOP_S: Final = 1.0
+logger = logging.getLogger("api2db.app")
+
+
+class Host:
+    """Runs collectors in this process until it is asked to stop.
+
+    Args:
+        collectors: The collectors of this process.
+    """
+
+    def __init__(self, collectors: Sequence[Collector]) -> None:
+        self._runners = [Runner(collector) for collector in collectors]
+        self._back_offs: dict[int, BackOff] = {}
+        self._dead: set[int] = set()
+
+    def start(self, *, polling: bool = True) -> None:
+        """Start all collectors, or none if one can't be started.
+
+        Raises:
+            ConfigurationError: One can't be started as it is written.
+            JournalBusyError: Another process runs one of them.
+        """
+        try:
+            for runner in self._runners:
+                runner.start(polling=polling)
+        except BaseException:
+            self.drain(0)
+            raise
+
+    def watch(self, stop: Stop) -> None:
+        """Restart streams that die, until a stop is requested or nothing is left to do."""
+        while not stop.wait(_WATCH_S) and not all(runner.done for runner in self._runners):
+            for runner in self._runners:
+                for stream in runner.streams:
+                    self._keep_alive(stream)
+
+    def poll_once(self, stop: Stop) -> list[PollError]:
+        """Poll each collector once, concurrently; return the errors. A stop request ends it early."""
+        errors: list[PollError] = []
+        threads = [
+            threading.Thread(target=_poll, args=(runner, errors), name="api2db-once", daemon=True)
+            for runner in self._runners
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if stop.wait(_GLANCE_S):
+                self._end_polls(threads)
+                break
+        return errors
+
+    def _end_polls(self, threads: Sequence[threading.Thread]) -> None:
+        deadline_s = time.monotonic() + DRAIN_S / 2
+        for runner in self._runners:
+            runner.stop_polling()
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def flush(self, timeout_s: float | None, stop: Stop) -> bool:
+        """Wait until everything journalled is delivered; False after the timeout or a stop request."""
+        deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            for runner in self._runners:
+                while not runner.flush(max(0.0, min(_WATCH_S, deadline_s - time.monotonic()))):
+                    if stop.wished or time.monotonic() >= deadline_s:
+                        return False
+        except StreamDiedError as error:
+            logger.error("%s", describe_error(error))  # noqa: TRY400 - the stream has logged the traceback
+            return False
+        return True
+
+    def drain(self, timeout_s: float = DRAIN_S) -> bool:
+        """End the polls, deliver what is possible within this time, and stop; the rest stays in the journal."""
+        deadline_s = time.monotonic() + timeout_s
+        for runner in self._runners:
+            runner.stop_polling()
+        for runner in self._runners:
+            runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
+        flushed = self.flush(max(0.0, deadline_s - time.monotonic()), Stop())
+        for runner in self._runners:
+            runner.stop(_STOP_S)
+        return flushed
+
+    def _keep_alive(self, stream: Any) -> None:
+        """Restart a stream whose worker has died; its free lock tells."""
+        lock = getattr(stream, "lock", None)
+        if lock is None or lock.locked():
+            return
+        back_off = self._back_offs.setdefault(id(stream), BackOff())
+        if id(stream) not in self._dead:
+            self._dead.add(id(stream))
+            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
+        elif back_off.due:
+            self._start_again(stream, back_off)
+
+    def _start_again(self, stream: Any, back_off: BackOff) -> None:
+        try:
+            stream.stop(_STOP_S)
+            stream.start()
+        except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
+            logger.error("the stream %s can't be restarted: %s", stream.name, describe_error(error))  # noqa: TRY400 - tried again
+            back_off.died()
+        else:
+            self._dead.discard(id(stream))
+            back_off.started()
+
+
+def started(collectors: Sequence[Collector], stop: Stop, *, polling: bool = True) -> Host:
+    """Start a host; wait a moment if another process is about to release the journals.
+
+    Raises:
+        ConfigurationError: A collector can't be started as it is written.
+        JournalBusyError: Another process runs one of them and keeps running.
+    """
+    deadline_s = time.monotonic() + _BUSY_S
+    while True:
+        host = Host(collectors)
+        try:
+            host.start(polling=polling)
+        except JournalBusyError:
+            if time.monotonic() > deadline_s or stop.wait(0.2):
+                raise
+        else:
+            return host
+
+
+def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
+    """Wait a moment for a process that is about to release the journals, without starting anything.
+
+    Raises:
+        ConfigurationError: A collector and its streams have different homes.
+        JournalBusyError: Another process runs one of them and keeps running.
+    """
+    deadline_s = time.monotonic() + _BUSY_S
+    for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
+        home = project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
+        while is_owned(journal_folder(home, collector.name)) and not stop.wait(_GLANCE_S):
+            if time.monotonic() > deadline_s:
+                _open_for_a_moment(home, collector.name)
+
+
+def _open_for_a_moment(home: Path, name: str) -> None:
+    """Raise the journal's own error that names its owner, if it still has one."""
+    try:
+        SegmentedJournal(home, name).close()
+    except JournalBusyError as error:
+        raise error from None
+
+
+def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:
+    """Combine the errors of a run of one round."""
+    late = "not everything could be delivered in time; it waits in the journal, and the next run goes on with it"
+    said = [str(error) for error in errors] + ([] if flushed else [late])
+    if not said:
+        return None
+    return PollError("; ".join(said)) if errors else TargetUnavailableError(late)
+
+
+def _poll(runner: Runner, errors: list[PollError]) -> None:
+    try:
+        runner.poll_once()
+    except PollError as error:
+        errors.append(error)

@@ -1,0 +1,65 @@
+"""Requests to stop, from a signal or from another thread."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_STEP_S: Final = 0.05
+
+
+class Stop:
+    """Counts requests to stop.
+
+    It is a plain number instead of an event: a signal handler that sets an event while the same thread waits for it
+    can find the event's lock taken, and deadlock.
+    """
+
+    def __init__(self) -> None:
+        self.wishes = 0
+
+    @property
+    def wished(self) -> bool:
+        """Whether a stop was requested."""
+        return self.wishes > 0
+
+    def request(self) -> None:
+        """Request a stop; a second request asks for haste."""
+        self.wishes += 1
+
+    @contextmanager
+    def forgotten_afterwards(self) -> Iterator[None]:
+        """Reset the count after the block."""
+        try:
+            yield
+        finally:
+            self.wishes = 0
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a request, at most this long; return whether there was one."""
+        deadline_s = time.monotonic() + timeout_s
+        # Polls, since there is nothing that a signal handler may safely set; see the class.
+        while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
+            time.sleep(min(_STEP_S, left_s))
+        return self.wished
+
+
+@contextmanager
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """Let SIGINT and SIGTERM request a stop inside the block; a no-op outside the main thread."""
+
+    def request(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as Python calls it
+        stop.request()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, request) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,192 @@
+"""Which rows of a batch a table holds exactly, found column by column before anything is sent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.frames import cast_exactly, is_json, nulled, unmarked
+from api2db.targets.port import Column
+from api2db.targets.types import ValueLimit, in_words
+
+_types = pa.types
+_LONGEST_DECIMAL, _LONGEST_SCALE = 38, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """Values of one column that its type can't hold.
+
+    Attributes:
+        column: None where the table has no such column.
+        mask: True for each row in question.
+        beyond: What is wrong with values that the target itself has no place for, whatever the column; or why the
+            table can't have the column.
+    """
+
+    name: str
+    type: pa.DataType
+    column: Column | None
+    mask: pa.Array
+    beyond: str = ""
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, for the person who reads the rejected rows."""
+        if self.column is None:
+            return self.beyond or f"the table has no column {self.name!r}"
+        if self.beyond:
+            return f"{self.name!r}: {self.beyond}"
+        remedy = _remedy(self.name, self.type, self.column.type)
+        return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}{remedy}"
+
+
+@dataclass(slots=True)
+class Fitted:
+    """A batch cast to a table's types.
+
+    Attributes:
+        rows: With the table's own column names; null where a value did not fit.
+        mismatches: What did not fit, a column each.
+        truncated: Columns whose times lost digits below a microsecond, as the type table says.
+    """
+
+    rows: pa.Table
+    mismatches: list[Mismatch] = field(default_factory=list)
+    truncated: list[str] = field(default_factory=list)
+
+
+def fit(
+    rows: pa.Table,
+    columns: Sequence[Column],
+    same_column: Callable[[str, str], bool] = str.__eq__,
+    limits: Sequence[ValueLimit] = (),
+    unplaced: Mapping[str, str] = MappingProxyType({}),
+) -> Fitted:
+    """Cast every column to what the table has for it.
+
+    Args:
+        same_column: Whether two names that differ are one column to the target, say in case only.
+        limits: Values that the target has no place for.
+        unplaced: Columns that the table can't have, each with the reason.
+    """
+    exact = {column.name: column for column in columns}
+    fitted = Fitted(rows)
+    arrays, names = [], []
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        home = exact.get(name) or next((each for each in columns if same_column(name, each.name)), None)
+        if home is None or name in unplaced:
+            if column.null_count < len(column):
+                mask = pc.is_valid(column).combine_chunks()
+                fitted.mismatches.append(Mismatch(name, column.type, None, mask, unplaced.get(name, "")))
+            continue
+        cast = _fit_column(name, column, home, fitted)
+        arrays.append(_within(limits, name, cast, home, fitted))
+        names.append(home.name)
+    if not names:  # rows of nulls are rows too
+        some = next((column for column in columns if not column.fills), columns[0])
+        arrays, names = [pa.nulls(rows.num_rows, some.type)], [some.name]
+    fitted.rows = pa.table(arrays, names=names)
+    return fitted
+
+
+def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted) -> pa.ChunkedArray:
+    if is_json(column.type) and is_json(home.type):
+        return pa.chunked_array([unmarked(chunk) for chunk in column.chunks], column.type)
+    if _same_kind(column.type, home.type) or (home.reads_text and _is_text(column.type)):
+        return column
+    values = column.combine_chunks()
+    if _loses_only_digits(values.type, home.type):
+        fitted.truncated.append(name)
+        values = _without_nanoseconds(values).cast(home.type)
+    if _has_no_type(values.type) and _is_text(home.type):
+        values = values.cast(pa.string())
+    cast, mask = cast_exactly(values, home.type, reads_text=True)
+    if mask is not None:
+        fitted.mismatches.append(Mismatch(name, column.type, home, mask))
+    return pa.chunked_array([cast])
+
+
+def _within(
+    limits: Sequence[ValueLimit], name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
+) -> pa.ChunkedArray:
+    for limit in (limit for limit in limits if limit.applies(column.type)):
+        values = column.combine_chunks()
+        found = limit.finds(values)
+        if found.true_count:
+            beyond = found.fill_null(False)
+            fitted.mismatches.append(Mismatch(name, column.type, home, beyond, limit.says))
+            column = pa.chunked_array([nulled(values, beyond)])
+    return column
+
+
+def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
+    return one.equals(other) or (_is_text(one) and _is_text(other)) or (_is_bytes(one) and _is_bytes(other))
+
+
+def _without_nanoseconds(values: pa.Array) -> pa.Array:
+    """In microseconds, the digits behind them cut: so always downwards, also before 1970."""
+    ticks = values.cast(pa.int64())
+    whole = np.floor_divide(ticks.fill_null(0).to_numpy(zero_copy_only=False), 1000)
+    counts = pa.array(whole, pa.int64(), mask=ticks.is_null().to_numpy(zero_copy_only=False))
+    type_ = values.type
+    return counts.cast(pa.timestamp("us", type_.tz) if _types.is_timestamp(type_) else _MICROSECONDS[type_.id])
+
+
+_MICROSECONDS = {pa.time64("ns").id: pa.time64("us"), pa.duration("ns").id: pa.duration("us")}
+
+
+def _has_no_type(type_: pa.DataType) -> bool:
+    """More digits than some database has a type for."""
+    return bool(_types.is_decimal(type_) and (type_.precision > _LONGEST_DECIMAL or type_.scale > _LONGEST_SCALE))
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(_types.is_string(type_) or _types.is_large_string(type_))
+
+
+def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
+    """What to do about values that a column does not take."""
+    values = type_.value_type if _types.is_dictionary(type_) else type_
+    if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
+        return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
+    said = next((said for is_kind, said in _TAKEN if is_kind(home)), "")
+    return f"; text is taken as {said}, nothing else: mend the value" if said and _may_be_text(values) else ""
+
+
+def _may_be_text(type_: pa.DataType) -> bool:
+    return _is_text(type_) or is_json(type_)
+
+
+_TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (_types.is_boolean, "true or false"),
+    (_types.is_integer, "a whole number within the type's range, such as 42"),
+    (_types.is_floating, "a number that a float holds, such as 0.5"),
+    (_types.is_decimal, "a number with the digits that the type has, such as 19.99"),
+    (_types.is_date, "a date of ISO 8601, such as 2026-03-29"),
+    (
+        lambda type_: bool(_types.is_timestamp(type_) and type_.tz),
+        "a moment of ISO 8601 with an offset and no finer than the type, such as 2026-03-29T01:30:00Z",
+    ),
+    (
+        _types.is_timestamp,
+        "a moment of ISO 8601 without an offset and no finer than the type, such as 2026-03-29T01:30:00",
+    ),
+    (_types.is_time, "a time of ISO 8601 no finer than the type, such as 01:30:00"),
+    (_types.is_list, "a list of values that the type takes"),
+)
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(_types.is_binary(type_) or _types.is_large_binary(type_))
+
+
+def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
+    """Nanoseconds where the column ends at microseconds: cut, and said once."""
+    both_zoned = _types.is_timestamp(one) and _types.is_timestamp(other) and (one.tz is None) == (other.tz is None)
+    both_times = _types.is_time(one) and _types.is_time(other)
+    both_durations = _types.is_duration(one) and _types.is_duration(other)
+    return bool((both_zoned or both_times or both_durations) and one.unit == "ns" and other.unit == "us")

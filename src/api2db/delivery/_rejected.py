@@ -1,0 +1,154 @@
+"""Rows that a target refused for themselves: a Parquet file with the reason beside each row.
+
+The file is written under a temporary name, and its checkpoint is durable, before the good rows are committed. Once the
+ledger says that they are in, the file gets its final name; if the ledger says that they are not, the file is removed.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch
+from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.errors import FormatError
+from api2db.formats import write
+from api2db.journal import Delivered, Position, StreamReader
+
+METADATA_KEY = b"api2db"
+REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
+_OWN = "own"
+logger = logging.getLogger(__name__)
+
+
+def origin(reader: StreamReader, first: Position, last: Position) -> dict[str, Any]:
+    """Whose rows a file holds, so that no other stream ever takes them."""
+    return {
+        "journal": reader.journal_id,
+        "stream": reader.key,
+        "epoch": reader.epoch,
+        "first": list(first),
+        "last": list(last),
+    }
+
+
+def without_added(rows: pa.Table) -> pa.Table:
+    """Rows as they were put, without the columns that say why they were refused."""
+    own = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}")).get(_OWN, {})
+    rows = rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
+    return rows.rename_columns([own.get(name, name) for name in rows.column_names])
+
+
+def _own_names(names: Sequence[str]) -> dict[str, str]:
+    """Other names for columns of the rows' own that are named as those which are added: the other name to the own."""
+    other: dict[str, str] = {}
+    for name in ADDED_COLUMNS:
+        if name in names:
+            free = f"own{name}"
+            while free in names:
+                free = f"own_{free}"
+            other[free] = name
+    return other
+
+
+def sweep(folder: Path, key: str) -> None:
+    """Clear away the temporary files that a stream left where it was killed before it could checkpoint them."""
+    for path in folder.glob(f".{key}.*"):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def _writable(table: pa.Table) -> pa.Table:
+    """A column that Parquet has no place for, say of seconds too far off for its milliseconds, is kept as text."""
+    if _is_writable(table):
+        return table
+    for place, field in enumerate(table.schema):
+        if not _is_writable(table.select([place])):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
+    return table
+
+
+def _is_writable(table: pa.Table) -> bool:
+    try:
+        write(table, BytesIO(), "parquet")
+    except FormatError:
+        return False
+    return True
+
+
+class Rejects:
+    """The rejected rows of one stream."""
+
+    def __init__(self, reader: StreamReader, folder: Path) -> None:
+        self._reader = reader
+        self._folder = folder
+
+    def set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        """Write refused rows down as pending; what was pending before has been rolled back, and goes.
+
+        Args:
+            batch: What they are part of.
+            reasons: Why, by the row's number in the batch.
+        """
+        make_folders(self._folder)
+        sweep(self._folder, self._reader.key)
+        chosen = sorted(reasons)
+        times = [time for time, rows in batch.frame_times() for _ in range(rows)]
+        table = batch.put_rows.take(chosen)
+        own = _own_names(table.column_names)
+        by_name = {name: free for free, name in own.items()}
+        table = table.rename_columns([by_name.get(name, name) for name in table.column_names])
+        table = table.append_column(REASON, pa.array([reasons[row] for row in chosen], pa.string()))
+        table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
+        said = {**self._origin(batch), **({_OWN: own} if own else {})}
+        metadata = {**(batch.put_rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
+        final = self._folder / f"{times[chosen[0]]}.parquet"
+        with write_temporary(self._folder / self._reader.key) as temporary:
+            write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")
+        checkpoint = {
+            "temporary": temporary.path.name,
+            "final": final.name,
+            "end": list(batch.end),
+            "rows": len(chosen),
+            "size_bytes": temporary.path.stat().st_size,
+        }
+        self._reader.save("pending", checkpoint)
+
+    def resolve(self, reached: Position) -> Mapping[str, Any]:
+        """What the ledger says of pending rows: theirs has been committed, or it has not and they go.
+
+        Returns:
+            The checkpoint of what has become final, empty where nothing has; the caller clears it.
+        """
+        checkpoint = self._reader.checkpoint("pending")
+        if checkpoint is None:
+            return {}
+        temporary = self._folder / checkpoint["temporary"]
+        if Position(*checkpoint["end"]) > reached:
+            self._reader.acknowledge(self._reader.position, Delivered(), clear=["pending"])
+            temporary.unlink(missing_ok=True)
+            return {}
+        self._publish(temporary, self._folder / checkpoint["final"])
+        refused = (
+            "1 row was refused; it is"
+            if checkpoint["rows"] == 1
+            else f"{checkpoint['rows']} rows were refused; they are"
+        )
+        logger.warning("%s in %s with the reason beside each", refused, self._folder)
+        return checkpoint
+
+    def _origin(self, batch: Batch) -> dict[str, Any]:
+        return origin(self._reader, batch.start, batch.end)
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        number = int(final.stem)
+        while temporary.exists():
+            try:
+                publish(temporary, final.with_name(f"{number}.parquet"))
+            except FileExistsError:
+                number += 1
+        sync_folder(self._folder)

@@ -1,0 +1,268 @@
+"""The loader for targets that have no transactions, and can be asked how many rows of a plan are in.
+
+A plan is on disk before any of its rows is sent. While all goes well it is believed; after any doubt, also one that a
+killed process left, the target is asked how many of the plan's rows are in and will ever be. The plan says where in
+the journal each of its steps ends, so delivery goes on exactly behind what is in, however batches are cut then.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from api2db.delivery._acknowledge import acknowledge
+from api2db.delivery._casting import Casting, prepare_empty
+from api2db.delivery._keys import comes_again
+from api2db.delivery._loader import reject_columns
+from api2db.delivery._origins import origins_of
+from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._plan_checkpoint import drop
+from api2db.delivery._refusals import TooManyRefusalsError
+from api2db.delivery._rejected import Rejects
+from api2db.delivery.batch import Batch, batch_of
+from api2db.errors import BatchRefusedError, RowsRefusedError
+from api2db.journal import CheckpointKind, Delivered, Position, ReadLimit, StreamReader
+from api2db.targets.port import Column, Plan, SteppedTarget
+
+logger = logging.getLogger(__name__)
+
+
+class _Step(NamedTuple):
+    """Up to where a step of a plan reaches, as the plan's checkpoint has it.
+
+    Attributes:
+        sent: How many rows have been sent by then.
+        rows: How many rows of the batch that is, with those that were left out.
+        frames: How many frames have ended.
+    """
+
+    sent: int
+    rows: int
+    frames: int
+    sequence: int
+    skip: int
+
+    @property
+    def position(self) -> Position:
+        """Where the stream stands then."""
+        return Position(self.sequence, self.skip)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A batch cast to its table.
+
+    Attributes:
+        rows: All of it.
+        columns: What the table had when they were cast.
+        reasons: Why rows are left out, by their numbers.
+        keys: Of rows with the same values in these columns only the last is sent.
+    """
+
+    batch: Batch
+    rows: pa.Table
+    columns: Sequence[Column]
+    reasons: dict[int, str]
+    keys: Sequence[str]
+
+    @cached_property
+    def kept(self) -> Sequence[int]:
+        """The numbers of the rows that are sent."""
+        kept: Sequence[int] = range(self.rows.num_rows)
+        if self.reasons:
+            kept = [row for row in kept if row not in self.reasons]
+        if self.keys and kept:
+            again = comes_again(self.rows.take(pa.array(kept)), self.keys)
+            kept = [row for row, is_repeated in zip(kept, again, strict=True) if not is_repeated]
+        return kept
+
+    @cached_property
+    def sent(self) -> pa.Table:
+        """The rows that are sent."""
+        return self.rows if len(self.kept) == self.rows.num_rows else self.rows.take(pa.array(self.kept))
+
+    def without(self, reasons: Mapping[int, str]) -> "_Load":
+        """Further rows are left out."""
+        return replace(self, reasons={**self.reasons, **reasons})
+
+    def head(self, rows: int) -> "_Load":
+        """The first so many rows of the batch."""
+        reasons = {row: reason for row, reason in self.reasons.items() if row < rows}
+        return replace(self, batch=self.batch.head(rows), rows=self.rows.slice(0, rows), reasons=reasons)
+
+    def checkpoint(self, plan: Plan) -> dict[str, Any]:
+        """What a restart needs to go on behind what is in of a plan."""
+        return {
+            "plan": plan,
+            "start": list(self.batch.start),
+            "steps": [list(self._step(end)) for end in plan["ends"]],
+            "superseded": self.batch.superseded.rows,
+            "duplicates": self.batch.num_rows - len(self.reasons) - len(self.kept),
+            "refused": self._refused(),
+        }
+
+    def _refused(self) -> list[list[Any]]:
+        """Each reason with the rows that have it."""
+        rows: dict[str, list[int]] = {}
+        for row, reason in self.reasons.items():
+            rows.setdefault(reason, []).append(row)
+        return [[reason, numbers] for reason, numbers in rows.items()]
+
+    def _step(self, sent: int) -> _Step:
+        """Up to before the next row that is sent; the last one up to the batch's end."""
+        reached = self.batch if sent == len(self.kept) else self.batch.head(self.kept[sent])
+        return _Step(sent, reached.num_rows, reached.frames, *reached.end)
+
+
+class ResumableLoader:
+    """Delivers batches into one target; see ``Loader``."""
+
+    def __init__(self, reader: StreamReader, target: SteppedTarget, rejects: Rejects, parking: ParkedBatches) -> None:
+        self._reader = reader
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+        self._casting = Casting(target)
+
+    def recover(self) -> None:
+        self._target.connect()
+        checkpoint = self._reader.checkpoint("plan") or {}
+        if left := self._unknown(checkpoint):
+            self._set_aside_unknown(checkpoint, left)
+        elif checkpoint and Position(*checkpoint["start"]) == self._reader.position:
+            self._close(checkpoint)
+        else:
+            drop(self._reader)
+        self._rejects.resolve(self._reader.position)
+        self._target.acquire(self._reader.key)
+
+    def deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            prepare_empty(self._target, batch)
+            self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+            return
+        try:
+            columns = self._target.prepare(batch.schema, origins_of(batch))
+        except BatchRefusedError as error:
+            reject_columns(self, batch, str(error))
+            return
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            self.deliver(alike)
+            return
+        self._load(_Load(batch, *self._casting.cast(batch, batch.rows, columns), self._target.keys))
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
+
+    def _set_aside(self, batch: Batch, reasons: Mapping[int, str], *, ends_plan: bool = True) -> None:
+        """All rows of a batch."""
+        self._rejects.set_aside(batch, reasons)
+        told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
+        self._reach(batch.end, told, ends_plan=ends_plan)
+
+    def _load(self, load: _Load) -> None:
+        while load.kept:
+            try:
+                self._try(load)
+                return
+            except BatchRefusedError as error:
+                load = load.without(self._refused(error, load.kept))
+        self._set_aside(load.batch, load.reasons)
+
+    def _try(self, load: _Load) -> None:
+        """Rows that are set aside are so together with one step, which is in as a whole or not at all."""
+        plan = self._target.plan(load.sent, load.columns)
+        if load.reasons and len(plan["ends"]) > 1:
+            self._load(load.head(load.kept[plan["ends"][0]]))
+        else:
+            self._carry_out(load, plan)
+
+    def _carry_out(self, load: _Load, plan: Plan) -> None:
+        if load.reasons:
+            self._rejects.set_aside(load.batch, load.reasons)
+        checkpoint = load.checkpoint(plan)
+        self._reader.save("plan", checkpoint)
+        try:
+            self._target.append(plan, load.sent, load.columns)
+        except BatchRefusedError:
+            self._close(checkpoint)
+            if self._reader.position == load.batch.start:
+                raise
+            return  # what is left comes again
+        self._pass(checkpoint, _Step(*checkpoint["steps"][-1]))
+
+    def _refused(self, error: BatchRefusedError, kept: Sequence[int]) -> dict[int, str]:
+        if isinstance(error, RowsRefusedError) and error.reasons:
+            return {kept[row]: reason for row, reason in error.reasons.items()}
+        if len(kept) == 1 or self._target.replaces_table:
+            return dict.fromkeys(kept, str(error))
+        raise TooManyRefusalsError
+
+    def _close(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on behind what is in of a plan; say so where that is not known."""
+        rows_committed = self._target.rows_committed(checkpoint["plan"])
+        steps = [_Step(*step) for step in checkpoint["steps"]]
+        done = [step for step in steps if step.sent <= (rows_committed or 0)]
+        is_known = rows_committed in {0, *(step.sent for step in done)}
+        left = steps[-1].rows - (done[-1].rows if done else 0)
+        if not is_known:
+            self._keep_unknown(checkpoint, {done[-1].position if done else self._reader.position: left})
+        if done:
+            self._pass(checkpoint, done[-1], ends_plan=is_known)
+        elif rows_committed == 0:
+            drop(self._reader)
+        if not is_known:
+            self._set_aside_unknown(checkpoint, left)
+
+    def _pass(self, checkpoint: Mapping[str, Any], step: _Step, *, ends_plan: bool = True) -> None:
+        left_out = {"superseded": int(checkpoint["superseded"]), "duplicates": int(checkpoint["duplicates"])}
+        told = Delivered(frames=step.frames, rows=step.sent, **left_out)
+        self._reach(step.position, told, ends_plan=ends_plan)
+
+    def _keep_unknown(self, checkpoint: Mapping[str, Any], left: Mapping[Position, int]) -> None:
+        """On disk before any of them is set aside: else a restart would send the rest again.
+
+        Args:
+            left: How many rows of the plan are of an unknown fate behind each position at which a restart may stand.
+        """
+        self._reader.save("plan", {**checkpoint, "unknown": [[*position, rows] for position, rows in left.items()]})
+
+    def _unknown(self, checkpoint: Mapping[str, Any]) -> int:
+        """How many rows are still to be set aside, where a run before has begun to; 0 for none."""
+        unknown: list[list[int]] = checkpoint.get("unknown", [])
+        return next((left for *position, left in unknown if Position(*position) == self._reader.position), 0)
+
+    def _set_aside_unknown(self, checkpoint: Mapping[str, Any], left: int) -> None:
+        """Rows of which nobody can tell whether they are in are neither sent again nor forgotten.
+
+        Those that had been left out are not among them, and keep their own reasons.
+        """
+        reason = (
+            "whether this row is in the table is not known: the connection broke, and the target can't tell any more;"
+            " look there, then put it again or drop it"
+        )
+        first, end = self._reader.position, _Step(*checkpoint["steps"][-1]).position
+        passed = _Step(*checkpoint["steps"][-1]).rows - left
+        refused = {row - passed: why for why, rows in checkpoint.get("refused", []) for row in rows if row >= passed}
+        said = (
+            f"{left - len(refused)} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
+        )
+        logger.error("%s", said)
+        self._reader.add_warning(said)
+        while left and (entries := self._reader.read(ReadLimit(left, sys.maxsize), 0)):
+            batch = batch_of(entries, self._reader.position)
+            after = left - batch.num_rows
+            self._keep_unknown(checkpoint, {batch.start: left, batch.end: after})
+            reasons = {row: refused.get(row, reason) for row in range(batch.num_rows)}
+            self._set_aside(batch, reasons, ends_plan=not after)
+            refused = {row - batch.num_rows: why for row, why in refused.items()}
+            left = after
+        self._reach(end, Delivered())
+
+    def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
+        clear: list[CheckpointKind] = ["plan"] if ends_plan else []
+        acknowledge(self._reader, self._rejects, self._parking, reached, delivered, clear=clear)

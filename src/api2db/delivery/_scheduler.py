@@ -1,0 +1,320 @@
+"""Few threads for all workers of a process: a worker has one only while it takes a step.
+
+A group of workers has the same target. So many of a group as it allows take steps at the same time, each in its turn.
+A target that hangs holds the threads of its own group: a step that takes long does not count against other groups.
+
+One thread, the keeper, is there while there are workers. It looks at the clock, and starts the others, which end when
+they have been idle for some seconds. At the interpreter's exit no thread can be started: the keeper takes steps itself.
+
+Producers, which a signal may interrupt anywhere, only leave a word in the inbox. All else is changed by these threads.
+"""
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from api2db.delivery._worker import Worker
+
+logger = logging.getLogger(__name__)
+AT_ONCE: Final = 8
+_MOST_THREADS = 16
+# A step that takes longer waits for its target rather than for the processor.
+_LONG_STEP_S = 0.5
+_IDLE_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Workers whose target is the same.
+
+    Attributes:
+        key: Equal for these.
+        at_once: How many may take a step at the same time; where they say different numbers, the highest.
+    """
+
+    key: Hashable
+    at_once: int = AT_ONCE
+
+
+class Task:
+    """A worker that a scheduler runs, until it is stopped or raises.
+
+    Args:
+        worker: Takes the steps.
+        group: Who shares its target.
+        name: Of the thread, while it works for this worker.
+        on_end: Called behind the last step, with what it raised.
+    """
+
+    def __init__(self, worker: Worker, group: Group, name: str, on_end: Callable[[BaseException | None], None]) -> None:
+        self.worker = worker
+        self.group = group
+        self.name = name
+        self.on_end = on_end
+        self.state: Literal["new", "idle", "ready", "running", "delayed", "ended"] = "new"
+        self.due_s = 0.0
+        self.is_called = self.is_called_now = False
+        self.thread: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether ``on_end`` has returned."""
+        return self._ended.is_set()
+
+    def join(self, timeout_s: float | None) -> None:
+        """Wait for the end; the worker has been told to stop."""
+        self._ended.wait(timeout_s)
+
+    def end(self, error: BaseException | None) -> None:
+        """Let the target go, and tell of the end."""
+        try:
+            self.worker.close()
+        finally:
+            try:
+                self.on_end(error)
+            finally:
+                self._ended.set()
+
+
+@dataclass(slots=True)
+class _Members:
+    """The tasks of a group."""
+
+    tasks: set[Task] = field(default_factory=set)
+    at_once: int = 0
+    running: int = 0
+
+    def count(self) -> None:
+        self.at_once = max((task.group.at_once for task in self.tasks), default=0)
+
+
+class Scheduler:
+    """Runs the tasks of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # idle threads wait for it
+        self._watch = threading.Condition(self._lock)  # the keeper does
+        self._inbox: deque[tuple[Task, bool]] = deque()
+        self._groups: dict[Hashable, _Members] = {}
+        self._ready: dict[Task, None] = {}
+        self._delayed: list[tuple[float, int, Task]] = []
+        self._numbers = itertools.count()
+        self._busy: dict[Task, float] = {}
+        self._idle = 0
+        self._serving = 0
+        self._keeper: threading.Thread | None = None
+        self._can_start = True
+
+    def add(self, task: Task) -> None:
+        """Run a task from now on.
+
+        Raises:
+            RuntimeError: The interpreter ends.
+        """
+        task.worker.call_when_ready(lambda: self.call(task), lambda: self.call(task, now=True))
+        self._inbox.append((task, False))
+        with self._lock:
+            self._see_to_keeper()
+            self._watch.notify()
+
+    def call(self, task: Task, *, now: bool = False) -> None:
+        """Have a task take a step, where it waits for nothing but rows; ``now``: also where it waits for the clock."""
+        self._inbox.append((task, now))
+        with self._lock:
+            if now:  # an interrupt may have come between
+                self._see_to_keeper()
+            (self._work if self._idle else self._watch).notify()
+
+    def _see_to_keeper(self) -> None:
+        if self._keeper is None:
+            keeper = threading.Thread(target=self._keep, name="api2db-delivery", daemon=True)
+            keeper.start()
+            self._keeper = keeper
+
+    def _keep(self) -> None:
+        """The keeper's loop."""
+        while True:
+            with self._lock:
+                task = self._wait_for_start()
+                if task is None:
+                    self._keeper = None
+                    return
+            thread = threading.Thread(target=self._serve, args=(task,), name="api2db-delivery", daemon=True)
+            try:
+                thread.start()
+                self._can_start = True
+            except RuntimeError:  # the interpreter ends, or the system gives no more threads
+                self._can_start = False
+                with self._lock:
+                    self._serving -= 1
+                self._run(task)
+
+    def _wait_for_start(self) -> Task | None:
+        """A task for which there is no thread; None where no task is left at all."""
+        while True:
+            self._sort()
+            if not self._groups:
+                return None
+            if self._idle and self._can_start:
+                if self._next() is not None:
+                    self._work.notify()
+            elif self._may_start() and (task := self._take()) is not None:
+                self._serving += 1
+                return task
+            self._watch.wait(self._until_next_s())
+
+    def _serve(self, task: Task | None) -> None:
+        """The loop of all other threads."""
+        while task is not None:
+            self._run(task)
+            with self._lock:
+                task = self._take() or self._wait_for_work()
+                if task is None:
+                    self._serving -= 1
+
+    def _wait_for_work(self) -> Task | None:
+        """None where there was none for some seconds. Where no thread can be started, none ends: all mind the clock."""
+        while True:
+            until_s = None if self._can_start else self._until_next_s()
+            self._idle += 1
+            try:
+                called = self._work.wait(_IDLE_S if until_s is None else min(_IDLE_S, until_s))
+            finally:
+                self._idle -= 1
+            task = self._take()
+            if task is not None or (not called and self._can_start):
+                return task
+
+    def _take(self) -> Task | None:
+        """The next task whose turn it is; called with the lock, as all below but ``_run`` and ``_end``."""
+        self._sort()
+        task = self._next()
+        if task is not None:
+            del self._ready[task]
+            self._groups[task.group.key].running += 1
+            self._busy[task] = time.monotonic()
+            task.state, task.is_called, task.is_called_now = "running", False, False
+            if self._next() is not None:
+                (self._work if self._idle else self._watch).notify()
+        elif self._ready:
+            self._watch.notify()  # a step that takes long makes room
+        return task
+
+    def _next(self) -> Task | None:
+        has_room = self._has_room()
+        for task in self._ready:
+            members = self._groups[task.group.key]
+            if task.worker.is_stopping or (has_room and members.running < members.at_once):
+                return task
+        return None
+
+    def _has_room(self) -> bool:
+        return len(self._busy) - self._long_steps() < _MOST_THREADS
+
+    def _may_start(self) -> bool:
+        """A thread between two steps takes the next one itself, so it counts too."""
+        return self._serving - self._long_steps() < _MOST_THREADS or not self._can_start
+
+    def _long_steps(self) -> int:
+        since_s = time.monotonic() - _LONG_STEP_S
+        return sum(begun_s <= since_s for begun_s in self._busy.values())
+
+    def _sort(self) -> None:
+        """Read the inbox and the clock."""
+        while self._inbox:
+            task, now = self._inbox.popleft()
+            if task.state == "new":
+                members = self._groups.setdefault(task.group.key, _Members())
+                members.tasks.add(task)
+                members.count()
+            if task.state == "running":
+                task.is_called, task.is_called_now = True, task.is_called_now or now
+            elif task.state in {"new", "idle"} or (task.state == "delayed" and now):
+                self._make_ready(task)
+        while self._delayed and self._delayed[0][0] <= time.monotonic():
+            due_s, _, task = heapq.heappop(self._delayed)
+            if task.state == "delayed" and task.due_s == due_s:
+                self._make_ready(task)
+
+    def _make_ready(self, task: Task) -> None:
+        task.state = "ready"
+        self._ready[task] = None
+
+    def _until_next_s(self) -> float | None:
+        """How long the keeper may sleep."""
+        now_s = time.monotonic()
+        times = [self._delayed[0][0]] if self._delayed else []
+        if self._ready and not self._has_room():
+            times += [begun_s + _LONG_STEP_S for begun_s in self._busy.values() if begun_s + _LONG_STEP_S > now_s]
+        return max(0.0, min(times) - now_s) if times else None
+
+    def _run(self, task: Task) -> None:
+        """One step; what comes next is up to what it says."""
+        thread = threading.current_thread()
+        own_name, thread.name = thread.name, task.name
+        task.thread = thread
+        wait_s: float | None = None
+        error: BaseException | None = None
+        try:
+            if not task.worker.is_stopping:
+                wait_s = task.worker.step()
+        except BaseException as raised:  # noqa: BLE001 - whatever ended the worker is told by on_end
+            error = raised
+        if error is not None or not self._goes_on(task, wait_s):
+            self._end(task, error)
+        thread.name = own_name
+
+    def _goes_on(self, task: Task, wait_s: float | None) -> bool:
+        """Say when the task takes its next step; False where it takes none."""
+        with self._lock:
+            self._sort()
+            if task.worker.is_stopping:
+                return False
+            task.thread = None
+            self._leave_thread(task)
+            if wait_s == 0 or task.is_called_now or (wait_s is None and task.is_called):
+                self._make_ready(task)
+            elif wait_s is None:
+                task.state = "idle"
+            else:
+                task.state, task.due_s = "delayed", time.monotonic() + wait_s
+                heapq.heappush(self._delayed, (task.due_s, next(self._numbers), task))
+                if self._delayed[0][2] is task:
+                    self._watch.notify()
+            return True
+
+    def _end(self, task: Task, error: BaseException | None) -> None:
+        try:
+            task.end(error)
+        except Exception:
+            logger.exception("the end of %s could not be told", task.name)
+        with self._lock:
+            task.state = "ended"
+            self._leave_thread(task)
+            members = self._groups[task.group.key]
+            members.tasks.discard(task)
+            members.count()
+            if not members.tasks:
+                del self._groups[task.group.key]
+            self._watch.notify()
+
+    def _leave_thread(self, task: Task) -> None:
+        self._groups[task.group.key].running -= 1
+        del self._busy[task]
+
+
+_schedulers: dict[int, Scheduler] = {}
+
+
+def process_scheduler() -> Scheduler:
+    """The scheduler of this process; a forked child has none of its parent's."""
+    return _schedulers.setdefault(os.getpid(), Scheduler())

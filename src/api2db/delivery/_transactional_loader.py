@@ -1,0 +1,184 @@
+"""The loader for targets with transactions: the ledger alone says what is in.
+
+Batch boundaries move after a restart, so nothing is concluded from what a batch was: after a connect, and after
+anything that went wrong, the ledger is read under a lock, and delivery goes on behind it.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import pyarrow as pa
+
+from api2db.delivery._acknowledge import acknowledge
+from api2db.delivery._casting import Casting, prepare_empty, without
+from api2db.delivery._keys import last_of_each_key
+from api2db.delivery._loader import reject_columns
+from api2db.delivery._origins import origins_of
+from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._refusals import TooManyRefusalsError, find_refused
+from api2db.delivery._rejected import Rejects
+from api2db.delivery.batch import Batch
+from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError, TargetUnavailableError
+from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
+from api2db.targets.port import Column, LedgerRow, LedgerTarget, LedgerUpdate
+
+logger = logging.getLogger(__name__)
+_TRIALS = 200
+SMALL_ROWS: Final = 64
+
+
+class TransactionalLoader:
+    """Delivers batches into one target; see ``Loader``."""
+
+    def __init__(self, reader: StreamReader, target: LedgerTarget, rejects: Rejects, parking: ParkedBatches) -> None:
+        self._reader = reader
+        self._target = target
+        self._rejects = rejects
+        self._parking = parking
+        self._ledger: LedgerRow | None = None
+        self._casting = Casting(target)
+        self._adopting = False
+
+    def recover(self) -> None:
+        self._target.connect()
+        self._ledger = row = self._target.read_position(self._reader.key)
+        self._adopting = row is not None and not self._reader.knows_epoch(row.epoch)
+        if self._adopting:
+            self._check_adopted()
+        else:
+            self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
+        self._resolve(self._reader.position, Delivered())
+        if row is not None and self._target.columns() is None:
+            logger.warning("the table is gone, though rows were delivered into it; it is made anew")
+
+    def deliver(self, batch: Batch) -> None:
+        try:
+            self._deliver(batch)
+        except TableChangedError:
+            self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            prepare_empty(self._target, batch)
+            self._resolve(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+            return
+        try:
+            columns = self._target.prepare(self._checked(batch.schema), origins_of(batch))
+        except BatchRefusedError as error:
+            reject_columns(self, batch, str(error))
+            return
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            self._deliver(alike)
+            return
+        batch = self._filled_alike(batch, columns)
+        rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
+        try:
+            self._load(batch, rows, columns, reasons)
+        except BatchRefusedError as error:
+            reasons = self._find_refused(batch, rows, columns, reasons, error)
+            self._load_rest(batch, rows, columns, reasons)
+
+    def reject(self, batch: Batch, reason: str) -> None:
+        self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _filled_alike(self, batch: Batch, columns: Sequence[Column]) -> Batch:
+        """A column that a frame lacks is the table's own to fill, so it goes with no frame that has it."""
+        filled = [column.name for column in columns if column.fills]
+        own = {name for name in batch.schema.names if any(self._target.same_column(name, each) for each in filled)}
+        return batch.leading_with_same_of(own) if own else batch
+
+    def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
+        if reasons:
+            self._rejects.set_aside(batch, reasons)
+            rows = without(rows, reasons)
+        loaded = self._last_of_each_key(rows)
+        after = LedgerRow(self._reader.epoch, *batch.end)
+        update = LedgerUpdate(self._reader.key, self._ledger, after, loaded.num_rows, only_new=batch.retried)
+        self._target.load(loaded if loaded.num_rows else loaded.select([]), columns, update)
+        self._ledger = after
+        delivered = Delivered(
+            frames=batch.frames,
+            rows=loaded.num_rows,
+            superseded=batch.superseded.rows,
+            duplicates=rows.num_rows - loaded.num_rows,
+        )
+        self._resolve(batch.end, delivered)
+
+    def _load_rest(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
+        """What is refused though the rows at fault are gone is taken again in smaller batches, or later."""
+        try:
+            self._load(batch, rows, columns, reasons)
+        except BatchRefusedError as error:
+            if len(reasons) == batch.num_rows:
+                raise TargetUnavailableError(f"the ledger can't be moved: {error}") from error
+            if not self._target.replaces_table:
+                raise TooManyRefusalsError from error
+            self.reject(batch, str(error))
+
+    def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
+        return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows
+
+    def _checked(self, schema: pa.Schema) -> pa.Schema:
+        if self._target.overflow_column in schema.names:
+            raise BatchRefusedError(
+                f"the frame has a column {self._target.overflow_column!r}, "
+                "which on_conflict='json' keeps for itself; rename it"
+            )
+        return schema
+
+    def _find_refused(
+        self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError
+    ) -> dict[int, str]:
+        def refusal_of(chosen: list[int]) -> BatchRefusedError | None:
+            try:
+                self._target.dry_run(self._last_of_each_key(rows.take(chosen)), columns, only_new=batch.retried)
+            except BatchRefusedError as refusal:
+                return refusal
+            return None
+
+        left = [row for row in range(batch.num_rows) if row not in reasons]
+        is_small = self._target.replaces_table or batch.num_rows <= SMALL_ROWS
+        try:
+            return {**reasons, **find_refused(left, refusal_of, error, None if is_small else _TRIALS)}
+        except TooManyRefusalsError:
+            if not self._target.replaces_table:
+                raise
+            return {**dict.fromkeys(left, str(error)), **reasons}
+
+    def _check_adopted(self) -> None:
+        if self._reader.checkpoint("adopt") is None:
+            raise ForeignLedgerError(
+                "the target's ledger was last written under an epoch that this journal never had: a copy of this "
+                "project delivers there too, or the journal was restored from a backup. Stop the other one, look at "
+                "the target, then let this one go on with: api2db adopt"
+            )
+        logger.warning("the target's ledger, which a copy of this project has written, is this stream's again")
+
+    def _compare(self, reached: Position) -> None:
+        """Take over what the ledger says; what it says is missing is told."""
+        if reached > self._reader.position:
+            self._catch_up(reached)
+        elif reached < self._reader.position and (reached.sequence or self._reader.delivered.rows):
+            self._report_gap(reached)
+
+    def _catch_up(self, reached: Position) -> None:
+        """What was committed before the last stop, but not acknowledged in the journal any more."""
+        passed = self._reader.seek(reached)
+        self._reader.acknowledge(reached, Delivered(frames=passed.frames, rows=passed.rows))
+
+    def _report_gap(self, reached: Position) -> None:
+        message = (
+            f"the target's ledger stands at {tuple(reached)}, before {tuple(self._reader.position)}, which was "
+            "delivered: the target was restored to an earlier state or its ledger was dropped, and the rows "
+            "between are missing there; delivery goes on behind them"
+        )
+        logger.error("%s", message)
+        self._reader.add_warning(message)
+
+    def _resolve(self, reached: Position, delivered: Delivered) -> None:
+        """What was pending, and the wish to adopt a ledger once it has an epoch of ours."""
+        is_adopted = self._adopting and self._ledger is not None and self._ledger.epoch == self._reader.epoch
+        clear: list[CheckpointKind] = ["adopt"] if is_adopted else []
+        acknowledge(self._reader, self._rejects, self._parking, reached, delivered, clear=clear)
+        self._adopting = self._adopting and not is_adopted

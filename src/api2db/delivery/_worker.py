@@ -1,0 +1,261 @@
+"""The loop of one stream: what the journal holds, up to a limit, is delivered; then what has come meanwhile.
+
+So a batch is one frame when little comes and thousands under load; only where tiny frames come by the hundred a second
+does it rest between two loads.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pyarrow as pa
+
+from api2db.delivery._dtypes import Dtypes
+from api2db.delivery._loader import Loader
+from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
+from api2db.delivery._transactional_loader import SMALL_ROWS
+from api2db.delivery.batch import Batch, batch_of
+from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
+from api2db.journal import ReadLimit, StreamReader
+from api2db.redaction import redact
+from api2db.targets.port import Target
+
+logger = logging.getLogger(__name__)
+LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
+RETRIES = 5
+# A rest as long as two or three loads of a nearby server, and a fifth of what a row may be under way.
+_MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
+# A batch that was too large is nearly as large again soon, and each time it is read in vain.
+_SLOWLY = 8
+_BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
+_DOUBLINGS = 10
+_WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
+
+
+class Worker:
+    """Delivers one stream until it is told to stop.
+
+    Args:
+        reader: The stream's view of its journal.
+        target: Closed after any failure.
+        loader: Delivers into it.
+        parking: Takes a copy of the head batch when the tries ran out.
+        limit: The largest batch.
+        learn: Called with a batch's schema before it is delivered.
+        keyed: Whether rows are replaced by key, as ``batch_of`` has it.
+        dtypes: What rows become on their way into the target.
+
+    Attributes:
+        retries: How often a batch is tried again before it is parked; it is tried on all the same.
+    """
+
+    def __init__(
+        self,
+        reader: StreamReader,
+        target: Target,
+        loader: Loader,
+        parking: ParkedBatches,
+        limit: ReadLimit = LIMIT,
+        learn: Callable[[pa.Schema], None] = lambda _: None,
+        *,
+        keyed: bool = False,
+        dtypes: Dtypes | None = None,
+    ) -> None:
+        self._learn = learn
+        self._dtypes = dtypes or Dtypes()
+        self._keyed = keyed
+        self._reader = reader
+        self._target = target
+        self._loader = loader
+        self._parking = parking
+        self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
+        self._stopping = threading.Event()
+        self._retry_requested = threading.Event()
+        self.retries = RETRIES
+        self._recovered = False
+        self._troubled = False
+        self._breaks = 0
+        self._growth = 1
+        self._attempts = 0
+        self._ready_now: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        """Deliver until ``stop``; what is left then stays in the journal.
+
+        Raises:
+            ForeignLedgerError: Somebody else writes into the target under our name.
+        """
+        try:
+            while not self._stopping.is_set():
+                wait_s = self.step(None)
+                if wait_s:
+                    self._retry_requested.wait(wait_s)
+        finally:
+            self.close()
+
+    def step(self, timeout_s: float | None = 0) -> float | None:
+        """Deliver one batch.
+
+        Args:
+            timeout_s: How long to wait for it; None for as long as it takes.
+
+        Returns:
+            After how many seconds to take the next step; None where nothing waits.
+
+        Raises:
+            ForeignLedgerError: Somebody else writes into the target under our name.
+        """
+        self._retry_requested.clear()
+        try:
+            wait_s = self._try(timeout_s)
+        except _WAITABLE as error:
+            return self._failed(error)
+        self._attempts = 0
+        return wait_s
+
+    def call_when_ready(self, ready: Callable[[], None], ready_now: Callable[[], None]) -> None:
+        """Say who takes the steps.
+
+        Args:
+            ready: Called when a step may find a batch; by any thread, with the journal's lock held.
+            ready_now: Called when a step is to be taken at once, even where the last one asked for a wait.
+        """
+        self._ready_now = ready_now
+        self._reader.on_news(ready)
+
+    def close(self) -> None:
+        """Let the target go; behind the last step."""
+        self._target.close()
+
+    def stop(self) -> None:
+        """End ``run`` after the batch that it is at, or at once when it waits."""
+        self._stopping.set()
+        self._target.end_waiting()
+        self.retry_now()
+        self._reader.wake()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``stop`` was called: no further step is to be taken."""
+        return self._stopping.is_set()
+
+    def retry_now(self) -> None:
+        """Try again now, where it waits for its target."""
+        self._retry_requested.set()
+        self._ready_now()
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether the target was reached when that was last tried; None before."""
+        return self._recovered or (False if self._troubled else None)
+
+    def _try(self, timeout_s: float | None) -> float | None:
+        if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
+            return None
+        batch = self._next(timeout_s)
+        if batch is not None and not self._recovered:
+            self._loader.recover()
+            self._recovered = True
+            batch = self._next(0)
+            if batch is None:  # all was in, and only the answer was lost
+                self._succeeded()
+        if batch is None:
+            return 0 if self._reader.unread_bytes else None  # what the disk does not take is there to be read later
+        try:
+            self._deliver(batch)
+        except TooLargeError as error:
+            self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
+            return 0
+        except TooManyRefusalsError:
+            self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
+            return 0
+        self._succeeded()
+        return self._rest_s(batch)
+
+    def _rest_s(self, batch: Batch) -> float:
+        """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
+        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES else 0
+
+    def _deliver(self, batch: Batch) -> None:
+        if batch.refused is not None:
+            self._loader.reject(batch, batch.refused)
+            return
+        self._learn(batch.schema)
+        # While a target is busy with a batch this machine has time to read the next one.
+        with nullcontext() if self._target.replaces_table else self._reader.prefetch(self._limit):
+            self._loader.deliver(batch)
+
+    def _next(self, timeout_s: float | None) -> Batch | None:
+        start = self._reader.position
+        if self._target.replaces_table:
+            self._reader.read(self._limit._replace(rows=1), timeout_s)
+            entries, superseded = self._reader.newest()
+            if not entries:
+                return None
+            return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
+        entries = self._reader.read(self._limit, timeout_s)
+        if not entries:
+            return None
+        whole_frames = self._limit.whole_frames
+        return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
+
+    def _succeeded(self) -> None:
+        self._breaks = 0
+        if self._limit.rows < self._full_limit.rows:
+            rows = self._limit.rows + max(1, self._limit.rows // self._growth)
+            self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))
+        if self._troubled:
+            self._troubled = False
+            logger.info("the target is back")
+        self._reader.set_error(None)
+
+    def _failed(self, error: Exception) -> float:
+        """Say how long to wait before the batch is tried again."""
+        trouble = redact(str(error))  # it may be a driver's or a server's own
+        if self._stopping.is_set():
+            self._reader.set_error(trouble)
+            return 0
+        self._attempts += 1
+        # After weeks of an outage a power of the count would be no float any more.
+        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._attempts - 1, _DOUBLINGS))
+        self._step_back(error, trouble)
+        return 0 if self._retry_requested.is_set() else pause_s + random.uniform(0, _JITTER_S)  # noqa: S311 - no secret
+
+    def _step_back(self, error: Exception, trouble: str) -> None:
+        if not self._troubled:
+            logger.warning("not delivered, will be tried again: %s", trouble)
+        self._troubled = True
+        self._reader.set_error(trouble)
+        if isinstance(error, ConnectionBrokenError) and self._recovered:
+            self._breaks += 1
+        self._recovered = False
+        self._target.close()
+        try:
+            if self._breaks >= _BREAKS:
+                self._make_smaller(trouble)
+            elif self._attempts > self.retries:
+                self._park()
+        except _WAITABLE as failure:
+            logger.warning("the head batch stays as it is: %s", redact(str(failure)))
+
+    def _park(self) -> None:
+        batch = None if self._parking.occupied else self._next(0)
+        if batch is not None:
+            self._parking.park(batch)
+
+    def _make_smaller(self, reason: str) -> None:
+        """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
+        batch = self._next(0)
+        if batch is not None and batch.num_rows > 1:
+            self._breaks = 0
+            self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
+            self._attempts = 0  # another batch, with tries and pauses of its own
+        elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
+            self._breaks = 0
+            self._loader.recover()
+            if self._reader.position == batch.start:  # else it was in, and only the answer was lost
+                self._loader.reject(batch, reason)

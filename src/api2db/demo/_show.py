@@ -1,0 +1,181 @@
+"""``api2db demo``: a recorded API into Parquet and DuckDB, with its process killed on the way, and the proof."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from api2db.app.figures import read_figures
+from api2db.app.live import LiveView
+from api2db.app.logs import log_to_console, log_to_file
+from api2db.app.project import collectors_in, load
+from api2db.app.run import Run
+from api2db.app.screen import ConsoleHandler, print_table
+from api2db.demo import _records
+from api2db.demo._proof import DATABASE, QUERIES, proofs, table_of
+from api2db.demo._server import DemoApi
+from api2db.disk.atomic import make_folders
+from api2db.errors import Api2dbError, ConfigurationError
+
+_MAIN_FILE: Final = Path(__file__).with_name("main.py")
+_KILL_AT: Final = 0.45
+_PATIENCE_S: Final = 45.0
+_GLANCE_S: Final = 0.1
+_INTERRUPTED: Final = 130
+
+
+def run_demo(seconds: float, home: Path | None) -> int:
+    """Run the demo; give the exit code: 0 where the counts are equal.
+
+    Args:
+        seconds: Wall time in which four days of flights and weather depart.
+        home: An empty or new folder; by default ``demo/<date and time>`` here.
+
+    Raises:
+        ConfigurationError: The folder holds a project already.
+    """
+    folder = _new_home(home)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"Four stormy days of New York's airports, February 2013, are served on a loopback port in {seconds:g} s.\n"
+        "Two collectors poll it, each into Parquet shards and into DuckDB. On the way their process is killed.\n"
+    )
+    with DemoApi(seconds) as api:
+        os.environ["API2DB_HOME"] = str(folder)
+        os.environ["API2DB_DEMO_URL"] = api.url
+        try:
+            _collect(console, folder, api, seconds)
+        except KeyboardInterrupt:
+            console.print("interrupted; what was collected so far stays where it is")
+            return _INTERRUPTED
+        served = api.served()
+    faults = {**served.departures.faults}
+    for code, count in served.weather.faults.items():
+        faults[code] = faults.get(code, 0) + count
+    said = ", ".join(f"{count} times {code}" for code, count in sorted(faults.items()) if count) or "no errors"
+    console.print(
+        f"\nThe API answered {said} besides, and sent {served.weather.sent:,} weather rows for "
+        f"{served.weather.rows:,}: polls overlap.\n"
+    )
+    holds = _prove(console, folder)
+    _query(console, folder)
+    _say_where(console, folder)
+    return 0 if holds else 1
+
+
+def _new_home(home: Path | None) -> Path:
+    folder = (home or Path("demo") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()  # noqa: DTZ005 - a name for people
+    if (folder / "STORE").exists():
+        raise ConfigurationError(f"{folder} holds a project already; give the demo an empty folder: --home")
+    make_folders(folder)
+    return folder
+
+
+def _collect(console: Console, home: Path, api: DemoApi, seconds: float) -> None:
+    """Run the collectors in a process of their own, kill it once, and end when all that was served has arrived."""
+    log_to_console(logging.INFO, ConsoleHandler(console))
+    log_to_file(home, "demo")
+    collectors = collectors_in(load(_MAIN_FILE))
+    run = Run(collectors, main_file=_MAIN_FILE, output=lambda line: console.out(line, highlight=False))
+    failures: list[Api2dbError] = []
+    thread = threading.Thread(target=_kept(run.run, failures), name="api2db-demo")
+    with LiveView(home, console):
+        thread.start()
+        try:
+            began_s = time.monotonic()
+            _wait(lambda: time.monotonic() - began_s > _KILL_AT * seconds and _some_arrived(home), seconds, thread)
+            _kill(console, run)
+            _wait(lambda: api.served().complete and _all_arrived(home), seconds + _PATIENCE_S, thread)
+        finally:
+            run.stop()
+            thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _kept(run: Callable[[], None], failures: list[Api2dbError]) -> Callable[[], None]:
+    def target() -> None:
+        try:
+            run()
+        except Api2dbError as error:
+            failures.append(error)
+
+    return target
+
+
+def _kill(console: Console, run: Run) -> None:
+    for pid, names in run.processes.items():
+        line = f"kill -9 {pid}: the process that collects and delivers {' and '.join(names)} is gone"
+        console.print(Text(line, style="bold red"))
+        os.kill(pid, signal.SIGKILL)
+
+
+def _wait(happened: Callable[[], bool], timeout_s: float, thread: threading.Thread) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while thread.is_alive() and time.monotonic() < deadline_s and not happened():
+        thread.join(_GLANCE_S)
+
+
+def _some_arrived(home: Path) -> bool:
+    return any(stream.rows_delivered for collector in read_figures(home) for stream in collector.streams)
+
+
+def _all_arrived(home: Path) -> bool:
+    wanted = {"departures": len(_records.departures()), "weather": len(_records.weather())}
+    streams = [stream for collector in read_figures(home) for stream in collector.streams]
+    return bool(streams) and all(
+        stream.rows_delivered >= wanted[stream.collector] and not stream.rows_waiting for stream in streams
+    )
+
+
+def _prove(console: Console, home: Path) -> bool:
+    found = proofs(home)
+    head = ["collector", "target", "rows served", "rows there", "missing", "doubled"]
+    rows = [
+        [
+            proof.collector,
+            proof.target,
+            *(f"{count:,}" for count in (proof.served, proof.rows, proof.missing, proof.doubled)),
+        ]
+        for proof in found
+    ]
+    print_table(console, head, rows)
+    holds = all(proof.holds for proof in found)
+    verdict = (
+        "Exactly once: every row that was served is in each target, and none is there twice."
+        if holds
+        else ("The counts differ. Please report that, with the folder below.")
+    )
+    console.print(Text(f"\n{verdict}\n", style="bold green" if holds else "bold red"))
+    return holds
+
+
+def _query(console: Console, home: Path) -> None:
+    for question, query in QUERIES:
+        console.print(Text(question, style="bold"))
+        console.print(Text(query, style="dim"))
+        print_table(console, *table_of(home, query))
+        console.print()
+
+
+def _say_where(console: Console, home: Path) -> None:
+    console.print("Everything lies in", str(home))
+    print_table(
+        console,
+        ["what", "where"],
+        [
+            ["the database", f"{home / DATABASE} (duckdb, DBeaver, or any client)"],
+            ["the shards", str(home / "STORE" / "departures" / "parquet")],
+            ["the journals", str(home / "STORE" / "journal")],
+            ["the log", str(home / "LOGS")],
+            ["the collectors", str(_MAIN_FILE)],
+        ],
+    )

@@ -1,0 +1,223 @@
+"""Files that are there whole or not at all, and that a power cut doesn't take back.
+
+A new file is written under a temporary name in the folder of its final name, fsynced, renamed, and the folder is
+fsynced. A reader, or a crash at any step, sees the old file or the new one. What a crash leaves behind is a temporary
+file, which ``is_temporary`` knows. Files are made with mode 0600 and folders with 0700, whatever the umask.
+
+Errors of the operating system pass through as they are, with the name of the file or folder where they have none: only
+the caller knows what it was for.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_RANDOM_BYTES = 8
+_TEMPORARY_NAME = re.compile(rf"\..+\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\.tmp", re.DOTALL)
+_LONGEST_NAME_BYTES = 255
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_LINUX_NO_REPLACE = 1
+_LINUX_CURRENT_FOLDER = -100
+_MACOS_EXCLUSIVE = 4
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+class Temporary(NamedTuple):
+    """A file under its temporary name, open for writing."""
+
+    path: Path
+    file: BinaryIO
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing; each new one is 0700 and survives a power cut.
+
+    Folders that are there keep their mode.
+
+    Raises:
+        NotADirectoryError: Something on the way is no folder.
+    """
+    try:
+        os.mkdir(path, FOLDER_MODE)
+    except FileNotFoundError:
+        if path.parent == path:
+            raise
+        make_folders(path.parent)
+        make_folders(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+    else:
+        os.chmod(path, FOLDER_MODE)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder (new, renamed, unlinked) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with naming(path):
+            sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of a file into an error of the system that has none, as those of writes and fsyncs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def sync_file(file: int | Path) -> None:
+    """Make the contents of a file survive a power cut.
+
+    Args:
+        file: An open descriptor, or the path of a file.
+    """
+    if isinstance(file, int):
+        _sync_descriptor(file)
+        return
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with naming(file):
+            _sync_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file anew: at the end of the block it is durable under its name, in place of any older one.
+
+    If the block or anything up to the rename raises, the older file is untouched and the temporary one gone. An error
+    of the folder's fsync, which follows, leaves the new file in place, perhaps not durably.
+    """
+    with write_temporary(path) as temporary:
+        yield temporary.file
+    with removed_on_failure(temporary.path):
+        os.replace(temporary.path, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def write_temporary(final: Path) -> Iterator[Temporary]:
+    """Write a file beside its final name: at the end of the block its contents are durable, its name not yet.
+
+    ``publish`` gives it its name. If the block raises, the temporary file is gone.
+    """
+    path = temporary_name(final)
+    with naming(final), open(path, "xb", opener=_open_private) as file, removed_on_failure(path):
+        os.fchmod(file.fileno(), FILE_MODE)
+        yield Temporary(path, file)
+        file.flush()
+        sync_file(file.fileno())
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a temporary file its final name, and never take that name from another file.
+
+    The caller syncs the folder, once for any number of files. On a file system that can't rename so in one step (some
+    network and FAT ones) a look comes before the rename: there, two writers of one name must not meet.
+
+    Raises:
+        FileExistsError: The final name is taken; both files are untouched.
+    """
+    if _rename_without_replacing is not None:
+        failure = _rename_without_replacing(_as_c_path(temporary), _as_c_path(final))
+        if failure == 0:
+            return
+        if failure not in _UNSUPPORTED:
+            raise OSError(failure, os.strerror(failure), str(temporary), None, str(final))
+    _look_then_rename(temporary, final)
+
+
+def temporary_name(final: Path) -> Path:
+    """Give a new name in the same folder that ``is_temporary`` knows."""
+    ending = f".{secrets.token_hex(_RANDOM_BYTES)}.tmp"
+    room = _LONGEST_NAME_BYTES - len(ending) - 1
+    beginning = os.fsencode(final.name)[:room].decode(errors="ignore")
+    return final.with_name(f".{beginning}{ending}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Say whether a name is one that :func:`temporary_name` gave."""
+    return _TEMPORARY_NAME.fullmatch(path.name) is not None
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
+
+
+def _sync_descriptor(descriptor: int) -> None:
+    if _FULL_SYNC is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fsync(descriptor)
+    else:
+        # On macOS fsync leaves the data in the drive's own cache.
+        fcntl.fcntl(descriptor, _FULL_SYNC)
+
+
+@contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove a file where the block raises."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _as_c_path(path: Path) -> bytes:
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        # C would end the name there, and rename something else.
+        raise ValueError(f"a file name holds a null byte: {path!r}")
+    return encoded
+
+
+def _look_then_rename(temporary: Path, final: Path) -> None:
+    if os.path.lexists(final):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(temporary), None, str(final))
+    os.rename(temporary, final)
+
+
+def _find_rename_without_replacing() -> Callable[[bytes, bytes], int] | None:
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        return _bind(library, "renamex_np", lambda call, old, new: call(old, new, ctypes.c_uint(_MACOS_EXCLUSIVE)))
+    folder = ctypes.c_int(_LINUX_CURRENT_FOLDER)
+    flags = ctypes.c_uint(_LINUX_NO_REPLACE)
+    return _bind(library, "renameat2", lambda call, old, new: call(folder, old, folder, new, flags))
+
+
+def _bind(
+    library: ctypes.CDLL, name: str, invoke: Callable[[Callable[..., int], bytes, bytes], int]
+) -> Callable[[bytes, bytes], int] | None:
+    call = getattr(library, name, None)
+    if call is None:
+        return None
+
+    def rename(old: bytes, new: bytes) -> int:
+        return 0 if invoke(call, old, new) == 0 else ctypes.get_errno()
+
+    return rename
+
+
+_rename_without_replacing = _find_rename_without_replacing()

@@ -1,0 +1,116 @@
+"""Read CSV cells as values of a known type: all exactly, or the column not at all."""
+
+import base64
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.frames import JSON, cast_exactly, decode_cell, is_json
+
+_types = pa.types
+_LONGEST_WHOLE = 15  # Any float holds so many digits.
+
+
+def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.DataType]:  # noqa: FBT001 - what a column is
+    """The known types for a column, quoted or not. If text is one of them, quoted cells are text."""
+    if known is None:
+        return []
+    types = [known.field(place).type for place in known.get_all_field_indices(name)]
+    if quoted:
+        return [] if any(map(_is_text, types)) else list(filter(_may_be_quoted, types))
+    return [type_ for type_ in types if not (_is_text(type_) or is_json(type_) or _is_bytes(type_))]
+
+
+def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray | None:
+    """Read the cells as the one type that holds them all exactly; None if there is none, or several."""
+    texts = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.utf8())
+    found = []
+    for type_ in types:
+        with suppress(ValueError, pa.ArrowException):
+            found.append(_decoded(texts, type_))
+    if len(found) > 1:
+        found = [array for array in found if _is_written_as(array, texts)]
+    return pa.chunked_array(found) if len(found) == 1 else None
+
+
+def far_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Read moments beyond nanoseconds, which Arrow takes for text, as microseconds if all cells are moments."""
+    for type_ in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        with suppress(pa.ArrowInvalid):
+            return column.cast(type_)
+    return column
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(_types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    kinds = (_types.is_binary, _types.is_large_binary, _types.is_fixed_size_binary)
+    return any(is_kind(type_) for is_kind in kinds)
+
+
+def _may_be_quoted(type_: pa.DataType) -> bool:
+    return bool(is_json(type_) or _is_bytes(type_) or _types.is_decimal(type_) or _types.is_uint64(type_))
+
+
+def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
+    """Whether the values would be written as these cells: a date read as a timestamp would not, nor 1 as true."""
+    return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not _is_bytes(array.type) else True
+
+
+def _decoded(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    for is_kind, decode in _KINDS:
+        if is_kind(type_):
+            return decode(texts, type_)
+    return texts.cast(type_)
+
+
+def _cells(texts: pa.Array, _type: pa.DataType) -> pa.Array:
+    for text in texts.to_pylist():
+        if text is not None:
+            decode_cell(text)
+    return pa.ExtensionArray.from_storage(JSON, texts)
+
+
+def _bytes(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    values = [None if text is None else base64.b64decode(text, validate=True) for text in texts.to_pylist()]
+    return pa.array(values, type_)
+
+
+def _booleans(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    if not pc.all(pc.is_in(texts.drop_null(), pa.array(["true", "false"]))).as_py():
+        raise ValueError("other texts than true and false")
+    return texts.cast(type_)
+
+
+def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Read floats; a long whole number, as other shards may have, must fit a float exactly."""
+    whole = pc.match_substring_regex(texts, rf"^-?\d{{{_LONGEST_WHOLE},}}$")
+    if pc.any(whole).as_py():
+        _, inexact = cast_exactly(texts.filter(whole).cast(pa.decimal128(38, 0)), type_)
+        if inexact is not None:
+            raise ValueError("a whole number that no float holds")
+    return texts.cast(type_)
+
+
+def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    # Arrow reads fractions of a second in timestamps only.
+    moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
+    return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
+
+
+def _durations(texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    return texts.cast(pa.int64()).view(type_)
+
+
+_KINDS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataType], pa.Array]], ...] = (
+    (is_json, _cells),
+    (_is_bytes, _bytes),
+    (_types.is_boolean, _booleans),
+    (_types.is_floating, _floats),
+    (_types.is_time, _times),
+    (_types.is_duration, _durations),
+)

@@ -1,0 +1,103 @@
+"""The one way in: whatever a user puts becomes one record batch."""
+
+from collections.abc import Mapping, Sequence, Sized
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from api2db.errors import FrameError
+from api2db.frames._from_arrow import Rows, one_batch, rows_of_batch, rows_of_table
+from api2db.frames._from_pandas import rows_of_dataframe
+from api2db.frames._from_rows import batch_of_rows
+
+_NO_COLUMN = (str, bytes, bytearray, Mapping)
+_ONE_COLUMN = (pd.Series, pd.Index, pa.Array, pa.ChunkedArray)
+
+
+def to_batch(frame: object) -> pa.RecordBatch:
+    """Express a frame as one record batch, losing nothing.
+
+    A frame is a DataFrame of pandas, an Arrow table or batch, whatever has ``__arrow_c_stream__`` (such as a DataFrame
+    of polars), or a sequence of dicts.
+
+    Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON
+    cells. Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name
+    becomes the leading columns; so does one without, as ``index``, unless it holds nothing but ints. Labels that are
+    not text become text, a missing one ``None``. Dicts may differ in their
+    keys: the columns are all keys in order of first appearance. The ``pandas`` metadata says what dtypes a DataFrame
+    had.
+
+    The batch may share memory with the frame: don't change the frame in place before the batch has been written.
+
+    Raises:
+        FrameError: It is no frame, two columns have one name, the columns have levels, a text is no valid Unicode, or
+            a cell or dtype (complex numbers, say) has no exact form. The message names the column, and the row where
+            there is one.
+    """
+    return one_batch(to_rows(frame))
+
+
+def to_rows(frame: object) -> Rows:
+    """As ``to_batch``, but a table where a frame has columns of many chunks, which are not copied together.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return rows_of_dataframe(frame)
+    if isinstance(frame, pa.RecordBatch):
+        return rows_of_batch(frame)
+    if isinstance(frame, pa.Table):
+        return rows_of_table(frame)
+    if hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, _ONE_COLUMN):
+        return _rows_of_exported(frame)
+    if isinstance(frame, Sequence) and not isinstance(frame, (str, bytes, bytearray, memoryview)):
+        return batch_of_rows(frame)
+    raise FrameError(f"{_kind(frame)} is not a frame; {_remedy(frame)}")
+
+
+def _rows_of_exported(frame: Any) -> Rows:
+    """What offers itself by Arrow's PyCapsule interface, such as a frame of polars or a relation of DuckDB."""
+    try:
+        table = pa.table(frame)
+    except (pa.ArrowInvalid, TypeError, ValueError) as error:
+        raise FrameError(f"{_kind(frame)} is not a frame: {error}; {_remedy(frame)}") from error
+    _refuse_objects(frame)
+    return rows_of_table(table)
+
+
+def _refuse_objects(frame: Any) -> None:
+    """Of Python objects polars gives addresses, which Arrow takes for bytes."""
+    schema = getattr(frame, "schema", None)
+    objects = [name for name, type_ in schema.items() if str(type_) == "Object"] if isinstance(schema, Mapping) else []
+    if objects:
+        raise FrameError(
+            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which it does not hand out; give it"
+            " a type, or put frame.to_dicts()"
+        )
+
+
+def _kind(frame: object) -> str:
+    class_ = type(frame)
+    package = class_.__module__.partition(".")[0]
+    return class_.__qualname__ if package == "builtins" else f"{package}.{class_.__qualname__}"
+
+
+def _remedy(frame: object) -> str:
+    if isinstance(frame, Mapping):
+        columns = any(isinstance(cell, Sized) and not isinstance(cell, _NO_COLUMN) for cell in frame.values())
+        return "put pandas.DataFrame(data)" if columns else "put [row], a list of dicts"
+    if isinstance(frame, pd.Series):
+        return "put series.to_frame('name')"
+    if isinstance(frame, pd.Index):
+        return "put index.to_frame(index=False, name='name')"
+    if type(frame).__module__ == "numpy":
+        return "put pandas.DataFrame(array, columns=['name', …])"
+    if isinstance(frame, (pa.Array, pa.ChunkedArray)):
+        return "put pyarrow.table({'name': array})"
+    if hasattr(frame, "to_frame"):
+        return "put series.to_frame()"
+    if hasattr(frame, "collect"):
+        return "put frame.collect()"
+    return "put a DataFrame of pandas or polars, an Arrow table, or a list of dicts"

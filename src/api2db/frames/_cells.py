@@ -1,0 +1,277 @@
+"""Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
+
+A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, dates and times
+ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity
+the text ``"Infinity"``. Every other object is what ``value_of`` gives for it, such as a path's text.
+
+A value of a mixed column that is no text, but is written as one, has a blank before it, which JSON passes over: a
+space, for bytes a tab. By that ``single_value`` knows it for what it was.
+"""
+
+import base64
+import datetime
+import decimal
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import FrameError
+from api2db.frames._cell_values import value_of
+
+JSON: pa.DataType = pa.json_(pa.utf8())
+_SINGLE = frozenset({str, int, float, bool, type(None)})
+_WRITTEN_PLAIN = frozenset({str, int, bool})
+_BLANK, _BLANK_OF_BYTES = " ", "\t"
+_NOT_EXACT_AS_FLOAT = re.compile(r"[0-9][0-9.]{15}|[0-9][eE]")
+_LONGEST_EXPONENT = 400
+_DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d+))?S")
+
+
+def is_json(type_: pa.DataType) -> bool:
+    """Say whether a column of this type holds JSON cells."""
+    return isinstance(type_, pa.BaseExtensionType) and type_.extension_name == "arrow.json"
+
+
+def encode_cell(value: object) -> str:
+    """Write one cell as JSON text, with characters as they are rather than escaped.
+
+    Raises:
+        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have one text.
+    """
+    try:
+        return _encode_plain(value) if _is_plain(value) else _text(value)
+    except RecursionError:
+        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
+    except (TypeError, ValueError):
+        return _text(value)
+
+
+def decode_cell(text: str) -> Any:
+    """Read back what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, none of them rounded.
+
+    A number that no float holds is a Decimal.
+    """
+    return _decode_exactly(text) if _NOT_EXACT_AS_FLOAT.search(text) else json.loads(text)
+
+
+def single_value(text: str) -> Any:
+    """As ``decode_cell``; what only stands for a date, a time, bytes or an infinity is that again, where it is one."""
+    value = decode_cell(text)
+    if not isinstance(value, str) or text[0] == '"':
+        return value
+    try:
+        return base64.b64decode(value, validate=True) if text[0] == _BLANK_OF_BYTES else _parsed(value)
+    except ValueError:
+        return value
+
+
+def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
+    """Encode every value as a JSON cell; a None is a null, not the text ``null``.
+
+    Args:
+        values: Of any classes.
+        marked: Whether ``single_value`` is to know again what is no text, but is written as one.
+
+    Raises:
+        FrameError: A value has no JSON form.
+        UnicodeEncodeError: A text holds half of a surrogate pair.
+    """
+    encode = _encode_marked if marked else encode_cell
+    texts = pa.array([None if value is None else encode(value) for value in values], pa.utf8())
+    return pa.ExtensionArray.from_storage(JSON, texts)
+
+
+def json_cells(array: pa.Array) -> pa.Array:
+    """Give a column of any type as JSON cells, whose values ``single_value`` recovers."""
+    return array if is_json(array.type) else json_array(python_values(array), marked=True)
+
+
+def text_cells(array: pa.Array) -> pa.Array:
+    """Give a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
+    cells = json_cells(array).storage.to_pylist()
+    return pa.array([None if cell is None else _without_quotes(cell.lstrip()) for cell in cells], pa.large_utf8())
+
+
+def _without_quotes(cell: str) -> str:
+    return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def unmarked(array: pa.Array) -> pa.Array:
+    """JSON cells without the blanks by which ``single_value`` knows what is no text."""
+    return pa.ExtensionArray.from_storage(array.type, pc.ascii_ltrim(array.storage, _BLANK + _BLANK_OF_BYTES))
+
+
+def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Give the values as Python's objects; times that Python's classes don't reach, such as the year 10000, as text."""
+    try:
+        values: list[Any] = array.to_pylist()
+    except (OverflowError, ValueError):
+        return [_python_value(scalar) for scalar in array]
+    return values
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        text = str(scalar.value) if pa.types.is_duration(scalar.type) else str(scalar.cast(pa.utf8()))
+        return text if not text.startswith("<") else f"{scalar.value} {getattr(scalar.type, 'unit', 'days')} since 1970"
+
+
+_encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON's own encoder may have it: that gives two keys one text without a word, such as 1 and "1"."""
+    class_ = value.__class__
+    if class_ is dict:
+        for key in value:  # type: ignore[attr-defined]
+            if key.__class__ is not str:
+                return False
+        value = value.values()  # type: ignore[attr-defined]
+    elif class_ is not list:
+        return class_ in _SINGLE
+    for item in value:  # type: ignore[attr-defined] # noqa: SIM110 - all() takes twice as long
+        if item.__class__ not in _SINGLE and not _is_plain(item):
+            return False
+    return True
+
+
+def _encode_marked(value: object) -> str:
+    text = encode_cell(value)
+    if text[0] != '"':
+        return text
+    if isinstance(value, (bytes, bytearray)):
+        return _BLANK_OF_BYTES + text
+    return _BLANK + text if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, float)) else text
+
+
+def _text(cell: Any) -> str:
+    value = value_of(cell)
+    class_ = type(value)
+    if value is None or class_ in _WRITTEN_PLAIN:
+        return _encode_plain(value)
+    if class_ is float:
+        return _float_text(value)
+    if isinstance(value, Mapping):
+        return _mapping_text(value)
+    if isinstance(value, AbstractSet):
+        return f"[{', '.join(sorted(map(_text, value)))}]"
+    if isinstance(value, (np.ndarray, pd.Series, pd.Index, pd.api.extensions.ExtensionArray)):
+        return f"[{', '.join([_text(item) for item in _items(value)])}]"
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return f"[{', '.join([_text(item) for item in value])}]"
+    return _scalar_text(value)
+
+
+def _float_text(value: float) -> str:
+    if math.isnan(value):
+        return "null"
+    if math.isinf(value):
+        return '"Infinity"' if value > 0 else '"-Infinity"'
+    return float.__repr__(value)
+
+
+def _decimal_text(value: decimal.Decimal) -> str:
+    """The number, without zeros at its end: how many it had is lost where others of its column are finer."""
+    if not value.is_finite():
+        return _float_text(float("nan") if value.is_nan() else float(value))
+    if not value:
+        return "0"
+    if abs(value.adjusted()) > _LONGEST_EXPONENT:
+        return str(value)
+    digits = format(value, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def _mapping_text(mapping: Mapping[Any, Any]) -> str:
+    encoded = {_key(key): _text(value) for key, value in mapping.items()}
+    if len(encoded) != len(mapping):
+        raise FrameError(f"two keys of a dict cell have the same text; its keys are {list(mapping)!r}; rename one")
+    return "{" + ", ".join([f"{_encode_plain(key)}: {text}" for key, text in encoded.items()]) + "}"
+
+
+def _key(key: object) -> str:
+    value = value_of(key)
+    if isinstance(value, str):
+        return value
+    text = _text(value)
+    return str(json.loads(text)) if text.startswith('"') else text
+
+
+def _items(values: Any) -> Iterable[object]:
+    if values.dtype.kind in "mM" and isinstance(values, np.ndarray):
+        boxed = pd.to_datetime if values.dtype.kind == "M" else pd.to_timedelta
+        return [boxed(row) if values.ndim == 1 else row for row in values]
+    return list(values) if not isinstance(values, np.ndarray) or values.ndim else [values.item()]
+
+
+def _scalar_text(value: Any) -> str:
+    if isinstance(value, np.longdouble):
+        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
+    for kinds, text in _TEXTS:
+        if isinstance(value, kinds):
+            return text(value)
+    raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
+
+
+def _duration_text(value: datetime.timedelta) -> str:
+    """As pandas writes it, whose own class reaches less far."""
+    if isinstance(value, pd.Timedelta):
+        return _encode_plain(value.isoformat())
+    minutes, seconds = divmod(value.seconds, 60)
+    fraction = f".{value.microseconds:06}".rstrip("0").rstrip(".")
+    return f'"P{value.days}DT{minutes // 60}H{minutes % 60}M{seconds}{fraction}S"'
+
+
+_TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (decimal.Decimal, _decimal_text),
+    (datetime.timedelta, _duration_text),
+    ((datetime.date, datetime.time), lambda value: _encode_plain(value.isoformat())),
+    ((bytes, bytearray), lambda value: f'"{base64.b64encode(value).decode("ascii")}"'),
+)
+
+
+def _exact_number(digits: str) -> float | decimal.Decimal:
+    value = float(digits)
+    exact = math.isfinite(value) and decimal.Decimal(repr(value)) == decimal.Decimal(digits)
+    return value if exact else decimal.Decimal(digits)
+
+
+_decode_exactly = json.JSONDecoder(parse_float=_exact_number).decode
+
+
+def _parsed(text: str) -> Any:
+    """What stands for itself as a text of ISO 8601, or as an infinity.
+
+    Raises:
+        ValueError: It is none of a class that Python or pandas has.
+    """
+    if text.endswith("Infinity"):
+        return float(text)
+    if text.startswith("P"):
+        return _parsed_duration(text)
+    if "T" in text:
+        fraction = re.search(r"\.(\d+)", text)
+        finer = fraction is not None and len(fraction[1]) > len("micros")
+        return pd.Timestamp(text) if finer else datetime.datetime.fromisoformat(text)
+    return datetime.time.fromisoformat(text) if ":" in text else datetime.date.fromisoformat(text)
+
+
+def _parsed_duration(text: str) -> datetime.timedelta:
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    days, hours, minutes, seconds = map(int, found.groups()[:4])
+    fraction = (found[5] or "").ljust(9, "0")
+    whole = datetime.timedelta(days, seconds, int(fraction[:6]), 0, minutes, hours)
+    nanoseconds = int(fraction[6:])
+    return whole if not nanoseconds else pd.Timedelta(whole) + pd.Timedelta(nanoseconds, "ns")

@@ -1,0 +1,132 @@
+"""Rows that no target ever takes, told from the others of their frame when it is put: they are set aside later.
+
+These are rows with a text that holds half of a surrogate pair, which is no character and has no bytes to store.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from api2db.errors import FrameError
+from api2db.frames._batch import to_batch, to_rows
+from api2db.frames._cell_values import value_of
+from api2db.frames._cells import decode_cell, encode_cell
+from api2db.frames._from_arrow import Rows
+from api2db.frames._index import with_index_as_columns
+
+_REASON = b"api2db.refused"
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Rows that no target takes, in a form that can be stored.
+
+    Attributes:
+        rows: Their schema says why, for ``reason_of``.
+    """
+
+    rows: pa.RecordBatch
+
+    @property
+    def num_rows(self) -> int:
+        """How many they are."""
+        return int(self.rows.num_rows)
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return int(self.rows.nbytes)
+
+
+def reason_of(schema: pa.Schema) -> str:
+    """Why no target takes rows of this schema."""
+    return str((schema.metadata or {}).get(_REASON, b"").decode())
+
+
+def rows_and_refused(frame: object) -> list[Rows | Refused]:
+    """As ``to_rows``, but rows with text that is none are apart, before the others.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
+    try:
+        return [to_rows(frame)]
+    except FrameError as error:
+        if not isinstance(error.__cause__, UnicodeEncodeError):
+            raise
+    return _sorted_dataframe(frame) if isinstance(frame, pd.DataFrame) else _sorted_rows(frame)  # type: ignore[arg-type]
+
+
+def _sorted_dataframe(frame: pd.DataFrame) -> list[Rows | Refused]:
+    frame = _without_unused_categories(with_index_as_columns(frame))
+    broken = np.zeros(len(frame), bool)
+    columns: dict[int, list[Any]] = {}
+    for place in range(frame.shape[1]):
+        here = np.array([_is_broken(cell) for cell in frame.iloc[:, place]], bool)
+        if here.any():
+            broken |= here
+            columns[place] = [_escaped(cell) for cell in frame.iloc[:, place].astype(object)]
+    escaped = frame.copy()
+    for place, cells in columns.items():
+        escaped.isetitem(place, np.fromiter(cells, object, len(cells)))
+    others = _without_unused_categories(frame[~broken])
+    return _both(escaped[broken], others, [str(frame.columns[place]) for place in columns])
+
+
+def _without_unused_categories(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.copy()
+    for place, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.CategoricalDtype):
+            frame.isetitem(place, frame.iloc[:, place].array.remove_unused_categories())
+    return frame
+
+
+def _sorted_rows(rows: Sequence[Mapping[Any, Any]]) -> list[Rows | Refused]:
+    broken = [any(map(_is_broken, row.values())) for row in rows]
+    columns = dict.fromkeys(str(key) for row in rows for key, cell in row.items() if _is_broken(cell))
+    escaped = [
+        {key: _escaped(cell) for key, cell in row.items()}
+        for row, is_broken in zip(rows, broken, strict=True)
+        if is_broken
+    ]
+    return _both(escaped, [row for row, is_broken in zip(rows, broken, strict=True) if not is_broken], list(columns))
+
+
+def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[Rows | Refused]:
+    if not columns:
+        return [to_batch(others)]
+    rows = to_batch(escaped)
+    reason = (
+        f"the text in {', '.join(map(repr, columns))} holds half of a surrogate pair, which is no character; it stands"
+        " here with that escaped, as in \\ud800; mend it and put the row again"
+    )
+    metadata = {**(rows.schema.metadata or {}), _REASON: reason.encode()}
+    refused = Refused(rows.replace_schema_metadata(metadata))
+    return [refused, to_batch(others)] if len(others) else [refused]
+
+
+def _is_broken(cell: object) -> bool:
+    value = value_of(cell)
+    if not isinstance(value, (str, Mapping, Sequence, set, frozenset, np.ndarray)) or isinstance(
+        value, (bytes, bytearray)
+    ):
+        return False
+    try:
+        return _HALF.search(value if isinstance(value, str) else encode_cell(value)) is not None
+    except FrameError:  # which the put is told of
+        return False
+
+
+def _escaped(cell: Any) -> Any:
+    if not _is_broken(cell):
+        return cell
+    value = value_of(cell)
+    if isinstance(value, str):
+        return _HALF.sub(lambda half: f"\\u{ord(half[0]):x}", value)
+    return decode_cell(_HALF.sub(lambda half: f"\\\\u{ord(half[0]):x}", encode_cell(value)))

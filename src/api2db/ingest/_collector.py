@@ -1,0 +1,211 @@
+"""What a user writes down about one API: how to poll it, how often, and where its frames go."""
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from api2db.disk.folders import check_name
+from api2db.errors import ConfigurationError
+from api2db.journal import Durability
+from api2db.store import Store
+
+Transform = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+class RunnableStream(Protocol):
+    """What a collector needs of a stream."""
+
+    @property
+    def name(self) -> str | None:
+        """The collector's name."""
+
+    @property
+    def home(self) -> Path:
+        """The project's folder."""
+
+    @property
+    def durability(self) -> Durability:
+        """When a put returns."""
+
+    @property
+    def embedded_file(self) -> Path | None:
+        """The database file that only one process may have open."""
+
+    def start(self) -> Any:
+        """Begin to deliver."""
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything put so far is in the target; False after the timeout."""
+
+    def stop(self, timeout: float | None = None) -> Any:
+        """End the delivery; what waits stays in the journal."""
+
+
+class PeriodicStore(Protocol):
+    """What a collector needs of a store."""
+
+    @property
+    def seconds(self) -> float:
+        """The time between two stores; 0 for never."""
+
+    def store(self) -> Any:
+        """Compose and load what has come since the last time."""
+
+
+Streams = Sequence[RunnableStream] | Callable[[], Sequence[RunnableStream]]
+Stores = Sequence[PeriodicStore] | Callable[[], Sequence[PeriodicStore]]
+
+_registered: dict[str, "Collector"] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Collector:
+    """One API, polled at a steady pace into one or more streams. Making one only records it.
+
+    Args:
+        name: Names the journal, and is the name that its streams must have.
+        seconds: The time between two polls; 0 disables the collector.
+        import_target: Called at each poll. It gives a DataFrame, an Arrow table, a list of dicts, an iterator of these
+            (a page each), or None for nothing new. Where it takes an argument, that is ``state``: a dict that holds
+            JSON, empty at first. As it stands when a page is yielded it belongs to that page and all before it, and
+            is committed together with them; the next poll, also after a crash, is given what was committed last.
+            It may be ``async def`` or an async generator: all of a process run on one event loop, and must not block
+            it.
+        streams: Where the frames go, or a callable that gives it; that is called in the process that polls.
+        stores: Periodic jobs, or a callable that gives them; each runs at its own ``seconds``.
+        transform: Makes another DataFrame of each page before it is put. Without it dicts never pass through pandas.
+        debug: Poll once and show the frames instead of delivering them; nothing is stored.
+        poll_timeout: Seconds after which a poll counts as failed; what it yields later is dropped.
+        home: The project's folder; by default that of the streams.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
+    """
+
+    name: str
+    seconds: float
+    import_target: Callable[..., Any]
+    streams: Streams
+    stores: Stores | None = None
+    transform: Transform | None = None
+    debug: bool = False
+    _: KW_ONLY
+    poll_timeout: float | None = None
+    home: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        _check_seconds(self)
+        _check_callables(self)
+        for kind in ("streams", "stores"):
+            _check_items(self.name, kind, getattr(self, kind))
+        takes_state(self.import_target, self.name)
+        _registered[self.name] = self
+
+
+def registered() -> Mapping[str, Collector]:
+    """All collectors that were made in this process, the newest of each name."""
+    return dict(_registered)
+
+
+def takes_state(import_target: Callable[..., Any], name: str) -> bool:
+    """Whether an import function is called with the state.
+
+    Raises:
+        ConfigurationError: It can be called neither with nothing nor with one argument.
+    """
+    try:
+        signature = inspect.signature(import_target)
+    except ValueError:  # some functions written in C tell nothing of themselves
+        return False
+    if "state" in signature.parameters or not _binds(signature):
+        if _binds(signature, {}):
+            return True
+        raise ConfigurationError(
+            f"import_target of collector {name} takes {signature}; it is called with nothing, or with state alone"
+        )
+    return False
+
+
+def _binds(signature: inspect.Signature, *arguments: object) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_seconds(collector: Collector) -> None:
+    if not _is_number(collector.seconds) or collector.seconds < 0:
+        raise ConfigurationError(
+            f"seconds of collector {collector.name} is {collector.seconds!r}; give a number, 0 to disable it"
+        )
+    limit = collector.poll_timeout
+    if limit is not None and (not _is_number(limit) or limit <= 0):
+        raise ConfigurationError(
+            f"poll_timeout of collector {collector.name} is {limit!r}; give seconds greater than 0, or None"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_callables(collector: Collector) -> None:
+    for option, function in (("import_target", collector.import_target), ("transform", collector.transform)):
+        if not callable(function) and not (option == "transform" and function is None):
+            raise ConfigurationError(
+                f"{option} of collector {collector.name} is {_kind(function)}; give the function itself"
+            )
+        is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        if option == "transform" and is_async:
+            raise ConfigurationError(
+                f"transform of collector {collector.name} is async; give a plain function, and await in import_target"
+            )
+
+
+def _check_items(name: str, kind: str, items: object) -> None:
+    if callable(items) or (kind == "stores" and items is None):
+        return
+    if not isinstance(items, Sequence) or isinstance(items, (str, bytes)):
+        raise ConfigurationError(
+            f"{kind} of collector {name} is {_kind(items)}; give a list, or a callable that gives one"
+        )
+    check_each(name, kind, items)
+
+
+def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
+    """Check streams or stores by what they offer; streams have the collector's name, stores a folder each.
+
+    Raises:
+        ConfigurationError: One can't be used.
+    """
+    verbs = ("start", "flush", "stop") if kind == "streams" else ("store", "seconds")
+    for item in items:
+        if isinstance(item, type) or not all(hasattr(item, verb) for verb in verbs):
+            raise ConfigurationError(f"{kind} of collector {name} hold {_kind(item)}, which is none of the {kind}")
+        if kind == "streams" and item.name != name:
+            raise ConfigurationError(
+                f"collector {name} was given a stream named {item.name!r}; streams have the collector's name"
+            )
+
+    if kind == "stores":
+        _check_folders_apart(name, [Path(item.path).resolve() for item in items if isinstance(item, Store)])
+
+
+def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
+    if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
+        raise ConfigurationError(
+            f"two stores of collector {name} take the shards of {', '.join(twice)}: each shard is for one of them; "
+            "give the second the folder that the first moves its shards to (move_shards_path)"
+        )
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"

@@ -1,0 +1,154 @@
+"""Shards whose rows are safe elsewhere: deleted, or moved, also onto another file system.
+
+There a move takes these steps, each durable before the next, so that a shard is never seen in both folders, and a crash
+leaves it in one of them or is settled by the next call: a copy under a temporary name that says whose it is; the shard
+unlinked; the copy given the shard's name.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from api2db.disk.atomic import publish, removed_on_failure, sync_folder, write_temporary
+from api2db.disk.leftovers import files_named, owner_of
+from api2db.disk.stamps import stamp_of
+from api2db.errors import FormatError
+from api2db.formats.folder_types import carry_types
+from api2db.shards.shards import Shard
+
+_COARSEST_TIME_NS = 2_000_000_000
+"""FAT keeps even seconds."""
+
+
+class _Copy(NamedTuple):
+    """A shard that lies in both folders, here under a temporary name."""
+
+    shard: Path
+    temporary: Path
+    final: Path
+
+
+def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> None:
+    """See that shards can be deleted or moved, as far as that can be known before.
+
+    Raises:
+        FileExistsError: The name that a moved shard would have is taken.
+        PermissionError: No file can be removed from the folder, or put into the other one.
+    """
+    for place in (folder, shards_to):
+        if place is not None and not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "its files can't be changed, so no shard was touched", str(place))
+    if shards_to is not None:
+        for shard in shards:
+            if os.path.lexists(shards_to / shard.name):
+                raise _taken(shards_to / shard.name)
+
+
+def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> list[Exception]:
+    """Delete shards, or move them into another folder without replacing what is there; durable when this returns.
+
+    What has been written under a shard's name since it was read is another shard, and stays.
+
+    Returns:
+        Why a shard could not be put away, or whether that is durable; what could not go stays where it is.
+    """
+    problems: list[Exception] = []
+    copies: list[_Copy] = []
+    if shards_to is not None:
+        with _noted(problems):
+            carry_types(folder, shards_to, owner_of(folder))
+        if problems:
+            return problems
+    left = [shard for shard in shards if shard.is_in(folder)]
+    if shards_to is not None and len(left) < len(shards):
+        with _noted(problems):
+            settle_copies(folder, shards_to)
+    for shard in left:
+        with _noted(problems):
+            copies += _put_away_one(folder / shard.name, shards_to)
+    with _noted(problems):
+        _finish_moving(copies)
+    for changed in (shards_to, folder):
+        with _noted(problems):
+            if changed is not None:
+                sync_folder(changed)
+    return problems
+
+
+def settle_copies(folder: Path, shards_to: Path) -> None:
+    """End the moves that were cut short: a copy whose shard is still there goes, another gets its name.
+
+    Raises:
+        FileExistsError: That name is taken.
+    """
+    ending = f".{owner_of(folder)}.tmp"
+    copies = files_named(shards_to, lambda name: name.endswith(ending))
+    if copies:
+        sync_folder(folder)
+    for copy in copies:
+        name = copy.name.removeprefix(".").removesuffix(ending)
+        if _is_copy(copy, folder / name):
+            copy.unlink()
+        else:
+            publish(copy, shards_to / name)
+
+
+@contextmanager
+def _noted(problems: list[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, FormatError) as error:
+        problems.append(error)
+
+
+def _put_away_one(shard: Path, shards_to: Path | None) -> list[_Copy]:
+    if shards_to is None:
+        shard.unlink()
+        return []
+    try:
+        publish(shard, shards_to / shard.name)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return [_copied(shard, shards_to / shard.name)]
+    return []
+
+
+def _copied(shard: Path, final: Path) -> _Copy:
+    if os.path.lexists(final):
+        raise _taken(final)
+    owner = owner_of(shard.parent)
+    with shard.open("rb") as source, write_temporary(final.with_name(owner)) as temporary:
+        shutil.copyfileobj(source, temporary.file)
+        temporary.file.flush()
+        found = os.fstat(source.fileno())
+        os.utime(temporary.file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+    with removed_on_failure(temporary.path):
+        complete = temporary.path.replace(final.with_name(f".{shard.name}.{owner}.tmp"))
+    return _Copy(shard, complete, final)
+
+
+def _finish_moving(copies: Sequence[_Copy]) -> None:
+    for folder in {copy.final.parent for copy in copies}:
+        sync_folder(folder)
+    for copy in copies:
+        copy.shard.unlink()
+    for folder in {copy.shard.parent for copy in copies}:
+        sync_folder(folder)
+    for copy in copies:
+        publish(copy.temporary, copy.final)
+
+
+def _taken(final: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "a moved shard's name is taken; move that file away", str(final))
+
+
+def _is_copy(copy: Path, shard: Path) -> bool:
+    one, other = stamp_of(copy), stamp_of(shard)
+    if one is None or other is None or one.size_bytes != other.size_bytes:
+        return False
+    return abs(one.modified_ns - other.modified_ns) <= _COARSEST_TIME_NS

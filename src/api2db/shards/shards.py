@@ -1,0 +1,241 @@
+"""The shards of a folder: find them, lock them, read them, and bring them to common types."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from api2db.disk.atomic import is_temporary
+from api2db.disk.stamps import Stamp, stamp_of
+from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
+from api2db.formats.files import read
+from api2db.formats.folder_types import types_that_hold
+from api2db.formats.kinds import Format
+from api2db.frames import (
+    JSON,
+    conform,
+    is_json,
+    json_cells,
+    long_numbers,
+    text_cells,
+    to_batch,
+    unify,
+    whole_numbers_as_floats,
+    widened,
+)
+
+_HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
+
+
+class Shard(NamedTuple):
+    """A shard as it was when it was read."""
+
+    name: str
+    stamp: Stamp
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the file is still there, and still the same one."""
+        return stamp_of(folder / self.name) == self.stamp
+
+
+@dataclass(slots=True)
+class Shards:
+    """What was read of some shards.
+
+    Attributes:
+        paths: Those that could be read, in the order of their names.
+        stamps: Which files they were.
+        batches: A batch for each of them, with its own columns. A column that all shards can have in one type has that
+            type; another keeps the type of its shard. Whoever takes the batches out of the list has them alone.
+        cleaned: For each whether ``clean`` of ``join_shards`` has changed it.
+        schema: All columns, for all rows as one table; None where there are none. A column without a common type holds
+            JSON cells, as it would in one frame; text in CSV, which has nothing else.
+        problems: Why a shard could not be read, one each.
+        types: The types by which CSV shards were read; read by others, a shard may have other rows once repeats are
+            dropped.
+    """
+
+    paths: list[Path]
+    stamps: list[Stamp]
+    batches: list[pa.RecordBatch]
+    cleaned: list[bool]
+    schema: pa.Schema | None
+    problems: list[Exception]
+    types: pa.Schema
+
+    @property
+    def taken(self) -> tuple[Shard, ...]:
+        """The shards that could be read, with their stamps."""
+        return tuple(Shard(path.name, stamp) for path, stamp in zip(self.paths, self.stamps, strict=True))
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows as one table; what has the table's types is not copied."""
+        return pa.Table.from_batches([under_one_schema(batch, self.schema) for batch in self.batches], self.schema)
+
+
+def under_one_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Convert the rows of a shard to ``Shards.schema``."""
+    for place, field in enumerate(batch.schema):
+        to = schema.field(field.name).type
+        if _is_mixed(field.type, to):
+            cells = json_cells(batch.column(place)) if is_json(to) else text_cells(batch.column(place))
+            batch = batch.set_column(place, pa.field(field.name, to), cells)
+    return conform(batch, schema)
+
+
+def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
+    return widened(type_, to) is None
+
+
+@contextmanager
+def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
+    """Lock a folder of shards, so that only one composes or stores it; writers of shards continue.
+
+    Args:
+        folder: The folder, or another one that only one may change.
+        waiting: Wait for whoever holds it, in this process or in another.
+
+    Raises:
+        FolderBusyError: It is locked already, and ``waiting`` is false.
+        OSError: The folder can't be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor, folder, waiting=waiting)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # A child forked meanwhile would keep holding it.
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path, *, waiting: bool) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _HELD_ELSEWHERE:
+            raise
+        raise FolderBusyError(
+            f"the shards in {folder} are being composed or stored by somebody else at this moment; try again later"
+        ) from error
+
+
+def shards_of(folder: Path, fmt: Format) -> list[Path]:
+    """List the shards of a folder by name, without temporary, hidden and foreign files."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if _is_shard(entry, fmt))
+
+
+def _is_shard(entry: os.DirEntry[str], fmt: Format) -> bool:
+    name = entry.name
+    return name.endswith(f".{fmt}") and not name.startswith(".") and not is_temporary(Path(name)) and entry.is_file()
+
+
+def join_shards(
+    paths: Sequence[Path],
+    fmt: Format,
+    clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+    types: pa.Schema | None = None,
+) -> Shards:
+    """Read shards and bring each column to one type if it has one; name the shards that can't be read.
+
+    Whole numbers become floats if the column has floats in other shards and no digit is lost: a JSON API returns 5 in
+    one frame and 5.5 in the next.
+
+    Args:
+        paths: The shards.
+        fmt: Their format.
+        clean: Removes columns that are not the rows' own; returns the batch itself if there are none.
+        types: The types to read CSV by; by default those that the folder keeps now.
+
+    Raises:
+        FormatError: The folder's file of types is damaged.
+        OSError: It can't be read.
+    """
+    if types is None:
+        types = types_that_hold(paths[0], fmt) if paths and fmt == "csv" else pa.schema([])
+    found = Shards([], [], [], [], None, [], types)
+    for path in paths:
+        try:
+            batch, stamp = _read(path, fmt, types)
+        except (Api2dbError, OSError) as error:
+            found.problems.append(error)
+        else:
+            found.paths.append(path)
+            found.stamps.append(stamp)
+            found.batches.append(clean(batch))
+            found.cleaned.append(found.batches[-1] is not batch)
+    if found.paths:
+        _join(found, pa.large_utf8() if fmt == "csv" else JSON)
+    return found
+
+
+def shards_as_json(shards: Sequence[Shard]) -> list[Any]:
+    """Encode shards for a manifest."""
+    return [[shard.name, *shard.stamp] for shard in shards]
+
+
+def shards_from_json(content: Any) -> tuple[Shard, ...]:
+    """Decode what ``shards_as_json`` encoded.
+
+    Raises:
+        ValueError: It was not written by ``shards_as_json``; TypeError likewise.
+    """
+    shards = tuple(Shard(str(name), Stamp(*map(int, stamp))) for name, *stamp in content)
+    if any(Path(shard.name).name != shard.name for shard in shards):
+        raise ValueError("it names files elsewhere")
+    return shards
+
+
+def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, Stamp]:
+    before = stamp_of(path)
+    batch = to_batch(read(path, fmt, types))
+    if before is None or stamp_of(path) != before:
+        raise FormatError(f"{path} was written while it was read; the next time takes it as it is then")
+    return batch, before
+
+
+def _join(shards: Shards, mixed: pa.DataType) -> None:
+    """Bring the shards' columns to their common types, and set the schema of all rows."""
+    schema = unify([batch.schema for batch in shards.batches])
+    if schema is not None and _conform_own(shards.batches, schema):
+        shards.schema = schema
+        return
+    names = dict.fromkeys(name for batch in shards.batches for name in batch.schema.names)
+    shards.schema = pa.schema([pa.field(name, _join_column(shards.batches, name) or mixed) for name in names])
+
+
+def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None:
+    """Bring one column to its common type in all batches; return None and change nothing if there is none."""
+    places = [place for place, batch in enumerate(batches) if name in batch.schema.names]
+    columns = [batches[place].select([name]) for place in places]
+    for brought_together in (list, whole_numbers_as_floats, long_numbers):
+        columns = brought_together(columns)
+        schema = unify([column.schema for column in columns])
+        if schema is not None and _conform_own(columns, schema):
+            for place, column in zip(places, columns, strict=True):
+                index = batches[place].schema.get_field_index(name)
+                batches[place] = batches[place].set_column(index, column.schema.field(0), column.column(0))
+            return schema.field(0).type
+    return None
+
+
+def _conform_own(batches: list[pa.RecordBatch], schema: pa.Schema) -> bool:
+    """Cast each batch to the schema's types, in its own columns; return False if a value does not allow it."""
+    cast = []
+    try:
+        for batch in batches:
+            own = pa.schema([schema.field(name) for name in batch.schema.names], schema.metadata)
+            cast.append(conform(batch, own))
+    except DataError:
+        return False
+    batches[:] = cast
+    return True

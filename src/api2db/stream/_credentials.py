@@ -1,0 +1,193 @@
+"""Who asks a database server, and how: from arguments, or from a file below ``AUTH/``."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from api2db.errors import ConfigurationError, TargetUnavailableError, from_extra
+from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
+
+# The templates of ``api2db init`` have the database's name, too; a stream takes it from its own argument.
+_FIELDS = ("db_name", "username", "password", "host", "port", "tls", "engine", "iam", "region")
+_FROM_ENVIRONMENT = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_UNENCRYPTED = ("disable", "prefer")
+_WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What it takes to be let in; its ``repr`` has no secret.
+
+    Attributes:
+        port: A number from 1 to 65535; empty for the usual one.
+        password_at: The password for a port of the host.
+        engine: For Amazon Aurora: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
+    """
+
+    username: str
+    host: str
+    port: str
+    password_at: Callable[[int], Password] = field(repr=False)
+    tls: Tls = field(default_factory=Tls)
+    engine: str | None = None
+
+
+def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> Credentials:
+    """Put them together; what was given as an argument counts before what the file says.
+
+    Args:
+        given: ``username``, ``password``, ``host``, ``port``, ``tls`` and so on; None where it was not given. The
+            password is a Password.
+        auth_path: A JSON file; a relative path is below the project's folder. A value ``$NAME`` in it stands for that
+            environment variable; one that begins with ``$$`` stands for itself, with one ``$``.
+        home: The project's folder.
+
+    Raises:
+        ConfigurationError: The file is none, or a value is missing or unusable; it is a ValueError.
+    """
+    said = _read(home / auth_path) if auth_path else {}
+    found = {**said, **{name: value for name, value in given.items() if value}}
+    iam = _is_true(found.get("iam"))
+    missing = [name for name in ("username", "host") + (() if iam else ("password",)) if not found.get(name)]
+    if missing:
+        where = f"{auth_path} has no" if auth_path else "give"
+        raise ConfigurationError(f"{where} {', '.join(missing)}; a server needs username, password and host")
+    _check_texts(found, auth_path)
+    username, host, port = str(found["username"]), str(found["host"]), _checked_port(found.get("port"))
+    password = _tokens(username, host, found.get("region")) if iam else _fixed(found["password"])
+    return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
+
+
+def given_password(said: object) -> Password | None:
+    """A password that is an argument, for ``credentials``; None where none was given.
+
+    Raises:
+        ConfigurationError: It is no text; it is a ValueError, and does not show it.
+    """
+    if not said:
+        return None
+    if not isinstance(said, str | Password):
+        raise ConfigurationError("password must be text; put it in quotes")
+    if "\0" in str(said):
+        raise ConfigurationError("password has a NUL character, which no server takes")
+    return said if isinstance(said, Password) else Password(lambda: said, said)
+
+
+def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
+    """The values themselves are not said: one may be the password."""
+    where = f"in {auth_path}: " if auth_path else ""
+    said = {name: found[name] for name in ("username", "host", "password") if found.get(name)}
+    odd = [name for name, value in said.items() if not isinstance(value, str | Password)]
+    if odd:
+        raise ConfigurationError(f"{where}{', '.join(odd)} must be text; put it in quotes")
+    with_nul = [name for name, value in said.items() if isinstance(value, str) and "\0" in value]
+    if with_nul:
+        raise ConfigurationError(f"{where}{', '.join(with_nul)} has a NUL character, which no server takes")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"the file of credentials {path} can't be read: {error.strerror or type(error).__name__}; name another one"
+            " as auth_path, or mend that"
+        ) from None
+    except ValueError as error:
+        where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigurationError(
+            f"the file of credentials {path} is no JSON{where}; mend it, such as by quotes around each text and commas"
+            " between the lines"
+        ) from None
+    if not isinstance(content, dict) or (strange := sorted(set(content) - set(_FIELDS))):
+        named = "it is no JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
+        raise ConfigurationError(f"{path} is no file of credentials: {named}; it may have {', '.join(_FIELDS)}")
+    return {name: _resolved(value, name, path) for name, value in content.items()}
+
+
+def _resolved(value: Any, name: str, path: Path) -> Any:
+    if isinstance(value, dict):
+        return {inner: _resolved(part, f"{name}.{inner}", path) for inner, part in value.items()}
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    if value.startswith("$$") or not _FROM_ENVIRONMENT.fullmatch(value):
+        return value.removeprefix("$") if value.startswith("$$") else value
+    if value[1:] not in os.environ:
+        # Of a password not even the variable's name is said: it may be the password, which then begins with $.
+        variable = "which the file names" if name == "password" else value[1:]
+        raise ConfigurationError(
+            f"{path} takes {name} from the environment variable {variable}, which is not set; set it, or write $$ "
+            "for a value that begins with $"
+        )
+    return os.environ[value[1:]]
+
+
+def _checked_port(said: Any) -> str:
+    port = str(said or "")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise ConfigurationError(f"port must be a number from 1 to 65535, not {port!r}")
+    return port
+
+
+def _is_true(said: Any) -> bool:
+    known = _WORDS.get(str(said or "").lower())
+    if known is None:
+        raise ConfigurationError("iam must be true or false")
+    return known
+
+
+def _fixed(password: Any) -> Callable[[int], Password]:
+    known = password if isinstance(password, Password) else Password(lambda: str(password), str(password))
+    return lambda _port: known
+
+
+def _tls(said: Any, home: Path, *, iam: bool) -> Tls:
+    options = {"mode": said} if isinstance(said, str) else dict(said or {}) if isinstance(said or {}, Mapping) else None
+    if options is None or set(options) - {"mode", "ca", "cert", "key"}:
+        raise ConfigurationError("tls must be a mode, or a dict of mode, ca, cert and key")
+    files = {name: str(home / os.fspath(options[name])) for name in ("ca", "cert", "key") if options.get(name)}
+    mode = options.get("mode") or _usual_mode(files, iam=iam)
+    if mode not in TLS_MODES:
+        raise ConfigurationError(f"the mode of tls must be one of {', '.join(TLS_MODES)}, not {mode!r}")
+    if fault := _fault(mode, files, iam=iam):
+        raise ConfigurationError(f"tls={mode!r}: {fault}")
+    return Tls(mode, **files)
+
+
+def _usual_mode(files: Mapping[str, str], *, iam: bool) -> TlsMode:
+    if "ca" in files:
+        return "verify-full"
+    return "require" if files or iam else "prefer"
+
+
+def _fault(mode: TlsMode, files: Mapping[str, str], *, iam: bool) -> str | None:
+    """What would look safe and not be."""
+    if "ca" in files and not mode.startswith("verify"):
+        return "a ca is looked at by 'verify-ca' and 'verify-full' alone"
+    if mode == "verify-ca" and "ca" not in files:
+        return "name the file of the authority's certificate as ca"
+    if "key" in files and "cert" not in files:
+        return "a key needs the certificate that it belongs to, cert"
+    if mode in _UNENCRYPTED and (files or iam):
+        return f"{'a token' if iam else 'a certificate'} is shown only to a server with TLS: use 'require' or more"
+    return None
+
+
+def _tokens(username: str, host: str, region: Any) -> Callable[[int], Password]:
+    """A token of Amazon's is good for 15 minutes, for one user at one host and port."""
+    return lambda port: Password(lambda: _token(username, host, port, region), (username, host, port, region))
+
+
+def _token(username: str, host: str, port: int, region: Any) -> str:
+    with from_extra("boto3", "aurora"):
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+    try:
+        client = boto3.client("rds", region_name=region)
+        return str(client.generate_db_auth_token(DBHostname=host, Port=port, DBUsername=username, Region=region))
+    except (BotoCoreError, ClientError, ValueError) as error:
+        raise TargetUnavailableError(f"Amazon gives no token for {username} at {host}:{port}: {error}") from None

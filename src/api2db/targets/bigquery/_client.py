@@ -1,0 +1,195 @@
+"""Google's clients for one project, from a key file."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import google.auth.credentials
+import google.auth.exceptions
+import grpc
+from google.api_core.client_options import ClientOptions
+from google.cloud import bigquery, bigquery_storage_v1
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.oauth2 import service_account
+
+from api2db.errors import TargetUnavailableError
+from api2db.targets.bigquery._address import is_address
+
+CALL_S = 60.0
+_POLL_S = 15.0  # for each question after a query job; BigQuery answers these at once
+_QUERY_S = 600.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_EMULATOR = "BIGQUERY_EMULATOR_HOST"
+_PORTS_APART = 10  # the emulator's own two ports: 9050 for REST, 9060 for gRPC
+_IN_A_KEY = ("client_email", "private_key", "token_uri", "universe_domain")
+_SCOPES = ("https://www.googleapis.com/auth/bigquery",)
+_LARGEST_ANSWER_BYTES = 64 << 20
+_CHANNEL = (
+    ("grpc.max_receive_message_length", _LARGEST_ANSWER_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TableLocation:
+    """A table of BigQuery, and who asks for it.
+
+    Attributes:
+        auth_path: The service account's key file.
+        location: Where a data set is made that is missing.
+        endpoint: A local server's REST address, with its scheme; None for Google's.
+        write_endpoint: Its gRPC address, host and port.
+    """
+
+    auth_path: Path
+    project: str
+    dataset: str
+    table: str
+    location: str = "US"
+    endpoint: str | None = None
+    write_endpoint: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, and as GoogleSQL takes it within backticks."""
+        return f"{self.project}.{self.dataset}.{self.table}"
+
+    @property
+    def rest_address(self) -> str | None:
+        """Where REST is served, if that is not Google.
+
+        Raises:
+            TargetUnavailableError: The environment's word for it is no address.
+        """
+        said = os.environ.get(_EMULATOR)
+        if not self.endpoint and said and not is_address(said):
+            raise TargetUnavailableError(
+                f"{_EMULATOR} is {said!r}, which is no address; give it with its scheme, such as http://localhost:9050"
+            )
+        return self.endpoint or said or None
+
+    @property
+    def write_address(self) -> str | None:
+        """Where gRPC is served, if that is not Google."""
+        if self.write_endpoint or self.rest_address is None:
+            return self.write_endpoint
+        parts = urlsplit(self.rest_address)
+        return f"{parts.hostname}:{(parts.port or 443) + _PORTS_APART}"
+
+
+class _Local(google.auth.credentials.Credentials):
+    """A key's credentials for a local server: Google's own ask Google, in the background, where requests may go."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._key = key
+
+    def refresh(self, request: Any) -> None:
+        """Exchange the key for a token."""
+        self._key.refresh(request)
+        self.token, self.expiry = self._key.token, self._key.expiry
+
+
+class Clients:
+    """The two clients of a place, made when they are first needed.
+
+    Raises:
+        TargetUnavailableError: The key file can't be used as it is now.
+    """
+
+    def __init__(self, place: TableLocation) -> None:
+        self.place = place
+        self.credentials = _credentials(place.auth_path)
+        self._rest: Any = None
+        self._writer: bigquery_storage_v1.BigQueryWriteClient | None = None
+
+    @property
+    def rest(self) -> Any:
+        """Data sets, tables and jobs; its types do not allow for ``retry=None``, though it does."""
+        if self._rest is None:
+            address = self.place.rest_address
+            universe = (
+                self.credentials.universe_domain
+            )  # googleapis.com, but for clouds of others under Google's licence
+            options = ClientOptions(api_endpoint=address, universe_domain=universe)
+            credentials = _Local(self.credentials) if address else self.credentials
+            self._rest = bigquery.Client(
+                self.place.project, credentials, location=self.place.location, client_options=options
+            )
+        return self._rest
+
+    @property
+    def writer(self) -> bigquery_storage_v1.BigQueryWriteClient:
+        """The Storage Write API."""
+        if self._writer is None:
+            make: Any = bigquery_storage_v1.BigQueryWriteClient
+            self._writer = make(transport=self._transport())
+        return self._writer
+
+    def close(self) -> None:
+        """Close both; what is under way on them ends."""
+        rest, writer, self._rest, self._writer = self._rest, self._writer, None, None
+        if writer is not None:
+            transport: Any = writer.transport
+            transport.close()
+        if rest is not None:
+            rest.close()
+
+    def _transport(self) -> BigQueryWriteGrpcTransport:
+        address = self.place.write_address
+        if address is None:
+            host = f"bigquerystorage.{self.credentials.universe_domain}"
+            channel = BigQueryWriteGrpcTransport.create_channel(host, self.credentials, options=_CHANNEL)
+        else:
+            channel = grpc.insecure_channel(address, options=_CHANNEL)
+        return BigQueryWriteGrpcTransport(channel=channel)
+
+
+def answer_of(job: Any) -> list[tuple[Any, ...]]:
+    """Wait for a query job's end, and give its rows; no question waits for ever, where its answer never comes.
+
+    A script has no rows that are asked for: Google's client waits two minutes for them at least.
+
+    Raises:
+        TargetUnavailableError: The job still runs.
+    """
+    deadline, pause_s = time.monotonic() + _QUERY_S, _FIRST_PAUSE_S
+    while not job.done(retry=None, timeout=_POLL_S):
+        if time.monotonic() > deadline:
+            raise TargetUnavailableError(f"the query job {job.job_id} has not ended in {_QUERY_S:.0f} seconds")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    if (fault := job.exception(timeout=_POLL_S)) is not None:
+        raise fault
+    if not job.query.startswith("SELECT"):
+        return []
+    return [tuple(row.values()) for row in job.result(retry=None, job_retry=None, timeout=_POLL_S)]
+
+
+def _credentials(path: Path) -> Any:
+    try:
+        content = json.loads(path.read_bytes())
+        content.setdefault("universe_domain", "googleapis.com")
+        wrong = [name for name in _IN_A_KEY if not (content[name] and isinstance(content[name], str))]
+        if wrong or urlsplit(content["token_uri"]).scheme not in {"http", "https"}:
+            raise ValueError(wrong)
+        load: Any = service_account.Credentials.from_service_account_info
+        return load(content, scopes=_SCOPES)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        google.auth.exceptions.GoogleAuthError,
+    ) as error:
+        raise TargetUnavailableError(
+            f"{path} is no usable key file of a Google service account ({type(error).__name__}); download one in JSON"
+            " from the service account's keys and put it there"
+        ) from None

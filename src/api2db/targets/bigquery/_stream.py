@@ -1,0 +1,184 @@
+"""A write stream of BigQuery: rows go out as Arrow, ahead of the answers, each request at an offset of its own."""
+
+import queue
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from google.api_core import exceptions
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient, types
+from google.rpc import code_pb2
+
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, RowsRefusedError, TargetUnavailableError
+from api2db.targets.bigquery._client import CALL_S
+from api2db.targets.port import Column
+
+LARGEST_REQUEST_BYTES = 10_000_000  # Google's quotas; its newest library speaks of 20 MB, its pages of 10
+_ANSWER_S = 120.0
+_TYPE = re.compile(r"ARRAY<(?P<element>\w+)>|(?P<name>\w+)(\((?P<first>\d+)(, (?P<second>\d+))?\))?")
+# The backend says by these that it has taken nothing of a request, nor will.
+_CERTAIN = {code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.PERMISSION_DENIED, code_pb2.FAILED_PRECONDITION}
+# A call that ends so may have met a row that ends every call. One that ends by a fault of the server, however long it
+# lasts, has not, and no row is looked for; source: AppendRowsResponse, where INTERNAL is said to be tried again.
+_ROWS_MAY_BREAK = exceptions.InvalidArgument
+_NAMES = {"INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+_EXTRA_FIELDS = int(types.StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS)
+_STREAM_FAULTS = {
+    int(types.StorageError.StorageErrorCode.STREAM_FINALIZED),
+    int(types.StorageError.StorageErrorCode.STREAM_NOT_FOUND),
+    int(types.StorageError.StorageErrorCode.TABLE_NOT_FOUND),
+    int(types.StorageError.StorageErrorCode.INVALID_STREAM_STATE),
+}
+
+
+class NotInError(Exception):
+    """Requests that the server has said it did not take.
+
+    Attributes:
+        taken: How many requests in front of them it did take.
+        error: What it means to us.
+    """
+
+    def __init__(self, taken: int, error: TargetUnavailableError | BatchRefusedError) -> None:
+        super().__init__(str(error))
+        self.taken = taken
+        self.error = error
+
+
+def new_stream(client: BigQueryWriteClient, table: str) -> types.WriteStream:
+    """Make a stream whose rows are seen as soon as they are taken; its answer has the schema that the API knows."""
+    wanted = types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
+    return client.create_write_stream(parent=table, write_stream=wanted, retry=None, timeout=CALL_S)
+
+
+def is_known_as(column: Column, field: types.TableFieldSchema) -> bool:
+    """Whether the Write API knows a column by the type that the table has, and by its length or precision."""
+    found = _TYPE.match(column.declared)
+    if found is None or field.type_ == types.TableFieldSchema.Type.TYPE_UNSPECIFIED:
+        return True
+    is_list = field.mode == types.TableFieldSchema.Mode.REPEATED
+    name, first, second = found["element"] or found["name"], *(int(found[part] or 0) for part in ("first", "second"))
+    if (field.type_.name, is_list) != (_NAMES.get(name, name), found["element"] is not None):
+        return False
+    return is_list or (first, second) == (int(field.precision or field.max_length), int(field.scale))
+
+
+def finalized_rows(client: BigQueryWriteClient, name: str) -> int | None:
+    """End a stream, and say how many rows it has got, for good; None where it has been forgotten."""
+    try:
+        return int(client.finalize_write_stream(name=name, retry=None, timeout=CALL_S).row_count)
+    except exceptions.NotFound:
+        return None
+
+
+class WriteStream:
+    """One connection to one write stream.
+
+    Args:
+        client: Google's.
+        name: The stream.
+        schema: What every request's rows have.
+    """
+
+    def __init__(self, client: BigQueryWriteClient, name: str, schema: pa.Schema) -> None:
+        self.name = name
+        self.schema = schema
+        self._client = client
+        self._requests: queue.SimpleQueue[tuple[int, pa.RecordBatch] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[types.AppendRowsResponse | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, name="api2db-bigquery-answers", daemon=True)
+        self._begun = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests may be sent."""
+        return not self._begun or self._thread.is_alive()
+
+    def append(self, offset: int, batches: Sequence[pa.RecordBatch]) -> None:
+        """Send rows, a request a batch, and wait for the answers.
+
+        Raises:
+            NotInError: The server has said of a request that it did not take it.
+            ConnectionBrokenError: The server ended the call as a wrong one, as some row may make it.
+            TargetUnavailableError: An answer is missing; how many rows are in is to be asked.
+        """
+        for batch in batches:
+            self._requests.put((offset, batch))
+            offset += batch.num_rows
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
+        for number in range(len(batches)):
+            self._wait(number)
+
+    def close(self) -> None:
+        """Send no more."""
+        self._requests.put(None)
+
+    def _wait(self, number: int) -> None:
+        try:
+            answer = self._answers.get(timeout=_ANSWER_S)
+        except queue.Empty:
+            raise TargetUnavailableError(f"BigQuery has not answered for {_ANSWER_S:.0f} seconds") from None
+        if isinstance(answer, BaseException):
+            broken = ConnectionBrokenError if isinstance(answer, _ROWS_MAY_BREAK) else TargetUnavailableError
+            raise broken(f"the connection to the write stream broke: {_said(answer)}") from answer
+        if answer.error.code:
+            error = _sorted(answer)
+            if answer.error.code in _CERTAIN:
+                raise NotInError(number, error)
+            raise TargetUnavailableError(str(error))
+
+    def _read(self) -> None:
+        header = (("x-goog-request-params", f"write_stream={self.name}"),)
+        try:
+            # Without retry=None the client would repeat the call with what is left of the requests.
+            for answer in self._client.append_rows(self._sent(), metadata=header, retry=None, timeout=None):
+                self._answers.put(answer)
+        except Exception as error:  # noqa: BLE001 - told to whoever waits for the answer
+            self._answers.put(error)
+        else:
+            self._answers.put(ConnectionError("the server has closed it"))
+
+    def _sent(self) -> Iterator[Any]:
+        is_first = True
+        while (item := self._requests.get()) is not None:
+            yield self._request(*item, is_first=is_first)
+            is_first = False
+
+    def _request(self, offset: int, batch: pa.RecordBatch, *, is_first: bool) -> Any:
+        request = types.AppendRowsRequest.pb(types.AppendRowsRequest())
+        request.offset.value = offset
+        if is_first:
+            request.write_stream = self.name
+            request.trace_id = "api2db"
+            request.arrow_rows.writer_schema.serialized_schema = self.schema.serialize().to_pybytes()
+        request.arrow_rows.rows.serialized_record_batch = batch.serialize().to_pybytes()
+        return request
+
+
+def _sorted(answer: types.AppendRowsResponse) -> TargetUnavailableError | BatchRefusedError:
+    if answer.row_errors:
+        return RowsRefusedError({int(each.index): str(each.message) for each in answer.row_errors})
+    message, storage = str(answer.error.message), _storage_code(answer.error)
+    if storage == _EXTRA_FIELDS:
+        return TargetUnavailableError(
+            f"the Write API does not know a new column yet, which takes Google some minutes: {message}"
+        )
+    if answer.error.code == code_pb2.INVALID_ARGUMENT and storage not in _STREAM_FAULTS:
+        return BatchRefusedError(message)
+    return TargetUnavailableError(f"the write stream can't be used any more: {message}")
+
+
+def _storage_code(status: Any) -> int:
+    for detail in status.details:
+        storage = types.StorageError.pb(types.StorageError())
+        if detail.Unpack(storage):
+            return int(storage.code)
+    return 0
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "message", None) or error).split()) or type(error).__name__

@@ -1,0 +1,247 @@
+"""DuckDB: Arrow tables are scanned as they are, by a cursor on a file that all streams of a process share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
+from api2db.targets.duckdb._file import connect, library, shared_file
+from api2db.targets.port import Column
+from api2db.targets.sql import Session
+from api2db.targets.sql.standard import (
+    colliding_keys,
+    create_table,
+    on_conflict_do_nothing,
+    quote,
+    recreate,
+    update_from,
+)
+from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
+
+if TYPE_CHECKING:
+    import duckdb
+    from sqlalchemy import Engine
+
+
+def duckdb_engine(url: str, path: Path) -> "Engine":
+    """A SQLAlchemy engine on a DuckDB file that this process may have open already.
+
+    The dialect would open it under settings of its own, which DuckDB refuses within one process.
+    """
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    with from_extra("duckdb_engine", "duckdb"):
+        from duckdb_engine import ConnectionWrapper
+    return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(connect(path)))
+
+
+class DuckdbDatabase:
+    """A DuckDB file, shared with the other streams of this process.
+
+    Args:
+        keyed: Rows are merged by keys. Two who do so at a time would not see each other's rows: they take turns.
+        schema: Where the table and our own tables are, made where it is missing; None: ``main``.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+    """
+
+    types = DUCKDB
+
+    def __init__(self, path: Path, *, keyed: bool = False, schema: str | None = None) -> None:
+        library()
+        self._schema = schema
+        self._file = shared_file(path)
+        self._turn: AbstractContextManager[Any] = self._file.merging if keyed else nullcontext()
+        self._path = path
+        self._known_tables: set[str] = set()
+
+    def connect(self) -> None:
+        self._file.join(self)
+        if self._schema is None:
+            with self._file.cursor():
+                return
+        with self.transaction():
+            return
+
+    def end_waiting(self) -> None:
+        return
+
+    def close(self) -> None:
+        self._known_tables.clear()
+        self._file.leave(self)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        duckdb = library()
+        refused = (duckdb.DataError, duckdb.IntegrityError, duckdb.NotSupportedError)
+        try:
+            with self._turn, self._file.cursor() as cursor:
+                cursor.begin()
+                try:
+                    if self._schema is not None:
+                        _enter(cursor, self._schema)
+                    yield _DuckdbSession(cursor, self._known_tables)
+                    cursor.commit()
+                except BaseException:
+                    with suppress(duckdb.Error):
+                        cursor.rollback()
+                    raise
+        except refused as error:
+            raise BatchRefusedError(_first_line(error)) from error
+        except (duckdb.FatalException, duckdb.InternalException) as error:
+            self._file.break_off()
+            raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
+        except duckdb.Error as error:
+            raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
+    def table(self, name: str) -> str:
+        return quote(name)  # the cursor is in its schema
+
+    def schemas(self, session: Session) -> list[str]:
+        found = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()"
+        return [str(name) for (name,) in session.rows(found)]
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        return duckdb_type(type_)
+
+    def insert_ignore(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def select_for_update(self, select: str) -> str:
+        return select  # only this process has the file
+
+    def current_read(self, select: str) -> str:
+        return select  # only this process has the file
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "encode(CAST({} AS VARCHAR))")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return None  # an index would block changes of a column's type
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_duckdb(declared)
+
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return wanted
+
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        recreate(session, table, new)
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        duckdb = library()
+        if wider.declared == column.declared:
+            return wider
+        try:
+            session.run(f"ALTER TABLE {quote(table)} ALTER COLUMN {quote(column.name)} SET DATA TYPE {wider.declared}")
+        except (
+            duckdb.BinderException,
+            duckdb.CatalogException,
+            duckdb.DependencyException,
+            duckdb.ConversionException,
+        ) as error:  # an index or a constraint stands on it, or the wider type reaches less far than one of its dates
+            raise BatchRefusedError(_first_line(error)) from error
+        return wider
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or one.lower() == other.lower()
+
+
+def _enter(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
+    """Names mean what is in a schema, and in no other; it is made where it is missing."""
+    cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    path = quote(schema).replace("'", "''")
+    cursor.execute(f"SET schema = '{path}'")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+class _DuckdbSession:
+    def __init__(self, cursor: "duckdb.DuckDBPyConnection", known_tables: set[str]) -> None:
+        self._cursor = cursor
+        self._known_tables = known_tables
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        found = self._cursor.execute(sql, values).fetchone()
+        return int(found[0]) if found and isinstance(found[0], int) else 0
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._cursor.execute(sql, values).fetchall()
+
+    def columns(self, table: str) -> list[Column] | None:
+        """The catalogue is slow to ask (3 ms); a table that is known to be there is asked itself (0.3 ms)."""
+        if table in self._known_tables:
+            self._known_tables.discard(table)  # where it is gone by now the transaction ends with that error
+            found = self.rows("SELECT name, type, dflt_value IS NOT NULL FROM pragma_table_info(?)", (quote(table),))
+        else:
+            found = self.rows(
+                "SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns()"
+                " WHERE database_name = current_database() AND schema_name = current_schema()"
+                " AND lower(table_name) = lower(?) ORDER BY column_index",
+                (table,),
+            )
+        if found:
+            self._known_tables.add(table)
+        return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
+
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def lock_columns(self, table: str) -> list[Column] | None:
+        return self.columns(table)
+
+    def may_drop(self, table: str) -> bool:
+        """There is no such thing here."""
+        return False
+
+    @contextmanager
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
+        self._cursor.register("_api2db_rows", rows)
+        try:
+            cast = ", ".join(f"{_cast(name, columns)} AS {quote(name)}" for name in rows.column_names)
+            self.run(f"CREATE OR REPLACE TEMP TABLE _api2db_staged AS SELECT {cast} FROM _api2db_rows")
+            yield "_api2db_staged"
+            self.run("DROP TABLE _api2db_staged")
+        finally:
+            self._forget("_api2db_rows")
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        self._cursor.register("_api2db_batch", rows)
+        names = ", ".join(quote(name) for name in rows.column_names)
+        values = ", ".join(_cast(name, columns) for name in rows.column_names)
+        try:
+            return self.run(f"INSERT INTO {quote(table)} ({names}) SELECT {values} FROM _api2db_batch")
+        finally:
+            self._forget("_api2db_batch")
+
+    def _forget(self, registered: str) -> None:
+        with suppress(library().Error):  # after an error all that may follow is a rollback, which forgets it too
+            self._cursor.unregister(registered)
+
+
+def _cast(name: str, columns: Mapping[str, Column]) -> str:
+    return f"CAST({quote(name)} AS {columns[name].declared})"

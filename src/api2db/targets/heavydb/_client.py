@@ -1,0 +1,198 @@
+"""One session on a HeavyDB server, by the client's Thrift calls; a connection that was in doubt is never used again."""
+
+import logging
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from api2db.errors import ConnectionBrokenError, TargetUnavailableError, from_extra
+from api2db.targets.server import Server
+
+if TYPE_CHECKING:
+    from heavydb import Connection
+
+Protocol = Literal["binary", "http", "https"]
+PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
+# All that DBHandler.cpp says of a session that has ended: HeavyDB from 6 on, then OmniSci 5's three. They are what its
+# errors begin with, since a table or a column that an error names may have "session" in its name, too.
+_ENDED = re.compile(
+    r"session not valid( or expired)?\.|idle session timeout\.|maximum active session timeout\.", re.IGNORECASE
+)
+# It reports what it could not do by itself, as errors; that is for whoever called.
+logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
+
+
+class RefusedByServerError(Exception):
+    """The server answered, and said no; the connection is sound."""
+
+
+class Session:
+    """A session that is begun when it is first needed.
+
+    Args:
+        server: Where, and who asks.
+        protocol: ``"binary"``, ``"http"`` or ``"https"``.
+        timeout_s: How long one answer may take, seconds.
+    """
+
+    def __init__(self, server: Server, protocol: Protocol, timeout_s: float) -> None:
+        self._server = server
+        self._protocol = protocol
+        self._timeout_s = timeout_s
+        self._client: Any = None
+        self._transport: Any = None
+        self._id = ""
+
+    @property
+    def id(self) -> str:
+        """What the server knows it by; whoever has it may act in its name until it ends."""
+        return self._id
+
+    def connect(self) -> None:
+        """Begin a session; does nothing where there is one.
+
+        Raises:
+            TargetUnavailableError: There is no server, or it lets nobody in by these names.
+        """
+        if self._client is not None:
+            return
+        self._client, self._transport, self._id = _begun(self._server, self._protocol, self._timeout_s)
+
+    def close(self) -> None:
+        """End the session; never raises."""
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.disconnect(self._id)
+            self._drop()
+
+    def end(self, other: str) -> None:
+        """End another session of ours: no call of it that comes later is carried out."""
+        with suppress(RefusedByServerError):  # it has ended already
+            self._call(lambda client: client.disconnect(other))
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Make a call that may be made twice, as it is where the session has ended or the connection is gone.
+
+        Raises:
+            RefusedByServerError: The server said no.
+            ConnectionBrokenError: There was no answer.
+        """
+        try:
+            return self.do(name, *arguments)
+        except TargetUnavailableError:
+            return self.do(name, *arguments)
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Make a call once.
+
+        Raises:
+            RefusedByServerError: The server said no.
+            TargetUnavailableError: The session has ended; nothing was done.
+            ConnectionBrokenError: There was no answer.
+        """
+        self.connect()
+        try:
+            return self._call(lambda client: getattr(client, name)(self._id, *arguments))
+        except RefusedByServerError as error:
+            if not _ENDED.match(str(error)):
+                raise
+            self._drop()
+            raise TargetUnavailableError(f"HeavyDB at {self._server.place} has ended the session: {error}") from None
+
+    def number(self, sql: str) -> int:
+        """The one number that a query gives."""
+        found = self.ask("sql_execute", sql, True, None, -1, -1)
+        return int(found.row_set.columns[0].data.int_col[0])
+
+    def execute(self, sql: str) -> None:
+        """Make a statement that may be made twice."""
+        self.ask("sql_execute", sql, True, None, -1, -1)
+
+    def _call(self, call: Callable[[Any], Any]) -> Any:
+        from heavydb.thrift.ttypes import TDBException
+
+        self.connect()
+        try:
+            return call(self._client)
+        except TDBException as error:
+            raise RefusedByServerError(" ".join(str(error.error_msg).split())) from None
+        except Exception as error:  # a message that was written or read by half leaves nothing to go on with
+            self._drop()
+            raise ConnectionBrokenError(
+                f"the connection to HeavyDB at {self._server.place} broke: {_said(error)}"
+            ) from error
+
+    def _drop(self) -> None:
+        """Let the connection go without another word to the server."""
+        transport, self._client, self._transport = self._transport, None, None
+        with suppress(Exception):
+            transport.close()
+
+
+def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "Connection":
+    """A connection of the client's own class.
+
+    Its constructor would open it and ask the server before anybody could set a timeout, so it is not called.
+
+    Raises:
+        TargetUnavailableError: There is no server, or it lets nobody in by these names.
+        MissingExtraError: The client is not installed.
+    """
+    client, transport, session = _begun(server, protocol, timeout_s)
+    from heavydb import Connection
+
+    made = Connection.__new__(Connection)
+    vars(made).update(
+        sessionid=None,
+        _closed=0,
+        _user=server.username,
+        _password=server.password(),
+        _host=server.host,
+        _port=server.port,
+        _dbname=server.database,
+        _transport=transport,
+        _protocol=protocol,
+        _socket=None,
+        _tdf=None,
+        _rbc=None,
+        _client=client,
+        _session=session,
+    )
+    return made
+
+
+def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any, str]:
+    """A client, its transport, and the id of the session that it has begun."""
+    client, transport = thrift_client(server, protocol, timeout_s)
+    password = server.password()
+    try:
+        transport.open()
+        return client, transport, client.connect(server.username, password, server.database)
+    except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
+        transport.close()
+        said = server.without_secret(_said(error))
+        raise TargetUnavailableError(f"HeavyDB at {server.place} can't be reached: {said}") from None
+
+
+def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any]:
+    """A client that is not connected yet, and its transport, which is to be opened."""
+    with from_extra("pyheavydb", "omnisci"):
+        from heavydb.thrift.Heavy import Client
+        from thrift.protocol import TBinaryProtocol, TJSONProtocol
+        from thrift.transport import THttpClient, TSocket, TTransport
+    if protocol == "binary":
+        socket = TSocket.TSocket(server.host, server.port)
+        socket.setTimeout(timeout_s * 1000)
+        transport = TTransport.TBufferedTransport(socket)
+        reading = TBinaryProtocol.TBinaryProtocolAccelerated(transport)
+        # What writes in C copies the bytes of a load some times over, and takes ten times as long.
+        return Client(reading, TBinaryProtocol.TBinaryProtocol(transport)), transport
+    http = THttpClient.THttpClient(f"{protocol}://{server.host}:{server.port}")
+    http.setTimeout(timeout_s * 1000)
+    return Client(TJSONProtocol.TJSONProtocol(http)), http
+
+
+def _said(error: Exception) -> str:
+    said = getattr(error, "error_msg", None) or getattr(error, "message", None) or str(error)
+    return " ".join(str(said).split()) or type(error).__name__

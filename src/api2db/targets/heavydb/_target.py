@@ -1,0 +1,292 @@
+"""HeavyDB, which was OmniSci: rows as one Arrow record batch a call, by its own protocol.
+
+It has no transactions. A load is all or nothing on a table without shards, and the table's epoch moves with each, so
+epoch and row count before a load tell afterwards whether it was carried out, once it can't be carried out any more:
+its session is ended first, so that a call which the server has not read yet is refused, and then a statement that
+needs the table for itself waits for a load that the server is at.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.frames import widened
+from api2db.targets._placing import placed, unplaced_names
+from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Session
+from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
+from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
+from api2db.targets.server import Server
+from api2db.targets.sql import SchemaRule
+from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
+
+logger = logging.getLogger(__name__)
+SUFFIX = "_t"
+_UNDECIDED = "TEXT ENCODING NONE"
+_NO_COLUMN, _NEW_COLUMN = "_api2db_none", "_api2db_new"
+_LATER = re.compile(
+    r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out",
+    re.IGNORECASE,
+)
+# Not one word alone, which may be in the name of a table.
+_FORBIDDEN = re.compile(r"(not have|violation of) (\w+ )?(access )?privilege|not authorized to", re.IGNORECASE)
+
+
+class HeavydbTarget:
+    """A table of a HeavyDB database, as ``CountedTarget`` has it.
+
+    Args:
+        server: The server and the database.
+        table: The table's name; its columns are the frames' with ``_t`` behind their names.
+        schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        protocol: ``"binary"``, ``"http"`` or ``"https"``.
+        timeout_s: How long one answer may take, seconds.
+    """
+
+    # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
+    largest_bytes = 12 << 20
+    keys: tuple[str, ...] = ()
+    limits: Sequence[ValueLimit] = HEAVYDB.limits
+    overflow_column: str | None = None
+    replaces_table = False
+    whole_frames = False
+
+    def __init__(
+        self, server: Server, table: str, schema: SchemaRule, protocol: Protocol, timeout_s: float = 60
+    ) -> None:
+        self._session = Session(server, protocol, timeout_s)
+        self._table = table
+        self._schema = schema
+        self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
+        self._figures: tuple[int, int] | None = None
+        self.unplaced: Mapping[str, str] = {}
+        self._unwidened: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
+
+    def connect(self) -> None:
+        self._session.connect()
+
+    def end_waiting(self) -> None:
+        return
+
+    def close(self) -> None:
+        self._prepared = self._figures = None
+        self._session.close()
+
+    def columns(self) -> Sequence[Column] | None:
+        try:
+            details = self._session.ask("get_table_details", self._table)
+        except RefusedByServerError as error:
+            if not any(self.same_column(name, self._table) for name in self._session.ask("get_tables")):
+                return None
+            raise TargetUnavailableError(f"the table {self._table} can't be looked at: {error}") from None
+        if details.shard_count:
+            raise TargetUnavailableError(
+                f"the table {self._table} has shards, and a load into those may be carried out in part; "
+                "drop it, or name another one with table="
+            )
+        declared = [(column.col_name, declared_type(column)) for column in details.row_desc]
+        return [Column(name, from_heavydb(type_), type_) for name, type_ in declared]
+
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
+        if self._prepared is None or not self._prepared[0].equals(schema):
+            self._prepared = schema, self._prepare(schema, origins)
+        return self._prepared[1]
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one.upper() == other.upper()
+
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
+        if self._schema == "freeze":
+            return None
+        wider = self._wider(column, to)
+        declared = None if wider is None else heavydb_type(wider)
+        if declared is None or declared == column.declared or (column.name, declared) in self._unwidened:
+            return None
+        self._prepared = None
+        try:
+            self._change_type(column, declared)
+        except RefusedByServerError as error:
+            self._unwidened.add((column.name, declared))
+            raise BatchRefusedError(f"the server does not change its type to {declared}: {error}") from None
+        change = SchemaChange(column.name, column.declared, declared, origins(column.name.removesuffix(SUFFIX)))
+        logger.info("%s: %s", self._table, change.said)
+        return Column(column.name, from_heavydb(declared), declared)
+
+    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+        homes = {column.name.upper(): column for column in columns}
+        names = [f"{name}{SUFFIX}" for name in rows.column_names]
+        arrays = [
+            shaped(values, homes[name.upper()]) if name.upper() in homes else values
+            for name, values in zip(names, rows.columns, strict=True)
+        ]
+        return pa.table(arrays, names=names)
+
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+        reasons: dict[int, str] = {}
+        for name in [column.name for column in columns if is_not_null(column) and column.name in rows.column_names]:
+            for row in pc.indices_nonzero(rows.column(name).is_null()).to_pylist():
+                reasons.setdefault(row, f"{name!r}: the column takes no NULL")
+        for name in set(empty_texts(rows)) - self._told:
+            self._told.add(name)
+            logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
+        return reasons
+
+    def plan(self, rows: int) -> Plan:
+        epoch = self._epoch()
+        if self._figures is None or self._figures[0] != epoch:
+            self._figures = epoch, self._count()
+        return {"rows": rows, "epoch": epoch, "count": self._figures[1], "session": self._session.id}
+
+    def load(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+        figures, self._figures = self._figures, None
+        try:
+            self._session.do("load_table_binary_arrow", self._table, encoded(rows, columns), True)
+        except RefusedByServerError as error:
+            raise self._refusal(str(error), columns) from None
+        except TargetError:
+            self._prepared = None
+            raise
+        if figures is not None:
+            self._figures = figures[0] + 1, figures[1] + rows.num_rows
+
+    def rows_committed(self, plan: Mapping[str, Any]) -> bool | None:
+        self._prepared = self._figures = None
+        self._session.end(plan["session"])
+        if self.columns() is None:
+            return False
+        self._wait_for_loads()
+        return _landed(plan, self._epoch() - plan["epoch"], self._count() - plan["count"])
+
+    def _wait_for_loads(self) -> None:
+        """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.
+
+        There is no such column, so nothing is altered. Whoever may not alter it may have been refused without waiting.
+        """
+        try:
+            self._session.execute(f"ALTER TABLE {quoted(self._table)} DROP COLUMN {quoted(_NO_COLUMN)}")
+        except RefusedByServerError as error:
+            if _FORBIDDEN.search(str(error)):
+                raise TargetUnavailableError(
+                    f"whether a load into {self._table} is still under way can't be told: {error}; grant ALTER on it"
+                ) from None
+            if _is_for_later(str(error)):
+                raise TargetUnavailableError(f"{self._table} is busy: {error}") from None
+
+    def _epoch(self) -> int:
+        """The call knows no errors: what goes wrong in the server looks like a broken connection, or is negative."""
+        epoch = int(self._session.ask("get_table_epoch_by_name", self._table))
+        if epoch < 0:
+            raise TableChangedError(f"the table {self._table} has no epoch; it may be gone")
+        return epoch
+
+    def _count(self) -> int:
+        try:
+            return self._session.number(f"SELECT COUNT(*) FROM {quoted(self._table)}")
+        except RefusedByServerError as error:
+            raise TargetUnavailableError(f"the rows of {self._table} can't be counted: {error}") from None
+
+    def _refusal(self, said: str, columns: Sequence[Column]) -> TargetError:
+        """What an answer of no to a load means: nothing was loaded."""
+        self._prepared = None
+        if self.columns() != list(columns):
+            return TableChangedError(f"the table {self._table} was altered meanwhile; the batch is cast anew")
+        if _is_for_later(said):
+            return TargetUnavailableError(f"{self._table} takes no rows now: {said}")
+        return BatchRefusedError(said)
+
+    def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
+        there = self.columns()
+        known = {column.name.removesuffix(SUFFIX) for column in there or []}
+        unplaced = unplaced_names(schema.names, known, quoted, self.same_column)
+        self.unplaced = {f"{name}{SUFFIX}": reason for name, reason in unplaced.items()}
+        schema = placed(schema, unplaced)
+        if there is None:
+            self._create(schema)
+        elif self._schema == "freeze" or not self._add(schema, there, origins):
+            return there
+        made = self.columns()
+        if not made:
+            raise TableChangedError(f"the table {self._table} was dropped as soon as it was made")
+        return made
+
+    def _create(self, schema: pa.Schema) -> None:
+        """A column of nulls is left for later; where there is no other, its type is one that can be changed later."""
+        typed = [(field.name, declared) for field in schema if (declared := heavydb_type(field.type))]
+        listed = ", ".join(
+            f"{quoted(name + SUFFIX)} {declared}"
+            for name, declared in typed or [(name, _UNDECIDED) for name in schema.names]
+        )
+        try:
+            self._session.execute(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({listed})")
+        except RefusedByServerError as error:
+            raise TargetUnavailableError(
+                f"the table {self._table} can't be made: {error}; grant what is needed, or name another with table="
+            ) from None
+
+    def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
+        known = {column.name.upper() for column in there}
+        new = [field for field in schema if f"{field.name}{SUFFIX}".upper() not in known]
+        typed = [(f"{field.name}{SUFFIX}", declared) for field in new if (declared := heavydb_type(field.type))]
+        for name, declared in typed:
+            try:
+                self._session.execute(f"ALTER TABLE {quoted(self._table)} ADD COLUMN {quoted(name)} {declared}")
+            except RefusedByServerError as error:
+                kind = TargetUnavailableError if _is_for_later(str(error)) else BatchRefusedError
+                raise kind(f"the column {name!r} can't be added: {error}") from None
+            logger.info(
+                "%s: %s", self._table, SchemaChange(name, None, declared, origins(name.removesuffix(SUFFIX))).said
+            )
+        return bool(typed)
+
+    def _wider(self, column: Column, to: pa.DataType) -> pa.DataType | None:
+        wider = widened(column.type, to)
+        if wider is not None:  # but never from a number to text, which is what HeavyDB has for long decimals
+            return wider if from_heavydb(str(heavydb_type(wider))) != pa.string() else None
+        name, table = quoted(column.name), quoted(self._table)
+        if column.declared == _UNDECIDED and self._session.number(f"SELECT COUNT({name}) FROM {table}") == 0:
+            return to
+        if pa.types.is_integer(column.type) and pa.types.is_floating(to):
+            beyond = f"SELECT COUNT(*) FROM {table} WHERE {name} > {2**53} OR {name} < -{2**53}"
+            return pa.float64() if self._session.number(beyond) == 0 else None
+        return None
+
+    def _change_type(self, column: Column, declared: str) -> None:
+        """A column without values is made anew, which any server can do; one with values is changed where it can be."""
+        name, table = quoted(column.name), quoted(self._table)
+        if column.declared != _UNDECIDED:
+            self._session.execute(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {declared}")
+            return
+        spare = quoted(_NEW_COLUMN)
+        with suppress(RefusedByServerError):  # there is one only where this was cut short before
+            self._session.execute(f"ALTER TABLE {table} DROP COLUMN {spare}")
+        self._session.execute(f"ALTER TABLE {table} ADD COLUMN {spare} {declared}")
+        self._session.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        self._session.execute(f"ALTER TABLE {table} RENAME COLUMN {spare} TO {name}")
+
+
+def quoted(name: str) -> str:
+    """A name as HeavyDB's SQL takes it.
+
+    Raises:
+        BatchRefusedError: No name there has such characters.
+    """
+    if '"' in name or not name.isprintable():
+        raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has; rename it")
+    return f'"{name}"'
+
+
+def _landed(plan: Mapping[str, Any], steps: int, more_rows: int) -> bool | None:
+    """Whether a load was carried out, by how far the epoch and the row count have moved since: a load is one step."""
+    if not steps:
+        return False
+    return {plan["rows"]: True, 0: False}.get(more_rows) if steps == 1 else None
+
+
+def _is_for_later(said: str) -> bool:
+    return _LATER.search(said) is not None

@@ -1,0 +1,126 @@
+"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and types are matched exactly."""
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.targets.port import Column
+from api2db.targets.types import heavydb_type
+
+_types = pa.types
+_NAMES = {"INT": "INTEGER", "STR": "TEXT", "BOOL": "BOOLEAN"}
+_WHOLE = {"TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
+_NOT_NULL = " NOT NULL"
+_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_FIRST_WORD = re.compile(r"\w+")
+
+
+def declared_type(column: Any) -> str:
+    """A column's type in SQL, from what the server's Thrift structures say of it."""
+    from heavydb.common.ttypes import TDatumType, TEncodingType
+
+    said = column.col_type
+    name: str = TDatumType._VALUES_TO_NAMES[said.type]  # noqa: SLF001 - Thrift's only way from a number to a name
+    name = _NAMES.get(name, name)
+    encoding = TEncodingType._VALUES_TO_NAMES[said.encoding]  # noqa: SLF001
+    if name == "DECIMAL":
+        name = f"DECIMAL({said.precision},{said.scale})"
+    elif name == "TIMESTAMP":
+        name = f"TIMESTAMP({said.precision})"
+    elif name == "TEXT":
+        name = f"TEXT ENCODING DICT({said.comp_param})" if encoding == "DICT" else "TEXT ENCODING NONE"
+    elif encoding == "DATE_IN_DAYS" and said.comp_param == 16:
+        name = "DATE ENCODING DAYS(16)"
+    elif encoding == "FIXED":
+        name = f"{name} ENCODING FIXED({said.comp_param})"
+    return name + ("[]" if said.is_array else "") + ("" if said.nullable else _NOT_NULL)
+
+
+def shaped(values: pa.ChunkedArray, home: Column) -> pa.ChunkedArray:
+    """Values of a kind that the column can have: as the type table says, where that has no type of its own for them."""
+    type_ = values.type
+    if _types.is_dictionary(type_):
+        return shaped(values.cast(type_.value_type), home)
+    if _types.is_timestamp(type_) and type_.tz and _types.is_timestamp(home.type):
+        return values.cast(pa.timestamp(type_.unit, "UTC")).cast(pa.timestamp(type_.unit))
+    if _types.is_duration(type_) and _types.is_integer(home.type):
+        return _nanoseconds(values)
+    if _types.is_string(home.type) and _is_written_as_text(type_):
+        return pa.chunked_array([_as_text(values.combine_chunks())], pa.string())
+    return values
+
+
+def is_not_null(column: Column) -> bool:
+    """Whether the column takes no NULL."""
+    return column.declared.endswith(_NOT_NULL)
+
+
+def empty_texts(rows: pa.Table) -> list[str]:
+    """The columns with a text of no characters, which is NULL there."""
+    texts = [name for name in rows.column_names if _is_text(rows.column(name).type)]
+    return [name for name in texts if pc.any(pc.equal(rows.column(name), "")).as_py()]
+
+
+def encoded(rows: pa.Table, columns: Sequence[Column]) -> bytes:
+    """Rows, cast to the columns' types, as the one record batch of an Arrow stream that a load takes."""
+    homes = {column.name: column for column in columns}
+    arrays = [_on_the_wire(rows.column(name).combine_chunks(), homes[name]) for name in rows.column_names]
+    batch = pa.record_batch(arrays, rows.column_names)
+    sink = BytesIO()  # its bytes are had without another copy
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _on_the_wire(array: pa.Array, column: Column) -> pa.Array:
+    """Types are matched exactly: whole numbers in the type's own width, decimals as their digits, text in utf8."""
+    if isinstance(array, pa.ChunkedArray):  # of no chunks
+        array = pa.array([], array.type)
+    if _types.is_decimal(array.type):
+        return _digits(array)
+    if _types.is_integer(array.type):
+        found = _FIRST_WORD.match(column.declared)
+        return array.cast(_WHOLE[found[0]] if found else array.type)
+    return array.cast(pa.string()) if _types.is_large_string(array.type) else array
+
+
+def _digits(array: pa.Array) -> pa.Array:
+    """Decimals without their point, as they have at most 18 digits: the low half of Arrow's 128 bits."""
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    halves = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset :][: 2 * len(array) : 2]
+    return pa.array(halves, pa.int64(), mask=~valid)
+
+
+def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    ticks, factor = values.cast(pa.int64()), _NS[values.type.unit]
+    try:
+        return pc.multiply_checked(ticks, factor)
+    except pa.ArrowInvalid:  # so that only the rows in question do not fit
+        return pc.multiply(ticks.cast(pa.decimal128(19, 0)), pa.scalar(Decimal(factor), pa.decimal128(10, 0)))
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(_types.is_string(type_) or _types.is_large_string(type_))
+
+
+def _is_written_as_text(type_: pa.DataType) -> bool:
+    is_bytes = _types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_)
+    is_number = _types.is_decimal(type_) or _types.is_uint64(type_)
+    return bool(is_bytes or is_number or (_types.is_time(type_) and heavydb_type(type_) != "TIME"))
+
+
+def _as_text(array: pa.Array) -> pa.Array:
+    if _types.is_binary(array.type) or _types.is_large_binary(array.type) or _types.is_fixed_size_binary(array.type):
+        return _each(array, lambda value: base64.b64encode(value).decode())
+    return array.cast(pa.string())
+
+
+def _each(array: pa.Array, text: Callable[[Any], str]) -> pa.Array:
+    return pa.array([None if value is None else text(value) for value in array.to_pylist()], pa.string())

@@ -1,0 +1,294 @@
+"""MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL; multi-row INSERT where the server forbids LOCAL."""
+
+import logging
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import (
+    BatchRefusedError,
+    ConnectionBrokenError,
+    TargetError,
+    TargetUnavailableError,
+    from_extra,
+)
+from api2db.targets.mysql._catalogue import HIDDEN_COLUMN, needing_columns, redefined
+from api2db.targets.mysql._connection import connection_class, mysql_arguments
+from api2db.targets.mysql._errors import (
+    NO_DATABASE,
+    NO_PRIMARY_KEY,
+    NO_ROOM_CODES,
+    UNFIT_KEYS,
+    code_of,
+    is_broken,
+    is_refused,
+    text_of,
+)
+from api2db.targets.mysql._names import check_column_name, fold, quote
+from api2db.targets.mysql._session import Learnt, MysqlSession
+from api2db.targets.port import Column
+from api2db.targets.server import Server
+from api2db.targets.sql import MAX_CONNECTIONS, Session
+from api2db.targets.sql.pool import NO_ROOM, Connections, TooManyConnectionsError
+from api2db.targets.types import MARIADB, MYSQL, Types, from_mysql, mysql_type
+
+if TYPE_CHECKING:
+    import pymysql
+
+logger = logging.getLogger(__name__)
+_ANSWER_S = 60  # as when a COMMIT waits for a standby; it goes on then, and the ledger tells of it
+_IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
+# What the driver raises when what answers does not speak the protocol.
+_GARBLED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
+_SESSION = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES,"
+    "NO_AUTO_VALUE_ON_ZERO',"
+    " time_zone = '+00:00', wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10,"
+    " autocommit = 1, character_set_connection = utf8mb4, default_storage_engine = InnoDB,"
+    # No limit that is meant for people ends a batch, which would end there each time that it is tried.
+    " sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = DEFAULT"
+    " /*!50720 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */,"
+    # A join without an index is by hash; MariaDB does so only when told to.
+    " join_buffer_size = 4194304 /*M! , join_cache_level = 4, join_buffer_space_limit = 16777216 */"
+)
+# Two streams that find a key absent would both insert it, did not the first lock the gap where it would be.
+_ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+
+
+class MysqlDatabase:
+    """A database, by connections of a pool; it is made where it is missing."""
+
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
+        self._server = server
+        self._connections = Connections(_Opener(server), server, max_connections)
+        self._connection: pymysql.Connection[Any] | None = None
+        self._is_mariadb = False
+        self._needs_primary_key: bool | None = None
+        self._learnt = Learnt()
+
+    def connect(self) -> None:
+        if not self._connections.reached:
+            self._connections.reach(self._look_at)
+
+    def close(self) -> None:
+        self._needs_primary_key = None
+        self._connections.leave()
+
+    def end_waiting(self) -> None:
+        self._connections.end_waiting()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        pymysql = _library()
+        self.connect()
+        with self._connections.lent() as connection:
+            self._connection = connection
+            try:
+                connection.begin()
+                with connection.working():
+                    yield MysqlSession(connection, self._learnt, self._hidden_key, is_mariadb=self._is_mariadb)
+                connection.commit()
+            except (pymysql.Error, OSError) as error:
+                raise self._translated(error) from None
+            finally:
+                self._connection = None
+
+    @property
+    def types(self) -> Types:
+        """MariaDB holds JSON as text; MySQL does not."""
+        return MARIADB if self._is_mariadb else MYSQL
+
+    def _look_at(self, connection: Any) -> None:
+        self._is_mariadb = "MariaDB" in str(connection.get_server_info())
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
+
+    def table(self, name: str) -> str:
+        return quote(name)  # the connection is to its database
+
+    def schemas(self, session: Session) -> list[str]:
+        return [str(name) for (name,) in session.rows("SHOW DATABASES")]
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        declared = mysql_type(type_)
+        if key and declared in {"longtext", "longblob"}:
+            return f"varchar(255) COLLATE {self._exact_collation()}" if declared == "longtext" else "varbinary(255)"
+        return declared
+
+    def insert_ignore(self, insert: str) -> str:
+        return insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1)
+
+    def select_for_update(self, select: str) -> str:
+        return f"{select} FOR UPDATE"
+
+    def current_read(self, select: str) -> str:
+        return self.select_for_update(select)  # a read without a lock is of the snapshot that the first one made
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        sets = ", ".join(f"old.{value} = new.{value}" for value in values)
+        return f"UPDATE {self._joined(table, staged, keys)} SET {sets}"
+
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        differs = " OR ".join(f"CAST(old.{text} AS BINARY) <> CAST(new.{text} AS BINARY)" for text in texts)
+        return self.current_read(f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1")
+
+    def _joined(self, table: str, staged: str, keys: Sequence[str]) -> str:
+        """In the order that an index serves: the server, which takes the staged table for empty, often errs."""
+        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+        if self._learnt.indexed is None:
+            return f"{table} AS old JOIN {staged} AS new ON {same}"
+        if self._learnt.indexed:
+            return f"{staged} AS new STRAIGHT_JOIN {table} AS old ON {same}"
+        return f"{table} AS old STRAIGHT_JOIN {staged} AS new ON {same}"
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        """That of a database in another character set than ours says its own, to hold all letters."""
+        unique = [f"UNIQUE KEY ({', '.join(keys)})"] if keys else []
+        letters = "" if self._holds_all_letters() else " CHARACTER SET utf8mb4"
+        primary = [] if any(column.endswith("PRIMARY KEY") for column in columns) else self._hidden_key()
+        return f"CREATE TABLE {table} ({', '.join([*columns, *unique, *primary])}){letters}"
+
+    def _hidden_key(self) -> list[str]:
+        """A column that nobody sees, where the server takes no table without a primary key."""
+        if self._needs_primary_key is None and self._connection is not None:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SHOW SESSION VARIABLES LIKE 'sql_require_primary_key'")
+                self._needs_primary_key = cursor.fetchone() == ("sql_require_primary_key", "ON")
+        return [HIDDEN_COLUMN] if self._needs_primary_key else []
+
+    def _holds_all_letters(self) -> bool:
+        if self._connection is None:
+            return False
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT @@character_set_database")
+            return bool(cursor.fetchone() == ("utf8mb4",))
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return None  # each statement commits by itself here
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_mysql(declared)
+
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return None  # DDL commits by itself here, so that readers would see the table without its rows
+
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        raise AssertionError("newest said no")
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        """A column that an index, a view, a trigger or another column names stays, for the server would break that.
+
+        The table is made again with it (FORCE): columns that were dropped at once would count on.
+        """
+        needing = needing_columns(session, table)
+        kept = [name for name in surplus if needing is None or needing.count(quote(name).lower()) > 1]
+        if dropped := [f"DROP COLUMN {quote(name)}" for name in surplus if name not in kept]:
+            session.run(f"ALTER TABLE {quote(table)} {', '.join(dropped)}, FORCE")
+        return kept
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        """What the server makes of a type may have another name: so the column is looked at again."""
+        if wider.declared == column.declared:
+            return wider
+        name, quoted = quote(column.name), quote(table)
+        [(_, said, *_)] = session.rows(f"SHOW CREATE TABLE {quoted}")
+        session.run(f"ALTER TABLE {quoted} MODIFY COLUMN {name} {redefined(str(said), name, wider.declared)}")
+        return next((found for found in session.columns(table) or [] if found.name == column.name), wider)
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or fold(one) == fold(other)
+
+    def _exact_collation(self) -> str:
+        """One to which a space at the end makes a difference; utf8mb4_bin is none."""
+        return "utf8mb4_nopad_bin" if self._is_mariadb else "utf8mb4_0900_bin"
+
+    def _translated(self, error: Exception) -> TargetError:
+        said = self._server.without_secret(text_of(error))
+        if code_of(error) in UNFIT_KEYS:
+            return BatchRefusedError(f"{said}; make the table yourself, or choose keys that the server can index")
+        if is_refused(error):
+            return BatchRefusedError(said)
+        if is_broken(error):
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if code_of(error) == NO_PRIMARY_KEY:
+            said = f"{said}; run: ALTER TABLE … ADD COLUMN {HIDDEN_COLUMN}"
+        return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
+
+
+class _Opener:
+    """Opens connections to a database, which it makes where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def open(self) -> "pymysql.Connection[Any]":
+        pymysql = _library()
+        try:
+            return self._connected(self._server.database)
+        except (pymysql.Error, OSError, *_GARBLED) as error:
+            if code_of(error) == NO_DATABASE:
+                self._make_database()
+                return self.open()
+            said = self._server.without_secret(text_of(error))
+            said = f"the server at {self._server.place} can't be reached: {said}"
+            if code_of(error) in NO_ROOM_CODES:
+                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
+            raise TargetUnavailableError(said) from None
+
+    def clean(self, connection: "pymysql.Connection[Any]") -> None:
+        """What a trigger or an error has left there: settings, locks, temporary tables, variables."""
+        anew: Any = connection
+        anew.begin_anew()
+        with connection.cursor() as cursor:
+            for statement in ("SET NAMES utf8mb4", _SESSION, _ISOLATION):
+                cursor.execute(statement)
+
+    def roll_back(self, connection: "pymysql.Connection[Any]") -> bool:
+        pymysql = _library()
+        try:
+            connection.rollback()
+        except (pymysql.Error, OSError):
+            return False
+        return True
+
+    def idle_s(self) -> float:
+        return _IDLE_S
+
+    def _connected(self, database: str | None) -> "pymysql.Connection[Any]":
+        connection: pymysql.Connection[Any] = connection_class()(
+            **mysql_arguments(self._server, database),
+            local_infile=True,
+            read_timeout=_ANSWER_S,
+            write_timeout=_ANSWER_S,
+            init_command=_SESSION,
+            autocommit=True,
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(_ISOLATION)
+        return connection
+
+    def _make_database(self) -> None:
+        pymysql = _library()
+        try:
+            connection = self._connected(None)
+            with connection, connection.cursor() as cursor:
+                cursor.execute(f"CREATE DATABASE IF NOT EXISTS {quote(self._server.database)} CHARACTER SET utf8mb4")
+        except (pymysql.Error, OSError) as error:
+            said = self._server.without_secret(text_of(error))
+            raise TargetUnavailableError(
+                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATE"
+            ) from None
+        logger.info("the database %s is made", self._server.database)
+
+
+def _library() -> Any:
+    with from_extra("pymysql", "mysql"):
+        import pymysql
+    return pymysql

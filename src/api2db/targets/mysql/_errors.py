@@ -1,0 +1,56 @@
+"""What the errors of MySQL and MariaDB say of rows and of a connection, by their codes and by SQLSTATE."""
+
+import re
+
+NO_DATABASE, NO_TABLE, NOT_ALLOWED = 1049, 1146, 1142
+NO_LOCAL = frozenset({1148, 3948, 3950, 4166})
+NO_PRIMARY_KEY = 3750
+NO_ROOM_CODES = frozenset({1040, 1203, 1226})  # of the server, or of the user
+UNFIT_KEYS = frozenset({1069, 1070, 1071, 1167, 1170, 1709, 3152})
+# Error codes of the server, by the "MySQL Error Message Reference" and MariaDB's list: a row is refused for itself.
+# Those whose class tells it too are listed all the same: a trigger may give the number with another class.
+_REFUSED = frozenset(
+    {1048, 1062, 1118, 1136, 1138, 1264, 1265, 1292, 1300, 1364, 1366, 1406, 1411, 1416, 1451, 1452, 1467, 1586}
+    | {1644, 1690, 1846, 1059, 1060, 1166, 3140, 3141, 3157, 3819, 4025, 4078, 1074, 1113, 1117, 1367}
+    # A column or a table that it can't make or alter as asked.
+    | {1063, 1067, 1101, 1121, 1171, 1293, 1294, 1347, 1348, 1832, 1833, 1834, 3780}
+    | {1164, 1166, 1425, 1426, 1439, 1478, 1542, 1713, 3105, 3730, 4092}
+    | {1369, 1526}
+)
+# "Can't create table (errno: 185)": the engine's own number tells whether the table is at fault (HA_ERR_* of my_base.h:
+# no such feature, a row too large, wrong options, a foreign key, too many columns) or, say, the disk is full.
+_FROM_ENGINE = frozenset({1005, 1025, 1030})
+_REFUSED_BY_ENGINE = frozenset({138, 139, 140, 150, 185})
+_ENGINE_SAYS = re.compile(r"(?:errno: |error )(\d+)")
+# Classes of SQLSTATE: what triggers don't find, data, broken constraints, a view's CHECK OPTION, what triggers raise.
+_REFUSED_CLASSES = frozenset({"02", "22", "23", "44", "45"})
+# The connection broke, by the client's own codes, or the packet was larger than the server takes.
+_BROKEN = frozenset(
+    {0, 1053, 1152, 1153, 1154, 1155, 1156, 1157, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 2014, 2055, 4031}
+)
+
+
+def code_of(error: Exception) -> int | None:
+    """The number that the server, or the driver, gives an error; None for one of the network's or of the code's."""
+    code = error.args[0] if error.args else None
+    return code if isinstance(code, int) and not isinstance(error, OSError) else None
+
+
+def text_of(error: Exception) -> str:
+    """What was said, without the number."""
+    return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether rows, a column or a table are refused for themselves, whoever asks."""
+    code = code_of(error)
+    if code in _FROM_ENGINE:
+        said = _ENGINE_SAYS.search(text_of(error))
+        return said is not None and int(said[1]) in _REFUSED_BY_ENGINE
+    return code in _REFUSED or str(getattr(error, "sqlstate", ""))[:2] in _REFUSED_CLASSES
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the connection is of no more use."""
+    code = code_of(error)
+    return code is None or code in _BROKEN

@@ -1,0 +1,106 @@
+"""A connection of psycopg: how its server is reached, and that it ends where that is reached and does not answer."""
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from api2db.errors import from_extra
+from api2db.targets.server import Server
+
+_CONNECT_S = 10
+# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent.
+_KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
+# As when a COMMIT waits for a standby. A COMMIT that we no longer wait for goes on, and the ledger tells of it; but a
+# statement that works on a large table would end in vain, each time anew.
+_ANSWER_S, _WORK_S = 60.0, 3600.0
+
+
+def library() -> Any:
+    """The module psycopg.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    with from_extra("psycopg", "postgresql"):
+        import psycopg
+    return psycopg
+
+
+def postgresql_arguments(server: Server, database: str | None = None) -> dict[str, Any]:
+    """What ``psycopg.connect`` takes to reach a server, with a password asked anew.
+
+    Args:
+        database: Another one than the server's own.
+
+    Raises:
+        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be read.
+    """
+    tls = server.tls
+    tls.require_files()
+    authorities = tls.ca or ("system" if tls.mode == "verify-full" else None)
+    return {
+        "host": server.host,
+        "port": server.port,
+        "user": server.username,
+        "password": server.password(),
+        "dbname": database or server.database,
+        "sslmode": tls.mode,
+        "sslrootcert": authorities,
+        "sslcert": tls.cert,
+        "sslkey": tls.key or tls.cert,
+        "connect_timeout": _CONNECT_S,
+        "client_encoding": "utf8",
+        "application_name": "api2db",
+        **_KEEP_ALIVE,
+    }
+
+
+@cache
+def connection_class() -> Any:
+    """The class, made when it is first needed: its base is a library of an extra.
+
+    Raises:
+        MissingExtraError: psycopg is not installed.
+    """
+    library()
+    from psycopg import Connection, OperationalError
+
+    class AnsweredConnection(Connection[Any]):
+        """See the module."""
+
+        longest_s: float | None = None
+
+        @contextmanager
+        def working(self) -> Iterator[None]:
+            """Let statements take as long as work on a large table may."""
+            self.longest_s = _WORK_S
+            try:
+                yield
+            finally:
+                self.longest_s = None
+
+        def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
+            return super().wait(self._in_time(gen), *arguments, **options)
+
+        def _in_time(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+            """The driver goes on with it at least each tenth of a second, with nothing where nothing came."""
+            longest_s, heard_s = self.longest_s or _ANSWER_S, time.monotonic()
+            try:
+                wanted = next(generator)
+                while True:
+                    if ready := (yield wanted):
+                        heard_s = time.monotonic()
+                    elif time.monotonic() - heard_s > longest_s:
+                        self.close()
+                        raise OperationalError(_said(longest_s))
+                    wanted = generator.send(ready)
+            except StopIteration as ended:
+                return ended.value
+
+    return AnsweredConnection
+
+
+def _said(longest_s: float) -> str:
+    return f"no answer within {longest_s:.0f} s; where a COMMIT waits for a standby, look at synchronous_standby_names"

@@ -1,0 +1,283 @@
+"""PostgreSQL: Arrow rows are encoded for binary COPY (pgpq) and sent on a kept connection (psycopg)."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
+from api2db.targets.port import Column
+from api2db.targets.postgresql._casts import held
+from api2db.targets.postgresql._connection import connection_class, library, postgresql_arguments
+from api2db.targets.postgresql._errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
+from api2db.targets.postgresql._names import check_column_name, qualified, quote
+from api2db.targets.postgresql._replacing import held_columns, make_room
+from api2db.targets.postgresql._session import PostgresqlSession
+from api2db.targets.server import Server
+from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
+from api2db.targets.sql.pool import IDLE_S, NO_ROOM, Connections, TooManyConnectionsError
+from api2db.targets.sql.standard import colliding_keys, create_table, on_conflict_do_nothing, unique_index, update_from
+from api2db.targets.sql.standard import quote as quote_of_any_length
+from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
+
+if TYPE_CHECKING:
+    import psycopg
+
+logger = logging.getLogger(__name__)
+# All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
+# statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '30s';"
+    " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
+    " SET LOCAL jit = off; SET LOCAL row_security = on"
+)
+# Where our ledger is, else where it will be made; then the other schemas in which names are looked for.
+_PATH = f"""
+    SELECT coalesce((
+        SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
+    ), current_schema()), current_schemas(false)
+"""
+
+
+class PostgresqlDatabase:
+    """A database, by connections of a pool; it is made where it is missing.
+
+    Args:
+        schema: Where the table and our own tables are, made where it is missing; None: by the search path.
+    """
+
+    types = POSTGRESQL
+
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, schema: str | None = None) -> None:
+        self._server = server
+        self._schema = schema
+        self._connections = Connections(_Opener(server), server, max_connections)
+        self._path = ""
+        self._looked_at: set[str] = set()
+        self._kept: set[tuple[str, str]] = set()
+
+    def connect(self) -> None:
+        if not self._connections.reached:
+            self._connections.reach(self._make_schema)
+
+    def close(self) -> None:
+        self._connections.leave()
+
+    def end_waiting(self) -> None:
+        self._connections.end_waiting()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        psycopg = library()
+        self.connect()
+        with self._connections.lent() as connection:
+            try:
+                self._path = self._path or _path(connection, self._schema)
+                connection.execute(_BEGIN + self._path)
+                with connection.working():
+                    yield PostgresqlSession(connection, self._looked_at, self._schema)
+                connection.execute("COMMIT")
+            except psycopg.Error as error:
+                raise self._translated(error, broken=connection.broken) from None
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        check_column_name(name)
+
+    def table(self, name: str) -> str:
+        return qualified(self._schema, name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return [str(name) for (name,) in session.rows("SELECT nspname FROM pg_namespace")]
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        return postgresql_type(type_)
+
+    def insert_ignore(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def select_for_update(self, select: str) -> str:
+        return f"{select} FOR UPDATE"
+
+    def current_read(self, select: str) -> str:
+        return select  # as each statement of READ COMMITTED does
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return unique_index("", table, keys)
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return held(declared)
+
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        """A column that the server fills stays; so do, when it comes to that, those that something depends on."""
+        by_name = {column.name: column for column in wanted}
+        kept = [by_name.pop(column.name, column) for column in old if column.fills or column.name in by_name]
+        return [*kept, *by_name.values()]
+
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
+        session.run(f"DELETE FROM {table}")
+        known, wanted = ({column.name: column for column in columns} for columns in (old, new))
+        self._drop(session, table, [name for name in known if name not in wanted])
+        make_room(session, table, sum(name not in known for name in wanted))
+        for column in new:
+            name, before = quote_of_any_length(column.name), known.get(column.name)
+            if before is None:
+                session.run(f"ALTER TABLE {table} ADD COLUMN {name} {column.declared}")
+            elif before.declared != column.declared:
+                _retype(session, f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {column.declared} USING NULL")
+
+    def _drop(self, session: Session, table: str, surplus: Sequence[str]) -> None:
+        kept = held_columns(session, table, surplus) if surplus else {}
+        for name in surplus:
+            if name not in kept:
+                session.run(f"ALTER TABLE {table} DROP COLUMN {quote_of_any_length(name)}")
+            elif (table, name) not in self._kept:
+                self._kept.add((table, name))
+                logger.warning("the column %r of %s stays, with nulls: %s", name, table, kept[name])
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        if wider.declared != column.declared:
+            if from_postgresql(column.declared) is None:
+                raise BatchRefusedError(f"{column.declared} is a type of the table's own")
+            name = quote(column.name)
+            # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
+            value = f"{name}::text" if pa.types.is_string(column.type) else name
+            alter = f"ALTER TABLE {self.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
+            session.run(f"{alter} USING {value}::{wider.declared}")
+        return wider
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other
+
+    def _make_schema(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """Create the schema if it is missing; to look for it takes no right to create it."""
+        psycopg = library()
+        if self._schema is None:
+            return
+        name = quote(self._schema)
+        try:
+            if connection.execute("SELECT to_regnamespace(%s) IS NULL", (name,)).fetchone() == (True,):
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+                logger.info("the schema %s is created", self._schema)
+        except psycopg.errors.UniqueViolation:  # another stream made it at the same time
+            return
+        except psycopg.Error as error:
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the schema {self._schema} is missing and can't be made: {said}; make it, or grant CREATE on the "
+                f"database {self._server.database}"
+            ) from None
+
+    def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
+        said = self._server.without_secret(error)
+        state = error.sqlstate or ""
+        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
+            return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
+            return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
+        if state == LOCKED and LEDGER_TABLE in said:
+            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
+        if state == FORBIDDEN and "new row violates" in said:
+            return BatchRefusedError(said)
+        if state == NAME_TAKEN:
+            return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
+        if is_refused(error):
+            return BatchRefusedError(said)
+        return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
+
+
+class _Opener:
+    """Opens connections to a database, which it makes where it is missing."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def open(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        psycopg = library()
+        try:
+            return _connect(self._server, self._server.database)
+        except psycopg.Error as error:
+            if is_missing(error):
+                self._make_database()
+                return self.open()
+            said = f"PostgreSQL at {self._server.place} can't be reached: {self._server.without_secret(error)}"
+            if has_no_room(error):
+                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
+            raise TargetUnavailableError(said) from None
+
+    def clean(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
+        """What a trigger has left there: settings, locks, temporary tables, prepared statements."""
+        connection.execute("DISCARD ALL")
+
+    def roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> bool:
+        psycopg = library()
+        if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            return True
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            return False
+        return True
+
+    def idle_s(self) -> float:
+        return IDLE_S
+
+    def _make_database(self) -> None:
+        psycopg = library()
+        try:
+            with _connect(self._server, "postgres") as connection:
+                connection.execute(f"CREATE DATABASE {quote(self._server.database)}")
+        except psycopg.errors.DuplicateDatabase:
+            return
+        except psycopg.Error as error:
+            said = self._server.without_secret(error)
+            raise TargetUnavailableError(
+                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
+            ) from None
+        logger.info("the database %s is made", self._server.database)
+
+
+def _retype(session: Session, alter: str) -> None:
+    try:
+        session.run(alter)
+    except library().errors.FeatureNotSupported as error:
+        said = " ".join(str(error).split())
+        raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and make it anew") from error
+
+
+def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
+    connection: psycopg.Connection[tuple[Any, ...]] = connection_class().connect(
+        **postgresql_arguments(server, database), autocommit=True, prepare_threshold=None
+    )
+    return connection
+
+
+def _path(connection: "psycopg.Connection[tuple[Any, ...]]", schema: str | None) -> str:
+    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in.
+
+    Args:
+        schema: Where tables are; the others are for the types and operators of extensions.
+    """
+    ((found, schemas),) = connection.execute(_PATH).fetchall()
+    first = schema or found
+    names = ", ".join(map(quote_of_any_length, dict.fromkeys([first, *schemas]))) if first else ""
+    return f"; SET LOCAL search_path = {names}" if names else ""

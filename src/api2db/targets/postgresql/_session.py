@@ -1,0 +1,189 @@
+"""One transaction of PostgreSQL: how rows get in, and how they are staged for a merge."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.errors import BatchRefusedError
+from api2db.frames import is_json
+from api2db.targets.port import Column
+from api2db.targets.postgresql._casts import changed, is_copied, respells
+from api2db.targets.postgresql._catalogue import Catalogue
+from api2db.targets.postgresql._names import quote
+from api2db.targets.postgresql._values import as_copied, encoder
+from api2db.targets.sql.encoding import encoded
+from api2db.targets.types import postgresql_type
+
+if TYPE_CHECKING:
+    import psycopg
+
+logger = logging.getLogger(__name__)
+_ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
+_TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
+_MARKS = re.compile(r'\?|"(?:[^"]|"")*"')  # places of values, and names, in which a ? or a % is none
+_LIMITED = re.compile(r"character varying\((\d+)\)")
+
+
+class PostgresqlSession:
+    """As ``Session`` has it.
+
+    Args:
+        looked_at: The tables whose keys earlier transactions have looked at.
+        schema: Where tables are; None: where the search path finds them.
+    """
+
+    def __init__(
+        self, connection: "psycopg.Connection[tuple[Any, ...]]", looked_at: set[str], schema: str | None = None
+    ) -> None:
+        self._connection = connection
+        self._looked_at = looked_at
+        self._catalogue = Catalogue(connection, self.rows, schema)
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        return int(self._execute(sql, values).rowcount)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self._execute(sql, values).fetchall()
+        return found
+
+    def columns(self, table: str) -> list[Column] | None:
+        return self._catalogue.columns(table)
+
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def lock_columns(self, table: str) -> list[Column] | None:
+        return self._catalogue.lock_columns(table)
+
+    def may_drop(self, table: str) -> bool:
+        return self._catalogue.may_drop(table)
+
+    @contextmanager
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
+        self._check_lengths(rows, columns)
+        declared = ", ".join(f"{quote(name)} {self._staged_as(columns[name])}" for name in rows.column_names)
+        self.run(f"CREATE TEMP TABLE _api2db_staged ({declared}) ON COMMIT DROP")
+        self._copy("_api2db_staged", encoded(as_copied, rows), columns)
+        self._cast_staged(
+            table, rows, [columns[name] for name in rows.column_names if not self._is_copied(columns[name])]
+        )
+        self._collate_staged(table, [columns[key] for key in keys])
+        if keys:
+            self._keep_last_of_each_key([columns[key] for key in keys])
+            self._take_turns(table, keys)
+        yield "_api2db_staged"
+        self.run("DROP TABLE _api2db_staged")
+
+    def _keep_last_of_each_key(self, keys: Sequence[Column]) -> None:
+        """Values that differ as they were sent may be one to their type: {"a": 1} and {"a": 1.0}, a UUID in capitals.
+
+        Texts that are one only by their collation stay: the merge refuses them.
+        """
+        same = [f"later.{quote(key.name)} = earlier.{quote(key.name)}" for key in keys]
+        same += [
+            f'later.{quote(key.name)}::text COLLATE "C" = earlier.{quote(key.name)}::text COLLATE "C"'
+            for key in keys
+            if pa.types.is_string(key.type)
+        ]
+        if any(is_json(key.type) or not self._is_copied(key) for key in keys):
+            self.run(
+                f"DELETE FROM _api2db_staged AS earlier USING _api2db_staged AS later WHERE {' AND '.join(same)}"
+                " AND earlier.ctid < later.ctid"
+            )
+
+    def _take_turns(self, table: str, keys: Sequence[str]) -> None:
+        """Two streams that put rows of the same keys would double them, or a unique index refuse those of one."""
+        self.rows(_TAKE_TURNS, (self._catalogue.quoted(table),))
+        if table not in self._looked_at:
+            self._looked_at.add(table)
+            if self._catalogue.lacks_index(table, keys):
+                name, listed = self._catalogue.quoted(table), ", ".join(map(quote, keys))
+                logger.warning(
+                    "%s has no unique index on its keys, so rows of other programs may double; run: "
+                    "CREATE UNIQUE INDEX ON %s (%s)",
+                    table,
+                    name,
+                    listed,
+                )
+
+    def _cast_staged(self, table: str, rows: pa.Table, columns: Sequence[Column]) -> None:
+        """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
+        bases = self._catalogue.bases(table) if columns else {}
+        for column in columns:
+            name, (base, is_foreign) = quote(column.name), bases[column.name]
+            value = f"trim_scale({name}::numeric)" if base == "numeric" else name
+            cast = f"({value}::{column.declared})"
+            condition = changed(name, cast, base, respelled=respells(base) or is_foreign)
+            if not _is_exact(rows.field(column.name).type) and self.rows(
+                f"SELECT 1 FROM _api2db_staged WHERE {condition} LIMIT 1"
+            ):
+                raise BatchRefusedError(
+                    f"{column.name!r}: a value does not come back from the column's type {column.declared} as it was"
+                )
+            self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
+
+    def _collate_staged(self, table: str, keys: Sequence[Column]) -> None:
+        """Last of all: it is only to say which keys are one, not whether a cast has changed a text."""
+        has_text = any(pa.types.is_string(key.type) for key in keys)
+        collations = self._catalogue.collations(table) if has_text else {}
+        for key in keys:
+            if key.name in collations:
+                declared = key.declared if not self._is_copied(key) else self._staged_as(key)
+                self.run(
+                    f"ALTER TABLE _api2db_staged ALTER COLUMN {quote(key.name)} TYPE {declared}{collations[key.name]}"
+                )
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        """By COPY straight into the table; by way of a staged one where only SQL can cast, or it takes no COPY."""
+        if not self._catalogue.takes_no_copy and all(self._is_copied(columns[name]) for name in rows.column_names):
+            self._check_lengths(rows, columns)
+            return self._copy(self._catalogue.quoted(table), rows, columns)
+        names = ", ".join(quote(name) for name in rows.column_names)
+        with self.stage(table, rows, columns) as staged:
+            return self.run(f"INSERT INTO {self._catalogue.quoted(table)} ({names}) SELECT {names} FROM {staged}")
+
+    def _check_lengths(self, rows: pa.Table, columns: Mapping[str, Column]) -> None:
+        """Spaces beyond the length of a varchar would be cut off, as SQL's standard has it."""
+        for name in rows.column_names:
+            limit = _LIMITED.fullmatch(self._catalogue.base(columns[name]))
+            if limit and (pc.max(pc.utf8_length(rows.column(name))).as_py() or 0) > int(limit[1]):
+                raise BatchRefusedError(f"{name!r}: value too long for type {columns[name].declared}")
+
+    def _is_copied(self, column: Column) -> bool:
+        """Whether COPY takes the column's values in the column's own type, or in what its domain is made of."""
+        return is_copied(self._catalogue.base(column))
+
+    def _staged_as(self, column: Column) -> str:
+        is_text = pa.types.is_decimal256(column.type)
+        return "text" if is_text else postgresql_type(column.type) or "text"
+
+    def _copy(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        binary = encoder(rows.schema, columns)
+        names = ", ".join(quote(name) for name in rows.column_names)
+        statement = f"COPY {table} ({names}) FROM STDIN WITH (FORMAT BINARY)"
+        with self._connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                copy.write(binary.write_header())
+                for batch in rows.to_batches(_ROWS_AT_ONCE):
+                    copy.write(memoryview(encoded(binary.write_batch, batch)))  # it is cut without being copied
+                copy.write(binary.finish())
+            return cursor.rowcount
+
+    def _execute(self, sql: str, values: Sequence[Any]) -> Any:
+        return self._connection.execute(_MARKS.sub(_as_sent, sql), values) if values else self._connection.execute(sql)
+
+
+def _is_exact(type_: pa.DataType) -> bool:
+    """Whether no cast of the server changes it: items of lists have their column's type, unless they go as text."""
+    return bool(pa.types.is_list(type_) and not pa.types.is_string(type_.value_type))
+
+
+def _as_sent(found: re.Match[str]) -> str:
+    return "%s" if found[0] == "?" else found[0].replace("%", "%%")

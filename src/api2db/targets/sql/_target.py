@@ -1,0 +1,262 @@
+"""What every SQL target shares: a table that follows the data, loaded in one transaction with the ledger."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import pyarrow as pa
+
+from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedError, TargetError, TargetUnavailableError
+from api2db.targets._placing import placed
+from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
+from api2db.targets.sql._changes import Changes
+from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
+from api2db.targets.sql._merge import Merge
+from api2db.targets.sql._table import Table
+from api2db.targets.sql.port import Database, Session, TrialEndedError
+from api2db.targets.types import ValueLimit
+
+logger = logging.getLogger(__name__)
+IfExists = Literal["append", "replace", "fail"]
+SchemaRule = Literal["evolve", "freeze"]
+OnConflict = Literal["reject", "json"]
+OVERFLOW_COLUMN = "_extra"
+
+
+class SqlTarget:
+    """A table of a SQL database, as ``LedgerTarget`` has it.
+
+    Args:
+        database: Its connection, types and bulk path.
+        table: The table's name.
+        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
+        schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
+        keys: A row replaces the one that has the same values in these columns; none: rows are added.
+        on_conflict: ``"reject"``: a row with a value that fits no column is rejected; ``"json"``: the value goes into
+            the column ``_extra``.
+        in_schema: Whether the table's schema was given, so that a dot can only be a part of its name.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        if_exists: IfExists,
+        schema: SchemaRule,
+        keys: Sequence[str] = (),
+        on_conflict: OnConflict = "reject",
+        *,
+        in_schema: bool = False,
+    ) -> None:
+        self._in_schema = in_schema
+        self._database = database
+        self._name = table
+        self.keys = tuple(keys)
+        self._changes = Changes(database, table)
+        self._ledger = Ledger(database)
+        self._table = Table(database, table, self.keys, self._changes)
+        self._merge = Merge(database, table, self.keys)
+        self._if_exists = if_exists
+        self._schema = schema
+        self._ready = False
+        self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
+        self._replaces = False
+        self._surplus: set[str] = set()
+        self._kept: set[str] = set()
+        self.unplaced: Mapping[str, str] = {}
+        self._stream = ""
+        self.overflow_column = OVERFLOW_COLUMN if on_conflict == "json" else None
+
+    @property
+    def limits(self) -> Sequence[ValueLimit]:
+        return self._database.types.limits
+
+    @property
+    def replaces_table(self) -> bool:
+        return self._if_exists == "replace"
+
+    @property
+    def whole_frames(self) -> bool:
+        return False
+
+    def connect(self) -> None:
+        self._database.connect()
+        if not self._ready:
+            self._check_dots()
+            self._ledger.make()
+            self._ready = True
+
+    def close(self) -> None:
+        self._ready = False
+        self._prepared = None
+        self._database.close()
+
+    def end_waiting(self) -> None:
+        self._database.end_waiting()
+
+    def read_position(self, stream: str) -> LedgerRow | None:
+        with self._database.transaction() as session:
+            session.require_transactions(LEDGER_TABLE, self._name)
+            row = self._ledger.read(session, stream)
+            self._stream = stream
+            if self.replaces_table and self._schema == "evolve":
+                self._surplus = self._left_over(session)
+            if row is None and self._if_exists == "fail" and self._is_of_others(session):
+                raise TargetUnavailableError(
+                    f"the table {self._name} exists and if_exists='fail'; rename or drop it, or use 'append'"
+                )
+        self._drop_surplus()
+        return row
+
+    def _left_over(self, session: Session) -> set[str]:
+        """Columns that were to be dropped after a load, when the process ended; all of their rows are null."""
+        there = [column.name for column in session.columns(self._name) or []]
+        left = self._changes.gone(session) & {*there}
+        return {name for name in left if session.rows(self._count_of(name)) == [(0,)]} if left != {*there} else set()
+
+    def _count_of(self, name: str) -> str:
+        return f"SELECT count({self._database.quote(name)}) FROM {self._table.quoted}"
+
+    def columns(self) -> Sequence[Column] | None:
+        with self._database.transaction() as session:
+            columns = session.columns(self._name)
+        if self._prepared and columns != list(self._prepared[1]):
+            self._prepared = None
+        return columns
+
+    def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
+        self._changes.origins = origins
+        if self._prepared is None or not self._prepared[0].equals(schema):
+            self._prepared = schema, self._prepare(schema)
+        return self._prepared[1]
+
+    def same_column(self, one: str, other: str) -> bool:
+        return self._database.same_column(one, other)
+
+    def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
+        if self._schema == "freeze":
+            return None
+        self._prepared, self._changes.origins = None, origins
+        with self._changes.recording() as changes, self._database.transaction() as session:
+            return self._table.widen(session, changes, column, to)
+
+    def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
+        try:
+            with self._changes.recording() as changes, self._database.transaction() as session:
+                self._ledger.step(session, update)
+                self._load(session, rows, columns, changes, only_new=update.only_new)
+        except TargetError:
+            self._prepared, self._surplus = None, set()
+            raise
+        self._drop_surplus()
+
+    def _drop_surplus(self) -> None:
+        """Once the rows are in: what fails here is tried again, and holds up no row."""
+        if not (surplus := sorted(self._surplus)):
+            return
+        self._prepared, self._surplus = None, set()
+        kept: Sequence[str] = surplus
+        why = "something depends on them"
+        try:
+            with self._database.transaction() as session:
+                kept = self._database.drop_surplus(session, self._name, surplus)
+        except TargetError as error:
+            why = str(error)
+        if kept and not self._kept.issuperset(kept):
+            logger.warning("columns of %s stay, with nulls: %s; %s", self._name, ", ".join(map(repr, kept)), why)
+        self._kept |= {*kept}
+
+    def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+        try:
+            with self._database.transaction() as session:
+                self._load(session, rows, columns, [], only_new=only_new)
+                raise TrialEndedError
+        except TrialEndedError:
+            self._surplus = set()
+
+    def _check_dots(self) -> None:
+        """A table that is there by such a name is what is meant.
+
+        Raises:
+            ConfigurationError: The name is that of a table in another schema, as SQL writes it.
+        """
+        *before, name = self._name.split(".")
+        if not before or self._in_schema:
+            return
+        meant = {".".join(before).casefold(), before[-1].casefold()}
+        with self._database.transaction() as session:
+            found = next((each for each in self._database.schemas(session) if each.casefold() in meant), None)
+            if found is not None and session.columns(self._name) is None:
+                raise ConfigurationError(
+                    f"table={self._name!r} has a dot, and there is a schema {found!r}: for the table {name!r} in it, "
+                    f"use table={name!r}, table_schema={found!r}; for a table with a dot in its name, give the schema "
+                    "that it is in with table_schema="
+                )
+
+    def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
+        """A column that the server refuses to add is left out, so that only its rows are rejected."""
+        refused: dict[str, str] = {}
+        while True:
+            self._table.adding = None
+            try:
+                return self._following(schema, refused)
+            except BatchRefusedError as error:
+                name = self._table.adding
+                if name is None or name in refused:
+                    raise
+                refused[name] = f"the table can't take the column {name!r}, rename it or leave it out: {error}"
+
+    def _following(self, schema: pa.Schema, refused: Mapping[str, str]) -> Sequence[Column]:
+        with self._changes.recording() as changes, self._database.transaction() as session:
+            columns = session.columns(self._name)
+            self.unplaced = {**self._table.unplaced(schema.names, columns or []), **refused}
+            schema = placed(schema, self.unplaced, self.keys)
+            if columns is None:
+                return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
+            if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):
+                return newest
+            if self._schema == "evolve" and (new := self._table.unknown(schema, columns)):
+                return self._table.add(session, changes, new)
+            return columns
+
+    def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
+        newest = self._table.replacement(schema, columns)
+        self._replaces = newest is not None
+        return newest
+
+    def _load(
+        self,
+        session: Session,
+        rows: pa.Table,
+        columns: Sequence[Column],
+        changes: list[SchemaChange],
+        *,
+        only_new: bool,
+    ) -> None:
+        if not rows.num_columns:
+            return
+        there = session.lock_columns(self._name)
+        if there != list(columns) and not (there and self._replaces):
+            raise TableChangedError(f"the table {self._name} was altered meanwhile; the batch is cast anew")
+        if self.replaces_table and there == list(columns):
+            session.run(f"DELETE FROM {self._table.quoted}")
+        elif self.replaces_table and there:
+            self._table.replace(session, changes, there, columns)
+        if self.replaces_table and not self._replaces and self._schema == "evolve":
+            surplus = [each for each in there or [] if not each.fills and each.name not in rows.column_names]
+            self._surplus = {each.name for each in surplus}
+            told = [(each.name, each.declared, None) for each in surplus if each.name not in self._kept]
+            self._changes.record(session, changes, told)
+        by_name = {column.name: column for column in columns}
+        if self.keys and not self.replaces_table:
+            self._merge.upsert(session, rows, by_name, only_new=only_new)
+            return
+        loaded = session.insert(self._name, rows, by_name)
+        if loaded != rows.num_rows:
+            raise BatchRefusedError(
+                f"{self._name} took {loaded} of {rows.num_rows} rows; a trigger or rule of the table drops some"
+            )
+
+    def _is_of_others(self, session: Session) -> bool:
+        is_there = session.columns(self._name) is not None
+        return is_there and not self._changes.is_signed(session, self._stream)

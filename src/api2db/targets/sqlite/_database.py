@@ -1,0 +1,294 @@
+"""SQLite: the standard library's driver, ``executemany``, one writer at a time."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from api2db.disk.atomic import make_folders
+from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
+from api2db.targets.port import Column
+from api2db.targets.sql import Session
+from api2db.targets.sql.encoding import encoded
+from api2db.targets.sql.standard import (
+    colliding_keys,
+    create_table,
+    on_conflict_do_nothing,
+    quote,
+    recreate,
+    unique_index,
+    update_from,
+)
+from api2db.targets.sqlite._values import values_of
+from api2db.targets.types import SQLITE, from_sqlite, sqlite_type
+
+_types = pa.types
+_BUSY_MS = 2_000
+_COMMIT_TRIES = 5
+# An INTEGER that is the primary key is the row's number, which SQLite makes where there is none.
+_IS_ROW_NUMBER = "pk > 0 AND upper(type) = 'INTEGER'"
+_FILLS = f"dflt_value IS NOT NULL OR {_IS_ROW_NUMBER}"
+# A column that is made anew would be without these; a check may be any column's.
+_DEFINED = """
+    SELECT 1 FROM pragma_table_xinfo(?1) AS of_column JOIN sqlite_schema AS whole
+    ON whole.type = 'table' AND whole.name = ?1 COLLATE NOCASE
+    WHERE of_column.name = ?2 AND ("notnull" OR dflt_value IS NOT NULL OR sql LIKE '%check%(%')
+"""
+# With the columns of each; one on an expression has none that can be told.
+_INDEXES = """
+    SELECT sql, (SELECT json_group_array(coalesce(name, '')) FROM pragma_index_info(made.name))
+    FROM sqlite_schema AS made WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE
+"""
+_ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
+
+
+class SqliteDatabase:
+    """One connection to a file.
+
+    A file that is new is made for its owner alone, and in WAL mode, so that readers never wait.
+    """
+
+    types = SQLITE
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._wider: dict[tuple[str, str], Column] = {}
+
+    def connect(self) -> None:
+        if self._connection is not None:
+            return
+        try:
+            self._connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise TargetUnavailableError(f"the SQLite file {self._path} can't be opened: {error}") from error
+
+    def end_waiting(self) -> None:
+        return
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        self.connect()
+        connection = self._connection
+        if connection is None:
+            raise ConnectionBrokenError(f"the SQLite file {self._path} was closed meanwhile")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield _SqliteSession(connection, self._wider)
+            _commit(connection)
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+            raise BatchRefusedError(str(error)) from error
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        finally:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+
+    def quote(self, name: str) -> str:
+        return quote(name)
+
+    def check_column_name(self, name: str) -> None:
+        quote(name)
+
+    def table(self, name: str) -> str:
+        return quote(name)
+
+    def schemas(self, session: Session) -> list[str]:
+        return []
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        return sqlite_type(type_)
+
+    def insert_ignore(self, insert: str) -> str:
+        return on_conflict_do_nothing(insert)
+
+    def select_for_update(self, select: str) -> str:
+        return select  # BEGIN IMMEDIATE has locked the whole file
+
+    def current_read(self, select: str) -> str:
+        return select  # nobody else writes meanwhile
+
+    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+        return update_from(table, staged, values, keys)
+
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        return colliding_keys(table, staged, keys, texts, "CAST({} AS BLOB)")
+
+    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+        return create_table(table, columns)
+
+    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
+        return unique_index(f'{table[:-1]}_key"', table, keys)
+
+    def type_of(self, declared: str) -> pa.DataType:
+        return from_sqlite(declared)
+
+    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
+        return wanted
+
+    def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
+        self._wider.clear()
+        indexes = session.rows(_INDEXES, (table[1:-1].replace('""', '"'),))
+        recreate(session, table, new)
+        names = {_fold(column.name) for column in new}
+        for create, columns in indexes:
+            if all(_fold(name) in names for name in json.loads(columns)):
+                session.run(create)
+
+    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+        return ()  # replace has dropped them
+
+    def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
+        """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.
+
+        For these, for dates that become times, and for a column of nulls, the column is made anew, which puts it last.
+        """
+        is_empty = session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]
+        dates_to_times = _types.is_date(column.type) and _types.is_timestamp(wider.type)
+        if is_empty or dates_to_times or (_types.is_integer(column.type) and not _is_number(wider.type)):
+            if session.rows(_DEFINED, (table, column.name)):
+                raise BatchRefusedError("its definition has more than a type, which would be lost; widen it yourself")
+            value = _AT_MIDNIGHT if dates_to_times else "_api2db_old"
+            _make_anew(session, quote(table), quote(column.name), wider.declared, value)
+            return wider
+        if _is_number(column.type) and not _is_number(wider.type):
+            raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
+        self._wider[table, column.name] = replace(column, type=wider.type)
+        return self._wider[table, column.name]
+
+    def same_column(self, one: str, other: str) -> bool:
+        return one == other or _fold(one) == _fold(other)
+
+    def _translated(self, error: sqlite3.Error) -> TargetError:
+        """A statement that SQLite can't run is the batch's fault, but where a table is missing; the rest passes."""
+        plain = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        if plain and "no such" not in str(error):
+            return BatchRefusedError(str(error))
+        return TargetUnavailableError(f"SQLite says of {self._path}: {error}")
+
+    def _open(self) -> sqlite3.Connection:
+        new = not self._path.exists()
+        if new:
+            make_folders(self._path.parent)
+            self._path.touch(mode=0o600)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        if new:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    """A COMMIT that found readers in its way has not ended the transaction: it is tried again as it stands."""
+    for attempt in range(1, _COMMIT_TRIES + 1):
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError:
+            if attempt == _COMMIT_TRIES or not connection.in_transaction:
+                raise
+        else:
+            return
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    """One that SQLite stores as a number; of uint64 and decimals it would keep 15 digits."""
+    return bool((_types.is_integer(type_) and type_ != pa.uint64()) or _types.is_floating(type_))
+
+
+_AT_MIDNIGHT = """
+    CASE WHEN _api2db_old GLOB '*-[0-9][0-9]-[0-9][0-9]' THEN _api2db_old || ' 00:00:00.000000' ELSE _api2db_old END
+"""
+
+
+def _make_anew(session: Session, table: str, column: str, declared: str, value: str) -> None:
+    """The old one goes last: a table can't be without columns, and it stays where a view or a rule stands on it.
+
+    Indexes are made anew. What fails is undone with the transaction.
+    """
+    indexes = session.rows(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE",
+        (table[1:-1].replace('""', '"'),),
+    )
+    try:
+        for name, _ in indexes:
+            session.run(f"DROP INDEX {quote(name)}")
+        session.run(f"ALTER TABLE {table} RENAME COLUMN {column} TO _api2db_old")
+        session.run(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
+        session.run(f"UPDATE {table} SET {column} = {value} WHERE _api2db_old IS NOT NULL")
+        session.run(f"ALTER TABLE {table} DROP COLUMN _api2db_old")
+        for _, create in indexes:
+            session.run(create)
+    except sqlite3.OperationalError as error:
+        said = str(error).replace('"_api2db_old"', column).replace("_api2db_old", column)
+        raise BatchRefusedError(f"a constraint, a view or a trigger stands on it, SQLite says {said}") from error
+
+
+def _fold(name: str) -> str:
+    """SQLite folds the case of ASCII letters only."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+
+
+class _SqliteSession:
+    def __init__(self, connection: sqlite3.Connection, wider: Mapping[tuple[str, str], Column]) -> None:
+        self._connection = connection
+        self._wider = wider
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def columns(self, table: str) -> list[Column] | None:
+        found = self.rows(
+            f"SELECT name, type, {_FILLS} FROM pragma_table_xinfo(?) WHERE hidden = 0 ORDER BY cid", (table,)
+        )
+        columns = [Column(name, from_sqlite(declared), declared, bool(fills)) for name, declared, fills in found]
+        return [self._wider.get((table, column.name), column) for column in columns] or None
+
+    def require_transactions(self, *tables: str) -> None:
+        """All of them have transactions here."""
+
+    def lock_columns(self, table: str) -> list[Column] | None:
+        return self.columns(table)
+
+    def may_drop(self, table: str) -> bool:
+        """A trigger may, by ``RAISE(IGNORE)``."""
+        triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
+        return self.rows(triggers, (table,)) != [(0,)]
+
+    @contextmanager
+    def stage(
+        self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
+    ) -> Iterator[str]:
+        declared = ", ".join(f"{quote(name)} {columns[name].declared}" for name in rows.column_names)
+        self.run("DROP TABLE IF EXISTS temp._api2db_staged")
+        self.run(f"CREATE TEMP TABLE _api2db_staged ({declared})")
+        self.insert("_api2db_staged", rows, columns)
+        yield "_api2db_staged"
+        self.run("DROP TABLE temp._api2db_staged")
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        for (name,) in self.rows(_ROW_NUMBER, (table,)):
+            if name in rows.column_names and rows.column(name).null_count:
+                raise BatchRefusedError(
+                    f"{name!r}: a value is missing, and SQLite would make up a number; where it is to, leave the column"
+                    " out of the frame"
+                )
+        names = ", ".join(quote(name) for name in rows.column_names)
+        marks = ", ".join("?" * rows.num_columns)
+        values = zip(*(encoded(values_of, column) for column in rows.columns), strict=True)
+        return self._connection.executemany(f"INSERT INTO {quote(table)} ({names}) VALUES ({marks})", values).rowcount

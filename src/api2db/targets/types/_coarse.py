@@ -1,0 +1,17 @@
+"""Columns of users that hold fewer digits of a second than six."""
+
+import re
+
+import pyarrow as pa
+
+_types = pa.types
+SECONDS = re.compile(r"(timestamp|datetime|time)\(([0-5])\)( with(?:out)? time zone)?")
+
+
+def coarser(type_: pa.DataType | None, digits: int) -> pa.DataType | None:
+    """A column of two digits would round the third: so no more is sent than the unit below holds."""
+    if type_ is None or (_types.is_time(type_) and digits < 3):
+        return None if type_ is None else pa.time32("s")
+    if _types.is_time(type_):
+        return pa.time32("ms")
+    return pa.timestamp("ms" if digits >= 3 else "s", type_.tz)

@@ -1,0 +1,286 @@
+"""What a database's list of types is made of: rules from Arrow types to column types, first match first."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.frames import is_json
+
+_types = pa.types
+LONGEST_DECIMAL = 38
+_TICKS_OF_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+Reading = Literal[
+    "as it is",
+    "0 or 1",
+    "Decimal",
+    "shortest digits of a float32",
+    "the float nearest to it",
+    "text of its digits",
+    "text of its digits beyond 2⁵³, beside nulls",
+    "text where it is infinite",
+    "ISO text",
+    "ISO text, in UTC",
+    "ISO text, with the offset",
+    "UTC, without a zone",
+    "timedelta",
+    "nanoseconds, an int",
+    "a count of its unit",
+    "base64 text",
+    "JSON text",
+    "parsed JSON",
+    "text",
+]
+
+
+class Rule(NamedTuple):
+    """Which Arrow types get a column type, and how they come back.
+
+    Attributes:
+        reads: In what form the target's own client hands out such a value.
+    """
+
+    applies: Callable[[pa.DataType], bool]
+    name: Callable[[pa.DataType], str]
+    reads: Reading = "as it is"
+
+
+class ValueLimit(NamedTuple):
+    """Values of a type that a target has no place for: their rows are rejected.
+
+    Attributes:
+        applies: To what a column holds.
+        finds: Tells which values are beyond; nulls are none of them.
+        says: What is wrong with such a value, for whoever reads the rejected rows.
+    """
+
+    applies: Callable[[pa.DataType], bool]
+    finds: Callable[[pa.Array], pa.Array]
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """What one target makes of all types.
+
+    Attributes:
+        target: Its name for people.
+        client: Whose values ``Rule.reads`` speaks of.
+        rules: First match first.
+        back: The Arrow type that holds what a column type holds; None where only the target itself knows.
+        otherwise: The column type of what no rule names.
+        limits: What rows are rejected for.
+        signs_zero: Whether -0.0 is another value to it than 0.0.
+        has_nan: Whether a NaN beside nulls, as Arrow tables may have it, stays one; else it is a null.
+        has_empty_text: Whether a text of no characters stays one; else it is a null.
+        has_mixed: Whether JSON that is a number or a boolean is told from text; else its row is rejected.
+        names: What it does with the case of columns' names, and which it can't have; a sentence or more.
+        notes: What else is worth to be known; a sentence each.
+    """
+
+    target: str
+    client: str
+    rules: Sequence[Rule]
+    back: Callable[[str], pa.DataType | None]
+    otherwise: str
+    limits: Sequence[ValueLimit] = ()
+    signs_zero: bool = True
+    has_nan: bool = True
+    has_empty_text: bool = True
+    has_mixed: bool = True
+    names: str = ""
+    notes: Sequence[str] = ()
+
+    def column(self, type_: pa.DataType) -> str | None:
+        """The column type for an Arrow type; None for a column of nulls."""
+        return by_rule(self.rules, type_, self.otherwise)
+
+    def reads(self, type_: pa.DataType) -> Reading:
+        """In what form the target's client hands out a value of an Arrow type."""
+        if _types.is_dictionary(type_):
+            return self.reads(type_.value_type)
+        return next((rule.reads for rule in self.rules if rule.applies(type_)), "text of its digits")
+
+    def cuts_nanoseconds(self, type_: pa.DataType) -> bool:
+        """Whether the column ends at microseconds where the type does not: the one loss, which the log tells."""
+        column = self.column(type_)
+        held = None if column is None else self.back(column)
+        return held is not None and getattr(type_, "unit", None) == "ns" and getattr(held, "unit", None) == "us"
+
+
+def by_rule(rules: Sequence[Rule], type_: pa.DataType, otherwise: str) -> str | None:
+    """The column type that the first rule gives; None for a column of nulls."""
+    if _types.is_null(type_):
+        return None
+    if _types.is_dictionary(type_):
+        return by_rule(rules, type_.value_type, otherwise)
+    return next((rule.name(type_) for rule in rules if rule.applies(type_)), otherwise)
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether it is text, however Arrow lays it out."""
+    return bool(_types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_))
+
+
+def is_bytes(type_: pa.DataType) -> bool:
+    """Whether it is bytes, however Arrow lays them out."""
+    return bool(
+        _types.is_binary(type_)
+        or _types.is_large_binary(type_)
+        or _types.is_fixed_size_binary(type_)
+        or _types.is_binary_view(type_)
+    )
+
+
+def plain(type_: pa.DataType) -> pa.DataType:
+    """A type without what only Arrow tells apart."""
+    if _types.is_dictionary(type_):
+        return plain(type_.value_type)
+    if _types.is_large_string(type_):
+        return pa.string()
+    return pa.binary() if _types.is_large_binary(type_) else type_
+
+
+def is_exact_decimal(type_: pa.DataType) -> bool:
+    """Whether it is a decimal of no more digits than the databases have."""
+    return bool(_types.is_decimal(type_) and type_.precision <= LONGEST_DECIMAL)
+
+
+def is_naive(type_: pa.DataType) -> bool:
+    """Whether it is a timestamp without a zone."""
+    return bool(_types.is_timestamp(type_) and type_.tz is None)
+
+
+def named(name: str) -> Callable[[pa.DataType], str]:
+    """The name of a column type that has no parameters."""
+    return lambda _: name
+
+
+def in_words(type_: pa.DataType) -> str:
+    """A type as a person would call it."""
+    if _types.is_dictionary(type_):
+        return in_words(type_.value_type)
+    return "JSON" if is_json(type_) else "text" if is_text(type_) else "bytes" if is_bytes(type_) else str(type_)
+
+
+def decimal_type(precision: int, scale: int) -> pa.DataType:
+    """The Arrow decimal of so many digits."""
+    kind = pa.decimal128 if precision <= LONGEST_DECIMAL else pa.decimal256
+    return kind(precision, scale)
+
+
+def infinite(values: pa.Array) -> pa.Array:
+    """Which floats are infinite."""
+    return pc.is_inf(values)
+
+
+def with_nul(values: pa.Array) -> pa.Array:
+    """Which texts hold a NUL, be it as JSON writes it."""
+    if not is_json(values.type):
+        return pc.match_substring(values, "\0") if _may_hold_nul(values) else _none_of(values)
+    suspected = pc.match_substring(values.storage, "\\u0000")
+    if not pc.any(suspected).as_py():
+        return suspected
+    return pc.match_substring_regex(values.storage, r"(^|[^\\])(\\\\)*\\u0000")
+
+
+def _may_hold_nul(values: pa.Array) -> bool:
+    """Whether one look at the bytes of all texts together, and of what stands behind nulls, finds a NUL."""
+    if not len(values):
+        return False
+    _, ends, text = values.buffers()
+    offsets = np.frombuffer(ends, np.int64 if _types.is_large_string(values.type) else np.int32)
+    first, last = offsets[values.offset], offsets[values.offset + len(values)]
+    return bool(first < last and np.frombuffer(text, np.uint8)[first:last].min() == 0)
+
+
+def endless(values: pa.Array) -> pa.Array:
+    """Which dates or timestamps have the count that some databases take for infinity."""
+    ticks = _ticks(values)
+    most = 2**31 - 1 if _types.is_date32(values.type) else 2**63 - 1
+    if _are_all_within(ticks, 1 - most, most - 1):
+        return _none_of(ticks)
+    return pc.or_(pc.equal(ticks, most), pc.equal(ticks, -most))
+
+
+def nested_beyond(depth: int) -> Callable[[pa.Array], pa.Array]:
+    """Which JSON cells are nested deeper."""
+
+    def finds(values: pa.Array) -> pa.Array:
+        suspected = pc.greater(pc.count_substring_regex(values.storage, r"[\[{]"), depth)
+        if not pc.any(suspected).as_py():
+            return suspected
+        return pa.array([each and _depth(json.loads(text)) > depth for each, text in _both(suspected, values.storage)])
+
+    return finds
+
+
+def _depth(value: Any) -> int:
+    """How many lists and dicts stand in each other, without recursion, which deep ones would exhaust."""
+    depth, level = 0, [value]
+    while nested := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        level = [inner for each in nested for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def rounded_as_double(values: pa.Array) -> pa.Array:
+    """Which JSON cells hold a number that is neither a 64-bit integer nor a double."""
+    suspected = pc.match_substring_regex(values.storage, r"[0-9][0-9.]{15}")
+    if not pc.any(suspected).as_py():
+        return suspected
+    return pa.array([each and _is_rounded(text) for each, text in _both(suspected, values.storage)])
+
+
+def _both(suspected: pa.Array, texts: pa.Array) -> Iterator[tuple[bool | None, str]]:
+    return zip(suspected.to_pylist(), texts.to_pylist(), strict=True)
+
+
+def _is_rounded(text: str) -> bool:
+    rounded = False
+
+    def note(digits: str) -> None:
+        nonlocal rounded
+        whole = digits.lstrip("-").isdigit()
+        kept = -(2**63) <= int(digits) < 2**64 if whole else Decimal(repr(float(digits))) == Decimal(digits)
+        rounded = rounded or not kept
+
+    json.loads(text, parse_int=note, parse_float=note)
+    return rounded
+
+
+def outside(first: str, last: str) -> Callable[[pa.Array], pa.Array]:
+    """Which dates or timestamps lie before one day or after another, each written as ISO has it."""
+    low, high = (int(np.datetime64(day, "D").astype(np.int64)) for day in (first, last))
+
+    def finds(values: pa.Array) -> pa.Array:
+        ticks = values.cast(pa.date32()).cast(pa.int32()) if _types.is_date64(values.type) else _ticks(values)
+        day = 1 if _types.is_date(values.type) else _TICKS_OF_A_DAY[values.type.unit]
+        if _are_all_within(ticks, low * day, (high + 1) * day - 1):
+            return _none_of(ticks)
+        beyond = [pc.less(ticks, low * day)] if low * day >= -(2**63) else []
+        beyond += [pc.greater_equal(ticks, (high + 1) * day)] if (high + 1) * day < 2**63 else []
+        return pc.or_(*beyond) if len(beyond) == 2 else beyond[0]
+
+    return finds
+
+
+def _are_all_within(ticks: pa.Array, least: int, most: int) -> bool:
+    """Whether one look at the extremes tells that none is beyond, as in nearly every batch."""
+    found = pc.min_max(ticks)
+    low, high = found["min"].as_py(), found["max"].as_py()
+    return bool(low is None or (low >= least and high <= most))
+
+
+def _none_of(ticks: pa.Array) -> pa.Array:
+    return pa.array(np.zeros(len(ticks), bool))
+
+
+def _ticks(values: pa.Array) -> pa.Array:
+    return values.view(pa.int32()).cast(pa.int64()) if _types.is_date32(values.type) else values.view(pa.int64())
