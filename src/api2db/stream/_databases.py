@@ -83,7 +83,8 @@ class _Embedded:
 
     @property
     def group(self) -> Group:
-        return Group(self.file)
+        # SQLite has one writer at a time, and those that wait for it get it in no order.
+        return Group(self.file, 1) if self.dialect == "sqlite" else Group(self.file)
 
     def database(self, *, keyed: bool = False) -> Database:
         path = self.path.resolve()

@@ -35,6 +35,7 @@ class OpenFile:
         self._path = path
         self._log_path = path.with_name(f"{path.name}.wal")
         self._changed = threading.Condition()
+        self._is_watched = False
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
         self._streams: set[int] = set()
@@ -92,7 +93,10 @@ class OpenFile:
         if self._connection is None:
             self._connection = connect(self._path)
             self._opened_at = time.monotonic()
-            threading.Thread(target=self._let_go_when_idle, name="api2db-duckdb", daemon=True).start()
+            if not self._is_watched:  # the thread of the last connection may not have seen its end yet
+                with suppress(RuntimeError):  # the interpreter ends, and lets the file go
+                    threading.Thread(target=self._let_go_when_idle, name="api2db-duckdb", daemon=True).start()
+                    self._is_watched = True
         return self._connection
 
     def _let_go_when_idle(self) -> None:
@@ -101,8 +105,9 @@ class OpenFile:
                 idle = time.monotonic() - self._used_at
                 if not self._users and idle >= _IDLE_S:
                     self._close()
-                    return
+                    break
                 self._changed.wait(_IDLE_S if self._users else max(0.01, _IDLE_S - idle))
+            self._is_watched = False
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -115,14 +120,14 @@ class OpenFile:
         self._changed.notify_all()
 
 
-_files: dict[Path, OpenFile] = {}
+_files: dict[tuple[int, Path], OpenFile] = {}
 _files_lock = threading.Lock()
 
 
 def shared_file(path: Path) -> OpenFile:
-    """The one of this process for a path."""
+    """The one of this process for a path; a forked child has none of its parent's."""
     with _files_lock:
-        return _files.setdefault(path, OpenFile(path))
+        return _files.setdefault((os.getpid(), path), OpenFile(path))
 
 
 def _make_log_private(path: Path) -> None:
