@@ -1,21 +1,24 @@
 """Pickles that ``pandas.read_pickle`` reads; only DataFrames are read here, and nothing in a file is run.
 
-A pickle is a program. It is read in two halves: first into inert parts, where a name that no DataFrame is made of ends
-the reading; then a DataFrame is built from these parts by public constructors. Cells may hold text, numbers, bytes,
-dicts, lists, tuples, sets, dates and times, decimals, UUIDs and numpy's arrays and numbers. Periods, intervals and
-sparse columns are refused, and an index forgets its frequency.
+A pickle is a program. It is read in two halves. The first makes inert parts and nothing else, and ends at a name that
+no DataFrame is made of. Only then is a DataFrame built from these parts, by public constructors. Cells may hold text,
+numbers, bytes, dicts, lists, tuples, sets, dates and times, decimals, UUIDs and numpy's arrays and numbers. Periods,
+intervals and sparse columns are refused, and an index forgets its frequency.
 """
 
 import pickle
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, BinaryIO, ClassVar
 
 import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FormatError, UnsafePickleError
-from api2db.formats._pickle_build import ALLOWED, build_frame
-from api2db.formats._pickle_parts import ForbiddenNameError, parse
+from api2db.formats._pickle_build import ALLOWED, Part, build_frame
 from api2db.frames import to_batch, to_pandas
+
+_PACKAGES = {"__builtin__": "builtins", "_decimal": "decimal"}
 
 
 def write(table: pa.Table, file: BinaryIO) -> None:
@@ -44,8 +47,8 @@ def dump(df: pd.DataFrame) -> bytes:
     """
     content = pickle.dumps(df, protocol=5)
     try:
-        build_frame(parse(content, ALLOWED))
-    except ForbiddenNameError as error:
+        build_frame(_Parser(content).load())
+    except _ForbiddenNameError as error:
         raise FormatError(
             f"the frame holds {error}, which would not be read again from a pickle; turn it into text or numbers first"
         ) from error
@@ -59,10 +62,42 @@ def load(file: BinaryIO) -> pd.DataFrame:
         UnsafePickleError: It names what no DataFrame is made of; nothing of it was run.
     """
     try:
-        parts: Any = parse(file.read(), ALLOWED)
-    except ForbiddenNameError as error:
+        root = _Parser(file.read()).load()
+    except _ForbiddenNameError as error:
         raise UnsafePickleError(
-            f"{getattr(file, 'name', 'the pickle')} names {error}, which no DataFrame is made of; "
-            "nothing of it was run; if you trust the file, read it with pandas and store it anew"
+            f"{getattr(file, 'name', 'the pickle')} names {error}, which no DataFrame is made of; nothing of it was "
+            "run; if you trust the file, read it with pandas and store it again"
         ) from error
-    return build_frame(parts)
+    return build_frame(root)
+
+
+class _ForbiddenNameError(Exception):
+    """A pickle names something that is not allowed."""
+
+
+class _Parser(pickle._Unpickler):  # noqa: SLF001 - the one in C reserves memory for whatever a pickle claims to need
+    """Reads a pickle as plain values and parts: where a class would be imported and called, it notes the call."""
+
+    read: Callable[[int], bytes]
+    append: Callable[[object], None]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # noqa: SLF001
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(BytesIO(content))
+
+    def find_class(self, module: str, name: str) -> Any:
+        package = module.partition(".")[0]
+        allowed = f"{_PACKAGES.get(package, package)}.{name}"
+        if allowed not in ALLOWED:
+            raise _ForbiddenNameError(f"{module}.{name}")
+        return Part(allowed)
+
+    def load_bytearray8(self) -> None:
+        # The original reserves and clears as much memory as the pickle says, and only then looks whether it has it.
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+    dispatch[pickle.NEWOBJ[0]] = dispatch[pickle.REDUCE[0]]  # both call what stands below the arguments: a part
+    for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
+        del dispatch[code[0]]  # other ways to a class, of which no DataFrame makes use
+    del code
