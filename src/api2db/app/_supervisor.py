@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from api2db.app._backoff import BackOff
 from api2db.app._process import ChildProcess, Output
-from api2db.app._stopping import Stop
+from api2db.app._stopping import Stop, restart_pauses
+from api2db.backoff import BackOff
 from api2db.errors import ConfigurationError
 
 _WATCH_S: Final = 0.1
@@ -25,7 +25,7 @@ class _Worker:
 
     label: str
     names: Sequence[str]
-    back_off: BackOff = field(default_factory=BackOff)
+    back_off: BackOff = field(default_factory=restart_pauses)
     process: ChildProcess | None = None
     done: bool = False
 
@@ -85,7 +85,7 @@ class Supervisor:
             worker.done = report.kind == "done"
         if worker.done:
             return
-        wait_s = worker.back_off.died()
+        wait_s = worker.back_off.failed()
         names = ", ".join(worker.names)
         message = "%s (%s) has died, %s; it is started again in %.2g s"
         logger.warning(message, worker.label, names, process.manner, wait_s)
