@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from api2db.app._assignment import assign
 from api2db.app._stopping import restart_pauses
+from api2db.app._supervisor import assign
 
 A, B, C = Path("/a.duckdb"), Path("/b.duckdb"), Path("/c.duckdb")
 

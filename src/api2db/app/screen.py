@@ -60,10 +60,7 @@ def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> N
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
     head = [_HEAD[place] for place in keep]
     rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
-    if console.is_terminal:
-        console.print(Group(*_table_and_errors(head, rows)))
-    else:
-        print_table(console, head, rows)
+    _print_with_errors(console, head, rows)
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
@@ -75,10 +72,7 @@ def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
         for store in stores
     ]
     console.out("")
-    if console.is_terminal:
-        console.print(Group(*_table_and_errors(_STORE_HEAD, rows)))
-    else:
-        print_table(console, _STORE_HEAD, rows)
+    _print_with_errors(console, _STORE_HEAD, rows)
 
 
 def _when(at: float | None) -> str:
@@ -150,6 +144,13 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
         f"last poll: {status.last_error}" if status is not None and status.last_error else "",
     ]
     return list(filter(None, said))
+
+
+def _print_with_errors(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if console.is_terminal:
+        console.print(Group(*_table_and_errors(head, rows)))
+    else:
+        print_table(console, head, rows)
 
 
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
