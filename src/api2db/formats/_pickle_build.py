@@ -1,10 +1,10 @@
-"""The DataFrame that a pickle describes, built from inert parts by constructors that check what they are given.
+"""Builds the DataFrame that a pickle describes, from inert parts, with constructors that check their arguments.
 
-Nothing is restored as pandas, numpy and pyarrow restore it: they trust the state, and a flipped byte in it (the flags
-of a dtype, the code of a category, the offset of a text) could read memory that is not theirs.
+pandas, numpy and pyarrow trust the state that they restore an object from. A flipped byte in it (a dtype's flags, the
+code of a category, the offset of a text) could make them read foreign memory. So none of their own restoring is used.
 
-A name stands for what this module builds, and is never imported. So only its top-level package counts: pandas and numpy
-have moved their classes between modules from version to version.
+A name in a pickle selects a function of this module and is never imported. Therefore only its top-level package counts:
+pandas and numpy move their classes between modules from version to version.
 """
 
 import datetime
@@ -28,10 +28,10 @@ _UNITS = {7: "s", 8: "ms", 9: "us", 10: "ns"}
 
 
 class Part:
-    """A name in a pickle, or what the pickle would make by a call of it; nothing is made here.
+    """A name in a pickle, or a call of a name. It holds the arguments and the state, and makes nothing.
 
     Attributes:
-        args: What the call is given; None for the name itself.
+        args: The arguments of the call; None for the name itself.
     """
 
     def __init__(self, name: str, args: tuple[Any, ...] | None = None) -> None:
@@ -51,7 +51,7 @@ class Part:
 
 
 class _Builder:
-    """Builds each value once, however often it is referred to. A value that holds itself is a RecursionError."""
+    """Builds each value once, however often it is referred to. A value that contains itself raises RecursionError."""
 
     def __init__(self) -> None:
         self._built: dict[int, Any] = {}
@@ -81,7 +81,7 @@ def build_frame(root: Any) -> pd.DataFrame:
     """Build the DataFrame that a pickle holds.
 
     Raises:
-        Exception: The parts don't make one; of whatever kind the constructor in question raises.
+        Exception: The parts don't make one. The type depends on the constructor that refused them.
     """
     _expect(isinstance(root, Part) and root.name == "pandas.DataFrame", "it holds no DataFrame")
     build = _Builder()
@@ -103,7 +103,7 @@ def _columns_of(blocks: Any, count: int, build: _Builder) -> list[Any]:
         places = range(count)[where] if isinstance(where, slice) else [range(count)[place] for place in where]
         rows = values if isinstance(values, list) or getattr(values, "ndim", 1) == 2 else [values]
         for place, row in zip(places, rows, strict=True):
-            _expect(place not in arrays, "two columns have one place")
+            _expect(place not in arrays, "two columns have the same place")
             arrays[place] = row
     return [arrays[place] for place in range(count)]
 
@@ -114,31 +114,31 @@ def _expect(condition: bool, what: str) -> None:  # noqa: FBT001
 
 
 def _as_bytes(value: Any) -> Any:
-    # A number would reserve as much memory as it says, and an array of objects would show their addresses.
-    _expect(isinstance(value, (bytes, bytearray)), "bytes are no bytes")
+    # Of a number, bytearray makes that many bytes. Of an array of objects, py_buffer makes their addresses.
+    _expect(isinstance(value, (bytes, bytearray)), "bytes were expected")
     return value
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    _expect(encoding == "latin1", "text is encoded in an unusual way")
+    _expect(encoding == "latin1", "the encoding of a text is unknown")
     return str.encode(text, "latin1")
 
 
 def _checked(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """A date or time; from bytes they are made unchecked, but a copy is checked."""
+    """Make a date or time. Python does not check one made of bytes, but checks its copy."""
     return lambda *args: kind(*args).replace()
 
 
 def _zone_of_attribute(part: Part, build: _Builder) -> zoneinfo.ZoneInfo:
     """``getattr(ZoneInfo, "_unpickle")(key, from_cache)``, which is how a ZoneInfo is pickled."""
     owner, attribute, key = part.args[:3]
-    _expect(owner.name == "zoneinfo.ZoneInfo" and attribute == "_unpickle", "an attribute is called")
+    _expect(owner.name == "zoneinfo.ZoneInfo" and attribute == "_unpickle", "an unknown attribute is called")
     return zoneinfo.ZoneInfo(build(key))
 
 
 def _as_pandas_has_it(zone: Any) -> Any:
-    # Older pandas gives a name its own kind of time zone, which equals no other. Other texts could name files.
-    _expect(zone is None or isinstance(zone, datetime.tzinfo), "a time zone is none")
+    # Older pandas makes its own kind of time zone of a name, and that equals no other kind. A text could name a file.
+    _expect(isinstance(zone, datetime.tzinfo), "a time zone was expected")
     return zone.key if isinstance(zone, zoneinfo.ZoneInfo) else zone
 
 
@@ -157,7 +157,7 @@ def _timedelta(value: int, unit: int = 10) -> pd.Timedelta:
 
 def _dtype(part: Part, build: _Builder) -> np.dtype[Any]:
     code, state = part.args[0], build(part.state)
-    _expect(isinstance(code, str) and _DTYPE_CODE.fullmatch(code) is not None, f"there is a dtype {code!r}")
+    _expect(isinstance(code, str) and _DTYPE_CODE.fullmatch(code) is not None, f"the dtype {code!r} is unknown")
     if code[0] in "mM":
         unit, count = state[-1][1][:2]
         code = f"{code}[{count}{unit.decode()}]"
@@ -171,36 +171,40 @@ def _array_of_state(part: Part, build: _Builder) -> np.ndarray[Any, Any]:
 
 
 def _array(content: Any, dtype: Any, shape: Any, order: Any, _: Any = None) -> np.ndarray[Any, Any]:
-    _expect(isinstance(dtype, np.dtype) and isinstance(shape, tuple), "an array has no shape")
-    _expect(all(isinstance(length, int) and length >= 0 for length in shape), "an array has no length")
+    _expect(isinstance(dtype, np.dtype) and isinstance(shape, tuple), "a dtype or a shape is missing")
+    _expect(all(isinstance(length, int) and length >= 0 for length in shape), "the shape of an array is invalid")
     if dtype.kind == "O":
-        _expect(isinstance(content, list), "the cells are no list")
+        _expect(isinstance(content, list), "the cells of an array are not a list")
         flat = np.fromiter(content, dtype=object, count=len(content))
     else:
         flat = np.frombuffer(_as_bytes(content), dtype) if content else np.empty(0, dtype)
     if dtype.kind == "b":
-        flat = flat.view(np.uint8) != 0  # numpy counts a true that is no 1 more than once
+        flat = flat.view(np.uint8) != 0  # numpy counts a true that is not 1 more than once
     if dtype.kind == "U":
-        flat.tolist()  # what is no character raises here, not where the cell is used
+        flat.tolist()  # an invalid character raises here, and not where the cell is used
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(dtype: Any, content: Any) -> Any:
-    _expect(isinstance(dtype, np.dtype) and dtype.kind != "O", "a number has no dtype")
+    _expect(isinstance(dtype, np.dtype) and dtype.kind != "O", "the dtype of a number is invalid")
     return _array(content, dtype, (1,), "C")[0] if content else dtype.type()
 
 
 def _backed_by_numpy(part: Part, build: _Builder) -> Any:
     state = part.state if part.state is not None else part.args[2]
-    # A third item is pandas' own cache, and what it knows of a frequency.
+    # The third item is pandas' cache and the frequency.
     first, second = (build(item) for item in state[:2])
     values, dtype = (first, second) if isinstance(first, np.ndarray) else (second, first)
     if part.args[0].name == "pandas.Categorical":
         return pd.Categorical.from_codes(values, dtype=dtype)
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        _expect(values.dtype == f"M8[{dtype.unit}]", "the times are no times")
-        values = values.view(np.int64)  # which pandas takes for UTC
-    return pd.array(values, dtype=dtype) if values.ndim == 1 else [pd.array(row, dtype=dtype) for row in values]
+    return _array_of_dtype(values, dtype) if values.ndim == 1 else [_array_of_dtype(row, dtype) for row in values]
+
+
+def _array_of_dtype(values: np.ndarray[Any, Any], dtype: Any) -> Any:
+    if not isinstance(dtype, pd.DatetimeTZDtype):
+        return pd.array(values, dtype=dtype)
+    _expect(values.dtype.kind == "M", "times were expected")
+    return pd.DatetimeIndex(values).tz_localize("UTC").tz_convert(dtype.tz).array
 
 
 def _text_dtype(part: Part, build: _Builder) -> Any:
@@ -216,7 +220,7 @@ def _text_dtype(part: Part, build: _Builder) -> Any:
 
 
 def _arrow_texts(dtype: Any, array: Any) -> Any:
-    _expect(isinstance(dtype, pd.StringDtype), "texts have no dtype")
+    _expect(isinstance(dtype, pd.StringDtype), "the dtype of texts is invalid")
     return dtype.__from_arrow__(array)
 
 
@@ -226,14 +230,23 @@ def _of_state(function: Callable[..., Any], *keys: str) -> Callable[[Part, _Buil
 
 def _arrow_array(state: Any) -> pa.Array:
     type_, length, nulls, offset, buffers, children, dictionary = state
-    _expect(all(isinstance(number, int) for number in (length, nulls, offset)), "an Arrow array has no length")
-    _expect(length >= 0 and offset >= 0 and isinstance(type_, pa.DataType), "an Arrow array has no length")
+    _expect(
+        all(isinstance(number, int) for number in (length, nulls, offset)),
+        "the type or length of an Arrow array is invalid",
+    )
+    _expect(
+        length >= 0 and offset >= 0 and isinstance(type_, pa.DataType),
+        "the type or length of an Arrow array is invalid",
+    )
     if isinstance(type_, pa.DictionaryType):
         indices = _arrow_array((type_.index_type, length, nulls, offset, buffers, (), None))
         return pa.DictionaryArray.from_arrays(indices, _arrow_array(dictionary), ordered=type_.ordered)
     below = [_arrow_array(child) for child in children]
-    # Arrow ends the process where a child is not what it expects; what the buffers hold is looked at by validate.
-    _expect([child.type for child in below] == [type_.field(n).type for n in range(type_.num_fields)], "a child is odd")
+    # Arrow aborts the process if a child has another type, or a pair is null. The buffers are left to validate.
+    _expect(
+        [child.type for child in below] == [type_.field(n).type for n in range(type_.num_fields)],
+        "a child has another type",
+    )
     _expect(not pa.types.is_map(type_) or below[0].null_count == 0, "a pair of a map is null")
     array = pa.Array.from_buffers(type_, length, buffers, -1, offset, below or None)
     array.validate(full=True)
@@ -256,7 +269,7 @@ _AS_THEY_ARE: Final = (
     *(pa.struct, pa.timestamp, pa.lib.type_for_alias),
 )
 
-# They are given the arguments of the call, built.
+# Functions of the arguments, which are built before.
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     **{f"{function.__module__.partition('.')[0]}.{function.__name__}": function for function in _AS_THEY_ARE},
     **{f"datetime.{kind.__name__}": _checked(kind) for kind in (datetime.date, datetime.datetime, datetime.time)},
@@ -275,7 +288,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "pytz._p": lambda key="UTC", *_: zoneinfo.ZoneInfo(key),
 }
 
-# They build as much as they need of the arguments and the state.
+# Functions that build those arguments and that part of the state that they need.
 _BUILDERS: Final[dict[str, Callable[[Part, _Builder], Any]]] = {
     **dict.fromkeys(("pandas._new_Index", "pandas._new_DatetimeIndex", "pandas._new_TimedeltaIndex"), _index),
     **{
@@ -296,7 +309,7 @@ _BUILDERS: Final[dict[str, Callable[[Part, _Builder], Any]]] = {
     "uuid.UUID": _of_state(lambda number: uuid.UUID(int=number), "int"),
 }
 
-# They are never built: the part that holds them reads them, or nobody needs them.
+# Names that are read by the part that holds them, or not needed. They are never built.
 _NAMES: Final = """
     builtins.getattr numpy.ndarray zoneinfo.ZoneInfo pandas.NA pandas.DataFrame pandas.BlockManager
     pandas._unpickle_block pandas.Index pandas.RangeIndex pandas.MultiIndex pandas.DatetimeIndex pandas.TimedeltaIndex
@@ -309,4 +322,4 @@ _NAMES: Final = """
 """
 
 ALLOWED: Final = frozenset({*_FUNCTIONS, *_BUILDERS, *_NAMES.split()})
-"""Every name that a pickle may hold, with its top-level package alone."""
+"""Every name that a pickle may hold, behind its top-level package."""

@@ -1,9 +1,9 @@
-"""Pickles that ``pandas.read_pickle`` reads; only DataFrames are read here, and nothing in a file is run.
+"""Pickle files: written for ``pandas.read_pickle``, and read without running anything in them.
 
-A pickle is a program. It is read in two halves. The first makes inert parts and nothing else, and ends at a name that
-no DataFrame is made of. Only then is a DataFrame built from these parts, by public constructors. Cells may hold text,
+A pickle is a program. It is read in two steps. The first makes inert parts only, and stops at any name that a DataFrame
+does not consist of. The second builds a DataFrame from these parts with public constructors. Cells may hold text,
 numbers, bytes, dicts, lists, tuples, sets, dates and times, decimals, UUIDs and numpy's arrays and numbers. Periods,
-intervals and sparse columns are refused, and an index forgets its frequency.
+intervals and sparse columns are refused, and an index loses its frequency.
 """
 
 import pickle
@@ -22,10 +22,10 @@ _PACKAGES = {"__builtin__": "builtins", "_decimal": "decimal"}
 
 
 def write(table: pa.Table, file: BinaryIO) -> None:
-    """Write a table as the DataFrame it stands for.
+    """Write a table as the DataFrame that it stands for.
 
     Raises:
-        FormatError: A cell is of a type that would not be read again.
+        FormatError: A cell has a type that could not be read again.
     """
     file.write(dump(to_pandas(table)))
 
@@ -34,23 +34,23 @@ def read(file: BinaryIO) -> pa.Table:
     """Read a DataFrame as a table.
 
     Raises:
-        UnsafePickleError: It names what no DataFrame is made of; nothing of it was run.
+        UnsafePickleError: It names what a DataFrame does not consist of; nothing of it was run.
     """
     return pa.Table.from_batches([to_batch(load(file))])
 
 
 def dump(df: pd.DataFrame) -> bytes:
-    """Pickle a DataFrame as it is, once it is known that it can be read again.
+    """Pickle a DataFrame as it is, and check that it can be read again.
 
     Raises:
-        FormatError: A cell or dtype is of a type that would not be read again.
+        FormatError: A cell or column has a type that could not be read again.
     """
     content = pickle.dumps(df, protocol=5)
     try:
         build_frame(_Parser(content).load())
     except _ForbiddenNameError as error:
         raise FormatError(
-            f"the frame holds {error}, which would not be read again from a pickle; turn it into text or numbers first"
+            f"the frame holds {error}, which could not be read again from a pickle; turn it into text or numbers first"
         ) from error
     return content
 
@@ -59,14 +59,14 @@ def load(file: BinaryIO) -> pd.DataFrame:
     """Read a DataFrame.
 
     Raises:
-        UnsafePickleError: It names what no DataFrame is made of; nothing of it was run.
+        UnsafePickleError: It names what a DataFrame does not consist of; nothing of it was run.
     """
     try:
         root = _Parser(file.read()).load()
     except _ForbiddenNameError as error:
         raise UnsafePickleError(
-            f"{getattr(file, 'name', 'the pickle')} names {error}, which no DataFrame is made of; nothing of it was "
-            "run; if you trust the file, read it with pandas and store it again"
+            f"{getattr(file, 'name', 'the pickle')} names {error}, which a DataFrame does not consist of; nothing of "
+            "it was run; if you trust the file, read it with pandas and store it again"
         ) from error
     return build_frame(root)
 
@@ -75,8 +75,8 @@ class _ForbiddenNameError(Exception):
     """A pickle names something that is not allowed."""
 
 
-class _Parser(pickle._Unpickler):  # noqa: SLF001 - the one in C reserves memory for whatever a pickle claims to need
-    """Reads a pickle as plain values and parts: where a class would be imported and called, it notes the call."""
+class _Parser(pickle._Unpickler):  # noqa: SLF001 - the one in C reserves as much memory as a pickle claims
+    """Reads a pickle as plain values and parts. A part records the call of a class, which is never imported."""
 
     read: Callable[[int], bytes]
     append: Callable[[object], None]
@@ -93,11 +93,11 @@ class _Parser(pickle._Unpickler):  # noqa: SLF001 - the one in C reserves memory
         return Part(allowed)
 
     def load_bytearray8(self) -> None:
-        # The original reserves and clears as much memory as the pickle says, and only then looks whether it has it.
+        # The original reserves as much memory as the pickle claims before it looks at what follows.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
-    dispatch[pickle.NEWOBJ[0]] = dispatch[pickle.REDUCE[0]]  # both call what stands below the arguments: a part
+    dispatch[pickle.NEWOBJ[0]] = dispatch[pickle.REDUCE[0]]  # both call a part
     for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
-        del dispatch[code[0]]  # other ways to a class, of which no DataFrame makes use
+        del dispatch[code[0]]  # other ways to a class, which no DataFrame needs
     del code
