@@ -12,11 +12,10 @@ from api2db.app._host import wait_for_journals
 from api2db.app._rejects import RejectedFile, find_file, read_rows, rejected_files
 from api2db.app._stopping import Stop
 from api2db.app.figures import CollectorFigures, as_json, read_figures
-from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
+from api2db.app.screen import ConsoleHandler, LiveView, print_figures, print_stores, print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
 from api2db.ingest.counts import counted

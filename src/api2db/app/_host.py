@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from api2db.app._backoff import BackOff
-from api2db.app._stopping import Stop
+from api2db.app._stopping import Stop, restart_pauses
+from api2db.backoff import BackOff
 from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
 from api2db.ingest import Collector, Runner
@@ -109,10 +109,10 @@ class Host:
         lock = getattr(stream, "lock", None)
         if lock is None or lock.locked():
             return
-        back_off = self._back_offs.setdefault(id(stream), BackOff())
+        back_off = self._back_offs.setdefault(id(stream), restart_pauses())
         if id(stream) not in self._dead:
             self._dead.add(id(stream))
-            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
+            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.failed())
         elif back_off.due:
             self._start_again(stream, back_off)
 
@@ -122,7 +122,7 @@ class Host:
             stream.start()
         except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
             logger.error("the stream %s can't be restarted: %s", stream.name, describe_error(error))  # noqa: TRY400 - tried again
-            back_off.died()
+            back_off.failed()
         else:
             self._dead.discard(id(stream))
             back_off.started()

@@ -1,14 +1,19 @@
-"""Requests to stop, from a signal or from another thread."""
+"""When to stop, by a signal or another thread, and when to restart what has died."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from api2db.backoff import BackOff
+
 _STEP_S: Final = 0.05
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 30.0
+_WELL_S: Final = 60.0
 
 
 class Stop:
@@ -63,3 +68,8 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def restart_pauses(clock: Callable[[], float] = time.monotonic) -> BackOff:
+    """Pauses before a restart of what has died; what has lived for a minute starts from the shortest one again."""
+    return BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, well_s=_WELL_S, clock=clock)

@@ -22,6 +22,12 @@ app.add_typer(rejected, name="rejected")
 Home = Annotated[
     Path | None, typer.Option(help="The project's folder; by default API2DB_HOME, else the current folder.")
 ]
+MainFile = Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")]
+StreamName = Annotated[
+    str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
+_MAIN_FILE: Final = Path("main.py")
 
 
 def main() -> NoReturn:
@@ -74,9 +80,7 @@ def _init(
 
 @app.command("run")
 def _run(
-    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
-        "main.py"
-    ),
+    main_file: MainFile = _MAIN_FILE,
     *,
     once: Annotated[bool, typer.Option("--once", help="Poll each collector once, deliver, and exit.")] = False,
     timeout: Annotated[
@@ -113,9 +117,7 @@ def _compose(
 @app.command("store")
 def _store(
     collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="The collector whose stores to run.")],
-    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
-        "main.py"
-    ),
+    main_file: MainFile = _MAIN_FILE,
     *,
     once: Annotated[bool, typer.Option("--once", help="Run one round of each store now, then exit.")] = False,
     home: Home = None,
@@ -145,11 +147,9 @@ def _status(
 
 @app.command("forget")
 def _forget(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
-    ],
+    stream: StreamName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
+    yes: Yes = False,
     home: Home = None,
 ) -> None:
     """Drop a stream that is no longer used, and all rows that wait for it."""
@@ -160,11 +160,9 @@ def _forget(
 
 @app.command("adopt")
 def _adopt(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
-    ],
+    stream: StreamName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
+    yes: Yes = False,
     home: Home = None,
 ) -> None:
     """Continue a stream although a copy of this project has written into its target's ledger.

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api2db.app._assignment import assign
 from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
-from api2db.app._supervisor import Supervisor, plan
+from api2db.app._supervisor import Supervisor, assign, plan
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
 from api2db.disk.folders import project_home

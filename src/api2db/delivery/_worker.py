@@ -5,13 +5,13 @@ does it rest between two loads.
 """
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 
 import pyarrow as pa
 
+from api2db.backoff import BackOff
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
 from api2db.delivery._parking import ParkedBatches
@@ -32,7 +32,6 @@ _MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
 _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
-_DOUBLINGS = 10
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
@@ -80,7 +79,7 @@ class Worker:
         self._troubled = False
         self._breaks = 0
         self._growth = 1
-        self._attempts = 0
+        self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
         self._ready_now: Callable[[], None] = lambda: None
 
     def run(self) -> None:
@@ -114,7 +113,7 @@ class Worker:
             wait_s = self._try(timeout_s)
         except _WAITABLE as error:
             return self._failed(error)
-        self._attempts = 0
+        self._back_off.reset()
         return wait_s
 
     def call_when_ready(self, ready: Callable[[], None], ready_now: Callable[[], None]) -> None:
@@ -219,11 +218,9 @@ class Worker:
         if self._stopping.is_set():
             self._reader.set_error(trouble)
             return 0
-        self._attempts += 1
-        # After weeks of an outage a power of the count would be no float any more.
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._attempts - 1, _DOUBLINGS))
+        pause_s = self._back_off.failed()
         self._step_back(error, trouble)
-        return 0 if self._retry_requested.is_set() else pause_s + random.uniform(0, _JITTER_S)  # noqa: S311 - no secret
+        return 0 if self._retry_requested.is_set() else pause_s
 
     def _step_back(self, error: Exception, trouble: str) -> None:
         if not self._troubled:
@@ -237,7 +234,7 @@ class Worker:
         try:
             if self._breaks >= _BREAKS:
                 self._make_smaller(trouble)
-            elif self._attempts > self.retries:
+            elif self._back_off.failures > self.retries:
                 self._park()
         except _WAITABLE as failure:
             logger.warning("the head batch stays as it is: %s", redact(str(failure)))
@@ -253,7 +250,7 @@ class Worker:
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
-            self._attempts = 0  # another batch, with tries and pauses of its own
+            self._back_off.reset()  # another batch, with tries and pauses of its own
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._loader.recover()

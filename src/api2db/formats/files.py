@@ -55,7 +55,7 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
+        UnsafePickleError: A pickle names what a DataFrame does not consist of; nothing of it was run.
         OSError: The file can't be opened or read; FileNotFoundError where there is none.
     """
     codec = _CODECS[check_format(fmt)]
@@ -108,7 +108,7 @@ def read_frame(path: Path, fmt: str) -> pd.DataFrame:
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
+        UnsafePickleError: A pickle names what a DataFrame does not consist of; nothing of it was run.
         OSError: The file can't be opened or read; FileNotFoundError where there is none.
     """
     if check_format(fmt) == "pickle":
