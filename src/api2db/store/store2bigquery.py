@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from api2db.store.store import Store
 from api2db.stream.stream2bigquery import Stream2Bigquery
-from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import SchemaRule
+from api2db.targets.port import AnyTarget, SchemaRule
 
 
 class Store2Bigquery(Store):

@@ -4,7 +4,7 @@ import os
 
 from api2db.store.store import Store
 from api2db.stream.stream2omnisci import Stream2Omnisci
-from api2db.targets.sql import SchemaRule
+from api2db.targets.port import SchemaRule
 
 
 class Store2Omnisci(Store):

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from api2db.store.store import Store
 from api2db.stream.stream2sql import Stream2Sql
-from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import MAX_CONNECTIONS, OnConflict, SchemaRule
+from api2db.targets.port import AnyTarget, OnConflict, SchemaRule
+from api2db.targets.sql import MAX_CONNECTIONS
 
 
 class Store2Sql(Store):

@@ -37,8 +37,8 @@ from api2db.stream._queue import JournalQueue
 from api2db.stream.commands import register_requests
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
-from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
-from api2db.targets.sql import SchemaRule
+from api2db.stream.workers import DeliveryOptions, build_worker
+from api2db.targets.port import AnyTarget, SchemaRule
 
 logger = logging.getLogger(__name__)
 _GLANCE_S = 0.1

@@ -17,8 +17,7 @@ from api2db.stream._options import IF_EXISTS, checked_keys, one_of
 from api2db.stream._reaching import reached
 from api2db.stream.stream import Stream
 from api2db.targets.bigquery import is_address
-from api2db.targets.port import LedgerTarget, SteppedTarget
-from api2db.targets.sql import IfExists, SchemaRule
+from api2db.targets.port import IfExists, LedgerTarget, SchemaRule, SteppedTarget
 from api2db.targets.types import bigquery_type
 
 if TYPE_CHECKING:

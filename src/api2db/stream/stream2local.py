@@ -15,8 +15,7 @@ from api2db.stream._options import one_of
 from api2db.stream.relative import relative_to_home
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
-from api2db.targets.port import PlannedTarget
-from api2db.targets.sql import SchemaRule
+from api2db.targets.port import PlannedTarget, SchemaRule
 
 Mode = Literal["shard", "update", "replace"]
 _MODES = ("shard", "update", "replace")

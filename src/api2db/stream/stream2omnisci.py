@@ -21,8 +21,8 @@ from api2db.stream._options import one_of
 from api2db.stream._reaching import reached
 from api2db.stream.stream import Stream
 from api2db.targets.heavydb import PORTS, SUFFIX, HeavydbTarget, Protocol, client_connection, quoted
+from api2db.targets.port import SchemaRule
 from api2db.targets.server import Server
-from api2db.targets.sql import SchemaRule
 
 if TYPE_CHECKING:
     from heavydb import Connection

@@ -16,8 +16,8 @@ from api2db.stream._journalled import journalled
 from api2db.stream._options import IF_EXISTS, checked_keys, one_of
 from api2db.stream._reaching import reached
 from api2db.stream.stream import Stream
-from api2db.targets.port import LedgerTarget
-from api2db.targets.sql import MAX_CONNECTIONS, IfExists, OnConflict, SchemaRule, SqlTarget
+from api2db.targets.port import IfExists, LedgerTarget, OnConflict, SchemaRule
+from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

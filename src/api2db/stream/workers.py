@@ -1,6 +1,6 @@
 """Putting a stream's worker together from the parts of delivery."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from api2db.delivery import (
     LIMIT,
-    CountedLoader,
     Dtypes,
     FileLoader,
     Loader,
@@ -23,9 +22,13 @@ from api2db.delivery import (
     Worker,
 )
 from api2db.journal import StreamReader
-from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
+from api2db.targets.port import AnyTarget, LoaderName, Target
 
-AnyTarget = CountedTarget | LedgerTarget | PlannedTarget | SteppedTarget
+_LOADERS: Mapping[LoaderName, Callable[..., Loader]] = {
+    "transactional": TransactionalLoader,
+    "file": FileLoader,
+    "resumable": ResumableLoader,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +70,16 @@ def build_worker(
         AttributeError: There is neither a target nor a method.
     """
     parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
-    loader = None if target is None else _loader(log, target, rejects, parking)
+    loader = None if target is None else _LOADERS[target.loader](log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
-    keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
+    keyed = bool(reached.keys)
     if call is not None:
         loader = OverrideLoader(log, call, parking, rejects, loader, keyed=keyed, dtypes=dtypes)
         reached = OverrideTarget(reached)
     if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
-    if isinstance(target, CountedTarget):  # a read ends behind its limit, and what is too large is read in vain
+    if target is not None and target.largest_bytes:  # a read ends after its limit, and what is too large is read twice
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     applied = dtypes if call is None else None
     return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None, dtypes=applied)
-
-
-def _loader(log: StreamReader, target: AnyTarget, rejects: Rejects, parking: ParkedBatches) -> Loader:
-    if isinstance(target, CountedTarget):
-        return CountedLoader(log, target, rejects, parking)
-    if isinstance(target, PlannedTarget):
-        return FileLoader(log, target, rejects, parking)
-    if isinstance(target, SteppedTarget):
-        return ResumableLoader(log, target, rejects, parking)
-    return TransactionalLoader(log, target, rejects, parking)
