@@ -1,16 +1,16 @@
-"""Assign collectors to processes."""
+"""Assigns collectors to processes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 def assign(names: Sequence[str], files: Mapping[str, Sequence[Path]], processes: int) -> list[list[str]]:
-    """Spread collectors evenly over processes, and never put one embedded database file into two.
+    """Distribute collectors evenly over processes; collectors that write to the same embedded database share a process.
 
     Args:
         names: All collectors.
-        files: The embedded database files that each of them writes.
-        processes: The number of processes at most.
+        files: The embedded database files that each of them writes to.
+        processes: The largest number of processes.
     """
     groups: list[list[str]] = [[] for _ in range(max(1, processes))]
     for component in sorted(_components(names, files), key=len, reverse=True):
@@ -19,7 +19,7 @@ def assign(names: Sequence[str], files: Mapping[str, Sequence[Path]], processes:
 
 
 def _components(names: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[list[str]]:
-    """Groups of collectors that share a file, directly or through others."""
+    """Return the groups of collectors that share a file, directly or through others."""
     leader = {name: name for name in names}
 
     def leader_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The live view of a run: a table that is redrawn twice a second, or plain lines from time to time."""
+"""The live view of a run: a table that is redrawn twice a second, or plain lines every few seconds."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ class LiveView:
 
     Args:
         home: The project's folder.
-        console: Shows a table on a terminal, else plain lines every few seconds.
+        console: Shows a table on a terminal, otherwise plain lines every few seconds.
         names: The collectors to show; all by default.
     """
 

@@ -1,4 +1,4 @@
-"""Tables for a terminal, and the same as plain lines for everything else."""
+"""Tables for a terminal, and the same as plain lines for other outputs."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", 
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes log lines to a console, above a live table where there is one."""
+    """Writes log lines to a console, above a live table if there is one."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class ConsoleHandler(logging.Handler):
 
 
 def is_live(console: Console) -> bool:
-    """Whether a table can be drawn over and over in the same place."""
+    """Whether a table can be redrawn in the same place."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn for a terminal, else in columns of plain text that nothing cuts off."""
+    """Print a table: drawn on a terminal, otherwise in columns of plain text that is never truncated."""
     if console.is_terminal:
         console.print(_drawn(head, rows))
         return
@@ -48,15 +48,15 @@ def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[s
 
 
 def live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
-    """Draw the live table; what is wrong stands below it, where there is room to say it.
+    """Draw the live table; errors are below it, where there is more room.
 
-    The last line is empty: the ``^C`` that a terminal echoes must not push the table about.
+    The last line is empty: the ``^C`` that a terminal echoes must not move the table.
     """
     return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
 
 
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
-    """Print a line a stream, without rates, which one look can't know."""
+    """Print a line for each stream, without rates, which a single reading can't show."""
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
     head = [_HEAD[place] for place in keep]
     rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
@@ -67,7 +67,7 @@ def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> N
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
-    """Print a line a store; nothing where there is none."""
+    """Print a line for each store; nothing if there are none."""
     if not stores:
         return
     rows = [
@@ -95,7 +95,7 @@ def _wrong(store: StoreFigures) -> str:
 
 
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
-    """The live table as plain lines."""
+    """Return the live table as plain lines."""
     return [
         f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
         + (f"; {errors}" if errors else "")
@@ -153,7 +153,7 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
 
 
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
-    """The table without its last column, and that below, a paragraph an error."""
+    """Return the table without its last column, and that column below, a paragraph for each error."""
     yield _drawn(head[:-1], [row[:-1] for row in rows])
     stream = head.index("stream" if "stream" in head else "store")
     for row in rows:
