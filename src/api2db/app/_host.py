@@ -80,7 +80,7 @@ class Host:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def flush(self, timeout_s: float | None, stop: Stop) -> bool:
-        """Wait until everything journalled is delivered; False after the timeout or a stop request."""
+        """Wait until everything in the journals is delivered; False after the timeout or a stop request."""
         deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         try:
             for runner in self._runners:
@@ -93,7 +93,7 @@ class Host:
         return True
 
     def drain(self, timeout_s: float = DRAIN_S) -> bool:
-        """End the polls, deliver what is possible within this time, and stop; the rest stays in the journal."""
+        """Stop polling, deliver what is possible within this time, and stop; the rest stays in the journal."""
         deadline_s = time.monotonic() + timeout_s
         for runner in self._runners:
             runner.stop_polling()
@@ -105,14 +105,14 @@ class Host:
         return flushed
 
     def _keep_alive(self, stream: Any) -> None:
-        """Restart a stream whose worker has died; its free lock tells."""
+        """Restart a stream whose worker has died, which its free lock shows."""
         lock = getattr(stream, "lock", None)
         if lock is None or lock.locked():
             return
         back_off = self._back_offs.setdefault(id(stream), restart_pauses())
         if id(stream) not in self._dead:
             self._dead.add(id(stream))
-            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.failed())
+            logger.error("the stream %s has died; it is restarted in %.2g s", stream.name, back_off.failed())
         elif back_off.due:
             self._start_again(stream, back_off)
 
@@ -172,7 +172,7 @@ def _open_for_a_moment(home: Path, name: str) -> None:
 
 def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:
     """Combine the errors of a run of one round."""
-    late = "not everything could be delivered in time; it waits in the journal, and the next run goes on with it"
+    late = "not everything could be delivered in time; the rest waits in the journal for the next run"
     said = [str(error) for error in errors] + ([] if flushed else [late])
     if not said:
         return None

@@ -19,8 +19,8 @@ _WELL_S: Final = 60.0
 class Stop:
     """Counts requests to stop.
 
-    It is a plain number instead of an event: a signal handler that sets an event while the same thread waits for it
-    can find the event's lock taken, and deadlock.
+    It is a plain number and not an event. If a signal handler sets an event while the same thread waits for it, it may
+    find the event's lock taken, and deadlock.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Stop:
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request, at most this long; return whether there was one."""
         deadline_s = time.monotonic() + timeout_s
-        # Polls, since there is nothing that a signal handler may safely set; see the class.
+        # It polls because there is nothing that a signal handler may safely set; see the class.
         while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(min(_STEP_S, left_s))
         return self.wished

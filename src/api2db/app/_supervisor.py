@@ -21,7 +21,7 @@ logger = logging.getLogger("api2db.app")
 
 @dataclass(slots=True)
 class _Worker:
-    """The collectors of one process, and that process while it lives."""
+    """The collectors of one process, and that process while it is alive."""
 
     label: str
     names: Sequence[str]
@@ -87,7 +87,7 @@ class Supervisor:
             return
         wait_s = worker.back_off.failed()
         names = ", ".join(worker.names)
-        message = "%s (%s) has died, %s; it is started again in %.2g s"
+        message = "%s (%s) has died, %s; it is restarted in %.2g s"
         logger.warning(message, worker.label, names, process.manner, wait_s)
 
     def _end(self, stop: Stop) -> None:
@@ -96,7 +96,9 @@ class Supervisor:
         for process in running:
             process.ask_to_end()
         if not _have_ended(running, stop):
-            logger.warning("a process did not end in time and is killed; what it acknowledged waits in the journal")
+            logger.warning(
+                "a process did not end in time and is killed; the frames that it acknowledged wait in the journal"
+            )
         for process in running:
             process.ended(timeout_s=0)
 
@@ -113,10 +115,10 @@ def _have_ended(running: Sequence[ChildProcess], stop: Stop) -> bool:
 
 
 def plan(main_file: Path, names: Sequence[str]) -> dict[str, list[Path]]:
-    """Ask a process which embedded database files the collectors write whose streams come from a callable.
+    """Ask a new process which embedded database files are written to by collectors whose streams are a callable.
 
     Raises:
-        ConfigurationError: It can't tell.
+        ConfigurationError: The process ended with an error.
     """
     process = ChildProcess("plan", main_file, "plan", names, None)
     report = process.ended(_PLAN_S)
@@ -124,7 +126,7 @@ def plan(main_file: Path, names: Sequence[str]) -> dict[str, list[Path]]:
         report.raise_if_final()
     if report is None or report.files is None:
         raise ConfigurationError(
-            f"a new process that imports {main_file} and makes the streams of its collectors ends with "
+            f"a new process that imports {main_file} and creates the streams of its collectors ends with "
             f"{process.manner}; see what it printed"
         )
     return {name: [Path(file) for file in files] for name, files in report.files.items()}

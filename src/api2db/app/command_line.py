@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that --help answers at once."""
+"""The command line. Each command imports what it needs when it runs, so that --help is fast."""
 
 import os
 import sys
@@ -55,11 +55,11 @@ def _api2db(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
+    """Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
     Exit codes: 0 success; 1 something failed; 2 the command or the project can't be used as it is written; 3 "api2db
-    status" found something to look at: parked or rejected rows, damaged parts of a journal, a target that can't be
-    reached, rows that wait for a stream that has died, or a store whose last round failed.
+    status" found something that needs attention: parked or rejected rows, damaged parts of a journal, a target that
+    can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
     """
 
 
@@ -104,7 +104,7 @@ def _compose(
         Path | None, typer.Option(help="The folder to move the shards to; they are deleted by default.")
     ] = None,
 ) -> None:
-    """Compose the shards of a folder into one file, which is durable before any of them is removed.
+    """Compose the shards of a folder into one file, which is on disk before any shard is removed.
 
     A shard that can't be read stays where it is and is named; the exit code is then 1.
     """
@@ -165,10 +165,10 @@ def _adopt(
     yes: Yes = False,
     home: Home = None,
 ) -> None:
-    """Continue a stream although a copy of this project has written into its target's ledger.
+    """Continue a stream after a copy of this project has written to its target's ledger.
 
-    This project owns the ledger from then on. Stop the copy first. Rows that the copy delivered under the same frames
-    may then be stored twice: check the target.
+    Stop the copy first. This project then owns the ledger. Rows that the copy delivered under the same frames may be
+    stored twice: check the target.
     """
     from api2db.app._commands import adopt_stream
 
@@ -177,7 +177,7 @@ def _adopt(
 
 @rejected.callback()
 def _rejected() -> None:
-    """Look at rejected rows, and put them again."""
+    """Show rejected rows, and put them again."""
 
 
 @rejected.command("list")
@@ -225,7 +225,7 @@ def _demo(
     seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
     home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
 ) -> None:
-    """Carry a recorded API into Parquet and DuckDB, and prove that no row is missing or doubled."""
+    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
     from importlib import import_module
 
     show: Any = import_module("api2db.demo._show")

@@ -61,8 +61,8 @@ def read_figures(home: Path, names: Collection[str] | None = None) -> list[Colle
 def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
     """Whether something needs attention.
 
-    Rows are parked or rejected, the target has an error, or rows wait for a stream that does not run while its
-    journal is in use.
+    That is so if rows are parked or rejected, the target has an error, or rows wait for a stream that does not run
+    while its journal is in use.
     """
     left_alone = owned and not stream.running and stream.rows_waiting
     return bool(stream.rows_parked or stream.rows_rejected or stream.last_error or left_alone)
@@ -81,7 +81,7 @@ def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence
 
 
 class Rates:
-    """Rows a second of each stream, over the last few seconds."""
+    """Rows per second of each stream, over the last few seconds."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}

@@ -26,7 +26,7 @@ _NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", 
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes log lines to a console, above a live table where there is one."""
+    """Writes log lines to a console, above a live table if there is one."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn for a terminal, else in columns of plain text that nothing cuts off."""
+    """Print a table: drawn on a terminal, otherwise in columns of plain text that is never truncated."""
     if console.is_terminal:
         console.print(_drawn(head, rows))
         return
@@ -102,7 +102,7 @@ class LiveView:
 
 
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
-    """Print a line a stream, without rates, which one look can't know."""
+    """Print a line for each stream, without rates, which a single reading can't show."""
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
     head = [_HEAD[place] for place in keep]
     rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
@@ -110,7 +110,7 @@ def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> N
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
-    """Print a line a store; nothing where there is none."""
+    """Print a line for each store; nothing if there are none."""
     if not stores:
         return
     rows = [
@@ -140,15 +140,15 @@ def _is_live(console: Console) -> bool:
 
 
 def _live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
-    """Draw the live table; what is wrong stands below it, where there is room to say it.
+    """Draw the live table; errors are below it, where there is more room.
 
-    The last line is empty: the ``^C`` that a terminal echoes must not push the table about.
+    The last line is empty: the ``^C`` that a terminal echoes must not move the table.
     """
     return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
 
 
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
-    """The live table as plain lines."""
+    """Return the live table as plain lines."""
     return [
         f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
         + (f"; {errors}" if errors else "")
@@ -213,7 +213,7 @@ def _print_with_errors(console: Console, head: Sequence[str], rows: Sequence[Seq
 
 
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
-    """The table without its last column, and that below, a paragraph an error."""
+    """Return the table without its last column, and that column below, a paragraph for each error."""
     yield _drawn(head[:-1], [row[:-1] for row in rows])
     stream = head.index("stream" if "stream" in head else "store")
     for row in rows:

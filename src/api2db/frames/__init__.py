@@ -1,9 +1,9 @@
-"""Frames: what users put, and the one Arrow form in which everything behind them carries it.
+"""Frames: the data that users put, and the one Arrow form in which the rest of api2db carries it.
 
-Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``; a table where
-its columns have many chunks and it is only to be stored: ``rows_and_refused``), and a DataFrame again where users' code
-wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``) and values are cast
-(``cast_exactly``) only where nothing is lost. Nothing here does I/O.
+pandas is used only at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), or a
+table if its columns have many chunks and it is only to be stored (``rows_and_refused``). It becomes a DataFrame again
+for users' code (``to_pandas``). Schemas of many frames are unified (``unify``, ``conform``), and values are cast
+(``cast_exactly``), only if nothing is lost. Nothing here does I/O.
 """
 
 from api2db.frames._asked import cast_as_asked, type_of_dtype

@@ -1,11 +1,11 @@
-"""Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
+"""JSON cells: dicts, lists and mixed values, which no column type holds, kept as JSON text.
 
-A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, dates and times
-ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity
-the text ``"Infinity"``. Every other object is what ``value_of`` gives for it, such as a path's text.
+A JSON cell holds what JSON can express. Other values are converted: a Decimal becomes a number with all its digits,
+dates and times ISO 8601, bytes base64, a set a list sorted by its texts, NaN and other missing values ``null``, an
+infinity the text ``"Infinity"``. Every other object becomes what ``value_of`` returns for it, such as a path's text.
 
-A value of a mixed column that is no text, but is written as one, has a blank before it, which JSON passes over: a
-space, for bytes a tab. By that ``single_value`` knows it for what it was.
+If a value of a mixed column is not a text but is written as one, a blank comes before it: a space, or a tab for bytes.
+JSON ignores the blank; ``single_value`` uses it to recover the value.
 """
 
 import base64
@@ -36,7 +36,7 @@ _DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d+))?S")
 
 
 def is_json(type_: pa.DataType) -> bool:
-    """Say whether a column of this type holds JSON cells."""
+    """Whether a column of this type holds JSON cells."""
     return isinstance(type_, pa.BaseExtensionType) and type_.extension_name == "arrow.json"
 
 
@@ -44,7 +44,8 @@ def encode_cell(value: object) -> str:
     """Write one cell as JSON text, with characters as they are rather than escaped.
 
     Raises:
-        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have one text.
+        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have the same
+            text.
     """
     try:
         return _encode_plain(value) if _is_plain(value) else _text(value)
@@ -55,7 +56,7 @@ def encode_cell(value: object) -> str:
 
 
 def decode_cell(text: str) -> Any:
-    """Read back what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, none of them rounded.
+    """Read what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, without rounding.
 
     A number that no float holds is a Decimal.
     """
@@ -63,7 +64,7 @@ def decode_cell(text: str) -> Any:
 
 
 def single_value(text: str) -> Any:
-    """As ``decode_cell``; what only stands for a date, a time, bytes or an infinity is that again, where it is one."""
+    """Read as ``decode_cell`` does; a text that represents a date, a time, bytes or an infinity becomes that again."""
     value = decode_cell(text)
     if not isinstance(value, str) or text[0] == '"':
         return value
@@ -78,7 +79,7 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
 
     Args:
         values: Of any classes.
-        marked: Whether ``single_value`` is to know again what is no text, but is written as one.
+        marked: Whether to mark values that are written as text, so that ``single_value`` can recover them.
 
     Raises:
         FrameError: A value has no JSON form.
@@ -90,12 +91,12 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
 
 
 def json_cells(array: pa.Array) -> pa.Array:
-    """Give a column of any type as JSON cells, whose values ``single_value`` recovers."""
+    """Return a column of any type as JSON cells, whose values ``single_value`` recovers."""
     return array if is_json(array.type) else json_array(python_values(array), marked=True)
 
 
 def text_cells(array: pa.Array) -> pa.Array:
-    """Give a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
+    """Return a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
     cells = json_cells(array).storage.to_pylist()
     return pa.array([None if cell is None else _without_quotes(cell.lstrip()) for cell in cells], pa.large_utf8())
 
@@ -105,12 +106,12 @@ def _without_quotes(cell: str) -> str:
 
 
 def unmarked(array: pa.Array) -> pa.Array:
-    """JSON cells without the blanks by which ``single_value`` knows what is no text."""
+    """Return JSON cells without the blanks by which ``single_value`` recognizes values that are not text."""
     return pa.ExtensionArray.from_storage(array.type, pc.ascii_ltrim(array.storage, _BLANK + _BLANK_OF_BYTES))
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Give the values as Python's objects; times that Python's classes don't reach, such as the year 10000, as text."""
+    """Return the values as Python objects; times outside the range of Python, such as the year 10000, as text."""
     try:
         values: list[Any] = array.to_pylist()
     except (OverflowError, ValueError):
@@ -130,7 +131,7 @@ _encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circ
 
 
 def _is_plain(value: object) -> bool:
-    """Whether JSON's own encoder may have it: that gives two keys one text without a word, such as 1 and "1"."""
+    """Whether JSON's own encoder is safe: it silently gives two keys the same text, such as 1 and "1"."""
     class_ = value.__class__
     if class_ is dict:
         for key in value:  # type: ignore[attr-defined]
@@ -181,7 +182,7 @@ def _float_text(value: float) -> str:
 
 
 def _decimal_text(value: decimal.Decimal) -> str:
-    """The number, without zeros at its end: how many it had is lost where others of its column are finer."""
+    """Write the number without trailing zeros: their count is lost anyway if other values of its column are finer."""
     if not value.is_finite():
         return _float_text(float("nan") if value.is_nan() else float(value))
     if not value:
@@ -216,15 +217,15 @@ def _items(values: Any) -> Iterable[object]:
 
 def _scalar_text(value: Any) -> str:
     if isinstance(value, np.longdouble):
-        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
+        raise FrameError("a cell of type longdouble has no JSON form; convert it to a float or a Decimal first")
     for kinds, text in _TEXTS:
         if isinstance(value, kinds):
             return text(value)
-    raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
+    raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; convert it to text or numbers first")
 
 
 def _duration_text(value: datetime.timedelta) -> str:
-    """As pandas writes it, whose own class reaches less far."""
+    """Write it as pandas does, whose own class has a smaller range."""
     if isinstance(value, pd.Timedelta):
         return _encode_plain(value.isoformat())
     minutes, seconds = divmod(value.seconds, 60)
@@ -250,10 +251,10 @@ _decode_exactly = json.JSONDecoder(parse_float=_exact_number).decode
 
 
 def _parsed(text: str) -> Any:
-    """What stands for itself as a text of ISO 8601, or as an infinity.
+    """Return the value that a text of ISO 8601, or an infinity, represents.
 
     Raises:
-        ValueError: It is none of a class that Python or pandas has.
+        ValueError: It represents no value of a class of Python or pandas.
     """
     if text.endswith("Infinity"):
         return float(text)
