@@ -252,7 +252,7 @@ def test_a_table_without_rows_keeps_its_columns() -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (decimal.Decimal("sNaN"), "a signalling NaN is no value"),
+        (decimal.Decimal("sNaN"), "a signalling NaN is not a value"),
         ({"1": "b", 1: "a"}, "two keys of a dict cell have the same text"),
     ],
 )

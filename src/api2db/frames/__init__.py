@@ -1,9 +1,9 @@
-"""Frames: what users put, and the one Arrow form in which everything behind them carries it.
+"""Frames: the data that users put, and the one Arrow form in which api2db carries it.
 
-Pandas stands at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``; a table where
-its columns have many chunks and it is only to be stored: ``rows_and_refused``), and a DataFrame again where users' code
-wants one (``to_pandas``). Schemas of many frames become one (``unify``, ``conform``) and values are cast
-(``cast_exactly``) only where nothing is lost. Nothing here does I/O.
+Pandas is used only at the edges. ``to_batch`` turns a frame of any kind into one record batch of plain columns.
+``rows_and_refused`` gives a table instead where columns have many chunks and the frame is only to be stored.
+``to_pandas`` gives a DataFrame to users' code. ``unify`` and ``conform`` join the schemas of many frames.
+``cast_exactly`` casts values only where nothing is lost. The package does no I/O.
 """
 
 from api2db.frames._asked import cast_as_asked, type_of_dtype

@@ -1,4 +1,4 @@
-"""The one way in: whatever a user puts becomes one record batch."""
+"""Conversion of any frame into one record batch."""
 
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
@@ -16,30 +16,30 @@ _ONE_COLUMN = (pd.Series, pd.Index, pa.Array, pa.ChunkedArray)
 
 
 def to_batch(frame: object) -> pa.RecordBatch:
-    """Express a frame as one record batch, losing nothing.
+    """Convert a frame into one record batch without loss.
 
-    A frame is a DataFrame of pandas, an Arrow table or batch, whatever has ``__arrow_c_stream__`` (such as a DataFrame
-    of polars), or a sequence of dicts.
+    A frame is a pandas DataFrame, an Arrow table or batch, any object with ``__arrow_c_stream__`` (such as a polars
+    DataFrame), or a sequence of dicts.
 
-    Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON
-    cells. Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name
-    becomes the leading columns; so does one without, as ``index``, unless it holds nothing but ints. Labels that are
-    not text become text, a missing one ``None``. Dicts may differ in their
-    keys: the columns are all keys in order of first appearance. The ``pandas`` metadata says what dtypes a DataFrame
+    Missing values (None, NaT, NA, and NaN in pandas and in dicts) become nulls. Dicts, lists, sets and mixed values
+    become JSON cells. Categories stay dictionaries, periods and intervals become text, and sparse columns become dense.
+    An index with a name becomes the leading columns. An index without a name becomes ``index``, unless it holds only
+    ints. Labels that are not text become text, and a missing label becomes ``None``. Dicts may differ in their keys:
+    the columns are all keys in order of first appearance. The ``pandas`` metadata names the dtypes that a DataFrame
     had.
 
     The batch may share memory with the frame: don't change the frame in place before the batch has been written.
 
     Raises:
-        FrameError: It is no frame, two columns have one name, the columns have levels, a text is no valid Unicode, or
-            a cell or dtype (complex numbers, say) has no exact form. The message names the column, and the row where
-            there is one.
+        FrameError: It is not a frame, two columns have one name, the columns have levels, a text is not valid Unicode,
+            or a cell or dtype (such as complex numbers) has no exact form. The message names the column, and the row
+            if there is one.
     """
     return one_batch(to_rows(frame))
 
 
 def to_rows(frame: object) -> Rows:
-    """As ``to_batch``, but a table where a frame has columns of many chunks, which are not copied together.
+    """Convert as ``to_batch`` does, but return a table if columns have many chunks, which saves copying them together.
 
     Raises:
         FrameError: As ``to_batch``.
@@ -58,7 +58,7 @@ def to_rows(frame: object) -> Rows:
 
 
 def _rows_of_exported(frame: Any) -> Rows:
-    """What offers itself by Arrow's PyCapsule interface, such as a frame of polars or a relation of DuckDB."""
+    """Read an object with Arrow's PyCapsule interface, such as a polars frame or a DuckDB relation."""
     try:
         table = pa.table(frame)
     except (pa.ArrowInvalid, TypeError, ValueError) as error:
@@ -68,12 +68,12 @@ def _rows_of_exported(frame: Any) -> Rows:
 
 
 def _refuse_objects(frame: Any) -> None:
-    """Of Python objects polars gives addresses, which Arrow takes for bytes."""
+    """Refuse columns of Python objects: polars exports their addresses, which Arrow takes for bytes."""
     schema = getattr(frame, "schema", None)
     objects = [name for name, type_ in schema.items() if str(type_) == "Object"] if isinstance(schema, Mapping) else []
     if objects:
         raise FrameError(
-            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which it does not hand out; give it"
+            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which it does not export; give it"
             " a type, or put frame.to_dicts()"
         )
 
@@ -100,4 +100,4 @@ def _remedy(frame: object) -> str:
         return "put series.to_frame()"
     if hasattr(frame, "collect"):
         return "put frame.collect()"
-    return "put a DataFrame of pandas or polars, an Arrow table, or a list of dicts"
+    return "put a pandas or polars DataFrame, an Arrow table, or a list of dicts"

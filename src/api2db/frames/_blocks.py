@@ -1,7 +1,7 @@
-"""The columns of a DataFrame as arrays: straight from the blocks pandas keeps them in, or else the public way.
+"""The columns of a DataFrame as arrays, read from pandas' internal blocks or through its public interface.
 
-This is the only module that looks inside pandas: reading the blocks takes a fifth of the time of ``frame[label]``.
-Whatever is not as pandas 2.2 to 3.1 have it sends the frame down the public way, which gives the same.
+This is the only module that reads pandas' internals: reading the blocks takes a fifth of the time of ``frame[label]``.
+If the internals differ from those of pandas 2.2 to 3.1, the public interface is used, with the same result.
 """
 
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ Column: TypeAlias = tuple[Any, Any]
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """Give dtype and values of every column, in order; the values may share memory with the frame."""
+    """Return the dtype and values of every column, in order; the values may share memory with the frame."""
     try:
         return _block_columns(frame)
     except (AttributeError, TypeError, IndexError, ValueError):
@@ -22,7 +22,7 @@ def columns(frame: pd.DataFrame) -> list[Column]:
 
 
 def public_columns(frame: pd.DataFrame) -> list[Column]:
-    """Give what ``columns`` gives, by the public interface of pandas alone."""
+    """Return what ``columns`` returns, using only the public interface of pandas."""
     return [_public_column(frame.iloc[:, position]) for position in range(frame.shape[1])]
 
 
@@ -48,5 +48,5 @@ def _block_columns(frame: pd.DataFrame) -> list[Column]:
             (place,) = places
             found[place] = (dtype, rows)
     if any(column is None or len(column[1]) != height for column in found):
-        raise ValueError("pandas keeps its columns in another way than this module knows")
+        raise ValueError("pandas stores its columns in a way that this module does not know")
     return found  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The value of a Python object in a cell: subclasses as the class below them, objects with one obvious text as text."""
+"""The plain value of a Python object in a cell: the base class's value for subclasses, text for paths and the like."""
 
 import collections
 import datetime
@@ -25,18 +25,18 @@ KNOWN: frozenset[type] = frozenset(
         *(dict, list, tuple, set, frozenset),
     }
 )
-"""The classes that stand for themselves."""
+"""The classes that need no conversion."""
 
 
 def value_of(cell: Any) -> Any:
-    """Give the value that an object stands for, as an object of a class that JSON cells and Arrow columns know.
+    """Return the value of an object as an object of a class that JSON cells and Arrow columns support.
 
-    An object of a subclass is its value as the class below has it, whatever the subclass's own ``__str__`` or
-    ``__iter__`` gives. An Enum member without such a class is the member's value, or its name where its value is
-    another object. Containers stay as they are, and so does what has no obvious value.
+    An object of a subclass becomes its value in the base class, whatever the subclass's own ``__str__`` or
+    ``__iter__`` returns. An Enum member without such a base class becomes the member's value, or its name if its value
+    is another kind of object. Containers, and objects without an obvious value, stay as they are.
 
     Raises:
-        FrameError: It is a NumPy or Arrow time that neither Python's classes nor those of pandas reach.
+        FrameError: It is a NumPy or Arrow time outside the range of Python's and pandas' classes.
     """
     if type(cell) in KNOWN:
         return cell
@@ -49,7 +49,7 @@ def value_of(cell: Any) -> Any:
 
 
 def _datetime(cell: datetime.datetime) -> datetime.datetime:
-    """As ``datetime`` has it; the classes of pandas know nanoseconds and stay."""
+    """Convert to a plain ``datetime``; pandas' classes stay, because they hold nanoseconds."""
     if isinstance(cell, pd.Timestamp):
         return cell
     return datetime.datetime.combine(_date(cell), _time(cell.timetz()))
@@ -70,7 +70,7 @@ def _timedelta(cell: datetime.timedelta) -> datetime.timedelta:
     return datetime.timedelta(days, seconds, microseconds)
 
 
-# A subclass may say otherwise what these are: they are then no parts of it that add up.
+# A subclass may override these, and its parts then no longer add up.
 _PARTS: tuple[Any, ...] = (datetime.timedelta.days, datetime.timedelta.seconds, datetime.timedelta.microseconds)
 
 

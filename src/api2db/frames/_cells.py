@@ -1,11 +1,12 @@
-"""Cells that no column type holds: dicts, lists and mixed values, kept as JSON text.
+"""JSON cells: dicts, lists and mixed values, which no column type holds, as JSON text.
 
-A JSON cell holds what JSON can say. Beyond it: a Decimal becomes a number of its own digits, dates and times
-ISO 8601, bytes base64, a set a list in the order of its texts, NaN and the other missing values ``null``, an infinity
-the text ``"Infinity"``. Every other object is what ``value_of`` gives for it, such as a path's text.
+Values that JSON does not have are written as follows. A Decimal is a number with all its digits, dates and times are
+ISO 8601 text, bytes are base64, and a set is a list sorted by the texts of its items. NaN and the other missing values
+are ``null``, and an infinity is the text ``"Infinity"``. Every other object is written as ``value_of`` returns it; a
+path, for instance, as its text.
 
-A value of a mixed column that is no text, but is written as one, has a blank before it, which JSON passes over: a
-space, for bytes a tab. By that ``single_value`` knows it for what it was.
+In a mixed column, a value that is not text but is written as text is marked by a leading blank, which JSON parsers
+ignore: a space, or a tab for bytes. ``single_value`` uses the mark to restore the value.
 """
 
 import base64
@@ -36,34 +37,34 @@ _DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d+))?S")
 
 
 def is_json(type_: pa.DataType) -> bool:
-    """Say whether a column of this type holds JSON cells."""
+    """Whether a column of this type holds JSON cells."""
     return isinstance(type_, pa.BaseExtensionType) and type_.extension_name == "arrow.json"
 
 
 def encode_cell(value: object) -> str:
-    """Write one cell as JSON text, with characters as they are rather than escaped.
+    """Write one cell as JSON text, with characters unescaped.
 
     Raises:
-        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have one text.
+        FrameError: Part of the value has no JSON form, the value contains itself, or two keys of a dict have one text.
     """
     try:
         return _encode_plain(value) if _is_plain(value) else _text(value)
     except RecursionError:
-        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
+        raise FrameError("a cell contains itself or is nested too deeply for JSON; flatten it before the put") from None
     except (TypeError, ValueError):
         return _text(value)
 
 
 def decode_cell(text: str) -> Any:
-    """Read back what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, none of them rounded.
+    """Read what ``encode_cell`` wrote: dicts, lists, texts, booleans, None and unrounded numbers.
 
-    A number that no float holds is a Decimal.
+    A number that a float does not hold exactly is a Decimal.
     """
     return _decode_exactly(text) if _NOT_EXACT_AS_FLOAT.search(text) else json.loads(text)
 
 
 def single_value(text: str) -> Any:
-    """As ``decode_cell``; what only stands for a date, a time, bytes or an infinity is that again, where it is one."""
+    """Read as ``decode_cell`` does, and restore a date, time, bytes or infinity that the cell marks as such."""
     value = decode_cell(text)
     if not isinstance(value, str) or text[0] == '"':
         return value
@@ -77,8 +78,8 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
     """Encode every value as a JSON cell; a None is a null, not the text ``null``.
 
     Args:
-        values: Of any classes.
-        marked: Whether ``single_value`` is to know again what is no text, but is written as one.
+        values: Values of any classes.
+        marked: Whether to mark values that are not text but are written as text, for ``single_value``.
 
     Raises:
         FrameError: A value has no JSON form.
@@ -90,12 +91,12 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
 
 
 def json_cells(array: pa.Array) -> pa.Array:
-    """Give a column of any type as JSON cells, whose values ``single_value`` recovers."""
+    """Convert a column of any type to JSON cells, from which ``single_value`` restores the values."""
     return array if is_json(array.type) else json_array(python_values(array), marked=True)
 
 
 def text_cells(array: pa.Array) -> pa.Array:
-    """Give a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
+    """Convert a column of any type to text: texts stay, other values become what ``encode_cell`` writes."""
     cells = json_cells(array).storage.to_pylist()
     return pa.array([None if cell is None else _without_quotes(cell.lstrip()) for cell in cells], pa.large_utf8())
 
@@ -105,12 +106,12 @@ def _without_quotes(cell: str) -> str:
 
 
 def unmarked(array: pa.Array) -> pa.Array:
-    """JSON cells without the blanks by which ``single_value`` knows what is no text."""
+    """Remove from JSON cells the blanks that mark values for ``single_value``."""
     return pa.ExtensionArray.from_storage(array.type, pc.ascii_ltrim(array.storage, _BLANK + _BLANK_OF_BYTES))
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Give the values as Python's objects; times that Python's classes don't reach, such as the year 10000, as text."""
+    """Return the values as Python objects; times outside Python's range, such as the year 10000, as text."""
     try:
         values: list[Any] = array.to_pylist()
     except (OverflowError, ValueError):
@@ -130,7 +131,7 @@ _encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circ
 
 
 def _is_plain(value: object) -> bool:
-    """Whether JSON's own encoder may have it: that gives two keys one text without a word, such as 1 and "1"."""
+    """Whether JSON's own encoder may write it; that encoder silently writes two keys as one text, such as 1 and "1"."""
     class_ = value.__class__
     if class_ is dict:
         for key in value:  # type: ignore[attr-defined]
@@ -181,7 +182,7 @@ def _float_text(value: float) -> str:
 
 
 def _decimal_text(value: decimal.Decimal) -> str:
-    """The number, without zeros at its end: how many it had is lost where others of its column are finer."""
+    """Write the number without trailing zeros: a column with finer values has already changed how many there were."""
     if not value.is_finite():
         return _float_text(float("nan") if value.is_nan() else float(value))
     if not value:
@@ -224,7 +225,7 @@ def _scalar_text(value: Any) -> str:
 
 
 def _duration_text(value: datetime.timedelta) -> str:
-    """As pandas writes it, whose own class reaches less far."""
+    """Write a duration as pandas does; pandas' own class has a smaller range."""
     if isinstance(value, pd.Timedelta):
         return _encode_plain(value.isoformat())
     minutes, seconds = divmod(value.seconds, 60)
@@ -250,10 +251,10 @@ _decode_exactly = json.JSONDecoder(parse_float=_exact_number).decode
 
 
 def _parsed(text: str) -> Any:
-    """What stands for itself as a text of ISO 8601, or as an infinity.
+    """Parse an ISO 8601 text or an infinity.
 
     Raises:
-        ValueError: It is none of a class that Python or pandas has.
+        ValueError: Neither Python nor pandas has a class that holds it.
     """
     if text.endswith("Infinity"):
         return float(text)

@@ -1,4 +1,4 @@
-"""Arrow tables and batches as one batch of plain columns: nested values as JSON cells, views and run ends decoded."""
+"""Arrow tables and batches as rows of plain columns: nested values as JSON cells, views and run ends decoded."""
 
 import json
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ Rows: TypeAlias = pa.RecordBatch | pa.Table
 _types = pa.types
 _LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
 _DAY_MS = 86_400_000
-# Chunks of fewer are sooner joined at once than cut anew for each slice.
+# Joining smaller chunks once is faster than cutting them for each slice.
 _ROWS_A_CHUNK = 1_000
 _WIDE_BYTES = 2**31
 
 
 def rows_of_table(table: pa.Table) -> Rows:
-    """Give the columns of a table plain types."""
+    """Convert the columns of a table to plain types."""
     return _plain_rows(table.columns, table.schema)
 
 
 def rows_of_batch(batch: pa.RecordBatch) -> Rows:
-    """Give the columns of a batch plain types."""
+    """Convert the columns of a batch to plain types."""
     return _plain_rows(batch.columns, batch.schema)
 
 
 def rows_of_columns(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
-    """A table where columns have many chunks: to make one of them costs a copy of the frame."""
+    """Return a table if columns have many chunks, because joining them would copy the frame; else a batch."""
     if any(isinstance(column, pa.ChunkedArray) for column in columns):
         return pa.Table.from_arrays(columns, schema=schema)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def one_batch(rows: Rows) -> pa.RecordBatch:
-    """The rows without chunks."""
+    """Return the rows as one batch."""
     if isinstance(rows, pa.RecordBatch):
         return rows
     columns = list(map(one_chunk, rows.columns))
@@ -51,11 +51,11 @@ def one_batch(rows: Rows) -> pa.RecordBatch:
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column together; texts or bytes of more than 2 GiB then have wider offsets."""
+    """Join the chunks of a column; texts or bytes of more than 2 GiB then have wider offsets."""
     if column.num_chunks == 1:
         return column.chunk(0)
     if _types.is_dictionary(column.type):
-        # Joined dictionaries may be longer than narrow indices reach.
+        # Joined dictionaries may be longer than narrow indices allow.
         column = column.cast(pa.dictionary(pa.int32(), column.type.value_type, ordered=column.type.ordered))
     if column.nbytes >= _WIDE_BYTES and (_types.is_string(column.type) or _types.is_binary(column.type)):
         column = column.cast(pa.large_utf8() if _types.is_string(column.type) else pa.large_binary())
@@ -80,7 +80,7 @@ def _keeps_chunks(column: pa.ChunkedArray) -> bool:
 
 
 class _PlainSchemas:
-    """The last few schemas whose columns are plain as they are: to see that anew costs more than a tiny frame."""
+    """The last few schemas whose columns are already plain; checking a schema costs more than a tiny frame does."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -108,7 +108,7 @@ def _made_plain(arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
     rows = rows_of_columns(plain, pa.schema(fields, pandas))
     as_they_are = not index and all(one is other for one, other in zip(plain, arrays, strict=True))
-    if as_they_are and pa.date64() not in schema.types:  # of which the values decide
+    if as_they_are and pa.date64() not in schema.types:  # Whether its columns change depends on their values.
         _plain_schemas.add(schema, rows.schema)
     return rows
 
@@ -120,7 +120,7 @@ def _is_nameless_index(name: str) -> bool:
 def _with_index_as_columns(
     arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema, index: list[str]
 ) -> tuple[list[pa.Array | pa.ChunkedArray], pa.Schema]:
-    """The columns that pandas makes of an index without a name: under a name or left out, as ``index_names`` says."""
+    """Rename or drop the columns that pandas makes of an index without a name, as ``index_names`` decides."""
     described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     levels = [level for level in described.get("index_columns", index) if isinstance(level, str)]
     others = [name for name in schema.names if name not in index]
@@ -151,7 +151,7 @@ def _without_index(metadata: bytes, recast: tuple[str, ...]) -> bytes:
 
 
 def plain_column(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
-    """As ``plain_array``, but a column that is plain as it is keeps its chunks."""
+    """Convert as ``plain_array`` does, but keep the chunks of a column that is already plain."""
     column = _with_chunks_where_plain(column)
     return column if isinstance(column, pa.ChunkedArray) else plain_array(column, name)
 
@@ -164,10 +164,10 @@ def _is_plain(type_: pa.DataType) -> bool:
 
 
 def plain_array(array: pa.Array, name: str) -> pa.Array:
-    """Express an array in a type that files and tables know.
+    """Convert an array to a type that files and tables support.
 
-    Nested values become JSON cells; views, run ends, half floats, narrow decimals and other extension types become what
-    they stand for; dates in milliseconds that are no whole days are times. A dictionary stays one.
+    Nested values become JSON cells. Views, run ends, half floats, narrow decimals and other extension types become the
+    plain type of their values. Dates in milliseconds that are not whole days become timestamps. A dictionary stays one.
 
     Raises:
         FrameError: A nested cell has no JSON form.
@@ -188,7 +188,7 @@ def plain_array(array: pa.Array, name: str) -> pa.Array:
 
 
 def _plain_dates(array: pa.Array) -> pa.Array:
-    """Milliseconds that are no whole days, which files would cut, are times."""
+    """Convert dates in milliseconds to timestamps if they are not whole days, which files would truncate."""
     ticks = array.view(pa.int64()).fill_null(0).to_numpy()
     return array if not (ticks % _DAY_MS).any() else array.view(pa.timestamp("ms"))
 
@@ -208,7 +208,7 @@ def _plain_type(type_: pa.DataType) -> pa.DataType | None:
 
 
 def _whole_decimal(digits: int) -> pa.DataType:
-    """Of a negative scale, which neither Parquet nor most databases have, the zeros are written out."""
+    """Write out the zeros of a negative scale, which neither Parquet nor most databases have."""
     if digits > _MOST_DIGITS:
         return pa.utf8()
     return pa.decimal128(digits, 0) if digits <= _LONGEST_DECIMAL128 else pa.decimal256(digits, 0)
@@ -218,7 +218,7 @@ def _plain_dictionary(array: pa.DictionaryArray, name: str) -> pa.Array:
     values = plain_array(array.dictionary, name)
     if isinstance(values.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(values.type, values.storage.take(array.indices))
-    # Indices of one width, so that the types of two frames, and later all of a batch's chunks, agree.
+    # All indices have one width, so that the types of two frames, and of all chunks of a batch, agree.
     return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), values, ordered=array.type.ordered)
 
 

@@ -1,4 +1,4 @@
-"""A DataFrame as Arrow rows."""
+"""Conversion of a pandas DataFrame to Arrow rows."""
 
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from api2db.frames._objects import array_of_objects
 def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     if isinstance(frame.columns, pd.MultiIndex):
         raise FrameError(
-            "the columns are a MultiIndex, which no table has; join the levels first, as in "
+            "the columns are a MultiIndex, which a table can't have; join the levels first, as in "
             "frame.columns = ['_'.join(map(str, label)) for label in frame.columns]"
         )
     frame = with_index_as_columns(frame)
@@ -31,7 +31,7 @@ def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
 
 
 def _labels(columns: pd.Index) -> tuple[object, ...]:
-    """In one go where pandas would make each anew; what it takes for missing it says itself."""
+    """Convert text labels in one call, which is faster than one by one; keep what pandas gives for missing ones."""
     if isinstance(columns.dtype, pd.StringDtype):
         labels = tuple(pa.array(columns.array, from_pandas=True).to_pylist())
         if None not in labels:
@@ -83,7 +83,7 @@ def column_array(column: Column, name: str) -> pa.Array | pa.ChunkedArray:
     if isinstance(dtype, np.dtype):
         return _numpy_array(dtype, values, name)
     if isinstance(dtype, pd.DatetimeTZDtype):
-        return pa.array(values).view(_arrow_type(dtype))  # a third of the time that it takes to name the type at once
+        return pa.array(values).view(_arrow_type(dtype))  # A third of the time of passing the type directly.
     if isinstance(dtype, pd.CategoricalDtype):
         return _category_array(values, name)
     if isinstance(dtype, pd.SparseDtype):
@@ -108,7 +108,7 @@ def _numpy_array(dtype: "np.dtype[Any]", values: np.ndarray, name: str) -> pa.Ar
         if dtype.itemsize > 8:
             raise _no_type(name, dtype)
         array = pa.array(values, from_pandas=True)
-        # What pandas makes of missing values by itself, so it says nothing of those to come.
+        # Pandas itself uses float64 for missing values, so the dtype says nothing about later values.
         is_undecided = dtype == np.float64 and 0 < len(array) == array.null_count
         return pa.nulls(len(array)) if is_undecided else array
     if kind in "biumM":

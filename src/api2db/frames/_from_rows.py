@@ -1,4 +1,4 @@
-"""Rows as mappings, one batch: the columns are the union of all rows' keys, in order of first appearance."""
+"""Conversion of dicts to one batch: the columns are the union of all keys, in order of first appearance."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The index of a DataFrame as columns, in frames and in the Arrow tables that pandas makes of them."""
+"""The index of a DataFrame as columns, in DataFrames and in the Arrow tables that pandas makes of them."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _SAID = 5
 
 
 def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its index as its first columns, unless that only counts rows: see ``index_names``."""
+    """Return the frame with its index as the first columns, unless the index only counts rows; see ``index_names``."""
     index = frame.index
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return frame
@@ -31,17 +31,17 @@ def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterable[str]) -> list[Any]:
-    """The names under which an index becomes columns, as ``DataFrame.reset_index`` gives them; none if it goes.
+    """Return the column names of an index, as ``DataFrame.reset_index`` gives them; none if the index is dropped.
 
-    An index without a name goes where it holds nothing but ints. Else it is kept, which is said once in the log.
+    An index without a name is dropped if it holds only ints. Otherwise it is kept, and the log says so once.
 
     Args:
-        names: Of each level, None for one without.
-        counts: Of each level whether it holds nothing but ints.
+        names: The name of each level, None for a level without one.
+        counts: For each level, whether it holds only ints.
         columns: The names of the frame's other columns.
 
     Raises:
-        FrameError: The index has no name, and both names that it could have are names of columns.
+        FrameError: The index has no name, and both names that it could get are names of columns.
     """
     if any(name is not None for name in names):
         return [f"level_{place}" if name is None else name for place, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""Kinds of Arrow types that Arrow itself splits finer than anybody here needs."""
+"""Groups of Arrow types that Arrow divides further than api2db needs."""
 
 import pyarrow as pa
 
@@ -7,10 +7,10 @@ _BINARIES = frozenset({pa.binary(), pa.large_binary(), pa.binary_view()})
 
 
 def is_text(type_: pa.DataType) -> bool:
-    """Say whether a type is text, whatever the width of its offsets."""
+    """Whether a type is text, whatever the width of its offsets."""
     return type_ in _TEXTS
 
 
 def is_binary(type_: pa.DataType) -> bool:
-    """Say whether a type is bytes of any length."""
+    """Whether a type is bytes of any length."""
     return type_ in _BINARIES

@@ -1,4 +1,4 @@
-"""Column names: text, and each only once."""
+"""Column names: text, and unique."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def column_names(labels: Iterable[object]) -> tuple[str, ...]:
 
 def _name(label: object) -> str:
     if isinstance(label, (tuple, list)):
-        raise FrameError(f"the column label {label!r} is no name; join its parts to one text first")
+        raise FrameError(f"the column label {label!r} is not a name; join its parts to one text first")
     value = value_of(label)
     name = str(None if _is_missing(value) else value)
     try:
@@ -31,5 +31,5 @@ def _name(label: object) -> str:
 
 
 def _is_missing(label: object) -> bool:
-    """A label of None, which pandas 3 makes NaN of beside labels that are text."""
+    """Whether a label is None; pandas 3 turns None into NaN beside text labels."""
     return label is None or label != label  # noqa: PLR0124 - NaN alone differs from itself

@@ -1,7 +1,7 @@
-"""Python objects of one column to an Arrow array, with no value changed on the way.
+"""Conversion of one column's Python objects to an Arrow array, without changing a value.
 
-``pa.array`` alone would turn True into 1.0 beside a float, a date-time into a date beside a date, cut nanoseconds, and
-drop the missing zone of a naive time beside a zoned one. So the classes of the values decide first.
+``pa.array`` alone would turn True into 1.0 beside a float and a datetime into a date beside a date. It would also cut
+nanoseconds, and treat a naive time beside a zoned one as zoned. So the classes of the values decide first.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from api2db.errors import FrameError
 from api2db.frames._cell_values import KNOWN, value_of
 from api2db.frames._cells import encode_cell, json_array
 
-# What Arrow raises where a type does not hold a value: its other errors of that are TypeErrors and ValueErrors too.
+# What Arrow raises if a type does not hold a value; its other errors of this kind are TypeErrors and ValueErrors.
 _UNFIT = (OverflowError, TypeError, ValueError, pa.ArrowNotImplementedError)
 _INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
 _QUICK = frozenset({str, int, bool, type(None)})
@@ -28,11 +28,11 @@ _NONE = type(None)
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
     """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    Each is what ``value_of`` gives for it. One class gives its own type (an int stays an int beside nulls); ints with
-    floats give float64 where that is exact; all else, and any other mix, gives JSON cells.
+    Each object is first converted by ``value_of``. One class gives its own type; an int stays an int beside nulls.
+    Ints with floats give float64 if that is exact. Everything else, and any other mix, gives JSON cells.
 
     Raises:
-        FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
+        FrameError: A text is not valid Unicode, or a cell has no JSON form. The message names the column and the row.
     """
     classes = set(map(type, values))
     if not classes:
@@ -124,7 +124,7 @@ def _datetimes(cells: list[Any]) -> pa.Array:
 
 
 def _is_beyond_python(cell: datetime.datetime | None) -> bool:
-    """A Timestamp of pandas in a year that Python's datetime has not: Arrow would read 1970 from it."""
+    """Whether a pandas Timestamp is in a year that Python's datetime can't hold; Arrow would read it as 1970."""
     return cell is not None and not datetime.MINYEAR <= cell.year <= datetime.MAXYEAR
 
 
@@ -156,12 +156,12 @@ _BUILDERS: tuple[tuple[tuple[type, ...], Callable[[list[Any]], pa.Array]], ...] 
 def _located(error: Exception, values: Sequence[Any] | np.ndarray, column: str) -> FrameError:
     for row, value in enumerate(values):
         if isinstance(value, decimal.Decimal) and value.is_snan():
-            return FrameError(f"column {column!r}, row {row}: a signalling NaN is no value; put None instead")
+            return FrameError(f"column {column!r}, row {row}: a signalling NaN is not a value; put None instead")
         try:
             encode_cell(value).encode()
         except UnicodeEncodeError:
             return FrameError(
-                f"column {column!r}, row {row}: the text holds half of a surrogate pair, which is no character; "
+                f"column {column!r}, row {row}: the text holds half of a surrogate pair, which is not a character; "
                 "clean it with text.encode('utf-8', 'replace').decode()"
             )
         except FrameError as cause:

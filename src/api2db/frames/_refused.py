@@ -1,6 +1,6 @@
-"""Rows that no target ever takes, told from the others of their frame when it is put: they are set aside later.
+"""Rows that no target takes, separated from the others of their frame by ``put`` and set aside later.
 
-These are rows with a text that holds half of a surrogate pair, which is no character and has no bytes to store.
+They have a text with half of a surrogate pair, which is not a character and can't be encoded.
 """
 
 import re
@@ -28,29 +28,29 @@ class Refused:
     """Rows that no target takes, in a form that can be stored.
 
     Attributes:
-        rows: Their schema says why, for ``reason_of``.
+        rows: The rows. Their schema holds the reason; see ``reason_of``.
     """
 
     rows: pa.RecordBatch
 
     @property
     def num_rows(self) -> int:
-        """How many they are."""
+        """The number of rows."""
         return int(self.rows.num_rows)
 
     @property
     def nbytes(self) -> int:
-        """How much memory they take."""
+        """Their size in memory."""
         return int(self.rows.nbytes)
 
 
 def reason_of(schema: pa.Schema) -> str:
-    """Why no target takes rows of this schema."""
+    """Return why no target takes rows of this schema."""
     return str((schema.metadata or {}).get(_REASON, b"").decode())
 
 
 def rows_and_refused(frame: object) -> list[Rows | Refused]:
-    """As ``to_rows``, but rows with text that is none are apart, before the others.
+    """Convert as ``to_rows`` does, but separate rows with text that is not valid, and return them first.
 
     Raises:
         FrameError: As ``to_batch``.
@@ -103,8 +103,8 @@ def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[Rows | Refu
         return [to_batch(others)]
     rows = to_batch(escaped)
     reason = (
-        f"the text in {', '.join(map(repr, columns))} holds half of a surrogate pair, which is no character; it stands"
-        " here with that escaped, as in \\ud800; mend it and put the row again"
+        f"the text in {', '.join(map(repr, columns))} holds half of a surrogate pair, which is not a character; here it"
+        " is escaped, as in \\ud800; correct it and put the row again"
     )
     metadata = {**(rows.schema.metadata or {}), _REASON: reason.encode()}
     refused = Refused(rows.replace_schema_metadata(metadata))
@@ -119,7 +119,7 @@ def _is_broken(cell: object) -> bool:
         return False
     try:
         return _HALF.search(value if isinstance(value, str) else encode_cell(value)) is not None
-    except FrameError:  # which the put is told of
+    except FrameError:  # put() reports it.
         return False
 
 

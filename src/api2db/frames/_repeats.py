@@ -1,4 +1,4 @@
-"""Which rows of a batch repeat an earlier one."""
+"""Detection of rows in a batch that repeat an earlier row."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ _SAMPLE_ROWS = 8192
 
 
 def duplicate_rows(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None = None) -> pa.Array:
-    """Tell for each row whether an earlier one has the same values under ``keys``, or in all columns.
+    """Report for each row whether an earlier one has the same values under ``keys``, or in all columns.
 
-    It is as ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, as do 0.0 and -0.0.
-    JSON cells are compared as text.
+    The result is that of ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, and 0.0
+    equals -0.0. JSON cells are compared as text.
 
     Raises:
         DataError: The batch has no column of that name.
@@ -41,9 +41,10 @@ def _places(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None) -> lis
 
 
 def _repeated(arrays: list[pa.Array | pa.ChunkedArray]) -> np.ndarray:
-    """Look by a hash of each row, then compare the values of the rows that share one.
+    """Find rows by a hash, then compare the values of rows with the same hash.
 
-    Rows that differ in a few columns differ in all: so the hash is looked at on the way, the cheap columns first.
+    Rows that differ in a few columns differ as a whole, so the hash is checked before all columns are in it. The cheap
+    columns come first.
     """
     columns: list[np.ndarray] = []
     hashes = np.zeros(len(arrays[0]), np.uint64)
@@ -60,19 +61,19 @@ def _repeated(arrays: list[pa.Array | pa.ChunkedArray]) -> np.ndarray:
 
 
 def _all_differ(hashes: np.ndarray) -> bool:
-    """Whether no hash is there twice; a few rows tell mostly that one is."""
+    """Whether all hashes differ; a few rows usually show if they don't."""
     return bool(pd.Series(hashes[:_SAMPLE_ROWS]).is_unique and pd.Series(hashes).is_unique)
 
 
 def _cost(array: pa.Array | pa.ChunkedArray) -> int:
-    """Whole numbers are hashed as they are, floats looked at for NaN, all else encoded first."""
+    """Rank a column by its cost: whole numbers are hashed directly, floats checked for NaN, others encoded first."""
     if _number_type(array.type) is not None:
         return 0
     return 1 if _types.is_floating(array.type) else 2
 
 
 def _are_repeats(columns: list[np.ndarray], hashes: np.ndarray, repeated: np.ndarray) -> bool:
-    """Tell whether every row whose hash came before has the values of the first row of that hash."""
+    """Whether every row with a repeated hash has the values of the first row with that hash."""
     groups, _ = pd.factorize(hashes)
     rows = np.flatnonzero(repeated)
     earlier = np.flatnonzero(~repeated)[groups[rows]]
@@ -87,7 +88,7 @@ def _mix_in(hashes: np.ndarray, columns: list[np.ndarray]) -> None:
 
 
 def _numbered(array: pa.Array) -> list[np.ndarray]:
-    """Number the values so that equal ones, and only those, have equal numbers; a second column tells the nulls."""
+    """Number the values so that equal ones, and only those, have equal numbers; a second column marks the nulls."""
     if _types.is_floating(array.type):
         return _numbered_floats(array)
     numbers = _encoded(array) if _number_type(array.type) is None else _bits(array)

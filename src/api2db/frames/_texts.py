@@ -1,8 +1,8 @@
-r"""Text that says one value of another type exactly and in one way only.
+r"""Text that represents one value of another type, exactly and in one way only.
 
-It reads numbers as JSON writes them, ``true`` and ``false`` in any case, and dates, times and moments of ISO 8601. A
-moment of a zoned type has an offset, one of a naive type has none. It trims and guesses nothing: it does not read
-``007``, ``1,5``, `` 5``, ``29/03/2026`` or ``yes``.
+It reads numbers as JSON writes them, ``true`` and ``false`` in any case, and dates, times and timestamps in ISO 8601.
+A timestamp of a zoned type has an offset; one of a naive type has none. Nothing is trimmed or guessed: ``007``,
+``1,5``, `` 5``, ``29/03/2026`` and ``yes`` are not read.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 _types = pa.types
 _WHOLE = "-?(?:0|[1-9][0-9]*)"
-# Exponents of more digits would take memory without end.
+# Longer exponents could take unlimited memory.
 _NUMBER = rf"{_WHOLE}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}})?"
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DAY = (
@@ -25,16 +25,16 @@ _DAY = (
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
 _OFFSET = "(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 _FINE = r"\.[0-9]{7}"
-_EXACT_DIGITS = {32: 6, 64: 15}  # that come back from a float as they were
+_EXACT_DIGITS = {32: 6, 64: 15}  # Digits that a float always gives back.
 _USUAL = {32: (1e-37, 1e38), 64: (1e-290, 1e300)}
-_SIDE_DIGITS = 38  # on each side of the point
+_SIDE_DIGITS = 38  # On each side of the point.
 
 
 def read_texts(texts: pa.Array, to: pa.DataType) -> Sequence[pa.Array]:
-    """Give what texts say, for a type, in arrays that are null where a text is not read.
+    """Read texts as values for a type, into arrays that are null where a text is not read.
 
     Returns:
-        Arrays of types from which ``to`` is a cast; none has a value where another has one.
+        Arrays whose types can be cast to ``to``. For each row at most one of them has a value.
     """
     return next((read(texts.cast(pa.utf8()), to) for is_kind, read in _READERS if is_kind(to)), ())
 
@@ -58,7 +58,7 @@ def _integers(texts: pa.Array, _to: pa.DataType) -> list[pa.Array]:
 
 
 def _floats(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
-    """The nearest float, where its shortest digits are the text's again."""
+    """Read the nearest float, if its shortest digits are those of the text."""
     numbers = _matching(texts, _NUMBER)
     floats = numbers.cast(to)
     digits = pc.utf8_length(pc.replace_substring_regex(numbers, r"[eE].*|[-.]", ""))
@@ -78,12 +78,12 @@ def _floats(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
 
 
 def is_fraction(texts: pa.Array) -> pa.Array:
-    """Which texts are numbers written with a point or an exponent."""
+    """Report which texts are numbers with a point or an exponent."""
     return pc.and_(pc.match_substring_regex(texts, f"^{_NUMBER}$"), pc.match_substring_regex(texts, "[.eE]"))
 
 
 def _decimals(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
-    """Numbers of usual length at once, the others, such as those with exponents, one by one."""
+    """Read numbers of usual length together, and the others, such as those with exponents, one by one."""
     numbers = _matching(texts, _NUMBER)
     short = pc.utf8_rtrim(pc.replace_substring_regex(numbers, r"(\.[0-9]*?)0*$", r"\1"), ".")
     whole = pc.utf8_length(pc.replace_substring_regex(short, r"^-|\..*", ""))
@@ -124,7 +124,7 @@ def _moments(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
         return [moments.cast(pa.timestamp("us", zone))]
     moments = pc.replace_substring_regex(moments, r"(\.[0-9]{6})0+", r"\1")
     fine = pc.match_substring_regex(moments, _FINE)
-    within = pc.and_(pc.greater(moments, "1678"), pc.less(moments, "2262"))  # what nanoseconds reach
+    within = pc.and_(pc.greater(moments, "1678"), pc.less(moments, "2262"))  # The range of nanoseconds.
     return [
         _where(pc.invert(fine), moments).cast(pa.timestamp("us", zone)),
         _where(pc.and_(fine, within), moments).cast(pa.timestamp("ns", zone)),

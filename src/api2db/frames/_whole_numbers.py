@@ -1,4 +1,4 @@
-"""Whole numbers among fractions: 5 in one frame and 5.5 in the next, as JSON and CSV give them."""
+"""Whole numbers beside fractions: 5 in one frame and 5.5 in the next, as JSON and CSV write them."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -16,13 +16,13 @@ _Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 def whole_numbers_as_floats(frames: Sequence[_Rows]) -> list[_Rows]:
-    """Where one frame has fractions, the whole numbers of the others, as far as floats hold them exactly."""
+    """Cast whole numbers to floats if another frame has fractions in that column and floats hold them exactly."""
     floats = {field.name for frame in frames for field in frame.schema if pa.types.is_floating(field.type)}
     return [_as_floats(frame, floats) for frame in frames]
 
 
 def long_numbers(frames: Sequence[_Rows]) -> list[_Rows]:
-    """Where one frame has whole numbers, texts of another that are such numbers beyond 64 bits, as CSV keeps them."""
+    """Read ints beyond 64 bits, which CSV keeps as text, as decimals if another frame has ints in that column."""
     whole = {field.name for frame in frames for field in frame.schema if pa.types.is_integer(field.type)}
     return [_as_decimals(frame, whole) for frame in frames]
 

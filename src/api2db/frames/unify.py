@@ -1,8 +1,8 @@
-"""How the schemas of many frames become one, losing no value.
+"""Schemas of many frames joined into one, without loss.
 
 A type is widened only to one that holds every value of both exactly. So int64 and float64 have no common type (an int
-beyond 2^53 would change), nor have naive and zoned timestamps, nor bool and int. Timestamps and durations of two units
-take the finer one; ``conform`` refuses the few values, centuries away, that the finer unit can't reach.
+beyond 2^53 would change). Naive and zoned timestamps have none, and neither do bool and int. Timestamps and durations
+of two units take the finer one; ``conform`` refuses the few values, centuries away, that the finer unit can't hold.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _RECENT = 8
 
 @lru_cache(maxsize=4096)
 def widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Give the least type that holds every value of both exactly, or None where there is none."""
+    """Return the smallest type that holds every value of both exactly, or None if there is none."""
     if a.equals(b) or _types.is_null(b):
         return a
     if _types.is_null(a):
@@ -69,7 +69,7 @@ def _widened_float(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 def _exact_bits(type_: pa.DataType) -> int:
     if _types.is_floating(type_):
         return _FLOAT_BITS[type_.bit_width]
-    # A half float reaches no further than 65504, so it holds bytes only.
+    # A half float reaches only 65504, so it can't hold 16-bit ints.
     bits = int(type_.bit_width)
     return 24 if bits == 16 else bits
 
@@ -106,7 +106,7 @@ def _is_moment(type_: pa.DataType) -> bool:
 
 
 def _widened_moment(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """A date is the midnight that it begins with, but no instant."""
+    """Widen a date to a naive timestamp at midnight, but not to a zoned one."""
     day, other = (a, b) if _types.is_date(a) else (b, a)
     if _types.is_date(other):
         return pa.date64()
@@ -136,10 +136,10 @@ _KINDS = (
 
 
 def unify(schemas: Sequence[pa.Schema]) -> pa.Schema | None:
-    """Give one schema that every frame of these schemas conforms to, or None if a column has no common type.
+    """Return one schema that every frame of these schemas conforms to, or None if a column has no common type.
 
-    Its columns are the union of all, in order of first appearance. The ``pandas`` metadata is kept only where all
-    agree. Thousands of equal schemas cost about a millisecond.
+    Its columns are the union of all, in order of first appearance. The ``pandas`` metadata is kept only if all agree.
+    Thousands of equal schemas cost about a millisecond.
     """
     distinct = _distinct(schemas)
     if len(distinct) == 1:
@@ -167,7 +167,7 @@ def _common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Give the batch the columns, order and types of a schema; a column it has not is null.
+    """Give the batch the columns, order and types of a schema; a column that the batch lacks is null.
 
     Raises:
         DataError: The schema lacks a column of the batch, or its type can't hold one of the values exactly.
@@ -192,6 +192,6 @@ def _conformed(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         [value] = python_values(batch.column(place).slice(row, 1))
         raise DataError(
             f"column {field.name!r}, row {row}: {field.type} does not hold {value!r} exactly; "
-            "load this frame apart from the others"
+            "load this frame separately from the others"
         )
     return array
