@@ -1,11 +1,12 @@
-r"""CSV as RFC 4180 has it, in UTF-8, with lines that end in ``\r\n``.
+r"""CSV as in RFC 4180, in UTF-8, with lines that end in ``\r\n``.
 
-Text is always in quotes and nothing else is, so an empty cell is a null and ``""`` is an empty text, and text that
-looks like a number stays text when read here. The file has no other types. A folder of shards or composed files keeps
-them (``folder_types``), and a column is read by the one known type that all its values fit exactly. Elsewhere ints,
-floats, booleans, dates and times are told by their looks (a column of whole floats reads as ints). What has no looks of
-its own is text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations
-are counts of their unit.
+Text is always in quotes and nothing else is. So an empty cell is a null, ``""`` is an empty text, and text that looks
+like a number stays text when it is read here. The file has no other type information. A folder of shards or composed
+files keeps the types (``folder_types``); a column is then read as the one known type that fits all its values exactly.
+
+Elsewhere ints, floats, booleans, dates and times are recognized by their form; a column of whole floats is read as
+ints. Values without a form of their own are read as text: decimals, base64 of bytes, JSON of nested cells, and columns
+with ints beyond signed 64 bits. Durations are counts of their unit.
 """
 
 import base64
@@ -27,13 +28,13 @@ _LARGEST_INT64 = 2**63 - 1
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 2**31 - 1
 _TICKS_OF_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_FARTHEST_DAYS = 11_247_000  # short of the year 32767, and of -32767
-_OLD_DAYS = 3 * 365  # until 1972 some local times had seconds in their offset
+_FARTHEST_DAYS = 11_247_000  # Just within the years -32767 to 32767.
+_OLD_DAYS = 3 * 365  # Until 1972 some local times had seconds in their offset.
 _types = pa.types
 
 
 def write(table: pa.Table, file: BinaryIO) -> None:
-    """Write a table. Names of columns may repeat.
+    """Write a table. Column names may repeat.
 
     Raises:
         FormatError: The table has no column.
@@ -46,11 +47,11 @@ def write(table: pa.Table, file: BinaryIO) -> None:
 
 
 def read(file: BinaryIO, known: pa.Schema | None = None) -> pa.Table:
-    """Read a table. Names of columns may repeat.
+    """Read a table. Column names may repeat.
 
     Args:
         file: An open file.
-        known: The types that columns may have; a name may be there several times.
+        known: The types that columns may have; a name may occur several times.
     """
     content = file.read().removeprefix(_BYTE_ORDER_MARK)
     names, start = _header(content)
@@ -63,7 +64,7 @@ def read(file: BinaryIO, known: pa.Schema | None = None) -> pa.Table:
     table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text})
     values = {place: told(table.column(place), known_types) for place, known_types in types.items() if known_types}
     unread = {place for place, column in values.items() if column is None and not quoted[place]}
-    if unread:  # by their looks
+    if unread:  # Read them by their form.
         table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text - unread})
     for place, column in values.items():
         if column is not None:
@@ -95,7 +96,7 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _reachable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Arrow writes years of five digits at most, and no seconds of an offset, as local times of old have them."""
+    """Prepare dates and timestamps: Arrow writes years of at most five digits, and offsets without seconds."""
     bounds = pc.min_max(_days(column)).as_py()
     if bounds["min"] is None:
         return column
@@ -130,7 +131,7 @@ def _unquoted(field: bytes) -> bytes:
 
 
 def _are_quoted(content: bytes, start: int, count: int) -> dict[int, bool]:
-    """Look at the first cell of each column that is no null; a column without one is not in the answer."""
+    """Look at the first cell of each column that is not null; the result lacks columns with only nulls."""
     undecided, place = set(range(count)), 0
     quoted: dict[int, bool] = {}
     for field, separator, _ in _fields(content, start):

@@ -1,4 +1,4 @@
-"""Read CSV cells as values of a known type: all exactly, or the column not at all."""
+"""CSV cells read as values of a known type: a column is read exactly and completely, or not at all."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from api2db.frames import JSON, cast_exactly, decode_cell, is_json
 
 _types = pa.types
-_LONGEST_WHOLE = 15  # Any float holds so many digits.
+_LONGEST_WHOLE = 15  # Any float holds this many digits.
 
 
 def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.DataType]:  # noqa: FBT001 - what a column is
-    """The known types for a column, quoted or not. If text is one of them, quoted cells are text."""
+    """Return the known types for a column, quoted or not. If text is one of them, quoted cells are text."""
     if known is None:
         return []
     types = [known.field(place).type for place in known.get_all_field_indices(name)]
@@ -36,7 +36,7 @@ def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArr
 
 
 def far_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read moments beyond nanoseconds, which Arrow takes for text, as microseconds if all cells are moments."""
+    """Read timestamps outside the range of nanoseconds, which Arrow reads as text, if all cells are timestamps."""
     for type_ in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         with suppress(pa.ArrowInvalid):
             return column.cast(type_)
@@ -57,7 +57,7 @@ def _may_be_quoted(type_: pa.DataType) -> bool:
 
 
 def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
-    """Whether the values would be written as these cells: a date read as a timestamp would not, nor 1 as true."""
+    """Whether writing the values gives these cells; not so for a date read as a timestamp, or 1 read as true."""
     return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not _is_bytes(array.type) else True
 
 
@@ -92,12 +92,12 @@ def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     if pc.any(whole).as_py():
         _, inexact = cast_exactly(texts.filter(whole).cast(pa.decimal128(38, 0)), type_)
         if inexact is not None:
-            raise ValueError("a whole number that no float holds")
+            raise ValueError("a whole number that a float does not hold exactly")
     return texts.cast(type_)
 
 
 def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    # Arrow reads fractions of a second in timestamps only.
+    # Arrow reads fractions of a second only in timestamps.
     moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
     return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 

@@ -1,10 +1,10 @@
-"""JSON that ``pandas.read_json(path, orient="table")`` reads, and that is exact when read here.
+"""JSON that ``pandas.read_json(path, orient="table")`` reads, and that is exact when it is read here.
 
-The text is the table schema of pandas: ``{"schema": {...}, "data": [{column: value, ...}, ...]}``. Under
-``schema.api2db``, which pandas passes over, stand the Arrow schema and how each column was encoded. Numbers have every
-digit they need; infinities and NaN are text, as JSON has none; decimals, dates and times are text, and so are ints
-beyond 2^53 in a column with nulls, which pandas would round; bytes are base64; durations are counts of their unit;
-nested cells are JSON itself, or text where that would not come back letter by letter.
+The text is pandas' table schema: ``{"schema": {...}, "data": [{column: value, ...}, ...]}``. ``schema.api2db``, which
+pandas ignores, holds the Arrow schema and the encoding of each column. Numbers have all the digits that they need.
+Infinities and NaN are text, because JSON has none. Decimals, dates and times are text. So are ints beyond 2^53 in a
+column with nulls, which pandas would round. Bytes are base64, and durations are counts of their unit. Nested cells are
+JSON, or text if JSON would not come back character by character.
 """
 
 import base64
@@ -32,7 +32,7 @@ _types = pa.types
 
 @dataclass(frozen=True)
 class _Column:
-    """A column in values that JSON has, or nearly: ``encoding`` says how they come back."""
+    """A column as values that JSON can hold; ``encoding`` says how they are decoded."""
 
     name: str
     encoding: _Encoding
@@ -55,7 +55,7 @@ def write(table: pa.Table, file: BinaryIO) -> None:
 
 
 def read(file: BinaryIO) -> pa.Table:
-    """Read a table: exactly one that was written here, as pandas does one that pandas wrote."""
+    """Read a table; one that was written here is read exactly, one that pandas wrote is read as pandas does."""
     content = file.read()
     document = json.loads(content)
     if not isinstance(document, dict) or not {"schema", "data"} <= document.keys():
@@ -138,7 +138,7 @@ def _encoded_ints(array: pa.Array, name: str, encoding: _Encoding) -> _Column:
 
 
 def _survives_as_float(array: pa.Array) -> bool:
-    # That is what pandas makes of ints with nulls before it makes them Int64.
+    # Pandas reads ints with nulls as floats before it makes them Int64.
     bounds = pc.min_max(array).as_py()
     return all(bound is None or abs(bound) <= _LARGEST_WHOLE_FLOAT for bound in bounds.values())
 
@@ -166,7 +166,7 @@ def _encoded_as_text(array: pa.Array, name: str) -> _Column:
 def _texts(array: pa.Array) -> Iterator[pa.Array]:
     yield array.cast(pa.utf8())
     if _types.is_timestamp(array.type) and array.type.tz is not None:
-        # Of an offset with seconds, as most places had in the 19th century, Arrow writes the minutes only.
+        # Arrow writes only the minutes of an offset; in the 19th century most offsets had seconds.
         yield array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.utf8())
 
 
@@ -225,7 +225,7 @@ def _is_kept_by_json(text: str) -> bool:
 
 
 def _int64(digits: str) -> int:
-    # pandas refuses a whole file for one larger int.
+    # Pandas refuses the whole file because of one larger int.
     value = int(digits)
     if abs(value) > _LARGEST_INT64:
         raise ValueError(f"{digits} has more than 64 bits")
@@ -254,7 +254,7 @@ def _decoded_column(kept: dict[str, Any], values: list[Any], type_: pa.DataType)
     categories = _decoded(own["encoding"], own["values"], type_.value_type)
     indices = pc.index_in(_decoded(kept["encoding"], values, type_.value_type), categories, skip_nulls=True)
     if indices.null_count != values.count(None):
-        raise ValueError("a value is none of its column's categories")
+        raise ValueError("a value is not one of its column's categories")
     return pa.DictionaryArray.from_arrays(indices.cast(type_.index_type), categories, ordered=type_.ordered)
 
 
@@ -276,13 +276,13 @@ def _decoded(encoding: _Encoding, values: list[Any], type_: pa.DataType) -> pa.A
             )
         case "cells" | "cell_texts":
             return _decoded_cells(values, encoded=encoding == "cells")
-    raise ValueError(f"no column is encoded as {encoding!r}")
+    raise ValueError(f"there is no encoding {encoding!r} of a column")
 
 
 def _decoded_texts(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     if not _types.is_time(type_):
         return texts.cast(type_)
-    # Arrow reads a fraction of a second in a timestamp only.
+    # Arrow reads a fraction of a second only in timestamps.
     moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
     return _count_of(moments).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 

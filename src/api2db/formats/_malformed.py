@@ -1,4 +1,4 @@
-"""What a codec raises on a malformed file, and how a person is told."""
+"""Errors of codecs on malformed files and frames, turned into ``FormatError``."""
 
 import pickle
 import struct
@@ -12,10 +12,10 @@ from api2db.disk.atomic import naming
 from api2db.errors import Api2dbError, FormatError
 from api2db.redaction import redact
 
-# A flipped byte makes a codec ask for what is not there (AttributeError, LookupError), give a constructor what it does
-# not take (TypeError, ValueError, ArithmeticError; AssertionError, NotImplementedError and SystemError of pandas and
-# numpy), or go on without end (EOFError, MemoryError, RecursionError). pyarrow, pickle and struct have errors of their
-# own. Not Exception itself: what is none of these is no fault of the file.
+# A flipped byte makes a codec access what does not exist (AttributeError, LookupError), give a constructor a wrong
+# value (TypeError, ValueError, ArithmeticError; in pandas and numpy AssertionError, NotImplementedError, SystemError),
+# or read without end (EOFError, MemoryError, RecursionError). pyarrow, pickle and struct have their own errors.
+# Exception itself is not listed: any other error is not caused by the file.
 _FAULTS = (
     pa.ArrowException,
     ArithmeticError,
@@ -37,7 +37,7 @@ _FAULTS = (
 
 @contextmanager
 def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
-    """Turn what a codec raises on a malformed file into one error; let those of the system and our own pass."""
+    """Turn a codec's error on a malformed file into a FormatError; errors of the system and of api2db pass through."""
     try:
         with naming(path):
             yield
@@ -52,7 +52,7 @@ def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
 
 @contextmanager
 def unwritable_is_format_error(fmt: str) -> Iterator[None]:
-    """Turn what a codec raises on a frame that it can't write into one error; let the system's and our own pass."""
+    """Turn a codec's error on a frame that it can't write into a FormatError; other errors pass through."""
     try:
         yield
     except Api2dbError:
@@ -64,11 +64,11 @@ def unwritable_is_format_error(fmt: str) -> Iterator[None]:
 
 
 def _let_the_system_speak(error: BaseException) -> None:
-    # Arrow raises a bare OSError for a malformed file; the system's own have a number.
+    # Arrow raises an OSError without a number for a malformed file; errors of the system have one.
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 
 
 def _said(error: BaseException) -> str:
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {redact(first_line)[:300]}"  # which may quote values of the file
+    return f"{type(error).__name__}: {redact(first_line)[:300]}"  # The message may quote values of the file.

@@ -1,11 +1,11 @@
-"""Parquet: every type as it is. JSON cells are Parquet's own JSON type, which pandas reads as text and DuckDB as JSON.
+"""Parquet files, which hold every type as it is.
 
-Each page has a checksum: a flipped byte is found, not read. The order of categories, which Parquet has no place for, is
-kept in the file's metadata.
+JSON cells have Parquet's JSON type; pandas reads it as text and DuckDB as JSON. Each page has a checksum, so a flipped
+byte is detected. The file's metadata holds the order of categories, for which Parquet has no place.
 
-A file may have wider types than the rows that were put, more columns, or fewer, so that it can be read together with
-the others of its folder (``folder_types``). Then the metadata holds the rows' own schema, which is theirs again when
-read here.
+A file may have wider types, more columns or fewer columns than the rows that were put, so that it can be read together
+with the other files of its folder (``folder_types``). The metadata then holds the rows' own schema, which is restored
+when the file is read here.
 """
 
 import base64
@@ -25,7 +25,7 @@ _types = pa.types
 
 
 def write(table: pa.Table, file: BinaryIO, known: pa.Schema | None = None) -> None:
-    """Write a table, with the ``pandas`` metadata that it carries, in the types that its folder is known to have."""
+    """Write a table and its ``pandas`` metadata, in the types that its folder has so far."""
     if known is not None and len(known):
         table = _with_own_schema(in_types(table, known), table.schema)
     table = _with_categories(table)
@@ -36,10 +36,10 @@ def write(table: pa.Table, file: BinaryIO, known: pa.Schema | None = None) -> No
 
 
 def read(file: BinaryIO) -> pa.Table:
-    """Read a table, and check that its values are what their types say."""
+    """Read a table, and check that its values are valid for their types."""
     opened = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
     is_tiny = opened.metadata.num_rows < _TINY_ROWS
-    table = opened.read(use_threads=not is_tiny)  # to hand a few rows to threads takes longer than to read them
+    table = opened.read(use_threads=not is_tiny)  # Starting threads for a few rows takes longer than reading them.
     table.validate(full=True)
     metadata = opened.metadata.metadata or {}
     table = _as_written(table, metadata)
@@ -114,7 +114,7 @@ def _unpacked(packed: bytes) -> pa.Array:
 
 
 def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
-    # Parquet has no seconds, no category but text, no date in milliseconds: Arrow notes what they were.
+    # Parquet has no seconds, no dates in milliseconds, and only text categories. Arrow's schema keeps these types.
     noted = metadata.get(b"ARROW:schema")
     if noted is None:
         return table
@@ -154,12 +154,12 @@ def _recategorised(column: pa.ChunkedArray, type_: pa.DataType, categories: pa.A
     values = column.combine_chunks().cast(type_.value_type)
     indices = pc.index_in(values, categories, skip_nulls=True)
     if indices.null_count != values.null_count:
-        raise ValueError("a value is none of its column's categories")
+        raise ValueError("a value is not one of its column's categories")
     return pa.DictionaryArray.from_arrays(indices.cast(type_.index_type), categories, ordered=type_.ordered)
 
 
 def _tiny(table: pa.Table) -> pa.Buffer:
-    # Dictionaries and many small writes cost more than the rows themselves; categories must keep theirs.
+    # Dictionaries and many small writes cost more than the rows themselves. Categories need their dictionaries.
     written, categories = pa.BufferOutputStream(), [field.name for field in table.schema if _is_category(field)]
     with pq.ParquetWriter(written, table.schema, use_dictionary=categories, write_page_checksum=True) as writer:
         writer.write_table(table)

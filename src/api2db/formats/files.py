@@ -1,4 +1,4 @@
-"""Read and write frames and tables in any of the four formats."""
+"""Reading and writing of frames and tables in any of the four formats."""
 
 from io import BytesIO
 from pathlib import Path
@@ -22,10 +22,10 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
 
     Args:
         table: The rows.
-        file: Where they go.
+        file: The open file.
         fmt: The format.
-        known: The types of the folder that the file is for; Parquet is written in them, so that plain readers can
-            read the folder. ``read`` gives the rows back as they are here.
+        known: The types of the file's folder. Parquet is written in them, so that other readers can read the folder.
+            ``read`` restores the rows as they are here.
 
     Raises:
         ConfigurationError: There is no such format.
@@ -45,7 +45,7 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
 def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read by the types that its folder keeps.
 
-    See ``_csv_text`` for what CSV tells of types where the folder keeps none.
+    ``_csv_text`` describes how CSV is read without such types.
 
     Args:
         path: The file.
@@ -55,8 +55,8 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
-        OSError: The file can't be opened or read; FileNotFoundError where there is none.
+        UnsafePickleError: A pickle names something that is not part of a DataFrame; nothing in it was run.
+        OSError: The file can't be opened or read; FileNotFoundError if it does not exist.
     """
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
@@ -66,7 +66,7 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
 
 
 def as_read(table: pa.Table, fmt: str) -> pa.Table:
-    """A table as it would be read once it has been written: of CSV the types are told by the looks of the values.
+    """Return a table as it would be read after it has been written; for CSV, types follow from the form of the values.
 
     Raises:
         ConfigurationError: There is no such format.
@@ -80,15 +80,15 @@ def as_read(table: pa.Table, fmt: str) -> pa.Table:
 
 
 def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
-    """Write a DataFrame to a file of its own: whole, durable and private, or not at all.
+    """Write a DataFrame to a file of its own: complete, durable and private, or not at all.
 
-    A pickle keeps the DataFrame as it is. In the other formats an index with a name becomes the leading columns, one
-    without a name is the column ``index`` or, if it holds nothing but ints, dropped, and nested cells are JSON.
+    A pickle keeps the DataFrame as it is. In the other formats nested cells are JSON, and an index with a name becomes
+    the leading columns. An index without a name becomes the column ``index``, or is dropped if it holds only ints.
 
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The format has no form for a column or a cell.
-        FrameError: It is no frame, or one that can't be stored without a loss.
+        FrameError: It is not a frame, or can't be stored without loss.
         OSError: The file can't be written.
     """
     if check_format(fmt) == "pickle":
@@ -108,8 +108,8 @@ def read_frame(path: Path, fmt: str) -> pd.DataFrame:
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names what no DataFrame is made of; nothing of it was run.
-        OSError: The file can't be opened or read; FileNotFoundError where there is none.
+        UnsafePickleError: A pickle names something that is not part of a DataFrame; nothing in it was run.
+        OSError: The file can't be opened or read; FileNotFoundError if it does not exist.
     """
     if check_format(fmt) == "pickle":
         with path.open("rb") as file, malformed_is_format_error(path, fmt):

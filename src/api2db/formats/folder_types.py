@@ -1,13 +1,13 @@
-"""The joined types of the files in a folder, so that plain readers can read them together.
+"""The joined types of the files in a folder, so that other readers can read the files together.
 
 A small file keeps the types that the folder's files have had so far. For a folder ``STORE/<name>/<folder>`` it is
-``CACHE/<name>_<folder>_types_<fmt>.json``, for any other folder a hidden file in it. Parquet files are written in these
-types, because pandas, pyarrow and DuckDB use the types of the first file for all. CSV files are read by them, because
-CSV stores no types. The other formats need no such file.
+``CACHE/<name>_<folder>_types_<fmt>.json``; for any other folder it is a hidden file in that folder. Parquet files are
+written in these types, because pandas, pyarrow and DuckDB use the types of the first file for all. CSV files are read
+by them, because CSV stores no types. The other formats need no such file.
 
 A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
 Parquet, text, numbers and booleans beside JSON are JSON. A column without a common type keeps several types. A type is
-durable here before the first file that needs it is written, so a crash leaves types that are too wide at most.
+durable here before the first file that needs it is written, so after a crash the types are at most too wide.
 """
 
 import base64
@@ -26,11 +26,11 @@ from api2db.frames import JSON, cast_exactly, is_json, widened
 _types = pa.types
 _FORMATS = ("parquet", "csv")
 _VERSION = 1
-_DEPTH = 2  # folders of STORE/<name>/<folder> below the project's folder
+_DEPTH = 2  # Folders STORE/<name>/<folder> below the project's folder.
 
 
 def types_path(folder: Path, fmt: str) -> Path:
-    """The file that keeps the types of a folder."""
+    """Return the file that keeps the types of a folder."""
     folder = folder.absolute()
     if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
         return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
@@ -72,14 +72,14 @@ def known_types(folder: Path, fmt: str) -> pa.Schema:
 
 
 def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str) -> pa.Schema:
-    """Join the types of new rows to those of a folder, durably, and give all.
+    """Add the types of new rows to those of a folder, durably, and return all types.
 
     Args:
         folder: The folder.
         fmt: The format of its files.
-        schemas: Of the rows that are to be written there.
-        owner: Who writes, and nobody else by this name at a time: a temporary file that a kill leaves has that name, by
-            which a later call clears it away.
+        schemas: The schemas of the rows that are to be written there.
+        owner: A name that only one writer uses at a time. A kill leaves a temporary file with this name, which a later
+            call removes.
 
     Raises:
         FormatError: The file of types is damaged.
@@ -119,7 +119,7 @@ def carry_types(folder: Path, other: Path, owner: str) -> None:
 
 
 def types_that_hold(path: Path, fmt: str) -> pa.Schema:
-    """The types for reading a file: those of its folder, or of the folder above its partitions."""
+    """Return the types for reading a file: those of its folder, or of the folder above its partitions."""
     folder = path.parent
     known = known_types(folder, fmt)
     while not len(known) and "=" in folder.name:
@@ -190,7 +190,7 @@ def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.
 
 def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | None:
     if fmt == "csv" and _types.is_duration(one) and _types.is_duration(other):
-        return one if one == other else None  # In CSV it is a count, which means something else in another unit.
+        return one if one == other else None  # CSV writes a count, whose meaning depends on the unit.
     common = widened(one, other)
     if common is not None:
         return common
@@ -231,7 +231,7 @@ def _comes_back(cells: pa.Array, values: pa.Array) -> bool:
 
 
 def _metadata(schema: pa.Schema, columns: dict[str, pa.ChunkedArray]) -> dict[bytes, bytes]:
-    """The metadata without pandas' description of columns that are gone, or have another type now."""
+    """Return the metadata without pandas' entries for columns that are gone or have another type now."""
     kept = dict(schema.metadata or {})
     if b"pandas" in kept:
         changed = [field.name for field in schema if getattr(columns.get(field.name), "type", None) != field.type]
