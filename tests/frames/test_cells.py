@@ -71,7 +71,7 @@ def test_what_json_can_say_comes_back_as_it_was(value: object) -> None:
 def test_a_cell_that_holds_itself_is_refused() -> None:
     cell: list[object] = []
     cell.append(cell)
-    with pytest.raises(FrameError, match="holds itself"):
+    with pytest.raises(FrameError, match="contains itself"):
         encode_cell(cell)
 
 

@@ -1,1 +1,1 @@
-"""Files on disk that are whole or not there at all, the project's folders, and fsync."""
+"""Atomic files, fsync, and the names of the project's folders."""

@@ -1,11 +1,11 @@
-"""Files that are there whole or not at all, and that a power cut doesn't take back.
+"""Atomic file writes that survive a power cut.
 
-A new file is written under a temporary name in the folder of its final name, fsynced, renamed, and the folder is
-fsynced. A reader, or a crash at any step, sees the old file or the new one. What a crash leaves behind is a temporary
-file, which ``is_temporary`` knows. Files are made with mode 0600 and folders with 0700, whatever the umask.
+A new file is written under a temporary name in the folder of its final name and fsynced. It is then renamed, and the
+folder is fsynced. A reader, or a crash at any step, sees the old file or the new one. A crash may leave a temporary
+file behind; ``is_temporary`` recognizes its name. Files get mode 0600 and folders 0700, whatever the umask.
 
-Errors of the operating system pass through as they are, with the name of the file or folder where they have none: only
-the caller knows what it was for.
+Errors of the operating system are not wrapped, because only the caller knows what the file is for. If such an error has
+no file name, the name of the file or folder is added.
 """
 
 import ctypes
@@ -42,12 +42,12 @@ class Temporary(NamedTuple):
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and those above it that are missing; each new one is 0700 and survives a power cut.
+    """Create a folder and its missing parents; each new one has mode 0700 and survives a power cut.
 
-    Folders that are there keep their mode.
+    Existing folders keep their mode.
 
     Raises:
-        NotADirectoryError: Something on the way is no folder.
+        NotADirectoryError: Part of the path is not a folder.
     """
     try:
         os.mkdir(path, FOLDER_MODE)
@@ -65,7 +65,7 @@ def make_folders(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder (new, renamed, unlinked) survive a power cut."""
+    """Fsync a folder: new, renamed and unlinked names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with naming(path):
@@ -76,7 +76,7 @@ def sync_folder(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the name of a file into an error of the system that has none, as those of writes and fsyncs."""
+    """Add the file's name to an error of the system that has none, such as one of a write or an fsync."""
     try:
         yield
     except OSError as error:
@@ -86,7 +86,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def sync_file(file: int | Path) -> None:
-    """Make the contents of a file survive a power cut.
+    """Fsync a file: its contents survive a power cut.
 
     Args:
         file: An open descriptor, or the path of a file.
@@ -104,10 +104,10 @@ def sync_file(file: int | Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file anew: at the end of the block it is durable under its name, in place of any older one.
+    """Replace a file: at the end of the block the new file is durable under its name.
 
-    If the block or anything up to the rename raises, the older file is untouched and the temporary one gone. An error
-    of the folder's fsync, which follows, leaves the new file in place, perhaps not durably.
+    If the block or anything up to the rename raises, the old file is unchanged and the temporary file is removed. If
+    only the folder's fsync fails, the new file stays in place and may not be durable.
     """
     with write_temporary(path) as temporary:
         yield temporary.file
@@ -118,9 +118,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def write_temporary(final: Path) -> Iterator[Temporary]:
-    """Write a file beside its final name: at the end of the block its contents are durable, its name not yet.
+    """Write a temporary file beside its final name: at the end of the block its contents are durable.
 
-    ``publish`` gives it its name. If the block raises, the temporary file is gone.
+    ``publish`` gives it its final name. If the block raises, the temporary file is removed.
     """
     path = temporary_name(final)
     with naming(final), open(path, "xb", opener=_open_private) as file, removed_on_failure(path):
@@ -131,13 +131,14 @@ def write_temporary(final: Path) -> Iterator[Temporary]:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Give a temporary file its final name, and never take that name from another file.
+    """Rename a temporary file to its final name without replacing another file.
 
-    The caller syncs the folder, once for any number of files. On a file system that can't rename so in one step (some
-    network and FAT ones) a look comes before the rename: there, two writers of one name must not meet.
+    The caller fsyncs the folder, once for any number of files. Some network and FAT file systems can't rename this way
+    in one step. There the name is checked before the rename, so two writers must not publish the same name at the same
+    time.
 
     Raises:
-        FileExistsError: The final name is taken; both files are untouched.
+        FileExistsError: The final name is taken; both files are unchanged.
     """
     if _rename_without_replacing is not None:
         failure = _rename_without_replacing(_as_c_path(temporary), _as_c_path(final))
@@ -149,7 +150,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def temporary_name(final: Path) -> Path:
-    """Give a new name in the same folder that ``is_temporary`` knows."""
+    """Return a new name in the same folder that ``is_temporary`` recognizes."""
     ending = f".{secrets.token_hex(_RANDOM_BYTES)}.tmp"
     room = _LONGEST_NAME_BYTES - len(ending) - 1
     beginning = os.fsencode(final.name)[:room].decode(errors="ignore")
@@ -157,7 +158,7 @@ def temporary_name(final: Path) -> Path:
 
 
 def is_temporary(path: Path) -> bool:
-    """Say whether a name is one that :func:`temporary_name` gave."""
+    """Whether :func:`temporary_name` made this name."""
     return _TEMPORARY_NAME.fullmatch(path.name) is not None
 
 
@@ -175,7 +176,7 @@ def _sync_descriptor(descriptor: int) -> None:
 
 @contextmanager
 def removed_on_failure(path: Path) -> Iterator[None]:
-    """Remove a file where the block raises."""
+    """Remove a file if the block raises."""
     try:
         yield
     except BaseException:
@@ -187,7 +188,7 @@ def removed_on_failure(path: Path) -> Iterator[None]:
 def _as_c_path(path: Path) -> bytes:
     encoded = os.fsencode(path)
     if b"\0" in encoded:
-        # C would end the name there, and rename something else.
+        # C would end the name there and rename another file.
         raise ValueError(f"a file name holds a null byte: {path!r}")
     return encoded
 

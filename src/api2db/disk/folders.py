@@ -1,4 +1,4 @@
-"""The project's folders, and which names may become part of a path in them."""
+"""The project's folders, and the check of names that become part of a path in them."""
 
 import os
 import re
@@ -16,10 +16,10 @@ def project_home(home: str | os.PathLike[str] | None = None) -> Path:
 
 
 def check_name(name: object, what: str = "collector") -> str:
-    """Return a name that may become a folder and a file; it can't lead out of its folder.
+    """Return a name that is safe as a folder and file name; it can't lead out of its folder.
 
     Raises:
-        InvalidNameError: It could.
+        InvalidNameError: The name is not safe.
     """
     if isinstance(name, str) and name and not _FORBIDDEN.search(name) and _encodes(name):
         return name

@@ -1,13 +1,13 @@
-"""A file's stamp, by which it is known again: its name may belong to another file by then."""
+"""The stamp of a file, which shows whether a name still belongs to the same file."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Stamp(NamedTuple):
-    """Size and time of a file; another file written under its name has another stamp.
+    """Size and time of a file; another file under the same name has another stamp.
 
-    The inode does not count, so that a project copied or restored with its file times continues.
+    The inode is not part of it, so that a project copied or restored with its file times continues.
     """
 
     size_bytes: int
@@ -15,7 +15,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """The stamp of the file with this name; None if there is none."""
+    """Return the stamp of the file with this name; None if there is none."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
 """Collectors: what is polled, how often, and where its frames go.
 
-A collector describes; a runner polls. Each poll runs in a thread of its own, and what it yields is journalled in
-groups together with the state that belongs to them, so that a cursor and its rows never part.
+A collector describes, and a runner polls. Each poll runs in its own thread. The pages that it yields are journalled in
+groups, each with the state that belongs to it, so that a cursor and its rows stay together.
 """
 
 from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered

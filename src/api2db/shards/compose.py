@@ -1,19 +1,24 @@
-"""Many shards of a folder joined into one frame, and, where asked for, into one file; then deleted or moved.
+"""Composition of a folder's shards into one frame and, if asked for, one file; the shards are then deleted or moved.
 
-With a composed file, the steps are: the composed file under a temporary name, durable; a manifest in the shards' folder
-that names it and the shards in it, durable; the composed file renamed, its folder fsynced, the manifest marked; the
-shards deleted or moved, the folders fsynced; the manifest deleted. A call that finds a manifest finishes first what it
-says:
+With a composed file, the steps are:
 
-- it is not marked, and the temporary file is still there: the composed one was never published; both are dropped, all
-  shards are as before;
-- it is not marked, that is gone and the composed file is there: it is durable under its name once its folder is synced;
-- it is marked: the composed file holds those shards' rows, so what is left of them is deleted or moved, never read;
-- both files are gone: somebody took the composed file, or a disk is missing. A person decides; nothing is touched.
+1. Write the composed file under a temporary name, durably.
+2. Write a manifest into the shards' folder that names the file and the shards in it, durably.
+3. Rename the composed file, fsync its folder, and mark the manifest.
+4. Delete or move the shards, and fsync the folders.
+5. Delete the manifest.
 
-Without a composed file the rows are handed to the caller, and the shards go last. One composer at a time works in a
-folder, which it holds by a lock; writers of new shards work beside it. A folder that holds a store's manifest is that
-store's alone until it has come to its end.
+A call that finds a manifest first finishes the earlier call:
+
+- Not marked, and the temporary file exists: the composed file was never published. Both are removed, and all shards
+  stay.
+- Not marked, and only the composed file exists: it is durable under its name once its folder is fsynced.
+- Marked: the composed file holds those shards' rows. Shards that are left are deleted or moved, never read.
+- Both files are gone: someone moved the composed file, or a disk is missing. A person must decide; nothing is changed.
+
+Without a composed file the rows are handed to the caller, and the shards are removed last. One composer at a time works
+in a folder and holds its lock; writers of new shards continue. A folder with a store's manifest belongs to that store
+until its round is finished.
 """
 
 import errno
@@ -52,7 +57,7 @@ from api2db.shards.shards import (
 
 MANIFEST_NAME = ".api2db_compose.json"
 STORE_MANIFEST = ".api2db_store.json"
-"""A store's own; it stands here because nobody else may take the shards that it names."""
+"""The manifest of a store. It is defined here because only that store may take the shards that it names."""
 
 _MANIFEST_VERSION = 2
 
@@ -62,15 +67,15 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Composition(Generic[_Result]):
-    """What came of composing a folder.
+    """The result of composing a folder.
 
     Attributes:
-        result: What was asked for of the rows of all shards that could be read, in the order of the shards' names; None
-            if there are none.
-        shards: These shards, where they were.
-        composed: The composed file; None where none was asked for.
-        problems: A shard that could not be read, deleted or moved; each stays where it is.
-        finished: The composed file of an earlier call that was cut short, whose work this one has ended.
+        result: What ``result_of`` returned for the rows of all shards that could be read, in the order of the shards'
+            names; None if there are none.
+        shards: The paths of these shards before they were removed.
+        composed: The composed file; None if none was asked for.
+        problems: Errors of shards that could not be read, deleted or moved; such a shard stays where it is.
+        finished: The composed file of an earlier, interrupted call that this call has finished.
     """
 
     result: _Result | None
@@ -81,11 +86,11 @@ class Composition(Generic[_Result]):
 
 
 class Finished(NamedTuple):
-    """What became of an earlier call that was cut short.
+    """The result of finishing an interrupted call.
 
     Attributes:
-        composed: Its composed file; None where there is none.
-        problems: Why a shard whose rows are composed could not be put away, one each.
+        composed: Its composed file; None if there is none.
+        problems: One error for each shard whose rows are composed but that could not be deleted or moved.
     """
 
     composed: Path | None = None
@@ -94,7 +99,7 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class _Manifest:
-    """Says which shards a composed file holds, and what is to become of them."""
+    """The shards that a composed file holds, and where they are to be moved."""
 
     file: Composed
     shards: tuple[Shard, ...]
@@ -103,7 +108,7 @@ class _Manifest:
 
 
 def as_frame(shards: Shards) -> pd.DataFrame:
-    """All rows as a DataFrame; the shards' own memory is freed on the way."""
+    """Return all rows as a DataFrame; the memory of the shards is freed on the way."""
     for place in range(len(shards.batches)):
         shards.batches[place] = under_one_schema(shards.batches[place], shards.schema)
     return consumed_to_pandas(shards.batches, shards.schema)
@@ -118,21 +123,21 @@ def compose(
     composed_to: Path | None = None,
     make_missing: bool = True,
 ) -> Composition[_Result]:
-    """Join the shards of a folder, then delete them or move them.
+    """Join the shards of a folder, then delete or move them.
 
     Args:
-        folder: Where the shards are.
+        folder: The folder of the shards.
         fmt: Their format.
-        result_of: Makes of the rows what the caller wants, before any shard goes; it may take them.
-        shards_to: The folder to move them to; without it they are deleted.
-        composed_to: The folder for ``<first>_<last>.<fmt>``, which is durable before any shard goes.
-        make_missing: Make these folders where they are missing.
+        result_of: Makes the caller's result from the rows, before any shard is removed; it may consume the rows.
+        shards_to: The folder to move the shards to; without it they are deleted.
+        composed_to: The folder for ``<first>_<last>.<fmt>``, which is durable before any shard is removed.
+        make_missing: Create these folders if they are missing.
 
     Raises:
         ConfigurationError: There is no such format, the shards would be moved onto themselves or into the folder of
-            the composed files, the manifest of an earlier call is damaged, or a store was cut short in this folder.
+            the composed files, the manifest of an earlier call is damaged, or a store was interrupted in this folder.
         DataError: The composed file of an earlier call is gone while its shards are not; nothing was deleted.
-        FolderBusyError: Somebody else composes or stores this folder.
+        FolderBusyError: Another call or a store is working in this folder.
         OSError: A folder can't be read or written, a shard could not be deleted or moved, or the composed file's name
             is taken; no row is lost.
     """
@@ -148,11 +153,11 @@ def compose(
 
 
 def check_folders(folder: Path, shards_to: Path | None, composed_to: Path | None, *, make_missing: bool) -> None:
-    """See that the folders which shards and composed files go to are there, and can be used together.
+    """Check that the folders for shards and composed files exist and can be used together.
 
     Raises:
         ConfigurationError: The shards would be moved to where they are, or into the folder of the composed files.
-        FileNotFoundError: One is missing, and may not be made.
+        FileNotFoundError: One is missing and may not be created.
     """
     for other in (shards_to, composed_to):
         if other is None:
@@ -165,15 +170,15 @@ def check_folders(folder: Path, shards_to: Path | None, composed_to: Path | None
         raise ConfigurationError(f"the shards in {folder} can't be moved to where they are; name another folder")
     if shards_to is not None and composed_to is not None and shards_to.resolve().is_relative_to(composed_to.resolve()):
         raise ConfigurationError(
-            f"who reads the composed files in {composed_to} would see each row again in the shards in {shards_to}; "
+            f"readers of the composed files in {composed_to} would see each row again in the shards in {shards_to}; "
             "move the shards to a folder outside (move_shards_path)"
         )
 
 
 def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -> None:
-    """Remove the temporary files that a call or a round for this folder has left where it died; its lock is held.
+    """Remove the temporary files that an interrupted call or round for this folder has left; the caller holds its lock.
 
-    A shard that was on its way to another file system arrives there.
+    The move of a shard to another file system is finished.
     """
     for name in (MANIFEST_NAME, STORE_MANIFEST):
         sweep(folder, name)
@@ -185,7 +190,7 @@ def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -
 
 
 def compose_file(folder: Path, shards: Shards, fmt: Format) -> Composed:
-    """Write the rows of shards into a file that is named by the first and the last of them, but not yet under its name.
+    """Write the rows of shards into a temporary file whose final name consists of the first and last shard's names.
 
     Raises:
         FileExistsError: The name is taken.
@@ -193,12 +198,12 @@ def compose_file(folder: Path, shards: Shards, fmt: Format) -> Composed:
     final = folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
     shards_in = shards.paths[0].parent
     composed = write_composed(shards.table, final, fmt, folder / owner_of(shards_in), shards_in)
-    sync_folder(composed.temporary.parent)  # its name must be durable before the manifest is
+    sync_folder(composed.temporary.parent)  # Its name must be durable before the manifest is.
     return composed
 
 
 def finish_composing(folder: Path) -> Finished:
-    """Finish what a call that was cut short has left; the folder is held by the caller.
+    """Finish an interrupted call; the caller holds the folder's lock.
 
     Raises:
         ConfigurationError: Its manifest is damaged.
@@ -208,7 +213,7 @@ def finish_composing(folder: Path) -> Finished:
     if manifest is None:
         return Finished()
     if not manifest.published and manifest.file.temporary.exists():
-        # In this order: without its manifest a temporary file means nothing.
+        # In this order: a temporary file without a manifest is not used.
         _drop_manifest(folder)
         manifest.file.temporary.unlink()
         return Finished()
@@ -218,7 +223,7 @@ def finish_composing(folder: Path) -> Finished:
 def _check_no_store(folder: Path) -> None:
     if (folder / STORE_MANIFEST).exists():
         raise ConfigurationError(
-            f"{folder / STORE_MANIFEST} says that a store was cut short while it took these shards: run that store "
+            f"{folder / STORE_MANIFEST} says that a store was interrupted while it took these shards: run that store "
             "again, so that it can finish, or remove the file if none of their rows were loaded"
         )
 
@@ -236,7 +241,7 @@ def _compose(
         return Composition(None, (), None, tuple(problems))
     check_they_can_go(folder, taken, shards_to)
     if composed_to is None:
-        result = result_of(shards)  # what could fail must fail before a shard goes
+        result = result_of(shards)  # Everything that can fail must come before the first shard is removed.
         problems += put_away(folder, taken, shards_to)
         return Composition(result, paths, None, tuple(problems))
     composed = compose_file(composed_to, shards, fmt)
@@ -278,7 +283,7 @@ def _read_manifest(folder: Path) -> _Manifest | None:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigurationError(
-            f"{path} is damaged: {error!r}; see whether a composed file holds the shards beside it, then remove it"
+            f"{path} is damaged: {error!r}; check whether a composed file holds the shards beside it, then remove it"
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Composed files on their way: durable under a temporary name, named by a manifest, then under a name of their own.
+"""A composed file before it has its final name: durable under a temporary name, and named by a manifest.
 
-Whoever finds such a manifest knows by its stamp whether the file has that name by now: a temporary file that is missing
-may have been published, or removed by somebody.
+The file's stamp in the manifest shows whether it has been published. A temporary file that is missing may have been
+published, or removed by someone.
 """
 
 import errno
@@ -20,7 +20,7 @@ from api2db.formats.folder_types import join_types, keeps_types, known_types
 
 
 class Composed(NamedTuple):
-    """A composed file that is durable under its temporary name, or has been published under its final one."""
+    """A composed file that is durable under its temporary name, or has been published under its final name."""
 
     temporary: Path
     final: Path
@@ -28,14 +28,14 @@ class Composed(NamedTuple):
 
 
 def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path, shards_in: Path) -> Composed:
-    """Write rows into a file that does not have its name yet; the caller syncs the folder.
+    """Write rows into a file under a temporary name; the caller fsyncs the folder.
 
     Args:
-        rows: What it holds.
-        final: The name that it will have.
-        fmt: Its format.
-        beside: A name in the folder that it waits in, which its temporary name begins with. It has that folder's types.
-        shards_in: The folder of the shards. Only where its types are kept, they are kept for composed files as well.
+        rows: The rows.
+        final: The final name.
+        fmt: The format.
+        beside: The temporary name begins with this name, in this folder. The file gets that folder's types.
+        shards_in: The folder of the shards. Types are kept for composed files only if they are kept for this folder.
 
     Raises:
         FileExistsError: The name is taken.
@@ -53,28 +53,28 @@ def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path, shards_i
         write(rows, temporary.file, fmt, known)
     stamp = stamp_of(temporary.path)
     if stamp is None:
-        raise FileNotFoundError(errno.ENOENT, "somebody has removed a file that was being written", str(temporary.path))
+        raise FileNotFoundError(errno.ENOENT, "a file was removed while it was being written", str(temporary.path))
     return Composed(temporary.path, final, stamp)
 
 
 @contextmanager
 def discarded_on_failure(files: Sequence[Composed], drop_manifest: Callable[[], None]) -> Iterator[None]:
-    """Where the block raises, remove the manifest that it may have kept, and then the files that this names."""
+    """If the block raises, remove the manifest that it may have written, and then the files."""
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            drop_manifest()  # durably first: a manifest without its files would stand for rows that are nowhere
+            drop_manifest()  # Durably first: a manifest without its files would name rows that do not exist.
             for file in files:
                 file.temporary.unlink(missing_ok=True)
         raise
 
 
 def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
-    """See that each file has its final name, durably, whether now or since an earlier call that was cut short.
+    """Give each file its final name, durably; it may have the name already, from an interrupted call.
 
     Raises:
-        DataError: A file is there under neither name; a person decides.
+        DataError: A file exists under neither name; a person must decide.
         FileExistsError: A final name is taken.
     """
     for file in files:
@@ -83,8 +83,8 @@ def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
             _publish(file)
         elif stamp_of(file.final) != file.stamp:
             raise DataError(
-                f"{file.final} held the rows of the shards that {manifest} names, and is gone, or another file by now; "
-                f"put it back as it was, with its time; or delete of these shards those whose rows are safe, "
+                f"{file.final} held the rows of the shards that {manifest} names, and is gone or another file by now; "
+                f"restore it with its time, or delete those of these shards whose rows are safe, "
                 f"and then that file"
             )
     for folder in sorted({place.parent for file in files for place in (file.temporary, file.final)}):
@@ -103,17 +103,17 @@ def _taken(final: Path) -> FileExistsError:
 
 
 def composed_as_json(files: Sequence[Composed]) -> list[Any]:
-    """What a manifest keeps of them."""
+    """Encode composed files for a manifest."""
     return [[str(file.temporary), str(file.final), *file.stamp] for file in files]
 
 
 def composed_from_json(content: Any) -> tuple[Composed, ...]:
-    """Read that again.
+    """Decode what ``composed_as_json`` encoded.
 
     Raises:
         ValueError: It was not written by ``composed_as_json``; TypeError likewise.
     """
     files = tuple(Composed(Path(temporary), Path(final), Stamp(*stamp)) for temporary, final, *stamp in content)
     if not all(is_temporary(file.temporary) for file in files):
-        raise ValueError("it names files that nobody here has written")
+        raise ValueError("it names files that api2db has not written")
     return files

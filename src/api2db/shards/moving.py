@@ -1,8 +1,8 @@
-"""Shards whose rows are safe elsewhere: deleted, or moved, also onto another file system.
+"""Deletion of shards whose rows are safe elsewhere, or their move to another folder or file system.
 
-There a move takes these steps, each durable before the next, so that a shard is never seen in both folders, and a crash
-leaves it in one of them or is settled by the next call: a copy under a temporary name that says whose it is; the shard
-unlinked; the copy given the shard's name.
+A move to another file system takes three steps: write a copy under a temporary name that says whose it is; unlink the
+shard; give the copy the shard's name. Each step is durable before the next. So a shard is never visible in both
+folders. After a crash it is in one of them, or the next call finishes the move.
 """
 
 import errno
@@ -21,11 +21,11 @@ from api2db.formats.folder_types import carry_types
 from api2db.shards.shards import Shard
 
 _COARSEST_TIME_NS = 2_000_000_000
-"""FAT keeps even seconds."""
+"""FAT stores times in steps of two seconds."""
 
 
 class _Copy(NamedTuple):
-    """A shard that lies in both folders, here under a temporary name."""
+    """A shard that exists in both folders, in the new one under a temporary name."""
 
     shard: Path
     temporary: Path
@@ -33,11 +33,11 @@ class _Copy(NamedTuple):
 
 
 def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> None:
-    """See that shards can be deleted or moved, as far as that can be known before.
+    """Check that shards can be deleted or moved, as far as that can be known in advance.
 
     Raises:
-        FileExistsError: The name that a moved shard would have is taken.
-        PermissionError: No file can be removed from the folder, or put into the other one.
+        FileExistsError: The new name of a moved shard is taken.
+        PermissionError: Files can't be removed from the folder, or created in the other one.
     """
     for place in (folder, shards_to):
         if place is not None and not os.access(place, os.W_OK | os.X_OK):
@@ -49,12 +49,13 @@ def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | N
 
 
 def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> list[Exception]:
-    """Delete shards, or move them into another folder without replacing what is there; durable when this returns.
+    """Delete shards, or move them to another folder without replacing a file; durable when this returns.
 
-    What has been written under a shard's name since it was read is another shard, and stays.
+    A file that was written under a shard's name after the shard was read is another shard, and stays.
 
     Returns:
-        Why a shard could not be put away, or whether that is durable; what could not go stays where it is.
+        An error for each shard that could not be deleted or moved, which stays where it is, and for each folder that
+        could not be fsynced.
     """
     problems: list[Exception] = []
     copies: list[_Copy] = []
@@ -80,7 +81,7 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
 
 
 def settle_copies(folder: Path, shards_to: Path) -> None:
-    """End the moves that were cut short: a copy whose shard is still there goes, another gets its name.
+    """Finish interrupted moves: a copy whose shard still exists is removed, any other copy gets its name.
 
     Raises:
         FileExistsError: That name is taken.

@@ -1,4 +1,4 @@
-"""The shards of a folder: find them, lock them, read them, and bring them to common types."""
+"""The shards of a folder: find, lock and read them, and cast them to common types."""
 
 import errno
 import fcntl
@@ -34,31 +34,32 @@ _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
 
 
 class Shard(NamedTuple):
-    """A shard as it was when it was read."""
+    """The name and stamp of a shard as it was read."""
 
     name: str
     stamp: Stamp
 
     def is_in(self, folder: Path) -> bool:
-        """Whether the file is still there, and still the same one."""
+        """Whether the file still exists and is still the same one."""
         return stamp_of(folder / self.name) == self.stamp
 
 
 @dataclass(slots=True)
 class Shards:
-    """What was read of some shards.
+    """The contents of shards.
 
     Attributes:
-        paths: Those that could be read, in the order of their names.
-        stamps: Which files they were.
-        batches: A batch for each of them, with its own columns. A column that all shards can have in one type has that
-            type; another keeps the type of its shard. Whoever takes the batches out of the list has them alone.
-        cleaned: For each whether ``clean`` of ``join_shards`` has changed it.
-        schema: All columns, for all rows as one table; None where there are none. A column without a common type holds
-            JSON cells, as it would in one frame; text in CSV, which has nothing else.
-        problems: Why a shard could not be read, one each.
-        types: The types by which CSV shards were read; read by others, a shard may have other rows once repeats are
-            dropped.
+        paths: The shards that could be read, in the order of their names.
+        stamps: The stamps of these files.
+        batches: One batch for each of them, with its own columns. A column that all shards can have in one type has
+            that type; any other keeps the type of its shard. A caller that removes batches from the list is their only
+            owner.
+        cleaned: For each, whether ``clean`` of ``join_shards`` has changed it.
+        schema: All columns, for all rows as one table; None if there are none. A column without a common type holds
+            JSON cells, as it would in one frame; in CSV it holds text.
+        problems: One error for each shard that could not be read.
+        types: The types by which CSV shards were read. Read by other types, a shard may have other rows after repeats
+            are dropped.
     """
 
     paths: list[Path]
@@ -76,7 +77,7 @@ class Shards:
 
     @property
     def table(self) -> pa.Table:
-        """All rows as one table; what has the table's types is not copied."""
+        """All rows as one table; batches that have the table's types are not copied."""
         return pa.Table.from_batches([under_one_schema(batch, self.schema) for batch in self.batches], self.schema)
 
 
@@ -96,14 +97,14 @@ def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
 
 @contextmanager
 def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
-    """Lock a folder of shards, so that only one composes or stores it; writers of shards continue.
+    """Lock a folder of shards, so that only one caller composes or stores it; writers of shards continue.
 
     Args:
-        folder: The folder, or another one that only one may change.
-        waiting: Wait for whoever holds it, in this process or in another.
+        folder: The folder, or another one that only one caller may change.
+        waiting: Wait until the lock is free, in this process or another.
 
     Raises:
-        FolderBusyError: It is locked already, and ``waiting`` is false.
+        FolderBusyError: It is locked, and ``waiting`` is false.
         OSError: The folder can't be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,7 +113,7 @@ def locked(folder: Path, *, waiting: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # A child forked meanwhile would keep holding it.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # A child process forked meanwhile would keep holding the lock.
     finally:
         os.close(descriptor)
 
@@ -124,7 +125,7 @@ def _lock(descriptor: int, folder: Path, *, waiting: bool) -> None:
         if error.errno not in _HELD_ELSEWHERE:
             raise
         raise FolderBusyError(
-            f"the shards in {folder} are being composed or stored by somebody else at this moment; try again later"
+            f"the shards in {folder} are being composed or stored by another caller; try again later"
         ) from error
 
 
@@ -145,7 +146,7 @@ def join_shards(
     clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
     types: pa.Schema | None = None,
 ) -> Shards:
-    """Read shards and bring each column to one type if it has one; name the shards that can't be read.
+    """Read shards and cast each column to its common type, if it has one; report the shards that can't be read.
 
     Whole numbers become floats if the column has floats in other shards and no digit is lost: a JSON API returns 5 in
     one frame and 5.5 in the next.
@@ -153,7 +154,7 @@ def join_shards(
     Args:
         paths: The shards.
         fmt: Their format.
-        clean: Removes columns that are not the rows' own; returns the batch itself if there are none.
+        clean: Removes columns that are not part of the rows; returns the batch itself if there are none.
         types: The types to read CSV by; by default those that the folder keeps now.
 
     Raises:
@@ -199,12 +200,12 @@ def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, St
     before = stamp_of(path)
     batch = to_batch(read(path, fmt, types))
     if before is None or stamp_of(path) != before:
-        raise FormatError(f"{path} was written while it was read; the next time takes it as it is then")
+        raise FormatError(f"{path} was changed while it was read; the next round or call reads it again")
     return batch, before
 
 
 def _join(shards: Shards, mixed: pa.DataType) -> None:
-    """Bring the shards' columns to their common types, and set the schema of all rows."""
+    """Cast the shards' columns to their common types, and set the schema of all rows."""
     schema = unify([batch.schema for batch in shards.batches])
     if schema is not None and _conform_own(shards.batches, schema):
         shards.schema = schema
@@ -214,7 +215,7 @@ def _join(shards: Shards, mixed: pa.DataType) -> None:
 
 
 def _join_column(batches: list[pa.RecordBatch], name: str) -> pa.DataType | None:
-    """Bring one column to its common type in all batches; return None and change nothing if there is none."""
+    """Cast one column to its common type in all batches; return None and change nothing if there is none."""
     places = [place for place, batch in enumerate(batches) if name in batch.schema.names]
     columns = [batches[place].select([name]) for place in places]
     for brought_together in (list, whole_numbers_as_floats, long_numbers):

@@ -1,4 +1,4 @@
-"""Options as a user gives them, checked before anything is done with them."""
+"""Checks of options that a user gives."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ IF_EXISTS = ("append", "replace", "fail")
 
 
 def one_of(value: Any, known: Iterable[str], what: str) -> Any:
-    """Give it back.
+    """Return the value.
 
     Raises:
-        ConfigurationError: It is none of those that are known.
+        ConfigurationError: It is not one of the known values.
     """
     if isinstance(value, str) and value in known:
         return value
@@ -20,10 +20,10 @@ def one_of(value: Any, known: Iterable[str], what: str) -> Any:
 
 
 def checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    """Give the columns of a key as a tuple.
+    """Return the columns of a key as a tuple.
 
     Raises:
-        ConfigurationError: They are no list of names.
+        ConfigurationError: They are not a list of names.
     """
     if isinstance(keys, str) or not all(map(_is_name, keys)):
         raise ConfigurationError(f"keys must be a list of column names, not {keys!r}")

@@ -1,4 +1,4 @@
-"""What the spec's ``connect`` does: it tries, and where that fails the log says why."""
+"""The attempt to reach a target, for ``connect``: a failure is logged, not raised."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def reached(log_str: str, reach: Callable[[], object]) -> bool:
-    """Try it, and say whether the target was reached; where not, the log names the stream and the reason."""
+    """Try to reach the target, and return whether it was reached; if not, log the stream and the reason."""
     try:
         reach()
     except (TargetError, MissingExtraError) as error:

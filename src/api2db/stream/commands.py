@@ -1,4 +1,4 @@
-"""What the command line asks for that writes: by the running owner of a journal, or in its place when none runs."""
+"""Commands that write to a journal: executed by its running owner, or by this process if none runs."""
 
 import json
 from collections.abc import Mapping
@@ -15,51 +15,51 @@ from api2db.journal import SegmentedJournal, StreamNo, ask, is_owned, journal_fo
 
 
 def register_requests(journal: SegmentedJournal) -> None:
-    """Have the owner of a journal answer ``forget`` and ``retry``."""
+    """Make the owner of a journal answer ``forget``, ``adopt`` and ``retry``."""
     journal.on_request("forget", lambda arguments: _forget(journal, arguments))
     journal.on_request("retry", lambda arguments: _retry(journal, arguments))
     journal.on_request("adopt", lambda arguments: _adopt(journal, arguments))
 
 
 def forget(home: Path, collector: str, identity: str) -> None:
-    """Drop a stream that is not running, with all that waits for it.
+    """Drop a stream that is not running, with all frames that wait for it.
 
     Raises:
-        ConfigurationError: There is none of that name, or it is running.
+        ConfigurationError: There is no stream of that name, or it is running.
     """
     _ask_or_do(home, collector, "forget", {"stream": identity})
 
 
 def adopt(home: Path, collector: str, identity: str) -> None:
-    """Let a stream go on although a copy of this project has written into its target's ledger.
+    """Continue a stream although a copy of this project has written into its target's ledger.
 
-    Rows of frames that both had, and that the copy has delivered, are then in the target twice.
+    Rows of frames that both projects had, and that the copy has delivered, are then in the target twice.
 
     Raises:
-        ConfigurationError: There is none of that name.
+        ConfigurationError: There is no stream of that name.
     """
     _ask_or_do(home, collector, "adopt", {"stream": identity})
 
 
 def retry(home: Path, file: str) -> int:
-    """Put the rejected rows of a file again, for the stream that they were rejected by.
+    """Put the rejected rows of a file again, for the stream that rejected them.
 
-    The new put and the removal of the file are recorded together. Rows of the frames that came meanwhile stand before
-    them.
+    The new put and the removal of the file are recorded together. The rows are delivered after frames that are already
+    waiting.
 
     Args:
         home: The project's folder.
         file: Relative to it: ``STORE/rejected/<collector>/<stream_type>/<timestamp_ns>.parquet``.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
         BacklogFullError: The stream's quota is spent; the file stays.
     """
     parts = Path(file).parts
     if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
-        raise ConfigurationError(f"{file} is no file of STORE/rejected; see: api2db rejected list")
+        raise ConfigurationError(f"{file} is not a file of STORE/rejected; see: api2db rejected list")
     return int(_ask_or_do(home, parts[2], "retry", {"file": file}))
 
 
@@ -100,10 +100,10 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     origin = _origin(rows, file)
     stream_no = next((stream_no for stream_no, log in journal.readers.items() if log.key == origin.get("stream")), None)
     if stream_no is None or origin.get("journal") != journal.journal_id:
-        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
+        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal no longer has")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
-    # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
+    # The answering thread must not wait for room: no other request is answered meanwhile, and the journal can't close.
     journal.append([batch], stream_no=StreamNo(stream_no), removes=file, block=False)
     return int(rows.num_rows)
 
@@ -112,7 +112,5 @@ def _origin(rows: pa.Table, file: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((rows.schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError) as error:
-        raise FormatError(
-            f"{file} does not say which stream its rows are of; it was not written by a stream"
-        ) from error
+        raise FormatError(f"{file} does not name the stream of its rows; it was not written by a stream") from error
     return found

@@ -1,4 +1,4 @@
-"""The spec's Stream: what every stream does with its journal and its worker, whatever its target."""
+"""Stream, the base of all streams: its journal and its worker, whatever its target."""
 
 import logging
 import os
@@ -50,37 +50,38 @@ _SCHEMA_RULES = ("evolve", "freeze")
 class Stream(FileConverter):
     """Carries the frames of a journal to one target; the base of all streams.
 
-    A stream of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
-    each frame at least once, in order, from the worker; what it hands on to ``super().stream`` goes into the target
-    of the class it inherits from.
+    This class itself has no target: inherit from it. A class of yours that overrides ``stream`` gets each frame from
+    the worker at least once, in order. What it passes to ``super().stream`` goes into the target of the class that it
+    inherits from.
 
-    The constructor only records. Files, threads and connections are opened by the first ``start`` or ``put``.
+    The constructor only records its arguments. The first ``start`` or ``put`` opens files, threads and connections.
 
     Args:
-        name: The collector's.
-        path: Where files go; what it means is up to the class.
-        dtypes: What columns become on their way into the target, as ``DataFrame.astype`` takes it; a row with a value
-            that does not become that without a loss is rejected. By default rows go in as they were put, and the
-            attribute tells what the collector's frames have had so far.
+        name: The collector's name.
+        path: Where files go; its meaning depends on the class.
+        dtypes: The dtypes that columns get on their way into the target, as ``DataFrame.astype`` takes them. A row with
+            a value that can't be cast without loss is rejected. By default rows are loaded as they were put, and the
+            attribute has the dtypes that the collector's frames have had so far.
         fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
-        chunk_size: The most rows of one transaction; 0 for no limit of its own.
+        chunk_size: The most rows of one transaction; 0 for no limit.
         stream_type: The name of its folders below ``STORE/upload_failed`` and ``STORE/rejected``, and in log lines.
-        store: Whether a Store is what it serves; then nothing polls its queue.
-        home: The project's folder: by default ``API2DB_HOME``, else the current one.
+        store: Whether it serves a Store; then it has no worker.
+        home: The project's folder: by default ``API2DB_HOME``, else the current folder.
         durability: ``"full"``: ``put`` returns after an fsync; ``"process"``: rows survive this process, not a power
             cut.
-        max_backlog_bytes: At so much waiting on disk ``put`` waits, or raises queue.Full; None for no limit.
-        schema: ``"evolve"``: the table follows the data; ``"freeze"``: it stays, and what does not fit is set aside.
+        max_backlog_bytes: If this much waits on disk, ``put`` waits or raises queue.Full; None for no limit.
+        schema: ``"evolve"``: the table follows the data; ``"freeze"``: the table stays, and rows that do not fit are
+            set aside.
         table: The table's name; the collector's by default.
-        stream_id: Who the stream is across restarts, where its target is not to say that.
+        stream_id: The identity of the stream across restarts; by default it follows from the target.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
 
     Attributes:
         is_store_instance: As ``store``.
-        lock: Held while the worker lives: taken by ``start``, free before and after.
-        q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the frames that wait.
+        lock: Held while the worker runs: acquired by ``start``, free before and after.
+        q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the waiting frames.
         home: The project's folder.
     """
 
@@ -126,7 +127,7 @@ class Stream(FileConverter):
         self._reader: StreamReader | None = None
         self._worker: Worker | None = None
         self._task: Task | None = None
-        self._thread: threading.Thread | None = None  # of ``stream_start``
+        self._thread: threading.Thread | None = None  # The thread of ``stream_start``.
         self._overriding: threading.Thread | None = None
         self._death: BaseException | None = None
         self._handed_on: list[pa.RecordBatch] | None = None
@@ -136,7 +137,7 @@ class Stream(FileConverter):
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts: its target, or the ``stream_id`` that it was given."""
+        """The identity of the stream across restarts: its target, or the ``stream_id`` that was given."""
         return self.stream_id or f"{type(self).__name__}.stream"
 
     @property
@@ -145,15 +146,15 @@ class Stream(FileConverter):
         return None
 
     def describe(self) -> str:
-        """The target's name for a person's eyes; never a secret."""
+        """The target's name for display; contains no secret."""
         return self.identity
 
     def start(self) -> None:
-        """Start the worker; does nothing where it runs.
+        """Start the worker; do nothing if it is running.
 
         Raises:
             JournalBusyError: Another process owns the collector's journal.
-            ConfigurationError: A stream to the same target runs already.
+            ConfigurationError: Another stream to the same target is running.
         """
         self._check_process()
         with self._making:
@@ -169,7 +170,7 @@ class Stream(FileConverter):
         """Run the worker in this thread, until ``stop`` is called in another.
 
         Raises:
-            StreamDiedError: The worker ended by an error.
+            StreamDiedError: The worker stopped with an error.
         """
         self._check_process()
         with self._making:
@@ -185,10 +186,10 @@ class Stream(FileConverter):
         self._check_alive()
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the worker after the batch that it is at; what is not delivered stays on disk for the next start.
+        """Stop the worker after its current batch; rows that are not delivered stay on disk for the next start.
 
         Args:
-            timeout: How long to wait for that, seconds; None for as long as it takes.
+            timeout: How long to wait for that, in seconds; None for as long as it takes.
         """
         self._check_process()
         with self._making:
@@ -204,17 +205,17 @@ class Stream(FileConverter):
                 self._release()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything that was put so far is in the target, or set aside by it.
+        """Wait until everything that was put so far is in the target, or set aside.
 
         Args:
-            timeout: How long to wait, seconds; None for as long as it takes.
+            timeout: How long to wait, in seconds; None for as long as it takes.
 
         Returns:
-            Whether it is.
+            Whether everything is in the target or set aside.
 
         Raises:
-            StreamDiedError: The worker has ended by an error, so it never will be.
-            ConfigurationError: Frames wait, no worker runs, and there is no timeout.
+            StreamDiedError: The worker has stopped with an error, so waiting is in vain.
+            ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
         log = self._attached()
         mark = log.mark()
@@ -227,17 +228,17 @@ class Stream(FileConverter):
             if self._task is not None:
                 process_scheduler().call(
                     self._task
-                )  # an interrupt may have come between a put and its word to the worker
+                )  # An interrupt may have come between a put and its notification of the worker.
             if deadline is None and not self.lock.locked():
                 raise ConfigurationError(f"{self!r} is not running, so nothing is delivered; start it before you flush")
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 
     def check_failures(self) -> None:
-        """Try the parked batch again now, instead of at its next turn.
+        """Try the parked batch again now, instead of after its pause.
 
-        Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in
-        the journal, so the files are only to look at, and go once the rows are in the target.
+        A batch is written to ``STORE/upload_failed/<collector>/<stream_type>/`` when its retries have run out. The file
+        is only for inspection: the rows stay in the journal, and the file is deleted when they are in the target.
         """
         self._check_process()
         if self._worker is not None:
@@ -252,7 +253,7 @@ class Stream(FileConverter):
         raise AttributeError(_NO_TARGET)
 
     def status(self) -> StreamStatus:
-        """How much waits, has been delivered, is parked or set aside, and what is wrong."""
+        """Return how many rows wait, are delivered, parked or set aside, and the last error."""
         self._check_process()
         running = self._runs
         folder = journal_folder(self.home, self.name)
@@ -271,7 +272,7 @@ class Stream(FileConverter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._is_of_another_process:
-            return  # a forked child that ends within the block says why itself
+            return  # A forked child that ends within the block gets its own error.
         try:
             if error is None:
                 self.flush()
@@ -282,11 +283,11 @@ class Stream(FileConverter):
         return f"<{type(self).__name__} {self.name} → {self.describe()}>"
 
     def _target(self) -> AnyTarget | None:
-        """A new target; None for a stream that has none of its own."""
+        """Make a new target; None for a stream without a target of its own."""
         return None
 
     def _stream(self, data: Any, retry_depth: int | None = None) -> None:
-        """What ``stream`` does in the spec's classes: journal, then wait until the frame is delivered or parked."""
+        """Journal a frame, and wait until it is delivered or parked; ``stream`` does this in the classes of api2db."""
         if self._handed_on is not None and threading.current_thread() is self._overriding:
             self._handed_on.append(to_batch(data))
             return
@@ -343,7 +344,7 @@ class Stream(FileConverter):
         return self._pid is not None and self._pid != os.getpid()
 
     def _check_process(self) -> None:
-        """Before any lock: in a forked child the copy of one that another thread held is never let go."""
+        """Check before taking a lock: a forked child's copy of a lock that another thread held is never released."""
         if self._pid is not None and self._is_of_another_process:
             check_process(journal_folder(self.home, self.name), self._pid)
 
@@ -352,7 +353,7 @@ class Stream(FileConverter):
         return self._worker is not None and self.lock.locked()
 
     def _group(self) -> Group:
-        """Who shares the target. A method of the user's own may wait for anything, even for another stream."""
+        """Return the group of streams with this target; an overriding method has its own, as it may wait for any."""
         return Group(self) if self._is_overridden else self._target_group()
 
     def _target_group(self) -> Group:
@@ -364,12 +365,12 @@ class Stream(FileConverter):
 
     def _begin(self) -> Worker:
         if self.is_store_instance:
-            raise AttributeError(f"{self!r} serves a Store, which loads through it: nothing polls its queue")
+            raise AttributeError(f"{self!r} serves a Store, which loads through it: it has no worker")
         if type(self).stream is Stream.stream:
             raise AttributeError(_NO_TARGET)
         target, log = self._target(), self._attached()
         if not self.lock.acquire(blocking=False):
-            raise ConfigurationError(f"{self!r} runs already")
+            raise ConfigurationError(f"{self!r} is already running")
         try:
             self._death = None
             call = self._call_override if self._is_overridden else None
@@ -395,7 +396,7 @@ class Stream(FileConverter):
             self.lock.release()
 
     def _tell_of_death(self, error: BaseException) -> None:
-        """A fault that was foreseen says itself what to do; any other is shown with where it happened."""
+        """Log and record the error; an unexpected one is logged with its traceback."""
         where = "" if isinstance(error, Api2dbError) else f"\n{''.join(traceback.format_exception(error)).rstrip()}"
         said = str(error) or type(error).__name__
         logger.error("%r has stopped; its frames stay in the journal: %s", self, redact(f"{said}{where}"))
@@ -412,7 +413,7 @@ class Stream(FileConverter):
     def _check_alive(self) -> None:
         if self._death is not None:
             raise StreamDiedError(
-                f"{self!r} has stopped ({redact(str(self._death))}); mend that, then start it again"
+                f"{self!r} has stopped ({redact(str(self._death))}); fix that, then start it again"
             ) from self._death
 
     def _call_override(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
@@ -433,10 +434,10 @@ class Stream(FileConverter):
         try:
             self._learnt = merge_dtypes_file(self.home, self.name, learnt)
             self._known_schema, self._dtypes_failed = schema, False
-        except (OSError, ConfigurationError) as error:  # tried again with the next batch
+        except (OSError, ConfigurationError) as error:  # Tried again with the next batch.
             self._learnt, self._known_schema = learnt, None
             if not self._dtypes_failed:
-                logger.warning("the dtypes of %s are not kept, delivery goes on: %s", self.name, error)
+                logger.warning("the dtypes of %s can't be saved, delivery continues: %s", self.name, error)
             self._dtypes_failed = True
         self.dtypes = {**self._learnt, **self._given_dtypes}
 
@@ -458,7 +459,7 @@ def _natural(value: object, what: str) -> int:
 
 
 def _free_table_name(name: str) -> str:
-    """A name that databases hold and that is none of our own tables."""
+    """Check that a name is one that databases hold, and not that of api2db's own tables."""
     encodes = name and name.encode(errors="ignore").decode() == name
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name

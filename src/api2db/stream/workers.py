@@ -1,4 +1,4 @@
-"""Putting a stream's worker together from the parts of delivery."""
+"""Construction of a stream's worker from the parts of delivery."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class DeliveryOptions:
     """Where a stream sets things aside, and how much it loads at once.
 
     Attributes:
-        parked: The folder of batches whose tries ran out.
-        rejected: The folder of rows that were refused.
-        chunk_rows: The most rows of one batch; 0 for no limit of its own.
+        parked: The folder of batches whose retries ran out.
+        rejected: The folder of rejected rows.
+        chunk_rows: The most rows of one batch; 0 for no limit.
     """
 
     parked: Path
@@ -55,16 +55,16 @@ def build_worker(
     parking: ParkedBatches | None = None,
     dtypes: Dtypes | None = None,
 ) -> Worker:
-    """A worker for a stream.
+    """Make the worker of a stream.
 
     Args:
-        log: The stream's view of its journal.
+        log: The stream's reader of its journal.
         target: Where rows go; None for a stream without a target of its own.
-        call: The user's own ``stream`` method; None where it is not overridden.
-        places: Where it sets things aside.
-        learn: Told of each batch's schema.
-        parking: Takes a batch whose tries ran out, instead of the folder for that.
-        dtypes: What rows become on their way into the target; a method of the user's gets them as they were put.
+        call: The user's ``stream`` method; None if it is not overridden.
+        places: Where the worker sets things aside.
+        learn: Called with each batch's schema.
+        parking: Takes a batch whose retries ran out, instead of the folder for that.
+        dtypes: The types that columns get on their way into the target; a user's method gets them as they were put.
 
     Raises:
         AttributeError: There is neither a target nor a method.
