@@ -18,7 +18,7 @@ from api2db.formats.shards import Shards
 from api2db.ingest.counts import counted
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import resolved
-from api2db.ingest.stores import StoreClock
+from api2db.ingest.stores import StoreRounds
 
 __all__ = ["compose_folder", "run_stores"]
 
@@ -106,9 +106,9 @@ def _done(store: Any) -> tuple[int, int, int]:
 
 def _run(name: str, stores: Sequence[Any], stop: Stop) -> None:
     stopping = threading.Event()
-    clocks = [StoreClock(name, store, stopping, lambda: None) for store in stores]
+    rounds = [StoreRounds(name, store, stopping, lambda: None) for store in stores]
     while not stop.wait(_GLANCE_S):
         pass
     stopping.set()
-    for clock in clocks:
-        clock.stop(_STOP_S)
+    for each in rounds:
+        each.stop(_STOP_S)
