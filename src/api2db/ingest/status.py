@@ -15,7 +15,7 @@ from api2db.ingest._clock import process_clock
 from api2db.ingest._threads import process_threads
 from api2db.journal import journal_folder
 
-__all__ = ["CollectorStatus", "LiveStatus", "read_status"]
+__all__ = ["CollectorStatus", "LiveStatus", "publish_status", "read_status"]
 
 logger = logging.getLogger("api2db.ingest")
 _STATUS_NAME = "collector.json"
@@ -91,7 +91,7 @@ class LiveStatus:
                 return
             self._published_s = time.monotonic()
             try:
-                _write(self._home, figures)
+                publish_status(self._home, figures)
             except OSError as error:
                 logger.debug("the figures of %s can't be written: %s", figures.name, error)
 
@@ -100,8 +100,8 @@ class LiveStatus:
         process_threads().run(f"api2db-status-{self.figures.name}", self.publish)
 
 
-def _write(home: Path, status: CollectorStatus) -> None:
-    """Write them beside the journal; a reader sees the old or the new ones, whole."""
+def publish_status(home: Path, status: CollectorStatus) -> None:
+    """Write the figures beside the journal; a reader sees the old or the new ones, whole."""
     path = journal_folder(home, status.name) / _STATUS_NAME
     temporary = path.with_name(f".{_STATUS_NAME}.tmp")
     with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
