@@ -56,7 +56,7 @@ class Threads:
         """
         work = _Work(name, call)
         with self._lock:
-            inbox = self._idle.popitem()[0] if self._idle else None  # so that the others come to their end
+            inbox = self._idle.popitem()[0] if self._idle else None  # the one idle last: the others time out
         if inbox is None:
             inbox = queue.SimpleQueue()
             threading.Thread(target=self._serve, args=(inbox,), name=name, daemon=True).start()
@@ -76,7 +76,7 @@ class Threads:
         while work is not None:
             thread.name = work.name
             work.run()
-            thread.name, work = _IDLE_NAME, None  # what an idle thread refers to could not be freed
+            thread.name, work = _IDLE_NAME, None  # an idle thread keeps nothing in memory
             work = self._wait(inbox)
 
     def _wait(self, inbox: "queue.SimpleQueue[_Work[Any]]") -> _Work[Any] | None:
