@@ -33,8 +33,9 @@ def clock_threads() -> list[threading.Thread]:
 
 def test_calls_are_made_in_the_order_in_which_they_are_due() -> None:
     clock, calls, now_s = Clock(), Calls(), time.monotonic()
-    for name, due_s in (("third", now_s + 0.15), ("first", now_s + 0.05), ("second", now_s + 0.1)):
-        clock.call_by(due_s, calls.named(name))
+    with clock._changed:  # none is made before all are known
+        for name, due_s in (("third", now_s + 0.15), ("first", now_s + 0.05), ("second", now_s + 0.1)):
+            clock.call_by(due_s, calls.named(name))
     assert [calls.next() for _ in range(3)] == ["first", "second", "third"]
     assert time.monotonic() >= now_s + 0.15
 
@@ -42,21 +43,24 @@ def test_calls_are_made_in_the_order_in_which_they_are_due() -> None:
 def test_a_call_is_made_once_at_the_earliest_of_its_times() -> None:
     clock, calls, now_s = Clock(), Calls(), time.monotonic()
     call = calls.named("once")
-    for due_s in (now_s + FAR_S, now_s + 0.05, now_s + 0.1):
-        clock.call_by(due_s, call)
-    clock.call_by(now_s + 0.2, calls.named("after"))
-    assert [calls.next(), calls.next()] == ["once", "after"]
+    with clock._changed:
+        for due_s in (now_s + FAR_S, now_s + 0.05, now_s + 0.15):
+            clock.call_by(due_s, call)
+        clock.call_by(now_s + 0.1, calls.named("after"))
+        clock.call_by(now_s + 0.2, calls.named("last"))
+    assert [calls.next() for _ in range(3)] == ["once", "after", "last"]
 
 
 def test_a_forgotten_call_is_not_made_and_the_thread_ends_behind_the_last() -> None:
     clock, calls, now_s = Clock(), Calls(), time.monotonic()
     forgotten = calls.named("forgotten")
-    clock.call_by(now_s + 0.05, forgotten)
-    clock.call_by(now_s + 0.1, calls.named("kept"))
-    clock.forget(forgotten)
+    with clock._changed:
+        clock.call_by(now_s + 0.05, forgotten)
+        clock.call_by(now_s + 0.1, calls.named("kept"))
+        clock.forget(forgotten)
     assert calls.next() == "kept"
     wait_until(lambda: not clock_threads())
-    clock.call_by(now_s + FAR_S, forgotten)
+    clock.call_by(time.monotonic() + FAR_S, forgotten)
     assert clock_threads()
     clock.forget(forgotten)
     wait_until(lambda: not clock_threads())
