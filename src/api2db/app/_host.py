@@ -1,7 +1,6 @@
 """Runs collectors in this process."""
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,25 +58,20 @@ class Host:
 
     def poll_once(self, stop: Stop) -> list[PollError]:
         """Poll each collector once, concurrently; return the errors. A stop request ends it early."""
-        errors: list[PollError] = []
-        threads = [
-            threading.Thread(target=_poll, args=(runner, errors), name="api2db-once", daemon=True)
-            for runner in self._runners
-        ]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
+        polls = [runner.begin_poll() for runner in self._runners]
+        while not all(poll.done() for poll in polls):
             if stop.wait(_GLANCE_S):
-                self._end_polls(threads)
+                self._end_polls()
                 break
-        return errors
+        errors = [poll.exception() for poll in polls if poll.done()]
+        return [error for error in errors if isinstance(error, PollError)]
 
-    def _end_polls(self, threads: Sequence[threading.Thread]) -> None:
+    def _end_polls(self) -> None:
         deadline_s = time.monotonic() + DRAIN_S / 2
         for runner in self._runners:
             runner.stop_polling()
-        for thread in threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+        for runner in self._runners:
+            runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
 
     def flush(self, timeout_s: float | None, stop: Stop) -> bool:
         """Wait until everything in the journals is delivered; False after the timeout or a stop request."""
@@ -177,10 +171,3 @@ def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None
     if not said:
         return None
     return PollError("; ".join(said)) if errors else TargetUnavailableError(late)
-
-
-def _poll(runner: Runner, errors: list[PollError]) -> None:
-    try:
-        runner.poll_once()
-    except PollError as error:
-        errors.append(error)

@@ -16,7 +16,7 @@ from api2db.errors import ConfigurationError, FormatError
 from api2db.ingest.counts import counted
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import resolved
-from api2db.ingest.stores import StoreClock
+from api2db.ingest.stores import StoreRounds
 from api2db.shards.compose import compose
 from api2db.shards.shards import Shards
 
@@ -104,9 +104,9 @@ def _done(store: Any) -> tuple[int, int, int]:
 
 def _run(name: str, stores: Sequence[Any], stop: Stop) -> None:
     stopping = threading.Event()
-    clocks = [StoreClock(name, store, stopping, lambda: None) for store in stores]
+    rounds = [StoreRounds(name, store, stopping, lambda: None) for store in stores]
     while not stop.wait(_GLANCE_S):
         pass
     stopping.set()
-    for clock in clocks:
-        clock.stop(_STOP_S)
+    for each in rounds:
+        each.stop(_STOP_S)

@@ -1,7 +1,8 @@
 """Collectors: what is polled, how often, and where its frames go.
 
-A collector describes, and a runner polls. Each poll runs in its own thread. The pages that it yields are journalled in
-groups, each with the state that belongs to it, so that a cursor and its rows stay together.
+A collector describes; a runner polls. The clock of the process begins polls and rounds of stores. Each has a thread
+while it is under way, so that none delays another. What a poll yields is journalled in groups together with the state
+that belongs to them, so that a cursor and its rows never part.
 """
 
 from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
