@@ -75,10 +75,10 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> Journ
         shared = _registry.open.get(key)
         if shared is None:
             journal = SegmentedJournal(key[1], name, durability)
-            shared = _registry.open[key] = _Shared(journal, housekeeper().look_after(journal, name))
-        elif shared.journal.durability != durability:
+            shared = _registry.open[key] = _Shared(journal, housekeeper().look_after(journal.core))
+        elif shared.journal.core.durability != durability:
             message = (
-                f"the journal of {name} is open with durability={shared.journal.durability!r}; "
+                f"the journal of {name} is open with durability={shared.journal.core.durability!r}; "
                 "give all streams of one collector the same"
             )
             raise ConfigurationError(message)

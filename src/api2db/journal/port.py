@@ -1,7 +1,6 @@
 """The journal as every other package sees it, so that another kind of log can take its place."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NewType, Protocol
 
@@ -126,18 +125,18 @@ class StreamReader(Protocol):
     def knows_epoch(self, epoch: str) -> bool:
         """Whether this journal was ever opened under an epoch."""
 
-    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
-        """Return the next durable entries behind the position; an empty list after a timeout or ``wake``."""
-
     @property
-    def unread_bytes(self) -> int:
-        """The size of what waits behind the entries of the last ``read``."""
+    def waiting_bytes(self) -> int:
+        """The size of what is visible and not acknowledged."""
 
-    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
-        """While entered, read the entries behind those of the last ``read`` in the background, for the next ``read``.
+    def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
+        """Return the next durable entries.
 
-        Enter it before these are acknowledged. The next ``read`` discards the prefetched entries if it starts at
-        another position or has another limit. Disk errors are left to that ``read``, and so is a small backlog.
+        Args:
+            limit: Where to stop.
+            timeout_s: How long to wait for an entry, seconds; None for as long as it takes. ``wake`` ends the wait.
+            after: Read behind this position, the last one of an earlier read, and don't wait. By default the read
+                starts behind the acknowledged position.
         """
 
     def newest(self) -> tuple[list[Entry], Superseded]:

@@ -1,7 +1,6 @@
 """The shards of one manifest as a stream's reader: one record for each shard."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,17 +80,14 @@ class ManifestReader:
     def knows_epoch(self, epoch: str) -> bool:
         return epoch == self.manifest.id
 
-    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
+    def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         if self.finished and timeout_s is None:
             self.on_end()
         return self._entries(limit)
 
     @property
-    def unread_bytes(self) -> int:
+    def waiting_bytes(self) -> int:
         return 0  # all shards are in memory
-
-    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
-        return nullcontext()  # see ``unread_bytes``
 
     def newest(self) -> tuple[list[Entry], Superseded]:
         """Return all shards together: a manifest is one frame to a table that is replaced."""

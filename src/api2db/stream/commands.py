@@ -85,7 +85,7 @@ def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
 
 
 def _adopt(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
-    log = next((log for log in journal.readers.values() if log.row.identity == arguments["stream"]), None)
+    log = next((log for log in journal.readers.values() if log.stream.row.identity == arguments["stream"]), None)
     if log is None:
         raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
     log.save("adopt", {})
@@ -99,7 +99,7 @@ def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
     rows = read(path, "parquet")
     origin = _origin(rows, file)
     stream_no = next((stream_no for stream_no, log in journal.readers.items() if log.key == origin.get("stream")), None)
-    if stream_no is None or origin.get("journal") != journal.journal_id:
+    if stream_no is None or origin.get("journal") != journal.core.journal_id:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)

@@ -257,7 +257,7 @@ class Stream(FileConverter):
         running = self._runs
         folder = journal_folder(self.home, self.name)
         if self._handle is not None:
-            known = describe(self._handle.journal, self.name)
+            known = describe(self._handle.journal.core)
         else:
             known = overview(folder) if (folder / "state.sqlite").exists() else []
         found = next((stream for stream in known if stream.identity == self.identity), None)
@@ -445,7 +445,7 @@ class Stream(FileConverter):
 
     def _has_room(self) -> bool:
         self._check_process()
-        return self._handle is None or not self._handle.journal.readers[self._stream_no].is_full
+        return self._handle is None or not self._handle.journal.core.streams[self._stream_no].is_full
 
     def _join(self) -> None:
         self.flush()
