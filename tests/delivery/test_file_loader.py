@@ -11,7 +11,8 @@ import pytest
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
 from api2db.disk.atomic import is_temporary
-from api2db.journal import ALL, SegmentedJournal, StreamIdentity
+from api2db.journal import ALL, StreamIdentity
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget

@@ -10,7 +10,8 @@ import pytest
 
 from api2db.delivery._prefetch import Prefetch
 from api2db.errors import JournalWriteError
-from api2db.journal import Delivered, Entry, Position, ReadLimit, SegmentedJournal, StreamIdentity
+from api2db.journal import Delivered, Entry, Position, ReadLimit, StreamIdentity
+from api2db.journal._journal import SegmentedJournal
 
 LIMIT = ReadLimit(rows=25, size_bytes=1 << 30)
 LARGE_BYTES = 1 << 17

@@ -13,7 +13,8 @@ from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
-from api2db.journal import ALL, Entry, Position, SegmentedJournal, StreamIdentity, StreamReader
+from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader
+from api2db.journal._journal import SegmentedJournal
 from api2db.targets.port import ChangeOrigins, Column, Plan, unknown_origin
 from api2db.targets.types import ValueLimit
 
@@ -126,7 +127,7 @@ def test_rows_of_an_unknown_fate_are_never_sent_again_though_setting_them_aside_
     home.settle_and_deliver()
     assert target.taken == list(range(6))
     assert home.set_aside() == list(range(2 if target.landing else 0, 6))
-    assert home.log.backlog().rows == 0
+    assert home.log.waiting_bytes == 0
 
 
 def _cut_short_after(times: int) -> Any:

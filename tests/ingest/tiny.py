@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from api2db.frames import to_pandas
-from api2db.journal import Delivered, Durability, Entry, Position, ReadLimit, StreamIdentity, open_shared
+from api2db.journal import Delivered, Durability, Entry, Position, ReadLimit, StreamIdentity
+from api2db.journal._store import open_shared
 
 LIMIT = ReadLimit(rows=1000, size_bytes=1 << 20)
 

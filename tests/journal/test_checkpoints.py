@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal, journal_folder
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal, journal_folder
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, drain, frame, segments, take
 

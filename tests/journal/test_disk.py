@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import JournalError, JournalWriteError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._scan import Record
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import small_disk

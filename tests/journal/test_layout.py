@@ -83,7 +83,7 @@ def test_an_opening_is_a_line_with_a_checksum(opened: Opener) -> None:
 def test_files_are_0600_and_folders_0700_whatever_the_umask(opened: Opener, tmp_path: Path) -> None:
     import os
 
-    from api2db.journal import open_shared
+    from api2db.journal._store import open_shared
 
     old = os.umask(0)
     try:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, SegmentedJournal, StreamNo
+from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, StreamNo
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments

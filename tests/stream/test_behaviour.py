@@ -11,7 +11,7 @@ import pytest
 from api2db import Stream
 from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import to_batch
-from api2db.journal import open_shared
+from api2db.journal._store import open_shared
 from api2db.stream import StreamStatus
 from tests.stream.eventually import eventually
 from tests.stream.ways import APPENDING, COLLECTOR, LIVE, REPLACING, WAYS, TargetCase, files, frame, shards, sql

@@ -19,7 +19,7 @@ from api2db.ingest._ticker import Ticker
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.ingest.stores import StoreClock
-from api2db.journal import JournalHandle, open_shared
+from api2db.journal import JournalHandle, journal_store
 
 logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
@@ -130,7 +130,7 @@ class Runner:
         for stream in streams:
             stream.start()
             self.streams.append(stream)
-        self._handle = open_shared(home, name, streams[0].durability)
+        self._handle = journal_store(home).open(name, streams[0].durability)
         self._home = home
         if stores and self.collector.stores is not None:
             found = resolved(name, "stores", self.collector.stores)

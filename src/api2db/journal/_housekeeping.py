@@ -14,7 +14,8 @@ from typing import Final
 
 from api2db.journal._control import serve_requests, when_rung
 from api2db.journal._core import Core
-from api2db.journal._overview import StreamOverview, describe, publish, withdraw
+from api2db.journal._overview import describe, publish, withdraw
+from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
 _GLANCE_S: Final = 0.1  # at the bell, one file a project

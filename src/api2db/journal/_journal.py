@@ -13,6 +13,7 @@ from api2db.errors import ConfigurationError, JournalError, JournalWriteError
 from api2db.frames import Refused, Rows
 from api2db.journal._appender import Appender
 from api2db.journal._opening import open_core
+from api2db.journal._overview import describe
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._registered import RegisteredStream
@@ -20,7 +21,17 @@ from api2db.journal._removal import removal_of
 from api2db.journal._retention import Retention
 from api2db.journal._rows import json_part, parts_of
 from api2db.journal._state_file import StreamRow
-from api2db.journal.port import ALL, Delivered, Durability, Position, ReadLimit, StreamIdentity, StreamNo
+from api2db.journal.port import (
+    ALL,
+    Delivered,
+    Durability,
+    Position,
+    ReadLimit,
+    Registered,
+    StreamIdentity,
+    StreamNo,
+    StreamOverview,
+)
 
 logger = logging.getLogger(__name__)
 SEGMENT_BYTES: Final = 64 << 20
@@ -65,6 +76,10 @@ class SegmentedJournal:
         self._retention = Retention(self.core)
         self.appender = Appender(self.core, self._retention, clock, segment_bytes)
         self.readers = {number: self._reader(stream) for number, stream in self.core.streams.items()}
+
+    @property
+    def journal_id(self) -> str:
+        return self.core.journal_id
 
     def append(
         self,
@@ -128,11 +143,6 @@ class SegmentedJournal:
                 self.core.on_change()
 
     def forget(self, identity: str) -> bool:
-        """Drop a stream that is not running, and everything that waits for it; return False if there is no such stream.
-
-        Raises:
-            ConfigurationError: It is running.
-        """
         self.core.lock.check()
         with self.core.changed:
             stream = self.core.stream_named(identity)
@@ -148,6 +158,16 @@ class SegmentedJournal:
             self.core.changed.notify_all()
         self._retention.discard(finished)
         return True
+
+    def registered(self) -> list[Registered]:
+        readers = list(self.readers.items())
+        return [
+            Registered(StreamNo(stream_no), reader.stream.row.identity, reader.key, reader)
+            for stream_no, reader in readers
+        ]
+
+    def overview(self) -> list[StreamOverview]:
+        return describe(self.core)
 
     def cursor(self) -> dict[str, Any]:
         self.core.lock.check_process()

@@ -25,42 +25,9 @@ from api2db.journal._state_file import (
     registered,
 )
 from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
-from api2db.journal.port import ALL, Checkpoint
+from api2db.journal.port import ALL, Checkpoint, StreamOverview
 
 STATUS_NAME = "status.json"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOverview:
-    """A stream as its journal knows it; figures are since the stream was registered.
-
-    Attributes:
-        running: Whether a living process delivers it.
-        oldest_ns: When the oldest waiting frame was put; None when nothing waits.
-        error_at: When the last error was seen, seconds since 1970.
-    """
-
-    collector: str
-    identity: str
-    stream_type: str
-    running: bool
-    frames_waiting: int
-    rows_waiting: int
-    bytes_waiting: int
-    frames_delivered: int
-    rows_delivered: int
-    rows_parked: int
-    rows_rejected: int
-    rows_superseded: int
-    duplicates_dropped: int
-    oldest_ns: int | None
-    last_error: str | None
-    error_at: float | None
-
-    @property
-    def lag_s(self) -> float:
-        """The age of the oldest waiting frame, seconds; 0 when nothing waits."""
-        return max(0.0, time.time() - self.oldest_ns / 1e9) if self.oldest_ns else 0.0
 
 
 def journals_in(home: Path) -> list[Path]:
@@ -70,6 +37,7 @@ def journals_in(home: Path) -> list[Path]:
 
 def describe(core: Core) -> list[StreamOverview]:
     """What the owner knows."""
+    core.lock.check_process()
     found = []
     for stream in list(core.streams.values()):
         backlog = core.backlog(stream)

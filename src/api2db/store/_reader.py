@@ -11,8 +11,6 @@ from api2db.shards.shards import under_one_schema
 from api2db.store._manifest import Manifest, keep_manifest
 from api2db.store.rejected import origin_of
 
-_NOTHING = Backlog(0, 0, 0, None)
-
 
 @dataclass(frozen=True, slots=True)
 class ShardRows:
@@ -107,15 +105,6 @@ class ManifestReader:
         frames = position.sequence - self.position.sequence
         self.position = position
         return Backlog(frames, rows, 0, None)
-
-    def backlog(self) -> Backlog:
-        return _NOTHING
-
-    def mark(self) -> int:
-        return len(self._shards)
-
-    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        return self.position.sequence >= mark
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         return self.manifest.notes.get(kind)
