@@ -10,8 +10,7 @@ import pytest
 
 from api2db.delivery._prefetch import Prefetch
 from api2db.errors import JournalWriteError
-from api2db.journal import Delivered, Entry, Position, ReadLimit, StreamIdentity
-from api2db.journal._journal import SegmentedJournal
+from api2db.journal import Delivered, Entry, Position, ReadLimit, StreamIdentity, journal_store
 
 LIMIT = ReadLimit(rows=25, size_bytes=1 << 30)
 LARGE_BYTES = 1 << 17
@@ -21,11 +20,15 @@ def rows_of(entries: list[Entry]) -> list[int]:
     return [number for entry in entries for number in entry.batch.column("n").to_pylist()]
 
 
+pytestmark = pytest.mark.every_journal
+
+
 class Stream:
     """A stream of frames of ten rows, and a reader that says when it has read."""
 
     def __init__(self, home: Path) -> None:
-        self.journal = SegmentedJournal(home, "flights")
+        self.handle = journal_store(home).open("flights")
+        self.journal = self.handle.journal
         self.reader = self.journal.attach(StreamIdentity("flights", "memory"))[1]
         self.reads: list[list[Entry]] = []
         self.has_read = threading.Semaphore(0)
@@ -60,7 +63,7 @@ def stream(tmp_path: Path) -> Iterator[Stream]:
     for number in range(2):
         found.put(number)
     yield found
-    found.journal.close()
+    found.handle.release()
 
 
 def delivered(stream: Stream, meanwhile: Callable[[], Any]) -> list[int]:

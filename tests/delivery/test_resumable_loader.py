@@ -13,10 +13,11 @@ from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
-from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader
-from api2db.journal._journal import SegmentedJournal
+from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, journal_store
 from api2db.targets.port import ChangeOrigins, Column, Plan, unknown_origin
 from api2db.targets.types import ValueLimit
+
+pytestmark = pytest.mark.every_journal
 
 
 class Forgetful:
@@ -79,7 +80,8 @@ class Home:
     def __init__(self, folder: Path, target: Forgetful) -> None:
         self._folder = folder
         self._target = target
-        self.journal = SegmentedJournal(folder, "flights")
+        self.handle = journal_store(folder).open("flights")
+        self.journal = self.handle.journal
         self.log: StreamReader = self.journal.attach(StreamIdentity("flights", "memory"))[1]
         for number in range(6):
             self.journal.append((pa.record_batch({"n": [number]}),), stream_no=ALL)
@@ -105,7 +107,7 @@ def target(request: pytest.FixtureRequest) -> Forgetful:
 def home(tmp_path: Path, target: Forgetful) -> Iterator[Home]:
     found = Home(tmp_path, target)
     yield found
-    found.journal.close()
+    found.handle.release()
 
 
 def _frame_by_frame(entries: Sequence[Entry], start: Position) -> Batch:
