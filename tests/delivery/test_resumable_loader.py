@@ -13,10 +13,11 @@ from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
-from api2db.journal import ALL, Entry, Position, SegmentedJournal, StreamIdentity, StreamReader
-from api2db.journal._reader import SegmentedReader
+from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, journal_store
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, unknown_origin
 from api2db.targets.types import ValueLimit
+
+pytestmark = pytest.mark.every_journal
 
 
 class Forgetful:
@@ -87,7 +88,8 @@ class Home:
     def __init__(self, folder: Path, target: Forgetful) -> None:
         self._folder = folder
         self._target = target
-        self.journal = SegmentedJournal(folder, "flights")
+        self.handle = journal_store(folder).open("flights")
+        self.journal = self.handle.journal
         self.log: StreamReader = self.journal.attach(StreamIdentity("flights", "memory"))[1]
         for number in range(6):
             self.journal.append((pa.record_batch({"n": [number]}),), stream_no=ALL)
@@ -116,7 +118,7 @@ def target(request: pytest.FixtureRequest) -> Forgetful:
 def home(tmp_path: Path, target: Forgetful) -> Iterator[Home]:
     found = Home(tmp_path, target)
     yield found
-    found.journal.close()
+    found.handle.release()
 
 
 def _frame_by_frame(entries: Sequence[Entry], start: Position) -> Batch:
@@ -138,16 +140,17 @@ def test_rows_of_an_unknown_fate_are_never_sent_again_though_setting_them_aside_
     home.settle_and_deliver()
     assert target.taken == list(range(6))
     assert home.set_aside() == list(range(2 if target.landing else 0, 6))
-    assert home.log.backlog().rows == 0
+    assert home.log.waiting_bytes == 0
 
 
 @pytest.mark.parametrize("is_acknowledged", [False, True])
 def test_a_batch_whose_rows_are_all_rejected_is_set_aside_once_though_its_acknowledgement_is_cut_short(
     home: Home, monkeypatch: pytest.MonkeyPatch, *, is_acknowledged: bool
 ) -> None:
-    real = SegmentedReader.acknowledge
+    reader = type(home.log)
+    real = reader.acknowledge
 
-    def acknowledge(log: SegmentedReader, *arguments: Any, **options: Any) -> None:
+    def acknowledge(log: StreamReader, *arguments: Any, **options: Any) -> None:
         if is_acknowledged:
             real(log, *arguments, **options)
         raise OSError("planted")
@@ -156,12 +159,12 @@ def test_a_batch_whose_rows_are_all_rejected_is_set_aside_once_though_its_acknow
     loader.recover()
     batch = batch_of(home.log.read(LIMIT, 0), home.log.position)
     with monkeypatch.context() as patched:
-        patched.setattr(SegmentedReader, "acknowledge", acknowledge)
+        patched.setattr(reader, "acknowledge", acknowledge)
         with pytest.raises(OSError, match="planted"):
             loader.reject(batch, "none of them fits")
     home.settle_and_deliver()
     assert home.set_aside() == list(range(6))
-    assert home.log.backlog().rows == 0
+    assert home.log.waiting_bytes == 0
     assert (home.log.delivered.frames, home.log.delivered.rejected) == (6, 6)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
-from api2db.journal import journal_folder
+from api2db.journal._journal import journal_folder
 from api2db.journal._state_file import StreamRow, read_streams, reading
 from api2db.stream.commands import forget, retry
 from tests.stream.eventually import eventually

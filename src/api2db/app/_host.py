@@ -13,7 +13,7 @@ from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedEr
 from api2db.ingest import Collector, Runner
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import home_of
-from api2db.journal import SegmentedJournal, is_owned, journal_folder
+from api2db.journal import journal_store
 
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0
@@ -151,17 +151,19 @@ def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
     deadline_s = time.monotonic() + _BUSY_S
     for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
         home = project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
-        while is_owned(journal_folder(home, collector.name)) and not stop.wait(_GLANCE_S):
+        _wait_for_journal(home, collector.name, stop, deadline_s)
+
+
+def _wait_for_journal(home: Path, name: str, stop: Stop, deadline_s: float) -> None:
+    while True:
+        try:
+            journal_store(home).check_free(name)
+            return
+        except JournalBusyError:
             if time.monotonic() > deadline_s:
-                _open_for_a_moment(home, collector.name)
-
-
-def _open_for_a_moment(home: Path, name: str) -> None:
-    """Raise the journal's own error that names its owner, if it still has one."""
-    try:
-        SegmentedJournal(home, name).close()
-    except JournalBusyError as error:
-        raise error from None
+                raise
+        if stop.wait(_GLANCE_S):
+            return
 
 
 def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:

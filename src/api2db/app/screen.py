@@ -199,7 +199,7 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
     status, pieces = collector.status, counted(collector.damaged, "damaged piece")
     said = [
         collector.error or "",
-        f"{pieces} of its journal set aside in {collector.damaged_folder}" if collector.damaged else "",
+        f"{pieces} of its journal set aside in {collector.damaged_in}" if collector.damaged else "",
         f"last poll: {status.last_error}" if status is not None and status.last_error else "",
     ]
     return list(filter(None, said))

@@ -15,6 +15,7 @@ from api2db.backoff import BackOff
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
 from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._prefetch import Prefetch
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._transactional_loader import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
@@ -80,7 +81,11 @@ class Worker:
         self._breaks = 0
         self._growth = 1
         self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
+        self._prefetch = Prefetch(reader)
+        self._read_to = reader.position
+        self._ready: Callable[[], None] = lambda: None
         self._ready_now: Callable[[], None] = lambda: None
+        reader.on_news(self._tell_news)
 
     def run(self) -> None:
         """Deliver until ``stop``; what is left then stays in the journal.
@@ -123,8 +128,7 @@ class Worker:
             ready: Called when a step may find a batch; by any thread, with the journal's lock held.
             ready_now: Called when a step is to be taken at once, even where the last one asked for a wait.
         """
-        self._ready_now = ready_now
-        self._reader.on_news(ready)
+        self._ready, self._ready_now = ready, ready_now
 
     def close(self) -> None:
         """Let the target go; behind the last step."""
@@ -152,6 +156,10 @@ class Worker:
         """Whether the target was reached when that was last tried; None before."""
         return self._recovered or (False if self._troubled else None)
 
+    def _tell_news(self) -> None:
+        self._prefetch.tell_news()
+        self._ready()
+
     def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
             return None
@@ -163,7 +171,7 @@ class Worker:
             if batch is None:  # all was in, and only the answer was lost
                 self._succeeded()
         if batch is None:
-            return 0 if self._reader.unread_bytes else None  # what the disk does not take is there to be read later
+            return 0 if self._reader.waiting_bytes else None  # what the disk does not take is there to be read later
         try:
             self._deliver(batch)
         except TooLargeError as error:
@@ -177,7 +185,7 @@ class Worker:
 
     def _rest_s(self, batch: Batch) -> float:
         """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
-        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES else 0
+        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.waiting_bytes < _SMALL_BYTES else 0
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
@@ -185,7 +193,7 @@ class Worker:
             return
         self._learn(batch.schema)
         # While a target is busy with a batch this machine has time to read the next one.
-        with nullcontext() if self._target.replaces_table else self._reader.prefetch(self._limit):
+        with nullcontext() if self._target.replaces_table else self._prefetch.behind(self._read_to, self._limit):
             self._loader.deliver(batch)
 
     def _next(self, timeout_s: float | None) -> Batch | None:
@@ -196,9 +204,10 @@ class Worker:
             if not entries:
                 return None
             return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
-        entries = self._reader.read(self._limit, timeout_s)
+        entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
+        self._read_to = entries[-1].position
         whole_frames = self._limit.whole_frames
         return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 

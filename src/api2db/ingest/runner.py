@@ -20,7 +20,7 @@ from api2db.ingest._ticker import Ticker
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, LiveStatus
 from api2db.ingest.stores import StoreRounds
-from api2db.journal import JournalHandle, open_shared
+from api2db.journal import JournalHandle, journal_store
 
 _STOP_S: Final = 3.0
 
@@ -153,7 +153,7 @@ class Runner:
         for stream in streams:
             stream.start()
             self.streams.append(stream)
-        self._handle = open_shared(home, name, streams[0].durability)
+        self._handle = journal_store(home).open(name, streams[0].durability)
         self._status.publish_in(home)
         if stores and self.collector.stores is not None:
             found = resolved(name, "stores", self.collector.stores)

@@ -1,6 +1,5 @@
-"""What a collector has done so far, and the file that says so to ``api2db status``."""
+"""What a collector has done so far, as it says so to ``api2db status``."""
 
-import json
 import logging
 import math
 import os
@@ -10,13 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from api2db.disk.atomic import FILE_MODE
 from api2db.ingest._clock import process_clock
 from api2db.ingest._threads import process_threads
-from api2db.journal import journal_folder
+from api2db.journal import journal_store
 
 logger = logging.getLogger("api2db.ingest")
-_STATUS_NAME = "collector.json"
 _PUBLISH_S: Final = 1.0
 
 
@@ -99,23 +96,18 @@ class LiveStatus:
 
 
 def publish_status(home: Path, status: CollectorStatus) -> None:
-    """Write the figures beside the journal; a reader sees the old or the new ones, whole."""
-    path = journal_folder(home, status.name) / _STATUS_NAME
-    temporary = path.with_name(f".{_STATUS_NAME}.tmp")
-    with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
-        json.dump({"at": time.time(), **asdict(status)}, file)
-    temporary.replace(path)
+    """Leave the figures with the collector's journal.
+
+    Raises:
+        OSError: They can't be written.
+    """
+    journal_store(home).publish(status.name, {"at": time.time(), **asdict(status)})
 
 
 def read_status(home: Path, name: str) -> CollectorStatus | None:
     """Give what a collector said last; None where it never did."""
+    said = journal_store(home).published(name)
     try:
-        said = json.loads((journal_folder(home, name) / _STATUS_NAME).read_text(encoding="utf-8"))
-        said.pop("at")
-        return CollectorStatus(**said)
-    except (OSError, ValueError, KeyError, TypeError):
+        return CollectorStatus(**{key: value for key, value in said.items() if key != "at"}) if said else None
+    except TypeError:
         return None
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)

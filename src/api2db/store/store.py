@@ -13,7 +13,7 @@ from api2db.delivery import Worker
 from api2db.disk.folders import shard_folder
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.journal import StreamReader
+from api2db.journal import AttachedStream
 from api2db.redaction import redact
 from api2db.shards.compose import compose_file
 from api2db.shards.shards import Shards, shards_of
@@ -192,7 +192,7 @@ class Store(Stream):
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
 
-    def _attached(self) -> StreamReader:
+    def _attached(self) -> AttachedStream:
         raise AttributeError(f"{self!r} is a Store, which has no journal: put frames into a stream")
 
     def _below_home(self, path: str | None) -> Path | None:

@@ -1,7 +1,8 @@
 """Commands that write to a journal: executed by its running owner, or by this process if none runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ from api2db.delivery import METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError, JournalBusyError
 from api2db.formats import read
 from api2db.frames import to_batch
-from api2db.journal import SegmentedJournal, StreamNo, ask, is_owned, journal_folder
+from api2db.journal import Journal, Registered, journal_store
 
 
-def register_requests(journal: SegmentedJournal) -> None:
-    """Make the owner of a journal answer ``forget``, ``adopt`` and ``retry``."""
-    journal.on_request("forget", lambda arguments: _forget(journal, arguments))
-    journal.on_request("retry", lambda arguments: _retry(journal, arguments))
-    journal.on_request("adopt", lambda arguments: _adopt(journal, arguments))
+def register_requests(home: Path, journal: Journal) -> None:
+    """Make the owner of a journal answer the commands of this module."""
+    for verb, answer in _ANSWERS.items():
+        journal.on_request(verb, partial(answer, home, journal))
 
 
 def forget(home: Path, collector: str, identity: str) -> None:
@@ -64,48 +64,62 @@ def retry(home: Path, file: str) -> int:
 
 
 def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, Any]) -> Any:
-    folder = journal_folder(home, collector)
-    if not folder.exists():
+    store = journal_store(home)
+    if collector not in store.names():
         raise ConfigurationError(f"there is no journal of a collector {collector!r} in {home}; see: api2db status")
-    if is_owned(folder):
-        return ask(folder, verb, arguments)
     try:
-        journal = SegmentedJournal(home, collector)
+        store.check_free(collector)
+        handle = store.open(collector)
     except JournalBusyError:
-        return ask(folder, verb, arguments)
+        return store.request(collector, verb, arguments)
     try:
-        return {"adopt": _adopt, "forget": _forget, "retry": _retry}[verb](journal, arguments)
+        return _ANSWERS[verb](home, handle.journal, arguments)
     finally:
-        journal.close()
+        handle.release()
 
 
-def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
+def _forget(_: Path, journal: Journal, arguments: Mapping[str, Any]) -> None:
     if not journal.forget(arguments["stream"]):
-        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
+        raise _no_stream(arguments["stream"])
 
 
-def _adopt(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
-    log = next((log for log in journal.readers.values() if log.row.identity == arguments["stream"]), None)
-    if log is None:
-        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
-    log.save("adopt", {})
+def _adopt(_: Path, journal: Journal, arguments: Mapping[str, Any]) -> None:
+    found = _registered(journal, lambda stream: stream.identity == arguments["stream"])
+    if found is None:
+        raise _no_stream(arguments["stream"])
+    found.checkpoints.save("adopt", {})
 
 
-def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
+def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
     file = arguments["file"]
-    path = journal.home / file
+    path = home / file
     if not path.is_file():
         raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
     rows = read(path, "parquet")
     origin = _origin(rows, file)
-    stream_no = next((stream_no for stream_no, log in journal.readers.items() if log.key == origin.get("stream")), None)
-    if stream_no is None or origin.get("journal") != journal.journal_id:
-        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal no longer has")
+    stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
+    if stream is None or origin.get("journal") != journal.journal_id:
+        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
-    # The answering thread must not wait for room: no other request is answered meanwhile, and the journal can't close.
-    journal.append([batch], stream_no=StreamNo(stream_no), removes=file, block=False)
+    # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
+    journal.append([batch], stream_no=stream.stream_no, removes=file, block=False)
     return int(rows.num_rows)
+
+
+_ANSWERS: Mapping[str, Callable[[Path, Journal, Mapping[str, Any]], Any]] = {
+    "forget": _forget,
+    "adopt": _adopt,
+    "retry": _retry,
+}
+
+
+def _registered(journal: Journal, is_wanted: Callable[[Registered], bool]) -> Registered | None:
+    return next(filter(is_wanted, journal.registered()), None)
+
+
+def _no_stream(identity: str) -> ConfigurationError:
+    return ConfigurationError(f"no stream is named {identity!r}; see: api2db status")
 
 
 def _origin(rows: pa.Table, file: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -15,19 +15,17 @@ import pyarrow as pa
 
 from api2db.delivery import Dtypes, Group, Task, Worker, process_scheduler
 from api2db.disk.folders import check_name, project_home, rejected_folder, upload_failed_folder
-from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
+from api2db.errors import Api2dbError, ConfigurationError, JournalError, StreamDiedError
 from api2db.frames import dtypes_of, merge_dtypes, rows_and_refused, to_batch, type_of_dtype
 from api2db.journal import (
+    AttachedStream,
     Durability,
     JournalHandle,
     StreamIdentity,
     StreamNo,
-    StreamReader,
+    StreamOverview,
     check_process,
-    describe,
-    journal_folder,
-    open_shared,
-    overview,
+    journal_store,
 )
 from api2db.redaction import redact
 from api2db.stream._dtypes_file import merge_dtypes_file
@@ -124,7 +122,7 @@ class Stream(FileConverter):
         self._pid: int | None = None
         self._handle: JournalHandle | None = None
         self._stream_no = StreamNo(0)
-        self._reader: StreamReader | None = None
+        self._reader: AttachedStream | None = None
         self._worker: Worker | None = None
         self._task: Task | None = None
         self._thread: threading.Thread | None = None  # The thread of ``stream_start``.
@@ -256,13 +254,15 @@ class Stream(FileConverter):
         """Return how many rows wait, are delivered, parked or set aside, and the last error."""
         self._check_process()
         running = self._runs
-        folder = journal_folder(self.home, self.name)
-        if self._handle is not None:
-            known = describe(self._handle.journal, self.name)
-        else:
-            known = overview(folder) if (folder / "state.sqlite").exists() else []
+        known = self._handle.journal.overview() if self._handle is not None else self._seen_from_outside()
         found = next((stream for stream in known if stream.identity == self.identity), None)
         return status_of(found, running=running)
+
+    def _seen_from_outside(self) -> Sequence[StreamOverview]:
+        known = journal_store(self.home).overview(self.name)
+        if known.error is not None:
+            raise JournalError(f"{self!r}: {known.error}")
+        return known.streams
 
     def __enter__(self) -> Self:
         self.start()
@@ -313,7 +313,7 @@ class Stream(FileConverter):
         if handle is not None:
             handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout)
 
-    def _attached(self) -> StreamReader:
+    def _attached(self) -> AttachedStream:
         self._check_process()
         with self._making:
             if self._reader is not None:
@@ -325,17 +325,17 @@ class Stream(FileConverter):
                 self._pid = None
                 raise
 
-    def _attach(self) -> StreamReader:
+    def _attach(self) -> AttachedStream:
         if type(self).stream is Stream.stream:
             raise ConfigurationError(_NO_TARGET)
-        handle = open_shared(self.home, self.name, self.durability)
+        handle = journal_store(self.home).open(self.name, self.durability)
         try:
             identity = StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
             self._stream_no, log = handle.journal.attach(identity)
         except BaseException:
             handle.release()
             raise
-        register_requests(handle.journal)
+        register_requests(self.home, handle.journal)
         self._handle, self._reader = handle, log
         return log
 
@@ -346,7 +346,7 @@ class Stream(FileConverter):
     def _check_process(self) -> None:
         """Check before taking a lock: a forked child's copy of a lock that another thread held is never released."""
         if self._pid is not None and self._is_of_another_process:
-            check_process(journal_folder(self.home, self.name), self._pid)
+            check_process(self.name, self._pid)
 
     @property
     def _runs(self) -> bool:
@@ -446,7 +446,7 @@ class Stream(FileConverter):
 
     def _has_room(self) -> bool:
         self._check_process()
-        return self._handle is None or not self._handle.journal.readers[self._stream_no].is_full
+        return self._reader is None or not self._reader.is_full
 
     def _join(self) -> None:
         self.flush()
