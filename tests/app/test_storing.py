@@ -16,8 +16,9 @@ from api2db import Collector, Store2Sql, Stream2Local
 from api2db.app.command_line import main
 from api2db.errors import ConfigurationError
 from api2db.formats import read_frame, write_frame
-from api2db.shards import compose as composing
-from api2db.shards.compose import STORE_MANIFEST
+from api2db.shards import manifest as manifests
+from api2db.shards.compose import as_frame, compose
+from api2db.shards.manifest import MANIFEST_NAME
 from tests.app.projects import Project, counted
 from tests.ingest.tiny import wait_until
 from tests.shards.killing import interrupted
@@ -98,8 +99,8 @@ def test_compose_names_the_file_of_a_killed_call_that_it_has_completed(
     api2db: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_shards(tmp_path / "shards", 1, 2)
-    with interrupted(monkeypatch, composing, "put_away"):
-        composing.compose(tmp_path / "shards", "parquet", composing.as_frame, composed_to=tmp_path / "there")
+    with interrupted(monkeypatch, manifests, "put_away"):
+        compose(tmp_path / "shards", "parquet", as_frame, composed_to=tmp_path / "there")
     ended = api2db("compose", "shards", "--out", "there")
     assert ended.code == 0
     assert f"completed: {tmp_path}/there/1_2.parquet" in ended.out
@@ -165,14 +166,14 @@ def test_a_round_that_fails_ends_with_1_and_status_with_3(api2db: Command, tmp_p
     Project(tmp_path, ONE)
     folder = tmp_path / "STORE" / "a" / "parquet"
     put_shards(folder, 1)
-    (folder / STORE_MANIFEST).write_text("{}")
+    (folder / MANIFEST_NAME).write_text("{}")
     ended = api2db("store", "a", "--once")
     assert ended.code == 1
-    assert f"{STORE_MANIFEST} is damaged" in ended.out
+    assert f"{MANIFEST_NAME} is damaged" in ended.out
     status = api2db("status")
     assert status.code == 3
-    assert f"{STORE_MANIFEST} is damaged" in status.out
-    (folder / STORE_MANIFEST).unlink()
+    assert f"{MANIFEST_NAME} is damaged" in status.out
+    (folder / MANIFEST_NAME).unlink()
     assert api2db("store", "a", "--once").code == 0
     said = json.loads(api2db("status", "--json").out)
     assert said["healthy"] is True

@@ -8,8 +8,9 @@ from typing import Any
 from api2db.journal import Position
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._segment import SegmentWriter
+from api2db.shards.manifest import Manifest
 from api2db.store import _steps
-from api2db.store._manifest import Manifest
+from api2db.store._round import Round
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql._ledger import Ledger
 
@@ -54,13 +55,12 @@ def _store_manifest() -> None:
 
 def _store_position() -> None:
     """A round does not see how far an earlier one has come within its manifest."""
-    real: Callable[[Path], Manifest | None] = vars(_steps)["read_manifest"]
+    real: Callable[[Path, Manifest], Round] = vars(_steps)["round_of"]
 
-    def read(folder: Path) -> Manifest | None:
-        found = real(folder)
-        return None if found is None else dataclasses.replace(found, position=Position(0))
+    def decoded(folder: Path, manifest: Manifest) -> Round:
+        return dataclasses.replace(real(folder, manifest), position=Position(0))
 
-    replace(_steps, "read_manifest", read)
+    replace(_steps, "round_of", decoded)
 
 
 def replace(owner: Any, name: str, by: Callable[..., Any]) -> None:

@@ -20,7 +20,8 @@ from api2db.frames import _dataframes as dataframes
 from api2db.frames import to_pandas
 from api2db.shards import composed as composed_files
 from api2db.shards import moving as putting_away
-from api2db.shards.compose import MANIFEST_NAME, as_frame, compose
+from api2db.shards.compose import as_frame, compose
+from api2db.shards.manifest import MANIFEST_NAME
 from api2db.shards.shards import join_shards, locked, shards_of
 from tests.faults.disks import fill, small_disk
 from tests.shards.killing import finishes_unless_killed_at, interrupted
@@ -273,7 +274,7 @@ def test_a_move_that_is_killed_at_any_step_leaves_each_shard_in_one_folder(
 def published(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A composed file of two shards whose composer died before its name was durable."""
     put_shards(folder, [1, 2])
-    with interrupted(monkeypatch, composed_files, "sync_folder"):
+    with interrupted(monkeypatch, composed_files, "sync_folder", after=1):
         compose_into(folder, None, tmp_path / "composed")
     assert names(tmp_path / "composed") == ["001_002.parquet"]
     return tmp_path / "composed"
@@ -288,7 +289,7 @@ def test_without_the_manifest_a_kill_would_double_rows(folder: Path, published: 
 
 def test_shards_whose_composed_file_is_gone_are_left_to_a_person(folder: Path, published: Path) -> None:
     (published / "001_002.parquet").unlink()
-    with pytest.raises(DataError, match="put it back"):
+    with pytest.raises(DataError, match="restore it"):
         compose(folder, "parquet", as_frame, composed_to=published)
     assert rows_in(folder) == [1, 2]
 
@@ -337,7 +338,7 @@ def test_rows_are_handed_over_also_where_it_is_not_known_whether_their_shards_ar
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b'{"version": 3}', json.dumps({"version": 2, "files": [["/x/.a.0123456789abcdef.tmp"]]}).encode()],
+    [b"", b"[]", b'{"version": 4}', json.dumps({"version": 4, "files": [["/x/.a.0123456789abcdef.tmp"]]}).encode()],
 )
 def test_a_damaged_manifest_stops_before_anything_is_touched(folder: Path, content: bytes) -> None:
     put_shards(folder, [1])
@@ -347,15 +348,25 @@ def test_a_damaged_manifest_stops_before_anything_is_touched(folder: Path, conte
     assert rows_in(folder) == [1]
 
 
+@pytest.mark.parametrize("name", [".api2db_compose.json", ".api2db_store.json", MANIFEST_NAME])
+def test_a_manifest_of_another_version_stops_before_anything_is_touched(folder: Path, name: str) -> None:
+    put_shards(folder, [1])
+    (folder / name).write_text('{"version": 3}')
+    with pytest.raises(ConfigurationError, match=f"{name} was left by another version of api2db.*run that version"):
+        compose(folder, "parquet", as_frame)
+    assert rows_in(folder) == [1]
+
+
 def test_a_forged_manifest_deletes_nothing_elsewhere(folder: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_bytes(b"x")
     forged = {
-        "version": 2,
+        "version": 4,
         "files": [[str(precious), str(precious), 1, 1]],
         "shards": [["../precious", 1, 1]],
         "shards_to": None,
         "published": False,
+        "store": None,
     }
     (folder / MANIFEST_NAME).write_bytes(json.dumps(forged).encode())
     with pytest.raises(ConfigurationError):

@@ -17,11 +17,11 @@ import pytest
 from api2db import FileConverter, Store, Store2Sql, Stream2Local
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, TargetUnavailableError
 from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.shards import compose as composing
+from api2db.shards import manifest as manifests
 from api2db.shards import moving as putting_away
-from api2db.shards.compose import STORE_MANIFEST, as_frame, compose
+from api2db.shards.compose import as_frame, compose
+from api2db.shards.manifest import MANIFEST_NAME
 from api2db.shards.shards import locked
-from api2db.store import _steps
 from api2db.store.rejected import put_back
 from api2db.targets.sql import SqlTarget
 from tests.faults.disks import fill, small_disk
@@ -277,7 +277,7 @@ def test_a_target_that_stays_unavailable_is_an_error_and_the_shards_stay(tmp_pat
     store = sqlite_store(tmp_path)
     with pytest.raises(TargetUnavailableError, match="can't be opened"):
         store.store()
-    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    assert left(tmp_path) == [MANIFEST_NAME, "001.parquet", "002.parquet"]
     (tmp_path / "flights.sqlite").rmdir()
     put_shards(tmp_path, [3])
     store.store()
@@ -316,7 +316,7 @@ def test_where_the_manifest_does_not_fit_nothing_is_loaded_and_the_next_round_do
             shutil.copy(shard, small)
         fill(small / "ballast")
         store = sqlite_store(tmp_path, path=str(small), **options)
-        with pytest.raises(OSError, match=r"No space left.*small/\.api2db_store\.json"):
+        with pytest.raises(OSError, match=r"No space left.*small/\.api2db_manifest\.json"):
             store.store()
         assert len(list(small.glob("*.parquet"))) == 8
         assert not (tmp_path / "flights.sqlite").exists()
@@ -340,7 +340,7 @@ def test_a_folder_that_may_not_be_read_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_a_folder_is_held_by_one_store_at_a_time(tmp_path: Path) -> None:
     put_shards(tmp_path, [1])
-    with locked(shards(tmp_path)), pytest.raises(FolderBusyError, match="somebody else"):
+    with locked(shards(tmp_path)), pytest.raises(FolderBusyError, match="another caller"):
         sqlite_store(tmp_path).store()
     sqlite_store(tmp_path).store()
     assert loaded(tmp_path) == rows_of(1)
@@ -372,7 +372,7 @@ def test_a_shard_that_goes_while_it_is_being_stored_is_told(tmp_path: Path, monk
     (shards(tmp_path) / "001.parquet").rename(tmp_path / "kept")
     with pytest.raises(DataError, match=r"001\.parquet.*put it back") as caught:
         sqlite_store(tmp_path).store()
-    assert STORE_MANIFEST in str(caught.value)
+    assert MANIFEST_NAME in str(caught.value)
     (tmp_path / "kept").rename(shards(tmp_path) / "001.parquet")
     sqlite_store(tmp_path).store()
     assert loaded(tmp_path) == rows_of(1, 2)
@@ -392,13 +392,22 @@ def test_a_copy_of_the_project_that_was_cut_short_at_the_same_round_loads_it_onc
     assert left(one) == left(other) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": 2}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": 4}', b'{"version": 4, "store": {}}'])
 def test_a_damaged_manifest_stops_before_anything_is_touched(tmp_path: Path, content: bytes) -> None:
     put_shards(tmp_path, [1])
-    (shards(tmp_path) / STORE_MANIFEST).write_bytes(content)
+    (shards(tmp_path) / MANIFEST_NAME).write_bytes(content)
     with pytest.raises(ConfigurationError, match="damaged"):
         sqlite_store(tmp_path).store()
-    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet"]
+    assert left(tmp_path) == [MANIFEST_NAME, "001.parquet"]
+
+
+@pytest.mark.parametrize("name", [".api2db_compose.json", ".api2db_store.json", MANIFEST_NAME])
+def test_a_manifest_of_another_version_stops_before_anything_is_touched(tmp_path: Path, name: str) -> None:
+    put_shards(tmp_path, [1])
+    (shards(tmp_path) / name).write_text('{"version": 3}')
+    with pytest.raises(ConfigurationError, match=f"{name} was left by another version of api2db.*run that version"):
+        sqlite_store(tmp_path).store()
+    assert left(tmp_path) == [name, "001.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -409,7 +418,7 @@ def test_a_forged_manifest_touches_nothing_elsewhere(
 ) -> None:
     put_shards(tmp_path, [1])
     cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
-    path = shards(tmp_path) / STORE_MANIFEST
+    path = shards(tmp_path) / MANIFEST_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ConfigurationError, match="damaged"):
         sqlite_store(tmp_path).store()
@@ -417,7 +426,7 @@ def test_a_forged_manifest_touches_nothing_elsewhere(
 
 def test_what_a_composing_call_has_left_is_finished_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_shards(tmp_path, [1])
-    with interrupted(monkeypatch, composing, "put_away"):
+    with interrupted(monkeypatch, manifests, "put_away"):
         compose(shards(tmp_path), "parquet", as_frame, composed_to=tmp_path / "composed")
     put_shards(tmp_path, [2])
     sqlite_store(tmp_path).store()
@@ -430,11 +439,11 @@ def test_a_folder_in_which_a_store_was_cut_short_is_not_composed(
 ) -> None:
     put_shards(tmp_path, [1, 2])
     cut_short(monkeypatch, "put_away", sqlite_store(tmp_path))
-    with pytest.raises(ConfigurationError, match=rf"{STORE_MANIFEST}.*run that store again"):
+    with pytest.raises(ConfigurationError, match=rf"{MANIFEST_NAME}.*run that store again"):
         compose(shards(tmp_path), "parquet", as_frame, composed_to=tmp_path / "composed")
     assert FileConverter.static_compose_df_from_dir(str(shards(tmp_path)), "parquet") is None
-    assert STORE_MANIFEST in caplog.text
-    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    assert MANIFEST_NAME in caplog.text
+    assert left(tmp_path) == [MANIFEST_NAME, "001.parquet", "002.parquet"]
     sqlite_store(tmp_path).store()
     assert loaded(tmp_path) == rows_of(1, 2)
 
@@ -459,7 +468,7 @@ def test_a_new_shard_under_the_name_of_one_that_is_not_loaded_yet_is_told(
     put_shards(tmp_path, [1])
     with pytest.raises(DataError, match=r"001\.parquet is another file"):
         sqlite_store(tmp_path).store()
-    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    assert left(tmp_path) == [MANIFEST_NAME, "001.parquet", "002.parquet"]
 
 
 @pytest.mark.parametrize("dies_before", ["copies", "unlink", "publish", "drop"])
@@ -473,7 +482,7 @@ def test_a_chain_of_stores_over_two_file_systems_loads_each_shard_once_in_each(
         "copies": (putting_away, "_copied"),
         "unlink": (putting_away, "_finish_moving"),
         "publish": (putting_away, "publish"),
-        "drop": (_steps, "drop_manifest"),
+        "drop": (manifests, "drop_manifest"),
     }[dies_before]
     with interrupted(monkeypatch, owner, name, after=1 if name == "publish" else 0):
         first.store()
@@ -507,7 +516,7 @@ def test_fail_refuses_a_table_that_another_has_made_and_not_its_own(tmp_path: Pa
     query(other, "CREATE TABLE flights (n BIGINT, row BIGINT)")
     with pytest.raises(TargetUnavailableError, match="if_exists='fail'"):
         sqlite_store(other, if_exists="fail").store()
-    assert left(other) == [STORE_MANIFEST, "003.parquet"]
+    assert left(other) == [MANIFEST_NAME, "003.parquet"]
 
 
 @pytest.mark.parametrize("dies_in", ["_note_stored", "_note_end"])

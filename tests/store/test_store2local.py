@@ -14,7 +14,7 @@ from pyarrow.dataset import dataset
 from api2db import Store2Local, Stream2Local
 from api2db.errors import ConfigurationError, DataError
 from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.shards.compose import STORE_MANIFEST
+from api2db.shards.manifest import MANIFEST_NAME
 from tests.store.homes import cut_short, left, put_shards, shards
 
 
@@ -204,9 +204,9 @@ def test_shards_whose_composed_file_is_not_there_stay(
     temporary.rename(tmp_path / "kept")
     if instead is not None:
         (composed(tmp_path) / "001_002.parquet").write_bytes(instead)
-    with pytest.raises(DataError, match=r"001_002\.parquet.*put it back"):
+    with pytest.raises(DataError, match=r"001_002\.parquet.*restore it"):
         store(tmp_path).store()
-    assert left(tmp_path) == [STORE_MANIFEST, "001.parquet", "002.parquet"]
+    assert left(tmp_path) == [MANIFEST_NAME, "001.parquet", "002.parquet"]
     (tmp_path / "kept").replace(composed(tmp_path) / "001_002.parquet")
     store(tmp_path).store()
     assert left(tmp_path) == []

@@ -1,20 +1,12 @@
 """Composition of a folder's shards into one frame and, if asked for, one file; the shards are then deleted or moved.
 
-With a composed file, the steps are:
+With a composed file, it is first written under a temporary name, durably. Then a manifest names it and its shards
+(see ``manifest``) and is finished: the composed file is published, the shards are removed. A call that finds a
+manifest first finishes the earlier call:
 
-1. Write the composed file under a temporary name, durably.
-2. Write a manifest into the shards' folder that names the file and the shards in it, durably.
-3. Rename the composed file, fsync its folder, and mark the manifest.
-4. Delete or move the shards, and fsync the folders.
-5. Delete the manifest.
-
-A call that finds a manifest first finishes the earlier call:
-
-- Not marked, and the temporary file exists: the composed file was never published. Both are removed, and all shards
-  stay.
-- Not marked, and only the composed file exists: it is durable under its name once its folder is fsynced.
-- Marked: the composed file holds those shards' rows. Shards that are left are deleted or moved, never read.
-- Both files are gone: someone moved the composed file, or a disk is missing. A person must decide; nothing is changed.
+- The file was not published, and the temporary file exists: file and manifest are removed, and all shards stay.
+- Otherwise the composed file holds the shards' rows. The call publishes it durably and removes what is left of the
+  shards.
 
 Without a composed file the rows are handed to the caller, and the shards are removed last. One composer at a time works
 in a folder and holds its lock; writers of new shards continue. A folder with a store's manifest belongs to that store
@@ -22,45 +14,30 @@ until its round is finished.
 """
 
 import errno
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import pandas as pd
 
-from api2db.disk.atomic import make_folders, replacing, sync_folder
+from api2db.disk.atomic import make_folders
 from api2db.disk.leftovers import owner_of, sweep
 from api2db.errors import ConfigurationError
 from api2db.formats.kinds import Format, check_format
 from api2db.frames import consumed_to_pandas
-from api2db.shards.composed import (
-    Composed,
-    composed_as_json,
-    composed_from_json,
+from api2db.shards.composed import write_composed
+from api2db.shards.manifest import (
+    MANIFEST_NAME,
+    Manifest,
     discarded_on_failure,
-    publish_composed,
-    write_composed,
+    drop_manifest,
+    finish,
+    read_manifest,
+    write_manifest,
 )
 from api2db.shards.moving import check_they_can_go, put_away, settle_copies
-from api2db.shards.shards import (
-    Shard,
-    Shards,
-    join_shards,
-    locked,
-    shards_as_json,
-    shards_from_json,
-    shards_of,
-    under_one_schema,
-)
-
-MANIFEST_NAME = ".api2db_compose.json"
-STORE_MANIFEST = ".api2db_store.json"
-"""The manifest of a store. It is defined here because only that store may take the shards that it names."""
-
-_MANIFEST_VERSION = 2
-
+from api2db.shards.shards import Shards, join_shards, locked, shards_of, under_one_schema
 
 _Result = TypeVar("_Result")
 
@@ -95,16 +72,6 @@ class Finished(NamedTuple):
 
     composed: Path | None = None
     problems: tuple[Exception, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """The shards that a composed file holds, and where they are to be moved."""
-
-    file: Composed
-    shards: tuple[Shard, ...]
-    shards_to: Path | None
-    published: bool = False
 
 
 def as_frame(shards: Shards) -> pd.DataFrame:
@@ -143,9 +110,14 @@ def compose(
     """
     kind = check_format(fmt)
     with locked(folder):
-        _check_no_store(folder)
+        manifest = read_manifest(folder)
+        if manifest is not None and manifest.store is not None:
+            raise ConfigurationError(
+                f"{folder / MANIFEST_NAME} says that a store was interrupted while it took these shards: run that "
+                "store again, so that it can finish, or remove the file if none of their rows were loaded"
+            )
         check_folders(folder, shards_to, composed_to, make_missing=make_missing)
-        earlier = finish_composing(folder)
+        earlier = finish_composing(folder, manifest) if manifest is not None else Finished()
         if earlier.problems:
             return Composition(None, (), None, earlier.problems, earlier.composed)
         clear_away(folder, shards_to, composed_to)
@@ -180,8 +152,7 @@ def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -
 
     The move of a shard to another file system is finished.
     """
-    for name in (MANIFEST_NAME, STORE_MANIFEST):
-        sweep(folder, name)
+    sweep(folder, MANIFEST_NAME)
     for place in (shards_to, composed_to):
         if place is not None:
             sweep(place, owner_of(folder))
@@ -189,43 +160,19 @@ def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -
         settle_copies(folder, shards_to)
 
 
-def compose_file(folder: Path, shards: Shards, fmt: Format) -> Composed:
-    """Write the rows of shards into a temporary file whose final name consists of the first and last shard's names.
-
-    Raises:
-        FileExistsError: The name is taken.
-    """
-    final = folder / f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
-    shards_in = shards.paths[0].parent
-    composed = write_composed(shards.table, final, fmt, folder / owner_of(shards_in), shards_in)
-    sync_folder(composed.temporary.parent)  # Its name must be durable before the manifest is.
-    return composed
-
-
-def finish_composing(folder: Path) -> Finished:
+def finish_composing(folder: Path, manifest: Manifest) -> Finished:
     """Finish an interrupted call; the caller holds the folder's lock.
 
     Raises:
-        ConfigurationError: Its manifest is damaged.
         DataError: Its composed file is gone while its shards are not.
     """
-    manifest = _read_manifest(folder)
-    if manifest is None:
-        return Finished()
-    if not manifest.published and manifest.file.temporary.exists():
+    (file,) = manifest.files
+    if not manifest.published and file.temporary.exists():
         # In this order: a temporary file without a manifest is not used.
-        _drop_manifest(folder)
-        manifest.file.temporary.unlink()
+        drop_manifest(folder)
+        file.temporary.unlink()
         return Finished()
-    return Finished(manifest.file.final, tuple(_finish(folder, manifest)))
-
-
-def _check_no_store(folder: Path) -> None:
-    if (folder / STORE_MANIFEST).exists():
-        raise ConfigurationError(
-            f"{folder / STORE_MANIFEST} says that a store was interrupted while it took these shards: run that store "
-            "again, so that it can finish, or remove the file if none of their rows were loaded"
-        )
+    return Finished(file.final, tuple(finish(folder, manifest)))
 
 
 def _compose(
@@ -244,57 +191,10 @@ def _compose(
         result = result_of(shards)  # Everything that can fail must come before the first shard is removed.
         problems += put_away(folder, taken, shards_to)
         return Composition(result, paths, None, tuple(problems))
-    composed = compose_file(composed_to, shards, fmt)
-    manifest = _Manifest(composed, taken, None if shards_to is None else shards_to.absolute())
-    with discarded_on_failure([composed], lambda: _drop_manifest(folder)):
+    files = write_composed(composed_to, shards, fmt)
+    manifest = Manifest(taken, files, None if shards_to is None else shards_to.absolute())
+    with discarded_on_failure(folder, files):
         result = result_of(shards)
-        _write_manifest(folder, manifest)
-    problems += _finish(folder, manifest)
-    return Composition(result, paths, composed.final, tuple(problems))
-
-
-def _finish(folder: Path, manifest: _Manifest) -> list[Exception]:
-    if not manifest.published:
-        publish_composed([manifest.file], folder / MANIFEST_NAME)
-        _write_manifest(folder, replace(manifest, published=True))
-    problems = put_away(folder, manifest.shards, manifest.shards_to)
-    if not problems:
-        _drop_manifest(folder)
-    return problems
-
-
-def _write_manifest(folder: Path, manifest: _Manifest) -> None:
-    content = {
-        "version": _MANIFEST_VERSION,
-        "files": composed_as_json([manifest.file]),
-        "shards": shards_as_json(manifest.shards),
-        "shards_to": None if manifest.shards_to is None else str(manifest.shards_to),
-        "published": manifest.published,
-    }
-    with replacing(folder / MANIFEST_NAME) as file:
-        file.write(json.dumps(content).encode())
-
-
-def _read_manifest(folder: Path) -> _Manifest | None:
-    path = folder / MANIFEST_NAME
-    try:
-        return _parsed(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(
-            f"{path} is damaged: {error!r}; check whether a composed file holds the shards beside it, then remove it"
-        ) from error
-
-
-def _parsed(content: dict[str, Any]) -> _Manifest:
-    if content["version"] != _MANIFEST_VERSION:
-        raise ValueError("it is of another version")
-    (file,) = composed_from_json(content["files"])
-    shards_to = None if content["shards_to"] is None else Path(content["shards_to"])
-    return _Manifest(file, shards_from_json(content["shards"]), shards_to, bool(content["published"]))
-
-
-def _drop_manifest(folder: Path) -> None:
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    sync_folder(folder)
+        write_manifest(folder, manifest)
+    problems += finish(folder, manifest)
+    return Composition(result, paths, files[0].final, tuple(problems))

@@ -5,18 +5,20 @@ published, or removed by someone.
 """
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.disk.atomic import make_folders, publish, sync_folder, write_temporary
+from api2db.disk.leftovers import owner_of
 from api2db.disk.stamps import Stamp, stamp_of
 from api2db.errors import DataError
 from api2db.formats.files import write
 from api2db.formats.folder_types import join_types, keeps_types, known_types
+from api2db.formats.kinds import Format
+from api2db.shards.shards import Shards
 
 
 class Composed(NamedTuple):
@@ -27,47 +29,33 @@ class Composed(NamedTuple):
     stamp: Stamp
 
 
-def write_composed(rows: pa.Table, final: Path, fmt: str, beside: Path, shards_in: Path) -> Composed:
-    """Write rows into a file under a temporary name; the caller fsyncs the folder.
+def write_composed(
+    folder: Path, shards: Shards, fmt: Format, parts: Iterable[tuple[str, pa.Table]] | None = None
+) -> tuple[Composed, ...]:
+    """Write the rows of shards into files ``<first>_<last>.<fmt>``, durably, under temporary names.
 
     Args:
-        rows: The rows.
-        final: The final name.
+        folder: The folder of the composed files. The temporary files are there too.
+        shards: The shards.
         fmt: The format.
-        beside: The temporary name begins with this name, in this folder. The file gets that folder's types.
-        shards_in: The folder of the shards. Types are kept for composed files only if they are kept for this folder.
+        parts: The rows of each file, and the folder below ``folder`` that it is published in; by default one file.
 
     Raises:
-        FileExistsError: The name is taken.
+        FileExistsError: A final name is taken.
         FormatError: The folder's file of types is damaged, or the format has no form for a column.
     """
-    final = final.absolute()
-    if final.exists():
-        raise _taken(final)
-    folder = beside.absolute().parent
-    of_shards = known_types(shards_in, fmt)
-    known = None
-    if len(of_shards) or keeps_types(folder, fmt):
-        known = join_types(folder, fmt, [of_shards, rows.schema], beside.name)
-    with write_temporary(beside.absolute()) as temporary:
-        write(rows, temporary.file, fmt, known)
-    stamp = stamp_of(temporary.path)
-    if stamp is None:
-        raise FileNotFoundError(errno.ENOENT, "a file was removed while it was being written", str(temporary.path))
-    return Composed(temporary.path, final, stamp)
-
-
-@contextmanager
-def discarded_on_failure(files: Sequence[Composed], drop_manifest: Callable[[], None]) -> Iterator[None]:
-    """If the block raises, remove the manifest that it may have written, and then the files."""
+    name = f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
+    shards_in, folder = shards.paths[0].parent, folder.absolute()
+    written: list[Composed] = []
     try:
-        yield
+        for below, rows in [("", shards.table)] if parts is None else parts:
+            written.append(_write(rows, folder / below / name, fmt, folder / owner_of(shards_in), shards_in))
+        sync_folder(folder)  # The temporary names must be durable before the manifest is.
     except BaseException:
-        with suppress(OSError):
-            drop_manifest()  # Durably first: a manifest without its files would name rows that do not exist.
-            for file in files:
-                file.temporary.unlink(missing_ok=True)
+        for file in written:
+            file.temporary.unlink(missing_ok=True)
         raise
+    return tuple(written)
 
 
 def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
@@ -91,6 +79,25 @@ def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
         sync_folder(folder)
 
 
+def _write(rows: pa.Table, final: Path, fmt: Format, beside: Path, shards_in: Path) -> Composed:
+    """Write one file beside a name in the folder of temporary files, with the types of that folder.
+
+    Types are kept for composed files only if they are kept for the folder of the shards.
+    """
+    if final.exists():
+        raise _taken(final)
+    of_shards = known_types(shards_in, fmt)
+    known = None
+    if len(of_shards) or keeps_types(beside.parent, fmt):
+        known = join_types(beside.parent, fmt, [of_shards, rows.schema], beside.name)
+    with write_temporary(beside) as temporary:
+        write(rows, temporary.file, fmt, known)
+    stamp = stamp_of(temporary.path)
+    if stamp is None:
+        raise FileNotFoundError(errno.ENOENT, "a file was removed while it was being written", str(temporary.path))
+    return Composed(temporary.path, final, stamp)
+
+
 def _publish(file: Composed) -> None:
     try:
         publish(file.temporary, file.final)
@@ -100,20 +107,3 @@ def _publish(file: Composed) -> None:
 
 def _taken(final: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))
-
-
-def composed_as_json(files: Sequence[Composed]) -> list[Any]:
-    """Encode composed files for a manifest."""
-    return [[str(file.temporary), str(file.final), *file.stamp] for file in files]
-
-
-def composed_from_json(content: Any) -> tuple[Composed, ...]:
-    """Decode what ``composed_as_json`` encoded.
-
-    Raises:
-        ValueError: It was not written by ``composed_as_json``; TypeError likewise.
-    """
-    files = tuple(Composed(Path(temporary), Path(final), Stamp(*stamp)) for temporary, final, *stamp in content)
-    if not all(is_temporary(file.temporary) for file in files):
-        raise ValueError("it names files that api2db has not written")
-    return files

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -177,23 +177,6 @@ def join_shards(
     if found.paths:
         _join(found, pa.large_utf8() if fmt == "csv" else JSON)
     return found
-
-
-def shards_as_json(shards: Sequence[Shard]) -> list[Any]:
-    """Encode shards for a manifest."""
-    return [[shard.name, *shard.stamp] for shard in shards]
-
-
-def shards_from_json(content: Any) -> tuple[Shard, ...]:
-    """Decode what ``shards_as_json`` encoded.
-
-    Raises:
-        ValueError: It was not written by ``shards_as_json``; TypeError likewise.
-    """
-    shards = tuple(Shard(str(name), Stamp(*map(int, stamp))) for name, *stamp in content)
-    if any(Path(shard.name).name != shard.name for shard in shards):
-        raise ValueError("it names files elsewhere")
-    return shards
 
 
 def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, Stamp]:

@@ -16,7 +16,8 @@ step 4 the ledger says what is committed, or the manifest and the plan in it; af
 composed file whose temporary name is gone has been published if its final name has its size and time; otherwise a
 person must decide. A file written under a shard's name meanwhile is another shard: it stays for the next round.
 
-``manifest`` is that file. ``_reader`` presents it to delivery as a stream's reader, so that rows are fitted, rejected
+``shards.manifest`` is that file, and ends both a round and a call of ``compose``. ``_round`` is what a store keeps in
+it. ``_reader`` presents it to delivery as a stream's reader, so that rows are fitted, rejected
 and loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes
 its stream: see ``store2sql``.
 """

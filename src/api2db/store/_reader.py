@@ -1,4 +1,4 @@
-"""The shards of one manifest as a stream's reader: one record for each shard."""
+"""The shards of one round as a stream's reader: one record for each shard."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
 from api2db.shards.shards import under_one_schema
-from api2db.store._manifest import Manifest, keep_manifest
+from api2db.store._round import Round, saved
 from api2db.store.rejected import origin_of
 
 
@@ -35,22 +35,22 @@ class ManifestReader:
 
     Args:
         folder: Where the manifest is.
-        manifest: What is to be loaded.
+        begun: The round, whose rows are to be loaded.
         shards: The rows of its shards. They need no common schema: delivery cuts batches where it has to.
         schema: What all of them have as one frame.
 
     Attributes:
-        manifest: As it stands on disk.
+        round: The round as its manifest has it on disk.
         position: How far its rows are in, or set aside.
         delivered: What has become of those rows.
         said: Why nothing is loaded at the moment.
         on_end: Called when nothing is left to be read.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, shards: Sequence[ShardRows], schema: pa.Schema) -> None:
-        self.manifest = manifest
-        self.position = manifest.position
-        self.delivered = manifest.delivered
+    def __init__(self, folder: Path, begun: Round, shards: Sequence[ShardRows], schema: pa.Schema) -> None:
+        self.round = begun
+        self.position = begun.position
+        self.delivered = begun.delivered
         self.said: str | None = None
         self._warning: str | None = None
         self.on_end: Callable[[], None] = lambda: None
@@ -60,15 +60,15 @@ class ManifestReader:
 
     @property
     def key(self) -> str:
-        return self.manifest.id
+        return self.round.id
 
     @property
     def epoch(self) -> str:
-        return self.manifest.id
+        return self.round.id
 
     @property
     def journal_id(self) -> str:
-        return origin_of(self._folder, self.manifest.fmt)
+        return origin_of(self._folder, self.round.fmt)
 
     @property
     def finished(self) -> bool:
@@ -76,7 +76,7 @@ class ManifestReader:
         return self.position.sequence == len(self._shards)
 
     def knows_epoch(self, epoch: str) -> bool:
-        return epoch == self.manifest.id
+        return epoch == self.round.id
 
     def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         if self.finished and timeout_s is None:
@@ -96,8 +96,8 @@ class ManifestReader:
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
         total = Delivered(*(a + b for a, b in zip(_values(self.delivered), _values(delivered), strict=True)))
         if clear:
-            kept = {kind: checkpoint for kind, checkpoint in self.manifest.notes.items() if kind not in clear}
-            self._write(replace(self.manifest, notes=kept, position=position, delivered=total))
+            kept = {kind: checkpoint for kind, checkpoint in self.round.checkpoints.items() if kind not in clear}
+            self._save(replace(self.round, checkpoints=kept, position=position, delivered=total))
         self.position, self.delivered = position, total
 
     def seek(self, position: Position) -> Backlog:
@@ -107,10 +107,10 @@ class ManifestReader:
         return Backlog(frames, rows, 0, None)
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
-        return self.manifest.notes.get(kind)
+        return self.round.checkpoints.get(kind)
 
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
-        self._write(replace(self.manifest, notes={**self.manifest.notes, kind: checkpoint}))
+        self._save(replace(self.round, checkpoints={**self.round.checkpoints, kind: checkpoint}))
 
     def set_error(self, trouble: str | None) -> None:
         self.said = trouble or self._warning
@@ -124,9 +124,8 @@ class ManifestReader:
     def on_news(self, tell: Callable[[], None]) -> None:
         return  # all that is ever to be read is there
 
-    def _write(self, manifest: Manifest) -> None:
-        keep_manifest(self._folder, manifest)
-        self.manifest = manifest
+    def _save(self, changed: Round) -> None:
+        self.round = saved(self._folder, changed)
 
     def _entries(self, limit: ReadLimit) -> list[Entry]:
         entries: list[Entry] = []

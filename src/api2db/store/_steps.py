@@ -14,13 +14,14 @@ from api2db.errors import ConfigurationError, DataError
 from api2db.formats import Format
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
-from api2db.shards.compose import STORE_MANIFEST, check_folders, clear_away, finish_composing
-from api2db.shards.composed import Composed, discarded_on_failure, publish_composed
-from api2db.shards.moving import check_they_can_go, put_away
+from api2db.shards.compose import check_folders, clear_away, finish_composing
+from api2db.shards.composed import Composed
+from api2db.shards.manifest import MANIFEST_NAME, Manifest, discarded_on_failure, finish, read_manifest
+from api2db.shards.moving import check_they_can_go
 from api2db.shards.shards import Shards, join_shards, locked, shards_of
 from api2db.store._loading import Load
-from api2db.store._manifest import Manifest, drop_manifest, keep_manifest, read_manifest
 from api2db.store._reader import ManifestReader, ShardRows
+from api2db.store._round import Round, round_of, saved
 from api2db.store.rejected import without_reasons
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Rules:
     composed_to: Path | None
     write: Callable[[Shards], Written]
     load: Load | None
-    stored: Callable[[Manifest], None]
+    stored: Callable[[Round], None]
 
 
 def store_round(rules: Rules) -> int:
@@ -83,10 +84,11 @@ def store_round(rules: Rules) -> int:
         return 0
     with locked(rules.folder):
         _check_folders(rules)
-        _raise_first(finish_composing(rules.folder).problems)
         pending = read_manifest(rules.folder)
-        if pending is not None:
-            _finish(rules, _checked(pending, rules), None)
+        if pending is not None and pending.store is None:
+            _raise_first(finish_composing(rules.folder, pending).problems)
+        elif pending is not None:
+            _finish(rules, _checked(round_of(rules.folder, pending), rules), None)
         clear_away(rules.folder, rules.shards_to, rules.composed_to)
         shards = _read(shards_of(rules.folder, rules.fmt), rules.fmt)
         for problem in shards.problems:
@@ -119,82 +121,68 @@ def _check_folders(rules: Rules) -> None:
         )
 
 
-def _checked(manifest: Manifest, rules: Rules) -> Manifest:
-    if manifest.store != rules.store:
+def _checked(pending: Round, rules: Rules) -> Round:
+    if pending.owner != rules.store:
         raise ConfigurationError(
-            f"{rules.folder / STORE_MANIFEST} was left by {manifest.store}, not by {rules.store}: run that store again "
+            f"{rules.folder / MANIFEST_NAME} was left by {pending.owner}, not by {rules.store}: run that store again "
             "so that it can finish, or remove the file if none of its rows were loaded"
         )
-    return manifest
+    return pending
 
 
 def _read(paths: Sequence[Path], fmt: Format, types: pa.Schema | None = None) -> Shards:
     return join_shards(paths, fmt, without_reasons, types)
 
 
-def _begin(rules: Rules, shards: Shards) -> Manifest:
+def _begin(rules: Rules, shards: Shards) -> Round:
     taken = shards.taken
     check_they_can_go(rules.folder, taken, rules.shards_to)
     written = rules.write(shards)
     rows = sum(batch.num_rows for batch in shards.batches)
-    manifest = Manifest(
+    shards_to = None if rules.shards_to is None else rules.shards_to.absolute()
+    begun = Round(
+        manifest=Manifest(taken, tuple(written.files), shards_to),
         id=f"store-{secrets.token_hex(16)}",
-        store=rules.store,
+        owner=rules.store,
         fmt=rules.fmt,
-        shards=taken,
         excluded=rules.excluded,
-        files=tuple(written.files),
-        shards_to=None if rules.shards_to is None else rules.shards_to.absolute(),
         types=shards.types,
         loaded=rules.load is None,
         delivered=Delivered() if rules.load else Delivered(len(taken), rows, duplicates=written.duplicates),
     )
-    with discarded_on_failure(written.files, lambda: drop_manifest(rules.folder)):
-        keep_manifest(rules.folder, manifest)
-    return manifest
+    with discarded_on_failure(rules.folder, written.files):
+        return saved(rules.folder, begun)
 
 
-def _finish(rules: Rules, manifest: Manifest, shards: Shards | None) -> None:
-    """Finish the remaining steps of a manifest; its shards are read again unless they are given."""
-    if not manifest.loaded and rules.load is not None:
-        manifest = _load(rules, manifest, shards or _again(rules.folder, manifest), rules.load)
-    if manifest.files and not manifest.published:
-        manifest = _publish(rules, manifest)
-    _raise_first(put_away(rules.folder, manifest.shards, manifest.shards_to))
-    rules.stored(manifest)
-    drop_manifest(rules.folder)
+def _finish(rules: Rules, begun: Round, shards: Shards | None) -> None:
+    """Finish the remaining steps of a round; its shards are read again unless they are given."""
+    if not begun.loaded and rules.load is not None:
+        begun = _load(rules, begun, shards or _again(rules.folder, begun), rules.load)
+    _raise_first(finish(rules.folder, begun.manifest, lambda: rules.stored(begun)))
 
 
-def _load(rules: Rules, manifest: Manifest, shards: Shards, load: Load) -> Manifest:
-    repeats = without_repeats(shards, manifest.excluded)
+def _load(rules: Rules, begun: Round, shards: Shards, load: Load) -> Round:
+    repeats = without_repeats(shards, begun.excluded)
     named = zip(shards.paths, shards.batches, shards.cleaned, strict=True)
     rows = [ShardRows(_timestamp_ns(path), batch, retried) for path, batch, retried in named]
-    log = ManifestReader(rules.folder, manifest, rows, shards.schema)
-    load(log)
-    delivered = replace(log.delivered, duplicates=log.delivered.duplicates + repeats)
-    loaded = replace(log.manifest, loaded=True, notes={}, delivered=delivered)
-    keep_manifest(rules.folder, loaded)
-    return loaded
+    reader = ManifestReader(rules.folder, begun, rows, shards.schema)
+    load(reader)
+    delivered = replace(reader.delivered, duplicates=reader.delivered.duplicates + repeats)
+    return saved(rules.folder, replace(reader.round, loaded=True, checkpoints={}, delivered=delivered))
 
 
-def _publish(rules: Rules, manifest: Manifest) -> Manifest:
-    publish_composed(manifest.files, rules.folder / STORE_MANIFEST)
-    published = replace(manifest, published=True)
-    keep_manifest(rules.folder, published)
-    return published
-
-
-def _again(folder: Path, manifest: Manifest) -> Shards:
-    shards = _read([folder / shard.name for shard in manifest.shards], manifest.fmt, manifest.types)
+def _again(folder: Path, begun: Round) -> Shards:
+    named = begun.manifest.shards
+    shards = _read([folder / shard.name for shard in named], begun.fmt, begun.types)
     wrong = [str(problem) for problem in shards.problems] or [
         f"{folder / shard.name} is another file than it was"
-        for shard, found in zip(manifest.shards, shards.taken, strict=True)
+        for shard, found in zip(named, shards.taken, strict=True)
         if shard != found
     ]
     if wrong:
         raise DataError(
             f"{wrong[0]}; it was being stored when that was cut short, perhaps in part: put it back as it was, with "
-            f"its time; or, if its rows are lost, remove {folder / STORE_MANIFEST}, and look which rows the target has"
+            f"its time; or, if its rows are lost, remove {folder / MANIFEST_NAME}, and look which rows the target has"
         )
     return shards
 

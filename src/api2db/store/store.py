@@ -15,11 +15,11 @@ from api2db.errors import ConfigurationError
 from api2db.formats import check_format
 from api2db.journal import AttachedStream
 from api2db.redaction import redact
-from api2db.shards.compose import compose_file
+from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards, shards_of
 from api2db.store._figures import StoreFigures, change_figures, read_figures
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
-from api2db.store._manifest import Manifest
+from api2db.store._round import Round
 from api2db.store._steps import Rules, Written, store_round
 from api2db.stream.relative import relative_to_home
 from api2db.stream.status import StreamStatus
@@ -165,7 +165,7 @@ class Store(Stream):
         )
 
     def _write(self, shards: Shards, composed_to: Path | None) -> Written:
-        return Written([] if composed_to is None else [compose_file(composed_to, shards, self._format)])
+        return Written(() if composed_to is None else write_composed(composed_to, shards, self._format))
 
     def _load(self) -> Load | None:
         if type(self).stream is not Stream.stream:
@@ -210,22 +210,22 @@ class Store(Stream):
         folder = relative_to_home(self._folder, self.home)
         return StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
 
-    def _note_stored(self, manifest: Manifest) -> None:
-        """Leave word of a manifest, once, before it goes."""
+    def _note_stored(self, finished: Round) -> None:
+        """Add a round to the figures, once, before its manifest is removed."""
 
         def counted(figures: StoreFigures) -> StoreFigures | None:
-            if figures.last_round == manifest.id:
+            if figures.last_round == finished.id:
                 return None
-            delivered = manifest.delivered
+            delivered = finished.delivered
             return replace(
                 figures,
                 seconds=self.seconds,
                 stored_at=time.time(),
-                shards=figures.shards + len(manifest.shards),
+                shards=figures.shards + len(finished.manifest.shards),
                 rows=figures.rows + delivered.rows,
                 duplicates=figures.duplicates + delivered.duplicates,
                 rejected=figures.rejected + delivered.rejected,
-                last_round=manifest.id,
+                last_round=finished.id,
             )
 
         change_figures(self.home, self._first_figures(), counted)

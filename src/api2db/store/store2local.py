@@ -8,11 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.disk.atomic import sync_folder
-from api2db.disk.leftovers import owner_of
 from api2db.errors import ConfigurationError, DataError
 from api2db.frames import is_json, text_cells
-from api2db.shards.composed import Composed, write_composed
+from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
@@ -76,30 +74,12 @@ class Store2Local(Store):
         if composed_to is None:
             raise AssertionError("a Store2Local has a folder for what it composes")
         duplicates = without_repeats(shards, self.drop_duplicate_exclude or ())
-        return Written(_write_parts(composed_to, shards, self.partition_by, self._format), duplicates)
+        parts = None if self.partition_by is None else _parts(shards, self.partition_by)
+        return Written(write_composed(composed_to, shards, self._format, parts), duplicates)
 
 
-def _write_parts(folder: Path, shards: Shards, column: str | None, fmt: str) -> list[Composed]:
-    name = f"{shards.paths[0].stem}_{shards.paths[-1].stem}.{fmt}"
-    shards_in = shards.paths[0].parent
-    beside = folder / owner_of(shards_in)
-    written: list[Composed] = []
-    try:
-        for place, rows in _parts(shards, column):
-            written.append(write_composed(rows, folder / place / name, fmt, beside, shards_in))
-        sync_folder(folder)
-    except BaseException:
-        for file in written:
-            file.temporary.unlink(missing_ok=True)
-        raise
-    return written
-
-
-def _parts(shards: Shards, column: str | None) -> Iterator[tuple[str, pa.Table]]:
+def _parts(shards: Shards, column: str) -> Iterator[tuple[str, pa.Table]]:
     table = shards.table
-    if column is None:
-        yield "", table
-        return
     dates = _dates(table, column, shards.paths[0].parent)
     for date in sorted(pc.unique(dates).to_pylist(), key=lambda date: date or ""):
         chosen = pc.is_null(dates) if date is None else pc.fill_null(pc.equal(dates, date), fill_value=False)
