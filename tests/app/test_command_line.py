@@ -395,7 +395,7 @@ def test_a_stream_that_a_copy_has_overtaken_makes_status_end_with_3_and_goes_on_
     adopted = api2db("adopt", "cities", "--yes", *home)
     assert adopted.code == 0, adopted
     assert "First stop the copy" in adopted.out
-    assert "may be there twice" in adopted.out
+    assert "may be in the target twice" in adopted.out
     put(overtaken, 4)
     with closing(sqlite3.connect(tmp_path / "cities.sqlite")) as database:
         assert database.execute("SELECT id FROM cities").fetchall() == [(1,), (2,), (3,), (4,)]

@@ -194,7 +194,7 @@ def test_a_collector_that_is_made_under_the_guard_is_explained_and_not_tried_for
     ended = project.ended()
     assert ended.returncode == 1
     assert "ConfigurationError" in ended.stderr
-    assert "make it at the top of the file" in ended.stderr
+    assert "create it at the top of the file" in ended.stderr
 
 
 def test_a_run_without_the_guard_is_explained(tmp_path: Path) -> None:
