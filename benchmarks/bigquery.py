@@ -59,10 +59,10 @@ def measure(folder: Path) -> Iterator[Figure]:
     frame = flights_frame()
     pieces = pieces_of(frame)
     with _server(folder) as server:
-        for way, frames, aim in (("frames of 20,000 rows", pieces, 0.8), ("one frame", [frame], 0.6)):
+        for case, frames, aim in (("frames of 20,000 rows", pieces, 0.8), ("one frame", [frame], 0.6)):
             floor_s, took_s = medians_of(_RUNS, partial(_pair, server, folder, frames, frame))
             rows = len(frame)
-            yield Figure(f"flights into BigQuery, {way}", rows / took_s, "rows/s", floor=rows / floor_s, aim=aim)
+            yield Figure(f"flights into BigQuery, {case}", rows / took_s, "rows/s", floor=rows / floor_s, aim=aim)
         rows_per_s = median_of(_RUNS, partial(_tick_rate, server, folder))
         yield Figure("ticks into BigQuery, durability=process", rows_per_s, "rows/s")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.figure import Figure
 from tests.servers.engines import find
-from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.install import CASES, root_of_mysql
 from tests.servers.server import Server, running_server
 
 __all__ = ["measure"]
@@ -34,7 +34,7 @@ def measure(folder: Path) -> Iterator[Figure]:
         yield from _measured(folder / f"duckdb-{count}", "DuckDB", count, ["duckdb"])
     engine = find("postgresql", root_of_mysql())
     if engine is None:
-        print(f"no postgresql is here: {WAYS['postgresql']}")
+        print(f"no postgresql is here: {CASES['postgresql']}")
         return
     with running_server(engine) as server:
         for count in counts:
@@ -49,14 +49,14 @@ def _on_server(folder: Path, server: Server, count: int) -> Iterator[Figure]:
 
 
 def _measured(folder: Path, target: str, count: int, where: list[str]) -> Iterator[Figure]:
-    for way, seconds in (("busy", _BUSY_S), ("idle", _IDLE_S)):
-        home = folder / way
+    for case, seconds in (("busy", _BUSY_S), ("idle", _IDLE_S)):
+        home = folder / case
         home.mkdir(parents=True)
         command = [sys.executable, "-m", "benchmarks.collectors", str(home), str(count), str(seconds), *where]
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found: dict[str, float] = json.loads(said.splitlines()[-1])
-        title = f"{count} {way} collectors into {target}"
-        aim = _AIM_IDLE_CPU if way == "idle" else None
+        title = f"{count} {case} collectors into {target}"
+        aim = _AIM_IDLE_CPU if case == "idle" else None
         for name, unit in _UNITS.items():
             yield Figure(f"{title}: {name}", found[name], unit, aim=aim if name == "CPU" else None, less_is_better=True)
 

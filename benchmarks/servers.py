@@ -21,7 +21,7 @@ from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, lineitem_frame, pieces_of, tick_frame
 from benchmarks.latency import lags
 from tests.servers.engines import Kind, find
-from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.install import CASES, root_of_mysql
 from tests.servers.server import Server, running_server
 
 __all__ = ["measure"]
@@ -36,7 +36,7 @@ def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
     """On one kind of server, which is started for it."""
     engine = find(kind, root_of_mysql())
     if engine is None:
-        print(f"no {kind} is here: {WAYS[kind]}")
+        print(f"no {kind} is here: {CASES[kind]}")
         return
     with running_server(engine) as server:
         yield from _bulk(server, folder, "flights", flights_frame())
@@ -49,14 +49,14 @@ def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
 
 def _bulk(server: Server, folder: Path, name: str, frame: pd.DataFrame) -> Iterator[Figure]:
     alone = _FLOORS[server.kind](server, pa.Table.from_pandas(frame, preserve_index=False))
-    ways: Sequence[tuple[str, list[pd.DataFrame], float]] = (
+    cases: Sequence[tuple[str, list[pd.DataFrame], float]] = (
         ("frames of 20,000 rows", pieces_of(frame), 0.8),
         ("one frame", [frame], 0.6),
     )
-    for way, frames, aim in ways:
+    for case, frames, aim in cases:
         through = partial(_through, server, folder, name, frames)
         floor_s, took_s = medians_of(_RUNS, partial(_pair, alone, through))
-        title = f"{name} into {server.kind}, {way}"
+        title = f"{name} into {server.kind}, {case}"
         yield Figure(title, len(frame) / took_s, "rows/s", floor=len(frame) / floor_s, aim=aim)
 
 

@@ -229,7 +229,7 @@ def _parquet(path: Path) -> Columns:
     return _of_arrow(pyarrow.parquet.read_table(path))
 
 
-WAYS = (
+CASES = (
     _database(DUCKDB, "duckdb", _duckdb),
     _database(SQLITE, "sqlite"),
     _database(POSTGRESQL, "postgresql"),
@@ -242,5 +242,5 @@ WAYS = (
     _file(CSV, "csv", _csv),
     _file(PICKLE, "pickle", _pickle),
 )
-TABLES = tuple(way for way in WAYS if way.is_table)
+TABLES = tuple(case for case in CASES if case.is_table)
 LOAD_JOBS = _bigquery(if_exists="replace")

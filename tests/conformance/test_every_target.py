@@ -19,12 +19,12 @@ from api2db import Stream
 from api2db.frames import is_json, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types._rules import Reading, is_text
-from tests.conformance.clients import LOAD_JOBS, WAYS, Columns, TargetCase
+from tests.conformance.clients import CASES, LOAD_JOBS, Columns, TargetCase
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, query
-from tests.stream.ways import rejected_rows
 
 KIND = {kind.name: kind for kind in KINDS}
 BATCH = to_batch(frame_of(COLUMNS))
@@ -32,8 +32,8 @@ SCHEMA = BATCH.schema
 NEAREST: Reading = "the float nearest to it"
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> TargetCase:
+@pytest.fixture(params=CASES, ids=lambda case: case.types.target)
+def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
 
@@ -43,58 +43,58 @@ def load_jobs(request: pytest.FixtureRequest) -> TargetCase:
     return LOAD_JOBS.use(request)
 
 
-def expected(way: TargetCase, told: Told) -> list[Any]:
+def expected(case: TargetCase, told: Told) -> list[Any]:
     """The values, but for what the table of types says is lost."""
     type_ = SCHEMA.field(told.name).type
-    if way.types.cuts_nanoseconds(type_):
+    if case.types.cuts_nanoseconds(type_):
         return [None if value is None else value // 1000 * 1000 for value in told.values]
-    if reading_of(way, told) == NEAREST:
+    if reading_of(case, told) == NEAREST:
         return [None if value is None else Decimal(repr(float(value))) for value in told.values]
-    if told.kind in {"float32", "float64"} and not way.types.signs_zero:
+    if told.kind in {"float32", "float64"} and not case.types.signs_zero:
         unsigned = {bits(-0.0, width): bits(0.0, width) for width in (32, 64)}
         return [unsigned.get(value, value) for value in told.values]
-    if not way.types.has_empty_text and not is_json(type_):
+    if not case.types.has_empty_text and not is_json(type_):
         return [None if value in {"", b""} else value for value in told.values]
     return told.values
 
 
-def nulls_of_csv(way: TargetCase, wanted: list[Any], found: list[Any]) -> list[Any]:
+def nulls_of_csv(case: TargetCase, wanted: list[Any], found: list[Any]) -> list[Any]:
     """The csv module gives an empty text for a null: it looks at no quotes."""
-    if way.types.client != "csv":
+    if case.types.client != "csv":
         return found
     return [None if value == "" and was is None else value for value, was in zip(found, wanted, strict=True)]
 
 
-def reading_of(way: TargetCase, told: Told) -> Reading:
+def reading_of(case: TargetCase, told: Told) -> Reading:
     """As the table says for the very type, which for a decimal has digits of its own."""
-    return way.types.reads(SCHEMA.field(told.name).type)
+    return case.types.reads(SCHEMA.field(told.name).type)
 
 
-def held_by(way: TargetCase) -> list[Told]:
+def held_by(case: TargetCase) -> list[Told]:
     """All columns but those with a value that the table of types has no place for there: those are poison."""
-    held = [told for told in COLUMNS if not any(reasons_of(way.types, BATCH.column(told.name)))]
+    held = [told for told in COLUMNS if not any(reasons_of(case.types, BATCH.column(told.name)))]
     assert all(told in held or told.name.startswith("smallest ") or told.name.endswith("mixed") for told in COLUMNS)
     return held
 
 
 def test_every_type_comes_back_as_it_was_and_goes_into_the_same_columns_again(
-    way: TargetCase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    case: TargetCase, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    columns = held_by(way)
-    with way.stream(tmp_path) as stream:
+    columns = held_by(case)
+    with case.stream(tmp_path) as stream:
         for _ in range(2):
             stream.stream(frame_of(columns))
-    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
-    assert faults(way, columns, way.read(tmp_path), times=2) == []
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
+    assert faults(case, columns, case.read(tmp_path), times=2) == []
     for told in columns:
-        if reading_of(way, told) == NEAREST:
+        if reading_of(case, told) == NEAREST:
             kept = [value for value in told.values if value is not None]
-            assert way.column(tmp_path, told.name, SCHEMA.field(told.name).type) == kept * 2
-    assert said_to_be_cut(caplog) == sorted(told.name for told in columns if is_cut(way, told))
-    if way.is_table:
-        assert declared(stream) == {told.name: column_of(way, told) for told in columns if told.kind != "nothing"}
-    if way.dialect:
-        assert query(tmp_path, way.dialect, "SELECT * FROM _api2db_schema_changes") == []
+            assert case.column(tmp_path, told.name, SCHEMA.field(told.name).type) == kept * 2
+    assert said_to_be_cut(caplog) == sorted(told.name for told in columns if is_cut(case, told))
+    if case.is_table:
+        assert declared(stream) == {told.name: column_of(case, told) for told in columns if told.kind != "nothing"}
+    if case.dialect:
+        assert query(tmp_path, case.dialect, "SELECT * FROM _api2db_schema_changes") == []
 
 
 @pytest.mark.parametrize("kept", [lambda _: True, lambda told: told.kind != "JSON"], ids=["JSON lines", "Parquet"])
@@ -107,8 +107,8 @@ def test_load_jobs_of_bigquery_carry_the_same(load_jobs: TargetCase, tmp_path: P
     assert declared(stream) == {told.name: column_of(load_jobs, told) for told in columns if told.kind != "nothing"}
 
 
-def is_cut(way: TargetCase, told: Told) -> bool:
-    return way.is_table and way.types.cuts_nanoseconds(SCHEMA.field(told.name).type)
+def is_cut(case: TargetCase, told: Told) -> bool:
+    return case.is_table and case.types.cuts_nanoseconds(SCHEMA.field(told.name).type)
 
 
 def said_to_be_cut(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -126,23 +126,23 @@ def declared(stream: Stream) -> dict[str, str]:
     return {column.name.removesuffix(suffix): column.declared.lower() for column in columns}
 
 
-def column_of(way: TargetCase, told: Told) -> str:
-    return str(way.types.column(SCHEMA.field(told.name).type)).lower()
+def column_of(case: TargetCase, told: Told) -> str:
+    return str(case.types.column(SCHEMA.field(told.name).type)).lower()
 
 
-def faults(way: TargetCase, columns: Sequence[Told], found: Columns, times: int = 1) -> list[str]:
-    return [fault for told in columns if (fault := fault_of(way, told, found, times))]
+def faults(case: TargetCase, columns: Sequence[Told], found: Columns, times: int = 1) -> list[str]:
+    return [fault for told in columns if (fault := fault_of(case, told, found, times))]
 
 
-def fault_of(way: TargetCase, told: Told, found: Columns, times: int) -> str | None:
-    wanted = expected(way, told) * times
-    cells = nulls_of_csv(way, told.values * times, found.get(told.name, [None] * len(wanted)))
-    if way.is_table and any(isinstance(cell, float) and math.isnan(cell) for cell in cells):
+def fault_of(case: TargetCase, told: Told, found: Columns, times: int) -> str | None:
+    wanted = expected(case, told) * times
+    cells = nulls_of_csv(case, told.values * times, found.get(told.name, [None] * len(wanted)))
+    if case.is_table and any(isinstance(cell, float) and math.isnan(cell) for cell in cells):
         return f"{told.name}: a NULL is a NaN in {cells}"
     if told.kind == "nothing":
         return None if all(pd.isna(cell) for cell in cells) else f"{told.name} is {cells}"
     try:
-        values = [seen(value, KIND[told.kind].type, reading_of(way, told)) for value in cells]
+        values = [seen(value, KIND[told.kind].type, reading_of(case, told)) for value in cells]
     except (AssertionError, ValueError, KeyError, TypeError) as error:
         return f"{told.name}: {error!r} of {cells}"
     return None if values == wanted else f"{told.name}: {cells} is {values}, not {wanted}"
@@ -168,14 +168,14 @@ OTHERS: dict[pa.DataType, Any] = {
 }
 
 
-def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(way: TargetCase, tmp_path: Path) -> None:
+def test_other_arrow_types_are_delivered_too_and_nothing_is_rejected(case: TargetCase, tmp_path: Path) -> None:
     names = {f"c{place}": (type_, value) for place, (type_, value) in enumerate(OTHERS.items())}
     rows = pa.table({name: pa.array([value, None], type_) for name, (type_, value) in names.items()})
-    with way.stream(tmp_path) as stream:
+    with case.stream(tmp_path) as stream:
         for first in (0, 2):
             stream.stream(rows.append_column("number", [[first, first + 1]]))
-    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
-    found = way.read(tmp_path)
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
+    found = case.read(tmp_path)
     for name, (type_, _) in names.items():
         one, none, again, nothing = found[name]
         assert one == again, type_
@@ -202,33 +202,33 @@ def _family(type_: pa.DataType) -> str:
     return f"{type_.id} {zone and 'zoned'} {'ns' if unit == 'ns' else 'coarser'}"
 
 
-def test_a_nan_beside_nulls_stays_where_the_table_says_so(way: TargetCase, tmp_path: Path) -> None:
-    with way.stream(tmp_path) as stream:
+def test_a_nan_beside_nulls_stays_where_the_table_says_so(case: TargetCase, tmp_path: Path) -> None:
+    with case.stream(tmp_path) as stream:
         stream.stream(pa.table({"number": [0, 1, 2], "x": pa.array([float("nan"), None, 0.5])}))
-    held = {"nan", ""} if way.types.client == "csv" else {"nan", "NaN", "None"}
-    first, second, third = (str(value) for value in way.read(tmp_path)["x"])
-    assert first in (held - {"None", ""} if way.types.has_nan else {"None"})
+    held = {"nan", ""} if case.types.client == "csv" else {"nan", "NaN", "None"}
+    first, second, third = (str(value) for value in case.read(tmp_path)["x"])
+    assert first in (held - {"None", ""} if case.types.has_nan else {"None"})
     assert second in {"None", "", "nan"}
     assert third == "0.5"
-    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
 
 
 NAIVE = pa.timestamp("us")
 
 
-def one_place(way: TargetCase, home: Path) -> Stream:
+def one_place(case: TargetCase, home: Path) -> Stream:
     """A stream into a table, or into a file that gets all rows."""
-    fmt = way.types.target.split()[0].lower()
+    fmt = case.types.target.split()[0].lower()
     in_one_file = {"mode": "update", "path": f"STORE/{COLLECTOR}/{fmt}/all.{fmt}"}
-    return way.stream(home, **({} if way.is_table else in_one_file))
+    return case.stream(home, **({} if case.is_table else in_one_file))
 
 
 @pytest.mark.parametrize("one_load", [False, True], ids=["frame by frame", "in one load"])
 def test_dates_and_then_times_widen_the_column_and_each_value_stays(
-    way: TargetCase, tmp_path: Path, *, one_load: bool
+    case: TargetCase, tmp_path: Path, *, one_load: bool
 ) -> None:
     # Arrow's reader tells no type from a far date beside a fraction, so in CSV these are text.
-    first, last = ("1970-01-01", "2199-12-31") if way.types.client == "csv" else ("0001-01-01", "9999-12-31")
+    first, last = ("1970-01-01", "2199-12-31") if case.types.client == "csv" else ("0001-01-01", "9999-12-31")
     days = [datetime.date(2026, 1, 2), None, datetime.date.fromisoformat(last)]
     times = [datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.date.fromisoformat(first)]  # noqa: DTZ001
     frames = [
@@ -236,16 +236,16 @@ def test_dates_and_then_times_widen_the_column_and_each_value_stays(
         [{"number": 3, "day": times[0]}],
         [{"number": 4, "day": times[1]}],
     ]
-    with one_place(way, tmp_path) as stream:
+    with one_place(case, tmp_path) as stream:
         for frame in frames:
             stream.q.put(frame)
             if not one_load:
                 stream.flush()
-    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
-    read = way.read(tmp_path)
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
+    read = case.read(tmp_path)
     found = dict(zip((int(number) for number in read["number"]), read["day"], strict=True))
     wanted = ["2026-01-02", None, last, "2026-01-02 03:04:05.000006", first]
-    reading = way.types.reads(NAIVE)
+    reading = case.types.reads(NAIVE)
     cells = [None if found[row] == "" else found[row] for row in range(5)]
     assert [seen(cell, NAIVE, reading) for cell in cells] == [None if text is None else moment(text) for text in wanted]
 
@@ -259,16 +259,16 @@ NOTHING_YET = {
 
 
 @pytest.mark.parametrize("missing", NOTHING_YET.values(), ids=NOTHING_YET)
-def test_a_column_of_missing_values_alone_fixes_no_type(way: TargetCase, tmp_path: Path, missing: Any) -> None:
+def test_a_column_of_missing_values_alone_fixes_no_type(case: TargetCase, tmp_path: Path, missing: Any) -> None:
     later = {"t": "x", "n": 2**53 + 1, "d": datetime.date(2026, 1, 2), "j": {"a": 1}}
-    with one_place(way, tmp_path) as stream:
+    with one_place(case, tmp_path) as stream:
         stream.stream(pd.DataFrame({"number": [0, 1], **dict.fromkeys(later, missing)}))
         stream.q.put([{"number": 2, **later}])
-    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, way.stream_type)] == []
-    found = way.read(tmp_path)
+    assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
+    found = case.read(tmp_path)
     for name, value in later.items():
         type_ = to_batch([{name: value}]).schema.field(name).type
         cells = [None if isinstance(cell, str) and not cell else cell for cell in found[name]]
-        *nulls, last = [seen(cell, type_, way.types.reads(type_)) for cell in cells]
+        *nulls, last = [seen(cell, type_, case.types.reads(type_)) for cell in cells]
         assert nulls == [None, None], name
         assert last == (20_455 if name == "d" else value), name

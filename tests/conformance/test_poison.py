@@ -62,25 +62,25 @@ POISONS: dict[str, pa.Array] = {
 }
 
 
-@pytest.fixture(params=TABLES, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> TargetCase:
+@pytest.fixture(params=TABLES, ids=lambda case: case.types.target)
+def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
 
 
 def test_what_a_target_has_no_place_for_is_rejected_with_the_reason_and_all_else_is_held(
-    way: TargetCase, tmp_path: Path
+    case: TargetCase, tmp_path: Path
 ) -> None:
-    with way.stream(tmp_path) as stream:
+    with case.stream(tmp_path) as stream:
         for name, values in POISONS.items():
             stream.stream(pa.table({"number": [0, 1, 2], name: values}))
-    reasons = rejected_reasons(tmp_path, way.stream_type)
+    reasons = rejected_reasons(tmp_path, case.stream_type)
     for name, values in POISONS.items():
-        first, said, last = reasons_of(way.types, values)
+        first, said, last = reasons_of(case.types, values)
         assert (first, last) == (None, None)
         assert reasons.get(name, []) == ([said] if said else []), name
         held = [0, 2] if said else [0, 1, 2]
-        assert held_by(way, tmp_path, name, values.type) == [meant(values[place]) for place in held], name
+        assert held_by(case, tmp_path, name, values.type) == [meant(values[place]) for place in held], name
 
 
 def rejected_reasons(home: Path, stream_type: str) -> dict[str, list[str]]:
@@ -107,8 +107,8 @@ def meant(value: pa.Scalar) -> Any:
     return value.cast(pa.int32()).as_py() if pa.types.is_date(type_) else value.as_py()
 
 
-def held_by(way: TargetCase, home: Path, name: str, type_: pa.DataType) -> list[Any]:
-    values = way.column(home, name, type_)
-    if way.types.reads(type_) == "shortest digits of a float32":
+def held_by(case: TargetCase, home: Path, name: str, type_: pa.DataType) -> list[Any]:
+    values = case.column(home, name, type_)
+    if case.types.reads(type_) == "shortest digits of a float32":
         return [float(np.float32(value)) for value in values]
-    return [json.loads(value) for value in values] if way.types.reads(type_) == "JSON text" else values
+    return [json.loads(value) for value in values] if case.types.reads(type_) == "JSON text" else values

@@ -17,21 +17,21 @@ from hypothesis import strategies as some
 
 from api2db import Stream
 from api2db.frames import encode_cell
-from tests.conformance.clients import TABLES, WAYS, TargetCase
+from tests.conformance.clients import CASES, TABLES, TargetCase
 from tests.conformance.columns import bits
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
 from tests.frames.values import TYPES, arrays
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import DATABASES
-from tests.stream.ways import rejected_rows
 
 ODD = {pa.decimal256(60, 20), pa.decimal256(76, 0)}  # text in a database, whose digits are another test's
 CARRIED = [type_ for type_ in TYPES if type_ not in ODD]
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> TargetCase:
+@pytest.fixture(params=CASES, ids=lambda case: case.types.target)
+def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
 
@@ -42,9 +42,9 @@ def times(request: pytest.FixtureRequest) -> int:
     return factor
 
 
-def examples(way: TargetCase) -> int:
+def examples(case: TargetCase) -> int:
     """More where they are cheap."""
-    return 15 if not way.is_table or way.dialect in DATABASES else 5
+    return 15 if not case.is_table or case.dialect in DATABASES else 5
 
 
 def of_so_many(examples: int) -> settings:
@@ -59,13 +59,13 @@ def of_so_many(examples: int) -> settings:
 
 
 @contextmanager
-def a_stream(way: TargetCase, folder: Path, **options: Any) -> Iterator[tuple[Path, Stream]]:
+def a_stream(case: TargetCase, folder: Path, **options: Any) -> Iterator[tuple[Path, Stream]]:
     """A stream into nothing: a home of its own, and no table."""
     number = next(_numbers)
     home = folder / str(number)
     home.mkdir()
-    way.drop(home)
-    with way.stream(home, stream_id=f"stream {number}", durability="process", **options) as stream:
+    case.drop(home)
+    with case.stream(home, stream_id=f"stream {number}", durability="process", **options) as stream:
         yield home, stream
 
 
@@ -82,55 +82,55 @@ def _table(columns: list[pa.Array]) -> pa.Table:
     return pa.table([pa.array(range(rows)), *padded], names=["number", *names])
 
 
-def test_any_frame_comes_back(way: TargetCase, tmp_path: Path, times: int) -> None:
-    @of_so_many(times * examples(way))
+def test_any_frame_comes_back(case: TargetCase, tmp_path: Path, times: int) -> None:
+    @of_so_many(times * examples(case))
     @given(frames())
     def check(frame: pa.Table) -> None:
-        with a_stream(way, tmp_path) as (home, stream):
+        with a_stream(case, tmp_path) as (home, stream):
             stream.stream(frame)
-        rejected = {row["number"] for row in rejected_rows(home, way.stream_type)}
-        beyond = {row for row in range(frame.num_rows) if _is_beyond(way, frame, row)}
+        rejected = {row["number"] for row in rejected_rows(home, case.stream_type)}
+        beyond = {row for row in range(frame.num_rows) if _is_beyond(case, frame, row)}
         assert rejected == beyond
         kept = frame.take([row for row in range(frame.num_rows) if row not in beyond])
-        found = way.read(home)
+        found = case.read(home)
         for name in frame.column_names[1:]:
-            wanted = [_meant(way, value) for value in kept.column(name)]
+            wanted = [_meant(case, value) for value in kept.column(name)]
             got = found.get(name, [None] * kept.num_rows)
-            assert _seen(way, got, wanted, kept.column(name).type) == wanted, name
+            assert _seen(case, got, wanted, kept.column(name).type) == wanted, name
 
     check()
 
 
-def _is_beyond(way: TargetCase, frame: pa.Table, row: int) -> bool:
+def _is_beyond(case: TargetCase, frame: pa.Table, row: int) -> bool:
     cells = [frame.column(name).slice(row, 1).combine_chunks() for name in frame.column_names[1:]]
-    return any(reason for cell in cells for reason in reasons_of(way.types, cell))
+    return any(reason for cell in cells for reason in reasons_of(case.types, cell))
 
 
-def _meant(way: TargetCase, value: pa.Scalar) -> Any:
+def _meant(case: TargetCase, value: pa.Scalar) -> Any:
     """What a value is, but for what the table of types says is lost, in the words of ``seen``."""
     type_ = value.type
     if not value.is_valid or (pa.types.is_dictionary(type_) and not value.value.is_valid):
         return None
     if pa.types.is_floating(type_):
-        return _float(way, value.as_py(), type_.bit_width)
+        return _float(case, value.as_py(), type_.bit_width)
     if pa.types.is_timestamp(type_) or pa.types.is_duration(type_) or pa.types.is_time(type_):
         nanoseconds = value.value * {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[type_.unit]
-        return nanoseconds // 1000 * 1000 if way.types.cuts_nanoseconds(type_) else nanoseconds
+        return nanoseconds // 1000 * 1000 if case.types.cuts_nanoseconds(type_) else nanoseconds
     if pa.types.is_date(type_):
         return value.value
-    return None if not way.types.has_empty_text and value.as_py() in {"", b""} else value.as_py()
+    return None if not case.types.has_empty_text and value.as_py() in {"", b""} else value.as_py()
 
 
-def _float(way: TargetCase, number: float, width: int) -> str | None:
+def _float(case: TargetCase, number: float, width: int) -> str | None:
     if math.isnan(number):
         return None
-    return bits(number + 0.0 if number == 0 and not way.types.signs_zero else number, width)
+    return bits(number + 0.0 if number == 0 and not case.types.signs_zero else number, width)
 
 
-def _seen(way: TargetCase, found: list[Any], wanted: list[Any], type_: pa.DataType) -> list[Any]:
-    if way.types.client == "csv":
+def _seen(case: TargetCase, found: list[Any], wanted: list[Any], type_: pa.DataType) -> list[Any]:
+    if case.types.client == "csv":
         found = [None if cell == "" and was is None else cell for cell, was in zip(found, wanted, strict=True)]
-    return [seen(cell, type_, way.types.reads(type_)) for cell in found]
+    return [seen(cell, type_, case.types.reads(type_)) for cell in found]
 
 
 VALUES = (
@@ -158,16 +158,16 @@ def _name_of(each: Any) -> str:
 
 
 DRIFTS: list[tuple[TargetCase, dict[str, str]]] = [
-    *((way, {}) for way in TABLES),
-    *((way, {"on_conflict": "json"}) for way in TABLES if way.dialect),
+    *((case, {}) for case in TABLES),
+    *((case, {"on_conflict": "json"}) for case in TABLES if case.dialect),
 ]
 
 
-@pytest.mark.parametrize(("way", "options"), DRIFTS, ids=_name_of)
+@pytest.mark.parametrize(("case", "options"), DRIFTS, ids=_name_of)
 def test_however_frames_drift_each_row_is_in_the_table_as_it_was_or_rejected(
-    way: TargetCase, options: dict[str, Any], tmp_path: Path, times: int, request: pytest.FixtureRequest
+    case: TargetCase, options: dict[str, Any], tmp_path: Path, times: int, request: pytest.FixtureRequest
 ) -> None:
-    table = way.use(request)
+    table = case.use(request)
 
     @of_so_many(times * examples(table))
     @given(drifting())

@@ -13,9 +13,9 @@ import pytest
 
 from tests.conformance.clients import TABLES, TargetCase
 from tests.stream.bigqueries import DATASET, running_bigquery
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, execute
 from tests.stream.omnisci import running_omnisci
-from tests.stream.ways import rejected_rows
 
 ROW: dict[str, Any] = {
     "seen": "2026-03-29T01:30:00Z",
@@ -65,16 +65,16 @@ ODD: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=TABLES, ids=lambda way: way.types.target)
-def way(request: pytest.FixtureRequest) -> TargetCase:
+@pytest.fixture(params=TABLES, ids=lambda case: case.types.target)
+def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
 
 
-def make_table(way: TargetCase, home: Path) -> None:
-    if way.dialect:
-        execute(home, way.dialect, f"CREATE TABLE {COLLECTOR} ({COLUMNS[way.dialect]})")
-    elif way.stream_type == "bigquery":
+def make_table(case: TargetCase, home: Path) -> None:
+    if case.dialect:
+        execute(home, case.dialect, f"CREATE TABLE {COLLECTOR} ({COLUMNS[case.dialect]})")
+    elif case.stream_type == "bigquery":
         catalog = running_bigquery().catalog
         if DATASET not in catalog.datasets:
             catalog.make_dataset({"datasetReference": {"datasetId": DATASET}})
@@ -83,10 +83,10 @@ def make_table(way: TargetCase, home: Path) -> None:
         running_omnisci().reach.execute(f"CREATE TABLE {COLLECTOR}_stream ({HEAVYDB})")
 
 
-def row_for(way: TargetCase, **cells: Any) -> dict[str, Any]:
+def row_for(case: TargetCase, **cells: Any) -> dict[str, Any]:
     """HeavyDB's moments have no zone, so that an offset there is one too many."""
     row = {**ROW, **cells}
-    return {**row, "seen": row["seen"].removesuffix("Z")} if way.types.target == "HeavyDB" else row
+    return {**row, "seen": row["seen"].removesuffix("Z")} if case.types.target == "HeavyDB" else row
 
 
 def value_of(name: str, cell: Any) -> Any:
@@ -104,59 +104,59 @@ def value_of(name: str, cell: Any) -> Any:
     return json.loads(cell) if isinstance(cell, str) else list(cell)
 
 
-def held(way: TargetCase, home: Path) -> list[dict[str, Any]]:
-    found = way.read(home)
+def held(case: TargetCase, home: Path) -> list[dict[str, Any]]:
+    found = case.read(home)
     names = [name for name in VALUES if name in found]
     return [{name: value_of(name, found[name][place]) for name in names} for place in range(len(found["seen"]))]
 
 
-def reasons(way: TargetCase, home: Path) -> list[str]:
-    return [row["_api2db_reason"] for row in rejected_rows(home, way.stream_type)]
+def reasons(case: TargetCase, home: Path) -> list[str]:
+    return [row["_api2db_reason"] for row in rejected_rows(home, case.stream_type)]
 
 
-def test_json_goes_into_a_table_of_the_user_s_own(way: TargetCase, tmp_path: Path) -> None:
-    make_table(way, tmp_path)
-    with way.stream(tmp_path) as stream:
-        stream.stream(pd.DataFrame([row_for(way), row_for(way)]))
-    assert reasons(way, tmp_path) == []
-    assert held(way, tmp_path) == [VALUES, VALUES]
+def test_json_goes_into_a_table_of_the_user_s_own(case: TargetCase, tmp_path: Path) -> None:
+    make_table(case, tmp_path)
+    with case.stream(tmp_path) as stream:
+        stream.stream(pd.DataFrame([row_for(case), row_for(case)]))
+    assert reasons(case, tmp_path) == []
+    assert held(case, tmp_path) == [VALUES, VALUES]
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_text_of_no_exact_meaning_rejects_its_own_row_and_says_what_is_taken(
-    way: TargetCase, tmp_path: Path, odd: str
+    case: TargetCase, tmp_path: Path, odd: str
 ) -> None:
-    make_table(way, tmp_path)
-    with way.stream(tmp_path) as stream:
-        stream.stream(pd.DataFrame([row_for(way), row_for(way, **ODD[odd]), row_for(way)]))
-    assert held(way, tmp_path) == [VALUES, VALUES]
-    [reason] = reasons(way, tmp_path)
+    make_table(case, tmp_path)
+    with case.stream(tmp_path) as stream:
+        stream.stream(pd.DataFrame([row_for(case), row_for(case, **ODD[odd]), row_for(case)]))
+    assert held(case, tmp_path) == [VALUES, VALUES]
+    [reason] = reasons(case, tmp_path)
     [name] = ODD[odd]
     assert reason.startswith(f"'{name}")
     assert "; text is taken as " in reason
 
 
 def test_a_moment_without_the_offset_that_its_column_needs_or_with_one_too_many_is_rejected(
-    way: TargetCase, tmp_path: Path
+    case: TargetCase, tmp_path: Path
 ) -> None:
-    make_table(way, tmp_path)
-    wrong = row_for(way)["seen"]
+    make_table(case, tmp_path)
+    wrong = row_for(case)["seen"]
     wrong = wrong.removesuffix("Z") if wrong.endswith("Z") else f"{wrong}Z"
-    with way.stream(tmp_path) as stream:
-        stream.stream(pd.DataFrame([{**row_for(way), "seen": wrong}, row_for(way)]))
-    assert held(way, tmp_path) == [VALUES]
-    assert ["offset" in reason for reason in reasons(way, tmp_path)] == [True]
+    with case.stream(tmp_path) as stream:
+        stream.stream(pd.DataFrame([{**row_for(case), "seen": wrong}, row_for(case)]))
+    assert held(case, tmp_path) == [VALUES]
+    assert ["offset" in reason for reason in reasons(case, tmp_path)] == [True]
 
 
-def test_a_number_never_becomes_text_but_where_the_stream_is_told_so(way: TargetCase, tmp_path: Path) -> None:
-    make_table(way, tmp_path)
-    with way.stream(tmp_path, stream_id="one") as stream:
-        stream.stream(pd.DataFrame([{**row_for(way), "t": 7}]))
-    assert way.read(tmp_path)["seen"] == []
-    assert ["dtypes={" in reason and "'str'}" in reason for reason in reasons(way, tmp_path)] == [True]
-    with way.stream(tmp_path, stream_id="two", dtypes={"t": "str"}) as stream:
-        stream.stream(pd.DataFrame([{**row_for(way), "t": 7}]))
-    assert way.read(tmp_path)["t"] == ["7"]
+def test_a_number_never_becomes_text_but_where_the_stream_is_told_so(case: TargetCase, tmp_path: Path) -> None:
+    make_table(case, tmp_path)
+    with case.stream(tmp_path, stream_id="one") as stream:
+        stream.stream(pd.DataFrame([{**row_for(case), "t": 7}]))
+    assert case.read(tmp_path)["seen"] == []
+    assert ["dtypes={" in reason and "'str'}" in reason for reason in reasons(case, tmp_path)] == [True]
+    with case.stream(tmp_path, stream_id="two", dtypes={"t": "str"}) as stream:
+        stream.stream(pd.DataFrame([{**row_for(case), "t": 7}]))
+    assert case.read(tmp_path)["t"] == ["7"]
 
 
 DTYPES: Mapping[str, Any] = {
@@ -167,14 +167,14 @@ DTYPES: Mapping[str, Any] = {
 }
 
 
-def _declared(way: TargetCase) -> dict[str, str | None]:
+def _declared(case: TargetCase) -> dict[str, str | None]:
     kinds: Mapping[str, Callable[[], pa.DataType]] = {
         "seen": lambda: pa.timestamp("us", "UTC"),
         "d": pa.date32,
         "price": lambda: pa.decimal128(12, 2),
         "ok": pa.bool_,
     }
-    return {name: str(way.types.column(kind())).lower() for name, kind in kinds.items()}
+    return {name: str(case.types.column(kind())).lower() for name, kind in kinds.items()}
 
 
 def _columns(stream: Any) -> dict[str, str]:
@@ -185,11 +185,11 @@ def _columns(stream: Any) -> dict[str, str]:
 
 
 def test_a_frame_without_rows_makes_its_table_where_the_dtypes_are_given_and_rows_take_them(
-    way: TargetCase, tmp_path: Path
+    case: TargetCase, tmp_path: Path
 ) -> None:
-    with way.stream(tmp_path, dtypes=DTYPES) as stream:
+    with case.stream(tmp_path, dtypes=DTYPES) as stream:
         stream.stream(pd.DataFrame({name: [] for name in DTYPES}))
-        assert {name: _columns(stream).get(name) for name in DTYPES} == _declared(way)
+        assert {name: _columns(stream).get(name) for name in DTYPES} == _declared(case)
         stream.stream(
             pd.DataFrame(
                 [{name: ROW[name] for name in DTYPES}, {**{name: ROW[name] for name in DTYPES}, "price": "n/a"}]
@@ -197,7 +197,7 @@ def test_a_frame_without_rows_makes_its_table_where_the_dtypes_are_given_and_row
         )
         status = stream.status()
     assert (status.rows_delivered, status.rows_rejected) == (1, 1)
-    assert held(way, tmp_path) == [{name: VALUES[name] for name in DTYPES}]
-    [rejected] = rejected_rows(tmp_path, way.stream_type)
+    assert held(case, tmp_path) == [{name: VALUES[name] for name in DTYPES}]
+    [rejected] = rejected_rows(tmp_path, case.stream_type)
     assert rejected["price"] == "n/a"
     assert "dtypes=" in rejected["_api2db_reason"]

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.needs import NOT_TESTED, lack
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
-from tests.servers.install import WAYS, root_of_mysql
+from tests.servers.install import CASES, root_of_mysql
 from tests.servers.omnisci import OmnisciServer
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server, given_server, running_server
@@ -133,7 +133,7 @@ def engine(kind: Kind) -> Engine:
     found = find(kind, root_of_mysql())
     if found:
         return found
-    reason = f"{NOT_TESTED} on {kind}: there is none here; get it by {WAYS[kind]}"
+    reason = f"{NOT_TESTED} on {kind}: there is none here; get it by {CASES[kind]}"
     if kind == "mysql":
         pytest.skip(reason)
     lack(reason)

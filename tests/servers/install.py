@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.servers.engines import Kind, find, known
 
-WAYS: dict[Kind, str] = {
+CASES: dict[Kind, str] = {
     "postgresql": "apt-get install postgresql",
     "mariadb": "apt-get install mariadb-server-core mariadb-client-core",
     "mysql": "python -m tests.servers.install, on Debian or Ubuntu",
@@ -55,10 +55,10 @@ def install(kind: Kind) -> None:
     if kind == "mysql":
         _once(_unpack_mysql)
     elif os.geteuid() != 0:
-        raise NotInstalledError(f"it takes root: {WAYS[kind]}")
+        raise NotInstalledError(f"it takes root: {CASES[kind]}")
     else:
         _apt_get("update")
-        _apt_get("install", "--yes", "--no-install-recommends", *WAYS[kind].split()[2:])
+        _apt_get("install", "--yes", "--no-install-recommends", *CASES[kind].split()[2:])
 
 
 def _once(unpack: Callable[[Path], None]) -> None:
@@ -158,7 +158,7 @@ def missing(kinds: list[Kind]) -> Iterator[tuple[Kind, str]]:
 
 
 def main() -> None:
-    for kind, reason in missing(known(sys.argv[1:] or list(WAYS))):
+    for kind, reason in missing(known(sys.argv[1:] or list(CASES))):
         sys.stderr.write(f"warning: no {kind} to test with: {reason}\n")
 
 

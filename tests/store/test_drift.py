@@ -16,9 +16,9 @@ from tests.servers.bigquery import BigqueryServer
 from tests.servers.omnisci import OmnisciServer
 from tests.store.homes import left, shards
 from tests.stream.bigqueries import bigquery_columns, bigquery_stream, target_of_bigquery, use_bigquery
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import DATABASES, DIALECTS, stream_into, table_rows, target_of, types, use
 from tests.stream.omnisci import stream_into_omnisci, use_omnisci
-from tests.stream.ways import rejected_rows
 
 DAY = datetime.date(2026, 1, 31)
 NOON = datetime.datetime.fromisoformat("2026-01-31T12:00:00.000005")

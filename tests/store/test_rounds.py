@@ -36,8 +36,8 @@ from tests.store.homes import (
     shards,
     sqlite_store,
 )
+from tests.stream.cases import rejected_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import rejected_rows
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

@@ -53,7 +53,7 @@ class TargetCase:
 
 
 @pytest.fixture(params=KINDS)
-def way(request: pytest.FixtureRequest) -> TargetCase:
+def case(request: pytest.FixtureRequest) -> TargetCase:
     if request.param == "omnisci":
         server: OmnisciServer = request.getfixturevalue("omnisci")
         calls = ("connect", "prepare", "plan", "append", "rows_committed")
@@ -100,68 +100,68 @@ def attempt(store: Store, home: Path) -> None:
         assert left(home)
 
 
-def test_rounds_load_each_row_once(way: TargetCase, tmp_path: Path) -> None:
-    store = way.store(tmp_path, chunk_size=7)
+def test_rounds_load_each_row_once(case: TargetCase, tmp_path: Path) -> None:
+    store = case.store(tmp_path, chunk_size=7)
     for start in (0, 10, 20):
         put(tmp_path, range(start, start + 10))
         store.store()
-    assert way.loaded() == rows_of(*range(30))
+    assert case.loaded() == rows_of(*range(30))
     assert left(tmp_path) == []
     assert store.status().rows_delivered == 60
 
 
 @pytest.mark.parametrize("error", [TargetUnavailableError, ConnectionBrokenError])
 def test_a_load_whose_answer_is_always_lost_is_not_repeated(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    real = getattr(way.target, way.load)
+    real = getattr(case.target, case.load)
 
     def load(*arguments: Any) -> None:
         real(*arguments)
         raise error("the answer is lost")
 
-    monkeypatch.setattr(way.target, way.load, load)
+    monkeypatch.setattr(case.target, case.load, load)
     put(tmp_path, range(10))
-    way.store(tmp_path, chunk_size=7).store()
-    assert way.loaded() == rows_of(*range(10))
+    case.store(tmp_path, chunk_size=7).store()
+    assert case.loaded() == rows_of(*range(10))
 
 
 def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plant(way, random.Random(way.target.__name__), monkeypatch)
+    plant(case, random.Random(case.target.__name__), monkeypatch)
     for number in range(6):
         put(tmp_path, range(number * 5, number * 5 + 5))
-        attempt(way.store(tmp_path, chunk_size=3), tmp_path)
+        attempt(case.store(tmp_path, chunk_size=3), tmp_path)
     monkeypatch.undo()
-    way.store(tmp_path).store()
-    assert way.loaded() == rows_of(*range(30))
+    case.store(tmp_path).store()
+    assert case.loaded() == rows_of(*range(30))
 
 
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_rows_that_are_refused_are_set_aside_once_whatever_fails_meanwhile(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     put(tmp_path, range(1))
-    way.store(tmp_path).store()
-    plant(way, random.Random(seed), monkeypatch)
+    case.store(tmp_path).store()
+    plant(case, random.Random(seed), monkeypatch)
     for number in range(6):
         start = number * 5 + 1
         put(tmp_path, range(start, start + 5), [0.0, 0.5])
-        attempt(way.store(tmp_path, chunk_size=3, schema="freeze"), tmp_path)
+        attempt(case.store(tmp_path, chunk_size=3, schema="freeze"), tmp_path)
     monkeypatch.undo()
-    store = way.store(tmp_path, schema="freeze")
+    store = case.store(tmp_path, schema="freeze")
     store.store()
-    assert way.loaded() == [(0, 0), (0, 1), *((n, 0) for n in range(1, 31))]
+    assert case.loaded() == [(0, 0), (0, 1), *((n, 0) for n in range(1, 31))]
     refused = set_aside(tmp_path, store.stream_type)
     assert sorted((row["n"], row["place"]) for row in refused) == [(n, 0.5) for n in range(1, 31)]
     assert left(tmp_path) == []
 
 
-def plant(way: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+def plant(case: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call of the target and of the manifest fails now and then."""
     for owner, names, error in (
-        (way.target, way.calls, TargetUnavailableError),
+        (case.target, case.calls, TargetUnavailableError),
         (ManifestReader, ("acknowledge", "save", "seek"), OSError),
     ):
         for name in names:
@@ -169,39 +169,39 @@ def plant(way: TargetCase, dice: random.Random, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_server_that_goes_away_between_two_loads_of_a_manifest_gets_the_rest_in_the_next_round(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, range(20))
-    take_away_after_two_loads(way, monkeypatch)
+    take_away_after_two_loads(case, monkeypatch)
     with pytest.raises(TargetUnavailableError, match="the next time goes on"):
-        way.store(tmp_path, chunk_size=7).store()
+        case.store(tmp_path, chunk_size=7).store()
     monkeypatch.undo()
-    assert len(way.loaded()) == 14
+    assert len(case.loaded()) == 14
     assert len(left(tmp_path)) == 21
     put(tmp_path, range(20, 23))
-    store = way.store(tmp_path, chunk_size=5)
+    store = case.store(tmp_path, chunk_size=5)
     store.store()
-    assert way.loaded() == rows_of(*range(23))
+    assert case.loaded() == rows_of(*range(23))
     assert left(tmp_path) == []
     assert store.status().rows_delivered == 46
 
 
-@pytest.mark.parametrize("way", ["bigquery", "omnisci"], indirect=True)
+@pytest.mark.parametrize("case", ["bigquery", "omnisci"], indirect=True)
 def test_where_no_ledger_tells_the_manifest_says_how_far_it_is(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, range(20))
-    take_away_after_two_loads(way, monkeypatch)
+    take_away_after_two_loads(case, monkeypatch)
     with pytest.raises(TargetUnavailableError):
-        way.store(tmp_path, chunk_size=7).store()
+        case.store(tmp_path, chunk_size=7).store()
     manifest = read_manifest(shards(tmp_path))
     assert manifest is not None
     found = round_of(shards(tmp_path), manifest)
     assert (found.position, found.delivered.rows) == ((7, 0), 14)
 
 
-def take_away_after_two_loads(way: TargetCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Callable[..., None] = getattr(way.target, way.load)
+def take_away_after_two_loads(case: TargetCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., None] = getattr(case.target, case.load)
     loads: list[Any] = []
 
     def load(*arguments: Any) -> None:
@@ -210,53 +210,53 @@ def take_away_after_two_loads(way: TargetCase, monkeypatch: pytest.MonkeyPatch) 
         real(*arguments)
         loads.append(arguments)
 
-    monkeypatch.setattr(way.target, way.load, load)
+    monkeypatch.setattr(case.target, case.load, load)
 
 
 def test_the_table_that_is_replaced_is_what_the_newest_round_has_loaded(
     bigquery: BigqueryServer, tmp_path: Path
 ) -> None:
-    way = into_bigquery(bigquery, if_exists="replace")
+    case = into_bigquery(bigquery, if_exists="replace")
     for start in (0, 10):
         put(tmp_path, range(start, start + 10))
-        way.store(tmp_path, chunk_size=3).store()
-        assert way.loaded() == rows_of(*range(start, start + 10))
+        case.store(tmp_path, chunk_size=3).store()
+        assert case.loaded() == rows_of(*range(start, start + 10))
 
 
 @pytest.mark.parametrize("options", [{}, {"keys": ["n", "place"]}])
 def test_if_exists_fail_is_about_tables_of_others(
     bigquery: BigqueryServer, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    way = into_bigquery(bigquery, if_exists="fail", **options)
+    case = into_bigquery(bigquery, if_exists="fail", **options)
     for start in (0, 10):
         put(tmp_path / "mine", range(start, start + 10))
-        way.store(tmp_path / "mine").store()
+        case.store(tmp_path / "mine").store()
     put(tmp_path / "other", range(20, 30))
     with pytest.raises(TargetUnavailableError, match="if_exists='fail'"):
-        way.store(tmp_path / "other").store()
-    assert way.loaded() == rows_of(*range(20))
+        case.store(tmp_path / "other").store()
+    assert case.loaded() == rows_of(*range(20))
 
 
 def test_if_exists_fail_lets_a_round_go_on_behind_one_that_was_cut_short(
     bigquery: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    way = into_bigquery(bigquery, if_exists="fail")
+    case = into_bigquery(bigquery, if_exists="fail")
     put(tmp_path, range(20))
-    take_away_after_two_loads(way, monkeypatch)
+    take_away_after_two_loads(case, monkeypatch)
     with pytest.raises(TargetUnavailableError):
-        way.store(tmp_path, chunk_size=7).store()
+        case.store(tmp_path, chunk_size=7).store()
     monkeypatch.undo()
     put(tmp_path, range(20, 23))
-    way.store(tmp_path).store()
-    assert way.loaded() == rows_of(*range(23))
+    case.store(tmp_path).store()
+    assert case.loaded() == rows_of(*range(23))
 
 
 def test_of_rows_with_the_same_key_the_newest_is_kept(bigquery: BigqueryServer, tmp_path: Path) -> None:
-    way = into_bigquery(bigquery, keys=["n"])
+    case = into_bigquery(bigquery, keys=["n"])
     for places in ([0, 1], [2, 3]):
         put(tmp_path, range(3), places)
-        way.store(tmp_path, chunk_size=4).store()
-    assert way.loaded() == [(n, 3) for n in range(3)]
+        case.store(tmp_path, chunk_size=4).store()
+    assert case.loaded() == [(n, 3) for n in range(3)]
 
 
 def test_a_load_of_which_nobody_can_tell_is_set_aside_with_the_shards_behind_it_that_only_repeat(

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from api2db import Stream, Stream2Local, Stream2Sql
 from api2db.errors import ConfigurationError, FrameError, InvalidNameError, JournalWriteError
 from tests.faults.disks import small_disk
+from tests.stream.cases import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 
 ROOT = Path(__file__).parents[2]
 MAKERS: dict[str, Callable[..., Stream]] = {

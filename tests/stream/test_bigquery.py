@@ -28,9 +28,9 @@ from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
+from tests.stream.cases import frame, rejected_rows
 from tests.stream.eventually import eventually
 from tests.stream.kinds import every_kind
-from tests.stream.ways import frame, rejected_rows
 
 Make = Callable[..., Stream2Bigquery]
 UTC = datetime.UTC
@@ -196,12 +196,12 @@ def test_a_fault_of_the_server_that_lasts_is_waited_for_and_no_row_is_set_aside_
     assert ids(server.rows(DATASET, "flights")) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("way", ["append", "jobs"])
+@pytest.mark.parametrize("case", ["append", "jobs"])
 def test_a_column_that_somebody_else_widens_while_rows_go_in_has_none_of_them_rejected(
-    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, way: str
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     monkeypatch.setattr(bigquery_target, "_SEEN_AFTER_S", 0)
-    server.write_api.forbidden = way == "jobs"
+    server.write_api.forbidden = case == "jobs"
     with make() as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
         server.catalog.change_type(server.catalog.table(DATASET, "flights"), "n", "FLOAT")
@@ -292,11 +292,11 @@ def test_names_that_bigquery_does_not_take_are_rejected_with_the_reason(
     assert said in reason
 
 
-@pytest.mark.parametrize("way", ["append", "jobs"])
+@pytest.mark.parametrize("case", ["append", "jobs"])
 def test_rows_that_the_server_refuses_are_found_one_by_one(
-    server: BigqueryServer, deliver: Deliver, tmp_path: Path, way: str
+    server: BigqueryServer, deliver: Deliver, tmp_path: Path, case: str
 ) -> None:
-    server.write_api.forbidden = way == "jobs"
+    server.write_api.forbidden = case == "jobs"
     make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "text", "type": "STRING", "maxLength": "6"})
     many = frame(*range(130))
     rows = deliver(many, frame(200))
@@ -328,11 +328,11 @@ def test_lists_of_one_type_go_into_a_repeated_column_and_others_are_rejected(
     ] * 3
 
 
-@pytest.mark.parametrize("way", ["append", "jobs", "keys"])
+@pytest.mark.parametrize("case", ["append", "jobs", "keys"])
 def test_a_null_in_a_repeated_column_is_an_empty_list_there_and_that_is_said_once(
-    make: Make, server: BigqueryServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str
+    make: Make, server: BigqueryServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str
 ) -> None:
-    server.write_api.forbidden = way == "jobs"
+    server.write_api.forbidden = case == "jobs"
     make_table(
         server,
         {"name": "id", "type": "INTEGER"},
@@ -340,7 +340,7 @@ def test_a_null_in_a_repeated_column_is_an_empty_list_there_and_that_is_said_onc
         {"name": "flags", "type": "BOOLEAN", "mode": "REPEATED"},
         {"name": "note", "type": "JSON"},
     )
-    options: dict[str, Any] = _OPTIONS.get(way, {})
+    options: dict[str, Any] = _OPTIONS.get(case, {})
     with make(**options) as stream:
         stream.stream(pd.DataFrame({"id": [1, 2], "sizes": [[0.5, 2], None], "flags": [[True], []]}))
         stream.stream(pd.DataFrame({"id": [3, 4], "flags": [[None], [False]], "note": [{"a": 1}] * 2}))
@@ -558,17 +558,17 @@ def test_the_write_api_is_tried_again_where_it_was_forbidden_for_a_while(
     assert ids(server.rows(DATASET, "flights")) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("way", ["jobs", "replace", "keys", "lines"])
-def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: BigqueryServer, way: str) -> None:
-    server.write_api.forbidden = way in {"jobs", "lines"}
-    options: dict[str, Any] = _OPTIONS.get(way, {})
+@pytest.mark.parametrize("case", ["jobs", "replace", "keys", "lines"])
+def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: BigqueryServer, case: str) -> None:
+    server.write_api.forbidden = case in {"jobs", "lines"}
+    options: dict[str, Any] = _OPTIONS.get(case, {})
     fields: list[dict[str, Any]] = [
-        {"name": "id", "type": "INTEGER", "mode": "NULLABLE" if way == "keys" else "REQUIRED"},
+        {"name": "id", "type": "INTEGER", "mode": "NULLABLE" if case == "keys" else "REQUIRED"},
         {"name": "short", "type": "STRING", "maxLength": "3"},
         {"name": "price", "type": "NUMERIC", "precision": "10", "scale": "2"},
         {"name": "long", "type": "BIGNUMERIC", "precision": "20", "scale": "1"},
         {"name": "tags", "type": "STRING", "mode": "REPEATED"},
-        *([{"name": "note", "type": "JSON"}] if way == "lines" else []),
+        *([{"name": "note", "type": "JSON"}] if case == "lines" else []),
     ]
     make_table(server, *fields)
     row = {"id": 1, "short": "abc", "price": Decimal("1.25"), "long": Decimal("7.5"), "tags": ["a", "b"]}
@@ -583,7 +583,7 @@ def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: Bi
     [there] = server.rows(DATASET, "flights")
     assert (there["id"], there["short"], there["price"]) == (1, "abc", Decimal("1.25"))
     assert Decimal(there["long"]) == Decimal("7.5")
-    if way != "replace":  # whose table becomes what the frame has
+    if case != "replace":  # whose table becomes what the frame has
         assert there["tags"] == ["a", "b"]
         assert server.catalog.table(DATASET, "flights").fields == fields
 
@@ -625,10 +625,10 @@ def test_a_load_whose_id_was_taken_by_a_question_that_was_not_answered_is_known_
     assert ids(server.rows(DATASET, "flights")) == [2]
 
 
-@pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
-def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, server: BigqueryServer, way: str) -> None:
-    server.write_api.forbidden = way == "jobs"
-    options: dict[str, Any] = _OPTIONS.get(way, {})
+@pytest.mark.parametrize("case", ["jobs", "replace", "keys"])
+def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, server: BigqueryServer, case: str) -> None:
+    server.write_api.forbidden = case == "jobs"
+    options: dict[str, Any] = _OPTIONS.get(case, {})
     with make(**options) as stream:
         stream.stream(frame(1))
         server.catalog.drop_table(DATASET, "flights")
@@ -637,12 +637,12 @@ def test_a_table_that_is_dropped_is_made_again_by_load_jobs_too(make: Make, serv
     assert ids(server.rows(DATASET, "flights")) == [2]
 
 
-@pytest.mark.parametrize("way", ["jobs", "replace", "keys"])
+@pytest.mark.parametrize("case", ["jobs", "replace", "keys"])
 def test_a_load_job_that_fails_for_no_fault_of_its_rows_is_run_again(
-    make: Make, server: BigqueryServer, way: str
+    make: Make, server: BigqueryServer, case: str
 ) -> None:
-    server.write_api.forbidden = way == "jobs"
-    options: dict[str, Any] = _OPTIONS.get(way, {})
+    server.write_api.forbidden = case == "jobs"
+    options: dict[str, Any] = _OPTIONS.get(case, {})
     with make(**options) as stream:
         stream.stream(frame(1))
         server.faults.of_loads = ["accessDenied", "billingNotEnabled", "stopped", "notFound"]
@@ -651,7 +651,7 @@ def test_a_load_job_that_fails_for_no_fault_of_its_rows_is_run_again(
         assert stream.flush(20)
         assert (stream.status().rows_rejected, server.faults.of_loads) == (0, [])
     assert "planted in a load job" in said
-    assert ids(server.rows(DATASET, "flights")) == ([2] if way == "replace" else [1, 2])
+    assert ids(server.rows(DATASET, "flights")) == ([2] if case == "replace" else [1, 2])
 
 
 def test_fail_waits_while_a_table_of_others_stands_there(make: Make, server: BigqueryServer) -> None:
@@ -826,11 +826,11 @@ def test_an_address_without_its_scheme_in_the_environment_is_told(
     assert ids(server.rows(DATASET, "flights")) == [1]
 
 
-@pytest.mark.parametrize("way", ["jobs", "keys"])
-def test_jobs_in_another_location_than_the_data_set_s_are_told(make: Make, server: BigqueryServer, way: str) -> None:
+@pytest.mark.parametrize("case", ["jobs", "keys"])
+def test_jobs_in_another_location_than_the_data_set_s_are_told(make: Make, server: BigqueryServer, case: str) -> None:
     server.write_api.forbidden = True
     server.catalog.make_dataset({"datasetReference": {"datasetId": DATASET}, "location": "EU"})
-    stream = make(keys=["id"] if way == "keys" else [])
+    stream = make(keys=["id"] if case == "keys" else [])
     stream.start()
     stream.q.put(frame(1))
     error = eventually(lambda: stream.status().last_error or "")

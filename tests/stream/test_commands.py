@@ -15,8 +15,8 @@ from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
 from api2db.journal._journal import journal_folder
 from api2db.journal._state_file import StreamRow, read_streams, reading
 from api2db.stream.commands import forget, retry
+from tests.stream.cases import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
 
 Make = Callable[..., Stream2Sql]
 

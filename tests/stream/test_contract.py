@@ -21,8 +21,8 @@ import api2db
 from api2db import FileConverter, Stream, Stream2Local, Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.stream import StreamStatus
+from tests.stream.cases import frame, rejected_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame, rejected_rows
 
 SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 NOTHING = inspect.Parameter.empty

@@ -8,8 +8,8 @@ import pytest
 
 from api2db import Stream2Sql
 from tests.servers.server import Server
+from tests.stream.cases import frame
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame
 
 ENGINES = "SELECT DISTINCT ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{}'"
 

@@ -16,9 +16,9 @@ import pytest
 from api2db import FileConverter, Stream2Local
 from api2db.errors import ConfigurationError
 from api2db.frames import decode_cell, encode_cell
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import Make, execute, query, stream_into, table_rows, types
 from tests.stream.eventually import eventually
-from tests.stream.ways import rejected_rows
 
 CHANGES = "SELECT table_name, column_name, old_type, new_type, frame_ns, changed_at FROM _api2db_schema_changes"
 

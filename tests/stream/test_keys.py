@@ -18,6 +18,7 @@ from api2db.targets.port import LedgerRow, LedgerUpdate
 from api2db.targets.server import Password
 from api2db.targets.server import Server as ServerPlace
 from api2db.targets.sql import SqlTarget
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import (
     DATABASE,
     SERVERS,
@@ -29,7 +30,6 @@ from tests.stream.databases import (
     types,
 )
 from tests.stream.eventually import eventually
-from tests.stream.ways import rejected_rows
 
 UNIQUE = {
     "duckdb": "SELECT count(*) FROM duckdb_indexes()",

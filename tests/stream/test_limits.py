@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import SERVERS, execute, query, stream_into, use
-from tests.stream.ways import rejected_rows
 
 # More columns than the server has for a table; MariaDB tells it by two errors.
 TOO_MANY = [("sqlite", 2_001), ("postgresql", 1_601), ("mariadb", 1_018), ("mariadb", 4_097), ("mysql", 1_018)]

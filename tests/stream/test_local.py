@@ -10,8 +10,8 @@ import pytest
 from api2db import FileConverter, Stream2Local
 from api2db.errors import ConfigurationError
 from api2db.journal import ReadLimit
+from tests.stream.cases import frame, rejected_rows, shards
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame, rejected_rows, shards
 
 Make = Callable[..., Stream2Local]
 FORMATS = ("parquet", "json", "csv", "pickle")

@@ -15,8 +15,8 @@ from sqlalchemy import text
 from api2db import Stream2Sql
 from api2db.errors import TargetUnavailableError
 from tests.servers.server import Server
+from tests.stream.cases import frame
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame
 
 CANARY = "Canary:p@ss/w%20rd' \"\\ é名"
 PIECES = (CANARY, "Canary", "p@ss/w", "p%40ss", "w%2520rd")

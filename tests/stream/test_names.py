@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from api2db.errors import ConfigurationError
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import SERVERS, execute, query, running, stream_into, types, use
-from tests.stream.ways import rejected_rows
 
 CANARY = "CREATE TABLE canary (id BIGINT)"
 ODD = "\"`'%?()[]{}\\;:@$,./ \t\néß😀İ-_aA1"

@@ -26,8 +26,8 @@ from tests.servers.omnisci import OmnisciServer, statements
 from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.reach import Reach
 from tests.servers.omnisci.tables import Tables
+from tests.stream.cases import frame, records, rejected_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame, records, rejected_rows
 
 TABLE = "flights_stream"
 Make = Callable[..., Stream2Omnisci]

@@ -18,8 +18,8 @@ from api2db.targets.heavydb._values import encoded
 from api2db.targets.port import Column, LoadPlan
 from api2db.targets.server import Password, Server
 from tests.servers.omnisci.reach import Reach, given
+from tests.stream.cases import frame, rejected_rows
 from tests.stream.kinds import every_kind
-from tests.stream.ways import frame, rejected_rows
 
 URL = "API2DB_TEST_HEAVYDB_URL"
 

@@ -9,8 +9,8 @@ import pytest
 
 from api2db import Stream, Stream2Local, Stream2Sql
 from api2db.errors import StreamDiedError
+from tests.stream.cases import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 from tests.stream.eventually import eventually
-from tests.stream.ways import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 
 
 class Collecting(Stream):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from api2db.targets.sql import SqlTarget
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import DIALECTS, execute, query, stream_into, table_rows, types, use
-from tests.stream.ways import rejected_rows
 
 
 @pytest.fixture(params=DIALECTS)

@@ -9,8 +9,8 @@ import pytest
 from api2db import Store2Sql, Stream2Local, Stream2Sql
 from api2db.errors import ConfigurationError, StreamDiedError
 from api2db.targets.sql import CHANGES_TABLE, LEDGER_TABLE
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, DATABASE, SERVERS, Make, execute, query, running, target_of, use
-from tests.stream.ways import rejected_rows
 
 SCHEMA = "an?a%ly.t'ics"
 WITH_SCHEMAS = ("duckdb", "postgresql", "mariadb", "mysql")

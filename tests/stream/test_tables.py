@@ -16,6 +16,7 @@ from api2db import Stream2Sql
 from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql._ledger import LEDGER_TABLE
+from tests.stream.cases import frame, rejected_rows
 from tests.stream.databases import (
     DATABASE,
     DATABASES,
@@ -30,7 +31,6 @@ from tests.stream.databases import (
     types,
 )
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame, rejected_rows
 
 FOLDING = [dialect for dialect in DIALECTS if dialect != "postgresql"]  # names that differ in case only are one name
 

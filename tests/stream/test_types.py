@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from api2db import FileConverter, Stream2Local, Stream2Sql
+from tests.stream.cases import DATABASES, DIALECTS, query, shards
 from tests.stream.kinds import every_kind
-from tests.stream.ways import DATABASES, DIALECTS, query, shards
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

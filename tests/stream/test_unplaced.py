@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.stream.bigqueries import bigquery_rows, bigquery_stream, use_bigquery
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import DIALECTS, execute, stream_into, table_rows, use
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
-from tests.stream.ways import rejected_rows
 
 _POSTGRESQL = ["xmin", "ctid", "tableoid", "cmin", "cmax", "xmax", "x" * 64, "é" * 32, ""]
 _MYSQL = ["DB_ROW_ID", "db_trx_id", "DB_ROLL_PTR", "FTS_DOC_ID", "x" * 65, "😀", "a ", "ID", ""]

@@ -11,9 +11,9 @@ import pytest
 
 from api2db.errors import ConfigurationError
 from api2db.targets.mysql import _database as mysql
+from tests.stream.cases import rejected_rows
 from tests.stream.databases import DATABASE, SERVERS, Make, execute, query, running, stream_into, table_rows, types, use
 from tests.stream.eventually import eventually
-from tests.stream.ways import rejected_rows
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MIDNIGHT = datetime.datetime(2026, 1, 2)  # noqa: DTZ001

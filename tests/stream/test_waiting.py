@@ -14,8 +14,8 @@ from api2db import Stream2Sql
 from tests.faults.disks import small_disk
 from tests.servers.processes import give_away, new_folder
 from tests.servers.server import Server
+from tests.stream.cases import frame
 from tests.stream.eventually import eventually
-from tests.stream.ways import frame
 
 WHO = "limited"
 

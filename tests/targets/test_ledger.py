@@ -15,7 +15,7 @@ from api2db.targets.duckdb import DuckdbDatabase
 from api2db.targets.port import IfExists, LedgerRow, LedgerUpdate, SchemaRule
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sqlite import SqliteDatabase
-from tests.stream.ways import DIALECTS
+from tests.stream.cases import DIALECTS
 
 ROWS = pa.table({"id": [1, 2]})
 FIRST, SECOND = LedgerRow("epoch", 1, 0), LedgerRow("epoch", 2, 5)

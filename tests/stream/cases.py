@@ -16,12 +16,12 @@ from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
 __all__ = [
     "APPENDING",
+    "CASES",
     "COLLECTOR",
     "DATABASES",
     "DIALECTS",
     "LIVE",
     "REPLACING",
-    "WAYS",
     "TargetCase",
     "execute",
     "files",
@@ -164,7 +164,7 @@ def omnisci() -> TargetCase:
     return TargetCase("omnisci", "omnisci", stream_into_omnisci, omnisci_rows, dialect="omnisci")
 
 
-WAYS = (
+CASES = (
     sql("duckdb"),
     sql("sqlite"),
     sql("postgresql"),
@@ -196,6 +196,6 @@ WAYS = (
     bigquery(keys=["id"]),
 )
 LIVE = (_live("append"), _live("replace"), _live("append", keys=["id"]))
-APPENDING = tuple(way for way in WAYS if not way.newest_only)
-REPLACING = tuple(way for way in WAYS if way.newest_only)
+APPENDING = tuple(case for case in CASES if not case.newest_only)
+REPLACING = tuple(case for case in CASES if case.newest_only)
 DIALECTS = tuple(DATABASES)
