@@ -54,9 +54,9 @@ def test_a_name_that_could_leave_its_folder_is_refused(name: object) -> None:
         ({"streams": None}, "streams of collector cities is of type NoneType"),
         ({"streams": "duckdb"}, "streams of collector cities is of type str"),
         ({"streams": [TinyStream]}, "hold the class TinyStream"),
-        ({"streams": [object()]}, "none of the streams"),
+        ({"streams": [object()]}, "not one of the streams"),
         ({"streams": [TinyStream("towns", home=Path())]}, "streams have the collector's name"),
-        ({"stores": [object()]}, "none of the stores"),
+        ({"stores": [object()]}, "not one of the stores"),
     ],
 )
 def test_a_wrong_argument_is_named(changes: dict[str, Any], says: str) -> None:

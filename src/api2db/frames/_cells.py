@@ -44,13 +44,13 @@ def encode_cell(value: object) -> str:
     """Write one cell as JSON text, with characters as they are rather than escaped.
 
     Raises:
-        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have the same
+        FrameError: Part of the value has no JSON form, the value contains itself, or two keys of a dict have the same
             text.
     """
     try:
         return _encode_plain(value) if _is_plain(value) else _text(value)
     except RecursionError:
-        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
+        raise FrameError("a cell contains itself, or is nested too deeply for JSON; flatten it before the put") from None
     except (TypeError, ValueError):
         return _text(value)
 

@@ -122,7 +122,7 @@ class Database(Protocol):
         """What a table can have once its rows are replaced by others; None where its types can't follow then."""
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
-        """Empty a table and give it what ``newest`` said, in the transaction."""
+        """Empty a table and give it the columns that ``replacement`` said, in the transaction."""
 
     def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
         """Drop columns that the newest frame has not, where ``replace`` can't; give those that have to stay.
