@@ -49,6 +49,20 @@ def reason_of(schema: pa.Schema) -> str:
     return str((schema.metadata or {}).get(_REASON, b"").decode())
 
 
+def set_aside(rows: Sequence[Mapping[str, Any]], reason: str) -> list[Refused]:
+    """Rows that their source refuses, with the reason; those with text that is none have that reason instead.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
+    return [
+        part
+        if isinstance(part, Refused)
+        else Refused(to_batch(part).replace_schema_metadata({_REASON: reason.encode()}))
+        for part in rows_and_refused(rows)
+    ]
+
+
 def rows_and_refused(frame: object) -> list[Rows | Refused]:
     """As ``to_rows``, but rows with text that is none are apart, before the others.
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
-from api2db.ingest._collector import Collector, RunnableStream, check_each
+from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_keys
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import preview
@@ -127,6 +127,7 @@ class Runner:
         if not streams:
             raise ConfigurationError(f"collector {name} has no streams: give it one, or debug=True to look at its rows")
         home = home_of(self.collector, streams)
+        hand_keys(self.collector, streams)
         for stream in streams:
             stream.start()
             self.streams.append(stream)
