@@ -129,8 +129,6 @@ def _merged(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any
     """A body with parameters in it; a dotted name leads into its objects."""
     merged = dict(body)
     for name, value in params.items():
-        if value is None and name not in body:
-            continue
         first, _, rest = name.partition(".")
         below = merged.get(first)
         merged[first] = _merged(below if isinstance(below, Mapping) else {}, {rest: value}) if rest else value

@@ -265,7 +265,7 @@ class PageInfo(_ByParams):
 
     def params(self, at: Position) -> Mapping[str, Any]:
         """Return the variable."""
-        return {self.param: at}
+        return {} if at is None else {self.param: at}
 
     def after(self, page: Page, at: Position) -> Position:
         """Return ``endCursor``."""

@@ -7,7 +7,8 @@ The state of a collector that polls an endpoint:
     changes     the last row of each key, as hashes, with ``changes_only``
     records     where the records are, where nobody has named that
     validators  what the last poll of one page was told to ask with, and the hash of its body
-    poll        only while a poll is under way: where it began, the position of the next page, the highest value so far
+    poll        only while a poll is under way: where it began, the position of the next page, the highest value so far,
+                and its last rows as hashes
 
 A frame is yielded with the state that is right once it has been journalled. So whatever ends the process, the next poll
 goes on at the page after the last one that was journalled.
@@ -31,6 +32,7 @@ logger = logging.getLogger("api2db.rest")
 State = dict[str, Any]
 _STALE: Final = frozenset({400, 404, 409, 410, 422})
 _MOST_CHANGES: Final = 20_000
+_MOST_RECENT: Final = 1_000
 
 
 class Poll:
@@ -49,6 +51,7 @@ class Poll:
         self._figures = figures
         self._session = endpoint.session(figures)
         self._seen: set[str] = set()
+        self._recent: dict[str, None] = {}
         self._resumed = "poll" in state
         self._records: str | None = None
         self._start: Any = None
@@ -88,6 +91,7 @@ class Poll:
 
     def _begin(self, kept: Mapping[str, Any] | None) -> None:
         """Begin at the position that an unfinished poll left, or at the cursor."""
+        self._recent = dict.fromkeys(kept["recent"] if kept is not None else ())
         if kept is not None:
             self._start, self._at, self._high = kept["start"], kept["at"], kept["high"]
             return
@@ -105,6 +109,8 @@ class Poll:
                 raise
             logger.info("the API no longer knows the page where the last poll ended: it begins again")
         self._begin(None)
+        self._resumed = False
+        self._seen.clear()
         return self._session.fetch(*self._asked())
 
     def _asked(self) -> tuple[Request, Any]:
@@ -155,7 +161,10 @@ class Poll:
             below = floor is not None and order is not None and order.kind == floor.kind and order < floor
             if below and self._cursor is not None and self._cursor.descending:
                 return True, rows, refused
-            if (below and self._drops_below()) or self._is_known(row, order) or not self._changed(row):
+            if (below and self._drops_below()) or self._is_recent(row) or self._is_known(row, order):
+                self._figures.rows_repeated += 1
+                continue
+            if not self._changed(row):
                 self._figures.rows_repeated += 1
                 continue
             made, reason = self._endpoint.shape.cast(row)
@@ -191,6 +200,17 @@ class Poll:
     def _drops_below(self) -> bool:
         """Whether what is older than where the poll began was loaded before, as far as anyone can tell."""
         return self._cursor is not None and (self._cursor.param is None or not self._endpoint.keys)
+
+    def _is_recent(self, row: Row) -> bool:
+        """Whether an earlier page of this poll had the row: new rows shift the pages of a list that is numbered."""
+        if self._cursor is None or self._endpoint.keys:
+            return False
+        name = digest(row)
+        known = name in self._recent
+        self._recent[name] = None
+        if len(self._recent) > _MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
+        return known
 
     def _is_known(self, row: Row, order: Order | None) -> bool:
         """Whether the row was loaded before; a new one is remembered where a later poll may give it again."""
@@ -235,8 +255,13 @@ class Poll:
         if after is None:
             self._end()
         else:
-            known = self._session.holds_secret(json.dumps(after))
-            self._state["poll"] = {"start": self._start, "at": None if known else after, "high": self._high}
+            secret = self._session.holds_secret(json.dumps(after))
+            self._state["poll"] = {
+                "start": self._start,
+                "at": None if secret else after,
+                "high": self._high,
+                "recent": list(self._recent),
+            }
         if self._cursor is not None:
             self._known.trim()
             self._state["known"] = self._known.kept
