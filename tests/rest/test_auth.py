@@ -168,7 +168,7 @@ def test_an_oauth_token_is_used_until_a_401_and_then_renewed_once(serve: Serve) 
 
 def test_a_401_after_a_new_token_is_an_error(serve: Serve) -> None:
     server = serve(lambda asked: Reply({"access_token": TOKEN}) if asked.path == "/token" else Reply("no", 401))
-    with pytest.raises(PollError, match="HTTP 401: no"):
+    with pytest.raises(PollError, match='HTTP 401: "no"'):
         Polled(RestApi(server.url, auth=oauth(server)).get("/items")).poll()
     assert [asked.path for asked in server.asked] == ["/token", "/items", "/token", "/items"]
 
@@ -214,7 +214,14 @@ def test_a_text_may_begin_with_a_dollar(serve: Serve) -> None:
     assert server.asked[0].headers["authorization"] == "Bearer $CANARY"
 
 
-@pytest.mark.parametrize("make", [lambda: ApiKey(CANARY), lambda: BearerToken(17), lambda: SecretFile("../x", "y")])
+MISSING: dict[str, Callable[[], Any]] = {
+    "no place": lambda: ApiKey(CANARY),
+    "no text": lambda: BearerToken(17),  # type: ignore[arg-type]
+    "no file below AUTH": lambda: SecretFile("../x", "y"),
+}
+
+
+@pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
 def test_a_form_without_what_it_needs_is_told_at_once(make: Callable[[], Any]) -> None:
     with pytest.raises(Api2dbError) as caught:
         make()

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
@@ -17,7 +18,7 @@ from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._encoding import ACCEPTED, decompressed
 from api2db.rest._json import decode
-from api2db.rest._limits import Pace, back_off_s, limit_reset_s, retry_after_s
+from api2db.rest._limits import Pace, TooLongError, back_off_s, limit_reset_s, retry_after_s
 from api2db.rest._secrets import scrub
 
 logger = logging.getLogger("api2db.rest")
@@ -232,15 +233,14 @@ class Session:
             timeout=httpx2.Timeout(self._limits.read_s, connect=self._limits.connect_s),
             extensions=extensions,
         )
-        self._wait_for(host.pace)
-        self._figures.calls += 1
         theirs = auth if own and isinstance(auth, httpx2.Auth) else None
-        streamed = host.client.send(prepared, stream=True, auth=theirs)
-        try:
-            self._note_secrets(streamed.request)
-            response = Response(streamed.status_code, request.url, _lowered(streamed.headers), self._body(streamed))
-        finally:
-            streamed.close()
+        with self._paced(host.pace):
+            streamed = host.client.send(prepared, stream=True, auth=theirs)
+            try:
+                self._note_secrets(streamed.request)
+                response = Response(streamed.status_code, request.url, _lowered(streamed.headers), self._body(streamed))
+            finally:
+                streamed.close()
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
         return response
@@ -287,17 +287,18 @@ class Session:
             return response
         raise PermanentStatusError(f"{request.method} {_shown(request.url)}: {_said(response)}", response.status)
 
-    def _wait_for(self, pace: Pace) -> None:
-        left_s = self._deadline_s - time.monotonic()
-        wait_s = pace.reserve_s(self._limits.rates, max(0.0, left_s))
-        if wait_s is None:
+    @contextmanager
+    def _paced(self, pace: Pace) -> Iterator[None]:
+        try:
+            with pace.call(self._limits.rates, max(0.0, self._deadline_s - time.monotonic())) as waited_s:
+                self._figures.waited_s += waited_s
+                self._figures.calls += 1
+                yield
+        except TooLongError as error:
             raise PollError(
-                f"{self._base.host} asks for a pause of {pace.paused_s:.0f} s, or its rate limit is spent, and the "
-                f"poll may take {self._limits.poll_s:g} s (max_poll_time of RestApi); the next poll goes on"
-            )
-        if wait_s > 0:
-            self._figures.waited_s += wait_s
-            time.sleep(wait_s)
+                f"{self._base.host} asks for a pause of {error.wait_s:.0f} s, or its rate limit is spent, and the poll "
+                f"may take {self._limits.poll_s:g} s (max_poll_time of RestApi); the next poll goes on"
+            ) from None
 
     def _sleep(self, seconds: float, why: str) -> None:
         if time.monotonic() + seconds > self._deadline_s:

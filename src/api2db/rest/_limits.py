@@ -6,12 +6,12 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from api2db.rest._arguments import Rate
 
-_SLACK: Final = 1.01
 _EPOCH_FROM_S: Final = 1e9
 _EPOCH_FROM_MS: Final = 1e12
 _LONGEST_BACK_OFF_S: Final = 60.0
@@ -20,46 +20,94 @@ _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelim
 _RESET: Final = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
 
+class _Window:
+    """The calls that count for one rate: those under way, and when the last ones ended."""
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self.under_way = 0
+        self.ended_s: deque[float] = deque()
+
+    def free_in_s(self, now_s: float) -> float | None:
+        """In how many seconds another call may begin; None where a call under way must end first."""
+        while self.ended_s and self.ended_s[0] + self._rate.period_s <= now_s:
+            self.ended_s.popleft()
+        if self.under_way + len(self.ended_s) < self._rate.calls:
+            return 0.0
+        return self.ended_s[0] + self._rate.period_s - now_s if self.ended_s else None
+
+
 class Pace:
-    """When the next call to a host may be made. No period of a rate's length ever has more calls than the rate."""
+    """When calls to a host may be made.
+
+    A call counts from its begin until a period after its end. So no period has more calls than the rate at the server
+    either, however late a call reaches it.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._calls: dict[Rate, deque[float]] = {}
+        self._changed = threading.Condition()
+        self._windows: dict[Rate, _Window] = {}
         self._paused_until_s = 0.0
 
-    def reserve_s(self, rates: tuple[Rate, ...], longest_s: float) -> float | None:
-        """Take the next free moment for a call.
+    @contextmanager
+    def call(self, rates: tuple[Rate, ...], longest_s: float) -> Iterator[float]:
+        """Wait until a call may be made, and count it while the block runs.
 
         Args:
-            rates: The rates that the call counts for.
-            longest_s: How long the caller can wait.
+            rates: The rates that it counts for.
+            longest_s: How long to wait at most.
 
-        Returns:
-            The seconds to wait until that moment; None if that is too long, and then no call is counted.
+        Yields:
+            The seconds that were waited.
+
+        Raises:
+            TooLongError: It would take longer; the call is not counted.
         """
-        now_s = time.monotonic()
-        with self._lock:
-            moment_s = max(now_s, self._paused_until_s)
-            for rate in rates:
-                calls = self._calls.setdefault(rate, deque(maxlen=rate.calls))
-                if len(calls) == rate.calls:
-                    moment_s = max(moment_s, calls[0] + rate.period_s * _SLACK)
-            if moment_s - now_s > longest_s:
-                return None
-            for rate in rates:
-                self._calls[rate].append(moment_s)
-        return float(moment_s - now_s)
+        begin_s = time.monotonic()
+        windows = self._begin(rates, begin_s + longest_s)
+        try:
+            yield time.monotonic() - begin_s
+        finally:
+            with self._changed:
+                for window in windows:
+                    window.under_way -= 1
+                    window.ended_s.append(time.monotonic())
+                self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Let no further call begin for so long."""
-        with self._lock:
+        with self._changed:
             self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
 
-    @property
-    def paused_s(self) -> float:
-        """How long the pause still lasts."""
-        return max(0.0, self._paused_until_s - time.monotonic())
+    def _begin(self, rates: tuple[Rate, ...], deadline_s: float) -> list[_Window]:
+        with self._changed:
+            windows = [self._windows.setdefault(rate, _Window(rate)) for rate in rates]
+            while (wait_s := self._wait_s(windows, time.monotonic())) != 0:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= (wait_s or 0):
+                    raise TooLongError(wait_s or 0.0)
+                self._changed.wait(left_s if wait_s is None else wait_s)
+            for window in windows:
+                window.under_way += 1
+            return windows
+
+    def _wait_s(self, windows: list[_Window], now_s: float) -> float | None:
+        found = [window.free_in_s(now_s) for window in windows]
+        known = [wait_s for wait_s in found if wait_s is not None]
+        wait_s = max([0.0, self._paused_until_s - now_s, *known])
+        return None if None in found and wait_s == 0 else wait_s
+
+
+class TooLongError(Exception):
+    """A call would wait longer than it may.
+
+    Args:
+        wait_s: How long.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = wait_s
 
 
 def back_off_s(attempt: int) -> float:
