@@ -37,7 +37,10 @@ def decode(body: bytes, max_depth: int) -> Any:
 
 def encode(value: Any) -> bytes:
     """Encode a value so that equal values give equal bytes."""
-    return _encoder.encode(value)
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(value, sort_keys=True, default=str).encode()
 
 
 def number(text: str) -> float | Decimal:
