@@ -1,6 +1,7 @@
 """API servers that behave as the published docs of well-known APIs say, on this machine."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,11 +29,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers; ``body`` is JSON unless it is bytes."""
+    """What the server answers; ``body`` is JSON unless it is bytes. ``midway`` is called when half of it is sent."""
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    midway: Callable[[], object] | None = None
 
     @property
     def content(self) -> bytes:
@@ -42,14 +44,23 @@ class Reply:
 Answer = Callable[[Asked], Reply]
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """Clients are killed while they are answered, which is no error of the server's."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Server:
     """A running server, and what it was asked."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _QuietServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
@@ -84,7 +95,12 @@ class Server:
                 if "Content-Length" not in reply.headers and reply.status != 304:
                     self.send_header("Content-Length", str(len(reply.content)))
                 self.end_headers()
-                if reply.status != 304:
+                if reply.midway is not None:
+                    self.wfile.write(reply.content[: len(reply.content) // 2])
+                    self.wfile.flush()
+                    reply.midway()
+                    self.wfile.write(reply.content[len(reply.content) // 2 :])
+                elif reply.status != 304:
                     self.wfile.write(reply.content)
 
             do_POST = do_GET

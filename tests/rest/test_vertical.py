@@ -7,7 +7,9 @@ import duckdb
 import pytest
 
 from api2db import Collector, Run, Stream2Sql
+from api2db.app.run import _hosts
 from api2db.errors import PollError
+from api2db.ingest import read_status
 from api2db.rest import BearerToken, Cursor, LinkHeader, Resource, RestApi
 from tests.rest.conftest import Serve
 from tests.rest.servers import Asked, GitHub, Reply, Server, issue
@@ -95,3 +97,31 @@ def test_no_file_of_the_project_has_the_token_in_it(serve: Serve, tmp_path: Path
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"ghp_canary" in path.read_bytes()]
+
+
+def test_the_status_of_a_collector_has_the_figures_of_its_calls(serve: Serve, tmp_path: Path) -> None:
+    run(tmp_path, issues_of(serve(GitHub([issue(number) for number in range(35)]))))
+    status = read_status(tmp_path, "issues")
+    assert status is not None
+    assert status.figures is not None
+    assert (status.figures["calls"], status.figures["rows_new"], status.figures["rows_repeated"]) == (4, 35, 0)
+
+
+def test_streams_with_keys_of_their_own_keep_them(serve: Serve, tmp_path: Path) -> None:
+    server = serve(lambda asked: Reply([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]))
+    resource = RestApi(server.url).get("/x", keys="id")
+    own = Stream2Sql("x", db_name="x.duckdb", dialect="duckdb", home=tmp_path, keys=["name"])
+    taken = Stream2Sql("x", db_name="y.duckdb", dialect="duckdb", home=tmp_path)
+    Run([Collector("x", 60, resource, [own, taken])]).run(once=True)
+    assert own.keys == ("name",)
+    assert taken.keys == ("id",)
+
+
+def test_collectors_of_one_host_share_a_process() -> None:
+    def collector(name: str, url: str) -> Collector:
+        return Collector(name, 60, RestApi(url).get("/x"), [])
+
+    of_a, also_of_a = collector("a", "https://a.example/v1"), collector("b", "https://a.example/v2")
+    of_b, plain = collector("c", "https://b.example"), Collector("d", 60, list, [])
+    assert _hosts(of_a) == _hosts(also_of_a) != _hosts(of_b)
+    assert _hosts(plain) == []

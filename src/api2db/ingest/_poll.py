@@ -58,6 +58,7 @@ class Poll:
         self._rows = 0
         self._error: BaseException | None = None
         self._closed = False
+        self._commits_each_page = getattr(collector.import_target, "commits_each_page", False)
         self._awaited: Future[Any] | None = None
         self._changed = threading.Condition()
         self._begin_s = time.monotonic()
@@ -162,7 +163,7 @@ class Poll:
                 self._pages.append(page)
                 self._size_bytes += page.nbytes
             self._reached = reached
-            if self._size_bytes >= GROUP_BYTES:
+            if self._size_bytes >= GROUP_BYTES or self._commits_each_page:
                 self._commit()
             return True
 

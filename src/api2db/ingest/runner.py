@@ -173,6 +173,9 @@ class Runner:
         self._publish()
 
     def _record(self, outcome: Outcome) -> None:
+        figures = getattr(self.collector.import_target, "figures", None)
+        if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
+            self._note(figures=dataclasses.asdict(figures))
         if outcome.error is None:
             self._note(rows=outcome.rows, last_error=None, error_at=None)
             self._failure_log.went_well()

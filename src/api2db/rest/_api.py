@@ -1,5 +1,6 @@
 """RestApi: what all resources of one API share."""
 
+import dataclasses
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from api2db.rest._addresses import origin_of
 from api2db.rest._arguments import duration_s, nearest, of_kind, one_of, rate, size_bytes, suggesting, whole
 from api2db.rest._auth import Auth, NoAuth
 from api2db.rest._casts import cast_named
+from api2db.rest._children import ForEach
 from api2db.rest._cursor import Cursor
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._formats import FORMATS, Format
@@ -123,6 +125,9 @@ class RestApi:
         format: Format = "json",
         changes_only: bool = False,
         max_pages: int = 10_000,
+        for_each: Resource | None = None,
+        include_parent: Mapping[str, str] | None = None,
+        at_once: int = 4,
         **path_parameters: Any,
     ) -> Resource:
         """Describe a list that is had by GET.
@@ -145,13 +150,21 @@ class RestApi:
             format: ``"json"``, ``"ndjson"``, ``"csv"`` or ``"xml"``.
             changes_only: Whether a row is loaded only where it differs from the last one of its key.
             max_pages: The most pages of a poll.
+            for_each: Another resource: there is a list for each of its records, whose columns of these names fill the
+                braces of the path that have no argument. With a cursor only records that are new or have changed count.
+            include_parent: Columns whose values are found in the record of ``for_each``.
+            at_once: How many lists are had at a time.
             path_parameters: What stands in braces in the path.
 
         Raises:
             ConfigurationError: An argument can't be used.
         """
         options = {name: value for name, value in locals().items() if name in _OPTIONS}
-        return self._resource("GET", path, path_parameters, options)
+        if for_each is None:
+            if include_parent:
+                raise ConfigurationError("include_parent needs for_each, whose records it includes")
+            return self._resource("GET", path, path_parameters, options)
+        return self._child(path, path_parameters, options, for_each, include_parent or {}, at_once)
 
     def post(
         self,
@@ -234,8 +247,43 @@ class RestApi:
         body = {"query": query, "variables": dict(variables or {})}
         return self._resource("POST", path, {}, options, body=body, in_body=True, is_graphql=True)
 
+    def _child(
+        self,
+        path: str,
+        given: Mapping[str, Any],
+        options: dict[str, Any],
+        parent: Resource,
+        include_parent: Mapping[str, str],
+        at_once: int,
+    ) -> Resource:
+        of_kind(parent, Resource, "for_each", "a resource, as RestApi.get gives it")
+        if parent.for_each is not None:
+            raise ConfigurationError("for_each is a resource with for_each of its own; there are two levels at most")
+        for name in ("cursor", "changes_only"):
+            if options[name]:
+                raise ConfigurationError(f"{name} can't be used with for_each; give it to the resource of for_each")
+        names = [name for name in _names_in(path) if name not in given]
+        if not names:
+            raise ConfigurationError(f"path={path!r} needs a name in braces that for_each fills, such as {{id}}")
+        columns = parent.endpoint.shape.fields
+        for name in names:
+            if columns and name not in columns:
+                raise ConfigurationError(f"path={path!r} names {name!r}, which for_each lacks{nearest(name, columns)}")
+        include = {name: compiled(found, f"include_parent[{name!r}]") for name, found in include_parent.items()}
+        for_each = ForEach(
+            parent.endpoint, {name: compiled(name, "path") for name in names}, include, whole(at_once, "at_once")
+        )
+        child = self._resource("GET", path, {**dict.fromkeys(names, "?"), **given}, options, but=names)
+        return dataclasses.replace(child, for_each=for_each)
+
     def _resource(
-        self, method: str, path: str, path_parameters: Mapping[str, Any], options: dict[str, Any], **more: Any
+        self,
+        method: str,
+        path: str,
+        path_parameters: Mapping[str, Any],
+        options: dict[str, Any],
+        but: Sequence[str] = (),
+        **more: Any,
     ) -> Resource:
         of_kind(path, str, "path", "text such as '/items'")
         _check_path(path, path_parameters)
@@ -250,7 +298,7 @@ class RestApi:
                 url=f"{self.url.rstrip('/')}/{path.lstrip('/')}" if path else self.url,
                 auth=self.auth or NoAuth(),
                 limits=self._limits,
-                path=dict(path_parameters),
+                path={name: value for name, value in path_parameters.items() if name not in but},
                 params=dict(of_kind(options.get("params") or {}, Mapping, "params", "a dict")),
                 headers={**self.headers, **(options.get("headers") or {})},
                 records=records,
@@ -269,10 +317,7 @@ class RestApi:
 
 def _check_path(path: str, given: Mapping[str, Any]) -> None:
     """Each name in braces has an argument, and no argument is left over."""
-    try:
-        names = [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
-    except ValueError as error:
-        raise ConfigurationError(f"path={path!r}: {error}") from None
+    names = _names_in(path)
     for name in given:
         if name not in names:
             raise ConfigurationError(f"there is no argument {name!r}{nearest(name, [*names, *_OPTIONS])}")
@@ -281,6 +326,13 @@ def _check_path(path: str, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if not str(value) or any(part in {".", ".."} for part in str(value).split("/")):
             raise ConfigurationError(f"{name}={value!r} can't stand in the path {path!r}")
+
+
+def _names_in(path: str) -> list[str]:
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+    except ValueError as error:
+        raise ConfigurationError(f"path={path!r}: {error}") from None
 
 
 def _checked_keys(keys: object, columns: Mapping[str, Any]) -> tuple[str, ...]:

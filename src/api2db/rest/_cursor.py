@@ -24,6 +24,7 @@ class Cursor:
     Args:
         field: Where a record has it.
         param: The parameter that takes the value to begin at; None where the API has none.
+        template: What the parameter is sent, with ``{}`` for the value, such as ``"modified ge {}"`` for OData.
         overlap: How far before that value to begin, such as ``"5m"``, so that rows which come late are read, too. Rows
             that are known already are not loaded again.
         initial: The value to begin at in the first poll.
@@ -35,6 +36,7 @@ class Cursor:
 
     field: str
     param: str | None = None
+    template: str = "{}"
     overlap: str | float = 0
     initial: str | float | None = None
     type: CursorType | None = None
@@ -47,6 +49,8 @@ class Cursor:
         object.__setattr__(self, "find", compiled(self.field, "field of Cursor"))
         object.__setattr__(self, "overlap_by", duration_s(self.overlap, "overlap of Cursor"))
         whole(self.remember, "remember of Cursor", 0)
+        if self.template.count("{}") != 1:
+            raise ConfigurationError(f"template of Cursor is {self.template!r}; it needs {{}} once, for the value")
         if self.type is not None:
             one_of(self.type, TYPES, "type of Cursor")
         if self.initial is not None and order_of(self.initial, self.type) is None:

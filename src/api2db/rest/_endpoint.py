@@ -77,7 +77,9 @@ class Endpoint:
         url = self.pagination.url(at)
         params = dict(self.params) | dict(self.pagination.params(at))
         if self.cursor is not None and self.cursor.param is not None and start is not None:
-            params[self.cursor.param] = start
+            params[self.cursor.param] = (
+                start if self.cursor.template == "{}" else self.cursor.template.replace("{}", str(start))
+            )
         body = None
         if self.body is not None:
             headers["Content-Type"] = "application/json"

@@ -42,11 +42,17 @@ class Poll:
         endpoint: What to poll.
         state: The collector's; changed in place before each frame.
         figures: Where calls and rows are counted.
+        conditional: Whether a list that has not changed gives no rows.
+        shaped: Whether frames have the columns' types; otherwise they are lists of rows.
     """
 
-    def __init__(self, endpoint: Endpoint, state: State, figures: Figures) -> None:
+    def __init__(
+        self, endpoint: Endpoint, state: State, figures: Figures, *, conditional: bool = True, shaped: bool = True
+    ) -> None:
         self._endpoint = endpoint
         self._cursor = endpoint.cursor
+        self._conditional = conditional
+        self._shaped = shaped
         self._state = state
         self._figures = figures
         self._session = endpoint.session(figures)
@@ -127,7 +133,7 @@ class Poll:
 
     def _validators_for(self, request: Request) -> Mapping[str, Any]:
         kept = self._state.get("validators", {})
-        return kept if kept.get("for") == _name(request) else {}
+        return kept if self._conditional and kept.get("for") == _name(request) else {}
 
     def _is_unchanged(self, response: Response) -> bool:
         return self._validators_for(self._request).get("body") == digest(response.body.hex())
@@ -236,7 +242,8 @@ class Poll:
         self, page: Page, response: Response, after: Position, rows: list[Row], refused: list[tuple[Row, str]]
     ) -> Iterator[Any]:
         """Yield what a page gave; the state moves with the last of it."""
-        frames = [*rejected(refused), *(self._endpoint.shape.pages(rows) if rows else [])] or [None]
+        pages = [rows] if not self._shaped else self._endpoint.shape.pages(rows)
+        frames = [*rejected(refused), *(pages if rows else [])] or [None]
         yield from frames[:-1]
         self._move(response, after)
         self._figures.rows_new += len(rows)
