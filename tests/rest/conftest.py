@@ -8,7 +8,7 @@ import pytest
 
 from api2db.frames import Refused, python_values, to_batch
 from api2db.rest import Resource
-from tests.rest.servers import Answer, Server, serving
+from tests.rest.servers import Answer, Server
 
 Serve = Callable[[Answer], Server]
 
@@ -16,7 +16,7 @@ Serve = Callable[[Answer], Server]
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
-        yield lambda answer: stack.enter_context(serving(answer))
+        yield lambda answer: stack.enter_context(Server(answer))
 
 
 class Polled:

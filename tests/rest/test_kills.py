@@ -59,7 +59,7 @@ class Killing:
                 os.kill(child.pid, signal.SIGKILL)
         ended.join()
         self._killed.set()
-        return child.wait() != 0
+        return child.wait() == -signal.SIGKILL
 
     def _wait(self) -> None:
         self._due.set()

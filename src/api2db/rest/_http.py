@@ -312,7 +312,7 @@ class Session:
     def _body(self, response: httpx2.Response) -> bytes:
         encoding = response.headers.get("content-encoding", "")
         pieces = []
-        chunks = response.iter_raw(1 << 16)
+        chunks = response.iter_raw()
         for piece in decompressed(chunks, encoding, self._limits.response_bytes, self._limits.decompressed_bytes):
             pieces.append(piece)
             if time.monotonic() > self._deadline_s:
