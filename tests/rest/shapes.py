@@ -52,7 +52,9 @@ class Shape(ABC):
 
 
 class GitHubIssues(Shape):
-    """Newest created first; ``since`` is compared with the last update."""
+    """Newest created first; ``since`` is compared with the last update. Each is later than all before."""
+
+    minutes = 0
 
     @staticmethod
     def resource(url: str) -> Resource:
@@ -66,13 +68,13 @@ class GitHubIssues(Shape):
         )
 
     def row(self, number: int) -> Row:
-        return issue(number)
+        self.minutes += 1
+        return issue(number, self.minutes)
 
     def change(self) -> None:
         super().change()
-        last = len(self.rows)
         for number in (3, 50, 90):
-            self.rows[number] = issue(number, last + number, title="changed")
+            self.rows[number] = self.row(number) | {"title": f"changed at {self.minutes}"}
 
     def __call__(self, asked: Asked) -> Reply:
         return GitHub(self.rows)(asked)

@@ -95,6 +95,15 @@ class Endpoint:
             url = url.replace("{" + name + "}", quote(str(value), safe="/"))
         return url
 
+    def document(self, response: Response) -> Any:
+        """Decode a response.
+
+        Raises:
+            PollError: It is not of the endpoint's format.
+        """
+        content_type = response.headers.get("content-type", "")
+        return document_of(response.body, self.format, content_type, self.limits.depth)
+
     def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
         """Read a response.
 
@@ -109,8 +118,7 @@ class Endpoint:
             PollError: It can't be read; the message names the URL.
         """
         try:
-            content_type = response.headers.get("content-type", "")
-            document = document_of(response.body, self.format, content_type, self.limits.depth)
+            document = self.document(response)
             if self.is_graphql:
                 _check_graphql(document)
             path = self.records or known_path or path_of_records(document)
