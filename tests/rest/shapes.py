@@ -1,7 +1,9 @@
 """APIs of well-known shapes: a server that behaves as the published docs say, and the resource that polls it."""
 
+import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,7 +79,9 @@ class GitHubIssues(Shape):
             self.rows[number] = self.row(number) | {"title": f"changed at {self.minutes}"}
 
     def __call__(self, asked: Asked) -> Reply:
-        return GitHub(self.rows)(asked)
+        reply = GitHub(self.rows)(asked)
+        now = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC) + datetime.timedelta(minutes=self.minutes)
+        return Reply(reply.body, reply.status, {**reply.headers, "Date": format_datetime(now, usegmt=True)})
 
 
 class StripeCharges(Shape):

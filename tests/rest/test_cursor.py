@@ -203,3 +203,30 @@ def test_only_changes_are_loaded_where_that_is_asked_for(serve: Serve) -> None:
     prices["B"] = "2.0"
     assert polled.poll() == [{"symbol": "B", "price": "2.0"}]
     assert polled.poll() == []
+
+
+def test_the_cursor_does_not_pass_the_moment_when_the_poll_began(serve: Serve) -> None:
+    rows = [{"id": 1, "at": "2024-05-01T10:00:00Z"}, {"id": 2, "at": "2024-05-01T09:00:00Z"}]
+    minute = 1
+
+    def answer(asked: Asked) -> Reply:
+        page = int(asked.params["page"])
+        found = [row for row in rows if str(row["at"]) >= asked.params.get("since", "")]
+        date = f"Wed, 01 May 2024 10:0{minute}:00 GMT"
+        return Reply(found[page - 1 : page], headers={"Date": date})
+
+    cursor = Cursor("at", param="since")
+    found = RestApi(serve(answer).url).get("/x", cursor=cursor, pagination=PageNumber(size=1))
+    polled = Polled(found)
+    frames = found(polled.state)
+    polled.rows += next(frames)
+    rows[1]["at"] = "2024-05-01T10:05:00Z"  # it changes while the poll is under way, and after another that is new
+    rows.insert(0, {"id": 3, "at": "2024-05-01T10:03:00Z"})
+    minute = 6
+    for frame in frames:
+        polled.rows += frame or []
+    assert polled.state["cursor"] == "2024-05-01T10:01:00Z"
+    polled.poll()
+    assert {row["id"] for row in polled.rows} == {1, 2, 3}
+    assert len(polled.rows) == 3
+    assert polled.state["cursor"] == "2024-05-01T10:05:00Z"

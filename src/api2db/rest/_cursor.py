@@ -66,6 +66,15 @@ class Cursor:
         """The same with another parameter."""
         return dataclasses.replace(self, param=param)
 
+    def not_after(self, value: Any, moment_s: float) -> Any:
+        """A value that is a time, but at most a moment in seconds since 1970; others as they are."""
+        order = order_of(value, self.type)
+        if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
+            return value
+        seconds = order.value / 1000 if self.type == "unix_ms" else order.value
+        beyond = float(seconds - Decimal(moment_s))
+        return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
+
     def start(self, value: Any) -> Any:
         """The value to begin at, which lies before a cursor by the overlap."""
         return lowered(value, self.overlap_by, self.type, is_duration=isinstance(self.overlap, str))

@@ -128,6 +128,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return max(0.0, until.timestamp() - time.time())
 
 
+def date_s(headers: Mapping[str, str]) -> float:
+    """When a response was made, by the server's clock where it tells, in seconds since 1970."""
+    try:
+        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except ValueError:
+        return time.time()
+
+
 def limit_reset_s(headers: Mapping[str, str]) -> float | None:
     """In how many seconds a spent rate limit begins again; None where calls are left, or nothing is said.
 

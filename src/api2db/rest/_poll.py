@@ -7,8 +7,8 @@ The state of a collector that polls an endpoint:
     changes     the last row of each key, as hashes, with ``changes_only``
     records     where the records are, where nobody has named that
     validators  what the last poll of one page was told to ask with, and the hash of its body
-    poll        only while a poll is under way: where it began, the position of the next page, the highest value so far,
-                and its last rows as hashes
+    poll        only while a poll is under way: where and when it began, the position of the next page, the highest
+                value so far, and its last rows as hashes
 
 A frame is yielded with the state that is right once it has been journalled. So whatever ends the process, the next poll
 goes on at the page after the last one that was journalled.
@@ -24,6 +24,7 @@ from api2db.errors import PollError
 from api2db.rest._cursor import Known, digest
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError, Request, Response
+from api2db.rest._limits import date_s
 from api2db.rest._order import Order, order_of
 from api2db.rest._pagination import Page, Position
 from api2db.rest._shaping import Row, rejected
@@ -57,12 +58,16 @@ class Poll:
         self._figures = figures
         self._session = endpoint.session(figures)
         self._seen: set[str] = set()
+        self._page_again = False
+        self._pages_again = 0
         self._recent: dict[str, None] = {}
         self._resumed = "poll" in state
         self._records: str | None = None
         self._start: Any = None
         self._at: Position = None
         self._high: Any = None
+        self._begun_s: float | None = None
+        self._safe: tuple[Any, Any] = (None, None)
         self._begin(state.get("poll"))
 
     def frames(self) -> Iterator[Any]:
@@ -78,6 +83,8 @@ class Poll:
                 self._state.pop("poll", None)
                 yield None
                 return
+            if self._begun_s is None:
+                self._begun_s = date_s(response.headers)
             page, self._records = self._endpoint.page(response, self._state.get("records"))
             after = self._endpoint.after(page, self._at)
             if self._repeats(page, after):
@@ -99,10 +106,10 @@ class Poll:
         """Begin at the position that an unfinished poll left, or at the cursor."""
         self._recent = dict.fromkeys(kept["recent"] if kept is not None else ())
         if kept is not None:
-            self._start, self._at, self._high = kept["start"], kept["at"], kept["high"]
+            self._start, self._at, self._high, self._begun_s = (kept[name] for name in ("start", "at", "high", "begun"))
             return
         reached = self._state.get("cursor")
-        self._at, self._high, self._start = None, reached, None
+        self._at, self._high, self._start, self._begun_s = None, reached, None, None
         if self._cursor is not None:
             self._start = self._cursor.initial if reached is None else self._cursor.start(reached)
 
@@ -145,12 +152,16 @@ class Poll:
         return found | {name: value for name, value in named.items() if value}
 
     def _repeats(self, page: Page, after: Position) -> bool:
-        """Whether this poll has seen the page's records, or the next position, before."""
-        seen = [digest(["at", after])] if after is not None else []
-        seen += [digest(["page", page.records])] if page.records else []
-        known = any(name in self._seen for name in seen)
-        self._seen.update(seen)
-        return known
+        """Whether the list has no end: a position comes again, or a page's records do for the second time.
+
+        Once they may: a page's worth of new rows has moved them to the next page while the list was read.
+        """
+        at, records = digest(["at", after]), digest(["page", page.records])
+        self._page_again = bool(page.records) and records in self._seen
+        self._pages_again += self._page_again
+        endless = (after is not None and at in self._seen) or self._pages_again > 1
+        self._seen.update((at, records))
+        return endless
 
     def _sorted_rows(self, page: Page) -> tuple[bool, list[Row], list[tuple[Row, str]]]:
         """The rows of a page that are new, and those that a type refuses; and whether it reached what is known."""
@@ -161,7 +172,8 @@ class Poll:
         floor = None if self._cursor is None else order_of(self._start, self._cursor.type)
         rows: list[Row] = []
         refused: list[tuple[Row, str]] = []
-        for record in page.records:
+        self._figures.rows_repeated += len(page.records) if self._page_again else 0
+        for record in page.records if not self._page_again else ():
             row = self._endpoint.shape.row(record)
             order = self._order(record)
             below = floor is not None and order is not None and order.kind == floor.kind and order < floor
@@ -222,8 +234,8 @@ class Poll:
         """Whether the row was loaded before; a new one is remembered where a later poll may give it again."""
         if self._cursor is None:
             return False
-        high = self._cursor.start(self._high) if self._high is not None else None
-        window = order_of(high, self._cursor.type)
+        high = self._safe_high()
+        window = None if high is None else order_of(self._cursor.start(high), self._cursor.type)
         if order is not None and window is not None and order.kind == window.kind and order < window:
             return self._known.knows(row)
         return self._known.note(row, order)
@@ -267,6 +279,7 @@ class Poll:
                 "start": self._start,
                 "at": None if secret else after,
                 "high": self._high,
+                "begun": self._begun_s,
                 "recent": list(self._recent),
             }
         if self._cursor is not None:
@@ -276,9 +289,27 @@ class Poll:
     def _end(self) -> None:
         """Move the cursor: the poll has got through."""
         self._state.pop("poll", None)
-        if self._cursor is not None and self._high is not None:
-            self._state["cursor"] = self._high
-            self._known.forget_below(order_of(self._cursor.start(self._high), self._cursor.type))
+        reached = self._safe_high()
+        if self._cursor is not None and reached is not None:
+            self._state["cursor"] = reached
+            self._known.forget_below(order_of(self._cursor.start(reached), self._cursor.type))
+
+    def _safe_high(self) -> Any:
+        """The highest value, but not beyond when the poll began, and not below the cursor.
+
+        A long poll may see a row on its last page that changed later than others which its first pages could not have.
+        """
+        if self._safe[0] != self._high or self._high is None:
+            self._safe = (self._high, self._bounded())
+        return self._safe[1]
+
+    def _bounded(self) -> Any:
+        if self._cursor is None or self._begun_s is None:
+            return self._high
+        bounded = self._cursor.not_after(self._high, self._begun_s)
+        before = self._state.get("cursor")
+        low, order = order_of(before, self._cursor.type), order_of(bounded, self._cursor.type)
+        return before if low is not None and order is not None and order.kind == low.kind and order < low else bounded
 
 
 def _name(request: Request) -> str:

@@ -134,7 +134,9 @@ def _handler_for(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             server.asked.append(call)
             reply = server.answer(call)
             has_body = reply.status != 304 and call.method != "HEAD"
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
+            if "Date" not in reply.headers:
+                self.send_header("Date", self.date_time_string())
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if "Content-Length" not in reply.headers and has_body:
