@@ -20,6 +20,7 @@ from tests.kills import planted
 from tests.kills.marks import mark_loads
 from tests.kills.rows import EVERYONE, frame, lane_of
 from tests.kills.saying import say
+from tests.rest.shapes import collect_shape
 
 COLLECTOR = "flights"
 _LONG_S = 60.0
@@ -202,7 +203,18 @@ def _stop_when_done(stream: Stream) -> None:
     stream.stop(0)
 
 
-JOBS: dict[str, Callable[..., None]] = {"produce": produce, "deliver": deliver, "store": store, "freeze": freeze}
+def collect(project: Project, shape: str, url: str) -> None:
+    """Poll an API of a shape once, and deliver what it gives."""
+    collect_shape(shape, url, Path(project.home))
+
+
+JOBS: dict[str, Callable[..., None]] = {
+    "collect": collect,
+    "deliver": deliver,
+    "freeze": freeze,
+    "produce": produce,
+    "store": store,
+}
 
 
 def run(line: str) -> None:

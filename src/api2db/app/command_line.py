@@ -78,6 +78,28 @@ def _init(
     print(f"\nNow: cd {folder} && api2db run")
 
 
+@app.command("peek")
+def _peek(
+    url: Annotated[str, typer.Argument(metavar="URL", help="A list of an HTTP API, with its query.")],
+    *,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            help="bearer:$TOKEN, basic:$USER:$PASSWORD, header:NAME:$KEY or param:NAME:$KEY; in single quotes, so that "
+            "the shell leaves the variable's name as it is."
+        ),
+    ] = None,
+    to: Annotated[str, typer.Option(help="The target whose column types to show.")] = "DuckDB",
+) -> None:
+    """Ask an API for a list once; show its columns, guesses of key, cursor and pagination, and a collector to paste.
+
+    Nothing is stored.
+    """
+    from api2db.app._peek import show_peek
+
+    show_peek(url, auth, to)
+
+
 @app.command("run")
 def _run(
     main_file: MainFile = _MAIN_FILE,

@@ -130,14 +130,22 @@ class Run:
         if len(names) == 1 or cores == 1:
             return [names]
         if any(callable(given) for collector in enabled for given in (collector.streams, collector.stores)):
-            return assign(names, plan(main_file, names), cores)
-        return assign(names, {collector.name: _files(collector) for collector in enabled}, cores)
+            files = plan(main_file, names)
+        else:
+            files = {collector.name: _files(collector) for collector in enabled}
+        return assign(names, {one.name: [*files.get(one.name, ()), *_hosts(one)] for one in enabled}, cores)
 
 
 def _files(collector: Collector) -> list[Path]:
     given = [*_listed(collector.streams), *_listed(collector.stores)]
     files = [getattr(item, "embedded_file", None) for item in given]
     return [file.resolve() for file in files if file is not None]
+
+
+def _hosts(collector: Collector) -> list[Path]:
+    """The host that a resource polls, whose rate limit holds for a process: as a file, which only one may have."""
+    host = getattr(collector.import_target, "host", None)
+    return [] if host is None else [Path(f"//{host}")]
 
 
 def _listed(given: Any) -> Sequence[Any]:

@@ -22,7 +22,7 @@ from api2db.frames._dataframes import consumed_to_pandas, to_pandas
 from api2db.frames._dtypes import dtypes_of, merge_dtypes
 from api2db.frames._exact import cast_exactly, nulled
 from api2db.frames._from_arrow import Rows, one_batch
-from api2db.frames._refused import Refused, reason_of, rows_and_refused
+from api2db.frames._refused import Refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
 from api2db.frames._whole_numbers import long_numbers, whole_numbers_as_floats
 from api2db.frames.unify import conform, unify, widened
@@ -48,6 +48,7 @@ __all__ = [
     "python_values",
     "reason_of",
     "rows_and_refused",
+    "set_aside",
     "text_cells",
     "to_batch",
     "to_pandas",

@@ -49,6 +49,20 @@ def reason_of(schema: pa.Schema) -> str:
     return str((schema.metadata or {}).get(_REASON, b"").decode())
 
 
+def set_aside(rows: Sequence[Mapping[str, Any]], reason: str) -> list[Refused]:
+    """Rows that their source refuses, with the reason; those with text that is none have that reason instead.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
+    return [
+        part
+        if isinstance(part, Refused)
+        else Refused(to_batch(part).replace_schema_metadata({_REASON: reason.encode()}))
+        for part in rows_and_refused(rows)
+    ]
+
+
 def rows_and_refused(frame: object) -> list[Rows | Refused]:
     """Convert as ``to_rows`` does, but return rows with invalid text separately, before the others.
 

@@ -114,6 +114,14 @@ def registered() -> Mapping[str, Collector]:
     return dict(_registered)
 
 
+def hand_keys(collector: Collector, streams: Sequence[Any]) -> None:
+    """Let streams that name no keys of their own merge by those of the import function, such as a resource's."""
+    keys = tuple(getattr(collector.import_target, "keys", ()))
+    for stream in streams:
+        if keys and getattr(stream, "keys", None) == () and getattr(stream, "if_exists", "append") != "replace":
+            stream.keys = keys
+
+
 def takes_state(import_target: Callable[..., Any], name: str) -> bool:
     """Whether an import function is called with the state.
 

@@ -29,7 +29,7 @@ def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused
 
 
 def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
-    if page is not None and transform is not None and not isinstance(page, pd.DataFrame):
+    if page is not None and transform is not None and not isinstance(page, (pd.DataFrame, Refused)):
         *refused, rows = rows_and_refused(page)
         yield from refused
         page = to_pandas(rows) if not isinstance(rows, Refused) else rows

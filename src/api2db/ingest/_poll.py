@@ -66,6 +66,7 @@ class Poll:
         self._rows = 0
         self._is_importing = True
         self._closed = False
+        self._commits_each_page = getattr(collector.import_target, "commits_each_page", False)
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -164,7 +165,7 @@ class Poll:
                 self._pages.append(page)
                 self._size_bytes += page.nbytes
             self._reached = reached
-            if self._size_bytes >= GROUP_BYTES:
+            if self._size_bytes >= GROUP_BYTES or self._commits_each_page:
                 self._commit()
             return True
 

@@ -1,5 +1,6 @@
 """A collector at work in this process: its streams, its journal, its polls and its stores."""
 
+import dataclasses
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any, Final
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
 from api2db.ingest._clock import process_clock
-from api2db.ingest._collector import Collector, RunnableStream, check_each
+from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_keys
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
@@ -150,6 +151,7 @@ class Runner:
         if not streams:
             raise ConfigurationError(f"collector {name} has no streams: give it one, or debug=True to look at its rows")
         home = home_of(self.collector, streams)
+        hand_keys(self.collector, streams)
         for stream in streams:
             stream.start()
             self.streams.append(stream)
@@ -191,6 +193,9 @@ class Runner:
         self._poll.start()
 
     def _record(self, outcome: Outcome) -> None:
+        figures = getattr(self.collector.import_target, "figures", None)
+        if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
+            self._status.note(figures=dataclasses.asdict(figures))
         if outcome.error is None:
             self._status.note(rows=outcome.rows, last_error=None, error_at=None)
             self._failure_log.went_well()

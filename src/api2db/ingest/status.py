@@ -31,6 +31,7 @@ class CollectorStatus:
         error_at: When that was, seconds since 1970.
         polled_at: When the last poll began, seconds since 1970.
         stores_failed: Runs of stores that raised.
+        figures: What the import function counts itself, as a resource of api2db.rest does; None where it does not.
     """
 
     name: str
@@ -43,6 +44,7 @@ class CollectorStatus:
     error_at: float | None = None
     polled_at: float | None = None
     stores_failed: int = 0
+    figures: dict[str, float] | None = None
 
 
 class LiveStatus:

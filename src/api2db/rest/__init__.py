@@ -1,0 +1,32 @@
+"""Typed resources of REST APIs: HTTP, pagination, cursors, authentication, limits; pages and state in, frames out."""
+
+from api2db.errors import from_extra
+
+with from_extra("httpx2, jmespath or msgspec", "rest"):
+    import httpx2  # noqa: F401 - told of here, once
+    import jmespath  # noqa: F401
+    import msgspec  # noqa: F401
+
+from api2db.rest._api import RestApi
+from api2db.rest._auth import ApiKey, Basic, BearerToken, OAuth2ClientCredentials
+from api2db.rest._cursor import Cursor
+from api2db.rest._pagination import LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber
+from api2db.rest._resource import Resource
+from api2db.rest._secrets import SecretFile
+
+__all__ = [
+    "ApiKey",
+    "Basic",
+    "BearerToken",
+    "Cursor",
+    "LastId",
+    "LinkHeader",
+    "NextToken",
+    "NextUrl",
+    "OAuth2ClientCredentials",
+    "Offset",
+    "PageNumber",
+    "Resource",
+    "RestApi",
+    "SecretFile",
+]

@@ -1,0 +1,65 @@
+"""Where requests may go: http and https only, and to private addresses only where that is allowed."""
+
+import ipaddress
+import socket
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from api2db.errors import PollError
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: what secrets are sent to, and what a rate limit is for."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+def origin_of(url: str) -> Origin:
+    """Return the origin of a URL.
+
+    Raises:
+        PollError: It is not a URL of http or https.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise PollError(f"{url.partition('?')[0]!r} is not a URL") from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise PollError(
+            f"{url.partition('?')[0]!r} is not a URL of http or https, which are the only ones that are followed"
+        )
+    return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+
+
+def public_address(origin: Origin) -> str:
+    """Return an address of a host, which is the one to connect to, since another look-up may give another.
+
+    Raises:
+        PollError: The host has a private address, or none.
+    """
+    try:
+        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PollError(f"{origin.host} can't be resolved: {error}") from None
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    for address in addresses:
+        if not _is_public(address):
+            raise PollError(
+                f"{origin.host} has the address {address}, which is private; "
+                "set allow_private=True of RestApi if requests may go there"
+            )
+    return addresses[0]
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    return (mapped or found).is_global and not (mapped or found).is_multicast

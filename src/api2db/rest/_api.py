@@ -1,0 +1,362 @@
+"""RestApi: what all resources of one API share."""
+
+import dataclasses
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx2
+
+from api2db.errors import ConfigurationError, PollError
+from api2db.rest._addresses import origin_of
+from api2db.rest._arguments import duration_s, nearest, of_kind, one_of, rate, size_bytes, suggesting, whole
+from api2db.rest._auth import Auth, NoAuth
+from api2db.rest._casts import cast_named
+from api2db.rest._children import ForEach
+from api2db.rest._cursor import Cursor
+from api2db.rest._endpoint import Endpoint
+from api2db.rest._formats import FORMATS, Format
+from api2db.rest._http import TRIES, Limits
+from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
+from api2db.rest._paths import compiled
+from api2db.rest._resource import Resource
+from api2db.rest._shaping import Shape
+
+_OPTIONS: Final = (
+    "params",
+    "headers",
+    "records",
+    "pagination",
+    "cursor",
+    "keys",
+    "fields",
+    "types",
+    "flatten",
+    "include",
+    "format",
+    "changes_only",
+    "max_pages",
+)
+
+
+@suggesting
+@dataclass(frozen=True)
+class RestApi:
+    """An API that is polled over HTTP. Making one only records it.
+
+    Args:
+        url: Where the API is; paths of resources are appended.
+        auth: BearerToken, ApiKey, Basic, OAuth2ClientCredentials, or an authentication of httpx2.
+        rate_limit: The most calls in a period, such as ``"80/min"``. It holds for the host, over all collectors.
+        headers: Sent with each call.
+        connect_timeout: How long a connection may take.
+        timeout: How long the server may be silent.
+        max_poll_time: How long a poll may take, pauses for the rate limit included.
+        max_response_bytes: The most bytes of a response as it comes.
+        max_decompressed_bytes: The most bytes that it may decompress to.
+        max_depth: How deeply a document may be nested.
+        tries: How often a call is tried that may go better later.
+        allow_private: Whether calls may go to private and link-local addresses. By default only those to the API's own
+            host may, and not those that a redirect or a link leads to.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
+    """
+
+    url: str
+    auth: Auth | httpx2.Auth | None = field(default=None, repr=False)
+    rate_limit: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connect_timeout: str | float = "10s"
+    timeout: str | float = "30s"
+    max_poll_time: str | float = "1h"
+    max_response_bytes: str | int = "64MB"
+    max_decompressed_bytes: str | int = "256MB"
+    max_depth: int = 100
+    tries: int = TRIES
+    allow_private: bool | None = None
+    _limits: Limits = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        of_kind(self.url, str, "url of RestApi", "text such as 'https://api.example.com'")
+        try:
+            origin_of(self.url)
+        except PollError as error:
+            raise ConfigurationError(f"url of RestApi: {error}") from None
+        if "@" in self.url.partition("://")[2].partition("/")[0]:
+            raise ConfigurationError("url of RestApi has a user in it; give auth=Basic(…) instead")
+        if "?" in self.url:
+            raise ConfigurationError(
+                "url of RestApi has a query in it; give params to its resources, and keys as auth="
+            )
+        if self.auth is not None and not isinstance(self.auth, httpx2.Auth) and not hasattr(self.auth, "added"):
+            given = f"of type {type(self.auth).__name__}"
+            raise ConfigurationError(f"auth of RestApi is {given}; give one such as BearerToken('$TOKEN')")
+        object.__setattr__(self, "_limits", self._checked_limits())
+
+    def _checked_limits(self) -> Limits:
+        return Limits(
+            rates=() if self.rate_limit is None else (rate(self.rate_limit, "rate_limit of RestApi"),),
+            connect_s=duration_s(self.connect_timeout, "connect_timeout of RestApi"),
+            read_s=duration_s(self.timeout, "timeout of RestApi"),
+            poll_s=duration_s(self.max_poll_time, "max_poll_time of RestApi"),
+            response_bytes=size_bytes(self.max_response_bytes, "max_response_bytes of RestApi"),
+            decompressed_bytes=size_bytes(self.max_decompressed_bytes, "max_decompressed_bytes of RestApi"),
+            depth=whole(self.max_depth, "max_depth of RestApi"),
+            tries=whole(self.tries, "tries of RestApi"),
+            allow_private=self.allow_private,
+        )
+
+    def get(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        records: str | None = None,
+        pagination: Pagination | None = None,
+        cursor: Cursor | None = None,
+        keys: str | Sequence[str] = (),
+        fields: Mapping[str, str] | None = None,
+        types: Mapping[str, str] | None = None,
+        flatten: bool = False,
+        include: Mapping[str, Any] | None = None,
+        format: Format = "json",
+        changes_only: bool = False,
+        max_pages: int = 10_000,
+        for_each: Resource | None = None,
+        include_parent: Mapping[str, str] | None = None,
+        at_once: int = 4,
+        **path_parameters: Any,
+    ) -> Resource:
+        """Describe a list that is had by GET.
+
+        Args:
+            path: Below the API's URL; ``{name}`` in it stands for an argument of that name.
+            params: The parameters of the query; a list repeats its parameter.
+            headers: Sent beside those of the API.
+            records: The path of the records in the document, in JMESPath. By default the top-level list, the one list
+                of objects, or the object itself.
+            pagination: How further pages are had.
+            cursor: What each poll goes on from.
+            keys: The columns by which a row replaces an earlier one, in streams that name none of their own.
+            fields: Where each column is found in a record, in JMESPath; by default all fields become columns.
+            types: The types of columns: ``"decimal(18,8)"``, ``"int"``, ``"float"``, ``"bool"``, ``"text"``,
+                ``"date"``, ``"timestamp"``, ``"unix_s"``, ``"unix_ms"``, ``"unix_us"``, ``"unix_ns"``, ``"json"``. A
+                row with a value that is not of its type is rejected, with the reason.
+            flatten: Whether objects within a record become columns with dotted names; by default they are JSON.
+            include: Columns that are the same in each row.
+            format: ``"json"``, ``"ndjson"``, ``"csv"`` or ``"xml"``.
+            changes_only: Whether a row is loaded only where it differs from the last one of its key.
+            max_pages: The most pages of a poll.
+            for_each: Another resource: there is a list for each of its records, whose columns of these names fill the
+                braces of the path that have no argument. With a cursor only records that are new or have changed count.
+            include_parent: Columns whose values are found in the record of ``for_each``.
+            at_once: How many lists are had at a time.
+            path_parameters: What stands in braces in the path.
+
+        Raises:
+            ConfigurationError: An argument can't be used.
+        """
+        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        if for_each is None:
+            if include_parent:
+                raise ConfigurationError("include_parent needs for_each, whose records it includes")
+            return self._resource("GET", path, path_parameters, options)
+        return self._child(path, path_parameters, options, for_each, include_parent or {}, at_once)
+
+    def post(
+        self,
+        path: str,
+        *,
+        json: Mapping[str, Any],
+        params_in: str = "json",
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        records: str | None = None,
+        pagination: Pagination | None = None,
+        cursor: Cursor | None = None,
+        keys: str | Sequence[str] = (),
+        fields: Mapping[str, str] | None = None,
+        types: Mapping[str, str] | None = None,
+        flatten: bool = False,
+        include: Mapping[str, Any] | None = None,
+        format: Format = "json",
+        changes_only: bool = False,
+        max_pages: int = 10_000,
+        **path_parameters: Any,
+    ) -> Resource:
+        """Describe a list that is had by POST, such as a search; it is tried again as a GET is.
+
+        Args:
+            path: As in ``get``, as all arguments that are not listed here.
+            json: The body.
+            params_in: Where the parameters of pagination and cursor go: into the body (``"json"``, a dotted name leads
+                into its objects), or into the ``"query"``.
+
+        Raises:
+            ConfigurationError: An argument can't be used.
+        """
+        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        one_of(params_in, ("json", "query"), "params_in")
+        body = dict(of_kind(json, Mapping, "json", "a dict"))
+        return self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+
+    def graphql(
+        self,
+        query: str,
+        variables: Mapping[str, Any] | None = None,
+        *,
+        records: str,
+        path: str = "/graphql",
+        after: str = "after",
+        page_info: str | None = None,
+        cursor: Cursor | None = None,
+        keys: str | Sequence[str] = (),
+        fields: Mapping[str, str] | None = None,
+        types: Mapping[str, str] | None = None,
+        flatten: bool = False,
+        include: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        changes_only: bool = False,
+        max_pages: int = 10_000,
+    ) -> Resource:
+        """Describe a connection that is had by a GraphQL query.
+
+        The query asks for ``pageInfo { hasNextPage endCursor }`` and takes a variable that ``endCursor`` goes into.
+
+        Args:
+            query: The query.
+            variables: Its variables.
+            records: Where the nodes are, such as ``"data.repository.issues.nodes"``.
+            path: Where the API takes queries.
+            after: The variable that takes ``endCursor``.
+            page_info: Where ``pageInfo`` is; by default beside the nodes.
+            cursor: Its ``param`` names a variable.
+
+        Raises:
+            ConfigurationError: An argument can't be used.
+        """
+        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        of_kind(query, str, "query", "a GraphQL query")
+        beside = page_info or f"{records.partition('[')[0].rpartition('.')[0]}.pageInfo".removeprefix(".")
+        options["pagination"] = PageInfo(beside, f"variables.{after}")
+        if cursor is not None and cursor.param is not None:
+            options["cursor"] = cursor.renamed(f"variables.{cursor.param}")
+        body = {"query": query, "variables": dict(variables or {})}
+        return self._resource("POST", path, {}, options, body=body, in_body=True, is_graphql=True)
+
+    def _child(
+        self,
+        path: str,
+        given: Mapping[str, Any],
+        options: dict[str, Any],
+        parent: Resource,
+        include_parent: Mapping[str, str],
+        at_once: int,
+    ) -> Resource:
+        of_kind(parent, Resource, "for_each", "a resource, as RestApi.get gives it")
+        if parent.for_each is not None:
+            raise ConfigurationError("for_each is a resource with for_each of its own; there are two levels at most")
+        for name in ("cursor", "changes_only"):
+            if options[name]:
+                raise ConfigurationError(f"{name} can't be used with for_each; give it to the resource of for_each")
+        names = [name for name in _names_in(path) if name not in given]
+        if not names:
+            raise ConfigurationError(f"path={path!r} needs a name in braces that for_each fills, such as {{id}}")
+        columns = parent.endpoint.shape.fields
+        for name in names:
+            if columns and name not in columns:
+                raise ConfigurationError(f"path={path!r} names {name!r}, which for_each lacks{nearest(name, columns)}")
+        include = {name: compiled(found, f"include_parent[{name!r}]") for name, found in include_parent.items()}
+        for_each = ForEach(
+            parent.endpoint, {name: compiled(name, "path") for name in names}, include, whole(at_once, "at_once")
+        )
+        child = self._resource("GET", path, {**dict.fromkeys(names, "?"), **given}, options, but=names)
+        return dataclasses.replace(child, for_each=for_each)
+
+    def _resource(
+        self,
+        method: str,
+        path: str,
+        path_parameters: Mapping[str, Any],
+        options: dict[str, Any],
+        but: Sequence[str] = (),
+        **more: Any,
+    ) -> Resource:
+        of_kind(path, str, "path", "text such as '/items'")
+        _check_path(path, path_parameters)
+        fields = options.get("fields") or {}
+        keys = _checked_keys(options["keys"], {**fields, **(options.get("include") or {})} if fields else {})
+        if options["changes_only"] and not keys:
+            raise ConfigurationError("changes_only needs keys, by which a row is compared with the last one")
+        cursor, records = options.get("cursor"), options.get("records")
+        return Resource(
+            Endpoint(
+                method=method,
+                url=f"{self.url.rstrip('/')}/{path.lstrip('/')}" if path else self.url,
+                auth=self.auth or NoAuth(),
+                limits=self._limits,
+                path={name: value for name, value in path_parameters.items() if name not in but},
+                params=dict(of_kind(options.get("params") or {}, Mapping, "params", "a dict")),
+                headers={**self.headers, **(options.get("headers") or {})},
+                records=records,
+                find=None if records is None else compiled(records, "records"),
+                pagination=checked(options.get("pagination") or NoPagination()),
+                cursor=None if cursor is None else of_kind(cursor, Cursor, "cursor", "a Cursor"),
+                keys=keys,
+                shape=_shape(options),
+                format=one_of(options.get("format", "json"), FORMATS, "format"),
+                changes_only=options["changes_only"],
+                max_pages=whole(options["max_pages"], "max_pages"),
+                **more,
+            )
+        )
+
+
+def _check_path(path: str, given: Mapping[str, Any]) -> None:
+    """Each name in braces has an argument, and no argument is left over."""
+    names = _names_in(path)
+    for name in given:
+        if name not in names:
+            raise ConfigurationError(f"there is no argument {name!r}{nearest(name, [*names, *_OPTIONS])}")
+    if missing := [name for name in names if name not in given]:
+        raise ConfigurationError(f"path={path!r} needs the argument {missing[0]}=")
+    for name, value in given.items():
+        if not str(value) or any(part in {".", ".."} for part in str(value).split("/")):
+            raise ConfigurationError(f"{name}={value!r} can't stand in the path {path!r}")
+
+
+def _names_in(path: str) -> list[str]:
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+    except ValueError as error:
+        raise ConfigurationError(f"path={path!r}: {error}") from None
+
+
+def _checked_keys(keys: object, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = (
+        [keys] if isinstance(keys, str) else list(of_kind(keys, (list, tuple), "keys", "a column or a list of them"))
+    )
+    for key in listed:
+        if not isinstance(key, str) or not key:
+            raise ConfigurationError(f"keys hold {key!r}, which is no column's name")
+        if columns and key not in columns:
+            raise ConfigurationError(f"keys name {key!r}, which fields do not have{nearest(key, columns)}")
+    return tuple(listed)
+
+
+def _shape(options: Mapping[str, Any]) -> Shape:
+    fields = of_kind(options.get("fields") or {}, Mapping, "fields", "a dict")
+    types = of_kind(options.get("types") or {}, Mapping, "types", "a dict")
+    include = of_kind(options.get("include") or {}, Mapping, "include", "a dict")
+    for name in types:
+        if fields and name not in fields and name not in include:
+            raise ConfigurationError(f"types name {name!r}, which fields do not have{nearest(name, fields)}")
+    return Shape(
+        fields={name: compiled(path, f"fields[{name!r}]") for name, path in fields.items()},
+        casts={name: cast_named(type_, f"types[{name!r}]") for name, type_ in types.items()},
+        flatten=bool(options["flatten"]),
+        include=dict(include),
+    )

@@ -1,0 +1,130 @@
+"""Lists below the records of another list, such as the lines of each order: several at a time, in order, resumable."""
+
+import copy
+import dataclasses
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from api2db.errors import PollError
+from api2db.frames import Refused
+from api2db.rest._cursor import digest
+from api2db.rest._endpoint import Endpoint
+from api2db.rest._http import Figures, PermanentStatusError
+from api2db.rest._paths import Path
+from api2db.rest._poll import Poll
+from api2db.rest._shaping import Row
+
+logger = logging.getLogger("api2db.rest")
+_GONE: Final = frozenset({404, 410})
+
+
+@dataclass(frozen=True)
+class ForEach:
+    """The list that has a list for each of its records.
+
+    Attributes:
+        parent: Where the records are.
+        from_parent: Where a record has what fills the braces of the path.
+        include: Where a record has what the rows of its list include.
+        at_once: How many lists are fetched at a time.
+    """
+
+    parent: Endpoint
+    from_parent: Mapping[str, Path]
+    include: Mapping[str, Path]
+    at_once: int = 4
+
+
+class ChildPoll:
+    """A poll of the lists of all records that are new or have changed.
+
+    In the state ``parent`` is that of the parent's poll up to the page whose records are worked at, and ``done`` names
+    those of them whose lists have been journalled.
+    """
+
+    def __init__(self, endpoint: Endpoint, for_each: ForEach, state: dict[str, Any], figures: Figures) -> None:
+        self._endpoint = endpoint
+        self._for_each = for_each
+        self._state = state
+        self._figures = figures
+
+    def frames(self) -> Iterator[Any]:
+        """Yield a frame for each list, changing the state before each."""
+        reached = copy.deepcopy(self._state.get("parent", {}))
+        before = copy.deepcopy(reached)
+        poll = Poll(self._for_each.parent, reached, self._figures, conditional=False, shaped=False)
+        for records in poll.frames():
+            yield from self._lists_of(records if isinstance(records, list) else [], before)
+            before = copy.deepcopy(reached)
+            self._state["parent"] = copy.deepcopy(reached)
+            self._state.pop("done", None)
+            yield None
+
+    def _lists_of(self, records: Sequence[Row], before: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the lists of a page of parents; the state says after each which of them are done."""
+        done = list(self._state.get("done", ()))
+        endpoints = {digest(endpoint.url): endpoint for endpoint in map(self._endpoint_of, records)}
+        for name, frames in self._fetched({name: one for name, one in endpoints.items() if name not in done}):
+            yield from frames[:-1]
+            done.append(name)
+            self._state["parent"], self._state["done"] = before, list(done)
+            yield frames[-1]
+
+    def _fetched(self, todo: Mapping[str, Endpoint]) -> Iterator[tuple[str, list[Any]]]:
+        """Fetch lists, several at a time, and yield them in order."""
+        running: deque[tuple[str, Future[list[Any]]]] = deque()
+        for name, endpoint in todo.items():
+            running.append((name, _in_thread(endpoint, self._figures)))
+            if len(running) > self._for_each.at_once - 1:
+                first, future = running.popleft()
+                yield first, future.result()
+        for name, future in running:
+            yield name, future.result()
+
+    def _endpoint_of(self, record: Row) -> Endpoint:
+        url = self._endpoint.url
+        for name, find in self._for_each.from_parent.items():
+            value = find(record)
+            if value is None or isinstance(value, (dict, list)) or str(value) in {"", ".", ".."}:
+                raise PollError(f"{self._for_each.parent.url} has a record whose {name} is {value!r}: no part of a URL")
+            url = url.replace("{" + name + "}", quote(str(value), safe=""))
+        include = {name: find(record) for name, find in self._for_each.include.items()}
+        shape = dataclasses.replace(self._endpoint.shape, include={**self._endpoint.shape.include, **include})
+        return dataclasses.replace(self._endpoint, url=url, shape=shape)
+
+
+def _in_thread(endpoint: Endpoint, figures: Figures) -> "Future[list[Any]]":
+    """Fetch a list in a thread that no process waits for at its end."""
+    future: Future[list[Any]] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_frames(endpoint, figures))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="api2db-rest-child", daemon=True).start()
+    return future
+
+
+def _frames(endpoint: Endpoint, figures: Figures) -> list[Any]:
+    """A whole list: rows that are rejected, then all others as one frame. What is gone meanwhile has no rows."""
+    rows: list[Row] = []
+    refused: list[Refused] = []
+    try:
+        for frame in Poll(endpoint, {}, figures, shaped=False).frames():
+            if isinstance(frame, Refused):
+                refused.append(frame)
+            else:
+                rows += frame or ()
+    except PermanentStatusError as error:
+        if error.status not in _GONE:
+            raise
+        logger.warning("%s; it is passed over", error)
+    return [*refused, *(endpoint.shape.pages(rows) if rows else [None])]

@@ -1,0 +1,134 @@
+"""Cursors: from where on a poll asks, and which rows of it are known already."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from api2db.errors import ConfigurationError
+from api2db.rest._arguments import duration_s, one_of, suggesting, whole
+from api2db.rest._json import encode
+from api2db.rest._order import TYPES, CursorType, Order, lowered, order_of
+from api2db.rest._paths import Path, compiled
+
+_HASH_BYTES: Final = 12
+
+
+@suggesting
+@dataclass(frozen=True)
+class Cursor:
+    """A field of the records that grows: each poll asks only for what is newer than the highest one so far.
+
+    Args:
+        field: Where a record has it.
+        param: The parameter that takes the value to begin at; None where the API has none.
+        template: What the parameter is sent, with ``{}`` for the value, such as ``"modified ge {}"`` for OData.
+        overlap: How far before that value to begin, such as ``"5m"``, so that rows which come late are read, too. Rows
+            that are known already are not loaded again.
+        initial: The value to begin at in the first poll.
+        type: ``"iso"``, ``"unix_s"``, ``"unix_ms"`` or ``"number"``; by default ISO 8601 text, and numbers.
+        descending: Whether the API gives the newest records first. A poll then ends at the first record that is older
+            than where it begins.
+        remember: How many rows of the overlap are recognised.
+    """
+
+    field: str
+    param: str | None = None
+    template: str = "{}"
+    overlap: str | float = 0
+    initial: str | float | None = None
+    type: CursorType | None = None
+    descending: bool = False
+    remember: int = 10_000
+    find: Path = dataclasses.field(init=False, repr=False, compare=False)
+    overlap_by: float = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "find", compiled(self.field, "field of Cursor"))
+        object.__setattr__(self, "overlap_by", duration_s(self.overlap, "overlap of Cursor"))
+        whole(self.remember, "remember of Cursor", 0)
+        if self.template.count("{}") != 1:
+            raise ConfigurationError(f"template of Cursor is {self.template!r}; it needs {{}} once, for the value")
+        if self.type is not None:
+            one_of(self.type, TYPES, "type of Cursor")
+        if self.initial is not None and order_of(self.initial, self.type) is None:
+            raise ConfigurationError(
+                f"initial of Cursor is {self.initial!r}, which is neither ISO 8601 text nor a number"
+            )
+
+    def order(self, record: Any) -> Order | None:
+        """What a record's value is compared by; None where it has none that can be."""
+        return order_of(self.find(record), self.type)
+
+    def renamed(self, param: str) -> "Cursor":
+        """The same with another parameter."""
+        return dataclasses.replace(self, param=param)
+
+    def not_after(self, value: Any, moment_s: float) -> Any:
+        """A value that is a time, but at most a moment in seconds since 1970; others as they are."""
+        order = order_of(value, self.type)
+        if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
+            return value
+        seconds = order.value / 1000 if self.type == "unix_ms" else order.value
+        beyond = float(seconds - Decimal(moment_s))
+        return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
+
+    def start(self, value: Any) -> Any:
+        """The value to begin at, which lies before a cursor by the overlap."""
+        return lowered(value, self.overlap_by, self.type, is_duration=isinstance(self.overlap, str))
+
+
+class Known:
+    """The rows of the overlap, as hashes in the state: by key with their content, or by content alone.
+
+    Args:
+        kept: What the state holds: by the id of a row its content, and what it is ordered by.
+        keys: The columns of the key; none: rows are known by their content.
+        most: How many are kept; those of the lowest order go first.
+    """
+
+    def __init__(self, kept: dict[str, list[Any]], keys: Sequence[str], most: int) -> None:
+        self.kept = kept
+        self._keys = keys
+        self._most = most
+
+    def note(self, row: Mapping[str, Any], order: Order | None) -> bool:
+        """Remember a row; return whether it was known as it is."""
+        content = digest(row)
+        name = digest([row.get(key) for key in self._keys]) if self._keys else content
+        found = self.kept.pop(name, None)
+        same = found is not None and found[0] == (content if self._keys else "")
+        self.kept[name] = [content if self._keys else "", None if order is None else str(order.value)]
+        return same
+
+    def knows(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is known as it is."""
+        content = digest(row)
+        name = digest([row.get(key) for key in self._keys]) if self._keys else content
+        found = self.kept.get(name)
+        return found is not None and found[0] == (content if self._keys else "")
+
+    def forget_below(self, floor: Order | None) -> None:
+        """Forget what no later poll asks for, and the lowest of what is too much."""
+        if floor is not None:
+            low = [name for name, (_, value) in self.kept.items() if value is not None and Decimal(value) < floor.value]
+            for name in low:
+                del self.kept[name]
+        self.trim()
+
+    def trim(self) -> bool:
+        """Forget the lowest of what is too much; return whether anything was."""
+        excess = len(self.kept) - self._most
+        if excess <= 0:
+            return False
+        by_order = sorted(self.kept, key=lambda name: Decimal(self.kept[name][1] or 0))
+        for name in by_order[:excess]:
+            del self.kept[name]
+        return True
+
+
+def digest(value: Any) -> str:
+    """A hash of a value, the same in every process."""
+    return hashlib.blake2b(encode(value), digest_size=_HASH_BYTES).hexdigest()

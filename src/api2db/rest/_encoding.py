@@ -1,0 +1,142 @@
+"""Response bodies, decompressed within a bound, and never believed when they are cut off."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+from api2db.errors import PollError, from_extra
+
+ACCEPTED: Final = "gzip, deflate, br, zstd"
+_STEP_BYTES: Final = 1 << 16
+
+
+class _Decoder(Protocol):
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what these bytes decompress to, in small pieces."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end of the compressed data has been seen."""
+
+
+class _Zlib:
+    def __init__(self, window: int) -> None:
+        self._decoder = zlib.decompressobj(window)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            yield self._decoder.decompress(data, _STEP_BYTES)
+            data = self._decoder.unconsumed_tail
+
+    @property
+    def finished(self) -> bool:
+        return self._decoder.eof
+
+
+class _Deflate(_Zlib):
+    """``deflate`` is zlib's format by the standard, and the bare stream in some servers."""
+
+    def __init__(self) -> None:
+        super().__init__(zlib.MAX_WBITS)
+        self._begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if data and not self._begun:
+            self._begun = True
+            if data[0] & 0x0F != zlib.DEFLATED:
+                self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
+        yield from super().feed(data)
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        with from_extra("brotli", "rest"):
+            import brotli
+        self._decoder = brotli.Decompressor()
+        self.errors: type[Exception] = brotli.error
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        try:
+            yield self._decoder.process(data, output_buffer_limit=_STEP_BYTES)
+            while not self._decoder.can_accept_more_data():
+                yield self._decoder.process(b"", output_buffer_limit=_STEP_BYTES)
+        except self.errors as error:
+            raise zlib.error(str(error)) from None
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._decoder.is_finished())
+
+
+class _Zstandard:
+    def __init__(self) -> None:
+        with from_extra("zstandard", "rest"):
+            import zstandard
+        self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        self.errors: type[Exception] = zstandard.ZstdError
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        try:
+            for start in range(0, len(data), 1024):
+                yield self._decoder.decompress(data[start : start + 1024])
+        except self.errors as error:
+            raise zlib.error(str(error)) from None
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._decoder.eof)
+
+
+class _Identity:
+    finished = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+
+def decompressed(chunks: Iterable[bytes], encoding: str, most: int, most_decompressed: int) -> Iterator[bytes]:
+    """Yield a body's decompressed pieces.
+
+    Args:
+        chunks: The bytes as they come from the network.
+        encoding: What ``Content-Encoding`` says.
+        most: How many bytes may come.
+        most_decompressed: How many bytes they may become.
+
+    Raises:
+        PollError: There are more, the data is damaged or cut off, or the encoding is not known.
+    """
+    decoder = _decoder(encoding)
+    taken = made = 0
+    try:
+        for chunk in chunks:
+            taken += len(chunk)
+            _check(taken, most, "the response", "max_response_bytes")
+            for piece in decoder.feed(chunk):
+                made += len(piece)
+                _check(made, most_decompressed, "the decompressed response", "max_decompressed_bytes")
+                yield piece
+    except zlib.error as error:
+        raise PollError(f"the response is not valid {encoding}: {error}") from None
+    if taken and not decoder.finished:
+        raise PollError(f"the response ends in the middle of its {encoding} data")
+
+
+def _decoder(encoding: str) -> _Decoder:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Identity()
+        case "gzip" | "x-gzip":
+            return _Zlib(zlib.MAX_WBITS | 16)
+        case "deflate":
+            return _Deflate()
+        case "br":
+            return _Brotli()
+        case "zstd":
+            return _Zstandard()
+    raise PollError(f"the response has Content-Encoding {encoding!r}; it may be one of {ACCEPTED}")
+
+
+def _check(count: int, most: int, what: str, option: str) -> None:
+    if count > most:
+        raise PollError(f"{what} has more than {most} bytes; raise {option} of RestApi if that is right")

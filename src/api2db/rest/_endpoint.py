@@ -1,0 +1,152 @@
+"""An endpoint as it was described: how to ask for a page, and how to read one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from api2db.errors import PollError
+from api2db.rest._addresses import Origin, origin_of
+from api2db.rest._auth import Auth
+from api2db.rest._cursor import Cursor
+from api2db.rest._formats import Format, document_of
+from api2db.rest._http import Figures, Limits, Request, Response, Session, with_params, without_params
+from api2db.rest._json import encode
+from api2db.rest._pagination import NoPagination, Page, Pagination, Position
+from api2db.rest._paths import Path
+from api2db.rest._records import path_of_records, records_at
+from api2db.rest._shaping import Shape
+
+_ACCEPT: Mapping[Format, str] = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson, application/jsonl, */*;q=0.5",
+    "csv": "text/csv, */*;q=0.5",
+    "xml": "application/xml, text/xml, */*;q=0.5",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What a poll needs to know; the arguments of RestApi and its methods say what each is.
+
+    Attributes:
+        url: With the path's parameters still in braces.
+        body: The JSON of a POST; parameters go into it where ``in_body`` is set.
+        find: The function for ``records``.
+    """
+
+    method: str
+    url: str
+    auth: Auth | httpx2.Auth = field(repr=False)
+    limits: Limits
+    path: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] | None = None
+    in_body: bool = False
+    is_graphql: bool = False
+    records: str | None = None
+    find: Path | None = None
+    pagination: Pagination = field(default_factory=NoPagination)
+    cursor: Cursor | None = None
+    keys: tuple[str, ...] = ()
+    shape: Shape = field(default_factory=Shape)
+    format: Format = "json"
+    changes_only: bool = False
+    max_pages: int = 10_000
+
+    @property
+    def origin(self) -> Origin:
+        """The API's own origin."""
+        return origin_of(self.url.partition("{")[0])
+
+    def session(self, figures: Figures) -> Session:
+        """Begin the calls of a poll."""
+        return Session(self.origin, self.auth, self.limits, figures)
+
+    def request(self, start: Any, at: Position) -> Request:
+        """Return the request for the page at a position.
+
+        Args:
+            start: The cursor's value to begin at; None for everything.
+            at: The position.
+        """
+        headers = {"Accept": _ACCEPT[self.format], **self.headers}
+        url = self.pagination.url(at)
+        params = dict(self.params) | dict(self.pagination.params(at))
+        if self.cursor is not None and self.cursor.param is not None and start is not None:
+            params[self.cursor.param] = (
+                start if self.cursor.template == "{}" else self.cursor.template.replace("{}", str(start))
+            )
+        body = None
+        if self.body is not None:
+            headers["Content-Type"] = "application/json"
+            body = encode(_merged(self.body, params) if self.in_body else self.body)
+        if url is None:
+            url = with_params(self.filled_url(), {} if self.in_body else params)
+        return Request(self.method, url, headers, body)
+
+    def filled_url(self) -> str:
+        """The URL with the path's parameters in it."""
+        url = self.url
+        for name, value in self.path.items():
+            url = url.replace("{" + name + "}", quote(str(value), safe="/"))
+        return url
+
+    def document(self, response: Response) -> Any:
+        """Decode a response.
+
+        Raises:
+            PollError: It is not of the endpoint's format.
+        """
+        content_type = response.headers.get("content-type", "")
+        return document_of(response.body, self.format, content_type, self.limits.depth)
+
+    def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
+        """Read a response.
+
+        Args:
+            response: What came.
+            known_path: Where earlier pages had their records.
+
+        Returns:
+            The page, and where it has its records.
+
+        Raises:
+            PollError: It can't be read; the message names the URL.
+        """
+        try:
+            document = self.document(response)
+            if self.is_graphql:
+                _check_graphql(document)
+            path = self.records or known_path or path_of_records(document)
+            records = records_at(document, path, self.find)
+        except PollError as error:
+            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+        return Page(response.url, response.headers, document, records), path
+
+    def after(self, page: Page, at: Position) -> Position:
+        """The position of the next page, without the secrets that an API may put into its links."""
+        found = self.pagination.after(page, at)
+        if self.pagination.url(found) is None or isinstance(self.auth, httpx2.Auth):
+            return found
+        return without_params(str(found), self.auth.secret_params)
+
+
+def _merged(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """A body with parameters in it; a dotted name leads into its objects."""
+    merged = dict(body)
+    for name, value in params.items():
+        first, _, rest = name.partition(".")
+        below = merged.get(first)
+        merged[first] = _merged(below if isinstance(below, Mapping) else {}, {rest: value}) if rest else value
+    return merged
+
+
+def _check_graphql(document: Any) -> None:
+    errors = document.get("errors") if isinstance(document, dict) else None
+    if errors:
+        first = errors[0].get("message", errors[0]) if isinstance(errors[0], dict) else errors[0]
+        raise PollError(f"GraphQL: {str(first)[:200]}")

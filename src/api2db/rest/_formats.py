@@ -1,0 +1,98 @@
+"""Bodies to documents: JSON, lines of JSON, CSV and XML."""
+
+import csv
+import io
+import re
+from typing import Any, Final, Literal
+from xml.etree import ElementTree
+
+from api2db.errors import PollError
+from api2db.rest._json import decode
+
+Format = Literal["json", "ndjson", "csv", "xml"]
+FORMATS: Final = ("json", "ndjson", "csv", "xml")
+_CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
+_DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+
+
+def document_of(body: bytes, format_: Format, content_type: str, max_depth: int) -> Any:
+    """Return what a body holds: for JSON any document, for the others a list of records.
+
+    Raises:
+        PollError: The body is not of that format.
+    """
+    match format_:
+        case "json":
+            return decode(_as_utf8(body, content_type), max_depth)
+        case "ndjson":
+            lines = _as_utf8(body, content_type).splitlines()
+            return [_line(line, place, max_depth) for place, line in enumerate(lines, 1) if line.strip()]
+        case "csv":
+            return _rows(_as_utf8(body, content_type))
+        case "xml":
+            return _elements(body, max_depth)
+
+
+def _as_utf8(body: bytes, content_type: str) -> bytes:
+    found = _CHARSET.search(content_type)
+    if found is None or found[1].lower() in {"utf-8", "utf8", "us-ascii"}:
+        return body
+    try:
+        return body.decode(found[1]).encode()
+    except (LookupError, UnicodeError):
+        raise PollError(f"the response is not text in its charset {found[1]!r}") from None
+
+
+def _line(line: bytes, place: int, max_depth: int) -> Any:
+    try:
+        return decode(line, max_depth)
+    except PollError as error:
+        raise PollError(f"line {place}: {error}") from None
+
+
+def _rows(body: bytes) -> list[dict[str, str | None]]:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PollError(f"the response is not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        header, *lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if cells] or [[]]
+    except csv.Error as error:
+        raise PollError(f"the response is not CSV: {error}") from None
+    if len(set(header)) < len(header):
+        raise PollError(f"the CSV has two columns of one name in {header!r}")
+    for place, cells in enumerate(lines, 2):
+        if len(cells) != len(header):
+            raise PollError(f"row {place} of the CSV has {len(cells)} cells, and its header {len(header)}")
+    return [{name: cell or None for name, cell in zip(header, cells, strict=True)} for cells in lines]
+
+
+def _elements(body: bytes, max_depth: int) -> Any:
+    if _DECLARATION.search(body):
+        raise PollError("the XML declares a document type or entities, which are not read")
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - nothing is declared in it
+    except ElementTree.ParseError as error:
+        raise PollError(f"the response is not XML: {error}") from None
+    return {_name(root): _element(root, max_depth)}
+
+
+def _element(element: ElementTree.Element, depth: int) -> Any:
+    """An object of attributes and children, a list where a child repeats; the text alone where there are neither."""
+    if depth <= 0:
+        raise PollError("the XML is nested too deeply; raise max_depth of RestApi if that is right")
+    found: dict[str, Any] = dict(element.attrib)
+    for child in element:
+        name, value = _name(child), _element(child, depth - 1)
+        if name in found:
+            found[name] = [*found[name], value] if isinstance(found[name], list) else [found[name], value]
+        else:
+            found[name] = value
+    text = (element.text or "").strip()
+    if not found:
+        return text or None
+    return found | {"text": text} if text else found
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]

@@ -1,0 +1,88 @@
+"""JSON documents, decoded without a loss: ints of any size, and every decimal that a float does not hold exactly."""
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from api2db.errors import PollError
+
+_SURELY_EXACT: Final = 16
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def decode(body: bytes, max_depth: int) -> Any:
+    """Decode a document.
+
+    A number with a point or an exponent is a float where that says the same number, else a Decimal. A text that holds
+    half of a surrogate pair is kept as it is: its row is rejected later, and not the whole page.
+
+    Raises:
+        PollError: It is not JSON, not UTF-8, or nested too deeply.
+    """
+    body = body.removeprefix(_BOM)
+    try:
+        found = _decode(body)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except UnicodeDecodeError as error:
+        raise PollError(f"the response is not UTF-8: {error.reason} at byte {error.start}") from None
+    except ValueError as error:
+        raise PollError(f"the response is not JSON: {error}; it begins with {_head(body)}") from None
+    _check_depth(found, max_depth)
+    return found
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value so that equal values give equal bytes."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+def number(text: str) -> float | Decimal:
+    """A number with a point or an exponent: a float where that says the same number, else a Decimal."""
+    value = float(text)
+    if len(text) <= _SURELY_EXACT and "e" not in text and "E" not in text:
+        return value
+    return value if Decimal(repr(value)) == Decimal(text) else Decimal(text)
+
+
+_encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
+_decoder = msgspec.json.Decoder(float_hook=number)
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError:
+        if b"\\ud" not in body and b"\\uD" not in body:
+            raise
+    return json.loads(body, parse_float=number)
+
+
+def _check_depth(found: Any, max_depth: int) -> None:
+    level: list[Any] = [found] if isinstance(found, (dict, list)) else []
+    depth = 0
+    while level:
+        depth += 1
+        if depth > max_depth:
+            raise _too_deep(max_depth)
+        level = [item for container in level for item in _items(container) if type(item) is dict or type(item) is list]
+
+
+def _items(container: Any) -> Iterable[Any]:
+    return container.values() if type(container) is dict else container
+
+
+def _too_deep(max_depth: int) -> PollError:
+    return PollError(
+        f"the response is nested deeper than {max_depth} levels; raise max_depth of RestApi if that is right"
+    )
+
+
+def _head(body: bytes) -> str:
+    return repr(body[:60].decode("utf-8", "replace"))

@@ -1,0 +1,104 @@
+"""Cursor values, compared by what they mean: ISO 8601 text with any offset, unix times, numbers, numeric text."""
+
+import datetime
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, Literal, NamedTuple
+
+from api2db.errors import ConfigurationError
+
+CursorType = Literal["iso", "unix_s", "unix_ms", "number"]
+TYPES: Final = ("iso", "unix_s", "unix_ms", "number")
+_ISO: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:([T ])(\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|[+-]\d\d:?(?:\d\d)?)?)?")
+_DIGITS: Final = 12
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class Order(NamedTuple):
+    """What a cursor value is compared by: two of the same kind are, others are not."""
+
+    kind: str
+    value: Decimal
+
+
+def order_of(value: Any, type_: CursorType | None) -> Order | None:
+    """Return what to compare a value by; None for a null, and for a value that is not of the type."""
+    if value is None or isinstance(value, (bool, dict, list)):
+        return None
+    if type_ in (None, "iso") and isinstance(value, str) and (moment := _moment(value)) is not None:
+        return Order("iso", moment)
+    if type_ == "iso":
+        return None
+    try:
+        number = Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+    return Order("number", number) if number.is_finite() else None
+
+
+def lowered(value: Any, by: float, type_: CursorType | None, *, is_duration: bool) -> Any:
+    """Return the value that lies so much lower, in the form of the given one.
+
+    Args:
+        value: Of a cursor.
+        by: Seconds for times, otherwise a number.
+        type_: The cursor's.
+        is_duration: Whether ``by`` was written with a unit of time.
+
+    Raises:
+        ConfigurationError: A duration can't be taken from a plain number.
+    """
+    if not by or value is None:
+        return value
+    if isinstance(value, str) and _ISO.fullmatch(value) and type_ in (None, "iso"):
+        return _earlier(value, by)
+    if type_ not in ("unix_s", "unix_ms") and is_duration:
+        raise ConfigurationError(
+            f"overlap is a duration, and the cursor's values are numbers such as {value!r}; give Cursor the argument "
+            "type='unix_s' or type='unix_ms', or an overlap without a unit"
+        )
+    number = Decimal(str(value)) - Decimal(str(by)) * (1000 if type_ == "unix_ms" else 1)
+    number = number.to_integral_value() if number == number.to_integral_value() or isinstance(value, int) else number
+    return str(number) if isinstance(value, str) else int(number) if isinstance(value, int) else float(number)
+
+
+def _parts(text: str) -> tuple[datetime.datetime, str] | None:
+    found = _ISO.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, _, minutes, seconds, fraction, offset = found.groups()
+    offset = (offset or "Z").upper().replace("Z", "+00:00")
+    try:
+        moment = datetime.datetime.fromisoformat(f"{day}T{minutes or '00:00'}{seconds or ':00'}{offset}")
+    except ValueError:
+        return None
+    return moment, fraction or ""
+
+
+def _moment(text: str) -> Decimal | None:
+    parts = _parts(text)
+    if parts is None:
+        return None
+    moment, fraction = parts
+    try:
+        whole = moment - _EPOCH
+    except OverflowError:
+        return None
+    return Decimal(whole.days * 86_400 + whole.seconds) + Decimal(f"0.{fraction[:_DIGITS] or 0}")
+
+
+def _earlier(text: str, seconds: float) -> str:
+    """An earlier moment, with the precision, the offset and the punctuation of the text."""
+    parts, found = _parts(text), _ISO.fullmatch(text)
+    if parts is None or found is None:
+        return text
+    try:
+        moment = parts[0] - datetime.timedelta(seconds=-(-seconds // 1))
+    except OverflowError:
+        return text
+    if found[2] is None:
+        return moment.date().isoformat()
+    tail = text[found.start(4) if found[4] else found.end(3) :]
+    tail = tail[3:] if found[4] else tail
+    clock = moment.strftime("%H:%M:%S" if found[4] else "%H:%M")
+    return f"{moment.date().isoformat()}{found[2]}{clock}{tail}"

@@ -1,0 +1,52 @@
+"""JMESPath expressions, checked when they are written down; a plain dotted path runs without the library."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import jmespath
+import jmespath.exceptions
+
+from api2db.errors import ConfigurationError
+
+Path = Callable[[Any], Any]
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def compiled(path: object, name: str) -> Path:
+    """Return the function that finds what a path names in a decoded document; None where nothing is there.
+
+    Raises:
+        ConfigurationError: The path is not JMESPath.
+    """
+    if not isinstance(path, str) or not path:
+        raise ConfigurationError(f"{name} must be a path such as 'data.items', not {path!r}")
+    if _PLAIN.fullmatch(path):
+        return _plain(path.split("."))
+    try:
+        expression = jmespath.compile(path)
+    except jmespath.exceptions.JMESPathError as error:
+        said = str(error).splitlines()[0]
+        raise ConfigurationError(f"{name}={path!r} is not JMESPath: {said}{_quoted(path)}") from None
+    return expression.search
+
+
+def _plain(names: list[str]) -> Path:
+    if len(names) == 1:
+        [only] = names
+        return lambda found: found.get(only) if isinstance(found, dict) else None
+
+    def search(found: Any) -> Any:
+        for name in names:
+            if not isinstance(found, dict):
+                return None
+            found = found.get(name)
+        return found
+
+    return search
+
+
+def _quoted(path: str) -> str:
+    """JMESPath wants names with other characters in double quotes, which an API's dialect often has."""
+    odd = all(part and not re.search(r"[\s\"'`\[\]{}()|&*]", part) for part in path.split("."))
+    return f"""; a name with other characters than letters and digits needs quotes: '"{path}"'""" if odd else ""

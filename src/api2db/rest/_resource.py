@@ -1,0 +1,41 @@
+"""Resources: what a collector polls, as its import_target."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from api2db.rest._children import ChildPoll, ForEach
+from api2db.rest._endpoint import Endpoint
+from api2db.rest._http import Figures
+from api2db.rest._poll import Poll
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One endpoint of an API; made by ``RestApi.get`` and the like, and given to a Collector as its import_target."""
+
+    commits_each_page: ClassVar[bool] = True
+    """A page is journalled before the next call: a crash costs one call at most."""
+
+    endpoint: Endpoint = field(repr=False)
+    for_each: ForEach | None = field(default=None, repr=False)
+    figures: Figures = field(default_factory=Figures, repr=False, compare=False)
+
+    def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
+        """Poll: yield frames, and change the state before each as it belongs to it."""
+        if self.for_each is not None:
+            return ChildPoll(self.endpoint, self.for_each, state, self.figures).frames()
+        return Poll(self.endpoint, state, self.figures).frames()
+
+    def __repr__(self) -> str:
+        return f"<Resource {self.endpoint.method} {self.endpoint.filled_url()}>"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns by which rows replace each other, for streams that name none."""
+        return self.endpoint.keys
+
+    @property
+    def host(self) -> str:
+        """Whose rate limit its calls count for: collectors of one host share a process."""
+        return self.endpoint.origin.host

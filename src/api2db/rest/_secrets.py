@@ -1,0 +1,131 @@
+"""Secrets as they are written down, read at the moment they are sent, and never shown.
+
+A value is text, ``$NAME`` for an environment variable (``$$`` begins a text with a dollar), or a ``SecretFile``.
+"""
+
+import base64
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, quote_plus
+
+from api2db.disk.folders import project_home
+from api2db.errors import ConfigurationError
+
+MASK: Final = "***"
+_VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_SHOWABLE: Final = re.compile(r"\$[A-Z][A-Z0-9_]*")
+_OTHERS: Final = 0o077
+_SHORTEST: Final = 4
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """A field of a JSON file below the project's ``AUTH/``, which nobody else may read.
+
+    Args:
+        file: The file's name, below ``AUTH/``.
+        field: The field that holds the secret.
+    """
+
+    file: str
+    field: str
+
+    def __post_init__(self) -> None:
+        path = Path(self.file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ConfigurationError(f"SecretFile takes a file below AUTH/, not {self.file!r}")
+
+    def read(self, what: str) -> str:
+        """Return the secret.
+
+        Raises:
+            ConfigurationError: The file can't be read, others may read it, or it does not have the field.
+        """
+        path = project_home() / "AUTH" / self.file
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                said = json.load(file)
+        except OSError as error:
+            raise ConfigurationError(f"{what}: AUTH/{self.file} can't be read: {error.strerror}") from None
+        except ValueError:
+            raise ConfigurationError(f"{what}: AUTH/{self.file} is not JSON") from None
+        if stat.S_IMODE(mode) & _OTHERS:
+            raise ConfigurationError(f"{what}: others may read AUTH/{self.file}; run: chmod 600 AUTH/{self.file}")
+        value = said.get(self.field) if isinstance(said, dict) else None
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{what}: AUTH/{self.file} has no text under {self.field!r}")
+        return value
+
+
+SecretText = str | SecretFile
+
+
+class Secret:
+    """A secret that is read when it is sent; its ``repr`` never shows it.
+
+    Args:
+        source: Text, ``$NAME``, or a file's field.
+        what: The argument that it was given as, for messages.
+    """
+
+    def __init__(self, source: object, what: str) -> None:
+        if not isinstance(source, (str, SecretFile)) or not source:
+            raise ConfigurationError(
+                f"{what} must be text, '$NAME' for an environment variable, or a SecretFile; "
+                f"what was given is of type {type(source).__name__}"
+            )
+        self._source = source
+        self._what = what
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def __reduce__(self) -> tuple[type["Secret"], tuple[SecretText, str]]:
+        raise TypeError(f"{self._what} is a secret, which is not pickled")
+
+    def value(self) -> str:
+        """Return the secret itself.
+
+        Raises:
+            ConfigurationError: Its variable or file can't be read, or no HTTP header could hold it.
+        """
+        value = self._read()
+        if not value or not value.isprintable() or not value.isascii():
+            raise ConfigurationError(f"{self._what} is empty, or has a character that HTTP can't carry, as a newline")
+        return value
+
+    def _read(self) -> str:
+        if isinstance(self._source, SecretFile):
+            return self._source.read(self._what)
+        if self._source.startswith("$$") or not _VARIABLE.fullmatch(self._source):
+            return self._source.removeprefix("$") if self._source.startswith("$$") else self._source
+        value = os.environ.get(self._source[1:])
+        if value is None:
+            # A password may begin with a dollar; only what looks like a variable's name is shown.
+            name = self._source[1:] if _SHOWABLE.fullmatch(self._source) else "that it names"
+            raise ConfigurationError(
+                f"{self._what}: the environment variable {name} is not set; set it, or write $$ for a value that "
+                "begins with $"
+            )
+        return value
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Replace secrets in a text, also where they stand encoded as in URLs or base64."""
+    forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
+
+
+def _forms(secret: str) -> Iterable[str]:
+    yield from (secret, quote(secret, safe=""), quote_plus(secret))
+    yield base64.b64encode(secret.encode()).decode()
+    yield json.dumps(secret)[1:-1]

@@ -1,0 +1,39 @@
+"""For tests of your own collectors: an API server with faults on this machine, and recorded answers of real APIs.
+
+``pytest_plugins = ["api2db.testing.fixtures"]`` in a ``conftest.py`` brings the fixtures ``api_server`` and
+``cassette``.
+"""
+
+from api2db.testing._cassette import Cassette, Mode
+from api2db.testing._faults import (
+    bad_utf8,
+    cut_gzip,
+    dripping,
+    endless,
+    fail_first,
+    pages_of,
+    rate_limited,
+    repeating,
+    slow,
+    with_etag,
+)
+from api2db.testing._server import Answer, ApiServer, Call, Reply
+
+__all__ = [
+    "Answer",
+    "ApiServer",
+    "Call",
+    "Cassette",
+    "Mode",
+    "Reply",
+    "bad_utf8",
+    "cut_gzip",
+    "dripping",
+    "endless",
+    "fail_first",
+    "pages_of",
+    "rate_limited",
+    "repeating",
+    "slow",
+    "with_etag",
+]

@@ -1,0 +1,224 @@
+"""Records: where they are, what becomes of their fields, and which rows are rejected for which reason."""
+
+import datetime
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from api2db import Collector, Run, Stream2Sql
+from api2db.errors import PollError
+from api2db.frames import reason_of
+from api2db.rest import RestApi
+from tests.rest.conftest import Polled, Serve
+from tests.rest.servers import Reply
+
+DOCUMENTS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
+    "a list": ([{"a": 1}], [{"a": 1}]),
+    "one list of objects": ({"ok": True, "tags": ["x"], "data": {"items": [{"a": 1}]}}, [{"a": 1}]),
+    "an odd name": ({"a b.c": [{"a": 1}]}, [{"a": 1}]),
+    "a full and an empty list": ({"items": [{"a": 1}], "errors": []}, [{"a": 1}]),
+    "one empty list": ({"ok": True, "items": []}, []),
+    "an object": ({"a": 1, "tags": ["x"]}, [{"a": 1, "tags": ["x"]}]),
+    "an empty list at the top": ([], []),
+}
+
+
+def reply_of(text: str | bytes, content_type: str = "application/json") -> Reply:
+    return Reply(text.encode() if isinstance(text, str) else text, headers={"Content-Type": content_type})
+
+
+@pytest.mark.parametrize(("document", "expected"), DOCUMENTS.values(), ids=DOCUMENTS)
+def test_records_are_found_where_there_is_one_place_for_them(
+    serve: Serve, document: Any, expected: list[dict[str, Any]]
+) -> None:
+    assert Polled(RestApi(serve(lambda asked: Reply(document)).url).get("/x")).poll() == expected
+
+
+def test_where_there_are_several_places_the_error_lists_them(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"users": [{"a": 1}], "data": {"posts": [{"b": 1}]}}))
+    with pytest.raises(PollError, match=r"any of 'users', 'data.posts'; name the right one, as in records='users'"):
+        Polled(RestApi(server.url).get("/x")).poll()
+    assert Polled(RestApi(server.url).get("/x", records="data.posts")).poll() == [{"b": 1}]
+
+
+def test_where_records_were_once_they_are_looked_for_again(serve: Serve) -> None:
+    documents = [
+        {"items": [{"a": 1}], "errors": []},
+        {"items": [], "errors": [{"why": "x"}]},
+        {"items": [], "errors": []},
+    ]
+    polled = Polled(RestApi(serve(lambda asked: Reply(documents.pop(0))).url).get("/x"))
+    assert polled.poll() == [{"a": 1}]
+    assert polled.poll() == []
+    assert polled.poll() == []
+
+
+def test_a_record_that_is_no_object_needs_fields(serve: Serve) -> None:
+    server = serve(lambda asked: Reply([[1, "2.5"], [2, "3.5"]]))
+    with pytest.raises(PollError, match="not an object; give fields="):
+        Polled(RestApi(server.url).get("/klines")).poll()
+    rows = Polled(RestApi(server.url).get("/klines", fields={"at": "[0]", "price": "[1]"})).poll()
+    assert rows == [{"at": 1, "price": "2.5"}, {"at": 2, "price": "3.5"}]
+
+
+def test_fields_select_and_rename_and_constants_are_added(serve: Serve) -> None:
+    document = [{"id": 1, "quote": {"USD": {"price": 1.5}}, "tags": [{"n": "a"}, {"n": "b"}], "x": 0}]
+    fields = {"uid": "id", "price": "quote.USD.price", "first": "tags[0].n", "none": "a.b"}
+    resource = RestApi(serve(lambda asked: Reply(document)).url).get("/x", fields=fields, include={"source": "test"})
+    assert Polled(resource).poll() == [{"uid": 1, "price": 1.5, "first": "a", "none": None, "source": "test"}]
+
+
+def test_objects_become_dotted_columns_only_where_that_is_asked_for(serve: Serve) -> None:
+    api = RestApi(serve(lambda asked: Reply([{"id": 1, "user": {"name": "ann", "at": {"x": 1}}, "no": {}}])).url)
+    assert Polled(api.get("/x", flatten=True)).poll() == [{"id": 1, "user.name": "ann", "user.at.x": 1, "no": {}}]
+    assert Polled(api.get("/x")).poll() == [{"id": 1, "user": {"name": "ann", "at": {"x": 1}}, "no": {}}]
+
+
+NUMBERS = '[{"a": 1.10, "big": 123456789012345678901234567890, "long": 0.12345678901234567890, "huge": 1e400}]'
+
+
+def test_each_digit_of_a_number_is_kept(serve: Serve) -> None:
+    [row] = Polled(RestApi(serve(lambda asked: reply_of(NUMBERS)).url).get("/x")).poll()
+    assert row["a"] == 1.1
+    assert row["big"] == 123456789012345678901234567890
+    assert row["long"] == Decimal("0.12345678901234567890")
+    assert row["huge"] == Decimal("1e400")
+
+
+CASTS: dict[str, tuple[str, Any, Any]] = {
+    "a decimal of a number": ("decimal(18,8)", 1.1, Decimal("1.10000000")),
+    "a decimal of text": ("decimal(18,2)", "-1.10", Decimal("-1.10")),
+    "a decimal of an int": ("decimal(3,0)", 999, Decimal(999)),
+    "an int of text": ("int", "42", 42),
+    "an int of a whole float": ("int", 42.0, 42),
+    "a float of text": ("float", "1.5", 1.5),
+    "a boolean of text": ("bool", "false", False),
+    "text of a number": ("text", 17, "17"),
+    "text of an object": ("text", {"a": 1}, '{"a":1}'),
+    "a date": ("date", "2024-02-29", datetime.date(2024, 2, 29)),
+    "a moment": ("timestamp", "2024-02-29T12:00:00+02:00", datetime.datetime(2024, 2, 29, 10, tzinfo=datetime.UTC)),
+    "unix seconds": ("unix_s", 1.5, datetime.datetime(1970, 1, 1, 0, 0, 1, 500000, datetime.UTC)),
+    "unix milliseconds": ("unix_ms", "1500", datetime.datetime(1970, 1, 1, 0, 0, 1, 500000, datetime.UTC)),
+    "JSON in text": ("json", '{"a": [1]}', '{"a": [1]}'),
+    "null": ("int", None, None),
+}
+
+
+@pytest.mark.parametrize(("type_", "value", "expected"), CASTS.values(), ids=CASTS)
+def test_values_become_what_their_type_says(serve: Serve, type_: str, value: Any, expected: Any) -> None:
+    [row] = Polled(RestApi(serve(lambda asked: Reply([{"v": value}])).url).get("/x", types={"v": type_})).poll()
+    assert row["v"] == expected
+
+
+REFUSED: dict[str, tuple[str, Any, str]] = {
+    "too many digits behind": ("decimal(18,2)", "1.101", "'v' has more than 2 digits behind the point"),
+    "too many digits before": ("decimal(4,2)", 100, "'v' has more than 2 digits before the point"),
+    "no number": ("decimal(4,2)", "abc", "'v' is no number"),
+    "a boolean as a number": ("int", True, "'v' is no number"),
+    "half a number": ("int", 1.5, "'v' is no whole number of 64 bits"),
+    "too large": ("int", 2**63, "'v' is no whole number of 64 bits"),
+    "no boolean": ("bool", "maybe", "'v' is neither true nor false"),
+    "no date": ("date", "29.02.2024", "'v' is no date of ISO 8601"),
+    "no moment": ("timestamp", 17, "'v' is no date and time of ISO 8601"),
+    "too late": ("unix_s", 10**15, "'v' is outside of the years 1 to 9999"),
+    "no JSON": ("json", "{", "'v' is no JSON"),
+}
+
+
+@pytest.mark.parametrize(("type_", "value", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_value_that_is_not_of_its_type_rejects_its_row_with_the_reason(
+    serve: Serve, type_: str, value: Any, reason: str
+) -> None:
+    polled = Polled(
+        RestApi(serve(lambda asked: Reply([{"n": 1, "v": value}, {"n": 2, "v": None}])).url).get(
+            "/x", types={"v": type_}
+        )
+    )
+    assert [row["n"] for row in polled.poll()] == [2]
+    [refused] = polled.refused
+    assert reason_of(refused.rows.schema) == reason
+    assert refused.rows.column("n").to_pylist() == [1]
+
+
+def test_a_typed_column_is_of_its_type_where_all_is_null(serve: Serve) -> None:
+    resource = RestApi(serve(lambda asked: Reply([{"a": 1}])).url).get("/x", types={"price": "decimal(18,8)"})
+    [frame] = resource({})
+    assert frame.schema.field("price").type == pa.decimal128(18, 8)
+
+
+def test_rejected_rows_are_set_aside_and_the_others_are_in_the_table(serve: Serve, tmp_path: Path) -> None:
+    rows = [{"id": 1, "price": "1.10"}, {"id": 2, "price": "1.123"}, {"id": 3, "price": None}]
+    resource = RestApi(serve(lambda asked: Reply(rows)).url).get("/x", keys="id", types={"price": "decimal(9,2)"})
+    stream = Stream2Sql("prices", "p.duckdb", "duckdb", home=tmp_path)
+    Run([Collector("prices", 60, resource, [stream])]).run(once=True)
+    with duckdb.connect(str(tmp_path / "p.duckdb")) as database:
+        found = database.execute("SELECT id, price FROM prices ORDER BY id").fetchall()
+    assert found == [(1, Decimal("1.10")), (3, None)]
+    [file] = (tmp_path / "STORE" / "rejected" / "prices" / "sql.duckdb").iterdir()
+    assert "'price' has more than 2 digits behind the point" in str(pa.parquet.read_table(file).to_pylist())
+
+
+def test_a_row_with_half_a_surrogate_pair_is_set_aside_and_the_others_are_loaded(serve: Serve) -> None:
+    body = '[{"n": 1, "t": "\\ud800"}, {"n": 2, "t": "ok"}]'
+    polled = Polled(RestApi(serve(lambda asked: reply_of(body)).url).get("/x", types={"n": "int"}))
+    assert [row["n"] for row in polled.poll()] == [2]
+    assert len(polled.refused) == 1
+
+
+def test_lines_of_json_are_records(serve: Serve) -> None:
+    server = serve(lambda asked: reply_of('{"a": 1}\n\n{"a": 2.50}\r\n'))
+    assert Polled(RestApi(server.url).get("/x", format="ndjson")).poll() == [{"a": 1}, {"a": 2.5}]
+
+
+def test_a_broken_line_names_itself_and_nothing_is_loaded(serve: Serve) -> None:
+    server = serve(lambda asked: reply_of('{"a": 1}\n{"a": '))
+    polled = Polled(RestApi(server.url).get("/x", format="ndjson"))
+    with pytest.raises(PollError, match="line 2: the response is not JSON"):
+        polled.poll()
+    assert polled.rows == []
+
+
+def test_csv_has_a_header_and_its_values_are_text_unless_typed(serve: Serve) -> None:
+    text = 'id,name,note\r\n1,"a, ""b""",\r\n2,c,"two\nlines"\r\n'
+    resource = RestApi(serve(lambda asked: reply_of(text, "text/csv")).url).get("/x", format="csv", types={"id": "int"})
+    assert Polled(resource).poll() == [
+        {"id": 1, "name": 'a, "b"', "note": None},
+        {"id": 2, "name": "c", "note": "two\nlines"},
+    ]
+
+
+def test_csv_in_another_charset_is_read_as_it_says(serve: Serve) -> None:
+    server = serve(lambda asked: reply_of("name\nGrün\n".encode("latin-1"), "text/csv; charset=iso-8859-1"))
+    assert Polled(RestApi(server.url).get("/x", format="csv")).poll() == [{"name": "Grün"}]
+
+
+def test_csv_rows_of_other_lengths_are_an_error(serve: Serve) -> None:
+    server = serve(lambda asked: reply_of("a,b\n1\n"))
+    with pytest.raises(PollError, match="row 2 of the CSV has 1 cells, and its header 2"):
+        Polled(RestApi(server.url).get("/x", format="csv")).poll()
+
+
+def test_xml_elements_are_records(serve: Serve) -> None:
+    text = '<r xmlns="urn:x"><item id="1"><name>a</name><tag>x</tag><tag>y</tag></item><item id="2"/></r>'
+    resource = RestApi(serve(lambda asked: reply_of(text)).url).get("/x", format="xml", records="r.item")
+    assert Polled(resource).poll() == [{"id": "1", "name": "a", "tag": ["x", "y"]}, {"id": "2"}]
+
+
+@pytest.mark.parametrize("text", ["<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "<x>"])
+def test_xml_with_declarations_or_faults_is_refused(serve: Serve, text: str) -> None:
+    with pytest.raises(PollError, match="XML"):
+        Polled(RestApi(serve(lambda asked: reply_of(text)).url).get("/x", format="xml")).poll()
+
+
+def test_nested_values_are_json_in_the_table(serve: Serve, tmp_path: Path) -> None:
+    resource = RestApi(serve(lambda asked: Reply([{"id": 1, "user": {"name": "ann", "tags": [1]}}])).url).get("/x")
+    stream = Stream2Sql("x", "p.duckdb", "duckdb", home=tmp_path)
+    Run([Collector("x", 60, resource, [stream])]).run(once=True)
+    with duckdb.connect(str(tmp_path / "p.duckdb")) as database:
+        [(user,)] = database.execute("SELECT user FROM x").fetchall()
+    assert json.loads(user) == {"name": "ann", "tags": [1]}

@@ -1,0 +1,123 @@
+"""The servers for users' tests: each fault is one that a resource gets over by itself, or tells of clearly."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api2db import testing
+from api2db.errors import ConfigurationError, PollError
+from api2db.rest import ApiKey, BearerToken, LinkHeader, RestApi
+from api2db.rest import _http as http
+from api2db.testing import Answer, ApiServer, Call, Cassette, Reply, pages_of
+from tests.rest.conftest import Polled
+
+pytest_plugins = ("api2db.testing.fixtures",)
+ROWS = [{"id": number} for number in range(25)]
+Start = Callable[[Answer], ApiServer]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "back_off_s", lambda attempt: 0.001)
+
+
+def polled(server: ApiServer, **options: Any) -> Polled:
+    api = RestApi(server.url, **options)
+    return Polled(api.get("/items", pagination=LinkHeader(), max_pages=20))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda answer: testing.fail_first(answer, 429, 500, 503),
+        lambda answer: testing.rate_limited(answer, 2, 0.5),
+        lambda answer: testing.slow(answer, 0.01),
+        lambda answer: testing.dripping(answer, 0.0001),
+        testing.with_etag,
+    ],
+    ids=["fail_first", "rate_limited", "slow", "dripping", "with_etag"],
+)
+def test_some_faults_cost_only_time(api_server: Start, fault: Callable[[Answer], Answer]) -> None:
+    assert polled(api_server(fault(pages_of(ROWS)))).poll() == ROWS
+
+
+FAULTS: dict[str, tuple[Answer, str, int]] = {
+    "cut_gzip": (testing.cut_gzip(pages_of(ROWS)), "gzip", 0),
+    "bad_utf8": (testing.bad_utf8(pages_of(ROWS)), "not JSON|not UTF-8", 0),
+    "repeating": (testing.repeating(pages_of(ROWS)), "repeats: no end", 10),
+    "endless": (testing.endless(), "more than max_pages=20", 20),
+    "endless and the same": (testing.endless({"id": 1}), "repeats: no end", 1),
+}
+
+
+@pytest.mark.parametrize(("answer", "says", "rows"), FAULTS.values(), ids=FAULTS)
+def test_others_are_told_of_clearly(api_server: Start, answer: Answer, says: str, rows: int) -> None:
+    found = polled(api_server(answer))
+    with pytest.raises(PollError, match=says):
+        found.poll()
+    assert len(found.rows) == rows
+
+
+def test_after_a_fault_the_next_poll_goes_on(api_server: Start) -> None:
+    server = api_server(pages_of(ROWS))
+    found = polled(server)
+    pages = pages_of(ROWS)
+    server.answer = lambda call: testing.cut_gzip(pages)(call) if call.params.get("page") == "2" else pages(call)
+    with pytest.raises(PollError):
+        found.poll()
+    server.answer = pages
+    found.poll()
+    assert found.rows == ROWS
+
+
+def test_a_server_that_drips_longer_than_a_poll_may_take_is_given_up(api_server: Start) -> None:
+    begin_s = time.monotonic()
+    with pytest.raises(PollError, match="max_poll_time"):
+        polled(api_server(testing.dripping(pages_of(ROWS), 0.1)), max_poll_time="1s").poll()
+    assert time.monotonic() - begin_s < 10
+
+
+CANARY = "canary-5e0d"
+
+
+def guarded(call: Call) -> Reply:
+    given = f"{call.headers.get('authorization')} {call.params.get('api_key')} {call.headers.get('x-api-key')}"
+    assert CANARY in given
+    reply = pages_of(ROWS)(call)
+    return Reply(reply.body, headers={**reply.headers, "X-Echo": given, "Set-Cookie": f"s={CANARY}"})
+
+
+AUTHS: dict[str, Any] = {
+    "bearer": BearerToken(CANARY),
+    "param": ApiKey(CANARY, param="api_key"),
+    "header": ApiKey(CANARY, header="X-Api-Key"),
+}
+
+
+@pytest.mark.parametrize("auth", AUTHS.values(), ids=AUTHS)
+def test_a_cassette_gives_again_what_an_api_answered_without_the_secrets(
+    api_server: Start, tmp_path: Path, auth: Any
+) -> None:
+    server = api_server(guarded)
+    file = tmp_path / "items.json"
+    with Cassette(file, server.url) as recording:
+        api = RestApi(recording.url, auth=auth)
+        assert Polled(api.get("/items", pagination=LinkHeader())).poll() == ROWS
+    assert CANARY not in file.read_text()
+    assert len(json.loads(file.read_text())) == 3
+    before = len(server.asked)
+    with Cassette(file, server.url) as replay:
+        api = RestApi(replay.url, auth=auth)
+        assert Polled(api.get("/items", pagination=LinkHeader())).poll() == ROWS
+        with pytest.raises(PollError, match="has no answer to GET /other"):
+            Polled(api.get("/other")).poll()
+    assert len(server.asked) == before
+
+
+def test_a_recording_needs_the_api(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="api="):
+        Cassette(tmp_path / "x.json")
