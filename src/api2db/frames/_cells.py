@@ -50,9 +50,7 @@ def encode_cell(value: object) -> str:
     try:
         return _encode_plain(value) if _is_plain(value) else _text(value)
     except RecursionError:
-        raise FrameError(
-            "a cell contains itself, or is nested too deeply for JSON; flatten it before the put"
-        ) from None
+        raise FrameError("a cell contains itself or is nested too deeply for JSON; flatten it before the put") from None
     except (TypeError, ValueError):
         return _text(value)
 

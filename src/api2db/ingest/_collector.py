@@ -216,4 +216,4 @@ def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
 
 
 def _kind(value: object) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
