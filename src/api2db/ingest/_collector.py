@@ -197,7 +197,7 @@ def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
     verbs = ("start", "flush", "stop") if kind == "streams" else ("store", "seconds")
     for item in items:
         if isinstance(item, type) or not all(hasattr(item, verb) for verb in verbs):
-            raise ConfigurationError(f"{kind} of collector {name}: {_kind(item)} is not one of the {kind}")
+            raise ConfigurationError(f"an item of {kind} of collector {name} is {_kind(item)}, not one of the {kind}")
         if kind == "streams" and item.name != name:
             raise ConfigurationError(
                 f"collector {name} was given a stream named {item.name!r}; streams have the collector's name"
@@ -216,4 +216,4 @@ def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
 
 
 def _kind(value: object) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"an object of type {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
