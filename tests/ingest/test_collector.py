@@ -53,7 +53,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(name: object) -> None:
         ({"transform": "upper"}, "transform of collector cities is of type str"),
         ({"streams": None}, "streams of collector cities is of type NoneType"),
         ({"streams": "duckdb"}, "streams of collector cities is of type str"),
-        ({"streams": [TinyStream]}, "hold the class TinyStream"),
+        ({"streams": [TinyStream]}, "is the class TinyStream"),
         ({"streams": [object()]}, "not one of the streams"),
         ({"streams": [TinyStream("towns", home=Path())]}, "streams have the collector's name"),
         ({"stores": [object()]}, "not one of the stores"),
