@@ -17,7 +17,7 @@ from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
 from api2db.targets.server import Server
 from api2db.targets.sql import Database
-from api2db.targets.sql.standard import quote
+from api2db.targets.sql.port import quote
 from api2db.targets.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def on_server(
     place = _OnServer(dialect, kind, server, max_connections, schema if has_schemas else None)
     names = {"db_name": db_name, "table": table} | ({} if schema is None else {"table_schema": schema})
     for what, name in names.items():
-        _check_name(place.database().quote, what, name)
+        _check_name(place.database().dialect.quote, what, name)
     return place
 
 

@@ -11,15 +11,8 @@ from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
 from api2db.targets.duckdb._file import connect, library, shared_file
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
-from api2db.targets.sql.standard import (
-    colliding_keys,
-    create_table,
-    on_conflict_do_nothing,
-    quote,
-    recreate,
-    update_from,
-)
-from api2db.targets.types import DUCKDB, duckdb_type, from_duckdb
+from api2db.targets.sql.port import Dialect, quote, recreate
+from api2db.targets.types import DUCKDB, from_duckdb
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,7 +43,15 @@ class DuckdbDatabase:
         MissingExtraError: The library is not installed.
     """
 
-    types = DUCKDB
+    # Only this process has the file, so nothing is locked. The cursor is in its schema. There is no key index: it would
+    # block changes of a column's type.
+    dialect = Dialect(
+        types=DUCKDB,
+        type_of=from_duckdb,
+        exact_text="encode(CAST({} AS VARCHAR))",
+        fold=str.lower,
+        schemas="SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()",
+    )
 
     def __init__(self, path: Path, *, keyed: bool = False, schema: str | None = None) -> None:
         library()
@@ -99,54 +100,8 @@ class DuckdbDatabase:
         except duckdb.Error as error:
             raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
 
-    def quote(self, name: str) -> str:
-        return quote(name)
-
-    def check_column_name(self, name: str) -> None:
-        quote(name)
-
-    def table(self, name: str) -> str:
-        return quote(name)  # the cursor is in its schema
-
-    def schemas(self, session: Session) -> list[str]:
-        found = "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()"
-        return [str(name) for (name,) in session.rows(found)]
-
-    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
-        return duckdb_type(type_)
-
-    def insert_ignore(self, insert: str) -> str:
-        return on_conflict_do_nothing(insert)
-
-    def select_for_update(self, select: str) -> str:
-        return select  # only this process has the file
-
-    def current_read(self, select: str) -> str:
-        return select  # only this process has the file
-
-    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
-        return update_from(table, staged, values, keys)
-
-    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return colliding_keys(table, staged, keys, texts, "encode(CAST({} AS VARCHAR))")
-
-    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
-        return create_table(table, columns)
-
-    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        return None  # an index would block changes of a column's type
-
-    def type_of(self, declared: str) -> pa.DataType:
-        return from_duckdb(declared)
-
-    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        return wanted
-
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         recreate(session, table, new)
-
-    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-        return ()  # replace has dropped them
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         duckdb = library()
@@ -163,9 +118,6 @@ class DuckdbDatabase:
             raise BatchRefusedError(_first_line(error)) from error
         return wider
 
-    def same_column(self, one: str, other: str) -> bool:
-        return one == other or one.lower() == other.lower()
-
 
 def _enter(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
     """Names mean what is in a schema, and in no other; it is made where it is missing."""
@@ -178,7 +130,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-class _DuckdbSession:
+class _DuckdbSession(Session):
     def __init__(self, cursor: "duckdb.DuckDBPyConnection", known_tables: set[str]) -> None:
         self._cursor = cursor
         self._known_tables = known_tables
@@ -205,16 +157,6 @@ class _DuckdbSession:
         if found:
             self._known_tables.add(table)
         return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
-
-    def require_transactions(self, *tables: str) -> None:
-        """All of them have transactions here."""
-
-    def lock_columns(self, table: str) -> list[Column] | None:
-        return self.columns(table)
-
-    def may_drop(self, table: str) -> bool:
-        """There is no such thing here."""
-        return False
 
     @contextmanager
     def stage(

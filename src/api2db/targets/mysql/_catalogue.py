@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from api2db.errors import BatchRefusedError, TargetUnavailableError
-from api2db.targets.mysql._errors import NO_TABLE, NOT_ALLOWED, code_of
-from api2db.targets.mysql._names import fold, quote
+from api2db.targets.mysql._dialect import NO_TABLE, NOT_ALLOWED, code_of, fold, quote
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
 from api2db.targets.types import from_mysql, mysql_name

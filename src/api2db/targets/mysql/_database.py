@@ -2,11 +2,10 @@
 
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from api2db.errors import (
     BatchRefusedError,
@@ -17,23 +16,26 @@ from api2db.errors import (
 )
 from api2db.targets.mysql._catalogue import HIDDEN_COLUMN, needing_columns, redefined
 from api2db.targets.mysql._connection import connection_class, mysql_arguments
-from api2db.targets.mysql._errors import (
+from api2db.targets.mysql._dialect import (
     NO_DATABASE,
     NO_PRIMARY_KEY,
     NO_ROOM_CODES,
     UNFIT_KEYS,
+    check_column_name,
     code_of,
+    fold,
     is_broken,
     is_refused,
+    quote,
     text_of,
 )
-from api2db.targets.mysql._names import check_column_name, fold, quote
 from api2db.targets.mysql._session import Learnt, MysqlSession
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import MAX_CONNECTIONS, Session
 from api2db.targets.sql.pool import NO_ROOM, Connections, TooManyConnectionsError
-from api2db.targets.types import MARIADB, MYSQL, Types, from_mysql, mysql_type
+from api2db.targets.sql.port import Dialect
+from api2db.targets.types import MARIADB, MYSQL, from_mysql
 
 if TYPE_CHECKING:
     import pymysql
@@ -68,6 +70,7 @@ class MysqlDatabase:
         self._is_mariadb = False
         self._needs_primary_key: bool | None = None
         self._learnt = Learnt()
+        self.dialect = self._dialect()
 
     def connect(self) -> None:
         if not self._connections.reached:
@@ -96,59 +99,35 @@ class MysqlDatabase:
             finally:
                 self._connection = None
 
-    @property
-    def types(self) -> Types:
-        """MariaDB holds JSON as text; MySQL does not."""
-        return MARIADB if self._is_mariadb else MYSQL
-
     def _look_at(self, connection: Any) -> None:
         self._is_mariadb = "MariaDB" in str(connection.get_server_info())
+        self.dialect = self._dialect()
 
-    def quote(self, name: str) -> str:
-        return quote(name)
+    def _dialect(self) -> Dialect:
+        """The connection is to its database, so names have no schema. A read without a lock is of a snapshot."""
+        join = partial(_join, self._learnt)
+        return Dialect(
+            types=MARIADB if self._is_mariadb else MYSQL,
+            type_of=from_mysql,
+            exact_text="CAST({} AS BINARY)",
+            quote=quote,
+            table=quote,
+            check_column_name=check_column_name,
+            fold=fold,
+            key_type=partial(_key_type, "utf8mb4_nopad_bin" if self._is_mariadb else "utf8mb4_0900_bin"),
+            locking=" FOR UPDATE",
+            current=" FOR UPDATE",
+            schemas="SHOW DATABASES",
+            insert_ignore=lambda insert: insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1),
+            join=join,
+            update_from=partial(_update_from, join),
+            create_table=self._create_table,
+            # DDL commits by itself, so that readers would see the table without its rows.
+            replacement=lambda _old, _wanted: None,
+            drop_surplus=_drop_surplus,
+        )
 
-    def check_column_name(self, name: str) -> None:
-        check_column_name(name)
-
-    def table(self, name: str) -> str:
-        return quote(name)  # the connection is to its database
-
-    def schemas(self, session: Session) -> list[str]:
-        return [str(name) for (name,) in session.rows("SHOW DATABASES")]
-
-    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
-        declared = mysql_type(type_)
-        if key and declared in {"longtext", "longblob"}:
-            return f"varchar(255) COLLATE {self._exact_collation()}" if declared == "longtext" else "varbinary(255)"
-        return declared
-
-    def insert_ignore(self, insert: str) -> str:
-        return insert.replace("INSERT INTO", "INSERT IGNORE INTO", 1)
-
-    def select_for_update(self, select: str) -> str:
-        return f"{select} FOR UPDATE"
-
-    def current_read(self, select: str) -> str:
-        return self.select_for_update(select)  # a read without a lock is of the snapshot that the first one made
-
-    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
-        sets = ", ".join(f"old.{value} = new.{value}" for value in values)
-        return f"UPDATE {self._joined(table, staged, keys)} SET {sets}"
-
-    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        differs = " OR ".join(f"CAST(old.{text} AS BINARY) <> CAST(new.{text} AS BINARY)" for text in texts)
-        return self.current_read(f"SELECT 1 FROM {self._joined(table, staged, keys)} WHERE {differs} LIMIT 1")
-
-    def _joined(self, table: str, staged: str, keys: Sequence[str]) -> str:
-        """In the order that an index serves: the server, which takes the staged table for empty, often errs."""
-        same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
-        if self._learnt.indexed is None:
-            return f"{table} AS old JOIN {staged} AS new ON {same}"
-        if self._learnt.indexed:
-            return f"{staged} AS new STRAIGHT_JOIN {table} AS old ON {same}"
-        return f"{table} AS old STRAIGHT_JOIN {staged} AS new ON {same}"
-
-    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
+    def _create_table(self, table: str, columns: Sequence[str], keys: Sequence[str]) -> str:
         """That of a database in another character set than ours says its own, to hold all letters."""
         unique = [f"UNIQUE KEY ({', '.join(keys)})"] if keys else []
         letters = "" if self._holds_all_letters() else " CHARACTER SET utf8mb4"
@@ -170,28 +149,8 @@ class MysqlDatabase:
             cursor.execute("SELECT @@character_set_database")
             return bool(cursor.fetchone() == ("utf8mb4",))
 
-    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        return None  # each statement commits by itself here
-
-    def type_of(self, declared: str) -> pa.DataType:
-        return from_mysql(declared)
-
-    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        return None  # DDL commits by itself here, so that readers would see the table without its rows
-
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
-        raise AssertionError("newest said no")
-
-    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-        """A column that an index, a view, a trigger or another column names stays, for the server would break that.
-
-        The table is made again with it (FORCE): columns that were dropped at once would count on.
-        """
-        needing = needing_columns(session, table)
-        kept = [name for name in surplus if needing is None or needing.count(quote(name).lower()) > 1]
-        if dropped := [f"DROP COLUMN {quote(name)}" for name in surplus if name not in kept]:
-            session.run(f"ALTER TABLE {quote(table)} {', '.join(dropped)}, FORCE")
-        return kept
+        raise AssertionError("the dialect has no replacement")
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """What the server makes of a type may have another name: so the column is looked at again."""
@@ -201,13 +160,6 @@ class MysqlDatabase:
         [(_, said, *_)] = session.rows(f"SHOW CREATE TABLE {quoted}")
         session.run(f"ALTER TABLE {quoted} MODIFY COLUMN {name} {redefined(str(said), name, wider.declared)}")
         return next((found for found in session.columns(table) or [] if found.name == column.name), wider)
-
-    def same_column(self, one: str, other: str) -> bool:
-        return one == other or fold(one) == fold(other)
-
-    def _exact_collation(self) -> str:
-        """One to which a space at the end makes a difference; utf8mb4_bin is none."""
-        return "utf8mb4_nopad_bin" if self._is_mariadb else "utf8mb4_0900_bin"
 
     def _translated(self, error: Exception) -> TargetError:
         said = self._server.without_secret(text_of(error))
@@ -220,6 +172,42 @@ class MysqlDatabase:
         if code_of(error) == NO_PRIMARY_KEY:
             said = f"{said}; run: ALTER TABLE … ADD COLUMN {HIDDEN_COLUMN}"
         return TargetUnavailableError(f"the server at {self._server.place} says: {said}")
+
+
+def _key_type(collation: str, declared: str) -> str:
+    """A type that an index takes, under a collation that tells a space at the end, which utf8mb4_bin does not."""
+    if declared == "longtext":
+        return f"varchar(255) COLLATE {collation}"
+    return "varbinary(255)" if declared == "longblob" else declared
+
+
+def _join(learnt: Learnt, table: str, staged: str, keys: Sequence[str]) -> str:
+    """In the order that an index serves: the server believes that the staged table is empty, and often errs."""
+    same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
+    if learnt.indexed is None:
+        return f"{table} AS old JOIN {staged} AS new ON {same}"
+    if learnt.indexed:
+        return f"{staged} AS new STRAIGHT_JOIN {table} AS old ON {same}"
+    return f"{table} AS old STRAIGHT_JOIN {staged} AS new ON {same}"
+
+
+def _update_from(
+    join: Callable[[str, str, Sequence[str]], str], table: str, staged: str, values: Sequence[str], keys: Sequence[str]
+) -> str:
+    sets = ", ".join(f"old.{value} = new.{value}" for value in values)
+    return f"UPDATE {join(table, staged, keys)} SET {sets}"
+
+
+def _drop_surplus(session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
+    """A column that an index, a view, a trigger or another column names stays, since the server would break that.
+
+    The table is rebuilt (FORCE): columns dropped instantly would still count.
+    """
+    needing = needing_columns(session, table)
+    kept = [name for name in surplus if needing is None or needing.count(quote(name).lower()) > 1]
+    if dropped := [f"DROP COLUMN {quote(name)}" for name in surplus if name not in kept]:
+        session.run(f"ALTER TABLE {quote(table)} {', '.join(dropped)}, FORCE")
+    return kept
 
 
 class _Opener:

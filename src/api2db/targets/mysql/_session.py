@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
 from api2db.targets.mysql._catalogue import Catalogue, Shape
-from api2db.targets.mysql._errors import NO_LOCAL, code_of, text_of
-from api2db.targets.mysql._names import quote
+from api2db.targets.mysql._dialect import NO_LOCAL, code_of, quote, text_of
 from api2db.targets.mysql._values import as_csv, check_held, is_binary, plain_values
 from api2db.targets.port import Column
-from api2db.targets.sql.encoding import encoded
+from api2db.targets.sql import Session
+from api2db.targets.sql.port import encoded
 
 if TYPE_CHECKING:
     import pymysql
@@ -60,7 +60,7 @@ class Learnt:
             )
 
 
-class MysqlSession:
+class MysqlSession(Session):
     """As ``Session`` has it.
 
     Args:
@@ -101,10 +101,6 @@ class MysqlSession:
             return None
         self._learnt.shapes[table] = shape
         return list(shape.columns) if shape.columns else None
-
-    def may_drop(self, table: str) -> bool:
-        """There is no such thing here."""
-        return False
 
     @contextmanager
     def stage(self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str]) -> Iterator[str]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from api2db.errors import TargetUnavailableError
 from api2db.targets.port import Column
-from api2db.targets.postgresql._casts import held, is_array
-from api2db.targets.postgresql._names import qualified
+from api2db.targets.postgresql._dialect import qualified
+from api2db.targets.postgresql._values import held, is_array
 
 if TYPE_CHECKING:
     import psycopg

@@ -9,18 +9,24 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.targets.port import Column
-from api2db.targets.postgresql._casts import held
 from api2db.targets.postgresql._connection import connection_class, library, postgresql_arguments
-from api2db.targets.postgresql._errors import FORBIDDEN, LOCKED, NAME_TAKEN, has_no_room, is_missing, is_refused
-from api2db.targets.postgresql._names import check_column_name, qualified, quote
+from api2db.targets.postgresql._dialect import (
+    FORBIDDEN,
+    LOCKED,
+    NAME_TAKEN,
+    dialect_in,
+    has_no_room,
+    is_missing,
+    is_refused,
+    quote,
+)
 from api2db.targets.postgresql._replacing import held_columns, make_room
 from api2db.targets.postgresql._session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
 from api2db.targets.sql.pool import IDLE_S, NO_ROOM, Connections, TooManyConnectionsError
-from api2db.targets.sql.standard import colliding_keys, create_table, on_conflict_do_nothing, unique_index, update_from
-from api2db.targets.sql.standard import quote as quote_of_any_length
-from api2db.targets.types import POSTGRESQL, from_postgresql, postgresql_type
+from api2db.targets.sql.port import quote as quote_of_any_length
+from api2db.targets.types import from_postgresql
 
 if TYPE_CHECKING:
     import psycopg
@@ -50,11 +56,10 @@ class PostgresqlDatabase:
         schema: Where the table and our own tables are, made where it is missing; None: by the search path.
     """
 
-    types = POSTGRESQL
-
     def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, schema: str | None = None) -> None:
         self._server = server
         self._schema = schema
+        self.dialect = dialect_in(schema)
         self._connections = Connections(_Opener(server), server, max_connections)
         self._path = ""
         self._looked_at: set[str] = set()
@@ -84,51 +89,6 @@ class PostgresqlDatabase:
             except psycopg.Error as error:
                 raise self._translated(error, broken=connection.broken) from None
 
-    def quote(self, name: str) -> str:
-        return quote(name)
-
-    def check_column_name(self, name: str) -> None:
-        check_column_name(name)
-
-    def table(self, name: str) -> str:
-        return qualified(self._schema, name)
-
-    def schemas(self, session: Session) -> list[str]:
-        return [str(name) for (name,) in session.rows("SELECT nspname FROM pg_namespace")]
-
-    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
-        return postgresql_type(type_)
-
-    def insert_ignore(self, insert: str) -> str:
-        return on_conflict_do_nothing(insert)
-
-    def select_for_update(self, select: str) -> str:
-        return f"{select} FOR UPDATE"
-
-    def current_read(self, select: str) -> str:
-        return select  # as each statement of READ COMMITTED does
-
-    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
-        return update_from(table, staged, values, keys)
-
-    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return colliding_keys(table, staged, keys, texts, "convert_to({}::text, 'UTF8')")
-
-    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
-        return create_table(table, columns)
-
-    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        return unique_index("", table, keys)
-
-    def type_of(self, declared: str) -> pa.DataType:
-        return held(declared)
-
-    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        """A column that the server fills stays; so do, when it comes to that, those that something depends on."""
-        by_name = {column.name: column for column in wanted}
-        kept = [by_name.pop(column.name, column) for column in old if column.fills or column.name in by_name]
-        return [*kept, *by_name.values()]
-
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
         session.run(f"DELETE FROM {table}")
@@ -151,9 +111,6 @@ class PostgresqlDatabase:
                 self._kept.add((table, name))
                 logger.warning("the column %r of %s stays, with nulls: %s", name, table, kept[name])
 
-    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-        return ()  # replace has dropped them
-
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         if wider.declared != column.declared:
             if from_postgresql(column.declared) is None:
@@ -161,12 +118,9 @@ class PostgresqlDatabase:
             name = quote(column.name)
             # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
             value = f"{name}::text" if pa.types.is_string(column.type) else name
-            alter = f"ALTER TABLE {self.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
+            alter = f"ALTER TABLE {self.dialect.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
             session.run(f"{alter} USING {value}::{wider.declared}")
         return wider
-
-    def same_column(self, one: str, other: str) -> bool:
-        return one == other
 
     def _make_schema(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Create the schema if it is missing; to look for it takes no right to create it."""

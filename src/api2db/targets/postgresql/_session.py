@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from api2db.errors import BatchRefusedError
 from api2db.frames import is_json
 from api2db.targets.port import Column
-from api2db.targets.postgresql._casts import changed, is_copied, respells
 from api2db.targets.postgresql._catalogue import Catalogue
-from api2db.targets.postgresql._names import quote
-from api2db.targets.postgresql._values import as_copied, encoder
-from api2db.targets.sql.encoding import encoded
+from api2db.targets.postgresql._dialect import quote
+from api2db.targets.postgresql._values import as_copied, changed, encoder, is_copied, respells
+from api2db.targets.sql import Session
+from api2db.targets.sql.port import encoded
 from api2db.targets.types import postgresql_type
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MARKS = re.compile(r'\?|"(?:[^"]|"")*"')  # places of values, and names, in whi
 _LIMITED = re.compile(r"character varying\((\d+)\)")
 
 
-class PostgresqlSession:
+class PostgresqlSession(Session):
     """As ``Session`` has it.
 
     Args:
@@ -53,9 +53,6 @@ class PostgresqlSession:
 
     def columns(self, table: str) -> list[Column] | None:
         return self._catalogue.columns(table)
-
-    def require_transactions(self, *tables: str) -> None:
-        """All of them have transactions here."""
 
     def lock_columns(self, table: str) -> list[Column] | None:
         return self._catalogue.lock_columns(table)

@@ -1,4 +1,4 @@
-"""The ledger of a SQL database: how far each stream has come, in a table beside those that it fills."""
+"""The ledger of a SQL database: the table of the position up to which each stream has been committed."""
 
 import time
 from typing import Any
@@ -9,7 +9,8 @@ from api2db.targets.sql.port import Database, Session
 
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
-_MAKING_TRIES, _MAKING_PAUSE_S = 8, 0.02
+_CREATE_TRIES = 8
+_CREATE_PAUSE_S = 0.02
 _OURS = {
     LEDGER_TABLE: (
         "stream VARCHAR(64) NOT NULL PRIMARY KEY",
@@ -30,28 +31,28 @@ _OURS = {
 
 
 class Ledger:
-    """All streams' rows in one database, each read and stepped in a transaction of its stream."""
+    """The rows of all streams in one database; each is read and updated in a transaction of its stream."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self, session: Session, stream: str) -> LedgerRow | None:
-        """Read under a lock: a commit of ours that the server still holds has ended first."""
+        """Read a row under a lock, so that a commit of ours that the server still holds ends first."""
         select = f"SELECT epoch, sequence, skip FROM {self._quoted} WHERE stream = ?"
-        rows = session.rows(self._database.select_for_update(select), (stream,))
+        rows = session.rows(f"{select}{self._database.dialect.locking}", (stream,))
         return LedgerRow(*rows[0]) if rows else None
 
     def step(self, session: Session, update: LedgerUpdate) -> None:
-        """Compare and set, as the transaction's first statement: it locks the row until the commit.
+        """Compare and set, as the transaction's first statement, which locks the row until the commit.
 
         Raises:
-            LedgerMovedError: Another has stepped it meanwhile.
+            LedgerMovedError: Another writer has updated the row meanwhile.
         """
         epoch, sequence, skip = update.after
         if update.before is None:
             insert = f"INSERT INTO {self._quoted} VALUES (?, ?, ?, ?, ?)"
             values: tuple[Any, ...] = (update.stream, epoch, sequence, skip, update.rows)
-            changed = session.run(self._database.insert_ignore(insert), values)
+            changed = session.run(self._database.dialect.insert_ignore(insert), values)
         else:
             changed = session.run(
                 f"UPDATE {self._quoted} SET epoch = ?, sequence = ?, skip = ?, loaded = loaded + ?"
@@ -63,24 +64,25 @@ class Ledger:
 
     @property
     def _quoted(self) -> str:
-        return self._database.table(LEDGER_TABLE)
+        return self._database.dialect.table(LEDGER_TABLE)
 
     def make(self) -> None:
-        """Make our tables; other streams may be at just that, each of which may win once."""
-        for left in reversed(range(_MAKING_TRIES)):
+        """Create our tables; other streams may do so at the same time, so that a try may fail once for each."""
+        for left in reversed(range(_CREATE_TRIES)):
             try:
                 with self._database.transaction() as session:
                     _make_tables(session, self._database)
             except TargetUnavailableError:
                 if not left:
                     raise
-                time.sleep(_MAKING_PAUSE_S)
+                time.sleep(_CREATE_PAUSE_S)
             else:
                 return
 
 
 def _make_tables(session: Session, database: Database) -> None:
-    """Those that are there are left alone: to make tables may not be ours."""
+    """Existing tables are left alone: this user may not have the right to create tables."""
+    dialect = database.dialect
     for table, columns in _OURS.items():
         if session.columns(table) is None:
-            session.run(database.create_table(f"IF NOT EXISTS {database.table(table)}", columns))
+            session.run(dialect.create_table(f"IF NOT EXISTS {dialect.table(table)}", columns, ()))

@@ -1,4 +1,4 @@
-"""Rows put in the place of those that have the same keys."""
+"""Replace rows of a table by key: strings that differ can be equal under the table's collation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +12,10 @@ from api2db.targets.types import plain
 
 
 class Merge:
-    """Into one table, by its keys.
+    """Upserts rows into one table by its keys.
 
     Args:
-        keys: The columns in which a row is the same as another; at least one.
+        keys: The columns that identify a row; at least one.
     """
 
     def __init__(self, database: Database, table: str, keys: Sequence[str]) -> None:
@@ -24,21 +24,22 @@ class Merge:
         self._keys = keys
 
     def upsert(self, session: Session, rows: pa.Table, columns: Mapping[str, Column], *, only_new: bool) -> None:
-        """Replace rows, and add those whose key is not there.
+        """Replace rows, and add those whose key is not in the table.
 
         Args:
-            only_new: To replace none: some of them may have been put before others that are there.
+            only_new: Replace none, because rows of the table may be newer.
 
         Raises:
-            BatchRefusedError: The table takes not all of them, takes two keys for one, or has one that is to be new.
+            BatchRefusedError: The table does not accept all rows, equates two keys, or has a key that must be new.
         """
-        names = [self._database.quote(name) for name in rows.column_names]
-        keys = [self._database.quote(key) for key in self._keys]
+        names = [self._database.dialect.quote(name) for name in rows.column_names]
+        keys = [self._database.dialect.quote(key) for key in self._keys]
         listed = ", ".join(names)
         with session.stage(self._table, rows, columns, self._keys) as staged:
             self._check_keys_apart(session, staged, rows)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
-            there = self._database.current_read(f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1")
+            current = self._database.dialect.current
+            there = f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1{current}"
             if only_new and session.rows(there):
                 raise BatchRefusedError(key_is_there(self._table, self._keys))
             values = [name for name in names if name not in keys]
@@ -47,7 +48,7 @@ class Merge:
             absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
-            missing = self._database.current_read(f"SELECT count(*) {absent}")
+            missing = f"SELECT count(*) {absent}{current}"
             if inserted < rows.num_rows and session.rows(missing) != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")
 
@@ -57,31 +58,31 @@ class Merge:
             same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
             found = f"EXISTS (SELECT 1 FROM {staged} AS new WHERE {same})"
             expected = int(session.rows(f"SELECT count(*) FROM {self._quoted} AS old WHERE {found}")[0][0])
-        updated = session.run(self._database.update_from(self._quoted, staged, values, keys))
+        updated = session.run(self._database.dialect.update_from(self._quoted, staged, values, keys))
         if expected is not None and updated != expected:
             raise BatchRefusedError(
                 f"{self._table} updated {updated} of {expected} rows; a trigger, rule or policy of it drops some"
             )
 
     def _check_keys_apart(self, session: Session, staged: str, rows: pa.Table) -> None:
-        """Refuse strings that differ but are equal under the table's collation, and JSON that differs only in form."""
+        """Refuse keys that differ but are equal to the table: text under its collation, JSON in another form."""
         texts = [key for key in self._keys if plain(rows.field(key).type) == pa.string()]
         if texts or any(is_json(rows.field(key).type) for key in self._keys):
-            quoted = [self._database.quote(key) for key in self._keys]
+            quoted = [self._database.dialect.quote(key) for key in self._keys]
             keys = ", ".join(quoted)
             if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
                 raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
-            letters = [self._database.quote(text) for text in texts]
-            if texts and session.rows(self._database.colliding_keys(self._quoted, staged, quoted, letters)):
+            letters = [self._database.dialect.quote(text) for text in texts]
+            if texts and session.rows(self._database.dialect.colliding_keys(self._quoted, staged, quoted, letters)):
                 raise BatchRefusedError(f"a row of the table has the same key ({keys}) to it, though not to the letter")
 
     @property
     def _quoted(self) -> str:
-        return self._database.table(self._table)
+        return self._database.dialect.table(self._table)
 
 
 def key_is_there(table: str, keys: Sequence[str]) -> str:
-    """Why a row that was put again is refused."""
+    """Why a row that is retried is refused."""
     return (
         f"{table} has a row of the same key ({', '.join(keys)}), which may be newer, so this one was not put in its"
         " place; drop this one, or delete that one and retry"

@@ -1,6 +1,9 @@
 """A table that follows the data: made of the first rows, given columns and wider types as frames have them."""
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pyarrow as pa
@@ -14,10 +17,13 @@ from api2db.targets._evolve import (
     unplaced_names,
     wider_type,
 )
-from api2db.targets.port import Column, SchemaChange
-from api2db.targets.sql._changes import UNDECIDED, Changes, differences
-from api2db.targets.sql.port import Database, Session
+from api2db.targets.port import ChangeOrigins, Column, SchemaChange, unknown_origin
+from api2db.targets.sql._ledger import CHANGES_TABLE
+from api2db.targets.sql.port import Database, Dialect, Session
 from api2db.targets.types import plain
+
+logger = logging.getLogger(__name__)
+UNDECIDED = "undecided"
 
 
 class Table:
@@ -31,7 +37,7 @@ class Table:
         adding: The column that it is just given; None at other times.
     """
 
-    def __init__(self, database: Database, name: str, keys: Sequence[str], changes: Changes) -> None:
+    def __init__(self, database: Database, name: str, keys: Sequence[str], changes: "Changes") -> None:
         self._database = database
         self._name = name
         self._keys = keys
@@ -39,23 +45,27 @@ class Table:
         self.adding: str | None = None
 
     @property
+    def _dialect(self) -> Dialect:
+        return self._database.dialect
+
+    @property
     def quoted(self) -> str:
         """Its name as SQL takes it."""
-        return self._database.table(self._name)
+        return self._dialect.table(self._name)
 
     def replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""
-        newest = self._database.replacement(columns, replacement_columns(schema, columns, self._wanted))
+        newest = self._dialect.replacement(columns, replacement_columns(schema, columns, self._wanted))
         same = newest is not None and {*newest} == {*columns}
         return columns if same else newest
 
     def _wanted(self, field: pa.Field, known: Column | None) -> Column:
-        declared = self._database.type_name(field.type)
+        declared = self._dialect.type_name(field.type)
         fits = known is not None and (declared is None or widened(known.type, plain(field.type)) == known.type)
         if known is not None and fits:
             return known
-        declared = declared or str(self._database.type_name(pa.string()))
-        return Column(field.name, self._database.type_of(declared), declared)
+        declared = declared or str(self._dialect.type_name(pa.string()))
+        return Column(field.name, self._dialect.type_of(declared), declared)
 
     def create(self, session: Session, schema: pa.Schema, maker: str | None) -> list[Column]:
         """Make it for the rows of a schema.
@@ -66,18 +76,18 @@ class Table:
         Raises:
             BatchRefusedError: The rows have no value for a part of the key.
         """
-        typed = typed_columns(schema, self._database.type_name)
+        typed = typed_columns(schema, self._dialect.type_name)
         if lacking := set(self._keys) - {name for name, _ in typed}:
             raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
         names = [name for name, _ in typed] or schema.names
         types = {field.name: field.type if typed else pa.string() for field in schema}
         declared = [
-            f"{self._database.quote(name)} {self._database.type_name(types[name], key=name in self._keys)}"
+            f"{self._dialect.quote(name)} {self._dialect.type_name(types[name], key=name in self._keys)}"
             for name in names
         ]
-        keys = [self._database.quote(key) for key in self._keys]
-        self._make(session, maker, self._database.create_table(self.quoted, declared, keys))
-        if keys and (index := self._database.key_index(self.quoted, keys)):
+        keys = [self._dialect.quote(key) for key in self._keys]
+        self._make(session, maker, self._dialect.create_table(self.quoted, declared, keys))
+        if keys and (index := self._dialect.key_index(self.quoted, keys)):
             session.run(index)
         if not typed:
             self._changes.record(session, [], [(name, None, UNDECIDED) for name in names])
@@ -98,7 +108,7 @@ class Table:
         """Give it columns; where one is refused, ``adding`` says which."""
         for name, declared in new:
             self.adding = name
-            session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._database.quote(name)} {declared}")
+            session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._dialect.quote(name)} {declared}")
         self.adding = None
         self._changes.record(session, changes, [(name, None, declared) for name, declared in new])
         return session.columns(self._name) or []
@@ -106,7 +116,7 @@ class Table:
     def widen(self, session: Session, changes: list[SchemaChange], column: Column, to: pa.DataType) -> Column | None:
         """Give a column a type that also holds another one's values; None where there is none, or it needs none."""
         wider = self._wider(session, column, to)
-        declared = wider and self._database.type_name(wider)
+        declared = wider and self._dialect.type_name(wider)
         if wider is None or declared in {None, column.declared} or self._turns_to_text(column, str(declared)):
             return None
         widened_column = replace(column, type=wider, declared=declared)
@@ -121,10 +131,10 @@ class Table:
         """Empty it, and give it what ``newest`` said."""
         self._database.replace(session, self.quoted, old, new)
         there = {column.name for column in session.columns(self._name) or []} - {column.name for column in new}
-        self._changes.record(session, changes, differences(old, [*new, *(each for each in old if each.name in there)]))
+        self._changes.record(session, changes, _differences(old, [*new, *(each for each in old if each.name in there)]))
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:
-        name, table = self._database.quote(column.name), self.quoted
+        name, table = self._dialect.quote(column.name), self.quoted
 
         def is_undecided() -> bool:
             is_empty = f"SELECT count({name}) FROM {table}"
@@ -141,11 +151,102 @@ class Table:
 
         def check(name: str) -> None:
             if name not in there:
-                self._database.check_column_name(name)
+                self._dialect.check_column_name(name)
 
-        return unplaced_names(names, there | {*self._keys}, check, self._database.same_column)
+        return unplaced_names(names, there | {*self._keys}, check, self._dialect.same_column)
 
     def _turns_to_text(self, column: Column, declared: str) -> bool:
         """A number of more digits than the database has a type for: no number of the table becomes a text for it."""
         number = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
-        return bool(number and pa.types.is_string(self._database.type_of(declared)))
+        return bool(number and pa.types.is_string(self._dialect.type_of(declared)))
+
+
+class Changes:
+    """Those of one table.
+
+    Attributes:
+        origins: Which frames the next ones come from.
+    """
+
+    def __init__(self, database: Database, table: str) -> None:
+        self._database = database
+        self._table = table
+        self.origins: ChangeOrigins = unknown_origin
+
+    @property
+    def _quoted(self) -> str:
+        return self._database.dialect.table(CHANGES_TABLE)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[SchemaChange]]:
+        """Collects the changes of a transaction, and logs them once it has been committed."""
+        changes: list[SchemaChange] = []
+        yield changes
+        for change in changes:
+            logger.info("%s: %s", self._table, change.said)
+
+    def record(
+        self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
+    ) -> None:
+        """Checkpoint changes: each column with its type before and after it."""
+        for name, before, after in made:
+            change = SchemaChange(name, before, after, self.origins(name))
+            changes.append(change)
+            session.run(
+                f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, old_type, new_type, frame_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (_now(), self._table, name, before, after, change.origin.frame_ns),
+            )
+
+    def is_undecided(self, session: Session, column: Column) -> bool:
+        """Whether we made a column of nothing but nulls."""
+        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = ? AND new_type = ?"
+        return session.rows(made, (self._table, column.name, UNDECIDED)) != [(0,)]
+
+    def gone(self, session: Session) -> set[str]:
+        """Columns of which it was said last that they are gone."""
+        told = session.rows(
+            f"SELECT column_name, new_type FROM {CHANGES_TABLE} WHERE table_name = ? ORDER BY frame_ns, changed_at",
+            (self._table,),
+        )
+        return {name for name, now in dict(told).items() if now is None}
+
+    def is_signed(self, session: Session, stream: str) -> bool:
+        """Whether a stream has made the table."""
+        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?"
+        return session.rows(made, (self._table, _made_by(stream))) != [(0,)]
+
+    def sign(self, session: Session, stream: str) -> None:
+        """Say that a stream makes the table."""
+        values = (_now(), self._table, "", _made_by(stream))
+        session.run(
+            f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, new_type, frame_ns)"
+            " VALUES (?, ?, ?, ?, 0)",
+            values,
+        )
+
+    def take_back(self, session: Session, stream: str) -> None:
+        """What ``sign`` said, where a CREATE TABLE that failed has committed what was before it."""
+        with suppress(Exception):
+            session.run(
+                f"DELETE FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?",
+                (self._table, _made_by(stream)),
+            )
+
+
+def _differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str, str | None, str | None]]:
+    """The columns that are not as they were, each with its type before and after."""
+    before, after = ({column.name: column.declared for column in columns} for columns in (old, new))
+    return [
+        (name, before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+
+
+def _made_by(stream: str) -> str:
+    return f"made by {stream}"

@@ -19,10 +19,9 @@ from api2db.targets.port import (
     SchemaRule,
     unknown_origin,
 )
-from api2db.targets.sql._changes import Changes
 from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql._merge import Merge
-from api2db.targets.sql._table import Table
+from api2db.targets.sql._table import Changes, Table
 from api2db.targets.sql.port import Database, Session, TrialEndedError
 from api2db.targets.types import ValueLimit
 
@@ -79,7 +78,7 @@ class SqlTarget:
 
     @property
     def limits(self) -> Sequence[ValueLimit]:
-        return self._database.types.limits
+        return self._database.dialect.types.limits
 
     @property
     def replaces_table(self) -> bool:
@@ -125,7 +124,7 @@ class SqlTarget:
         return {name for name in left if session.rows(self._count_of(name)) == [(0,)]} if left != {*there} else set()
 
     def _count_of(self, name: str) -> str:
-        return f"SELECT count({self._database.quote(name)}) FROM {self._table.quoted}"
+        return f"SELECT count({self._database.dialect.quote(name)}) FROM {self._table.quoted}"
 
     def columns(self) -> Sequence[Column] | None:
         with self._database.transaction() as session:
@@ -141,7 +140,7 @@ class SqlTarget:
         return self._prepared[1]
 
     def same_column(self, one: str, other: str) -> bool:
-        return self._database.same_column(one, other)
+        return self._database.dialect.same_column(one, other)
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
@@ -169,7 +168,7 @@ class SqlTarget:
         why = "something depends on them"
         try:
             with self._database.transaction() as session:
-                kept = self._database.drop_surplus(session, self._name, surplus)
+                kept = self._database.dialect.drop_surplus(session, self._name, surplus)
         except TargetError as error:
             why = str(error)
         if kept and not self._kept.issuperset(kept):
@@ -195,7 +194,8 @@ class SqlTarget:
             return
         meant = {".".join(before).casefold(), before[-1].casefold()}
         with self._database.transaction() as session:
-            found = next((each for each in self._database.schemas(session) if each.casefold() in meant), None)
+            schemas = session.rows(query) if (query := self._database.dialect.schemas) else []
+            found = next((str(name) for (name,) in schemas if str(name).casefold() in meant), None)
             if found is not None and session.columns(self._name) is None:
                 raise ConfigurationError(
                     f"table={self._name!r} has a dot, and there is a schema {found!r}: for the table {name!r} in it, "
@@ -230,7 +230,8 @@ class SqlTarget:
             return columns
 
     def _new_columns(self, schema: pa.Schema, columns: Sequence[Column]) -> list[tuple[str, str]]:
-        return new_columns(schema, columns, self._database.same_column, self._database.type_name)
+        dialect = self._database.dialect
+        return new_columns(schema, columns, dialect.same_column, dialect.type_name)
 
     def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         newest = self._table.replacement(schema, columns)

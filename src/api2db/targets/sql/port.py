@@ -1,13 +1,20 @@
-"""What a SQL database has of its own: the ports behind ``SqlTarget``."""
+"""The ports behind ``SqlTarget``: what a SQL database implements, and the SQL that most databases share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import pyarrow as pa
+from sqlalchemy.engine.default import DefaultDialect
 
+from api2db.errors import BatchRefusedError, TargetError
 from api2db.targets.port import Column
 from api2db.targets.types import Types
+
+_quote_identifier = DefaultDialect().identifier_preparer.quote_identifier
+_Arguments = ParamSpec("_Arguments")
+_Form = TypeVar("_Form")
 
 
 class TrialEndedError(Exception):
@@ -15,124 +22,183 @@ class TrialEndedError(Exception):
 
 
 class Session(Protocol):
-    """One open transaction."""
+    """One open transaction. A class that inherits from it has the defaults of a database with transactions only."""
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement, and say how many rows it changed."""
+        """Run a statement; returns how many rows it changed."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query."""
 
     def columns(self, table: str) -> list[Column] | None:
-        """The columns of a table in their order; None where there is none."""
-
-    def require_transactions(self, *tables: str) -> None:
-        """See that a rollback undoes what is written into tables, where they are there.
-
-        Raises:
-            TargetUnavailableError: It would not, for one of them; the message says what to do.
-        """
+        """The columns of a table in their order; None if there is no table."""
 
     def lock_columns(self, table: str) -> list[Column] | None:
-        """The columns of a table, which nobody alters until the transaction ends; None where there is none."""
+        """The columns of a table, locked until the transaction ends; None if there is no table."""
+        return self.columns(table)
 
-    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        """Load rows by the database's bulk path, and say how many went in."""
+    def require_transactions(self, *tables: str) -> None:
+        """Check that a rollback undoes what is written into tables, if they exist.
+
+        Raises:
+            TargetUnavailableError: One of them has no transactions; the message says what to do.
+        """
+        return
 
     def may_drop(self, table: str) -> bool:
-        """Whether a trigger, a rule or a policy of a table may leave a row out of an UPDATE without a word."""
+        """Whether a trigger, rule or policy of a table may silently exclude a row from an UPDATE."""
+        return False
+
+    def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
+        """Load rows by the database's bulk path; returns how many were inserted."""
 
     def stage(
         self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str]
     ) -> AbstractContextManager[str]:
-        """Load rows beside a table, where only this transaction sees them; gives the name to select from, quoted."""
+        """Load rows into a staged table that only this transaction sees; gives its name, quoted."""
+
+
+def quote(name: str) -> str:
+    """A name in double quotes.
+
+    Raises:
+        BatchRefusedError: No database accepts such a name.
+    """
+    if not name or "\0" in name:
+        raise BatchRefusedError(f"a column can't be named {name!r}; rename it before it is put")
+    return str(_quote_identifier(name))
+
+
+def _join(table: str, staged: str, keys: Sequence[str]) -> str:
+    return f"{table} AS old JOIN {staged} AS new ON {_same(keys)}"
+
+
+def _update_from(table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
+    sets = ", ".join(f"{value} = new.{value}" for value in values)
+    return f"UPDATE {table} AS old SET {sets} FROM {staged} AS new WHERE {_same(keys)}"
+
+
+def _create_table(table: str, columns: Sequence[str], _keys: Sequence[str] = ()) -> str:
+    return f"CREATE TABLE {table} ({', '.join(columns)})"
+
+
+def _same(keys: Sequence[str]) -> str:
+    return " AND ".join(f"old.{key} = new.{key}" for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The SQL of one database. Names in its arguments are quoted, except where a function quotes them.
+
+    Attributes:
+        types: The database's part of the table of types.
+        type_of: The Arrow type that holds what a column of a declared type holds.
+        exact_text: An expression for the letters of a text, which no collation takes for others.
+        quote: Quotes a name; raises BatchRefusedError for one that the database cannot have.
+        table: Quotes a table's name, with its schema if one was given.
+        check_column_name: Raises BatchRefusedError for a name that no column can have.
+        fold: Names that are equal after it are the same column.
+        key_type: The column type for a part of the key, given the type of other columns.
+        locking: Ends a SELECT that locks its rows until the transaction ends.
+        current: Ends a SELECT that sees what an UPDATE sees, not what was there when the transaction began.
+        schemas: The query for names that may stand before a table's name and a dot; empty if there are none.
+        insert_ignore: Makes an INSERT do nothing if its key is there already.
+        join: The rows of a table, ``old``, and the staged rows with the same keys, ``new``.
+        update_from: The UPDATE of a table's rows by the staged rows with the same keys.
+        create_table: The CREATE TABLE statement, with unique keys unless ``key_index`` makes them unique.
+        key_index: The statement in the same transaction that makes keys unique in a new table; None for none.
+        replacement: The columns that a table can have once its rows are replaced, given those that it has and those
+            wanted; None if its columns cannot change in the same transaction.
+        drop_surplus: Drops columns that the newest frame lacks, if ``Database.replace`` cannot; returns those that
+            have to stay. The table's name is not quoted.
+    """
+
+    types: Types
+    type_of: Callable[[str], pa.DataType]
+    exact_text: str
+    quote: Callable[[str], str] = quote
+    table: Callable[[str], str] = quote
+    check_column_name: Callable[[str], object] = quote
+    fold: Callable[[str], str] = str
+    key_type: Callable[[str], str] = str
+    locking: str = ""
+    current: str = ""
+    schemas: str = ""
+    insert_ignore: Callable[[str], str] = "{} ON CONFLICT DO NOTHING".format
+    join: Callable[[str, str, Sequence[str]], str] = _join
+    update_from: Callable[[str, str, Sequence[str], Sequence[str]], str] = _update_from
+    create_table: Callable[[str, Sequence[str], Sequence[str]], str] = _create_table
+    key_index: Callable[[str, Sequence[str]], str | None] = lambda _table, _keys: None
+    replacement: Callable[[Sequence[Column], Sequence[Column]], Sequence[Column] | None] = lambda _old, wanted: wanted
+    drop_surplus: Callable[[Session, str, Sequence[str]], Sequence[str]] = lambda _session, _table, _surplus: ()
+
+    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
+        """The column type for an Arrow type; None for nulls."""
+        declared = self.types.column(type_)
+        return self.key_type(declared) if key and declared is not None else declared
+
+    def same_column(self, one: str, other: str) -> bool:
+        """Whether two names are the same column."""
+        return one == other or self.fold(one) == self.fold(other)
+
+    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
+        """The query for a staged row whose key equals that of a row of the table, though the letters differ."""
+        exact = self.exact_text.format
+        differs = " OR ".join(f"{exact(f'old.{text}')} <> {exact(f'new.{text}')}" for text in texts)
+        return f"SELECT 1 FROM {self.join(table, staged, keys)} WHERE {differs} LIMIT 1{self.current}"
 
 
 class Database(Protocol):
-    """A database's own part: its connection, its types, its errors."""
+    """A database's own part: its connection, its SQL, its errors."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Its SQL; after ``connect`` that of the server's version."""
 
     def connect(self) -> None:
-        """Reach it; does nothing where it is reached.
+        """Connect, unless connected already.
 
         Raises:
-            TargetUnavailableError: It can't be reached now.
+            TargetUnavailableError: It cannot be reached now.
         """
 
     def close(self) -> None:
-        """Let it go; never raises."""
+        """Release the connection; never raises."""
 
     def end_waiting(self) -> None:
-        """As ``Target`` has it."""
+        """See ``Target``."""
 
     def transaction(self) -> AbstractContextManager[Session]:
-        """Commits at the block's end, rolls back on any error; the driver's errors leave it as ours."""
-
-    def quote(self, name: str) -> str:
-        """A name as its SQL takes it.
-
-        Raises:
-            BatchRefusedError: It can't hold such a name; the message says why.
-        """
-
-    def check_column_name(self, name: str) -> None:
-        """See that a column can have a name.
-
-        Raises:
-            BatchRefusedError: None can; the message names it and says to rename it.
-        """
-
-    def table(self, name: str) -> str:
-        """A table's name as its SQL takes it, with the schema where one was given."""
-
-    def schemas(self, session: Session) -> list[str]:
-        """The names that may stand before a table's, and a dot, in its SQL; none where it takes no ``table_schema``."""
-
-    @property
-    def types(self) -> Types:
-        """Its part of the table of types."""
-
-    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
-        """The column type for an Arrow type, also where the column is part of a key; None for nulls."""
-
-    def insert_ignore(self, insert: str) -> str:
-        """An INSERT statement that does nothing where its key is there already."""
-
-    def select_for_update(self, select: str) -> str:
-        """A SELECT statement that locks its rows until the transaction ends."""
-
-    def current_read(self, select: str) -> str:
-        """A SELECT statement that sees what an UPDATE sees, not what was there when the transaction began."""
-
-    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
-        """The UPDATE of a table's rows by the staged rows with the same keys; names are quoted."""
-
-    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        """The query for a staged row whose key is that of a row of the table, but for the letters of ``texts``."""
-
-    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
-        """The CREATE TABLE statement; it makes the keys unique where ``key_index`` can't in the same transaction."""
-
-    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        """The statement that makes keys unique in a new table; None where it is better off without, or they are."""
-
-    def type_of(self, declared: str) -> pa.DataType:
-        """The Arrow type that holds what a column of a type holds."""
-
-    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        """What a table can have once its rows are replaced by others; None where its types can't follow then."""
+        """Commits at the block's end, rolls back on any error, and translates the driver's errors."""
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
-        """Empty a table and give it the columns that ``replacement`` said, in the transaction."""
-
-    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-        """Drop columns that the newest frame has not, where ``replace`` can't; give those that have to stay.
-
-        Args:
-            table: Its name, not quoted.
-        """
+        """Empty a table and give it the columns of ``Dialect.replacement``, in the transaction; its name is quoted."""
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        """Give a column another type, and say what it is then."""
+        """Change a column's type; returns the column as it is then. The table's name is not quoted."""
 
-    def same_column(self, one: str, other: str) -> bool:
-        """Whether two names are one column to it."""
+
+def recreate(session: Session, table: str, columns: Sequence[Column]) -> None:
+    """Drop a table and create it again, if both belong to the transaction; its name is quoted."""
+    declared = ", ".join(f"{quote(column.name)} {column.declared}" for column in columns)
+    session.run(f"DROP TABLE {table}")
+    session.run(f"CREATE TABLE {table} ({declared})")
+
+
+def unique_index(name: str, table: str, keys: Sequence[str]) -> str:
+    """The statement that makes keys unique; names are quoted, and the database chooses a name for an empty one."""
+    return f"CREATE UNIQUE INDEX {name} ON {table} ({', '.join(keys)})"
+
+
+def encoded(encode: Callable[_Arguments, _Form], *rows: _Arguments.args, **options: _Arguments.kwargs) -> _Form:
+    """Encode rows for a driver.
+
+    Raises:
+        BatchRefusedError: The encoder raised. Whatever it raised, the rows are at fault, and must not end the worker.
+    """
+    try:
+        return encode(*rows, **options)
+    except TargetError:
+        raise
+    except Exception as error:
+        raise BatchRefusedError(f"a value can't be sent to the database: {error}") from error

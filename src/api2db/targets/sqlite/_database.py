@@ -2,30 +2,22 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api2db.disk.atomic import make_folders
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
+from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
-from api2db.targets.sql.encoding import encoded
-from api2db.targets.sql.standard import (
-    colliding_keys,
-    create_table,
-    on_conflict_do_nothing,
-    quote,
-    recreate,
-    unique_index,
-    update_from,
-)
-from api2db.targets.sqlite._values import values_of
-from api2db.targets.types import SQLITE, from_sqlite, sqlite_type
+from api2db.targets.sql.port import Dialect, encoded, quote, recreate, unique_index
+from api2db.targets.types import SQLITE, from_sqlite
 
 _types = pa.types
 _BUSY_MS = 2_000
@@ -47,13 +39,24 @@ _INDEXES = """
 _ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
 
+def _fold(name: str) -> str:
+    """SQLite folds the case of ASCII letters only."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
+
+
 class SqliteDatabase:
     """One connection to a file.
 
     A file that is new is made for its owner alone, and in WAL mode, so that readers never wait.
     """
 
-    types = SQLITE
+    dialect = Dialect(
+        types=SQLITE,
+        type_of=from_sqlite,
+        exact_text="CAST({} AS BLOB)",
+        fold=_fold,
+        key_index=lambda table, keys: unique_index(f'{table[:-1]}_key"', table, keys),
+    )
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -96,48 +99,6 @@ class SqliteDatabase:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
 
-    def quote(self, name: str) -> str:
-        return quote(name)
-
-    def check_column_name(self, name: str) -> None:
-        quote(name)
-
-    def table(self, name: str) -> str:
-        return quote(name)
-
-    def schemas(self, session: Session) -> list[str]:
-        return []
-
-    def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
-        return sqlite_type(type_)
-
-    def insert_ignore(self, insert: str) -> str:
-        return on_conflict_do_nothing(insert)
-
-    def select_for_update(self, select: str) -> str:
-        return select  # BEGIN IMMEDIATE has locked the whole file
-
-    def current_read(self, select: str) -> str:
-        return select  # nobody else writes meanwhile
-
-    def update_from(self, table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
-        return update_from(table, staged, values, keys)
-
-    def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-        return colliding_keys(table, staged, keys, texts, "CAST({} AS BLOB)")
-
-    def create_table(self, table: str, columns: Sequence[str], keys: Sequence[str] = ()) -> str:
-        return create_table(table, columns)
-
-    def key_index(self, table: str, keys: Sequence[str]) -> str | None:
-        return unique_index(f'{table[:-1]}_key"', table, keys)
-
-    def type_of(self, declared: str) -> pa.DataType:
-        return from_sqlite(declared)
-
-    def replacement(self, old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column] | None:
-        return wanted
-
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         self._wider.clear()
         indexes = session.rows(_INDEXES, (table[1:-1].replace('""', '"'),))
@@ -146,9 +107,6 @@ class SqliteDatabase:
         for create, columns in indexes:
             if all(_fold(name) in names for name in json.loads(columns)):
                 session.run(create)
-
-    def drop_surplus(self, session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-        return ()  # replace has dropped them
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
         """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.
@@ -167,9 +125,6 @@ class SqliteDatabase:
             raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
         self._wider[table, column.name] = replace(column, type=wider.type)
         return self._wider[table, column.name]
-
-    def same_column(self, one: str, other: str) -> bool:
-        return one == other or _fold(one) == _fold(other)
 
     def _translated(self, error: sqlite3.Error) -> TargetError:
         """A statement that SQLite can't run is the batch's fault, but where a table is missing; the rest passes."""
@@ -236,12 +191,7 @@ def _make_anew(session: Session, table: str, column: str, declared: str, value: 
         raise BatchRefusedError(f"a constraint, a view or a trigger stands on it, SQLite says {said}") from error
 
 
-def _fold(name: str) -> str:
-    """SQLite folds the case of ASCII letters only."""
-    return "".join(letter.lower() if letter.isascii() else letter for letter in name)
-
-
-class _SqliteSession:
+class _SqliteSession(Session):
     def __init__(self, connection: sqlite3.Connection, wider: Mapping[tuple[str, str], Column]) -> None:
         self._connection = connection
         self._wider = wider
@@ -258,12 +208,6 @@ class _SqliteSession:
         )
         columns = [Column(name, from_sqlite(declared), declared, bool(fills)) for name, declared, fills in found]
         return [self._wider.get((table, column.name), column) for column in columns] or None
-
-    def require_transactions(self, *tables: str) -> None:
-        """All of them have transactions here."""
-
-    def lock_columns(self, table: str) -> list[Column] | None:
-        return self.columns(table)
 
     def may_drop(self, table: str) -> bool:
         """A trigger may, by ``RAISE(IGNORE)``."""
@@ -292,3 +236,38 @@ class _SqliteSession:
         marks = ", ".join("?" * rows.num_columns)
         values = zip(*(encoded(values_of, column) for column in rows.columns), strict=True)
         return self._connection.executemany(f"INSERT INTO {quote(table)} ({names}) VALUES ({marks})", values).rowcount
+
+
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """What the driver takes for a column."""
+    values: list[Any] = _plain(column).to_pylist()
+    return values
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in a type that ``to_pylist`` turns into what SQLite stores as it is."""
+    type_ = column.type
+    if is_json(type_):
+        return column.cast(pa.string())
+    if _types.is_timestamp(type_):
+        naive = _to_microseconds(column.cast(pa.timestamp(type_.unit))).cast(pa.string())
+        return naive if type_.tz is None else pc.binary_join_element_wise(naive, "+00:00", "")
+    if _types.is_duration(type_):
+        return column.cast(pa.duration("ns")).cast(pa.int64())
+    return column.cast(pa.string()) if any(is_kind(type_) for is_kind in _AS_TEXT) else column
+
+
+def _to_microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Six digits behind the second, which every reader of ISO text takes; nine only where they are needed."""
+    try:
+        return column.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return column
+
+
+_AS_TEXT: tuple[Callable[[pa.DataType], bool], ...] = (
+    _types.is_uint64,
+    _types.is_decimal,
+    _types.is_date,
+    _types.is_time,
+)

@@ -5,11 +5,12 @@ import re
 import pyarrow as pa
 
 from api2db.frames import JSON, is_json
-from api2db.targets.types._coarse import SECONDS, coarser
 from api2db.targets.types._rules import (
+    SECONDS,
     Rule,
     Types,
     ValueLimit,
+    coarser,
     decimal_type,
     infinite,
     is_bytes,

@@ -5,12 +5,13 @@ import re
 import pyarrow as pa
 
 from api2db.frames import JSON, is_json
-from api2db.targets.types._coarse import SECONDS, coarser
 from api2db.targets.types._rules import (
     LONGEST_DECIMAL,
+    SECONDS,
     Rule,
     Types,
     ValueLimit,
+    coarser,
     decimal_type,
     is_bytes,
     is_exact_decimal,

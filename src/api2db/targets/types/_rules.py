@@ -1,6 +1,7 @@
 """The parts of a target's types: rules that map Arrow types to column types (the first match applies), and limits."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +15,8 @@ from api2db.frames import is_json
 
 _types = pa.types
 LONGEST_DECIMAL = 38
+# Columns of users that hold fewer than six digits of a second.
+SECONDS = re.compile(r"(timestamp|datetime|time)\(([0-5])\)( with(?:out)? time zone)?")
 _TICKS_OF_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 Reading = Literal[
@@ -284,3 +287,12 @@ def _none_of(ticks: pa.Array) -> pa.Array:
 
 def _ticks(values: pa.Array) -> pa.Array:
     return values.view(pa.int32()).cast(pa.int64()) if _types.is_date32(values.type) else values.view(pa.int64())
+
+
+def coarser(type_: pa.DataType | None, digits: int) -> pa.DataType | None:
+    """A column of two digits would round the third: so no more is sent than the unit below holds."""
+    if type_ is None or (_types.is_time(type_) and digits < 3):
+        return None if type_ is None else pa.time32("s")
+    if _types.is_time(type_):
+        return pa.time32("ms")
+    return pa.timestamp("ms" if digits >= 3 else "s", type_.tz)
