@@ -1,4 +1,4 @@
-"""Which rows of a batch a table holds exactly, found column by column before anything is sent."""
+"""Find the values of a batch that a table cannot hold exactly, column by column, before anything is sent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from api2db.targets.port import Column
 from api2db.targets.types import ValueLimit, in_words
 
 _types = pa.types
-_LONGEST_DECIMAL, _LONGEST_SCALE = 38, 30
+_LONGEST_DECIMAL = 38
+_LONGEST_SCALE = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Values of one column that its type can't hold.
+    """Values of one column that its type cannot hold.
 
     Attributes:
-        column: None where the table has no such column.
-        mask: True for each row in question.
-        beyond: What is wrong with values that the target itself has no place for, whatever the column; or why the
-            table can't have the column.
+        column: The table's column; None if the table has none of this name.
+        mask: True for each row with such a value.
+        beyond: Why the target cannot hold the values in any column, or why the table cannot have the column.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Mismatch:
 
     @property
     def reason(self) -> str:
-        """What is wrong, for the person who reads the rejected rows."""
+        """The reason, for the person who reads the rejected rows."""
         if self.column is None:
             return self.beyond or f"the table has no column {self.name!r}"
         if self.beyond:
@@ -49,9 +49,9 @@ class Fitted:
     """A batch cast to a table's types.
 
     Attributes:
-        rows: With the table's own column names; null where a value did not fit.
-        mismatches: What did not fit, a column each.
-        truncated: Columns whose times lost digits below a microsecond, as the type table says.
+        rows: Under the table's own column names; null where a value did not fit.
+        mismatches: The values that did not fit, one item for each column.
+        truncated: Columns whose times lost digits below a microsecond, as the table of types says.
     """
 
     rows: pa.Table
@@ -66,12 +66,12 @@ def fit(
     limits: Sequence[ValueLimit] = (),
     unplaced: Mapping[str, str] = MappingProxyType({}),
 ) -> Fitted:
-    """Cast every column to what the table has for it.
+    """Cast every column to the type of the table's column.
 
     Args:
-        same_column: Whether two names that differ are one column to the target, say in case only.
-        limits: Values that the target has no place for.
-        unplaced: Columns that the table can't have, each with the reason.
+        same_column: Whether two different names are the same column to the target, for instance in another case.
+        limits: Values that the target cannot hold.
+        unplaced: Columns that the table cannot have, each with the reason.
     """
     exact = {column.name: column for column in columns}
     fitted = Fitted(rows)
@@ -86,7 +86,7 @@ def fit(
         cast = _fit_column(name, column, home, fitted)
         arrays.append(_within(limits, name, cast, home, fitted))
         names.append(home.name)
-    if not names:  # rows of nulls are rows too
+    if not names:  # Rows of nothing but nulls are rows too.
         some = next((column for column in columns if not column.fills), columns[0])
         arrays, names = [pa.nulls(rows.num_rows, some.type)], [some.name]
     fitted.rows = pa.table(arrays, names=names)
@@ -128,7 +128,7 @@ def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _without_nanoseconds(values: pa.Array) -> pa.Array:
-    """In microseconds, the digits behind them cut: so always downwards, also before 1970."""
+    """Cut to microseconds, rounding down, also before 1970."""
     ticks = values.cast(pa.int64())
     whole = np.floor_divide(ticks.fill_null(0).to_numpy(zero_copy_only=False), 1000)
     counts = pa.array(whole, pa.int64(), mask=ticks.is_null().to_numpy(zero_copy_only=False))
@@ -140,7 +140,7 @@ _MICROSECONDS = {pa.time64("ns").id: pa.time64("us"), pa.duration("ns").id: pa.d
 
 
 def _has_no_type(type_: pa.DataType) -> bool:
-    """More digits than some database has a type for."""
+    """Whether it has more digits than some database has a type for."""
     return bool(_types.is_decimal(type_) and (type_.precision > _LONGEST_DECIMAL or type_.scale > _LONGEST_SCALE))
 
 
@@ -149,12 +149,12 @@ def _is_text(type_: pa.DataType) -> bool:
 
 
 def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
-    """What to do about values that a column does not take."""
+    """What to do about values that a column does not accept."""
     values = type_.value_type if _types.is_dictionary(type_) else type_
     if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
         return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
     said = next((said for is_kind, said in _TAKEN if is_kind(home)), "")
-    return f"; text is taken as {said}, nothing else: mend the value" if said and _may_be_text(values) else ""
+    return f"; text is taken as {said}, nothing else: correct the value" if said and _may_be_text(values) else ""
 
 
 def _may_be_text(type_: pa.DataType) -> bool:
@@ -185,7 +185,7 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 
 def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
-    """Nanoseconds where the column ends at microseconds: cut, and said once."""
+    """Whether nanoseconds meet a column of microseconds; they are cut, with one warning."""
     both_zoned = _types.is_timestamp(one) and _types.is_timestamp(other) and (one.tz is None) == (other.tz is None)
     both_times = _types.is_time(one) and _types.is_time(other)
     both_durations = _types.is_duration(one) and _types.is_duration(other)

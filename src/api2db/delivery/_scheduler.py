@@ -1,12 +1,12 @@
-"""Few threads for all workers of a process: a worker has one only while it takes a step.
+"""The scheduler that runs all workers of a process on a few threads; a worker occupies one only during a step.
 
-A group of workers has the same target. So many of a group as it allows take steps at the same time, each in its turn.
-A target that hangs holds the threads of its own group: a step that takes long does not count against other groups.
+Workers of a group share a target. Each group has a limit of concurrent steps. A target that hangs holds the threads of
+its own group only: a step that takes long does not count against the limit of the process.
 
-One thread, the keeper, is there while there are workers. It looks at the clock, and starts the others, which end when
-they have been idle for some seconds. At the interpreter's exit no thread can be started: the keeper takes steps itself.
+One thread, the keeper, exists while there are workers. It watches the clock and starts the other threads, which end
+after some idle seconds. When the interpreter exits, no thread can be started, so the keeper runs steps itself.
 
-Producers, which a signal may interrupt anywhere, only leave a word in the inbox. All else is changed by these threads.
+A signal may interrupt a producer anywhere, so producers only append to the inbox. These threads change everything else.
 """
 
 import heapq
@@ -32,11 +32,11 @@ _IDLE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Workers whose target is the same.
+    """Workers with the same target.
 
     Attributes:
-        key: Equal for these.
-        at_once: How many may take a step at the same time; where they say different numbers, the highest.
+        key: Equal for workers of one group.
+        at_once: The most concurrent steps; the highest number counts if workers differ.
     """
 
     key: Hashable
@@ -44,13 +44,13 @@ class Group:
 
 
 class Task:
-    """A worker that a scheduler runs, until it is stopped or raises.
+    """A worker that a scheduler runs until the worker is stopped or raises.
 
     Args:
-        worker: Takes the steps.
-        group: Who shares its target.
-        name: Of the thread, while it works for this worker.
-        on_end: Called behind the last step, with what it raised.
+        worker: Performs the steps.
+        group: The workers that share its target.
+        name: The name of the thread during a step.
+        on_end: Called after the last step with the exception that it raised, if any.
     """
 
     def __init__(self, worker: Worker, group: Group, name: str, on_end: Callable[[BaseException | None], None]) -> None:
@@ -70,11 +70,11 @@ class Task:
         return self._ended.is_set()
 
     def join(self, timeout_s: float | None) -> None:
-        """Wait for the end; the worker has been told to stop."""
+        """Wait for the end, after the worker was told to stop."""
         self._ended.wait(timeout_s)
 
     def end(self, error: BaseException | None) -> None:
-        """Let the target go, and tell of the end."""
+        """Close the worker, and call ``on_end``."""
         try:
             self.worker.close()
         finally:
@@ -101,8 +101,8 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # idle threads wait for it
-        self._watch = threading.Condition(self._lock)  # the keeper does
+        self._work = threading.Condition(self._lock)  # idle threads wait here
+        self._watch = threading.Condition(self._lock)  # the keeper waits here
         self._inbox: deque[tuple[Task, bool]] = deque()
         self._groups: dict[Hashable, _Members] = {}
         self._ready: dict[Task, None] = {}
@@ -118,7 +118,7 @@ class Scheduler:
         """Run a task from now on.
 
         Raises:
-            RuntimeError: The interpreter ends.
+            RuntimeError: The interpreter is exiting.
         """
         task.worker.call_when_ready(lambda: self.call(task), lambda: self.call(task, now=True))
         self._inbox.append((task, False))
@@ -127,10 +127,10 @@ class Scheduler:
             self._watch.notify()
 
     def call(self, task: Task, *, now: bool = False) -> None:
-        """Have a task take a step, where it waits for nothing but rows; ``now``: also where it waits for the clock."""
+        """Schedule a step, unless the task waits for its next try; with ``now`` even then."""
         self._inbox.append((task, now))
         with self._lock:
-            if now:  # an interrupt may have come between
+            if now:  # a signal may have interrupted ``add``
                 self._see_to_keeper()
             (self._work if self._idle else self._watch).notify()
 
@@ -152,14 +152,14 @@ class Scheduler:
             try:
                 thread.start()
                 self._can_start = True
-            except RuntimeError:  # the interpreter ends, or the system gives no more threads
+            except RuntimeError:  # the interpreter exits, or the system has no more threads
                 self._can_start = False
                 with self._lock:
                     self._serving -= 1
                 self._run(task)
 
     def _wait_for_start(self) -> Task | None:
-        """A task for which there is no thread; None where no task is left at all."""
+        """Wait for a task that needs a new thread; None if no task is left."""
         while True:
             self._sort()
             if not self._groups:
@@ -182,7 +182,7 @@ class Scheduler:
                     self._serving -= 1
 
     def _wait_for_work(self) -> Task | None:
-        """None where there was none for some seconds. Where no thread can be started, none ends: all mind the clock."""
+        """Wait for a task; None after some idle seconds. If none can be started, none ends; all watch the clock."""
         while True:
             until_s = None if self._can_start else self._until_next_s()
             self._idle += 1
@@ -195,7 +195,7 @@ class Scheduler:
                 return task
 
     def _take(self) -> Task | None:
-        """The next task whose turn it is; called with the lock, as all below but ``_run`` and ``_end``."""
+        """The next task to run. The lock is held here and in all methods below except ``_run`` and ``_end``."""
         self._sort()
         task = self._next()
         if task is not None:
@@ -206,7 +206,7 @@ class Scheduler:
             if self._next() is not None:
                 (self._work if self._idle else self._watch).notify()
         elif self._ready:
-            self._watch.notify()  # a step that takes long makes room
+            self._watch.notify()  # a long step makes room
         return task
 
     def _next(self) -> Task | None:
@@ -221,7 +221,7 @@ class Scheduler:
         return len(self._busy) - self._long_steps() < _MOST_THREADS
 
     def _may_start(self) -> bool:
-        """A thread between two steps takes the next one itself, so it counts too."""
+        """Whether the limit allows another thread; threads between two steps count too."""
         return self._serving - self._long_steps() < _MOST_THREADS or not self._can_start
 
     def _long_steps(self) -> int:
@@ -250,7 +250,7 @@ class Scheduler:
         self._ready[task] = None
 
     def _until_next_s(self) -> float | None:
-        """How long the keeper may sleep."""
+        """How many seconds the keeper may sleep."""
         now_s = time.monotonic()
         times = [self._delayed[0][0]] if self._delayed else []
         if self._ready and not self._has_room():
@@ -258,7 +258,7 @@ class Scheduler:
         return max(0.0, min(times) - now_s) if times else None
 
     def _run(self, task: Task) -> None:
-        """One step; what comes next is up to what it says."""
+        """Run one step, and schedule the next one."""
         thread = threading.current_thread()
         own_name, thread.name = thread.name, task.name
         task.thread = thread
@@ -274,7 +274,7 @@ class Scheduler:
         thread.name = own_name
 
     def _goes_on(self, task: Task, wait_s: float | None) -> bool:
-        """Say when the task takes its next step; False where it takes none."""
+        """Schedule the task's next step; False if there is none."""
         with self._lock:
             self._sort()
             if task.worker.is_stopping:
@@ -296,7 +296,7 @@ class Scheduler:
         try:
             task.end(error)
         except Exception:
-            logger.exception("the end of %s could not be told", task.name)
+            logger.exception("on_end of %s failed", task.name)
         with self._lock:
             task.state = "ended"
             self._leave_thread(task)
@@ -316,5 +316,5 @@ _schedulers: dict[int, Scheduler] = {}
 
 
 def process_scheduler() -> Scheduler:
-    """The scheduler of this process; a forked child has none of its parent's."""
+    """The scheduler of this process; a forked child gets its own."""
     return _schedulers.setdefault(os.getpid(), Scheduler())

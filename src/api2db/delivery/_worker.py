@@ -1,7 +1,7 @@
-"""The loop of one stream: what the journal holds, up to a limit, is delivered; then what has come meanwhile.
+"""The loop of one stream: deliver what the journal holds, up to a limit, as one batch; then what came meanwhile.
 
-So a batch is one frame when little comes and thousands under load; only where tiny frames come by the hundred a second
-does it rest between two loads.
+So a batch is one frame under light load and thousands under heavy load. Only if hundreds of tiny frames arrive each
+second does the worker rest between two loads.
 """
 
 import logging
@@ -27,30 +27,36 @@ from api2db.targets.port import Target
 logger = logging.getLogger(__name__)
 LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
-# A rest as long as two or three loads of a nearby server, and a fifth of what a row may be under way.
-_MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
-# A batch that was too large is nearly as large again soon, and each time it is read in vain.
+# Rest after a batch of many frames if less than this waits: as long as two or three loads of a nearby server.
+_REST_S = 0.02
+_MANY_FRAMES = 10
+_SMALL_BYTES = 1 << 16
+# Grow slowly after a batch that was too large: the next one soon is too large as well, and is read in vain.
 _SLOWLY = 8
-_BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
+# Broken connections in a row before the batch is halved, and before a single row is rejected.
+_BREAKS = 3
+_BREAKS_OF_ONE_ROW = 8
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 5.0
+_JITTER_S = 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
 class Worker:
-    """Delivers one stream until it is told to stop.
+    """Delivers one stream until it is stopped.
 
     Args:
-        reader: The stream's view of its journal.
+        reader: The stream's end of the journal.
         target: Closed after any failure.
-        loader: Delivers into it.
-        parking: Takes a copy of the head batch when the tries ran out.
+        loader: Delivers into the target.
+        parking: Stores a copy of the head batch when its retries ran out.
         limit: The largest batch.
         learn: Called with a batch's schema before it is delivered.
-        keyed: Whether rows are replaced by key, as ``batch_of`` has it.
-        dtypes: What rows become on their way into the target.
+        keyed: Whether rows are replaced by key; see ``batch_of``.
+        dtypes: The types that rows are cast to.
 
     Attributes:
-        retries: How often a batch is tried again before it is parked; it is tried on all the same.
+        retries: How often a batch is retried before it is parked; a parked batch is retried as well.
     """
 
     def __init__(
@@ -88,10 +94,10 @@ class Worker:
         reader.on_news(self._tell_news)
 
     def run(self) -> None:
-        """Deliver until ``stop``; what is left then stays in the journal.
+        """Deliver until ``stop``; what is left stays in the journal.
 
         Raises:
-            ForeignLedgerError: Somebody else writes into the target under our name.
+            ForeignLedgerError: A copy of this project writes into the target under this stream's name.
         """
         try:
             while not self._stopping.is_set():
@@ -105,13 +111,13 @@ class Worker:
         """Deliver one batch.
 
         Args:
-            timeout_s: How long to wait for it; None for as long as it takes.
+            timeout_s: How long to wait for one; None for no limit.
 
         Returns:
-            After how many seconds to take the next step; None where nothing waits.
+            After how many seconds to run the next step; None if nothing waits.
 
         Raises:
-            ForeignLedgerError: Somebody else writes into the target under our name.
+            ForeignLedgerError: A copy of this project writes into the target under this stream's name.
         """
         self._retry_requested.clear()
         try:
@@ -122,20 +128,20 @@ class Worker:
         return wait_s
 
     def call_when_ready(self, ready: Callable[[], None], ready_now: Callable[[], None]) -> None:
-        """Say who takes the steps.
+        """Set the functions that schedule a step.
 
         Args:
             ready: Called when a step may find a batch; by any thread, with the journal's lock held.
-            ready_now: Called when a step is to be taken at once, even where the last one asked for a wait.
+            ready_now: Called when a step is due at once, even if the last one asked for a pause.
         """
         self._ready, self._ready_now = ready, ready_now
 
     def close(self) -> None:
-        """Let the target go; behind the last step."""
+        """Close the target, after the last step."""
         self._target.close()
 
     def stop(self) -> None:
-        """End ``run`` after the batch that it is at, or at once when it waits."""
+        """End ``run`` after the current batch, or at once if it waits."""
         self._stopping.set()
         self._target.end_waiting()
         self.retry_now()
@@ -143,17 +149,17 @@ class Worker:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether ``stop`` was called: no further step is to be taken."""
+        """Whether ``stop`` was called, so that no further step runs."""
         return self._stopping.is_set()
 
     def retry_now(self) -> None:
-        """Try again now, where it waits for its target."""
+        """Retry now instead of after the pause."""
         self._retry_requested.set()
         self._ready_now()
 
     @property
     def connected(self) -> bool | None:
-        """Whether the target was reached when that was last tried; None before."""
+        """Whether the last attempt reached the target; None before the first."""
         return self._recovered or (False if self._troubled else None)
 
     def _tell_news(self) -> None:
@@ -161,17 +167,17 @@ class Worker:
         self._ready()
 
     def _try(self, timeout_s: float | None) -> float | None:
-        if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
+        if self._stopping.is_set():  # after a failure, a look at the head batch may have consumed the wake-up
             return None
         batch = self._next(timeout_s)
         if batch is not None and not self._recovered:
             self._loader.recover()
             self._recovered = True
             batch = self._next(0)
-            if batch is None:  # all was in, and only the answer was lost
+            if batch is None:  # everything was committed, and only the answer was lost
                 self._succeeded()
         if batch is None:
-            return 0 if self._reader.waiting_bytes else None  # what the disk does not take is there to be read later
+            return 0 if self._reader.waiting_bytes else None  # what the disk could not return now is read later
         try:
             self._deliver(batch)
         except TooLargeError as error:
@@ -184,7 +190,7 @@ class Worker:
         return self._rest_s(batch)
 
     def _rest_s(self, batch: Batch) -> float:
-        """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
+        """Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows."""
         return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.waiting_bytes < _SMALL_BYTES else 0
 
     def _deliver(self, batch: Batch) -> None:
@@ -192,7 +198,7 @@ class Worker:
             self._loader.reject(batch, batch.refused)
             return
         self._learn(batch.schema)
-        # While a target is busy with a batch this machine has time to read the next one.
+        # Read the next batch while the target is busy with this one.
         with nullcontext() if self._target.replaces_table else self._prefetch.behind(self._read_to, self._limit):
             self._loader.deliver(batch)
 
@@ -222,8 +228,8 @@ class Worker:
         self._reader.set_error(None)
 
     def _failed(self, error: Exception) -> float:
-        """Say how long to wait before the batch is tried again."""
-        trouble = redact(str(error))  # it may be a driver's or a server's own
+        """Record a failure; returns how many seconds to wait before the batch is retried."""
+        trouble = redact(str(error))  # a driver or a server may have put a secret into it
         if self._stopping.is_set():
             self._reader.set_error(trouble)
             return 0
@@ -246,7 +252,7 @@ class Worker:
             elif self._back_off.failures > self.retries:
                 self._park()
         except _WAITABLE as failure:
-            logger.warning("the head batch stays as it is: %s", redact(str(failure)))
+            logger.warning("the head batch stays in the journal: %s", redact(str(failure)))
 
     def _park(self) -> None:
         batch = None if self._parking.occupied else self._next(0)
@@ -254,14 +260,14 @@ class Worker:
             self._parking.park(batch)
 
     def _make_smaller(self, reason: str) -> None:
-        """A batch that breaks every connection, while the target itself is well, is halved down to the row at fault."""
+        """Halve a batch that breaks every connection while the target itself is well, down to the row at fault."""
         batch = self._next(0)
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
-            self._back_off.reset()  # another batch, with tries and pauses of its own
+            self._back_off.reset()  # another batch, with its own retries and pauses
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._loader.recover()
-            if self._reader.position == batch.start:  # else it was in, and only the answer was lost
+            if self._reader.position == batch.start:  # otherwise it was committed, and only the answer was lost
                 self._loader.reject(batch, reason)

@@ -1,7 +1,7 @@
-"""Where rows land: a room a target, all behind the Protocols of ``port``.
+"""Where rows are stored: one package or module for each kind of target, behind the protocols in ``port``.
 
-A target knows nothing of journals. It either commits rows and ledger in one transaction (``LedgerTarget``), or says
-what it is about to do before it does it (``PlannedTarget``). ``sql`` holds what all SQL databases share; a database's
-own package holds its connection, its session, its bulk path, and which of its errors mean what. ``types`` has the types
-of them all, ``server`` what it takes to reach one, ``files`` the target that is no database.
+A target knows nothing of journals. It names the loader that is exact with it: ``"transactional"`` if rows and ledger
+are committed together, ``"resumable"`` if it can tell how many rows of a plan are committed, or ``"files"``. ``sql``
+has what all SQL databases share, ``_evolve`` how tables follow the data, ``types`` the types of all targets, and
+``server`` what is needed to reach a server.
 """

@@ -1,6 +1,6 @@
-"""Files: temporary first, then a plan, then a rename; a temporary file that is missing has been published.
+"""Targets of files: written under temporary names, then planned, then renamed; a missing temporary file is published.
 
-Duplicate rows are dropped as the spec asks, within a frame for shards and within the whole for a file that is updated.
+Duplicate rows are dropped: within a frame for shards, within the whole file for a file that is updated.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from api2db.targets.types import in_words
 
 
 class ShardTarget:
-    """A folder with a file for each frame, named by the frame's ``timestamp_ns``, in the folder's types so far.
+    """A folder with a file for each frame, named by the frame's ``timestamp_ns``, in the joined types of the folder.
 
     Args:
-        folder: Made when the first shard is.
-        fmt: The files' format, and the ending of their names.
+        folder: Created with the first shard.
+        fmt: The files' format, and the suffix of their names.
         keys: Rows that repeat these columns of an earlier row of the frame are dropped; None for all columns.
-        chunk_rows: A frame of more rows is several files of at most so many; 0 for no limit.
+        chunk_rows: The most rows of one file; a larger frame becomes several. 0 for no limit.
     """
 
     loader: Literal["file"] = "file"
@@ -100,7 +100,7 @@ class ShardTarget:
 
 
 class SingleFileTarget:
-    """One file that new rows are added to, or that the newest frame replaces.
+    """One file to which rows are added, or which the newest frame replaces.
 
     Args:
         path: The file.
@@ -157,13 +157,13 @@ class SingleFileTarget:
             try:
                 there = read(self._path, self._fmt)
             except FormatError as error:
-                raise TargetUnavailableError(f"{error}; move the file away to begin a new one") from error
+                raise TargetUnavailableError(f"{error}; move the file away to start a new one") from error
             tables = [there, *(_as_in_files(table, self._fmt) for table in tables)]
         return _joined(tables, self._path)
 
 
 def _as_in_files(rows: pa.Table, fmt: Format) -> pa.Table:
-    """Of CSV the file has lost the types of its values, so only what was read as well can be joined to it."""
+    """A CSV file does not keep types, so rows are joined to it in the form in which they would be read."""
     if fmt != "csv":
         return rows
     try:
@@ -191,7 +191,7 @@ def _conformed(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def _conformed_in_microseconds(tables: Sequence[pa.Table]) -> pa.Table:
-    """Nanoseconds reach from 1677 to 2262 only: where no digit is lost, times far from now make all microseconds."""
+    """Nanoseconds only reach from 1677 to 2262: if no digit is lost, times beyond turn all into microseconds."""
     tables = [_in_microseconds(table) for table in tables]
     try:
         return _conformed(tables, unify([table.schema for table in tables]))
@@ -216,7 +216,7 @@ def _difference(tables: Sequence[pa.Table], path: Path) -> str:
         if unify([pa.schema([(name, type_)]) for type_ in types]) is None:
             return (
                 f"{name!r} is {told[0]} in {path}, and {' and '.join(told[1:])} in these rows; put values of one kind,"
-                " or move the file away to begin a new one"
+                " or move the file away to start a new one"
             )
     raise AssertionError("each column has a common type")
 
@@ -233,7 +233,7 @@ def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.
 
 
 def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows], owner: str) -> pa.Schema:
-    """The types that all files of the folder can be read in, those of these pieces included."""
+    """The types in which all files of the folder, including these pieces, can be read."""
     try:
         return join_types(folder, fmt, [piece.rows.schema for piece in pieces], owner)
     except FormatError as error:
@@ -245,7 +245,7 @@ def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows], owner: 
 def _unwritable(folder: Path, error: OSError) -> TargetUnavailableError:
     said = error.strerror or str(error)
     return TargetUnavailableError(
-        f"{folder} can't be written: {said}; free space or mend that, and the frames that wait go on"
+        f"{folder} can't be written: {said}; free space or correct that, and the waiting frames continue"
     )
 
 
@@ -268,7 +268,7 @@ def _reach(folder: Path) -> None:
 
 
 def _sweep(folder: Path, owner: str) -> None:
-    """Clear away what a crash left of this stream before its plan was kept."""
+    """Remove what a crash left of this stream before its plan was saved."""
     for path in folder.glob(f".{owner}.*"):
         if is_temporary(path):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What it takes to reach a database server; whoever prints it sees no secret."""
+"""How to reach a database server; no ``repr`` shows a secret."""
 
 import os
 from collections.abc import Callable, Hashable
@@ -12,11 +12,11 @@ TLS_MODES: tuple[TlsMode, ...] = ("disable", "prefer", "require", "verify-ca", "
 
 
 class Password:
-    """Gives the password; no ``repr`` shows it.
+    """Supplies the password; no ``repr`` shows it.
 
     Args:
-        ask: Called at each connect, since a token expires.
-        known_by: What makes two passwords equal; by default each is equal to itself alone.
+        ask: Called at each connect, because a token expires.
+        known_by: What makes two passwords equal; by default a password only equals itself.
     """
 
     __slots__ = ("_ask", "_known_by", "_last")
@@ -33,7 +33,7 @@ class Password:
         return hash(self._known_by)
 
     def __call__(self) -> str:
-        """The password as of now.
+        """The current password.
 
         Raises:
             TargetUnavailableError: There is none at the moment.
@@ -46,20 +46,20 @@ class Password:
         return "Password(***)"
 
     def blotted_in(self, text: str) -> str:
-        """A text without the password that was given last."""
+        """A text without the password that was supplied last."""
         return text.replace(self._last, "***") if self._last else text
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is encrypted, in libpq's words.
+    """How a connection is encrypted, in libpq's terms.
 
     Attributes:
-        mode: ``prefer``: where the server can; ``require``: always; ``verify-ca``: and the certificate is signed by
-            ``ca``; ``verify-full``: and it is the host's.
-        ca: The file of the authority's certificate; without it ``verify-full`` takes the system's authorities.
+        mode: ``prefer``: if the server supports it; ``require``: always; ``verify-ca``: and ``ca`` signed the
+            certificate; ``verify-full``: and the certificate is the host's.
+        ca: The file of the authority's certificate; without it ``verify-full`` uses the system's authorities.
         cert: The file of the client's certificate.
-        key: The file of the client's key, where ``cert`` has it not.
+        key: The file of the client's key, unless ``cert`` contains it.
     """
 
     mode: TlsMode = "prefer"
@@ -68,10 +68,10 @@ class Tls:
     key: str | None = None
 
     def require_files(self) -> None:
-        """See that the files are there: without its certificate libpq would go on as somebody else.
+        """Check that the files can be read: without its certificate, libpq would log in as somebody else.
 
         Raises:
-            TargetUnavailableError: One can't be read.
+            TargetUnavailableError: One cannot be read.
         """
         for path in filter(None, (self.ca, self.cert, self.key)):
             if not os.access(path, os.R_OK):
@@ -80,10 +80,10 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A database on a server, and who asks for it.
+    """A database on a server, and the user who connects.
 
     Attributes:
-        password: Asked anew at each connect.
+        password: Asked for at each connect.
     """
 
     host: str
@@ -95,9 +95,9 @@ class Server:
 
     @property
     def place(self) -> str:
-        """Where it is, for messages."""
+        """Its address, for messages."""
         return f"{self.host}:{self.port}/{self.database}"
 
     def without_secret(self, text: Any) -> str:
-        """A driver's message in one line, with the password blotted out should it be in there."""
+        """A driver's message in one line, without the password."""
         return self.password.blotted_in(" ".join(str(text).split()))

@@ -1,4 +1,4 @@
-"""Google's clients for one project, from a key file."""
+"""Google's clients for one project, and what their errors mean."""
 
 import json
 import os
@@ -25,11 +25,12 @@ from api2db.errors import BatchRefusedError, TargetUnavailableError
 from api2db.targets.bigquery import is_address
 
 CALL_S = 60.0
-_POLL_S = 15.0  # for each question after a query job; BigQuery answers these at once
+_POLL_S = 15.0  # seconds for each question about a query job, which BigQuery answers at once
 _QUERY_S = 600.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
 _EMULATOR = "BIGQUERY_EMULATOR_HOST"
-_PORTS_APART = 10  # the emulator's own two ports: 9050 for REST, 9060 for gRPC
+_PORTS_APART = 10  # the emulator's two ports: 9050 for REST, 9060 for gRPC
 _IN_A_KEY = ("client_email", "private_key", "token_uri", "universe_domain")
 _SCOPES = ("https://www.googleapis.com/auth/bigquery",)
 _LARGEST_ANSWER_BYTES = 64 << 20
@@ -39,7 +40,7 @@ _CHANNEL = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
-# Google's "Error messages": of the reasons that come with status 400 these alone may speak of rows or columns.
+# Google's "Error messages": of the reasons with status 400, only these may be about rows or columns.
 _REFUSALS = {"", "invalid", "invalidQuery"}
 _UNREACHABLE = (
     google.auth.exceptions.TransportError,
@@ -52,11 +53,11 @@ _UNREACHABLE = (
 
 @dataclass(frozen=True, slots=True)
 class TableLocation:
-    """A table of BigQuery, and who asks for it.
+    """A table of BigQuery, and the account that uses it.
 
     Attributes:
         auth_path: The service account's key file.
-        location: Where a data set is made that is missing.
+        location: Where a missing data set is created.
         endpoint: A local server's REST address, with its scheme; None for Google's.
         write_endpoint: Its gRPC address, host and port.
     """
@@ -71,15 +72,15 @@ class TableLocation:
 
     @property
     def name(self) -> str:
-        """For people, and as GoogleSQL takes it within backticks."""
+        """The name for messages, and for GoogleSQL within backticks."""
         return f"{self.project}.{self.dataset}.{self.table}"
 
     @property
     def rest_address(self) -> str | None:
-        """Where REST is served, if that is not Google.
+        """The REST address, if it is not Google's.
 
         Raises:
-            TargetUnavailableError: The environment's word for it is no address.
+            TargetUnavailableError: The environment variable has no address.
         """
         said = os.environ.get(_EMULATOR)
         if not self.endpoint and said and not is_address(said):
@@ -90,7 +91,7 @@ class TableLocation:
 
     @property
     def write_address(self) -> str | None:
-        """Where gRPC is served, if that is not Google."""
+        """The gRPC address, if it is not Google's."""
         if self.write_endpoint or self.rest_address is None:
             return self.write_endpoint
         parts = urlsplit(self.rest_address)
@@ -98,7 +99,7 @@ class TableLocation:
 
 
 class _Local(google.auth.credentials.Credentials):
-    """A key's credentials for a local server: Google's own ask Google, in the background, where requests may go."""
+    """A key's credentials for a local server, because Google's own ask Google in the background."""
 
     def __init__(self, key: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -111,10 +112,10 @@ class _Local(google.auth.credentials.Credentials):
 
 
 class Clients:
-    """The two clients of a place, made when they are first needed.
+    """The two clients of a table, created on first use.
 
     Raises:
-        TargetUnavailableError: The key file can't be used as it is now.
+        TargetUnavailableError: The key file cannot be used.
     """
 
     def __init__(self, place: TableLocation) -> None:
@@ -125,12 +126,10 @@ class Clients:
 
     @property
     def rest(self) -> Any:
-        """Data sets, tables and jobs; its types do not allow for ``retry=None``, though it does."""
+        """Data sets, tables and jobs. Its types do not allow ``retry=None``, although it does."""
         if self._rest is None:
             address = self.place.rest_address
-            universe = (
-                self.credentials.universe_domain
-            )  # googleapis.com, but for clouds of others under Google's licence
+            universe = self.credentials.universe_domain  # googleapis.com, except for partners' clouds
             options = ClientOptions(api_endpoint=address, universe_domain=universe)
             credentials = _Local(self.credentials) if address else self.credentials
             self._rest = bigquery.Client(
@@ -147,7 +146,7 @@ class Clients:
         return self._writer
 
     def close(self) -> None:
-        """Close both; what is under way on them ends."""
+        """Close both, and end calls under way."""
         rest, writer, self._rest, self._writer = self._rest, self._writer, None, None
         if writer is not None:
             transport: Any = writer.transport
@@ -166,12 +165,12 @@ class Clients:
 
 
 def answer_of(job: Any) -> list[tuple[Any, ...]]:
-    """Wait for a query job's end, and give its rows; no question waits for ever, where its answer never comes.
+    """Wait for the end of a query job, and return its rows. Each question has a time limit.
 
-    A script has no rows that are asked for: Google's client waits two minutes for them at least.
+    A script has no rows to ask for; Google's client would wait at least two minutes for them.
 
     Raises:
-        TargetUnavailableError: The job still runs.
+        TargetUnavailableError: The job is still running.
     """
     deadline, back_off = time.monotonic() + _QUERY_S, BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while not job.done(retry=None, timeout=_POLL_S):
@@ -210,12 +209,11 @@ def _credentials(path: Path) -> Any:
 
 @contextmanager
 def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) -> Iterator[None]:
-    """Errors of Google's clients leave as ours, with the next step.
+    """Translate errors of Google's clients into ours, with the next step.
 
     Args:
         doing: What was tried, for the message.
-        refusable: Whether a request that the server calls wrong is a refusal of rows or of columns; else, like
-            whatever else fails, it is tried again.
+        refusable: Whether a bad request means that rows or columns are refused; otherwise it is tried again.
     """
     try:
         yield
@@ -235,7 +233,7 @@ def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) 
 
 
 def next_step(place: TableLocation, error: exceptions.GoogleAPICallError) -> str:
-    """What a person can do about an error, to go behind its message; empty where that is to wait."""
+    """What a person can do about an error, to append to its message; empty if that is to wait."""
     reason = _reason(error)
     if isinstance(error, exceptions.Forbidden) and reason not in {"quotaExceeded", "rateLimitExceeded"}:
         return (

@@ -1,4 +1,4 @@
-"""Load jobs of BigQuery: a file into a table, whole or not at all, under a job id that is never given twice."""
+"""Load jobs of BigQuery: a file is loaded as a whole or not at all, under a job id that is never used twice."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from api2db.frames import is_json
 from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, next_step, sorted_errors
 
 _JOB_S = 600.0
-# Google's "Error messages": of all reasons for which a job fails this alone speaks of what is in the file.
+# Google's "Error messages": of the reasons why a job fails, only this one is about the file's content.
 _DATA_AT_FAULT = "invalid"
 
 
@@ -25,7 +25,7 @@ class LoadJobs:
     """Loads into tables of one project.
 
     Args:
-        clients: Google's.
+        clients: Google's clients.
     """
 
     def __init__(self, clients: Clients) -> None:
@@ -35,12 +35,12 @@ class LoadJobs:
     def load(
         self, job_id: str, table: str, rows: pa.Table, fields: Sequence[bigquery.SchemaField], *, truncates: bool
     ) -> None:
-        """Load rows; where a job of this id exists, its end is waited for, and it counts.
+        """Load rows; if a job of this id exists, wait for it instead.
 
         Raises:
-            BatchRefusedError: The job failed for what is in the file.
+            BatchRefusedError: The job failed because of the file's content.
             TableChangedError: The table is gone.
-            TargetUnavailableError: Whether it ran is to be asked by ``claimed``.
+            TargetUnavailableError: ``claimed`` tells whether the rows were loaded.
         """
         content, format_ = _file(rows)
         config = bigquery.LoadJobConfig(
@@ -51,9 +51,9 @@ class LoadJobs:
         )
         if format_ == "PARQUET":
             options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]
-            options.enable_list_inference = True  # else a list is a RECORD with a list in it
+            options.enable_list_inference = True  # otherwise a list becomes a RECORD with a list in it
             config.parquet_options = options
-            config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # else all decimals are NUMERIC
+            config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # otherwise all decimals become NUMERIC
         with sorted_errors(self._place, f"loading into {table}"):
             try:
                 job = self._clients.rest.load_table_from_file(
@@ -65,9 +65,9 @@ class LoadJobs:
             self._wait(job)
 
     def claimed(self, job_id: str) -> bool:
-        """Whether the load of this id has been done; if it has not, it never will be.
+        """Whether the load of this id was done; if not, it never will be.
 
-        An id is given once: a query job that does nothing takes it, unless the load has it.
+        An id is used once: a query job that does nothing takes it, unless the load has it.
         """
         with sorted_errors(self._place, f"asking for the job {job_id}"):
             config = bigquery.QueryJobConfig(use_legacy_sql=False)
@@ -96,7 +96,7 @@ class LoadJobs:
         raise TargetUnavailableError(f"{said}{_next_step(self._place, fault)}")
 
     def _end(self, job: Any) -> None:
-        """Wait for its end, however it ends."""
+        """Wait for a job's end, whatever its result."""
         try:
             job.result(retry=None, timeout=_JOB_S)
         except exceptions.GoogleAPICallError:
@@ -113,7 +113,7 @@ def _next_step(place: TableLocation, fault: Mapping[str, Any]) -> str:
 
 
 def _file(rows: pa.Table) -> tuple[bytes, str]:
-    """Parquet; but JSON lines where a column is JSON, into which BigQuery loads no Parquet."""
+    """Parquet, or JSON lines if a column is JSON, because BigQuery loads no Parquet into such columns."""
     rows = _with_plain_numbers(rows)
     if any(is_json(field.type) for field in rows.schema):
         return _lines(rows), "NEWLINE_DELIMITED_JSON"
@@ -123,7 +123,7 @@ def _file(rows: pa.Table) -> tuple[bytes, str]:
 
 
 def _with_plain_numbers(rows: pa.Table) -> pa.Table:
-    """Durations as integers, and decimals so wide that each is loaded as the type that its column has."""
+    """Cast durations to integers, and decimals to the width that is loaded as the column's type."""
     return rows.cast(pa.schema([(field.name, _plain_number(field.type)) for field in rows.schema]))
 
 
@@ -152,7 +152,7 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _cell_writer(type_: pa.DataType) -> Callable[[Any], str | None]:
-    """How a value of a column stands in a line; None where it is null."""
+    """The function that writes a value of a column into a line; it returns None for null."""
     if is_json(type_):
         return lambda text: text
     if pa.types.is_list(type_):

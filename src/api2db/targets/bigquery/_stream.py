@@ -1,4 +1,4 @@
-"""A write stream of BigQuery: rows go out as Arrow, ahead of the answers, each request at an offset of its own."""
+"""A write stream of BigQuery: requests of Arrow rows, each at an offset, are sent ahead of the answers."""
 
 import queue
 import re
@@ -16,15 +16,15 @@ from api2db.frames import is_json
 from api2db.targets.bigquery._client import CALL_S
 from api2db.targets.port import Column
 
-_LARGEST_REQUEST_BYTES = 10_000_000  # Google's quotas; its newest library speaks of 20 MB, its pages of 10
-_REQUEST_BYTES = 7 << 20  # of Arrow's buffers
-_BESIDE_BYTES = 64 << 10  # the stream's name and the like
+_LARGEST_REQUEST_BYTES = 10_000_000  # bytes, Google's quota; its newest library says 20 MB, its documentation 10
+_REQUEST_BYTES = 7 << 20  # bytes of Arrow's buffers
+_BESIDE_BYTES = 64 << 10  # bytes for the stream's name and other fields
 _ANSWER_S = 120.0
 _TYPE = re.compile(r"ARRAY<(?P<element>\w+)>|(?P<name>\w+)(\((?P<first>\d+)(, (?P<second>\d+))?\))?")
-# The backend says by these that it has taken nothing of a request, nor will.
+# With these codes the server says that it did not accept a request, and never will.
 _CERTAIN = {code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.PERMISSION_DENIED, code_pb2.FAILED_PRECONDITION}
-# A call that ends so may have met a row that ends every call. One that ends by a fault of the server, however long it
-# lasts, has not, and no row is looked for; source: AppendRowsResponse, where INTERNAL is said to be tried again.
+# A call that ends like this may have met a row that ends every call. A call that ends by a fault of the server has
+# not, however long that lasts. Source: AppendRowsResponse, which says to retry after INTERNAL.
 _ROWS_MAY_BREAK = exceptions.InvalidArgument
 _NAMES = {"INTEGER": "INT64", "FLOAT": "DOUBLE", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
 _EXTRA_FIELDS = int(types.StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS)
@@ -37,11 +37,11 @@ _STREAM_FAULTS = {
 
 
 class NotInError(Exception):
-    """Requests that the server has said it did not take.
+    """Requests that the server did not accept, for certain.
 
     Attributes:
-        taken: How many requests in front of them it did take.
-        error: What it means to us.
+        taken: How many requests before them it accepted.
+        error: The error to raise.
     """
 
     def __init__(self, taken: int, error: TargetUnavailableError | BatchRefusedError) -> None:
@@ -51,13 +51,23 @@ class NotInError(Exception):
 
 
 def new_stream(client: BigQueryWriteClient, table: str) -> types.WriteStream:
-    """Make a stream whose rows are seen as soon as they are taken; its answer has the schema that the API knows."""
+    """Create a stream whose rows are visible at once; the answer has the schema that the API knows."""
     wanted = types.WriteStream(type_=types.WriteStream.Type.COMMITTED)
     return client.create_write_stream(parent=table, write_stream=wanted, retry=None, timeout=CALL_S)
 
 
-def is_known_as(column: Column, field: types.TableFieldSchema) -> bool:
-    """Whether the Write API knows a column by the type that the table has, and by its length or precision."""
+def unknown_column(stream: types.WriteStream, columns: Sequence[Column]) -> Column | None:
+    """The first column that the Write API does not know as the table has it; None if it knows all."""
+    seen = {field.name.casefold(): field for field in stream.table_schema.fields}
+    for column in columns:
+        known = seen.get(column.name.casefold())
+        if known is None or not _is_known_as(column, known):
+            return column
+    return None
+
+
+def _is_known_as(column: Column, field: types.TableFieldSchema) -> bool:
+    """Whether the Write API knows a column by the table's type, length and precision."""
     found = _TYPE.match(column.declared)
     if found is None or field.type_ == types.TableFieldSchema.Type.TYPE_UNSPECIFIED:
         return True
@@ -69,7 +79,7 @@ def is_known_as(column: Column, field: types.TableFieldSchema) -> bool:
 
 
 def finalized_rows(client: BigQueryWriteClient, name: str) -> int | None:
-    """End a stream, and say how many rows it has got, for good; None where it has been forgotten."""
+    """Finalize a stream, and return its final row count; None if the server no longer knows the stream."""
     try:
         return int(client.finalize_write_stream(name=name, retry=None, timeout=CALL_S).row_count)
     except exceptions.NotFound:
@@ -80,9 +90,9 @@ class WriteStream:
     """One connection to one write stream.
 
     Args:
-        client: Google's.
+        client: Google's client.
         name: The stream.
-        schema: What every request's rows have.
+        schema: The schema of every request.
     """
 
     def __init__(self, client: BigQueryWriteClient, name: str, schema: pa.Schema) -> None:
@@ -100,12 +110,12 @@ class WriteStream:
         return not self._begun or self._thread.is_alive()
 
     def append(self, offset: int, batches: Sequence[pa.RecordBatch]) -> None:
-        """Send rows, a request a batch, and wait for the answers.
+        """Send rows, one request for each batch, and wait for the answers.
 
         Raises:
-            NotInError: The server has said of a request that it did not take it.
-            ConnectionBrokenError: The server ended the call as a wrong one, as some row may make it.
-            TargetUnavailableError: An answer is missing; how many rows are in is to be asked.
+            NotInError: The server did not accept a request.
+            ConnectionBrokenError: The server ended the call as invalid, which a row may cause.
+            TargetUnavailableError: An answer is missing; the row count tells what was accepted.
         """
         for batch in batches:
             self._requests.put((offset, batch))
@@ -137,7 +147,7 @@ class WriteStream:
     def _read(self) -> None:
         header = (("x-goog-request-params", f"write_stream={self.name}"),)
         try:
-            # Without retry=None the client would repeat the call with what is left of the requests.
+            # Without retry=None the client would repeat the call with the rest of the requests.
             for answer in self._client.append_rows(self._sent(), metadata=header, retry=None, timeout=None):
                 self._answers.put(answer)
         except Exception as error:  # noqa: BLE001 - told to whoever waits for the answer
@@ -188,12 +198,12 @@ def _said(error: BaseException) -> str:
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
-    """What each request has; a column that nothing can be written into is left out."""
+    """The schema of each request; columns that nothing can be written into are left out."""
     return pa.schema([(column.name, _plain(column.type)) for column in columns if not pa.types.is_null(column.type)])
 
 
 def conformed(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
-    """All columns of a table in its order, those that the rows have not as nulls."""
+    """All columns of a table in its order; missing ones are null."""
     names = [column.name for column in columns if not pa.types.is_null(column.type)]
     known = {column.name: column for column in columns}
     arrays = [
@@ -203,7 +213,7 @@ def conformed(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
 
 
 def as_sent(rows: pa.Table, columns: Sequence[Column]) -> pa.RecordBatch:
-    """Rows, cast to the types of their columns, under the schema that each request has."""
+    """Rows, cast to the types of their columns, under the schema of each request."""
     schema = schema_of(columns)
     table = conformed(rows, columns)
     arrays = [_as(_whole(column), field.type) for column, field in zip(table.columns, schema, strict=True)]
@@ -214,7 +224,7 @@ def ends_of_requests(batch: pa.RecordBatch) -> list[int]:
     """After how many rows each request ends.
 
     Raises:
-        RowsRefusedError: Rows that no request holds.
+        RowsRefusedError: Some rows are too large for a request.
     """
     # The first request has the schema too.
     room = _LARGEST_REQUEST_BYTES - _BESIDE_BYTES - batch.schema.serialize().size
@@ -238,7 +248,7 @@ def _slices(batch: pa.RecordBatch, start: int, room: int) -> Iterator[tuple[int,
 
 
 def _size(batch: pa.RecordBatch) -> int:
-    """As it is sent."""
+    """The size in bytes when sent."""
     return int(pa.ipc.get_record_batch_size(batch))
 
 
@@ -253,7 +263,7 @@ def _plain(type_: pa.DataType) -> pa.DataType:
 def _as(array: pa.Array, type_: pa.DataType) -> pa.Array:
     if is_json(array.type):
         array = array.storage
-    if pa.types.is_list(type_):  # BigQuery has no null in place of a list
+    if pa.types.is_list(type_):  # BigQuery has no null instead of a list
         array = pa.array([each or [] for each in array.to_pylist()], type_) if array.null_count else array
     return array if array.type.equals(type_) else array.cast(type_)
 

@@ -1,4 +1,4 @@
-"""Columns of BigQuery: how REST, GoogleSQL and we write them, and what they may be called."""
+"""Columns of BigQuery, as REST, GoogleSQL and api2db write them, and their names."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _LIMITED = re.compile(r"(\w+)\((\d+)\)")
 _NANOSECONDS = "nanoseconds"
 UNDECIDED = "api2db: its type is settled by its first value"
 _LONGEST_NAME = 300
-# Source: Google's "Specify a schema", flexible column names; a period is refused there, and so are these.
+# Source: Google's "Specify a schema", flexible column names; it forbids these characters, and periods are refused too.
 _FORBIDDEN = re.compile(r"[!\"$()*,./;?@\[\\\]^`{}~\x00-\x1f]")
 _RESERVED = (
     "_TABLE_",
@@ -36,7 +36,7 @@ _RESERVED = (
 
 
 def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.SchemaField:
-    """A column of ours as REST takes it."""
+    """A column as REST writes it."""
     if undecided:
         return bigquery.SchemaField(name, declared, description=UNDECIDED)
     if declared == BIGQUERY_DURATION:
@@ -51,23 +51,23 @@ def field_of(name: str, declared: str, *, undecided: bool = False) -> bigquery.S
 
 
 def check_name(name: str) -> None:
-    """See whether a table can have a column of this name.
+    """Check that a table can have a column of this name.
 
     Raises:
-        BatchRefusedError: It can't; the message says why.
+        BatchRefusedError: It cannot; the message says why.
     """
     if not name or len(name) > _LONGEST_NAME or _FORBIDDEN.search(name) or name.upper().startswith(_RESERVED):
         raise BatchRefusedError(f"BigQuery has no columns named {name!r}; rename it before it is put")
 
 
 def in_table(names: Sequence[str], columns: Sequence[Column]) -> tuple[str, ...]:
-    """Names as the table has them: to BigQuery their case is all one."""
+    """Names as the table writes them; BigQuery ignores their case."""
     known = {column.name.casefold(): column.name for column in columns}
     return tuple(known.get(name.casefold(), name) for name in names)
 
 
 def column_of(field: bigquery.SchemaField) -> Column:
-    """A column of REST as we take it."""
+    """A column of REST as a ``Column``."""
     declared = _declared(field)
     return Column(field.name, from_bigquery(declared), declared)
 
@@ -84,7 +84,7 @@ def _declared(field: bigquery.SchemaField) -> str:
 
 
 def column_in_sql(field: bigquery.SchemaField) -> str:
-    """A column as CREATE TABLE has it."""
+    """A column as CREATE TABLE writes it."""
     rule = " NOT NULL" if field.mode == "REQUIRED" else ""
     options = f" OPTIONS(description={text_in_sql(field.description)})" if field.description else ""
     return f"{name_in_sql(field.name)} {type_in_sql(field)}{rule}{options}"
@@ -104,18 +104,18 @@ def type_in_sql(field: bigquery.SchemaField) -> str:
 
 
 def text_in_sql(value: str) -> str:
-    """A text as GoogleSQL takes it, whose escapes are JSON's among others."""
+    """A text as GoogleSQL writes it; JSON's escapes are valid there."""
     return json.dumps(value)
 
 
 def name_in_sql(name: str) -> str:
-    """A column's name in backticks; none that could end them gets here."""
+    """A column's name in backticks; names with backticks are refused."""
     check_name(name)
     return f"`{name}`"
 
 
-def as_newest(fields: Sequence[bigquery.SchemaField], columns: Sequence[Column]) -> list[bigquery.SchemaField]:
-    """The columns of a table that is made anew; those that it has already stay as they are, with all that they say."""
+def replacement_fields(fields: Sequence[bigquery.SchemaField], columns: Sequence[Column]) -> list[bigquery.SchemaField]:
+    """The fields of a table that is created again; columns that it has already keep all their attributes."""
     known = {field.name: field for field in fields}
     return [
         known[column.name]
@@ -125,8 +125,8 @@ def as_newest(fields: Sequence[bigquery.SchemaField], columns: Sequence[Column])
     ]
 
 
-def newest_columns(schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column]:
-    """The columns of a table that becomes the newest frame; it stays as it is where that fits."""
+def replaced_columns(schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column]:
+    """The columns of a table that becomes the newest frame; unchanged if the frame fits."""
     wanted = replacement_columns(schema, columns, _wanted)
     return columns if {*wanted} == {*columns} else wanted
 

@@ -1,6 +1,6 @@
-"""BigQuery by key: rows go into a table beside, and from there by MERGE, in one transaction with the ledger.
+"""BigQuery by key: rows go into a staged table, and from there by MERGE, in one transaction with the ledger.
 
-The Write API is not used: for half an hour after it BigQuery changes no row of a table within a transaction.
+The Write API is not used: for half an hour after a write, BigQuery cannot change the table within a transaction.
 """
 
 import datetime
@@ -41,7 +41,7 @@ _STEP = (
     "UPDATE `{ledger}` SET epoch = @epoch, sequence = @sequence, skip = @skip, loaded = loaded + @loaded"
     " WHERE stream = @stream AND epoch = @old_epoch AND sequence = @old_sequence AND skip = @old_skip"
 )
-# Two INSERTs may be committed beside each other, two MERGEs may not.
+# Two concurrent INSERTs may both be committed; two MERGEs may not.
 _FIRST_STEP = (
     "MERGE INTO `{ledger}` AS old USING (SELECT @stream AS stream) AS new ON old.stream = new.stream"
     " WHEN NOT MATCHED THEN INSERT (stream, epoch, sequence, skip, loaded)"
@@ -50,11 +50,11 @@ _FIRST_STEP = (
 
 
 class BigqueryKeyedTarget:
-    """A table of BigQuery whose rows are replaced by key, as ``LedgerTarget`` has it.
+    """A table of BigQuery whose rows are replaced by key; a ``LedgerTarget``.
 
     Args:
-        place: The table, and who asks for it.
-        if_exists: ``"append"``, or ``"fail"``: not into a table of others.
+        place: The table, and the account that uses it.
+        if_exists: ``"append"``, or ``"fail"``: refuse a table of others.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
         keys: A row replaces the one that has the same values in these columns.
     """
@@ -90,10 +90,10 @@ class BigqueryKeyedTarget:
         self._following.close()
 
     def read_position(self, stream: str) -> LedgerRow | None:
-        # A lock is not needed: a transaction that an earlier process has left under way can't commit any more once ours
-        # has moved the ledger, nor can ours once that one has.
+        # No lock is needed: a transaction of an earlier process that is still under way can no longer commit once ours
+        # has moved the ledger, and the other way round.
         rows = self._run(f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream", stream=stream)
-        if not rows:  # a table that it made before its first load, which then failed, is known by the label
+        if not rows:  # the label marks a table that this stream created before a first load that failed
             self._following.acquire(stream)
         return LedgerRow(*rows[0]) if rows else None
 
@@ -141,7 +141,7 @@ class BigqueryKeyedTarget:
 
     @contextmanager
     def _staged(self, rows: pa.Table, columns: Sequence[Column]) -> Iterator[str | None]:
-        """Rows in a table of their own, which no late request of another load can touch; None for no rows."""
+        """Load rows into a table of their own, which no late request of another load can touch; None for no rows."""
         if not rows.num_columns:
             yield None
             return
@@ -183,7 +183,7 @@ class BigqueryKeyedTarget:
             raise TargetUnavailableError(str(error)) from error
 
     def _is_of_rows(self, error: BatchRefusedError) -> bool:
-        """By Google's own words alone: the names of tables in them may be any words."""
+        """Whether an error is about rows. Names of tables are removed first, since they may contain any words."""
         said = re.sub(rf"\S*{re.escape(self._place.dataset)}\.\S*", "", str(getattr(error.__cause__, "message", error)))
         return "Transaction is aborted" not in said and _ROWS_AT_FAULT.search(said) is not None
 

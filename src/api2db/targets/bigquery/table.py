@@ -1,4 +1,4 @@
-"""A table of BigQuery: what columns it has, and how it follows the data."""
+"""A table of BigQuery: its columns, how it follows the data, and the record of its changes."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ _CHANGES["frame_ns"] = "INT64"
 
 
 def load_dataset(clients: Clients) -> Any:
-    """Make the data set, or load it where it is there already, or where this account may make none."""
+    """Create the data set, or load it if it exists already or this account may not create one."""
     place = clients.place
     wanted = bigquery.Dataset(f"{place.project}.{place.dataset}")
     wanted.location = place.location
@@ -52,7 +52,7 @@ class Table:
     """One table, by REST and by query jobs.
 
     Args:
-        clients: Google's.
+        clients: Google's clients.
     """
 
     def __init__(self, clients: Clients) -> None:
@@ -61,7 +61,7 @@ class Table:
         self._reference = bigquery.TableReference.from_string(self._place.name)
 
     def resource(self) -> Any:
-        """The table as it is now; None where there is none."""
+        """The table as it is now; None if there is none."""
         with sorted_errors(self._place, f"reading {self._place.name}"):
             try:
                 return self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
@@ -71,12 +71,12 @@ class Table:
                 raise
 
     def columns(self) -> list[Column] | None:
-        """Its columns in their order; None where there is no table."""
+        """Its columns in their order; None if there is no table."""
         resource = self.resource()
         return None if resource is None else [column_of(field) for field in resource.schema]
 
     def create(self, fields: Sequence[bigquery.SchemaField], labels: dict[str, str]) -> list[Column]:
-        """Make it; where somebody has made it meanwhile, that one counts."""
+        """Create it; if somebody else has done so meanwhile, that table is used."""
         table = bigquery.Table(self._reference, schema=list(fields))
         table.labels = labels
         with sorted_errors(self._place, f"making {self._place.name}", refusable=True):
@@ -87,7 +87,7 @@ class Table:
         return [column_of(field) for field in made.schema]
 
     def add(self, fields: Iterable[bigquery.SchemaField]) -> list[Column]:
-        """Add columns at its end; where somebody has altered it meanwhile, it is tried again later."""
+        """Add columns at the end; if somebody has altered the table meanwhile, this raises and is tried again later."""
         with sorted_errors(self._place, f"adding columns to {self._place.name}", refusable=True):
             table = self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
             known = {field.name.lower() for field in table.schema}
@@ -96,8 +96,8 @@ class Table:
         return [column_of(field) for field in changed.schema]
 
     def wider(self, column: Column, to: pa.DataType) -> Column | None:
-        """The column with a type that holds another type too, and every value that it has; None where none does."""
-        if pa.types.is_null(column.type):  # not one of ours; BigQuery would refuse, and bill for, each attempt
+        """The column with a type that also holds another type's values; None if no type does."""
+        if pa.types.is_null(column.type):  # not created by us; BigQuery would refuse each attempt and bill for it
             return None
         wider = wider_type(
             column,
@@ -109,7 +109,7 @@ class Table:
         return None if declared in {None, column.declared} else Column(column.name, from_bigquery(declared), declared)
 
     def change_type(self, column: Column, wider: Column) -> Column:
-        """Give a column the type of another."""
+        """Change a column's type to that of ``wider``."""
         decided = field_of(column.name, wider.declared)
         name, type_ = name_in_sql(column.name), type_in_sql(decided)
         if self.is_undecided(column):
@@ -120,7 +120,7 @@ class Table:
         return wider if found.declared == wider.declared else found
 
     def is_undecided(self, column: Column) -> bool:
-        """Whether it is one that we made of nothing but nulls, and has nothing else."""
+        """Whether the column was created for nothing but nulls, and has no value yet."""
         resource = self.resource()
         field = next((each for each in resource.schema if each.name == column.name), None) if resource else None
         if field is None or field.description != UNDECIDED:
@@ -134,9 +134,9 @@ class Table:
             return answer_of(job)
 
     def _decide(self, decided: bigquery.SchemaField) -> None:
-        """Give a column of nothing but nulls a type: by one statement, which leaves nothing to be done after it.
+        """Give a column of nothing but nulls a type, by one statement that leaves nothing to do afterwards.
 
-        Labels, and what the descriptions of other columns say of them, would be gone with the old table otherwise.
+        Labels and the descriptions of other columns are repeated, because the old table's would be lost.
         """
         resource = self.resource()
         if resource is None:
@@ -154,7 +154,7 @@ class Table:
 
 
 def record(clients: Clients, changes: Sequence[SchemaChange]) -> None:
-    """Log changes and add a row for each; they are made, so where this fails it is only said."""
+    """Log changes, and add a row for each. They have been made, so a failure is only logged."""
     for change in changes:
         logger.info("%s: %s", clients.place.table, change.said)
     try:

@@ -1,8 +1,8 @@
-"""BigQuery: rows by the Storage Write API into a stream of our own, each request at an offset.
+"""A table of BigQuery, loaded by the Storage Write API into a stream of its own, each request at an offset.
 
-A plan names the stream and the offset. After any doubt the stream is ended: its row count then says for good how much
-of the plan is in, whatever requests are still under way. Where the Write API may not be used, and where the newest
-frame replaces the table, rows go by load jobs; a plan then names the job, whose id is never given twice.
+A plan names the stream and the offset. After any doubt the stream is finalized: then its row count tells for good how
+much of the plan is committed, whatever requests are still under way. If the Write API is forbidden, or the newest frame
+replaces the table, rows are loaded by jobs; then a plan names the job, whose id is never used twice.
 """
 
 import logging
@@ -20,6 +20,7 @@ from api2db.errors import (
     ConnectionBrokenError,
     RowsRefusedError,
     TableChangedError,
+    TargetError,
     TargetUnavailableError,
 )
 from api2db.targets._evolve import new_columns, placed, typed_columns, unplaced_names
@@ -32,11 +33,11 @@ from api2db.targets.bigquery._stream import (
     conformed,
     ends_of_requests,
     finalized_rows,
-    is_known_as,
     new_stream,
     schema_of,
+    unknown_column,
 )
-from api2db.targets.bigquery.columns import as_newest, check_name, field_of, in_table, newest_columns
+from api2db.targets.bigquery.columns import check_name, field_of, in_table, replaced_columns, replacement_fields
 from api2db.targets.bigquery.table import Table, load_dataset, record
 from api2db.targets.port import (
     ChangeOrigins,
@@ -51,18 +52,18 @@ from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
 
 logger = logging.getLogger(__name__)
 _LABEL = "api2db_stream"
-_TRY_AGAIN_S = 120.0  # a permission that was granted takes Google minutes, and a table that is new may look forbidden
-_SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema in some minutes
+_TRY_AGAIN_S = 120.0  # it takes Google minutes to apply a permission, and a new table may seem forbidden
+_SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema after some minutes
 
 
 class BigqueryTarget:
-    """A table of BigQuery, as ``SteppedTarget`` has it.
+    """A table of BigQuery; a ``SteppedTarget``.
 
     Args:
-        place: The table, and who asks for it.
-        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
+        place: The table, and the account that uses it.
+        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: refuse a table of others.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
-        keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
+        keys: With ``"replace"``: of rows with the same values in these columns the last is kept.
     """
 
     loader: Literal["resumable"] = "resumable"
@@ -87,7 +88,7 @@ class BigqueryTarget:
         self._sending: pa.RecordBatch | None = None
         self._replaces = False
         self.unplaced: Mapping[str, str] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     @property
     def replaces_table(self) -> bool:
@@ -95,7 +96,7 @@ class BigqueryTarget:
 
     @property
     def clients(self) -> Clients:
-        """Google's clients; made from the key file as it is now."""
+        """Google's clients, created from the key file as it is now."""
         if self._clients is None:
             self._clients = Clients(self._place)
         return self._clients
@@ -109,11 +110,9 @@ class BigqueryTarget:
         return
 
     def close(self) -> None:
-        stream, self._stream = self._stream, None
+        self._end_stream()
         clients, self._clients = self._clients, None
         self._prepared = None
-        if stream is not None:
-            stream.close()
         if clients is not None:
             clients.close()
 
@@ -197,7 +196,7 @@ class BigqueryTarget:
 
     @property
     def _is_forbidden(self) -> bool:
-        """Whether the Write API was forbidden a while ago, or less."""
+        """Whether the Write API was found forbidden a short while ago."""
         return self._forbidden_s is not None and time.monotonic() - self._forbidden_s < _TRY_AGAIN_S
 
     def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
@@ -208,9 +207,9 @@ class BigqueryTarget:
         if columns is None:
             return self._create(schema)
         if self.replaces_table and self._schema == "evolve":
-            newest = newest_columns(schema, columns)
-            self._replaces = newest != columns
-            return newest
+            replacement = replaced_columns(schema, columns)
+            self._replaces = replacement != columns
+            return replacement
         new = new_columns(schema, columns, self.same_column, bigquery_type)
         if self._schema == "freeze" or not new:
             return columns
@@ -221,10 +220,9 @@ class BigqueryTarget:
         return columns
 
     def _tell_of_lists(self, columns: Sequence[Column]) -> None:
-        for name in [column.name for column in columns if pa.types.is_list(column.type)]:
-            if name not in self._told:
-                self._told.add(name)
-                logger.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
+        for name in sorted({each.name for each in columns if pa.types.is_list(each.type)} - self._warned):
+            self._warned.add(name)
+            logger.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:
         fields = [field_of(name, declared) for name, declared in typed_columns(schema, bigquery_type)] or [
@@ -232,7 +230,7 @@ class BigqueryTarget:
         ]
         self._altered_s = time.monotonic()
         columns = self._table.create(fields, {_LABEL: self._owner} if self._owner else {})
-        self._check_own()  # somebody else may have made it just before
+        self._check_own()  # somebody else may have created it just before
         return columns
 
     def _check_own(self) -> None:
@@ -245,7 +243,7 @@ class BigqueryTarget:
             )
 
     def _reach_stream(self, columns: Sequence[Column]) -> WriteStream | None:
-        """A stream whose requests have these columns; None where the Write API may not be used."""
+        """A stream whose requests have these columns; None if the Write API is forbidden."""
         schema = schema_of(columns)
         if self._stream is not None and (not self._stream.is_open or not self._stream.schema.equals(schema)):
             self._end_stream()
@@ -263,18 +261,15 @@ class BigqueryTarget:
                 made = new_stream(self.clients.writer, path)
             except exceptions.PermissionDenied as error:
                 if self._forbidden_s is None:
-                    logger.warning("the Storage Write API may not be used, load jobs are instead: %s", error.message)
+                    logger.warning("the Storage Write API is forbidden, so rows are loaded by jobs: %s", error.message)
                 self._forbidden_s = time.monotonic()
                 return None
         self._forbidden_s = None
-        seen = {field.name.casefold(): field for field in made.table_schema.fields}
-        for column in columns:
-            known = seen.get(column.name.casefold())
-            if known is None or not is_known_as(column, known):
-                raise TargetUnavailableError(
-                    f"the Write API does not know the column {column.name!r} of {place.name} as {column.declared} yet;"
-                    " Google needs some minutes"
-                )
+        if unknown := unknown_column(made, columns):
+            raise TargetUnavailableError(
+                f"the Write API does not know the column {unknown.name!r} of {place.name} as {unknown.declared} yet;"
+                " Google needs some minutes"
+            )
         return str(made.name)
 
     def _end_stream(self) -> None:
@@ -286,9 +281,8 @@ class BigqueryTarget:
         resource = self._table.resource()
         if resource is None:
             raise TableChangedError(f"the table {self._place.name} is gone")
-        # Stated as they are, so that nothing is concluded from the file; where the newest frame changes them, as they
-        # shall be.
-        fields = as_newest(resource.schema, columns) if self._replaces else list(resource.schema)
+        # The schema is stated as it is, or as the newest frame changes it, so that nothing is concluded from the file.
+        fields = replacement_fields(resource.schema, columns) if self._replaces else list(resource.schema)
         sent = conformed(rows, columns)
         jobs = LoadJobs(self.clients)
         try:
@@ -298,9 +292,7 @@ class BigqueryTarget:
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error
             raise
 
-    def _meant(
-        self, error: TargetUnavailableError | BatchRefusedError, before: int, columns: Sequence[Column]
-    ) -> TargetUnavailableError | BatchRefusedError:
+    def _meant(self, error: TargetError, before: int, columns: Sequence[Column]) -> TargetError:
         if not isinstance(error, (BatchRefusedError, ConnectionBrokenError)):
             return error
         if self.columns() != list(columns):

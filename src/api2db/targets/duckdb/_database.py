@@ -1,4 +1,4 @@
-"""DuckDB: Arrow tables are scanned as they are, by a cursor on a file that all streams of a process share."""
+"""A DuckDB database: its transactions and changes of tables. Arrow tables are scanned directly."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def duckdb_engine(url: str, path: Path) -> "Engine":
     """A SQLAlchemy engine on a DuckDB file that this process may have open already.
 
-    The dialect would open it under settings of its own, which DuckDB refuses within one process.
+    The dialect itself would open the file with its own settings, which DuckDB refuses within one process.
     """
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
@@ -36,8 +36,8 @@ class DuckdbDatabase:
     """A DuckDB file, shared with the other streams of this process.
 
     Args:
-        keyed: Rows are merged by keys. Two who do so at a time would not see each other's rows: they take turns.
-        schema: Where the table and our own tables are, made where it is missing; None: ``main``.
+        keyed: Whether rows are merged by key. Such streams take turns, since they would not see each other's rows.
+        schema: The schema of the table and of our own tables, created if it is missing; None: ``main``.
 
     Raises:
         MissingExtraError: The library is not installed.
@@ -114,13 +114,13 @@ class DuckdbDatabase:
             duckdb.CatalogException,
             duckdb.DependencyException,
             duckdb.ConversionException,
-        ) as error:  # an index or a constraint stands on it, or the wider type reaches less far than one of its dates
+        ) as error:  # an index or a constraint depends on it, or one of its dates is beyond the wider type
             raise BatchRefusedError(_first_line(error)) from error
         return wider
 
 
 def _enter(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
-    """Names mean what is in a schema, and in no other; it is made where it is missing."""
+    """Make names mean what is in a schema; it is created if it is missing."""
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
     path = quote(schema).replace("'", "''")
     cursor.execute(f"SET schema = '{path}'")
@@ -143,9 +143,9 @@ class _DuckdbSession(Session):
         return self._cursor.execute(sql, values).fetchall()
 
     def columns(self, table: str) -> list[Column] | None:
-        """The catalogue is slow to ask (3 ms); a table that is known to be there is asked itself (0.3 ms)."""
+        """The catalogue is slow (3 ms). A known table is queried itself (0.3 ms)."""
         if table in self._known_tables:
-            self._known_tables.discard(table)  # where it is gone by now the transaction ends with that error
+            self._known_tables.discard(table)  # if it is gone by now, the transaction ends with that error
             found = self.rows("SELECT name, type, dflt_value IS NOT NULL FROM pragma_table_info(?)", (quote(table),))
         else:
             found = self.rows(
@@ -181,7 +181,7 @@ class _DuckdbSession(Session):
             self._forget("_api2db_batch")
 
     def _forget(self, registered: str) -> None:
-        with suppress(library().Error):  # after an error all that may follow is a rollback, which forgets it too
+        with suppress(library().Error):  # after an error only a rollback can follow, which removes it too
             self._cursor.unregister(registered)
 
 

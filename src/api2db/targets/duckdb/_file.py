@@ -1,4 +1,4 @@
-"""A file of DuckDB that all streams of this process share, and let go between loads, so that others can open it."""
+"""A DuckDB file that all streams of this process share, and close between loads, so that others can open it."""
 
 import os
 import re
@@ -22,13 +22,13 @@ _HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
 class OpenFile:
-    """A database file that all streams of this process share: each has a cursor, and it is let go when none needs it.
+    """A database file that all streams of this process share, with a cursor for each.
 
-    A DuckDB file that one process has open no other can read. So it is closed 0.2 s after the last use, and for a
-    moment every few seconds when there is no idle time.
+    No other process can read a DuckDB file that is open. So it is closed 0.2 s after its last use, and for a moment
+    every few seconds if it is never idle.
 
     Attributes:
-        merging: Whose turn it is to merge rows by keys.
+        merging: Held by the stream that merges rows by key.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,10 +44,10 @@ class OpenFile:
 
     @contextmanager
     def cursor(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """Open the file where it is not, and keep it open until the block ends.
+        """Open the file unless it is open, and keep it open until the block ends.
 
         Raises:
-            TargetUnavailableError: It can't be opened; the message says which program holds it.
+            TargetUnavailableError: It cannot be opened; the message says which program holds it.
         """
         with self._changed:
             self._changed.wait_for(lambda: not (self._users and self._is_due()))
@@ -66,12 +66,12 @@ class OpenFile:
                 self._changed.notify_all()
 
     def join(self, stream: object) -> None:
-        """Count a stream that will come back."""
+        """Register a stream."""
         with self._changed:
             self._streams.add(id(stream))
 
     def leave(self, stream: object) -> None:
-        """Let the file go at once when the last stream leaves."""
+        """Unregister a stream; after the last one the file is closed at once."""
         with self._changed:
             self._streams.discard(id(stream))
             if not self._streams and not self._users:
@@ -83,7 +83,7 @@ class OpenFile:
             self._close()
 
     def _is_due(self) -> bool:
-        """Whether it has been held so long that others must have their turn."""
+        """Whether the file has been open so long that other processes must get it."""
         return self._connection is not None and time.monotonic() - self._opened_at > _LONGEST_HOLD_S
 
     def _open(self) -> "duckdb.DuckDBPyConnection":
@@ -114,7 +114,7 @@ class OpenFile:
         self._closed_at = time.monotonic()
         if connection is not None:
             with suppress(OSError):
-                if not self._log_path.stat().st_size:  # nobody else has the file open yet, so nobody has begun this log
+                if not self._log_path.stat().st_size:  # nobody else has the file open yet, so this log is ours
                     self._log_path.unlink()
             connection.close()
         self._changed.notify_all()
@@ -125,13 +125,13 @@ _files_lock = threading.Lock()
 
 
 def shared_file(path: Path) -> OpenFile:
-    """The one of this process for a path; a forked child has none of its parent's."""
+    """This process's ``OpenFile`` for a path; a forked child has none of its parent's."""
     with _files_lock:
         return _files.setdefault((os.getpid(), path), OpenFile(path))
 
 
 def _make_log_private(path: Path) -> None:
-    """DuckDB makes its log, which holds rows, with the umask's mode; one that is there it keeps."""
+    """Create the log, which holds rows, for its owner alone; DuckDB would use the umask, but keeps an existing file."""
     with suppress(OSError):
         log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -141,10 +141,10 @@ def _make_log_private(path: Path) -> None:
 
 
 def connect(path: Path) -> "duckdb.DuckDBPyConnection":
-    """Open a file; a new one is for its owner alone.
+    """Open a file; a new one is only accessible to its owner.
 
     Raises:
-        TargetUnavailableError: It can't be opened; the message says which program holds it.
+        TargetUnavailableError: It cannot be opened; the message says which program holds it.
     """
     driver = library()
     try:

@@ -1,8 +1,8 @@
-"""HeavyDB, which was OmniSci: rows as one Arrow record batch a call, and no transactions.
+"""HeavyDB, formerly OmniSci: each call loads rows as one Arrow record batch; there are no transactions.
 
-``target`` plans a load, and tells by the table's epoch and row count whether it was carried out. ``client`` holds one
-session, by Thrift; ``values`` makes columns fit, which HeavyDB matches exactly. The client's library, an extra, is
-imported when a session is first opened.
+``_target`` plans a load, and tells by the table's epoch and row count whether it was carried out. ``_client`` holds one
+session, by Thrift; ``_values`` casts columns to the exact types that HeavyDB needs. The client's library is an extra,
+and is imported when a session is first opened.
 """
 
 from api2db.targets.heavydb._client import PORTS, Protocol, client_connection

@@ -1,4 +1,4 @@
-"""One session on a HeavyDB server, by the client's Thrift calls; a connection that was in doubt is never used again."""
+"""One session on a HeavyDB server, by the client's Thrift calls; a connection in doubt is never used again."""
 
 import logging
 import re
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 Protocol = Literal["binary", "http", "https"]
 PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
-# All that DBHandler.cpp says of a session that has ended: HeavyDB from 6 on, then OmniSci 5's three. They are what its
-# errors begin with, since a table or a column that an error names may have "session" in its name, too.
+# Everything that DBHandler.cpp says of an ended session: HeavyDB since 6, then three texts of OmniSci 5. Errors begin
+# with them; "session" alone may be part of a table's or column's name.
 _ENDED = re.compile(
     r"session not valid( or expired)?\.|idle session timeout\.|maximum active session timeout\.", re.IGNORECASE
 )
-# It reports what it could not do by itself, as errors; that is for whoever called.
+# It logs failures that it could not handle; they are errors for the caller.
 logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
 
 
 class RefusedByServerError(Exception):
-    """The server answered, and said no; the connection is sound."""
+    """The server refused a call; the connection is sound."""
 
 
 class Session:
-    """A session that is begun when it is first needed.
+    """A session that is opened when it is first needed.
 
     Args:
-        server: Where, and who asks.
+        server: The server and the user.
         protocol: ``"binary"``, ``"http"`` or ``"https"``.
         timeout_s: How long one answer may take, seconds.
     """
@@ -46,14 +46,14 @@ class Session:
 
     @property
     def id(self) -> str:
-        """What the server knows it by; whoever has it may act in its name until it ends."""
+        """The session's id. Whoever has it may act in its name until the session ends."""
         return self._id
 
     def connect(self) -> None:
-        """Begin a session; does nothing where there is one.
+        """Open a session, unless there is one.
 
         Raises:
-            TargetUnavailableError: There is no server, or it lets nobody in by these names.
+            TargetUnavailableError: The server cannot be reached, or refuses the login.
         """
         if self._client is not None:
             return
@@ -67,15 +67,15 @@ class Session:
             self._drop()
 
     def end(self, other: str) -> None:
-        """End another session of ours: no call of it that comes later is carried out."""
+        """End another session of ours, so that no later call of it is carried out."""
         with suppress(RefusedByServerError):  # it has ended already
             self._call(lambda client: client.disconnect(other))
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """Make a call that may be made twice, as it is where the session has ended or the connection is gone.
+        """Make a call that may be repeated; it is, after the session has ended or the connection broke.
 
         Raises:
-            RefusedByServerError: The server said no.
+            RefusedByServerError: The server refused the call.
             ConnectionBrokenError: There was no answer.
         """
         try:
@@ -87,7 +87,7 @@ class Session:
         """Make a call once.
 
         Raises:
-            RefusedByServerError: The server said no.
+            RefusedByServerError: The server refused the call.
             TargetUnavailableError: The session has ended; nothing was done.
             ConnectionBrokenError: There was no answer.
         """
@@ -101,12 +101,12 @@ class Session:
             raise TargetUnavailableError(f"HeavyDB at {self._server.place} has ended the session: {error}") from None
 
     def number(self, sql: str) -> int:
-        """The one number that a query gives."""
+        """The single number that a query returns."""
         found = self.ask("sql_execute", sql, True, None, -1, -1)
         return int(found.row_set.columns[0].data.int_col[0])
 
     def execute(self, sql: str) -> None:
-        """Make a statement that may be made twice."""
+        """Run a statement that may be repeated."""
         self.ask("sql_execute", sql, True, None, -1, -1)
 
     def _call(self, call: Callable[[Any], Any]) -> Any:
@@ -117,14 +117,14 @@ class Session:
             return call(self._client)
         except TDBException as error:
             raise RefusedByServerError(" ".join(str(error.error_msg).split())) from None
-        except Exception as error:  # a message that was written or read by half leaves nothing to go on with
+        except Exception as error:  # after half a message, the connection cannot be used any more
             self._drop()
             raise ConnectionBrokenError(
                 f"the connection to HeavyDB at {self._server.place} broke: {_said(error)}"
             ) from error
 
     def _drop(self) -> None:
-        """Let the connection go without another word to the server."""
+        """Drop the connection without another message to the server."""
         transport, self._client, self._transport = self._transport, None, None
         with suppress(Exception):
             transport.close()
@@ -133,10 +133,10 @@ class Session:
 def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "Connection":
     """A connection of the client's own class.
 
-    Its constructor would open it and ask the server before anybody could set a timeout, so it is not called.
+    Its constructor would open it and ask the server before a timeout could be set, so the constructor is not called.
 
     Raises:
-        TargetUnavailableError: There is no server, or it lets nobody in by these names.
+        TargetUnavailableError: The server cannot be reached, or refuses the login.
         MissingExtraError: The client is not installed.
     """
     client, transport, session = _begun(server, protocol, timeout_s)
@@ -163,7 +163,7 @@ def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "
 
 
 def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any, str]:
-    """A client, its transport, and the id of the session that it has begun."""
+    """A client, its transport, and the id of the session that it opened."""
     client, transport = thrift_client(server, protocol, timeout_s)
     password = server.password()
     try:
@@ -176,7 +176,7 @@ def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, A
 
 
 def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any]:
-    """A client that is not connected yet, and its transport, which is to be opened."""
+    """A client that is not connected yet, and its transport, which the caller opens."""
     with from_extra("pyheavydb", "omnisci"):
         from heavydb.thrift.Heavy import Client
         from thrift.protocol import TBinaryProtocol, TJSONProtocol
@@ -186,7 +186,7 @@ def thrift_client(server: Server, protocol: Protocol, timeout_s: float) -> tuple
         socket.setTimeout(timeout_s * 1000)
         transport = TTransport.TBufferedTransport(socket)
         reading = TBinaryProtocol.TBinaryProtocolAccelerated(transport)
-        # What writes in C copies the bytes of a load some times over, and takes ten times as long.
+        # The protocol that writes in C copies the bytes of a load several times, and takes ten times as long.
         return Client(reading, TBinaryProtocol.TBinaryProtocol(transport)), transport
     http = THttpClient.THttpClient(f"{protocol}://{server.host}:{server.port}")
     http.setTimeout(timeout_s * 1000)

@@ -1,9 +1,9 @@
-"""HeavyDB, which was OmniSci: rows as one Arrow record batch a call, by its own protocol.
+"""A table of HeavyDB, formerly OmniSci: each call loads rows as one Arrow record batch.
 
-It has no transactions. A load is all or nothing on a table without shards, and the table's epoch moves with each, so
-epoch and row count before a load tell afterwards whether it was carried out, once it can't be carried out any more:
-its session is ended first, so that a call which the server has not read yet is refused, and then a statement that
-needs the table for itself waits for a load that the server is at.
+There are no transactions. A load is all or nothing on a table without shards, and each load increases the table's
+epoch. So epoch and row count before a load tell later whether it was carried out, once it no longer can be: first its
+session is ended, so that the server refuses a call that it has not read yet; then a statement that needs the table for
+itself waits for a load under way.
 """
 
 import logging
@@ -33,12 +33,13 @@ from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
 logger = logging.getLogger(__name__)
 SUFFIX = "_t"
 _UNDECIDED = "TEXT ENCODING NONE"
-_NO_COLUMN, _NEW_COLUMN = "_api2db_none", "_api2db_new"
+_NO_COLUMN = "_api2db_none"
+_NEW_COLUMN = "_api2db_new"
 _LATER = re.compile(
     r"(out of|not enough|insufficient) (\w+ )?(memory|space)|no space|disk (is )?full|read[- ]only|timed out",
     re.IGNORECASE,
 )
-# Not one word alone, which may be in the name of a table.
+# Never a single word, which may be in the name of a table.
 _FORBIDDEN = re.compile(r"(not have|violation of) (\w+ )?(access )?privilege|not authorized to", re.IGNORECASE)
 
 
@@ -47,13 +48,13 @@ class HeavydbTarget:
 
     Args:
         server: The server and the database.
-        table: The table's name; its columns are the frames' with ``_t`` behind their names.
+        table: The table's name; its columns are the frames' with the suffix ``_t``.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
         protocol: ``"binary"``, ``"http"`` or ``"https"``.
         timeout_s: How long one answer may take, seconds.
     """
 
-    # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
+    # By default Thrift accepts messages of up to 16 MB or 100 MB, depending on the server's language.
     largest_bytes: int | None = 12 << 20
     loader: Literal["resumable"] = "resumable"
     keys: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class HeavydbTarget:
         self._refused: LoadPlan | None = None
         self.unplaced: Mapping[str, str] = {}
         self._unwidened: set[tuple[str, str]] = set()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def connect(self) -> None:
         self._session.connect()
@@ -138,8 +139,8 @@ class HeavydbTarget:
         for name in [column.name for column in columns if is_not_null(column) and column.name in rows.column_names]:
             for row in pc.indices_nonzero(rows.column(name).is_null()).to_pylist():
                 reasons.setdefault(row, f"{name!r}: the column takes no NULL")
-        for name in set(empty_texts(rows)) - self._told:
-            self._told.add(name)
+        for name in set(empty_texts(rows)) - self._warned:
+            self._warned.add(name)
             logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
         return reasons
 
@@ -177,9 +178,9 @@ class HeavydbTarget:
         return _landed(plan, self._epoch() - plan.details["epoch"], self._count() - plan.details["count"])
 
     def _wait_for_loads(self) -> None:
-        """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.
+        """Wait for a load under way: it keeps the table's columns as they are, so altering them waits for it.
 
-        There is no such column, so nothing is altered. Whoever may not alter it may have been refused without waiting.
+        No such column exists, so nothing is altered. A user who may not alter the table may be refused without waiting.
         """
         try:
             self._session.execute(f"ALTER TABLE {quoted(self._table)} DROP COLUMN {quoted(_NO_COLUMN)}")
@@ -192,7 +193,7 @@ class HeavydbTarget:
                 raise TargetUnavailableError(f"{self._table} is busy: {error}") from None
 
     def _epoch(self) -> int:
-        """The call knows no errors: what goes wrong in the server looks like a broken connection, or is negative."""
+        """This call raises no errors: a failure in the server looks like a broken connection, or is negative."""
         epoch = int(self._session.ask("get_table_epoch_by_name", self._table))
         if epoch < 0:
             raise TableChangedError(f"the table {self._table} has no epoch; it may be gone")
@@ -205,10 +206,10 @@ class HeavydbTarget:
             raise TargetUnavailableError(f"the rows of {self._table} can't be counted: {error}") from None
 
     def _refusal(self, said: str, columns: Sequence[Column]) -> TargetError:
-        """What an answer of no to a load means: nothing was loaded."""
+        """The meaning of a refused load: nothing was loaded."""
         self._prepared = None
         if self.columns() != list(columns):
-            return TableChangedError(f"the table {self._table} was altered meanwhile; the batch is cast anew")
+            return TableChangedError(f"the table {self._table} was altered meanwhile; the batch is cast again")
         if _is_for_later(said):
             return TargetUnavailableError(f"{self._table} takes no rows now: {said}")
         return BatchRefusedError(said)
@@ -225,11 +226,11 @@ class HeavydbTarget:
             return there
         made = self.columns()
         if not made:
-            raise TableChangedError(f"the table {self._table} was dropped as soon as it was made")
+            raise TableChangedError(f"the table {self._table} was dropped as soon as it was created")
         return made
 
     def _create(self, schema: pa.Schema) -> None:
-        """A column of nulls is left for later; where there is no other, its type is one that can be changed later."""
+        """Columns of nulls are left for later; if there are no others, they get a type that can be changed later."""
         typed = typed_columns(schema, heavydb_type) or [(name, _UNDECIDED) for name in schema.names]
         listed = ", ".join(f"{quoted(name)} {declared}" for name, declared in typed)
         try:
@@ -272,13 +273,13 @@ class HeavydbTarget:
         return None if becomes_text and not pa.types.is_string(column.type) else wider
 
     def _change_type(self, column: Column, declared: str) -> None:
-        """A column without values is made anew, which any server can do; one with values is changed where it can be."""
+        """A column without values is replaced, which any server can do; one with values is altered if possible."""
         name, table = quoted(column.name), quoted(self._table)
         if column.declared != _UNDECIDED:
             self._session.execute(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {declared}")
             return
         spare = quoted(_NEW_COLUMN)
-        with suppress(RefusedByServerError):  # there is one only where this was cut short before
+        with suppress(RefusedByServerError):  # it only exists if this was interrupted before
             self._session.execute(f"ALTER TABLE {table} DROP COLUMN {spare}")
         self._session.execute(f"ALTER TABLE {table} ADD COLUMN {spare} {declared}")
         self._session.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
@@ -286,10 +287,10 @@ class HeavydbTarget:
 
 
 def quoted(name: str) -> str:
-    """A name as HeavyDB's SQL takes it.
+    """A quoted name.
 
     Raises:
-        BatchRefusedError: No name there has such characters.
+        BatchRefusedError: HeavyDB has no names with such characters.
     """
     if '"' in name or not name.isprintable():
         raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has; rename it")

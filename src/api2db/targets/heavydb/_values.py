@@ -1,4 +1,4 @@
-"""Values as HeavyDB takes them: kinds that it lacks become text or numbers, and types are matched exactly."""
+"""Cast values for HeavyDB, which matches types exactly: kinds that it lacks become text or numbers."""
 
 import base64
 import re
@@ -23,7 +23,7 @@ _FIRST_WORD = re.compile(r"\w+")
 
 
 def declared_type(column: Any) -> str:
-    """A column's type in SQL, from what the server's Thrift structures say of it."""
+    """A column's type in SQL, from the server's Thrift structures."""
     from heavydb.common.ttypes import TDatumType, TEncodingType
 
     said = column.col_type
@@ -44,7 +44,7 @@ def declared_type(column: Any) -> str:
 
 
 def shaped(values: pa.ChunkedArray, home: Column) -> pa.ChunkedArray:
-    """Values of a kind that the column can have: as the type table says, where that has no type of its own for them."""
+    """Values in a kind that the column can have, as the table of types says."""
     type_ = values.type
     if _types.is_dictionary(type_):
         return shaped(values.cast(type_.value_type), home)
@@ -63,25 +63,25 @@ def is_not_null(column: Column) -> bool:
 
 
 def empty_texts(rows: pa.Table) -> list[str]:
-    """The columns with a text of no characters, which is NULL there."""
+    """The columns with an empty text, which is NULL there."""
     texts = [name for name in rows.column_names if _is_text(rows.column(name).type)]
     return [name for name in texts if pc.any(pc.equal(rows.column(name), "")).as_py()]
 
 
 def encoded(rows: pa.Table, columns: Sequence[Column]) -> bytes:
-    """Rows, cast to the columns' types, as the one record batch of an Arrow stream that a load takes."""
+    """Encode rows, cast to the columns' types, as an Arrow stream with the one record batch of a load."""
     homes = {column.name: column for column in columns}
     arrays = [_on_the_wire(rows.column(name).combine_chunks(), homes[name]) for name in rows.column_names]
     batch = pa.record_batch(arrays, rows.column_names)
-    sink = BytesIO()  # its bytes are had without another copy
+    sink = BytesIO()  # its bytes can be read without another copy
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
     return sink.getvalue()
 
 
 def _on_the_wire(array: pa.Array, column: Column) -> pa.Array:
-    """Types are matched exactly: whole numbers in the type's own width, decimals as their digits, text in utf8."""
-    if isinstance(array, pa.ChunkedArray):  # of no chunks
+    """HeavyDB matches types exactly: integers in the type's own width, decimals as their digits, text as utf8."""
+    if isinstance(array, pa.ChunkedArray):  # it has no chunks
         array = pa.array([], array.type)
     if _types.is_decimal(array.type):
         return _digits(array)
@@ -92,7 +92,7 @@ def _on_the_wire(array: pa.Array, column: Column) -> pa.Array:
 
 
 def _digits(array: pa.Array) -> pa.Array:
-    """Decimals without their point, as they have at most 18 digits: the low half of Arrow's 128 bits."""
+    """Decimals as integers without their point. They have at most 18 digits: the low half of Arrow's 128 bits."""
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     halves = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset :][: 2 * len(array) : 2]
     return pa.array(halves, pa.int64(), mask=~valid)
@@ -102,7 +102,7 @@ def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
     ticks, factor = values.cast(pa.int64()), _NS[values.type.unit]
     try:
         return pc.multiply_checked(ticks, factor)
-    except pa.ArrowInvalid:  # so that only the rows in question do not fit
+    except pa.ArrowInvalid:  # so that only these rows do not fit
         return pc.multiply(ticks.cast(pa.decimal128(19, 0)), pa.scalar(Decimal(factor), pa.decimal128(10, 0)))
 
 

@@ -1,8 +1,8 @@
-"""MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL, or by INSERT where the server forbids LOCAL.
+"""MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL, or by INSERT if the server forbids LOCAL.
 
-``database`` is what ``SqlTarget`` asks of a database, ``session`` one transaction: rows get in, or are staged for a
-merge. ``connection`` is PyMySQL's, made safe against its server. ``catalogue`` reads what there is of a table,
-``names`` quotes, ``values`` writes CSV, and ``errors`` says what the server's codes mean. PyMySQL, an extra, is
+``_database`` opens connections and translates errors, ``_session`` is one transaction: it inserts rows, or stages them
+for a merge. ``_connection`` is PyMySQL's, made safe against its server. ``_catalogue`` reads a table's columns, engine
+and indexes, ``_dialect`` has the names and the error codes, and ``_values`` writes CSV. PyMySQL is an extra, and is
 imported when a server is first reached.
 """
 

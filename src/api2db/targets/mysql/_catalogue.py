@@ -1,4 +1,4 @@
-"""What MySQL and MariaDB tell of a table: its columns, what the server fills in, its engine, its indexes."""
+"""What MySQL and MariaDB say about a table: its columns, what the server fills in, its engine, its indexes."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -38,13 +38,13 @@ _DEMANDED = (
     " AND IS_NULLABLE = 'NO' AND COLUMN_DEFAULT IS NULL AND locate('auto_increment', EXTRA) = 0"
     " AND coalesce(GENERATION_EXPRESSION, '') = ''"
 )
-# A null there becomes the time of the load or the next number, without a word; a view does not tell which it would.
+# A null in such a column silently becomes the time of the load or the next number; a view does not say which.
 _MAKING_UP = (
     "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
     " AND IS_NULLABLE = 'NO' AND (DATA_TYPE = 'timestamp' OR locate('auto_increment', EXTRA) > 0 OR EXISTS"
     " (SELECT 1 FROM information_schema.VIEWS AS shown WHERE shown.TABLE_SCHEMA = DATABASE() AND shown.TABLE_NAME = ?))"
 )
-# MariaDB writes NULL where there is no default.
+# MariaDB writes NULL if there is no default.
 _FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR locate('auto_increment', EXTRA) > 0"
 _VIEWS = (
     "SELECT VIEW_DEFINITION FROM information_schema.VIEWS"
@@ -63,10 +63,10 @@ class Shape:
     """A table as it is.
 
     Attributes:
-        fields: How its rows are described.
-        definition: As the server tells it, engine and all; None for a view that is not shown to us.
-        columns: None where there is no table.
-        demanded: Columns that a row must have, for the server has nothing to put there.
+        fields: The description of its rows.
+        definition: The server's definition with the engine; None for a view that is hidden from us.
+        columns: None if there is no table.
+        demanded: Columns that a row must have, because the server has no value for them.
         making_up: Columns in which the server makes up a value for a null.
     """
 
@@ -78,16 +78,16 @@ class Shape:
 
     @property
     def is_table(self) -> bool:
-        """Whether it is one, and no view."""
+        """Whether it is a table, not a view."""
         return str(self.definition).startswith("CREATE TABLE")
 
 
 class Catalogue:
-    """Asks the server, by one connection.
+    """Queries the server on one connection.
 
     Args:
         rows: Runs a query.
-        is_mariadb: Whether JSON is a checked text.
+        is_mariadb: Whether JSON is a text with a check.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Catalogue:
         self._is_mariadb = is_mariadb
 
     def columns(self, table: str) -> list[Column] | None:
-        """As ``Session`` has it."""
+        """See ``Session``."""
         found = self._rows(
             f"SELECT COLUMN_NAME, COLUMN_TYPE, COLUMN_COMMENT, {_FILLS} FROM information_schema.COLUMNS"
             " WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
@@ -112,7 +112,7 @@ class Catalogue:
         return [Column(name, from_mysql(declared), declared, fills) for name, declared, fills in named] or None
 
     def require_transactions(self, *tables: str) -> None:
-        """As ``Session`` has it."""
+        """See ``Session``."""
         for table, engine, folds in self._rows(_WITHOUT_TRANSACTIONS.format(", ".join("?" * len(tables))), tables):
             if not folds and table not in tables:  # the catalogue folds names that the server tells apart
                 continue
@@ -122,7 +122,7 @@ class Catalogue:
                 raise _without_transactions(base, engine, f"{quote(schema)}.{quote(base)}")
 
     def _beneath(self, view: str, schema: str | None = None) -> Iterator[tuple[str, str]]:
-        """The tables of a view, and of those it is made of; none for a table, or where it is not shown to us."""
+        """The tables beneath a view; none for a table, or for a view that is hidden from us."""
         for (definition,) in self._rows(_VIEW, (schema, view)):
             for found in _FROM.finditer(_said(definition)):
                 beneath, base = (name.replace("``", "`") for name in found.groups())
@@ -130,7 +130,7 @@ class Catalogue:
                 yield from self._beneath(base, beneath)
 
     def _checked_as_json(self, table: str) -> set[str]:
-        """MariaDB's JSON is a text with a check of the column's own, which bears the column's name."""
+        """In MariaDB, JSON is a text with a check constraint that has the column's name."""
         found = self._rows(
             "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS"
             " WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%%'",
@@ -139,7 +139,7 @@ class Catalogue:
         return {_said(name) for (name,) in found}
 
     def shape(self, table: str, before: Shape | None) -> Shape | None:
-        """By a look at the table, which locks its definition; the catalogue is slow, so it is asked after changes."""
+        """Read a table, which locks its definition. The catalogue is slow, so it is only queried after changes."""
         import pymysql
 
         try:
@@ -175,7 +175,7 @@ class Catalogue:
         return _COUNTER.sub("", str(said))
 
     def has_index(self, table: str, keys: Sequence[str]) -> bool:
-        """Whether an index finds a key's rows."""
+        """Whether an index finds the rows of a key."""
         wanted = {fold(key) for key in keys}
         leading: dict[str, set[str]] = {}
         for _, _, index, place, column, *_, kind in (row[:11] for row in self._rows(f"SHOW INDEX FROM {quote(table)}")):
@@ -185,10 +185,10 @@ class Catalogue:
 
 
 def needing_columns(session: Session, table: str) -> str | None:
-    """All that names columns of a table, in small letters: its definition, views of it, its triggers.
+    """Everything that names columns of a table, in lower case: its definition, its views, its triggers.
 
     Returns:
-        None where that can't be told, since a view's definition is hidden from us.
+        None if a view's definition is hidden from us.
     """
     [(_, definition, *_)] = session.rows(f"SHOW CREATE TABLE {quote(table)}")
     views = [_said(text) for (text,) in session.rows(_VIEWS)]
@@ -204,11 +204,11 @@ def redefined(table: str, name: str, declared: str) -> str:
     """A column's definition with another type: MODIFY drops each attribute that it does not repeat.
 
     Args:
-        table: As SHOW CREATE TABLE has it.
+        table: The output of SHOW CREATE TABLE.
         name: Quoted.
 
     Raises:
-        BatchRefusedError: It can't be told for sure what else the definition says.
+        BatchRefusedError: The rest of the definition cannot be determined for certain.
     """
     line = next((line for line in table.split("\n") if line.startswith(f"  {name} ")), "")
     found = _DEFINITION.fullmatch(line.removeprefix(f"  {name} ").removesuffix(","))

@@ -1,7 +1,7 @@
-"""A connection of PyMySQL that a server can't use against its client.
+"""A connection of PyMySQL that a server cannot use against its client.
 
-It answers LOAD DATA LOCAL with our own buffer, whatever file the server names; it shows no password to a server that
-can't be told from another; and it notices a network that has fallen silent.
+It answers LOAD DATA LOCAL with our own buffer, whatever file the server names. It shows no password to a server that
+it cannot authenticate. It notices a network that has fallen silent.
 """
 
 import socket
@@ -19,17 +19,17 @@ _CONNECT_S = 10
 _WORK_S = 3600.0
 _RESET = 0x1F
 _SHOW_PASSWORD = (b"mysql_clear_password", b"dialog")
-# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent; macOS lacks some.
+# A silence of 20 s ends the connection, also while it waits for an answer. macOS lacks some of these options.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2, "TCP_USER_TIMEOUT": 20_000}
 
 
 def mysql_arguments(server: Server, database: str | None) -> dict[str, Any]:
-    """What ``pymysql.connect`` takes to reach a server, with a password asked anew.
+    """The arguments of ``pymysql.connect`` for a server; asks for the password.
 
-    The password is in bytes: of text the driver would make Latin-1.
+    The password is in bytes, because the driver would encode text as Latin-1.
 
     Raises:
-        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be used.
+        TargetUnavailableError: There is no password at the moment, or a file of TLS cannot be used.
     """
     return {
         "host": server.host,
@@ -46,7 +46,7 @@ def mysql_arguments(server: Server, database: str | None) -> dict[str, Any]:
 
 @cache
 def connection_class() -> Any:
-    """The class, made when it is first needed: its base is a library of an extra.
+    """The class, created when it is first needed, because its base is in an extra.
 
     Raises:
         MissingExtraError: PyMySQL is not installed.
@@ -64,7 +64,7 @@ def connection_class() -> Any:
 
         def connect(self, sock: Any = None) -> None:
             whole = self._read_timeout
-            self._read_timeout = _CONNECT_S  # to greet takes no server as long as to load
+            self._read_timeout = _CONNECT_S  # a greeting never takes as long as a load
             try:
                 super().connect(sock or _kept_alive((self.host, self.port)))
             finally:
@@ -80,14 +80,14 @@ def connection_class() -> Any:
                 )
             return super()._process_auth(plugin_name, *more)
 
-        def begin_anew(self) -> None:
-            """The state of a new connection, without what ``init_command`` says (COM_RESET_CONNECTION)."""
+        def reset(self) -> None:
+            """Reset the session by COM_RESET_CONNECTION, which does not run ``init_command``."""
             self._execute_command(_RESET, b"")
             self._read_ok_packet()
 
         @contextmanager
         def sending(self, buffers: Iterable[memoryview]) -> Iterator[None]:
-            """Send buffers, each made when it is its turn, for the LOAD DATA LOCAL statement of the block."""
+            """Send buffers, each created when it is due, for the LOAD DATA LOCAL statement of the block."""
             self.to_send = buffers
             try:
                 yield
@@ -114,9 +114,9 @@ def _patient_connection() -> Any:
 
         @contextmanager
         def working(self) -> Iterator[None]:
-            """Let statements take as long as work on a large table may.
+            """Give statements of the block the time that work on a large table may take.
 
-            One that we no longer wait for would end in vain, each time anew, and its rows count as what breaks it.
+            A statement that was given up would fail at each try, and its rows would be blamed for that.
             """
             usual = self._read_timeout, self._write_timeout
             self._read_timeout = self._write_timeout = _WORK_S
@@ -135,7 +135,7 @@ def _told_connection() -> Any:
     from pymysql.protocol import MysqlPacket
 
     class Packet(MysqlPacket):  # type: ignore[misc] # PyMySQL has no types
-        """Keeps the SQLSTATE of an error, as ``sqlstate``: a trigger may give it whatever number it likes."""
+        """Keeps an error's SQLSTATE as ``sqlstate``, because a trigger may raise any error number."""
 
         def raise_for_error(self) -> None:
             try:
@@ -158,7 +158,7 @@ def _result_class() -> Any:
     from pymysql.connections import MySQLResult
 
     class Result(MySQLResult):  # type: ignore[misc] # PyMySQL has no types
-        """Never opens a file: what was handed over for this statement is sent, else nothing."""
+        """Never opens a file: it sends the buffers of this statement, or nothing."""
 
         def _read_load_local_packet(self, _packet: Any) -> None:
             connection: Any = self.connection
@@ -172,9 +172,9 @@ def _result_class() -> Any:
 
 
 def _send(connection: Any, buffers: Iterable[memoryview]) -> Any:
-    """The buffers in packets, an empty one that ends it, and the server's answer.
+    """Send the buffers in packets, then an empty packet, and read the server's answer.
 
-    Where that fails the connection is closed: to the server all that follows would be data.
+    If that fails, the connection is closed, because the server would take all that follows for data.
     """
     size = connection.packet_bytes
     try:
@@ -199,7 +199,7 @@ def _kept_alive(place: tuple[str, int]) -> socket.socket:
 
 
 def _ssl_context(tls: Tls) -> ssl.SSLContext | None:
-    """None lets the driver use TLS where the server can."""
+    """None lets the driver use TLS if the server supports it."""
     if tls.mode in {"disable", "prefer"}:
         return None
     tls.require_files()
@@ -212,10 +212,11 @@ def _ssl_context(tls: Tls) -> ssl.SSLContext | None:
         raise TargetUnavailableError(f"the files of tls can't be used: {error}; look at {files}") from None
     context.check_hostname = tls.mode == "verify-full"
     context.verify_mode = ssl.CERT_REQUIRED if tls.mode.startswith("verify") else ssl.CERT_NONE
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # else Python 3.13 refuses the certificates that servers make
+    # Otherwise Python 3.13 refuses the certificates that servers create.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def _no_password() -> str:
-    """Else a key with a password would be asked for on the terminal."""
+    """Without it, a key with a password would ask for the password on the terminal."""
     return ""

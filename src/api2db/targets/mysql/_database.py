@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: rows as CSV from memory into LOAD DATA LOCAL; multi-row INSERT where the server forbids LOCAL."""
+"""A database of MySQL or MariaDB: its transactions, dialect and errors, and how its connections are opened."""
 
 import logging
 import struct
@@ -41,27 +41,27 @@ if TYPE_CHECKING:
     import pymysql
 
 logger = logging.getLogger(__name__)
-_ANSWER_S = 60  # as when a COMMIT waits for a standby; it goes on then, and the ledger tells of it
-_IDLE_S = 20  # less than the session's wait_timeout, which frees what a frozen client has locked
-# What the driver raises when what answers does not speak the protocol.
+_ANSWER_S = 60  # seconds; a COMMIT may wait for a standby; after that it continues, and the ledger tells its outcome
+_IDLE_S = 20  # seconds; less than the session's wait_timeout, which frees the locks of a frozen client
+# What the driver raises if the other side does not speak the protocol.
 _GARBLED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
 _SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES,"
     "NO_AUTO_VALUE_ON_ZERO',"
     " time_zone = '+00:00', wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10,"
     " autocommit = 1, character_set_connection = utf8mb4, default_storage_engine = InnoDB,"
-    # No limit that is meant for people ends a batch, which would end there each time that it is tried.
+    # Limits meant for people are off: a batch that exceeds one would exceed it at each try.
     " sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = DEFAULT"
     " /*!50720 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */,"
-    # A join without an index is by hash; MariaDB does so only when told to.
+    # Joins without an index use hashing; MariaDB does so only on request.
     " join_buffer_size = 4194304 /*M! , join_cache_level = 4, join_buffer_space_limit = 16777216 */"
 )
-# Two streams that find a key absent would both insert it, did not the first lock the gap where it would be.
+# With this level, the first of two streams that find a key absent locks the gap, so that they do not both insert it.
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
 
 class MysqlDatabase:
-    """A database, by connections of a pool; it is made where it is missing."""
+    """A database, used by connections of a pool; it is created if it is missing."""
 
     def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
         self._server = server
@@ -104,7 +104,10 @@ class MysqlDatabase:
         self.dialect = self._dialect()
 
     def _dialect(self) -> Dialect:
-        """The connection is to its database, so names have no schema. A read without a lock is of a snapshot."""
+        """The SQL of this server. Names have no schema, because the connection is to its database.
+
+        A read without a lock would be of the snapshot that the transaction's first read created.
+        """
         join = partial(_join, self._learnt)
         return Dialect(
             types=MARIADB if self._is_mariadb else MYSQL,
@@ -128,14 +131,14 @@ class MysqlDatabase:
         )
 
     def _create_table(self, table: str, columns: Sequence[str], keys: Sequence[str]) -> str:
-        """That of a database in another character set than ours says its own, to hold all letters."""
+        """In a database of another character set, the table gets its own, to hold all characters."""
         unique = [f"UNIQUE KEY ({', '.join(keys)})"] if keys else []
         letters = "" if self._holds_all_letters() else " CHARACTER SET utf8mb4"
         primary = [] if any(column.endswith("PRIMARY KEY") for column in columns) else self._hidden_key()
         return f"CREATE TABLE {table} ({', '.join([*columns, *unique, *primary])}){letters}"
 
     def _hidden_key(self) -> list[str]:
-        """A column that nobody sees, where the server takes no table without a primary key."""
+        """An invisible column, if the server accepts no table without a primary key."""
         if self._needs_primary_key is None and self._connection is not None:
             with self._connection.cursor() as cursor:
                 cursor.execute("SHOW SESSION VARIABLES LIKE 'sql_require_primary_key'")
@@ -153,7 +156,7 @@ class MysqlDatabase:
         raise AssertionError("the dialect has no replacement")
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        """What the server makes of a type may have another name: so the column is looked at again."""
+        """Read the column again, because the server may give a type another name."""
         if wider.declared == column.declared:
             return wider
         name, quoted = quote(column.name), quote(table)
@@ -164,7 +167,7 @@ class MysqlDatabase:
     def _translated(self, error: Exception) -> TargetError:
         said = self._server.without_secret(text_of(error))
         if code_of(error) in UNFIT_KEYS:
-            return BatchRefusedError(f"{said}; make the table yourself, or choose keys that the server can index")
+            return BatchRefusedError(f"{said}; create the table yourself, or choose keys that the server can index")
         if is_refused(error):
             return BatchRefusedError(said)
         if is_broken(error):
@@ -175,14 +178,14 @@ class MysqlDatabase:
 
 
 def _key_type(collation: str, declared: str) -> str:
-    """A type that an index takes, under a collation that tells a space at the end, which utf8mb4_bin does not."""
+    """A type that can be indexed, under a collation that distinguishes trailing spaces, as utf8mb4_bin does not."""
     if declared == "longtext":
         return f"varchar(255) COLLATE {collation}"
     return "varbinary(255)" if declared == "longblob" else declared
 
 
 def _join(learnt: Learnt, table: str, staged: str, keys: Sequence[str]) -> str:
-    """In the order that an index serves: the server believes that the staged table is empty, and often errs."""
+    """Join in the order that an index serves. The server believes that the staged table is empty, and often errs."""
     same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
     if learnt.indexed is None:
         return f"{table} AS old JOIN {staged} AS new ON {same}"
@@ -199,7 +202,7 @@ def _update_from(
 
 
 def _drop_surplus(session: Session, table: str, surplus: Sequence[str]) -> Sequence[str]:
-    """A column that an index, a view, a trigger or another column names stays, since the server would break that.
+    """A column that an index, a view, a trigger or another column names stays, because the server would break that.
 
     The table is rebuilt (FORCE): columns dropped instantly would still count.
     """
@@ -211,7 +214,7 @@ def _drop_surplus(session: Session, table: str, surplus: Sequence[str]) -> Seque
 
 
 class _Opener:
-    """Opens connections to a database, which it makes where it is missing."""
+    """Opens connections to a database, which it creates if it is missing."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -231,9 +234,9 @@ class _Opener:
             raise TargetUnavailableError(said) from None
 
     def clean(self, connection: "pymysql.Connection[Any]") -> None:
-        """What a trigger or an error has left there: settings, locks, temporary tables, variables."""
-        anew: Any = connection
-        anew.begin_anew()
+        """Remove what a trigger or an error has left: settings, locks, temporary tables, variables."""
+        resettable: Any = connection
+        resettable.reset()
         with connection.cursor() as cursor:
             for statement in ("SET NAMES utf8mb4", _SESSION, _ISOLATION):
                 cursor.execute(statement)

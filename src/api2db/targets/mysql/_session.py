@@ -1,4 +1,4 @@
-"""One transaction of MySQL or MariaDB: how rows get in, and how they are staged for a merge."""
+"""One transaction of MySQL or MariaDB: insert rows, or stage them for a merge."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _INSERT_ROWS = 1_000
-_ROWS_AT_ONCE = 4_096  # written and sent piece by piece, so that the server works on one while the next is written
+_ROWS_AT_ONCE = 4_096  # rows are written and sent in pieces, so that the server works on one while the next is written
 _UNKNOWN = Shape((), None, None)
 
 
 @dataclass(slots=True)
 class Learnt:
-    """What earlier transactions have found a database to be like.
+    """What earlier transactions have learnt about a database.
 
     Attributes:
         local: Whether LOAD DATA LOCAL may be tried.
-        indexed: Whether an index finds the rows of the keys that were staged last; None for a view, of which only the
-            server knows.
-        shapes: By the table's name.
+        indexed: Whether an index finds the rows of the keys staged last; None for a view.
+        shapes: The known tables by name.
     """
 
     local: bool = True
@@ -42,13 +41,13 @@ class Learnt:
     _slow: set[str] = field(default_factory=set)
 
     def forbid_local(self, said: str) -> None:
-        """Remember that the server or the user forbids LOCAL, and say so once."""
+        """Remember that the server or the user forbids LOCAL, and warn once."""
         if self.local:
             logger.warning("LOAD DATA LOCAL is forbidden (%s): rows go by multi-row INSERT, which is slower", said)
         self.local = False
 
     def miss_index(self, table: str, keys: Sequence[str]) -> None:
-        """Say once what would make the table fast."""
+        """Warn once that an index would make the table faster."""
         if table not in self._slow:
             self._slow.add(table)
             name, listed = quote(table), ", ".join(map(quote, keys))
@@ -61,10 +60,10 @@ class Learnt:
 
 
 class MysqlSession(Session):
-    """As ``Session`` has it.
+    """A ``Session`` of MySQL or MariaDB.
 
     Args:
-        hidden_key: The column that a table must have as its primary key, where the server takes none without.
+        hidden_key: The column that a table needs as its primary key, if the server accepts none without.
     """
 
     def __init__(
@@ -143,7 +142,7 @@ class MysqlSession(Session):
         self._check_nulls(table, rows)
         for name in rows.column_names:
             check_held(rows.column(name), columns[name])
-        # LOAD DATA makes up a value where a column has no default, without a word; INSERT refuses.
+        # LOAD DATA silently makes up a value for a column without a default; INSERT refuses.
         lacking = self._shape(table).demanded - {*rows.column_names}
         if self._learnt.local and not lacking:
             import pymysql
@@ -157,7 +156,7 @@ class MysqlSession(Session):
         return self._insert(table, rows)
 
     def _load(self, table: str, rows: pa.Table) -> int:
-        """A value that does not fit is only a warning to LOAD DATA LOCAL, also in strict mode: any warning refuses."""
+        """A value that does not fit is only a warning to LOAD DATA LOCAL, even in strict mode, so a warning refuses."""
         names, sets = [], []
         for number, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
             binary = is_binary(column.type)
@@ -194,14 +193,14 @@ class MysqlSession(Session):
         return loaded
 
     def _rows_of_a_statement(self, rows: pa.Table) -> int:
-        """So many that a statement is well within what the server takes, unless a row is far above the others."""
+        """As many rows as the server surely accepts in one statement, unless a row is far larger than the others."""
         connection: Any = self._connection
         fitting: int = rows.num_rows * connection.packet_bytes // (2 * rows.nbytes + 1)
         return max(1, min(_INSERT_ROWS, fitting))
 
 
 def _prefix(declared: str, keys: int) -> str:
-    """Of texts and bytes an index takes the beginning: 767 bytes of all keys are within every engine's limit."""
+    """An index has the beginning of texts and bytes: 767 bytes of all keys are within every engine's limit."""
     kind, _, length = declared.partition("(")
     if kind.removeprefix("var") not in {"char", "binary"} and not kind.endswith(("text", "blob")):
         return ""

@@ -1,4 +1,4 @@
-"""Values as MySQL and MariaDB take them: as CSV, or one by one; and which a column would not give back as they were."""
+"""Write values as CSV or one by one, and find those that a column would not give back unchanged."""
 
 import io
 import re
@@ -18,10 +18,10 @@ _CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid",
 
 
 def check_held(values: pa.ChunkedArray, column: Column) -> None:
-    """Refuse what would come back otherwise: padded, stripped, in another order, or as what a number stands for.
+    """Refuse values that the column would change: pad, strip, reorder, or take as a number's meaning.
 
     Raises:
-        BatchRefusedError: A value is such.
+        BatchRefusedError: There is such a value.
     """
     kind, _, length = column.declared.partition("(")
     if kind not in {"enum", "set", "year", "bit", "char", "binary"} or values.null_count == len(values):
@@ -53,18 +53,18 @@ def _members(declared: str) -> list[str]:
 
 
 def _in_order(text: str, members: list[str]) -> str:
-    """The words of a set as the server gives them back."""
+    """The words of a set in the order in which the server returns them."""
     words = text.split(",")
     return ",".join(member for member in members if member in words)
 
 
 def is_binary(type_: pa.DataType) -> bool:
-    """Whether its values are bytes, which go as hexadecimal digits."""
+    """Whether its values are bytes, which are sent as hexadecimal digits."""
     return bool(_types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_))
 
 
 def as_csv(rows: pa.RecordBatch) -> memoryview:
-    """Rows as LOAD DATA reads them."""
+    """Rows as the CSV that LOAD DATA reads."""
     sink = io.BytesIO()
     plain = pa.record_batch(list(map(_written, rows.columns)), names=list(map(str, range(rows.num_columns))))
     pyarrow.csv.write_csv(plain, sink, _CSV)
@@ -72,7 +72,7 @@ def as_csv(rows: pa.RecordBatch) -> memoryview:
 
 
 def _written(column: pa.Array) -> pa.Array:
-    """The column in a type whose CSV text the server reads exactly."""
+    """Cast a column to a type whose CSV text the server reads exactly."""
     if is_binary(column.type):
         return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
     return _plain(column)

@@ -1,4 +1,4 @@
-"""What PostgreSQL tells of a table: its columns and what they are made of, its collations, its indexes."""
+"""What PostgreSQL's catalogue says about a table: columns and their base types, collations, indexes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from api2db.targets.postgresql._values import held, is_array
 if TYPE_CHECKING:
     import psycopg
 
-# Each column, its type, and of a domain what that is made of at last, and whether it has a default, of which a view
-# does not tell; of its table, whether it takes no COPY, as it is a view or policies say who may write which row, and
-# whether it is the server's own. A table without any has one row.
+# Each column, its type, the base type of a domain, and whether it has a default, which a view does not show. For the
+# table: whether it accepts no COPY, because it is a view or has policies for rows, and whether it belongs to the
+# server. A table without columns has one row.
 _COLUMNS = """
     SELECT attname, format_type(atttypid, atttypmod), CASE WHEN typtype = 'd' THEN (
         WITH RECURSIVE made (type, modifier, depth) AS (
@@ -31,7 +31,7 @@ _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
     " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
 )
-# A table in which no index sees to it that no two rows have the same keys; one on some of them does.
+# A table without an index that makes the keys, or some of them, unique.
 _LACKS_INDEX = """
     SELECT 1 FROM pg_class WHERE oid = to_regclass(?) AND relkind IN ('r', 'p') AND NOT EXISTS (
         SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisunique AND indisvalid
@@ -41,7 +41,7 @@ _LACKS_INDEX = """
         )
     )
 """
-# What the column is made of, without its length; and whether an extension, which may spell as it likes, has made it.
+# The column's base type without its length, and whether an extension, which may spell values its own way, created it.
 _BASE_TYPES = """
     WITH RECURSIVE made (name, type, depth) AS (
         SELECT attname, atttypid, 0 FROM pg_attribute
@@ -64,14 +64,14 @@ _COLLATIONS = """
 
 
 class Catalogue:
-    """Asks the server, by one connection.
+    """Queries the server on one connection.
 
     Args:
         rows: Runs a query.
-        schema: Where tables are; None: where the search path finds them.
+        schema: The tables' schema; None: the one that the search path finds.
 
     Attributes:
-        takes_no_copy: Whether that is so of the table whose columns were asked for last.
+        takes_no_copy: Whether the table whose columns were read last accepts no COPY.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Catalogue:
         self.takes_no_copy = False
 
     def quoted(self, table: str) -> str:
-        """A table's name as SQL takes it."""
+        """A table's name, quoted."""
         return qualified(self._schema, table)
 
     def columns(self, table: str) -> list[Column] | None:
-        """As ``Session`` has it."""
+        """See ``Session``."""
         return self._columns(self._rows(_COLUMNS.format("?"), (self.quoted(table),)))
 
     def _columns(self, found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
@@ -108,7 +108,7 @@ class Catalogue:
         ] or None
 
     def lock_columns(self, table: str) -> list[Column] | None:
-        """Binary COPY takes bytes for whatever type there is by then: nobody may alter it in between."""
+        """Binary COPY interprets the bytes by the column's current type, so nobody may alter it in between."""
         from psycopg import sql
 
         name = sql.Literal(self.quoted(table)).as_string(self._connection)
@@ -119,19 +119,19 @@ class Catalogue:
         return self._columns(cursor.fetchall())
 
     def base(self, column: Column) -> str:
-        """What a column's type is made of at last, in the table whose columns were asked for last."""
+        """The base type of a column, in the table whose columns were read last."""
         return self._made_of.get(column.declared, column.declared)
 
     def may_drop(self, table: str) -> bool:
-        """What partitions and children have of their own, and what stands behind a view, counts too."""
+        """Partitions and children may have triggers of their own, and so may the tables of a view."""
         return bool(self._rows(_MAY_DROP, (self.quoted(table),)))
 
     def lacks_index(self, table: str, keys: Sequence[str]) -> bool:
-        """Whether nothing sees to it that no two rows of a table have the same keys; of a view it is not known."""
+        """Whether no index prevents two rows with the same keys; False for a view, where it is unknown."""
         return bool(self._rows(_LACKS_INDEX, (self.quoted(table), list(keys))))
 
     def bases(self, table: str) -> dict[str, tuple[str, bool]]:
-        """What each column is made of, without its length, and whether that is an extension's own."""
+        """Each column's base type without its length, and whether it belongs to an extension."""
         return {name: (base, is_foreign) for name, base, is_foreign in self._rows(_BASE_TYPES, (self.quoted(table),))}
 
     def collations(self, table: str) -> dict[str, str]:

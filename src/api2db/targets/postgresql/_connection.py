@@ -1,4 +1,4 @@
-"""A connection of psycopg: how its server is reached, and that it ends where that is reached and does not answer."""
+"""How to connect with psycopg, and a connection that ends when the server no longer answers."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -10,11 +10,12 @@ from api2db.errors import from_extra
 from api2db.targets.server import Server
 
 _CONNECT_S = 10
-# Nothing heard for 20 s is the end, also where an answer is awaited and nothing is to be sent.
+# A silence of 20 s ends the connection, also while it waits for an answer and sends nothing.
 _KEEP_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
-# As when a COMMIT waits for a standby. A COMMIT that we no longer wait for goes on, and the ledger tells of it; but a
-# statement that works on a large table would end in vain, each time anew.
-_ANSWER_S, _WORK_S = 60.0, 3600.0
+# Seconds for an answer: a COMMIT may wait for a standby. After that the COMMIT continues on the server, and the ledger
+# tells its outcome. Seconds for work: a statement on a large table that was given up would fail at each try.
+_ANSWER_S = 60.0
+_WORK_S = 3600.0
 
 
 def library() -> Any:
@@ -29,13 +30,13 @@ def library() -> Any:
 
 
 def postgresql_arguments(server: Server, database: str | None = None) -> dict[str, Any]:
-    """What ``psycopg.connect`` takes to reach a server, with a password asked anew.
+    """The arguments of ``psycopg.connect`` for a server; asks for the password.
 
     Args:
-        database: Another one than the server's own.
+        database: Another database than the server's.
 
     Raises:
-        TargetUnavailableError: There is no password at the moment, or a file of TLS can't be read.
+        TargetUnavailableError: There is no password at the moment, or a file of TLS cannot be read.
     """
     tls = server.tls
     tls.require_files()
@@ -59,7 +60,7 @@ def postgresql_arguments(server: Server, database: str | None = None) -> dict[st
 
 @cache
 def connection_class() -> Any:
-    """The class, made when it is first needed: its base is a library of an extra.
+    """The class, created when it is first needed, because its base is in an extra.
 
     Raises:
         MissingExtraError: psycopg is not installed.
@@ -74,7 +75,7 @@ def connection_class() -> Any:
 
         @contextmanager
         def working(self) -> Iterator[None]:
-            """Let statements take as long as work on a large table may."""
+            """Give statements of the block the time that work on a large table may take."""
             self.longest_s = _WORK_S
             try:
                 yield
@@ -85,7 +86,7 @@ def connection_class() -> Any:
             return super().wait(self._in_time(gen), *arguments, **options)
 
         def _in_time(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-            """The driver goes on with it at least each tenth of a second, with nothing where nothing came."""
+            """The driver resumes this at least ten times a second, with nothing if nothing came."""
             longest_s, heard_s = self.longest_s or _ANSWER_S, time.monotonic()
             try:
                 wanted = next(generator)

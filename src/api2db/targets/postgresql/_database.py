@@ -1,4 +1,4 @@
-"""PostgreSQL: Arrow rows are encoded for binary COPY (pgpq) and sent on a kept connection (psycopg)."""
+"""A database of PostgreSQL: its transactions, changes of its tables, its errors, and how its connections are opened."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     import psycopg
 
 logger = logging.getLogger(__name__)
-# All hold for the transaction alone, so that they also reach the server behind a pooler such as pgbouncer. A timeout of
-# statements would end a large load each time anew; to compile a look at the catalogue takes longer than the look.
+# These hold for the transaction alone, so that they also work behind a pooler such as pgbouncer. A statement timeout
+# would end a large load at each try. Compiling a query of the catalogue takes longer than the query.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
     " SET LOCAL idle_in_transaction_session_timeout = '30s';"
     " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
     " SET LOCAL jit = off; SET LOCAL row_security = on"
 )
-# Where our ledger is, else where it will be made; then the other schemas in which names are looked for.
+# The schema that has our ledger or will get it; then the other schemas in which names are looked up.
 _PATH = f"""
     SELECT coalesce((
         SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -50,10 +50,10 @@ _PATH = f"""
 
 
 class PostgresqlDatabase:
-    """A database, by connections of a pool; it is made where it is missing.
+    """A database, used by connections of a pool; it is created if it is missing.
 
     Args:
-        schema: Where the table and our own tables are, made where it is missing; None: by the search path.
+        schema: The schema of the table and of our own tables, created if it is missing; None: by the search path.
     """
 
     def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, schema: str | None = None) -> None:
@@ -90,7 +90,7 @@ class PostgresqlDatabase:
                 raise self._translated(error, broken=connection.broken) from None
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
-        """Altered while it is empty, so that views and grants survive; readers wait for the commit."""
+        """Alter the table while it is empty, so that views and grants survive; readers wait for the commit."""
         session.run(f"DELETE FROM {table}")
         known, wanted = ({column.name: column for column in columns} for columns in (old, new))
         self._drop(session, table, [name for name in known if name not in wanted])
@@ -116,14 +116,14 @@ class PostgresqlDatabase:
             if from_postgresql(column.declared) is None:
                 raise BatchRefusedError(f"{column.declared} is a type of the table's own")
             name = quote(column.name)
-            # Text is cast to anything; but a real's own text is short of the digits that make it an equal double.
+            # Everything can be cast from text; but the text of a real lacks digits of the equal double.
             value = f"{name}::text" if pa.types.is_string(column.type) else name
             alter = f"ALTER TABLE {self.dialect.table(table)} ALTER COLUMN {name} TYPE {wider.declared}"
             session.run(f"{alter} USING {value}::{wider.declared}")
         return wider
 
     def _make_schema(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        """Create the schema if it is missing; to look for it takes no right to create it."""
+        """Create the schema if it is missing; looking for it needs no right to create it."""
         psycopg = library()
         if self._schema is None:
             return
@@ -144,12 +144,13 @@ class PostgresqlDatabase:
     def _translated(self, error: "psycopg.Error", *, broken: bool) -> TargetError:
         said = self._server.without_secret(error)
         state = error.sqlstate or ""
-        if (error.diag.schema_name or "") == "pg_catalog":  # two make one table at the same time: the next try finds it
+        # Two transactions created one table at the same time; the next try finds it.
+        if (error.diag.schema_name or "") == "pg_catalog":
             return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
-        if broken or not state:  # first: poolers say 08P01 of whatever befalls them
+        if broken or not state:  # checked first, because poolers report 08P01 for any failure
             return ConnectionBrokenError(f"the connection to {self._server.place} broke: {said}")
         if state == LOCKED and LEDGER_TABLE in said:
-            said = f"{said}; a transaction of ours may be there that the server has not ended yet"
+            said = f"{said}; a transaction of ours that the server has not ended yet may hold it"
         if state == FORBIDDEN and "new row violates" in said:
             return BatchRefusedError(said)
         if state == NAME_TAKEN:
@@ -160,7 +161,7 @@ class PostgresqlDatabase:
 
 
 class _Opener:
-    """Opens connections to a database, which it makes where it is missing."""
+    """Opens connections to a database, which it creates if it is missing."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -179,7 +180,7 @@ class _Opener:
             raise TargetUnavailableError(said) from None
 
     def clean(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
-        """What a trigger has left there: settings, locks, temporary tables, prepared statements."""
+        """Remove what a trigger has left: settings, locks, temporary tables, prepared statements."""
         connection.execute("DISCARD ALL")
 
     def roll_back(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> bool:
@@ -215,7 +216,7 @@ def _retype(session: Session, alter: str) -> None:
         session.run(alter)
     except library().errors.FeatureNotSupported as error:
         said = " ".join(str(error).split())
-        raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and make it anew") from error
+        raise BatchRefusedError(f"{said}: drop what depends on it, put the rows again, and create it again") from error
 
 
 def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
@@ -226,10 +227,10 @@ def _connect(server: Server, database: str) -> "psycopg.Connection[tuple[Any, ..
 
 
 def _path(connection: "psycopg.Connection[tuple[Any, ...]]", schema: str | None) -> str:
-    """Pins what names mean: a schema that comes to stand before the one of our ledger would hide all that is in.
+    """Pin what names mean: a schema that later precedes the one of our ledger would hide all loaded rows.
 
     Args:
-        schema: Where tables are; the others are for the types and operators of extensions.
+        schema: The tables' schema; the others are for types and operators of extensions.
     """
     ((found, schemas),) = connection.execute(_PATH).fetchall()
     first = schema or found

@@ -18,8 +18,10 @@ _LONGEST_NAME_BYTES = 63
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _NO_DATABASE = "3D000"
 _TOO_MANY = "53300"
-NAME_TAKEN, FORBIDDEN, LOCKED = "42701", "42501", "55P03"
-# Classes and codes of PostgreSQL's appendix of error codes that speak of the rows or the table: data exceptions, broken
+NAME_TAKEN = "42701"
+FORBIDDEN = "42501"
+LOCKED = "55P03"
+# Classes and codes of PostgreSQL's appendix of error codes that concern rows or the table: data exceptions, broken
 # constraints, check options, limits, what triggers raise; binary data of another type, features that are not there,
 # types that don't fit, objects that others depend on, names that are taken or that nothing may have, altering a view.
 _REFUSED_CLASSES = ("22", "23", "44", "54", "P0")
@@ -32,7 +34,7 @@ def quote(name: str) -> str:
     """A name in double quotes.
 
     Raises:
-        BatchRefusedError: PostgreSQL would cut it off, and so take one table or column for another.
+        BatchRefusedError: PostgreSQL would truncate it, and so confuse tables or columns.
     """
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         raise BatchRefusedError(f"{name!r} has more than 63 bytes, which PostgreSQL would cut off; rename it")
@@ -40,10 +42,10 @@ def quote(name: str) -> str:
 
 
 def check_column_name(name: str) -> None:
-    """See that a column can have a name.
+    """Check that a column can have a name.
 
     Raises:
-        BatchRefusedError: PostgreSQL can't hold it, or has a column of its own by that name in each table.
+        BatchRefusedError: PostgreSQL cannot hold it, or each table has a system column of this name.
     """
     if name in _SYSTEM_COLUMNS:
         raise BatchRefusedError(f"{name!r} is the name of a system column of PostgreSQL; rename it")
@@ -51,12 +53,12 @@ def check_column_name(name: str) -> None:
 
 
 def qualified(schema: str | None, table: str) -> str:
-    """A table's name with its schema, both quoted; the name alone where the search path says which schema it is."""
+    """A table's name with its schema, both quoted; without a schema the name alone, which the search path resolves."""
     return quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
 
 
 def dialect_in(schema: str | None) -> Dialect:
-    """The SQL for tables in a schema; None for tables where the search path finds them."""
+    """The SQL for tables in a schema; None for tables that the search path finds."""
     return Dialect(
         types=POSTGRESQL,
         type_of=held,
@@ -79,20 +81,20 @@ def _replacement(old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Co
 
 
 def is_refused(error: "psycopg.Error") -> bool:
-    """Whether rows or the table are refused for themselves, whoever asks."""
+    """Whether rows or the table are refused for any user."""
     state = error.sqlstate or ""
     return state.startswith(_REFUSED_CLASSES) or state in _REFUSED_CODES
 
 
 def is_missing(error: "psycopg.Error") -> bool:
-    """Whether there is no such database.
+    """Whether the database does not exist.
 
-    Libpq gives no code for a refused connection, so the text has to tell.
+    Libpq has no code for a refused connection, so the text decides.
     """
     return error.sqlstate == _NO_DATABASE or ("database" in str(error) and "does not exist" in str(error))
 
 
 def has_no_room(error: "psycopg.Error") -> bool:
-    """Whether the server, the database or the user has as many connections as it may; the text tells, as above."""
+    """Whether the server, the database or the user has reached its limit of connections; the text decides, as above."""
     said = str(error)
     return error.sqlstate == _TOO_MANY or any(words in said for words in ("too many c", "remaining connection slots"))

@@ -1,12 +1,12 @@
-"""Give a table of PostgreSQL the newest frame's columns: which old ones stay, and how to make room for new ones."""
+"""Give a table of PostgreSQL the newest frame's columns: keep columns that are needed, and make room for new ones."""
 
 from collections.abc import Sequence
 
 from api2db.errors import BatchRefusedError
 from api2db.targets.sql import Session
 
-_MOST_COLUMNS = 1_600  # dropped ones count until the table is made again
-# DROP COLUMN would take an index with it, and refuse for a view. That a column is NOT NULL needs no other object.
+_MOST_COLUMNS = 1_600  # dropped columns count until the table is created again
+# DROP COLUMN would drop an index too, and is refused because of a view. NOT NULL constraints are no obstacle.
 _HELD = """
     SELECT attname, CASE
         WHEN relkind NOT IN ('r', 'p') OR attinhcount > 0 THEN 'it belongs to another table'
@@ -20,7 +20,7 @@ _HELD = """
     WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped AND attname = ANY (CAST(? AS name[]))
 """
 _USED = "SELECT coalesce(max(attnum), 0) FROM pg_attribute WHERE attrelid = to_regclass(?)"
-# What a table that is made again would be without.
+# What would be lost if the table were created again.
 _DEPENDING = """
     SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend
     LEFT JOIN pg_constraint ON classid = 'pg_constraint'::regclass AND pg_constraint.oid = objid
@@ -54,7 +54,7 @@ _GRANTS = """
 
 
 def held_columns(session: Session, table: str, names: Sequence[str]) -> dict[str, str]:
-    """The columns, among these, that a table has to keep, each with the reason.
+    """The columns among ``names`` that the table must keep, each with the reason.
 
     Args:
         table: Its name, quoted.
@@ -63,15 +63,15 @@ def held_columns(session: Session, table: str, names: Sequence[str]) -> dict[str
 
 
 def make_room(session: Session, table: str, new: int) -> None:
-    """Make a table, which is empty, again where its dropped columns leave no room for new ones.
+    """Create an empty table again if its dropped columns leave no room for new ones.
 
-    Owner, grants, indexes, defaults, checks and comments are as they were.
+    Owner, grants, indexes, defaults, checks and comments are preserved.
 
     Args:
         table: Its name, quoted.
 
     Raises:
-        BatchRefusedError: Something depends on the table, so that it can't be made again.
+        BatchRefusedError: Something depends on the table, so that it cannot be created again.
     """
     ((used,),) = session.rows(_USED, (table,))
     if not new or used + new <= _MOST_COLUMNS:

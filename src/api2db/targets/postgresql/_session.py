@@ -1,4 +1,4 @@
-"""One transaction of PostgreSQL: how rows get in, and how they are staged for a merge."""
+"""One transaction of PostgreSQL: insert rows by COPY, or stage them for a merge."""
 
 import logging
 import re
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import psycopg
 
 logger = logging.getLogger(__name__)
-_ROWS_AT_ONCE = 4_096  # encoded and sent piece by piece, so that the server works on one while the next is encoded
+_ROWS_AT_ONCE = 4_096  # rows are encoded and sent in pieces, so that the server works on one while the next is encoded
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('api2db'), to_regclass(?)::oid::int)"
-_MARKS = re.compile(r'\?|"(?:[^"]|"")*"')  # places of values, and names, in which a ? or a % is none
+_MARKS = re.compile(r'\?|"(?:[^"]|"")*"')  # placeholders, and quoted names, in which ? and % are no placeholders
 _LIMITED = re.compile(r"character varying\((\d+)\)")
 
 
 class PostgresqlSession(Session):
-    """As ``Session`` has it.
+    """A ``Session`` of PostgreSQL.
 
     Args:
-        looked_at: The tables whose keys earlier transactions have looked at.
-        schema: Where tables are; None: where the search path finds them.
+        looked_at: The tables whose keys earlier transactions have inspected.
+        schema: The tables' schema; None: the one that the search path finds.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class PostgresqlSession(Session):
         self.run("DROP TABLE _api2db_staged")
 
     def _keep_last_of_each_key(self, keys: Sequence[Column]) -> None:
-        """Values that differ as they were sent may be one to their type: {"a": 1} and {"a": 1.0}, a UUID in capitals.
+        """Values that differ as sent may be equal in their type: {"a": 1} and {"a": 1.0}, or a UUID in capitals.
 
-        Texts that are one only by their collation stay: the merge refuses them.
+        Texts that are only equal under their collation stay, and the merge refuses them.
         """
         same = [f"later.{quote(key.name)} = earlier.{quote(key.name)}" for key in keys]
         same += [
@@ -96,14 +96,14 @@ class PostgresqlSession(Session):
             )
 
     def _take_turns(self, table: str, keys: Sequence[str]) -> None:
-        """Two streams that put rows of the same keys would double them, or a unique index refuse those of one."""
+        """Lock out other streams: rows with the same keys would be doubled, or refused by a unique index."""
         self.rows(_TAKE_TURNS, (self._catalogue.quoted(table),))
         if table not in self._looked_at:
             self._looked_at.add(table)
             if self._catalogue.lacks_index(table, keys):
                 name, listed = self._catalogue.quoted(table), ", ".join(map(quote, keys))
                 logger.warning(
-                    "%s has no unique index on its keys, so rows of other programs may double; run: "
+                    "%s has no unique index on its keys, so rows of other programs may be duplicates; run: "
                     "CREATE UNIQUE INDEX ON %s (%s)",
                     table,
                     name,
@@ -111,7 +111,7 @@ class PostgresqlSession(Session):
                 )
 
     def _cast_staged(self, table: str, rows: pa.Table, columns: Sequence[Column]) -> None:
-        """What only SQL can cast: a cast rounds and cuts without a word, so it must give back what was sent."""
+        """Cast what only SQL can cast. A cast silently rounds and truncates, so its result must equal what was sent."""
         bases = self._catalogue.bases(table) if columns else {}
         for column in columns:
             name, (base, is_foreign) = quote(column.name), bases[column.name]
@@ -127,7 +127,7 @@ class PostgresqlSession(Session):
             self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
 
     def _collate_staged(self, table: str, keys: Sequence[Column]) -> None:
-        """Last of all: it is only to say which keys are one, not whether a cast has changed a text."""
+        """Apply the collations last: they decide which keys are equal, not whether a cast has changed a text."""
         has_text = any(pa.types.is_string(key.type) for key in keys)
         collations = self._catalogue.collations(table) if has_text else {}
         for key in keys:
@@ -138,7 +138,7 @@ class PostgresqlSession(Session):
                 )
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        """By COPY straight into the table; by way of a staged one where only SQL can cast, or it takes no COPY."""
+        """COPY into the table, or into a staged one if only SQL can cast a column or the table accepts no COPY."""
         if not self._catalogue.takes_no_copy and all(self._is_copied(columns[name]) for name in rows.column_names):
             self._check_lengths(rows, columns)
             return self._copy(self._catalogue.quoted(table), rows, columns)
@@ -147,14 +147,14 @@ class PostgresqlSession(Session):
             return self.run(f"INSERT INTO {self._catalogue.quoted(table)} ({names}) SELECT {names} FROM {staged}")
 
     def _check_lengths(self, rows: pa.Table, columns: Mapping[str, Column]) -> None:
-        """Spaces beyond the length of a varchar would be cut off, as SQL's standard has it."""
+        """PostgreSQL would silently cut spaces beyond the length of a varchar, as the SQL standard says."""
         for name in rows.column_names:
             limit = _LIMITED.fullmatch(self._catalogue.base(columns[name]))
             if limit and (pc.max(pc.utf8_length(rows.column(name))).as_py() or 0) > int(limit[1]):
                 raise BatchRefusedError(f"{name!r}: value too long for type {columns[name].declared}")
 
     def _is_copied(self, column: Column) -> bool:
-        """Whether COPY takes the column's values in the column's own type, or in what its domain is made of."""
+        """Whether COPY accepts the column's values in its own type, or in the base type of its domain."""
         return is_copied(self._catalogue.base(column))
 
     def _staged_as(self, column: Column) -> str:
@@ -169,7 +169,7 @@ class PostgresqlSession(Session):
             with cursor.copy(statement) as copy:
                 copy.write(binary.write_header())
                 for batch in rows.to_batches(_ROWS_AT_ONCE):
-                    copy.write(memoryview(encoded(binary.write_batch, batch)))  # it is cut without being copied
+                    copy.write(memoryview(encoded(binary.write_batch, batch)))  # it is sliced without being copied
                 copy.write(binary.finish())
             return cursor.rowcount
 
@@ -178,7 +178,7 @@ class PostgresqlSession(Session):
 
 
 def _is_exact(type_: pa.DataType) -> bool:
-    """Whether no cast of the server changes it: items of lists have their column's type, unless they go as text."""
+    """Whether the server's cast cannot change it: items of lists have the column's type, unless sent as text."""
     return bool(pa.types.is_list(type_) and not pa.types.is_string(type_.value_type))
 
 

@@ -1,4 +1,4 @@
-"""Values as binary COPY of PostgreSQL takes them, encoded by pgpq."""
+"""Encode values for binary COPY with pgpq, and cast those that binary COPY does not accept."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from api2db.targets.port import Column
 from api2db.targets.sql.port import encoded
 from api2db.targets.types import from_postgresql
 
-# Types of which binary COPY takes nothing of ours, though numbers have a cast to them.
+# Types for which binary COPY accepts no Arrow type, but to which numbers can be cast.
 _BY_CAST = {"oid": pa.uint32(), "money": pa.decimal128(19, 2)}
-# Types, and arrays of them, that may spell a value otherwise, say without a space, and lose nothing of it.
+# Types, and arrays of them, that may write a value in another form, for instance without a space, without loss.
 _RESPELLED = frozenset(
     {
         "boolean",
@@ -33,12 +33,12 @@ _RESPELLED = frozenset(
     | {"json", "jsonb", "jsonpath", "xml", "tsvector", "tsquery", "int4range", "int8range", "numrange", "daterange"}
 )
 _WIDE = re.compile(r"numeric\(\d+,-?\d+\)")
-# What PostgreSQL puts in quotes itself.
+# What PostgreSQL itself quotes.
 _QUOTED = r'(?i)^$|^null$|[\s"\\{},]'
 
 
 def as_copied(rows: pa.Table) -> pa.Table:
-    """Rows whose lists, and numbers of too many digits for COPY, are text."""
+    """Turn lists, and numbers with too many digits for COPY, into text."""
     for number, field in enumerate(rows.schema):
         if pa.types.is_list(field.type):
             rows = rows.set_column(number, field.name, _array_texts(rows.column(number).combine_chunks()))
@@ -48,8 +48,8 @@ def as_copied(rows: pa.Table) -> pa.Table:
 
 
 def _array_texts(lists: pa.Array) -> pa.Array:
-    """Lists as PostgreSQL writes arrays."""
-    if isinstance(lists, pa.ChunkedArray):  # of no chunks
+    """Lists as PostgreSQL's array literals."""
+    if isinstance(lists, pa.ChunkedArray):  # it has no chunks
         return pa.array([], pa.string())
     items = _storage_of(lists.flatten())
     texts = items.cast(pa.string())
@@ -69,10 +69,10 @@ def _storage_of(items: pa.Array) -> pa.Array:
 
 
 def encoder(schema: pa.Schema, columns: Mapping[str, Column]) -> Any:
-    """What makes bytes of the batches of a schema, for columns of a table.
+    """The encoder for batches of a schema into columns of a table.
 
     Raises:
-        BatchRefusedError: A column has no form there.
+        BatchRefusedError: A column has no binary form.
         MissingExtraError: pgpq is not installed.
     """
     with from_extra("pgpq", "postgresql"):
@@ -96,7 +96,7 @@ def _storage(type_: pa.DataType) -> pa.DataType:
 
 
 def held(base: str) -> pa.DataType:
-    """The type to send for a column of a type that is no domain; text where only text can be cast to it."""
+    """The Arrow type to send for a column of a base type; text if only text can be cast to it."""
     if is_array(base):
         return pa.list_(held(base.removesuffix("[]")))
     type_ = from_postgresql(base) or _BY_CAST.get(base, pa.string())
@@ -104,25 +104,25 @@ def held(base: str) -> pa.DataType:
 
 
 def is_array(base: str) -> bool:
-    """Whether a type is an array, for which PostgreSQL reads text too: its own form of one."""
+    """Whether a type is an array; PostgreSQL also parses text for it."""
     return base.endswith("[]")
 
 
 def is_copied(base: str) -> bool:
-    """Whether COPY takes values in a type that is no domain."""
+    """Whether COPY accepts values in a base type."""
     type_ = from_postgresql(base)
     return type_ is not None and not pa.types.is_decimal256(type_)
 
 
 def respells(base: str) -> bool:
-    """Whether a type may spell a value otherwise, and loses nothing of it."""
+    """Whether a type may write a value in another form without loss."""
     return base.removesuffix("[]") in _RESPELLED
 
 
 def changed(name: str, cast: str, base: str, *, respelled: bool) -> str:
     """The condition that a cast has changed what was sent."""
     if base == "oid":
-        return "false"  # its cast from a number tells what does not fit
+        return "false"  # its cast from a number raises for what does not fit
     if base in {"numeric", "money"}:
         return f"{cast}::numeric IS DISTINCT FROM {name}::numeric"
     condition = f"{cast}::text IS DISTINCT FROM {name}"

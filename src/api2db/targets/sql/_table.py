@@ -1,4 +1,4 @@
-"""A table that follows the data: made of the first rows, given columns and wider types as frames have them."""
+"""A table that follows the data: created for the first rows, then given columns and wider types as frames need them."""
 
 import logging
 import time
@@ -27,14 +27,14 @@ UNDECIDED = "undecided"
 
 
 class Table:
-    """One of them, which may not be there yet.
+    """One table, which may not exist yet.
 
     Args:
-        keys: Columns that it is to make unique.
-        changes: Where it is told how it has changed.
+        keys: The columns that are unique in a table created here.
+        changes: Records how the table changes.
 
     Attributes:
-        adding: The column that it is just given; None at other times.
+        adding: The column that is being added; None at other times.
     """
 
     def __init__(self, database: Database, name: str, keys: Sequence[str], changes: "Changes") -> None:
@@ -50,14 +50,14 @@ class Table:
 
     @property
     def quoted(self) -> str:
-        """Its name as SQL takes it."""
+        """Its name, quoted."""
         return self._dialect.table(self._name)
 
     def replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
-        """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""
-        newest = self._dialect.replacement(columns, replacement_columns(schema, columns, self._wanted))
-        same = newest is not None and {*newest} == {*columns}
-        return columns if same else newest
+        """The columns for the newest frame; columns whose type holds the frame's values stay as they are."""
+        replacement = self._dialect.replacement(columns, replacement_columns(schema, columns, self._wanted))
+        is_same = replacement is not None and {*replacement} == {*columns}
+        return columns if is_same else replacement
 
     def _wanted(self, field: pa.Field, known: Column | None) -> Column:
         declared = self._dialect.type_name(field.type)
@@ -68,10 +68,10 @@ class Table:
         return Column(field.name, self._dialect.type_of(declared), declared)
 
     def create(self, session: Session, schema: pa.Schema, maker: str | None) -> list[Column]:
-        """Make it for the rows of a schema.
+        """Create it for the rows of a schema.
 
         Args:
-            maker: The stream to note as the one that made it; None where nobody will ask.
+            maker: The stream to record as the one that created the table; None if nobody will ask.
 
         Raises:
             BatchRefusedError: The rows have no value for a part of the key.
@@ -94,7 +94,7 @@ class Table:
         return session.columns(self._name) or []
 
     def _make(self, session: Session, maker: str | None, create: str) -> None:
-        """What says that the table is this stream's is there first, should we die before the first load is in."""
+        """The record that this stream creates the table is written first, in case we die before the first load."""
         if maker is not None:
             self._changes.sign(session, maker)
         try:
@@ -105,7 +105,7 @@ class Table:
             raise
 
     def add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, str]]) -> list[Column]:
-        """Give it columns; where one is refused, ``adding`` says which."""
+        """Add columns; if one is refused, ``adding`` names it."""
         for name, declared in new:
             self.adding = name
             session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._dialect.quote(name)} {declared}")
@@ -114,7 +114,7 @@ class Table:
         return session.columns(self._name) or []
 
     def widen(self, session: Session, changes: list[SchemaChange], column: Column, to: pa.DataType) -> Column | None:
-        """Give a column a type that also holds another one's values; None where there is none, or it needs none."""
+        """Change a column's type to hold another type's values too; None if no type does, or none is needed."""
         wider = self._wider(session, column, to)
         declared = wider and self._dialect.type_name(wider)
         if wider is None or declared in {None, column.declared} or self._turns_to_text(column, str(declared)):
@@ -128,7 +128,7 @@ class Table:
     def replace(
         self, session: Session, changes: list[SchemaChange], old: Sequence[Column], new: Sequence[Column]
     ) -> None:
-        """Empty it, and give it what ``newest`` said."""
+        """Empty it, and give it the columns that ``replacement`` returned."""
         self._database.replace(session, self.quoted, old, new)
         there = {column.name for column in session.columns(self._name) or []} - {column.name for column in new}
         self._changes.record(session, changes, _differences(old, [*new, *(each for each in old if each.name in there)]))
@@ -146,7 +146,7 @@ class Table:
         return wider_type(column, to, is_undecided=is_undecided, is_exact_as_float=is_exact_as_float)
 
     def unplaced(self, names: Sequence[str], columns: Sequence[Column]) -> dict[str, str]:
-        """Names of a frame that it can't have beside the others, each with the reason."""
+        """The names of a frame that the table cannot have, each with the reason."""
         there = {column.name for column in columns}
 
         def check(name: str) -> None:
@@ -156,16 +156,16 @@ class Table:
         return unplaced_names(names, there | {*self._keys}, check, self._dialect.same_column)
 
     def _turns_to_text(self, column: Column, declared: str) -> bool:
-        """A number of more digits than the database has a type for: no number of the table becomes a text for it."""
+        """Whether the database has no numeric type with so many digits; a number column never becomes text for that."""
         number = pa.types.is_integer(column.type) or pa.types.is_decimal(column.type)
         return bool(number and pa.types.is_string(self._dialect.type_of(declared)))
 
 
 class Changes:
-    """Those of one table.
+    """The record of one table's changes, in the log and in a table of ours.
 
     Attributes:
-        origins: Which frames the next ones come from.
+        origins: The origins of the next changes.
     """
 
     def __init__(self, database: Database, table: str) -> None:
@@ -179,7 +179,7 @@ class Changes:
 
     @contextmanager
     def recording(self) -> Iterator[list[SchemaChange]]:
-        """Collects the changes of a transaction, and logs them once it has been committed."""
+        """Collect the changes of a transaction, and log them after its commit."""
         changes: list[SchemaChange] = []
         yield changes
         for change in changes:
@@ -188,7 +188,7 @@ class Changes:
     def record(
         self, session: Session, changes: list[SchemaChange], made: Sequence[tuple[str, str | None, str | None]]
     ) -> None:
-        """Checkpoint changes: each column with its type before and after it."""
+        """Record changes: each column with its type before and after."""
         for name, before, after in made:
             change = SchemaChange(name, before, after, self.origins(name))
             changes.append(change)
@@ -199,12 +199,12 @@ class Changes:
             )
 
     def is_undecided(self, session: Session, column: Column) -> bool:
-        """Whether we made a column of nothing but nulls."""
+        """Whether we created the column for nothing but nulls."""
         made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = ? AND new_type = ?"
         return session.rows(made, (self._table, column.name, UNDECIDED)) != [(0,)]
 
     def gone(self, session: Session) -> set[str]:
-        """Columns of which it was said last that they are gone."""
+        """The columns whose last recorded change is that they are gone."""
         told = session.rows(
             f"SELECT column_name, new_type FROM {CHANGES_TABLE} WHERE table_name = ? ORDER BY frame_ns, changed_at",
             (self._table,),
@@ -212,12 +212,12 @@ class Changes:
         return {name for name, now in dict(told).items() if now is None}
 
     def is_signed(self, session: Session, stream: str) -> bool:
-        """Whether a stream has made the table."""
+        """Whether a stream created the table."""
         made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?"
         return session.rows(made, (self._table, _made_by(stream))) != [(0,)]
 
     def sign(self, session: Session, stream: str) -> None:
-        """Say that a stream makes the table."""
+        """Record that a stream creates the table."""
         values = (_now(), self._table, "", _made_by(stream))
         session.run(
             f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, new_type, frame_ns)"
@@ -226,7 +226,7 @@ class Changes:
         )
 
     def take_back(self, session: Session, stream: str) -> None:
-        """What ``sign`` said, where a CREATE TABLE that failed has committed what was before it."""
+        """Undo ``sign`` after a CREATE TABLE that failed but committed the statements before it."""
         with suppress(Exception):
             session.run(
                 f"DELETE FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?",
@@ -235,7 +235,7 @@ class Changes:
 
 
 def _differences(old: Sequence[Column], new: Sequence[Column]) -> list[tuple[str, str | None, str | None]]:
-    """The columns that are not as they were, each with its type before and after."""
+    """The columns that differ, each with its type before and after."""
     before, after = ({column.name: column.declared for column in columns} for columns in (old, new))
     return [
         (name, before.get(name), after.get(name))

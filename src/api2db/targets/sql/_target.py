@@ -1,4 +1,4 @@
-"""What every SQL target shares: a table that follows the data, loaded in one transaction with the ledger."""
+"""The target that all SQL databases share: a table that follows the data, loaded in one transaction with the ledger."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,14 @@ OVERFLOW_COLUMN = "_extra"
 
 
 class SqlTarget:
-    """A table of a SQL database, as ``LedgerTarget`` has it.
+    """A table of a SQL database; a ``LedgerTarget``.
 
     Args:
-        database: Its connection, types and bulk path.
+        database: Its connection, dialect and bulk path.
         table: The table's name.
-        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: not into a table of others.
+        if_exists: ``"append"``; ``"replace"``: the table is the newest frame; ``"fail"``: refuse a table of others.
         schema: ``"evolve"``: columns are added and widened; ``"freeze"``: the table stays as it is.
-        keys: A row replaces the one that has the same values in these columns; none: rows are added.
+        keys: A row replaces the one that has the same values in these columns; empty: rows are added.
         on_conflict: ``"reject"``: a row with a value that fits no column is rejected; ``"json"``: the value goes into
             the column ``_extra``.
         in_schema: Whether the table's schema was given, so that a dot can only be a part of its name.
@@ -118,7 +118,7 @@ class SqlTarget:
         return row
 
     def _left_over(self, session: Session) -> set[str]:
-        """Columns that were to be dropped after a load, when the process ended; all of their rows are null."""
+        """Columns that a process was about to drop after a load when it ended; all their values are null."""
         there = [column.name for column in session.columns(self._name) or []]
         left = self._changes.gone(session) & {*there}
         return {name for name in left if session.rows(self._count_of(name)) == [(0,)]} if left != {*there} else set()
@@ -160,7 +160,7 @@ class SqlTarget:
         self._drop_surplus()
 
     def _drop_surplus(self) -> None:
-        """Once the rows are in: what fails here is tried again, and holds up no row."""
+        """Drop columns once the rows are committed; a failure delays no row, and the columns are dropped later."""
         if not (surplus := sorted(self._surplus)):
             return
         self._prepared, self._surplus = None, set()
@@ -184,7 +184,7 @@ class SqlTarget:
             self._surplus = set()
 
     def _check_dots(self) -> None:
-        """A table that is there by such a name is what is meant.
+        """Check a name with a dot; a table of exactly this name is used.
 
         Raises:
             ConfigurationError: The name is that of a table in another schema, as SQL writes it.
@@ -204,7 +204,7 @@ class SqlTarget:
                 )
 
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
-        """A column that the server refuses to add is left out, so that only its rows are rejected."""
+        """Leave out a column that the server refuses to add, so that only its rows are rejected."""
         refused: dict[str, str] = {}
         while True:
             self._table.adding = None
@@ -223,8 +223,8 @@ class SqlTarget:
             schema = placed(schema, self.unplaced, self.keys)
             if columns is None:
                 return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
-            if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):
-                return newest
+            if self.replaces_table and self._schema == "evolve" and (replacement := self._replacement(schema, columns)):
+                return replacement
             if self._schema == "evolve" and (new := self._new_columns(schema, columns)):
                 return self._table.add(session, changes, new)
             return columns
@@ -234,9 +234,9 @@ class SqlTarget:
         return new_columns(schema, columns, dialect.same_column, dialect.type_name)
 
     def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
-        newest = self._table.replacement(schema, columns)
-        self._replaces = newest is not None
-        return newest
+        replacement = self._table.replacement(schema, columns)
+        self._replaces = replacement is not None
+        return replacement
 
     def _load(
         self,
@@ -251,7 +251,7 @@ class SqlTarget:
             return
         there = session.lock_columns(self._name)
         if there != list(columns) and not (there and self._replaces):
-            raise TableChangedError(f"the table {self._name} was altered meanwhile; the batch is cast anew")
+            raise TableChangedError(f"the table {self._name} was altered meanwhile; the batch is cast again")
         if self.replaces_table and there == list(columns):
             session.run(f"DELETE FROM {self._table.quoted}")
         elif self.replaces_table and there:

@@ -1,8 +1,8 @@
-"""The connections of this process to a server, which its streams take turns with.
+"""The pool of connections of this process to one server, which streams use in turns.
 
-A stream has one for a transaction, and gives it back. Turns go in the order in which they were asked for. A connection
-goes to another stream only after ``clean``; one that had an error which leaves a doubt is closed, and a stream that is
-in doubt gets one that was opened later.
+A stream borrows a connection for one transaction. Turns are in the order of the requests. A connection goes to another
+stream only after ``clean``. After an error that leaves a doubt, the connection is closed, and the stream in doubt gets
+one that was opened later.
 """
 
 import logging
@@ -30,28 +30,28 @@ _FEWER_S = 10.0
 
 
 class TooManyConnectionsError(TargetUnavailableError):
-    """The server gives us no further connection."""
+    """The server accepts no further connection."""
 
 
 class Opener(Protocol):
-    """What a kind of server has of its own."""
+    """What the pool needs to know of a kind of server."""
 
     def idle_s(self) -> float:
-        """How long a connection may have been idle before it is used again."""
+        """How many seconds a connection may have been idle before it is used again."""
 
     def open(self) -> Any:
-        """A new connection, in the state in which a stream expects it.
+        """Open a connection in the state that a stream expects.
 
         Raises:
-            TooManyConnectionsError: The server has none left.
-            TargetUnavailableError: It can't be reached.
+            TooManyConnectionsError: The server accepts no more.
+            TargetUnavailableError: It cannot be reached.
         """
 
     def clean(self, connection: Any) -> None:
-        """Bring what another stream has used into that state; whatever is raised, the connection is closed then."""
+        """Reset a connection that another stream has used; if that raises, the connection is closed."""
 
     def roll_back(self, connection: Any) -> bool:
-        """End what is open; False where the connection is of no more use."""
+        """End an open transaction; False if the connection is broken."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,8 +80,8 @@ class Turn:
     """A stream that uses the pool.
 
     Attributes:
-        since_s: It takes no connection that was opened before.
-        has_ended: It waits for none any more.
+        since_s: It accepts no connection opened before.
+        has_ended: It no longer waits for a connection.
     """
 
     opener: Opener
@@ -93,7 +93,7 @@ class Turn:
 
 
 class Pool:
-    """Connections of the same address, database, user and encryption."""
+    """Connections with the same address, database, user and encryption."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,24 +101,24 @@ class Pool:
         self._limit = 1
         self._turns: set[Turn] = set()
         self._waiting: deque[Turn] = deque()
-        self._free: list[Lent] = []  # the one that was used last at the end
+        self._free: list[Lent] = []  # the most recently used one is last
         self._open = self._opening = 0
         self._since_s = 0.0
         self._fewer, self._fewer_until_s = 0, 0.0
         self._is_closing_idle = False
 
     def turn(self, opener: Opener, place: str, max_connections: int) -> Turn:
-        """For a stream that is to use it."""
+        """Register a stream."""
         return Turn(opener, place, max_connections, threading.Condition(self._lock))
 
     def join(self, turn: Turn) -> None:
-        """Count a stream, until it leaves."""
+        """Count a stream until it leaves."""
         with self._lock:
             self._turns.add(turn)
             self._limit = max(each.max_connections for each in self._turns)
 
     def leave(self, turn: Turn) -> None:
-        """Behind the last stream all connections are closed."""
+        """Close all connections after the last stream left."""
         with self._lock:
             self._turns.discard(turn)
             turn.since_s = time.monotonic()
@@ -127,14 +127,14 @@ class Pool:
         _close(closing)
 
     def end_waiting(self, turn: Turn) -> None:
-        """A stream that waits for a connection, or would, raises from now on; called by any thread."""
+        """Make a stream raise instead of waiting for a connection; any thread may call it."""
         with self._lock:
             turn.has_ended = True
             turn.changed.notify()
 
     @contextmanager
     def lend(self, turn: Turn) -> Iterator[Any]:
-        """A connection for one transaction.
+        """Borrow a connection for one transaction.
 
         Raises:
             TargetUnavailableError: None can be opened, or the stream is to stop.
@@ -170,7 +170,7 @@ class Pool:
             has_waited = True
 
     def _is_clean(self, lent: Lent, turn: Turn) -> bool:
-        """Make it so; one that can't be is closed, which tells nothing of the server: another one is taken."""
+        """Reset a connection. One that fails is closed; that says nothing about the server, so another is taken."""
         if lent.user is turn:
             return True
         try:
@@ -182,7 +182,7 @@ class Pool:
         return True
 
     def _wait(self, turn: Turn, *, first: bool) -> tuple[Lent | None, list[Lent]]:
-        """A free connection, or None where one may be opened; and those to be closed."""
+        """A free connection, or None if one may be opened; and connections to close."""
         with self._lock:
             if first:
                 self._waiting.appendleft(turn)
@@ -191,7 +191,7 @@ class Pool:
             try:
                 while not turn.has_ended and (self._waiting[0] is not turn or not self._has_room()):
                     turn.changed.wait()
-            except BaseException:  # a Ctrl-C must not leave those behind it waiting
+            except BaseException:  # a Ctrl-C must not leave the others waiting
                 self._waiting.remove(turn)
                 self._call_next()
                 raise
@@ -239,7 +239,7 @@ class Pool:
         return Lent(connection, opened_s, turn)
 
     def _goes_on_with_fewer(self, turn: Turn) -> bool:
-        """Where the server gives no more than we have, those serve for a while."""
+        """If the server accepts no more connections, those that are open serve for a while."""
         with self._lock:
             there = self._open - self._opening
             if not there:
@@ -287,11 +287,11 @@ class Pool:
             self._waiting[0].changed.notify()
 
     def _watch_idle(self) -> None:
-        """While there are free connections a thread sees to it that they are closed in time."""
+        """While there are free connections, a thread closes them in time."""
         if not self._is_closing_idle:
             try:
                 threading.Thread(target=self._close_idle, name="api2db-connections", daemon=True).start()
-            except RuntimeError:  # the interpreter ends, and the connections with it
+            except RuntimeError:  # the interpreter exits, and its connections are closed with it
                 return
             self._is_closing_idle = True
 
@@ -315,9 +315,9 @@ class Connections:
     """One stream's use of the pool of its server.
 
     Args:
-        opener: Opens them.
-        server: The streams of a process to an equal one share a pool.
-        max_connections: How many the pool may have; where its streams say different numbers, the highest.
+        opener: Opens connections.
+        server: The streams of a process to an equal server share a pool.
+        max_connections: The most connections of the pool; the highest number counts if streams differ.
     """
 
     def __init__(self, opener: Opener, server: Server, max_connections: int) -> None:
@@ -326,10 +326,10 @@ class Connections:
         self.reached = False
 
     def reach(self, look: Callable[[Any], None] = lambda _: None) -> None:
-        """See that there is a connection, and have a look at it; does nothing where that was done.
+        """Connect and inspect the connection, unless done already.
 
         Raises:
-            TargetUnavailableError: There is none.
+            TargetUnavailableError: There is no connection.
         """
         if self.reached:
             return
@@ -343,17 +343,17 @@ class Connections:
         self.reached = True
 
     def lent(self) -> AbstractContextManager[Any]:
-        """As ``Pool.lend``."""
+        """See ``Pool.lend``."""
         self.reach()
         return self._pool.lend(self._turn)
 
     def leave(self) -> None:
-        """Count no more; whoever comes back takes no connection that was open already."""
+        """Leave the pool; a stream that returns accepts no connection that is open already."""
         self.reached = False
         self._pool.leave(self._turn)
 
     def end_waiting(self) -> None:
-        """As ``Target`` has it."""
+        """See ``Target``."""
         self._pool.end_waiting(self._turn)
 
 
@@ -361,7 +361,7 @@ _pools: dict[Hashable, Pool] = {}
 
 
 def pool_of(key: Hashable) -> Pool:
-    """The pool of this process for a server; a forked child has none of its parent's."""
+    """This process's pool for a server; a forked child gets its own."""
     return _pools.setdefault((os.getpid(), key), Pool())
 
 

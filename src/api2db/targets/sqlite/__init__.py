@@ -1,7 +1,4 @@
-"""SQLite: rows by ``executemany`` of the standard library's driver, one writer at a time.
-
-``database`` is what ``SqlTarget`` asks of a database, and its session; ``values`` makes of columns what SQLite stores.
-"""
+"""SQLite: rows are inserted by ``executemany`` of the standard library's driver, one writer at a time."""
 
 from api2db.targets.sqlite._database import SqliteDatabase
 

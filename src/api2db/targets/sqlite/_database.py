@@ -1,4 +1,4 @@
-"""SQLite: the standard library's driver, ``executemany``, one writer at a time."""
+"""A SQLite file: its connection, transactions and changes of tables, and values as SQLite stores them."""
 
 import json
 import sqlite3
@@ -22,16 +22,16 @@ from api2db.targets.types import SQLITE, from_sqlite
 _types = pa.types
 _BUSY_MS = 2_000
 _COMMIT_TRIES = 5
-# An INTEGER that is the primary key is the row's number, which SQLite makes where there is none.
+# An INTEGER primary key is the row's number, which SQLite supplies if it is missing.
 _IS_ROW_NUMBER = "pk > 0 AND upper(type) = 'INTEGER'"
 _FILLS = f"dflt_value IS NOT NULL OR {_IS_ROW_NUMBER}"
-# A column that is made anew would be without these; a check may be any column's.
+# A column that is created again would lose these; a check may be about any column.
 _DEFINED = """
     SELECT 1 FROM pragma_table_xinfo(?1) AS of_column JOIN sqlite_schema AS whole
     ON whole.type = 'table' AND whole.name = ?1 COLLATE NOCASE
     WHERE of_column.name = ?2 AND ("notnull" OR dflt_value IS NOT NULL OR sql LIKE '%check%(%')
 """
-# With the columns of each; one on an expression has none that can be told.
+# With the columns of each index; those of an index on an expression are unknown.
 _INDEXES = """
     SELECT sql, (SELECT json_group_array(coalesce(name, '')) FROM pragma_index_info(made.name))
     FROM sqlite_schema AS made WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE
@@ -40,14 +40,14 @@ _ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
 
 def _fold(name: str) -> str:
-    """SQLite folds the case of ASCII letters only."""
+    """Fold a name as SQLite does: ASCII letters only."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
 class SqliteDatabase:
     """One connection to a file.
 
-    A file that is new is made for its owner alone, and in WAL mode, so that readers never wait.
+    A new file is only accessible to its owner, and in WAL mode, so that readers never wait.
     """
 
     dialect = Dialect(
@@ -109,9 +109,9 @@ class SqliteDatabase:
                 session.run(create)
 
     def change_type(self, session: Session, table: str, column: Column, wider: Column) -> Column:
-        """SQLite can't alter a type. A number column holds any number as it comes, but those that we write as text.
+        """SQLite cannot alter a type. A number column holds any number, except those that are written as text.
 
-        For these, for dates that become times, and for a column of nulls, the column is made anew, which puts it last.
+        For those, for dates that become times, and for a column of nulls, the column is created again and becomes last.
         """
         is_empty = session.rows(f"SELECT count({quote(column.name)}) FROM {quote(table)}") == [(0,)]
         dates_to_times = _types.is_date(column.type) and _types.is_timestamp(wider.type)
@@ -119,7 +119,7 @@ class SqliteDatabase:
             if session.rows(_DEFINED, (table, column.name)):
                 raise BatchRefusedError("its definition has more than a type, which would be lost; widen it yourself")
             value = _AT_MIDNIGHT if dates_to_times else "_api2db_old"
-            _make_anew(session, quote(table), quote(column.name), wider.declared, value)
+            _recreate_column(session, quote(table), quote(column.name), wider.declared, value)
             return wider
         if _is_number(column.type) and not _is_number(wider.type):
             raise BatchRefusedError(f"a {column.declared} column of SQLite would round {wider.declared}")
@@ -127,7 +127,7 @@ class SqliteDatabase:
         return self._wider[table, column.name]
 
     def _translated(self, error: sqlite3.Error) -> TargetError:
-        """A statement that SQLite can't run is the batch's fault, but where a table is missing; the rest passes."""
+        """A statement that SQLite cannot run is the batch's fault, unless a table is missing; other errors pass."""
         plain = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
         if plain and "no such" not in str(error):
             return BatchRefusedError(str(error))
@@ -147,7 +147,7 @@ class SqliteDatabase:
 
 
 def _commit(connection: sqlite3.Connection) -> None:
-    """A COMMIT that found readers in its way has not ended the transaction: it is tried again as it stands."""
+    """A COMMIT that is blocked by readers does not end the transaction, so it is repeated as it is."""
     for attempt in range(1, _COMMIT_TRIES + 1):
         try:
             connection.execute("COMMIT")
@@ -159,7 +159,7 @@ def _commit(connection: sqlite3.Connection) -> None:
 
 
 def _is_number(type_: pa.DataType) -> bool:
-    """One that SQLite stores as a number; of uint64 and decimals it would keep 15 digits."""
+    """Whether SQLite stores it exactly as a number; of uint64 and decimals it would keep 15 digits."""
     return bool((_types.is_integer(type_) and type_ != pa.uint64()) or _types.is_floating(type_))
 
 
@@ -168,10 +168,10 @@ _AT_MIDNIGHT = """
 """
 
 
-def _make_anew(session: Session, table: str, column: str, declared: str, value: str) -> None:
-    """The old one goes last: a table can't be without columns, and it stays where a view or a rule stands on it.
+def _recreate_column(session: Session, table: str, column: str, declared: str, value: str) -> None:
+    """Create a column again. The old one is dropped last: a table needs a column, and a view or rule may depend on it.
 
-    Indexes are made anew. What fails is undone with the transaction.
+    Indexes are created again. A failure is undone with the transaction.
     """
     indexes = session.rows(
         "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE",
@@ -210,7 +210,7 @@ class _SqliteSession(Session):
         return [self._wider.get((table, column.name), column) for column in columns] or None
 
     def may_drop(self, table: str) -> bool:
-        """A trigger may, by ``RAISE(IGNORE)``."""
+        """A trigger may do so by ``RAISE(IGNORE)``."""
         triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
         return self.rows(triggers, (table,)) != [(0,)]
 
@@ -239,13 +239,13 @@ class _SqliteSession(Session):
 
 
 def values_of(column: pa.ChunkedArray) -> list[Any]:
-    """What the driver takes for a column."""
+    """The values of a column for the driver."""
     values: list[Any] = _plain(column).to_pylist()
     return values
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in a type that ``to_pylist`` turns into what SQLite stores as it is."""
+    """Cast a column to a type that ``to_pylist`` turns into what SQLite stores exactly."""
     type_ = column.type
     if is_json(type_):
         return column.cast(pa.string())
@@ -258,7 +258,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _to_microseconds(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Six digits behind the second, which every reader of ISO text takes; nine only where they are needed."""
+    """Six digits of a second, which every reader of ISO text accepts; nine only if they are needed."""
     try:
         return column.cast(pa.timestamp("us"))
     except pa.ArrowInvalid:
