@@ -541,6 +541,17 @@ def test_a_round_that_died_at_its_end_is_counted_once(tmp_path: Path, monkeypatc
     assert (store.status().frames_delivered, store.status().rows_delivered) == (2, 4)
 
 
+def test_columns_get_the_dtypes_of_the_store_and_rows_that_do_not_fit_are_set_aside(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1], price="1.5")
+    put_shards(tmp_path, [2], price="cheap")
+    store = sqlite_store(tmp_path, dtypes={"price": "float64"})
+    assert store.dtypes == {"price": "float64"}
+    store.store()
+    assert query(tmp_path, "SELECT n, price FROM flights") == [(1, 1.5), (1, 1.5)]
+    assert store.status().rows_rejected == 2
+    assert left(tmp_path) == []
+
+
 def test_rows_are_upserted_by_key(tmp_path: Path) -> None:
     put_shards(tmp_path, [1, 2, 3])
     sqlite_store(tmp_path, keys=["row"]).store()

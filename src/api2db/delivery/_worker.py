@@ -7,8 +7,8 @@ does it rest between two loads.
 import logging
 import random
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 
@@ -48,9 +48,6 @@ class Worker:
         learn: Called with a batch's schema before it is delivered.
         keyed: Whether rows are replaced by key, as ``batch_of`` has it.
         dtypes: What rows become on their way into the target.
-
-    Attributes:
-        retries: How often a batch is tried again before it is parked; it is tried on all the same.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class Worker:
         self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
         self._stopping = threading.Event()
         self._retry_requested = threading.Event()
-        self.retries = RETRIES
+        self._retries: list[int] = []  # of the calls of ``retrying`` that have not ended
         self._recovered = False
         self._troubled = False
         self._breaks = 0
@@ -147,6 +144,15 @@ class Worker:
         """Try again now, where it waits for its target."""
         self._retry_requested.set()
         self._ready_now()
+
+    @contextmanager
+    def retrying(self, times: int) -> Iterator[None]:
+        """Within the block, park a batch after this number of retries; a parked batch is retried all the same."""
+        self._retries.append(times)
+        try:
+            yield
+        finally:
+            self._retries.remove(times)
 
     @property
     def connected(self) -> bool | None:
@@ -237,7 +243,7 @@ class Worker:
         try:
             if self._breaks >= _BREAKS:
                 self._make_smaller(trouble)
-            elif self._attempts > self.retries:
+            elif self._attempts > min(self._retries, default=RETRIES):
                 self._park()
         except _WAITABLE as failure:
             logger.warning("the head batch stays as it is: %s", redact(str(failure)))

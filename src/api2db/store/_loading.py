@@ -7,7 +7,7 @@ from typing import Protocol
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import Worker
+from api2db.delivery import Dtypes, Worker
 from api2db.delivery.batch import Batch
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
@@ -34,7 +34,8 @@ class IntoTarget:
 
     Args:
         target: Makes the target, anew for each manifest.
-        places: Where it sets rows aside, and how much it loads at once.
+        options: Where it sets rows aside, and how many rows it loads at once.
+        dtypes: What rows become on their way into the target.
         describe: The target, for a person's eyes.
         lend: Given the worker while it works, so that it can be stopped.
     """
@@ -42,18 +43,20 @@ class IntoTarget:
     def __init__(
         self,
         target: Callable[[], AnyTarget],
-        places: DeliveryOptions,
+        options: DeliveryOptions,
+        dtypes: Dtypes,
         describe: str,
         lend: Callable[[Worker | None], None],
     ) -> None:
         self._target = target
-        self._places = places
+        self._options = options
+        self._dtypes = dtypes
         self._describe = describe
         self._lend = lend
 
     def __call__(self, log: ManifestReader) -> None:
         ending = _GivesUp()
-        worker = build_worker(log, self._target(), None, self._places, lambda _: None, ending)
+        worker = build_worker(log, self._target(), None, self._options, lambda _: None, ending, self._dtypes)
         ending.stop = log.on_end = worker.stop
         self._lend(worker)
         try:

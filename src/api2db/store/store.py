@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from api2db.delivery import Worker
-from api2db.disk.folders import shard_folder
+from api2db.disk.folders import relative_to_home, shard_folder
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.journal import StreamReader
 from api2db.redaction import redact
 from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards, shards_of
@@ -21,7 +20,6 @@ from api2db.store._figures import StoreFigures, change_figures, read_figures
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._round import Round
 from api2db.store._steps import Rules, Written, store_round
-from api2db.stream.relative import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.stream.workers import AnyTarget
@@ -77,6 +75,7 @@ class Store(Stream):
         self._folder = (self.home / path) if path else shard_folder(self.home, name, fmt)
         self.path: str = str(self._folder)
         self._onward: Stream | None = None
+        self._worker: Worker | None = None
 
     @property
     def identity(self) -> str:
@@ -115,21 +114,15 @@ class Store(Stream):
             raise
         self._note_end(unreadable)
 
-    def start(self) -> NoReturn:
-        """Raise: a store does its rounds when it is told to, by ``store``.
+    def stop(self, timeout: float | None = None) -> None:
+        """End the load of a round after its batch; the next round continues. ``timeout`` is not used."""
+        if self._worker is not None:
+            self._worker.stop()
 
-        Raises:
-            AttributeError: Always.
-        """
-        raise AttributeError(f"{self!r} is a Store, which has no start: give it to Collector(stores=…), or call store")
-
-    def stream_start(self) -> NoReturn:
-        """Raise, as ``start`` does.
-
-        Raises:
-            AttributeError: Always.
-        """
-        raise AttributeError(f"{self!r} is a Store, which has no stream_start: call store")
+    def check_failures(self) -> None:
+        """Retry now, if a round waits for its target."""
+        if self._worker is not None:
+            self._worker.retry_now()
 
     def status(self) -> StreamStatus:
         """What its rounds have done so far; a frame is a shard here, and rows that wait are not counted."""
@@ -173,27 +166,25 @@ class Store(Stream):
         target = self._target()
         if target is None:
             raise AttributeError("a Store has no target: inherit from it and override stream, or use Store2Sql")
-        return IntoTarget(lambda: self._target() or target, self._places(), self.describe(), self._lend)
+        options, dtypes = self._delivery_options(), self._applied_dtypes
+        return IntoTarget(lambda: self._target() or target, options, dtypes, self.describe(), self._lend)
 
     def _load_into(self, stream: Stream) -> None:
         """Load into the target of a stream, which is made for that alone."""
         self._onward = stream
         self.stream_type = f"store.{stream.stream_type}"
         self.table_name = stream.table_name
+        self.dtypes, self._applied_dtypes = stream.dtypes, stream._applied_dtypes  # noqa: SLF001 - as for _target
 
-    def _target(self) -> AnyTarget | None:
-        return None if self._onward is None else self._onward._target()  # noqa: SLF001 - all that it takes of its stream
-
-    @property
-    def _has_stored(self) -> bool:
-        """Whether a manifest was ever finished: then a table is its own."""
-        return self._figures().shards > 0
+    def _target(self, *, table_is_own: bool = False) -> AnyTarget | None:
+        if self._onward is None:
+            return None
+        # If a round was ever finished, the table is the store's own.
+        is_own = table_is_own or self._figures().shards > 0
+        return self._onward._target(table_is_own=is_own)  # noqa: SLF001 - the store makes its stream for its target
 
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
-
-    def _attached(self) -> StreamReader:
-        raise AttributeError(f"{self!r} is a Store, which has no journal: put frames into a stream")
 
     def _below_home(self, path: str | None) -> Path | None:
         return None if path is None else self.home / path

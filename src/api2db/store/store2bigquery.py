@@ -1,12 +1,14 @@
 """The Store2Bigquery of the 2021 release: shards into Google BigQuery."""
 
-import os
-from collections.abc import Sequence
+from typing import Unpack
 
 from api2db.store.store import Store
-from api2db.stream.stream2bigquery import Stream2Bigquery
-from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import SchemaRule
+from api2db.stream._options import LoadOptions, passes_options_to
+from api2db.stream.stream2bigquery import BigqueryOptions, Stream2Bigquery
+
+
+class BigqueryStoreOptions(LoadOptions, BigqueryOptions):
+    """Options of ``Store2Bigquery``, which it passes on to ``Stream2Bigquery``."""
 
 
 class Store2Bigquery(Store):
@@ -22,6 +24,7 @@ class Store2Bigquery(Store):
         ConfigurationError: An argument can't be used; it is a ValueError.
     """
 
+    @passes_options_to(Stream2Bigquery.__init__)
     def __init__(
         self,
         name: str,
@@ -38,13 +41,9 @@ class Store2Bigquery(Store):
         location: str = "US",
         if_exists: str = "append",
         chunk_size: int = 0,
-        *,
-        home: str | os.PathLike[str] | None = None,
-        schema: SchemaRule = "evolve",
-        keys: Sequence[str] = (),
-        endpoint: str | None = None,
-        write_endpoint: str | None = None,
+        **options: Unpack[BigqueryStoreOptions],
     ) -> None:
+        stream = Stream2Bigquery(name, auth_path, pid, did, tid, location, if_exists, chunk_size, store=True, **options)
         super().__init__(
             name,
             seconds,
@@ -54,28 +53,7 @@ class Store2Bigquery(Store):
             move_shards_path,
             move_composed_path,
             chunk_size,
-            home=home,
+            home=stream.home,
         )
-        self._bigquery = Stream2Bigquery(
-            name,
-            auth_path,
-            pid,
-            did,
-            tid,
-            location,
-            if_exists,
-            chunk_size,
-            store=True,
-            home=home,
-            schema=schema,
-            keys=keys,
-            endpoint=endpoint,
-            write_endpoint=write_endpoint,
-        )
-        self._load_into(self._bigquery)
-        self.if_exists = self._bigquery.if_exists
-
-    def _target(self) -> AnyTarget | None:
-        if self._bigquery.if_exists == "fail" and self._has_stored:
-            self._bigquery.if_exists = "append"  # the table that is there is our own
-        return super()._target()
+        self._load_into(stream)
+        self.if_exists = stream.if_exists

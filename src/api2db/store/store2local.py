@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError, DataError
 from api2db.frames import is_json, text_cells
 from api2db.shards.composed import write_composed
@@ -15,7 +16,6 @@ from api2db.shards.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
 from api2db.store.store import Store
-from api2db.stream.relative import relative_to_home
 
 logger = logging.getLogger(__name__)
 _types = pa.types

@@ -1,10 +1,10 @@
 """The Store2Omnisci of the 2021 release: shards into HeavyDB, which was OmniSci."""
 
-import os
+from typing import Unpack
 
 from api2db.store.store import Store
+from api2db.stream._options import LoadOptions, passes_options_to
 from api2db.stream.stream2omnisci import Stream2Omnisci
-from api2db.targets.sql import SchemaRule
 
 
 class Store2Omnisci(Store):
@@ -21,6 +21,7 @@ class Store2Omnisci(Store):
         ConfigurationError: An argument can't be used; it is a ValueError.
     """
 
+    @passes_options_to(Stream2Omnisci.__init__)
     def __init__(
         self,
         name: str,
@@ -38,11 +39,24 @@ class Store2Omnisci(Store):
         protocol: str = "binary",
         chunk_size: int = 0,
         *,
-        home: str | os.PathLike[str] | None = None,
-        schema: SchemaRule = "evolve",
         table: str | None = None,
         port: int | str = "",
+        **options: Unpack[LoadOptions],
     ) -> None:
+        stream = Stream2Omnisci(
+            name,
+            db_name,
+            username,
+            password,
+            host,
+            auth_path,
+            protocol,
+            chunk_size,
+            store=True,
+            table=table or f"{name}_store",
+            port=port,
+            **options,
+        )
         super().__init__(
             name,
             seconds,
@@ -52,22 +66,6 @@ class Store2Omnisci(Store):
             move_shards_path,
             move_composed_path,
             chunk_size,
-            home=home,
+            home=stream.home,
         )
-        self._load_into(
-            Stream2Omnisci(
-                name,
-                db_name,
-                username,
-                password,
-                host,
-                auth_path,
-                protocol,
-                chunk_size,
-                store=True,
-                home=home,
-                schema=schema,
-                table=table or f"{name}_store",
-                port=port,
-            )
-        )
+        self._load_into(stream)

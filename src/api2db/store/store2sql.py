@@ -1,12 +1,14 @@
 """The Store2Sql of the 2021 release: shards into SQL databases."""
 
-import os
-from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 from api2db.store.store import Store
-from api2db.stream.stream2sql import Stream2Sql
-from api2db.stream.workers import AnyTarget
-from api2db.targets.sql import MAX_CONNECTIONS, OnConflict, SchemaRule
+from api2db.stream._options import LoadOptions, passes_options_to
+from api2db.stream.stream2sql import SqlOptions, Stream2Sql
+
+
+class SqlStoreOptions(LoadOptions, SqlOptions):
+    """Options of ``Store2Sql``, which it passes on to ``Stream2Sql``."""
 
 
 class Store2Sql(Store):
@@ -23,6 +25,7 @@ class Store2Sql(Store):
         NotImplementedError: The dialect is oracle or microsoft_sql: known by name, and not supported yet.
     """
 
+    @passes_options_to(Stream2Sql.__init__)
     def __init__(
         self,
         name: str,
@@ -41,31 +44,9 @@ class Store2Sql(Store):
         move_composed_path: str | None = None,
         if_exists: str = "append",
         chunk_size: int = 0,
-        *,
-        home: str | os.PathLike[str] | None = None,
-        schema: SchemaRule = "evolve",
-        on_conflict: OnConflict = "reject",
-        table: str | None = None,
-        keys: Sequence[str] = (),
-        tls: str | Mapping[str, str] | None = None,
-        engine: str | None = None,
-        iam: bool = False,
-        region: str | None = None,
-        max_connections: int = MAX_CONNECTIONS,
-        table_schema: str | None = None,
+        **options: Unpack[SqlStoreOptions],
     ) -> None:
-        super().__init__(
-            name,
-            seconds,
-            path,
-            fmt,
-            drop_duplicate_exclude,
-            move_shards_path,
-            move_composed_path,
-            chunk_size,
-            home=home,
-        )
-        self._sql = Stream2Sql(
+        stream = Stream2Sql(
             name,
             db_name,
             dialect,
@@ -77,22 +58,18 @@ class Store2Sql(Store):
             if_exists,
             chunk_size,
             store=True,
-            home=home,
-            schema=schema,
-            on_conflict=on_conflict,
-            table=table,
-            keys=keys,
-            tls=tls,
-            engine=engine,
-            iam=iam,
-            region=region,
-            max_connections=max_connections,
-            table_schema=table_schema,
+            **options,
         )
-        self._load_into(self._sql)
-        self.if_exists = self._sql.if_exists
-
-    def _target(self) -> AnyTarget | None:
-        if self._sql.if_exists == "fail" and self._has_stored:
-            self._sql.if_exists = "append"  # the table that is there is our own
-        return super()._target()
+        super().__init__(
+            name,
+            seconds,
+            path,
+            fmt,
+            drop_duplicate_exclude,
+            move_shards_path,
+            move_composed_path,
+            chunk_size,
+            home=stream.home,
+        )
+        self._load_into(stream)
+        self.if_exists = stream.if_exists

@@ -9,9 +9,9 @@ from sqlalchemy import URL, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from api2db.delivery import Group
+from api2db.disk.folders import relative_to_home
 from api2db.errors import BatchRefusedError, ConfigurationError
 from api2db.stream._credentials import Credentials
-from api2db.stream.relative import relative_to_home
 from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments

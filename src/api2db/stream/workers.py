@@ -1,8 +1,10 @@
-"""Putting a stream's worker together from the parts of delivery."""
+"""The worker of a stream, made of the parts of delivery; and the user's own ``stream`` method that it calls."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +24,7 @@ from api2db.delivery import (
     TransactionalLoader,
     Worker,
 )
+from api2db.frames import to_batch
 from api2db.journal import StreamReader
 from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
 
@@ -41,6 +44,34 @@ class DeliveryOptions:
     parked: Path
     rejected: Path
     chunk_rows: int
+
+
+class Override:
+    """A user's own ``stream`` method, called for each frame.
+
+    What it passes on to ``super().stream`` during the call goes into the target of the class that it inherits from.
+    """
+
+    def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
+        self._method = method
+        self._passed_on: list[pa.RecordBatch] | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, frame: pd.DataFrame) -> list[pa.RecordBatch]:
+        """Call the method; return what it passed on."""
+        self._passed_on, self._thread = [], threading.current_thread()
+        try:
+            self._method(frame)
+            return self._passed_on
+        finally:
+            self._passed_on = self._thread = None
+
+    def takes(self, data: Any) -> bool:
+        """Take what the method passes on; return False if this is not such a call."""
+        if self._passed_on is None or threading.current_thread() is not self._thread:
+            return False
+        self._passed_on.append(to_batch(data))
+        return True
 
 
 def build_worker(

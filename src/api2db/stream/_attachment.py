@@ -1,0 +1,130 @@
+"""A stream's end of its collector's journal in this process."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from api2db.frames import rows_and_refused
+from api2db.journal import (
+    Durability,
+    JournalHandle,
+    StreamIdentity,
+    StreamNo,
+    StreamOverview,
+    StreamReader,
+    check_process,
+    describe,
+    journal_folder,
+    open_shared,
+    overview,
+)
+from api2db.stream.commands import register_requests
+
+
+class Attachment:
+    """Opens the journal at the first use, and again after ``release``.
+
+    Args:
+        home: The project's folder.
+        collector: The collector's name.
+        durability: When ``put`` returns.
+        identity: Returns the stream's identity.
+
+    Attributes:
+        lock: Held while the journal is opened or released, and while a worker is started.
+        handle: The stream's handle of the open journal; None while it is not open.
+        reader: The stream's reader; None while the journal is not open.
+    """
+
+    def __init__(
+        self, home: Path, collector: str, durability: Durability, identity: Callable[[], StreamIdentity]
+    ) -> None:
+        self._home = home
+        self._collector = collector
+        self._durability = durability
+        self._identity = identity
+        self._pid: int | None = None
+        self._stream_no = StreamNo(0)
+        self.lock = threading.RLock()
+        self.handle: JournalHandle | None = None
+        self.reader: StreamReader | None = None
+
+    def attach(self) -> StreamReader:
+        """Open the journal if it is not open, and return the stream's reader.
+
+        Raises:
+            JournalBusyError: Another process owns the journal.
+            ConfigurationError: A stream to the same target is attached already.
+        """
+        self.check_process()
+        with self.lock:
+            if self.reader is not None:
+                return self.reader
+            self._pid = os.getpid()
+            try:
+                return self._attach()
+            except BaseException:
+                self._pid = None
+                raise
+
+    def put(self, frame: Any, *, block: bool, timeout_s: float | None) -> None:
+        """Append a frame to the journal."""
+        rows = rows_and_refused(frame)
+        handle = self.handle
+        if handle is None:
+            self.attach()
+            handle = self.handle
+        if handle is not None:
+            handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a ``put`` would not have to wait for the stream's quota."""
+        self.check_process()
+        return self.handle is None or not self.handle.journal.readers[self._stream_no].is_full
+
+    def overview(self) -> StreamOverview | None:
+        """What the journal knows of the stream; None if it has never seen it."""
+        self.check_process()
+        folder = journal_folder(self._home, self._collector)
+        if self.handle is not None:
+            known = describe(self.handle.journal, self._collector)
+        else:
+            known = overview(folder) if (folder / "state.sqlite").exists() else []
+        identity = self._identity().name
+        return next((stream for stream in known if stream.identity == identity), None)
+
+    def release(self) -> None:
+        """Close the journal, unless another stream of this process uses it; the caller holds the lock."""
+        handle, self.handle = self.handle, None
+        self.reader = self._pid = None
+        if handle is not None:
+            handle.journal.detach(self._stream_no)
+            handle.release()
+
+    @property
+    def is_of_another_process(self) -> bool:
+        """Whether this process is a forked child of the one that opened the journal."""
+        return self._pid is not None and self._pid != os.getpid()
+
+    def check_process(self) -> None:
+        """Raise in a forked child. Call it before any lock: the child's copy of a held lock is never released.
+
+        Raises:
+            JournalBusyError: The journal belongs to the parent process.
+        """
+        if self._pid is not None and self.is_of_another_process:
+            check_process(journal_folder(self._home, self._collector), self._pid)
+
+    def _attach(self) -> StreamReader:
+        handle = open_shared(self._home, self._collector, self._durability)
+        try:
+            self._stream_no, reader = handle.journal.attach(self._identity())
+        except BaseException:
+            handle.release()
+            raise
+        register_requests(handle.journal)
+        self.handle, self.reader = handle, reader
+        return reader
