@@ -1,4 +1,4 @@
-"""Writes docs/command_line.md from the command line, and docs/types.md from the table of types: they can't disagree."""
+"""Generate docs/command_line.md from the command line, and docs/types.md from the table of types."""
 
 import importlib
 from pathlib import Path
@@ -11,38 +11,38 @@ from api2db.targets.types import KINDS, TARGETS, Types, ValueKind, in_words
 
 PAGE = Path(__file__).parent / "command_line.md"
 TYPES_PAGE = Path(__file__).parent / "types.md"
-OPENING = "# Command line\n\nWritten by `make docs` from what `api2db --help` says.\n"
+OPENING = "# Command line\n\n`make docs` generates this page from `api2db --help`.\n"
 
 TYPES_OPENING = """# Types
 
-Written by `make docs` from the table of types in the code, which the targets themselves follow. The test suite puts
-every one of these types through every target and reads it back with the client that is named here; for BigQuery and
-HeavyDB from servers of its own, which are as strict as theirs are known to be.
+`make docs` generates this page from the table of types in the code, which the targets themselves use. The test suite
+loads every one of these types into every target and reads it back with the client that is named here. For BigQuery and
+HeavyDB it uses its own servers, which are as strict as the real ones are known to be.
 
-A missing value (None, NaN, NaT, NA) is NULL. A NaN in a float column of pandas is a missing value, as pandas has it.
+A missing value (None, NaN, NaT, NA) is NULL. A NaN in a float column of pandas is a missing value, as in pandas.
 A value that a target can't hold is never changed to fit: its row is [rejected](operations.md#rejected-rows) with the
-reason, and the others are loaded. The one exception is told here and once in the log: where a column ends at
-microseconds, finer digits are cut. A row with text that holds half of a surrogate pair, which is no character, is
-rejected by every target.
+reason, and the others are loaded. There is one exception, which is noted here and logged once: if a column has a
+resolution of microseconds, finer digits are cut. Every target rejects a row with text that holds half of a surrogate
+pair, because that is not a character.
 
-Into a table that is there, text goes as a value of another type where it says one exactly: numbers and `true` and
-`false` as JSON writes them, dates and times of ISO 8601, with an offset where the column has a zone and without one
-where it has none. [Which texts these are](streams.md#text-and-lists-into-columns-of-other-types) is told there, and so
-is what goes into array columns. Tables that are made from text have text columns, unless the stream's
+In an existing table, text is loaded into a column of another type if it is exactly a value of that type: numbers and
+`true` and `false` as JSON writes them, dates and times in ISO 8601, with an offset if the column has a zone and without
+one otherwise. See [which texts these are](streams.md#text-and-lists-into-columns-of-other-types), and what is loaded
+into array columns. Tables that are created from text have text columns, unless the stream's
 [`dtypes`](streams.md#dtypes) say otherwise.
 
 An object of a subclass is stored as its value, at any depth of a cell: a `StrEnum` member as str, an `IntEnum` member
 as int, a `defaultdict` as dict, a named tuple as list. Another Enum member is stored as its value, such as text. A path
-or an IP address in a dict or list is text too. A float64 or category column of pandas with nothing but missing values
-has no type yet, as a column of None has none. A column of dates becomes one of timestamps, at midnight, when the first
-timestamp without a zone comes.
+or an IP address in a dict or list is text too. A float64 or category column of pandas with only missing values has no
+type yet, like a column of None. A column of dates becomes a column of timestamps, at midnight, when the first timestamp
+without a zone comes.
 
-What frames may hold, and the Arrow type in which api2db carries it to every target:
+This table shows what frames may hold, and the Arrow type in which api2db carries it to every target:
 """
 
 
 def page_of(app: Typer) -> str:
-    """The whole page: a section a command, groups before what they hold."""
+    """The whole page: a section for each command, groups before their commands."""
     return "\n".join([OPENING, *_sections(typer.main.get_command(app), "api2db")])
 
 
@@ -88,7 +88,7 @@ def _on_one_line(text: str) -> str:
 
 
 def page_of_types() -> str:
-    """The whole page: what frames hold, then a section a target."""
+    """The whole page: what frames hold, then a section for each target."""
     return "\n".join([TYPES_OPENING, *_head("in a frame", "carried as"), *_kinds(), "", *map(_target, TARGETS)])
 
 
@@ -108,16 +108,18 @@ def _target(types: Types) -> str:
     ]
     said = [f"- **Rejected**, row by row: {limit.says}." for limit in dict.fromkeys(types.limits)]
     if not types.has_mixed:
-        said.append("- **Rejected**, row by row: a number or a boolean where classes are mixed: text might say it.")
+        said.append(
+            "- **Rejected**, row by row: a number or a boolean in a column of mixed classes, where it looks like text."
+        )
     if not types.signs_zero:
-        said.append("- **Differs**: -0.0 comes back as 0.0.")
+        said.append("- **Differs**: -0.0 is read back as 0.0.")
     if not types.has_nan:
-        said.append("- **Differs**: a NaN that an Arrow table has beside its nulls is stored as NULL.")
+        said.append("- **Differs**: a NaN of an Arrow table, which is distinct from null there, is stored as NULL.")
     if not types.has_empty_text:
-        said.append("- **Differs**: a text of no characters, bytes of none too, is stored as NULL.")
+        said.append("- **Differs**: empty text and empty bytes are stored as NULL.")
     said += [f"- {note}" for note in types.notes]
     said.append(f"- **Names of columns**: {types.names[0].lower()}{types.names[1:]}")
-    head = _head("in a frame", "column", f"what `{types.client}` gives back")
+    head = _head("in a frame", "column", f"what `{types.client}` reads back")
     return "\n".join([f"## {types.target}\n", *head, *rows, "", *said, ""])
 
 

@@ -1,4 +1,4 @@
-"""Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once."""
+"""Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once."""
 
 import importlib
 import importlib.metadata

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from api2db.app._assignment import assign
-from api2db.app._backoff import BackOff
+from api2db.app._stopping import restart_pauses
+from api2db.app._supervisor import assign
 
 A, B, C = Path("/a.duckdb"), Path("/b.duckdb"), Path("/c.duckdb")
 
@@ -35,12 +35,12 @@ def test_there_are_no_more_processes_than_collectors_and_at_least_one() -> None:
 
 def test_what_keeps_dying_is_started_ever_more_slowly_and_quickly_again_after_a_good_while() -> None:
     now_s = [0.0]
-    back_off = BackOff(lambda: now_s[0])
-    waits = [back_off.died() for _ in range(9)]
+    back_off = restart_pauses(lambda: now_s[0])
+    waits = [back_off.failed() for _ in range(9)]
     assert waits == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
     assert not back_off.due
     now_s[0] += 30
     assert back_off.due
     back_off.started()
     now_s[0] += 61
-    assert back_off.died() == 0.25
+    assert [back_off.failed() for _ in range(2)] == [0.25, 0.5]

@@ -128,7 +128,7 @@ def test_init_writes_private_files_and_refuses_to_overwrite_any(api2db: Command,
     (project / "main.py").write_text("mine")
     again = api2db("init", "weather")
     assert again.code == 2
-    assert "is there already" in again.error
+    assert "exists already" in again.error
     assert (project / "main.py").read_text() == "mine"
 
 
@@ -308,12 +308,12 @@ def rejecting(tmp_path: Path) -> Path:
 
 
 def test_status_without_a_run_says_how_many_rows_wait(api2db: Command, rejecting: Path) -> None:
-    assert api2db("status").out.splitlines()[-1] == "No run is on; 1 row waiting in the journals."
+    assert api2db("status").out.splitlines()[-1] == "No run is active; 1 row waiting in the journals."
 
 
 def test_status_tells_a_run_from_a_program_that_uses_streams(api2db: Command, tmp_path: Path) -> None:
     with Stream2Local("cities", home=tmp_path):
-        assert api2db("status").out.splitlines()[-1] == "A program that is no run uses the streams of cities."
+        assert api2db("status").out.splitlines()[-1] == "A program other than a run uses the streams of cities."
         publish_status(tmp_path, CollectorStatus("cities", os.getpid()))
         assert api2db("status").out.splitlines()[-1] == f"1 of 1 collectors runs, in process {os.getpid()}."
 

@@ -12,6 +12,8 @@ from api2db.ingest import CollectorStatus
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 
+DAMAGED_IN = "STORE/journal/cities/damaged"
+
 
 def stream(**changes: object) -> StreamOverview:
     known: dict[str, object] = dict.fromkeys(StreamOverview.__dataclass_fields__, 0)
@@ -62,7 +64,15 @@ def test_a_person_should_look_at_parked_rejected_and_dead_streams(
 
 def collector(*streams: StreamOverview, error: str | None = None, damaged: int = 0) -> CollectorFigures:
     status = CollectorStatus("cities", 1, polls=7, late=2, failed=1, last_error="OSError: down")
-    return CollectorFigures("cities", running=True, status=status, streams=streams, error=error, damaged=damaged)
+    return CollectorFigures(
+        "cities",
+        running=True,
+        status=status,
+        streams=streams,
+        error=error,
+        damaged=damaged,
+        damaged_in="STORE/journal/cities/damaged",
+    )
 
 
 def test_a_line_tells_of_everything_that_is_wrong() -> None:
@@ -110,7 +120,7 @@ def test_damaged_pieces_of_a_journal_are_counted_named_and_unhealthy(
     said = as_json(tmp_path, [found])
     assert said["healthy"] is False
     assert said["collectors"][0]["damaged"] == 2
-    assert said["collectors"][0]["damaged_folder"] == "STORE/journal/cities/damaged"
+    assert said["collectors"][0]["damaged_folder"] == DAMAGED_IN
     print_figures(Console(width=40), [found])
     assert "2 damaged pieces of its journal set aside in STORE/journal/cities/damaged" in capsys.readouterr().out
     [line] = lines_of([collector(stream(), damaged=2)], Rates())

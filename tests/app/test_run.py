@@ -81,8 +81,8 @@ def test_a_process_that_is_killed_is_started_again_and_goes_on_where_it_was(tmp_
         assert process.wait(10) == 0
         assert process.stdout is not None
         said = process.stdout.read()
-    assert "has died, killed by SIGKILL; it is started again" in said
-    assert "has died, exit code 0; it is started again" in said
+    assert "has died, killed by SIGKILL; it is restarted" in said
+    assert "has died, exit code 0; it is restarted" in said
     ids = project.ids("alpha")
     assert ids == counted(ids)
 

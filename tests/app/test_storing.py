@@ -103,7 +103,7 @@ def test_compose_names_the_file_of_a_killed_call_that_it_has_completed(
         compose(tmp_path / "shards", "parquet", as_frame, composed_to=tmp_path / "there")
     ended = api2db("compose", "shards", "--out", "there")
     assert ended.code == 0
-    assert f"complete now: {tmp_path}/there/1_2.parquet" in ended.out
+    assert f"completed: {tmp_path}/there/1_2.parquet" in ended.out
     assert "no other parquet shards" in ended.out
 
 

@@ -11,8 +11,7 @@ import pytest
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
 from api2db.disk.atomic import is_temporary
-from api2db.journal import ALL, SegmentedJournal, StreamIdentity
-from api2db.journal._reader import SegmentedReader
+from api2db.journal import ALL, StreamIdentity, journal_store
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget
 
@@ -29,12 +28,16 @@ def names(folder: Path) -> Names:
     return {(path.name, path.stat().st_ino) for path in folder.iterdir() if not is_temporary(path)}
 
 
+pytestmark = pytest.mark.every_journal
+
+
 class Deliveries:
     """A loader into one folder; how the folder was, and what of it was durable, at each acknowledgement."""
 
     def __init__(self, home: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = home / "target"
-        self.journal = SegmentedJournal(home, "flights")
+        self.handle = journal_store(home).open("flights")
+        self.journal = self.handle.journal
         self.log = self.journal.attach(StreamIdentity("flights to files", "local.parquet"))[1]
         self.target = TARGETS[kind](self.folder)
         self.loader = FileLoader(
@@ -44,7 +47,8 @@ class Deliveries:
         self.durable: Names = set()
         self.acknowledged: list[tuple[Names, Names]] = []
         monkeypatch.setattr(os, "fsync", self._noting(os.fsync))
-        monkeypatch.setattr(SegmentedReader, "acknowledge", self._looking(SegmentedReader.acknowledge))
+        reader: Any = type(self.log)
+        monkeypatch.setattr(reader, "acknowledge", self._looking(reader.acknowledge))
 
     def deliver(self, number: int) -> None:
         self.journal.append((pa.record_batch({"n": [number]}),), stream_no=ALL)
@@ -71,7 +75,7 @@ class Deliveries:
 def deliveries(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deliveries]:
     found = Deliveries(tmp_path, request.param, monkeypatch)
     yield found
-    found.journal.close()
+    found.handle.release()
 
 
 def test_names_are_durable_before_the_load_is_acknowledged(deliveries: Deliveries) -> None:

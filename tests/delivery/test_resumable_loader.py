@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,9 +13,11 @@ from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
-from api2db.journal import ALL, Entry, Position, SegmentedJournal, StreamIdentity, StreamReader
-from api2db.targets.port import ChangeOrigins, Column, Plan, unknown_origin
+from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, journal_store
+from api2db.targets.port import ChangeOrigins, Column, LoadPlan, unknown_origin
 from api2db.targets.types import ValueLimit
+
+pytestmark = pytest.mark.every_journal
 
 
 class Forgetful:
@@ -26,6 +28,8 @@ class Forgetful:
         landing: What it says of a plan when it is asked.
     """
 
+    loader: Literal["resumable"] = "resumable"
+    largest_bytes: int | None = None
     limits: Sequence[ValueLimit] = ()
     keys: tuple[str, ...] = ()
     overflow_column: str | None = None
@@ -61,14 +65,20 @@ class Forgetful:
     def widen(self, column: Column, to: pa.DataType, causes: ChangeOrigins = unknown_origin) -> Column | None:
         return None
 
-    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
-        return {"ends": list(range(2, rows.num_rows + 1, 2))}
+    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+        return rows
 
-    def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+        return {}
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
+        return LoadPlan(list(range(2, rows.num_rows + 1, 2)), {})
+
+    def append(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
         self.taken += rows.column("n").to_pylist()
         raise TargetUnavailableError("planted: no answer")
 
-    def rows_committed(self, plan: Mapping[str, Any]) -> int | None:
+    def rows_committed(self, plan: LoadPlan) -> int | None:
         return self.landing
 
 
@@ -78,14 +88,18 @@ class Home:
     def __init__(self, folder: Path, target: Forgetful) -> None:
         self._folder = folder
         self._target = target
-        self.journal = SegmentedJournal(folder, "flights")
+        self.handle = journal_store(folder).open("flights")
+        self.journal = self.handle.journal
         self.log: StreamReader = self.journal.attach(StreamIdentity("flights", "memory"))[1]
         for number in range(6):
             self.journal.append((pa.record_batch({"n": [number]}),), stream_no=ALL)
 
-    def settle_and_deliver(self) -> None:
+    def loader(self) -> ResumableLoader:
         rejects = Rejects(self.log, self._folder / "rejected")
-        loader = ResumableLoader(self.log, self._target, rejects, Parking(self.log, self._folder / "parked"))
+        return ResumableLoader(self.log, self._target, rejects, Parking(self.log, self._folder / "parked"))
+
+    def settle_and_deliver(self) -> None:
+        loader = self.loader()
         loader.recover()
         if entries := self.log.read(LIMIT, 0):
             loader.deliver(batch_of(entries, self.log.position))
@@ -104,7 +118,7 @@ def target(request: pytest.FixtureRequest) -> Forgetful:
 def home(tmp_path: Path, target: Forgetful) -> Iterator[Home]:
     found = Home(tmp_path, target)
     yield found
-    found.journal.close()
+    found.handle.release()
 
 
 def _frame_by_frame(entries: Sequence[Entry], start: Position) -> Batch:
@@ -126,15 +140,40 @@ def test_rows_of_an_unknown_fate_are_never_sent_again_though_setting_them_aside_
     home.settle_and_deliver()
     assert target.taken == list(range(6))
     assert home.set_aside() == list(range(2 if target.landing else 0, 6))
-    assert home.log.backlog().rows == 0
+    assert home.log.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("is_acknowledged", [False, True])
+def test_a_batch_whose_rows_are_all_rejected_is_set_aside_once_though_its_acknowledgement_is_cut_short(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, is_acknowledged: bool
+) -> None:
+    reader = type(home.log)
+    real = reader.acknowledge
+
+    def acknowledge(log: StreamReader, *arguments: Any, **options: Any) -> None:
+        if is_acknowledged:
+            real(log, *arguments, **options)
+        raise OSError("planted")
+
+    loader = home.loader()
+    loader.recover()
+    batch = batch_of(home.log.read(LIMIT, 0), home.log.position)
+    with monkeypatch.context() as patched:
+        patched.setattr(reader, "acknowledge", acknowledge)
+        with pytest.raises(OSError, match="planted"):
+            loader.reject(batch, "none of them fits")
+    home.settle_and_deliver()
+    assert home.set_aside() == list(range(6))
+    assert home.log.waiting_bytes == 0
+    assert (home.log.delivered.frames, home.log.delivered.rejected) == (6, 6)
 
 
 def _cut_short_after(times: int) -> Any:
     real, left = Rejects.set_aside, iter(range(times))
 
-    def set_aside(self: Rejects, batch: Batch, reasons: Mapping[int, str]) -> None:
+    def set_aside(self: Rejects, batch: Batch, reasons: Mapping[int, str], *, alone: bool = False) -> None:
         if next(left, None) is None:
             raise OSError("planted")
-        real(self, batch, reasons)
+        real(self, batch, reasons, alone=alone)
 
     return set_aside

@@ -16,15 +16,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from api2db.demo import _collectors as collectors
+from api2db.demo import _main as collectors
 from api2db.demo import _records as records
-from api2db.demo._api import OVERLAP, Api
-from api2db.demo._clock import AcceleratedClock
-from api2db.demo._cut import DATA, cut
-from api2db.demo._faults import Faults
-from api2db.demo._records import ids_digest
-from api2db.demo._server import RETRY_AFTER_S, DemoApi
+from api2db.demo._api import OVERLAP, RETRY_AFTER_S, Api, DemoApi, Faults
+from api2db.demo._records import AcceleratedClock, ids_digest
 from api2db.errors import ConfigurationError
+from tests.demo.cut import DATA, cut
 
 SECONDS = 10.0
 CANCELLED = 895

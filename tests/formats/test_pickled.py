@@ -1,5 +1,6 @@
 """A pickle is read for the DataFrame it holds, and nothing in it is run."""
 
+import datetime
 import functools
 import io
 import operator
@@ -91,6 +92,19 @@ def test_frames_without_cells_come_back(file: Path, frame: pd.DataFrame) -> None
 def test_pandas_reads_what_we_write(file: Path) -> None:
     write_frame(every_dtype(), file, "pickle")
     pd.testing.assert_frame_equal(pd.read_pickle(file), every_dtype())
+
+
+def test_names_that_pandas_1_had_are_read(file: Path) -> None:
+    times = pd.DataFrame(
+        {"a": pd.Series([Payload(pd.Timestamp, 5, None, None), Payload(pd.Timedelta, 5)], dtype=object)}
+    )
+    file.write_bytes(pickle.dumps(times))
+    assert read_frame(file, "pickle")["a"].tolist() == [pd.Timestamp(5), pd.Timedelta(5)]
+    content = pickle.dumps(pd.DataFrame({1: [1]}, index=[7]), 2)
+    older = content.replace(b"cpandas\nIndex\n", b"cpandas.core.indexes.numeric\nInt64Index\n")
+    assert older != content
+    file.write_bytes(older)
+    assert read_frame(file, "pickle").index.tolist() == [7]
 
 
 class Payload:
@@ -242,6 +256,68 @@ def test_a_text_that_ends_beyond_its_buffer_is_refused(file: Path) -> None:
         read_frame(file, "pickle")
 
 
+class Forger(pickle.Pickler):
+    """Pickles every Arrow array as one that is restored from this state."""
+
+    def __init__(self, file: io.BytesIO, state: tuple[object, ...]) -> None:
+        super().__init__(file, 5)
+        self.state = state
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (obj.__reduce__()[0], (self.state,)) if isinstance(obj, pa.Array) else NotImplemented
+
+
+def with_arrow_array(state: tuple[object, ...]) -> bytes:
+    content = io.BytesIO()
+    Forger(content, state).dump(pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(pa.array([1]))}))
+    return content.getvalue()
+
+
+OFFSETS = pa.py_buffer(struct.pack("<ii", 0, 1))
+INT = (pa.int64(), 1, 0, 0, (None, pa.py_buffer(bytes(8))), (), None)
+TEXT = (pa.utf8(), 1, 0, 0, (None, OFFSETS, pa.py_buffer(b"x")), (), None)
+PAIR = (pa.map_(pa.utf8(), pa.int64()).field(0).type, 1, 1, 0, (pa.py_buffer(b"\0"),), (TEXT, INT), None)
+FORGED = {
+    "a list of another type": (pa.list_(pa.utf8()), 1, 0, 0, (None, OFFSETS), (INT,), None),
+    "a list of a fixed size of another type": (pa.list_(pa.utf8(), 1), 1, 0, 0, (None,), (INT,), None),
+    "a map of no pairs": (pa.map_(pa.utf8(), pa.int64()), 1, 0, 0, (None, OFFSETS), (INT,), None),
+    "a map of a null": (pa.map_(pa.utf8(), pa.int64()), 1, 0, 0, (None, OFFSETS), (PAIR,), None),
+    "a list without a child": (pa.list_(pa.int64()), 1, 0, 0, (None, OFFSETS), (), None),
+    "too few buffers": (pa.int64(), 1, 0, 0, (None,), (), None),
+    "no buffer": (pa.int64(), 1, 0, 0, (None, None), (), None),
+    "a buffer of objects": (pa.int64(), 1, 0, 0, (None, Payload(pa.py_buffer, np.array([{}]))), (), None),
+}
+
+
+@pytest.mark.parametrize("state", FORGED.values(), ids=FORGED)
+def test_an_arrow_array_of_forged_parts_is_refused(file: Path, state: tuple[object, ...]) -> None:
+    file.write_bytes(with_arrow_array(state))
+    with pytest.raises(FormatError, match=r"frame\.pickle"):
+        read_frame(file, "pickle")
+
+
+def test_an_arrow_array_of_honest_parts_is_read(file: Path) -> None:
+    file.write_bytes(with_arrow_array(INT))
+    assert read_frame(file, "pickle").iloc[0, 0] == 0
+
+
+def test_a_true_that_is_no_one_is_a_true(file: Path) -> None:
+    content = pickle.dumps(pd.DataFrame({"a": [True] * 16}), 5)
+    forged = content.replace(b"\x01" * 16, b"\xff" * 16)
+    assert forged != content
+    file.write_bytes(forged)
+    assert read_frame(file, "pickle")["a"].to_numpy().tobytes() == b"\x01" * 16
+
+
+def test_a_date_that_no_calendar_has_is_refused(file: Path) -> None:
+    content = pickle.dumps(pd.DataFrame({"a": [datetime.date(2020, 1, 1)]}), 5)
+    forged = content.replace(b"\x07\xe4\x01\x01", b"\x07\xe4\x01\xff")
+    assert forged != content
+    file.write_bytes(forged)
+    with pytest.raises(FormatError, match="day"):
+        read_frame(file, "pickle")
+
+
 class Foreign:
     """A class that no other program has."""
 
@@ -255,8 +331,8 @@ def test_what_would_not_be_read_again_is_not_written(file: Path, cell: object) -
 
 def test_the_allowed_names_hold_nothing_that_acts_by_itself() -> None:
     acting = {"eval", "exec", "compile", "open", "system", "import_module", "__import__", "partial", "methodcaller"}
-    assert not acting & {attribute for _, attribute in ALLOWED}
-    assert not any(module.startswith(("os", "sys", "subprocess", "pandas.io", "operator")) for module, _ in ALLOWED)
+    assert not acting & {name.partition(".")[2] for name in ALLOWED}
+    assert not {"os", "sys", "subprocess", "operator"} & {name.partition(".")[0] for name in ALLOWED}
 
 
 def test_a_frame_reads_from_memory_too() -> None:

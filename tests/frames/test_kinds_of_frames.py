@@ -142,7 +142,7 @@ def test_an_enum_member_as_a_label_is_its_value() -> None:
 def test_a_time_beyond_python_s_years_is_no_other_time() -> None:
     far = np.datetime64("99999-01-01", "s")
     assert to_batch([{"c": far}]).column(0).storage.to_pylist() == [' "99999-01-01T00:00:00"']
-    with pytest.raises(FrameError, match=r"column 'c', row 0: .* beyond what Python and pandas hold"):
+    with pytest.raises(FrameError, match=r"column 'c', row 0: .* beyond the range of Python and pandas"):
         to_batch([{"c": np.timedelta64(2**62, "D")}])
 
 

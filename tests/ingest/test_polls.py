@@ -134,7 +134,7 @@ def test_dicts_do_not_pass_through_pandas(bench: Bench, monkeypatch: pytest.Monk
 
 
 def test_a_transform_that_gives_no_dataframe_fails_the_poll(bench: Bench) -> None:
-    with pytest.raises(PollError, match="transform gave a list"):
+    with pytest.raises(PollError, match="transform returned a list"):
         bench.poll(lambda: ROWS, transform=lambda frame: frame.to_dict("records"))
 
 
@@ -289,7 +289,7 @@ def test_a_failing_poll_is_logged_once_counted_and_tried_again(bench: Bench, cap
     assert "it is tried again in 0.05 s" in failures[0]
     assert "hunter2" not in caplog.text
     assert "abc" not in caplog.text
-    assert "goes well again after 3 failures" in caplog.text
+    assert "succeeds again after 3 failures" in caplog.text
 
 
 def test_a_poll_that_calls_exit_does_not_stop_the_collector(bench: Bench) -> None:

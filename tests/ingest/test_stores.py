@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from api2db.ingest.stores import StoreClock
+from api2db.ingest.stores import StoreRounds
 
 
 class Exits:
@@ -26,12 +26,12 @@ class Exits:
 
 def test_a_store_that_calls_exit_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     store, stopping, failed = Exits(), threading.Event(), threading.Event()
-    clock = StoreClock("flights", store, stopping, failed.set)
+    rounds = StoreRounds("flights", store, stopping, failed.set)
     try:
         assert store.second.wait(20)
     finally:
         stopping.set()
-        clock.stop(20)
+        rounds.stop(20)
     assert failed.is_set()
     assert "SystemExit: enough" in caplog.text
     assert [record.levelno >= logging.WARNING for record in caplog.records][:1] == [True]

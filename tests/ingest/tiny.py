@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.frames import to_pandas
-from api2db.journal import Delivered, Durability, Entry, Position, ReadLimit, StreamIdentity, open_shared
+from api2db.journal import Delivered, Durability, Entry, Position, ReadLimit, StreamIdentity, journal_store
 
 LIMIT = ReadLimit(rows=1000, size_bytes=1 << 20)
 
@@ -49,7 +49,7 @@ class TinyStream:
     def start(self) -> None:
         self._stopping.clear()
         self.home.mkdir(exist_ok=True)
-        self.handle = open_shared(self.home, self.name, self.durability)
+        self.handle = journal_store(self.home).open(self.name, self.durability)
         self.stream_no, self.log = self.handle.journal.attach(self._identity)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()

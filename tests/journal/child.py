@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalWriteError
-from api2db.journal import SegmentedJournal
+from api2db.journal._journal import SegmentedJournal
 from tests.faults.children import Acknowledgements
 from tests.journal.tools import STREAM, frame
 

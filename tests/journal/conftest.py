@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api2db.journal import SegmentedJournal
+from api2db.journal._journal import SegmentedJournal
 
 Opener = Callable[..., SegmentedJournal]
 

@@ -93,8 +93,8 @@ def test_frames_are_encoded_outside_the_lock(opened: Opener, monkeypatch: pytest
     real = _rows.frame_parts
 
     def watched(*arguments: object) -> Iterator[object]:
-        free.append(journal.changed.acquire(blocking=False))
-        journal.changed.release()
+        free.append(journal.core.changed.acquire(blocking=False))
+        journal.core.changed.release()
         yield from real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(_rows, "frame_parts", watched)
@@ -160,11 +160,11 @@ def test_no_number_is_given_while_a_put_waits_for_a_new_segment(opened: Opener, 
     journal.appender.needs_new_segment = True
     fsyncs.gate.clear()
     fsyncs.begun.clear()
-    given = journal.appender.sequence
+    given = journal.core.sequence
     threads = in_threads(lambda number: journal.append([frame(1 + number)]), 4)
     assert fsyncs.begun.wait(30)
-    with journal.changed:
-        assert journal.appender.sequence == given
+    with journal.core.changed:
+        assert journal.core.sequence == given
     fsyncs.gate.set()
     for thread in threads:
         thread.join()
@@ -410,73 +410,68 @@ def test_a_frame_can_be_read_in_parts_and_the_rest_comes_next_also_after_an_open
     assert log.backlog() == other.backlog().__class__(0, 0, 0, None)
 
 
-def test_what_was_read_ahead_is_what_the_next_read_gives(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_behind_one_another_give_what_one_read_gives(opened: Opener) -> None:
     journal = opened()
     stream_no, log = journal.attach(STREAM)
     for number in range(5):
         journal.append([frame(number, 10)], stream_no=stream_no)
     limit = ReadLimit(rows=15, size_bytes=1 << 20)
     first = log.read(limit)
-    log.prefetch_more(limit)
-    log.acknowledge(first[-1].position, Delivered(rows=15))
-    with monkeypatch.context() as patched:
-        patched.setattr(journal.segment_set, "records", None)
-        second = log.read(limit)
-    log.acknowledge(second[-1].position, Delivered(rows=15))
+    second = log.read(limit, after=first[-1].position)
+    for entries in (first, second):
+        log.acknowledge(entries[-1].position, Delivered(rows=15))
     assert numbers([*first, *second]) + drain(log) == [number for number in range(5) for _ in range(10)]
+    assert log.waiting_bytes == 0
 
 
-def test_what_was_read_ahead_is_dropped_where_not_all_before_it_was_delivered(opened: Opener) -> None:
+def test_a_read_behind_another_waits_for_nothing(opened: Opener) -> None:
+    journal = opened()
+    stream_no, log = journal.attach(STREAM)
+    journal.append([frame(0)], stream_no=stream_no)
+    first = log.read(LIMIT)
+    assert log.read(LIMIT, after=first[-1].position) == []
+    journal.append([frame(1)], stream_no=stream_no)
+    assert numbers(log.read(LIMIT, after=first[-1].position)) == [1]
+
+
+def test_what_was_read_ahead_is_read_again_where_not_all_before_it_was_delivered(opened: Opener) -> None:
     journal = opened()
     stream_no, log = journal.attach(STREAM)
     for number in range(4):
         journal.append([frame(number)], stream_no=stream_no)
     limit = ReadLimit(rows=2, size_bytes=1 << 20)
     first = log.read(limit)
-    log.prefetch_more(limit)
+    log.read(limit, after=first[-1].position)
     log.acknowledge(first[0].position, Delivered(rows=1))
     assert numbers(log.read(limit)) == [1, 2]
+    assert drain(log) == [1, 2, 3]
 
 
-def test_what_is_read_ahead_grows_as_frames_come(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_may_begin_behind_any_position(opened: Opener) -> None:
+    journal = opened(segment_bytes=1500)
+    _, log = journal.attach(STREAM)
+    for number in range(30):
+        journal.append([frame(number)])
+    positions = [entry.position for entry in log.read(LIMIT)]
+    assert numbers(log.read(LIMIT, after=positions[9])) == list(range(10, 30))
+    log.acknowledge(positions[19], Delivered(rows=20))
+    assert log.backlog().frames == 10
+    assert drain(log) == list(range(20, 30))
+
+
+def test_acknowledging_what_was_read_ahead_reads_nothing_again(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = opened()
-    stream_no, log = journal.attach(STREAM)
-    journal.append([frame(0, 10)], stream_no=stream_no)
-    limit = ReadLimit(rows=25, size_bytes=1 << 20)
+    _, log = journal.attach(STREAM)
+    for number in range(4):
+        journal.append([frame(number)])
+    limit = ReadLimit(rows=2, size_bytes=1 << 20)
     first = log.read(limit)
-    assert log.prefetch_more(limit), "nothing is there yet"
-    journal.append([frame(1, 10)], stream_no=stream_no)
-    assert log.prefetch_more(limit)
-    log.acknowledge(first[-1].position, Delivered(rows=10))
-    journal.append([frame(2, 10), frame(3, 10)], stream_no=stream_no)
-    assert not log.prefetch_more(limit), "the limit is reached"
+    second = log.read(limit, after=first[-1].position)
     with monkeypatch.context() as patched:
-        patched.setattr(journal.segment_set, "records", None)
-        second = take(log, limit)
-    assert numbers(second) == [1] * 10 + [2] * 10 + [3] * 5
-    assert drain(log) == [3] * 5
-
-
-def test_what_comes_while_a_batch_is_delivered_is_read_meanwhile(opened: Opener) -> None:
-    journal = opened(durability="process")
-    stream_no, log = journal.attach(STREAM)
-    journal.append([random_frame(0, 1, 1 << 18)], stream_no=stream_no)
-    first = log.read(LIMIT)
-    walked, records = threading.Event(), journal.segment_set.records
-
-    def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
-        found = list(records(*arguments, **options))
-        if found:
-            walked.set()
-        yield from found
-
-    journal.segment_set.records = watched  # type: ignore[method-assign]
-    with log.prefetch(LIMIT):
-        journal.append([random_frame(1, 1, 1 << 18)], stream_no=stream_no)
-        assert walked.wait(30)
-        log.acknowledge(first[-1].position, Delivered(rows=1))
-    journal.segment_set.records = None  # type: ignore[assignment]
-    assert [entry.batch.column("n").to_pylist() for entry in log.read(LIMIT)] == [[1]]
+        patched.setattr(journal.core.segment_set, "records", None)
+        log.acknowledge(first[-1].position, Delivered(rows=2))
+        log.acknowledge(second[-1].position, Delivered(rows=2))
+    assert log.waiting_bytes == 0
 
 
 def test_what_comes_for_another_stream_is_passed_once(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,16 +480,16 @@ def test_what_comes_for_another_stream_is_passed_once(opened: Opener, monkeypatc
     other, _ = journal.attach(OTHER)
     journal.append([frame(0)], stream_no=stream_no)
     first = log.read(LIMIT)
-    begun, records = [], journal.segment_set.records
+    begun, records = [], journal.core.segment_set.records
 
     def watched(start: Location, *arguments: Any, **options: Any) -> Iterator[Any]:
         begun.append(start)
         yield from records(start, *arguments, **options)
 
-    monkeypatch.setattr(journal.segment_set, "records", watched)
+    monkeypatch.setattr(journal.core.segment_set, "records", watched)
     for number in range(1, 4):
         journal.append([frame(number)], stream_no=other)
-        assert log.prefetch_more(LIMIT)
+        assert log.read(LIMIT, after=first[-1].position) == []
     assert begun == sorted(set(begun))
     journal.append([frame(4)], stream_no=stream_no)
     log.acknowledge(first[-1].position, Delivered(rows=1))
@@ -508,33 +503,24 @@ def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(
     stream_no, log = journal.attach(STREAM)
     limit = ReadLimit(rows=10, size_bytes=1 << 20)
     journal.append([frame(0)], stream_no=stream_no)
-    first = log.read(limit)
+    last = log.read(limit)[-1].position
     for number in range(1, 3):
         journal.append([frame(number)], stream_no=stream_no)
-        assert log.prefetch_more(limit)
+        last = log.read(limit, after=last)[-1].position
     journal.append([frame(3), frame(4)], stream_no=stream_no)
-    records = journal.segment_set.records
+    records = journal.core.segment_set.records
 
     def failing(*arguments: Any, **options: Any) -> Iterator[Any]:
         yield next(records(*arguments, **options))
         raise OSError(errno.EIO, "a disk that can't be read")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal.segment_set, "records", failing)
-        assert not log.prefetch_more(limit)
-    assert log.prefetch_more(limit)
-    log.acknowledge(first[-1].position, Delivered(rows=1))
-    assert drain(log, limit) == [1, 2, 3, 4]
-
-
-def test_what_is_unread_is_what_stands_behind_the_last_read(opened: Opener) -> None:
-    journal = opened()
-    stream_no, log = journal.attach(STREAM)
-    journal.append([frame(0)], stream_no=stream_no)
-    log.read(LIMIT)
-    assert log.unread_bytes == 0
-    journal.append([frame(1)], stream_no=stream_no)
-    assert log.unread_bytes == log.backlog().size_bytes / 2
+        patched.setattr(journal.core.segment_set, "records", failing)
+        with pytest.raises(OSError, match="can't be read"):
+            log.read(limit, after=last)
+    assert numbers(log.read(limit, after=last)) == [3, 4]
+    log.acknowledge(last, Delivered(rows=3))
+    assert drain(log, limit) == [3, 4]
 
 
 def test_whole_frames_are_never_cut(opened: Opener) -> None:
@@ -647,7 +633,7 @@ def test_the_numbers_of_one_opening_can_run_out(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)
     journal.append([frame(1)])
-    journal.appender.sequence |= (1 << 32) - 3
+    journal.core.sequence |= (1 << 32) - 3
     given = [journal.append([frame(number), frame(number)]) for number in range(2, 5)]
     assert given == sorted(set(given))
     assert drain(log) == [1, 2, 2, 3, 3, 4, 4]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal, journal_folder
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal, journal_folder
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, drain, frame, segments, take
 
@@ -59,7 +60,7 @@ def test_a_file_whose_rows_are_put_again_goes_with_that_put(opened: Opener, tmp_
     assert not rejected.exists()
     assert (log.delivered.rejected, log.delivered.rejected_bytes) == (1, 50)
     journal.close()
-    assert opened().state.streams()[0].delivered.rejected_bytes == 50
+    assert opened().core.state.streams()[0].delivered.rejected_bytes == 50
 
 
 def test_the_state_of_a_power_cut_is_never_ahead_of_the_rows_that_are_left(opened: Opener, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_state_of_a_power_cut_is_never_ahead_of_the_rows_that_are_left(opene
     copy = tmp_path / "copy"
     shutil.copytree(journal.folder, journal_folder(copy, "flights"))
     _, newest = segments(journal_folder(copy, "flights"))
-    os.truncate(newest, journal.segment_set.segments[int(newest.stem)].begin)
+    os.truncate(newest, journal.core.segment_set.segments[int(newest.stem)].begin)
     after = opened(copy)
     assert drain(after.attach(STREAM)[1]) == []
     assert after.cursor() == {"page": 2}
@@ -135,11 +136,11 @@ def test_notes_are_kept_and_dropped_in_the_transaction_of_the_position(opened: O
     journal = opened()
     _, log = journal.attach(STREAM)
     assert log.checkpoint("plan") == {"first": 1, "names": ["a"]}
-    assert log.stored_bytes == log.backlog().size_bytes + 1000
+    assert log.stream.stored_bytes == log.backlog().size_bytes + 1000
     first = log.read(ReadLimit(1, 1), 0)
     log.acknowledge(first[0].position, Delivered(rows=1), clear=["plan", "parked"])
     assert log.checkpoint("plan") is log.checkpoint("parked") is None
-    assert log.stored_bytes == log.backlog().size_bytes
+    assert log.stream.stored_bytes == log.backlog().size_bytes
     journal.close()
     journal = opened()
     _, log = journal.attach(STREAM)
@@ -156,9 +157,9 @@ def test_what_was_delivered_is_summed_up_across_openings(opened: Opener) -> None
     journal.close()
     journal = opened()
     _, log = journal.attach(STREAM)
-    assert log.current_row().error == "the target is down"
+    assert log.stream.current_row().error == "the target is down"
     take(log)
-    row = log.current_row()
+    row = log.stream.current_row()
     assert (row.delivered.rows, row.error) == (2, None)
 
 
@@ -169,18 +170,18 @@ def test_trouble_is_over_for_whoever_sees_its_rows_delivered_and_a_warning_stays
     for trouble in ("the target is down", "the target is down"):
         journal.append([frame(1)])
         log.set_error(trouble)
-        assert log.current_row().error == trouble
+        assert log.stream.current_row().error == trouble
         take(log)
-        assert log.current_row().error == "a range is unsettled"
+        assert log.stream.current_row().error == "a range is unsettled"
 
 
 def test_whoever_says_what_is_wrong_says_no_secret(opened: Opener) -> None:
     journal = opened()
     _, log = journal.attach(STREAM)
     log.set_error("stopped: password=canary is wrong")
-    assert journal.state.streams()[0].error == "stopped: password=*** is wrong"
+    assert journal.core.state.streams()[0].error == "stopped: password=*** is wrong"
     log.add_warning("look at https://me:canary@there/")
-    assert log.row.error == "look at https://***@there/"
+    assert log.stream.row.error == "look at https://***@there/"
 
 
 def test_the_stream_keeps_its_key_and_knows_its_epochs(opened: Opener) -> None:

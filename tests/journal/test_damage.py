@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import JournalError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal, journal_folder
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._record import HEADER_BYTES, RecordKind
 from api2db.journal._repair import look_at
 from api2db.journal._scan import Record, scan
@@ -73,7 +74,7 @@ def test_a_damaged_record_in_the_middle_is_set_aside_and_counted_and_the_rest_is
     journal = opened(home)
     _, log = journal.attach(STREAM)
     assert drain(log) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert journal.segment_set.damaged == 1
+    assert journal.core.segment_set.damaged == 1
     assert [file.read_bytes() for file in (journal.folder / "damaged").iterdir()] == [damaged]
     assert log.backlog().frames == 0
     assert log.wait_for(log.mark(), 0)
@@ -119,7 +120,7 @@ def test_a_damaged_schema_costs_nothing_where_a_copy_is_left(opened: Opener, tmp
     _, log = journal.attach(STREAM)
     names = [entry.batch.schema.names[0] for entry in take(log)]
     assert names == ["other", "n"] * 4 if damaged == 1 else ["n"] * 4
-    assert journal.segment_set.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
+    assert journal.core.segment_set.damaged == (0 if damaged == 1 else 4), "what needs it is set aside"
 
 
 def test_large_frames_carry_their_own_schema(opened: Opener, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_a_torn_tail_is_cut_at_every_byte(opened: Opener, tmp_path: Path) -> Non
         is_whole = size == whole
         assert drain(log) == ([0, 1, 2] if is_whole else [0]), "all of a put is visible, or nothing"
         assert again.cursor() == ({"n": 2} if is_whole else {})
-        assert again.segment_set.damaged == 0, "what a kill leaves is no damage"
+        assert again.core.segment_set.damaged == 0, "what a kill leaves is no damage"
         again.append([frame(9)])
         assert drain(log) == [9]
         again.close()
@@ -246,7 +247,7 @@ def test_of_a_put_that_reached_the_disk_with_a_hole_nothing_is_visible(opened: O
         again = opened(home)
         assert drain(again.attach(STREAM)[1]) == [0]
         assert again.cursor() == {}
-        assert again.segment_set.damaged == 1, "it may have been acknowledged: it is kept, and said"
+        assert again.core.segment_set.damaged == 1, "it may have been acknowledged: it is kept, and said"
         assert len(list((again.folder / "damaged").iterdir())) == 1
 
 
@@ -262,7 +263,7 @@ def test_a_segment_whose_making_was_cut_short_is_as_if_it_had_not_been(
     _, log = again.attach(STREAM)
     again.append([frame(3)])
     assert drain(log) == [0, 1, 2, 3]
-    assert again.segment_set.damaged == 0
+    assert again.core.segment_set.damaged == 0
 
 
 def test_a_segment_of_a_newer_version_is_refused_clearly_and_left_alone(opened: Opener, tmp_path: Path) -> None:
@@ -377,12 +378,12 @@ def test_numbers_are_not_given_twice_though_the_opens_are_lost(
 ) -> None:
     journal = opened(tmp_path)
     last = journal.append([frame(1)])
-    epoch = journal.epoch
+    epoch = journal.core.epoch
     journal.close()
     harm(journal.folder / "epochs")
     journal = opened(tmp_path)
     assert journal.append([frame(2)]) >> 32 > last >> 32
-    assert epoch in journal.epochs
+    assert epoch in journal.core.epochs
     journal.close()
     harm(journal.folder / "epochs")
     (journal.folder / "state.sqlite").unlink()
@@ -393,7 +394,7 @@ def test_numbers_are_not_given_twice_though_nothing_is_left_but_records(opened: 
     for _ in range(2):
         opened(tmp_path).close()
     journal = put(opened, tmp_path, 1)
-    last = journal.appender.sequence
+    last = journal.core.sequence
     journal.close()
     for path in (journal.folder / "epochs", journal.folder / "state.sqlite"):
         path.unlink()
@@ -409,21 +410,21 @@ def test_a_damaged_line_of_the_opens_costs_that_line(opened: Opener, tmp_path: P
         journal = opened(tmp_path)
     journal.close()
     flip(journal.folder / "epochs", 3)
-    assert opened(tmp_path).counter == 4
+    assert opened(tmp_path).core.counter == 4
 
 
 def test_numbers_are_never_given_twice_though_the_unsynced_tail_was_lost(opened: Opener, tmp_path: Path) -> None:
     given: set[int] = set()
     for number in range(4):
         journal = opened(tmp_path)
-        begin = journal.segment_set.visible
+        begin = journal.core.segment_set.visible
         given_now = {journal.append([frame(number)]) for _ in range(5)}
         assert not given & given_now
         given |= given_now
         journal.close()
         path = segments(journal.folder)[-1]
         os.truncate(path, records(path)[0].start)
-        assert begin <= journal.segment_set.visible
+        assert begin <= journal.core.segment_set.visible
 
 
 def test_a_copy_of_a_running_journal_opens_and_holds_what_was_acknowledged(opened: Opener, tmp_path: Path) -> None:
@@ -487,7 +488,7 @@ def test_what_was_on_the_disk_and_is_gone_is_reported_once(
     lost = lost[len(left) + len(lost) - 10 :]
     (word,) = (again.folder / "damaged").glob("*-missing-*")
     assert f"sequence numbers {lost[0]} to {lost[-1]};" in word.read_text()
-    assert again.segment_set.damaged == 1 + (harm is _half), "the record that was cut through is damaged"
+    assert again.core.segment_set.damaged == 1 + (harm is _half), "the record that was cut through is damaged"
     again.close()
     shutil.rmtree(again.folder / "damaged")
     assert delivered_from(home) == []
@@ -511,7 +512,7 @@ def test_segments_that_were_let_go_are_not_missed(opened: Opener, tmp_path: Path
         take(journal.readers[1], ReadLimit(1, 1 << 20))
         home = crashed(opened, tmp_path / "a", tmp_path / "b")
         again = opened(home)
-        assert again.segment_set.damaged == 0
+        assert again.core.segment_set.damaged == 0
         again.close()
         shutil.rmtree(home)
     if close:

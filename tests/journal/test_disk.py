@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import JournalError, JournalWriteError
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._scan import Record
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import small_disk
@@ -158,7 +159,7 @@ def test_what_is_read_ahead_after_a_rescue_is_not_what_the_worker_has(opened: Op
     journal.append([frame(5)])
     disk.failures = 1
     journal.sync()
-    log.prefetch_more(limit)
+    assert numbers(log.read(limit, after=in_hand[-1].position)) == [2, 3]
     log.acknowledge(in_hand[-1].position, Delivered(rows=2))
     assert numbers(in_hand) == [0, 1]
     assert drain(log, limit) == [2, 3, 4, 5]
@@ -203,7 +204,8 @@ def test_nothing_is_read_ahead_of_a_disk_that_fails(opened: Opener, disk: Failin
     in_hand = log.read(LIMIT, 0)
     journal.append([frame(1)])
     disk.failures = 1_000
-    assert not log.prefetch_more(LIMIT)
+    with pytest.raises(JournalWriteError):
+        log.read(LIMIT, after=in_hand[-1].position)
     disk.failures = 0
     log.acknowledge(in_hand[-1].position, Delivered(rows=1))
     assert drain(log) == [1]
@@ -236,7 +238,7 @@ def test_where_the_dead_segment_can_not_be_cut_copies_are_known_by_their_numbers
     assert log.backlog().frames == 3
     limit = ReadLimit(rows, size_bytes=1 << 20)
     in_hand = log.read(limit, 0)
-    log.prefetch_more(limit)
+    log.read(limit, after=in_hand[-1].position)
     log.acknowledge(in_hand[-1].position, Delivered(rows=len(in_hand)))
     assert numbers(in_hand) + drain(log, limit) == [0, 1, 2]
 
@@ -266,7 +268,7 @@ def test_rows_whose_schema_can_not_be_read_for_now_are_not_taken_for_damaged(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal.segment_set, "schemas", without_descriptors)
+        patched.setattr(journal.core.segment_set, "schemas", without_descriptors)
         with pytest.raises(OSError, match="open files"):
             log.read(LIMIT, 0)
     assert drain(log) == [0, 1]
@@ -392,7 +394,7 @@ def test_a_full_disk_of_one_delivered_segment_is_emptied_and_loses_no_state(open
     journal.close()
     again = opened(full_home)
     assert again.cursor() == {"n": 1}
-    assert again.segment_set.damaged == 0, "what was let go is not missed"
+    assert again.core.segment_set.damaged == 0, "what was let go is not missed"
 
 
 def test_a_small_disk_takes_rows_without_end_where_each_is_delivered_before_the_next(
@@ -407,7 +409,7 @@ def test_a_small_disk_takes_rows_without_end_where_each_is_delivered_before_the_
     journal.close()
     again = opened(full_home)
     assert again.cursor() == {"n": 799}
-    assert again.segment_set.damaged == 0, "what was let go is not missed"
+    assert again.core.segment_set.damaged == 0, "what was let go is not missed"
 
 
 def test_a_full_disk_leaves_room_for_the_notes_of_what_is_being_delivered(opened: Opener, full_home: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api2db.journal import Delivered, ReadLimit, SegmentedJournal
+from api2db.journal import Delivered, ReadLimit
+from api2db.journal._journal import SegmentedJournal
 from tests.faults.children import Child, acknowledged
 from tests.faults.disks import cut_power, disk_image, mounted
 from tests.journal.tools import STREAM, numbers

@@ -75,15 +75,15 @@ def test_a_segment_as_it_was_first_written_is_still_read(opened: Opener, tmp_pat
 
 def test_an_opening_is_a_line_with_a_checksum(opened: Opener) -> None:
     journal = opened()
-    text = f"1 {journal.epoch}".encode()
+    text = f"1 {journal.core.epoch}".encode()
     assert (journal.folder / "epochs").read_bytes() == b"\n" + text + f" {zlib.crc32(text):08x}\n".encode()
-    assert read_epochs(journal.folder) == {journal.epoch: 1}
+    assert read_epochs(journal.folder) == {journal.core.epoch: 1}
 
 
 def test_files_are_0600_and_folders_0700_whatever_the_umask(opened: Opener, tmp_path: Path) -> None:
     import os
 
-    from api2db.journal import open_shared
+    from api2db.journal._store import open_shared
 
     old = os.umask(0)
     try:

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api2db.journal import ALL, Delivered, Entry, ReadLimit, SegmentedJournal, StreamNo
+from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, StreamNo
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
@@ -52,6 +53,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.journal = SegmentedJournal(self.home, "flights", self.durability, **OPTIONS)  # type: ignore[arg-type]
         self.readers: list[StreamNo] = []
         self.logs: list[SegmentedReader] = []
+        self.ahead: dict[int, tuple[tuple[Position, ReadLimit], list[Entry]]] = {}
         for identity in STREAMS:
             stream_no, log = self.journal.attach(identity)
             self.readers.append(stream_no)
@@ -98,13 +100,17 @@ class JournalMachine(RuleBasedStateMachine):
         log, expected = self.logs[stream], self.model[stream]
         limit = self.limits[stream] if as_before else ReadLimit(rows, size_bytes, whole_frames=whole)
         self.limits[stream] = limit
-        entries = log.read(limit, 0)
+        start, read_ahead = self.ahead.pop(stream, (None, []))
+        entries = (read_ahead if start == (log.position, limit) else []) or log.read(limit, 0)
         self.check_entries(entries, expected)
         if limit.whole_frames and entries:
             assert entries[-1].frame_end
-        for come_meanwhile in ahead:
-            log.prefetch_more(limit)
+        read_ahead = []
+        for come_meanwhile in ahead if entries else []:
+            read_ahead += log.read(limit, after=[*entries, *read_ahead][-1].position)
             self.put([come_meanwhile], stream, with_cursor=False)
+        if entries:
+            self.ahead[stream] = ((entries[-1].position, limit), read_ahead)
         taken = entries[: round(share * len(entries))]
         if taken:
             log.acknowledge(taken[-1].position, Delivered(rows=len(numbers(taken))))
@@ -172,7 +178,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.journal.cursor() == self.cursor
         for log, expected in zip(self.logs, self.model, strict=True):
             assert log.backlog().rows == len(expected.waiting)
-        assert self.journal.segment_set.damaged == 0
+        assert self.journal.core.segment_set.damaged == 0
 
     def teardown(self) -> None:
         if hasattr(self, "journal"):

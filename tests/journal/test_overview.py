@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
-from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping, ask, journals_in, open_shared, overview
-from api2db.journal._control import serve_requests, when_rung
+from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping
+from api2db.journal._control import ask, serve_requests, when_rung
+from api2db.journal._overview import journals_in, overview
+from api2db.journal._store import open_shared
 from tests.faults.children import Child
 from tests.faults.system_calls import traced
 from tests.journal.conftest import Opener

@@ -16,7 +16,7 @@ def test_at_the_quota_a_put_raises_as_a_queue_does_when_it_may_not_wait(opened: 
     journal = opened()
     _, log = journal.attach(SMALL)
     put = 0
-    while log.has_room(400):
+    while log.stream.has_room(400):
         journal.append([frame(put)], block=False)
         put += 1
     with pytest.raises(BacklogFullError, match="max_backlog_bytes") as raised:

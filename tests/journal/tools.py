@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api2db.journal import Delivered, Entry, ReadLimit, SegmentedJournal, StreamIdentity, StreamReader
+from api2db.journal import Delivered, Entry, ReadLimit, StreamIdentity, StreamReader
+from api2db.journal._journal import SegmentedJournal
 
 LIMIT = ReadLimit(rows=250_000, size_bytes=32 << 20)
 STREAM = StreamIdentity("flights to duckdb:x.duckdb, table flights", "sql.duckdb")

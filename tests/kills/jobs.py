@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci, Stream2Sql
-from api2db.journal import ALL, open_shared
+from api2db.journal import ALL
+from api2db.journal._store import open_shared
 from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql._ledger import Ledger

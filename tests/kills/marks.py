@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from api2db.delivery import _counted_loader as counted_loader
 from api2db.delivery import _file_loader as file_loader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery import _transactional_loader as transactional_loader
@@ -27,7 +26,7 @@ def mark_loads(path: Path) -> None:
         os.write(descriptor, f"{os.getpid()} {mark}\n".encode())
 
     _around(SqlTarget, "load", lambda target: type(target._database).__name__, say, DURING, AFTER)
-    _around(HeavydbTarget, "load", lambda target: type(target).__name__, say, DURING, AFTER)
+    _around(HeavydbTarget, "append", lambda target: type(target).__name__, say, DURING, AFTER)
     for kind in (ShardTarget, SingleFileTarget):
         _around(kind, "stage", lambda target: type(target).__name__, say, DURING, None)
         _around(kind, "finish", lambda target: type(target).__name__, say, None, AFTER)
@@ -36,7 +35,6 @@ def mark_loads(path: Path) -> None:
     for loader in (
         transactional_loader.TransactionalLoader,
         file_loader.FileLoader,
-        counted_loader.CountedLoader,
         resumable_loader.ResumableLoader,
     ):
         _around(loader, "deliver", _target_of, say, BEFORE, BEFORE)

@@ -14,7 +14,8 @@ from typing import Any
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
 from api2db.errors import JournalWriteError
-from api2db.journal import ALL, SegmentedJournal, StreamIdentity, StreamReader
+from api2db.journal import ALL, StreamIdentity, StreamReader
+from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget
 from tests.kills.rows import frame

@@ -233,15 +233,15 @@ def test_a_call_that_comes_after_its_session_was_ended_is_not_carried_out(
     puts.put(1)
     with running(puts.stream):
         flushed(puts)
-    real = HeavydbTarget.load
+    real = HeavydbTarget.append
 
     def held_back(target: HeavydbTarget, *arguments: Any) -> None:
         network.pause()
         target._session._server = omnisci_server(target, omnisci)
-        monkeypatch.setattr(HeavydbTarget, "load", real)
+        monkeypatch.setattr(HeavydbTarget, "append", real)
         real(target, *arguments)
 
-    monkeypatch.setattr(HeavydbTarget, "load", held_back)
+    monkeypatch.setattr(HeavydbTarget, "append", held_back)
     puts.put(1)
     with running(puts.stream):
         flushed(puts)
@@ -297,7 +297,7 @@ def test_rows_of_which_nobody_can_tell_whether_they_are_in_are_set_aside_and_it_
     assert found == [1] * 4 * (LESS not in statements) + [2] * 4 * carried_out + [3] * 4
     aside = set_aside(puts.home.path, "omnisci")
     assert [row["n"] for row in aside] == [2] * 4
-    assert "somebody else has changed the table" in aside[0]["_api2db_reason"]
+    assert "the target can't tell" in aside[0]["_api2db_reason"]
     assert any(record.levelno == logging.ERROR and "is not known" in record.getMessage() for record in caplog.records)
 
 
@@ -332,8 +332,8 @@ def test_a_table_that_was_put_back_to_an_earlier_state_tells_of_no_load(
     omnisci.faults.cut_before_loads = 1 - carried_out
     real = HeavydbTarget.rows_committed
 
-    def restored(target: HeavydbTarget, plan: Any) -> bool | None:
-        omnisci.handler.tables.find(TABLE).epoch = plan["epoch"] - 1
+    def restored(target: HeavydbTarget, plan: Any) -> int | None:
+        omnisci.handler.tables.find(TABLE).epoch = plan.details["epoch"] - 1
         return real(target, plan)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -345,11 +345,11 @@ def test_a_table_that_was_put_back_to_an_earlier_state_tells_of_no_load(
     assert "is not known" in caplog.text
 
 
-def meanwhile(server: OmnisciServer, statements: list[str]) -> Callable[..., bool | None]:
+def meanwhile(server: OmnisciServer, statements: list[str]) -> Callable[..., int | None]:
     """What is asked of a plan, after somebody else has changed the table."""
     real, tables = HeavydbTarget.rows_committed, server.handler.tables
 
-    def rows_committed(target: HeavydbTarget, plan: Any) -> bool | None:
+    def rows_committed(target: HeavydbTarget, plan: Any) -> int | None:
         for statement in statements:
             tables.change(tables.find(TABLE), statement)
         return real(target, plan)
@@ -361,7 +361,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dice = random.Random("omnisci")
-    for name in ("connect", "prepare", "plan", "load", "rows_committed"):
+    for name in ("connect", "prepare", "plan", "append", "rows_committed"):
         monkeypatch.setattr(HeavydbTarget, name, failing(getattr(HeavydbTarget, name), TargetUnavailableError, dice))
     for name in ("acknowledge", "save"):
         monkeypatch.setattr(SegmentedReader, name, failing(getattr(SegmentedReader, name), JournalWriteError, dice))
@@ -379,12 +379,12 @@ def test_the_plan_is_durable_before_the_server_is_asked_to_load(
     tmp_path: Path, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: deque[str] = deque()
-    for owner, name in ((SegmentedReader, "save"), (HeavydbTarget, "load"), (SegmentedReader, "acknowledge")):
+    for owner, name in ((SegmentedReader, "save"), (HeavydbTarget, "append"), (SegmentedReader, "acknowledge")):
         monkeypatch.setattr(owner, name, noting(order, name, getattr(owner, name)))
     puts = PutsThere(tmp_path, omnisci)
     puts.put(1)
     puts.deliver()
-    assert list(order)[-3:] == ["save", "load", "acknowledge"]
+    assert list(order)[-3:] == ["save", "append", "acknowledge"]
 
 
 def noting(order: deque[str], name: str, real: Callable[..., Any]) -> Callable[..., Any]:

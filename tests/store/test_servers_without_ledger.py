@@ -56,8 +56,9 @@ class TargetCase:
 def way(request: pytest.FixtureRequest) -> TargetCase:
     if request.param == "omnisci":
         server: OmnisciServer = request.getfixturevalue("omnisci")
-        calls = ("connect", "prepare", "plan", "load", "rows_committed")
-        return TargetCase(Store2Omnisci, server.reach.options, lambda: in_heavydb(server), HeavydbTarget, "load", calls)
+        calls = ("connect", "prepare", "plan", "append", "rows_committed")
+        options = server.reach.options
+        return TargetCase(Store2Omnisci, options, lambda: in_heavydb(server), HeavydbTarget, "append", calls)
     return into_bigquery(
         request.getfixturevalue("bigquery"), **({"keys": ["n", "place"]} if "key" in request.param else {})
     )
@@ -137,12 +138,13 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     assert way.loaded() == rows_of(*range(30))
 
 
+@pytest.mark.parametrize("seed", [0, 2, 3])
 def test_rows_that_are_refused_are_set_aside_once_whatever_fails_meanwhile(
-    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     put(tmp_path, range(1))
     way.store(tmp_path).store()
-    plant(way, random.Random(way.target.__name__), monkeypatch)
+    plant(way, random.Random(seed), monkeypatch)
     for number in range(6):
         start = number * 5 + 1
         put(tmp_path, range(start, start + 5), [0.0, 0.5])

@@ -280,7 +280,7 @@ def test_an_engine_that_nobody_names_is_asked_for(options: dict[str, Any], tmp_p
 
 @pytest.mark.parametrize("tls", ["disable", "prefer", {"mode": "prefer"}], ids=str)
 def test_a_token_is_never_sent_in_the_clear(tls: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="a token is shown only to a server with TLS"):
+    with pytest.raises(ConfigurationError, match="a token is sent only with TLS"):
         Stream2Sql(
             "flights", "db", "amazon_aurora", "me", host="there", engine="mysql", iam=True, tls=tls, home=tmp_path
         )

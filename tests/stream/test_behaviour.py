@@ -11,7 +11,7 @@ import pytest
 from api2db import Stream
 from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import to_batch
-from api2db.journal import open_shared
+from api2db.journal import journal_store
 from api2db.stream import StreamStatus
 from tests.stream.eventually import eventually
 from tests.stream.ways import APPENDING, COLLECTOR, LIVE, REPLACING, WAYS, TargetCase, files, frame, shards, sql
@@ -41,7 +41,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 def put_to_all(home: Path, *frames: pd.DataFrame) -> None:
     """As a collector does: into the journal, for all of its streams."""
-    handle = open_shared(home, COLLECTOR)
+    handle = journal_store(home).open(COLLECTOR)
     handle.journal.append([to_batch(each) for each in frames])
     handle.release()
 

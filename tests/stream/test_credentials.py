@@ -81,10 +81,10 @@ def test_a_relative_path_is_below_the_project_and_another_anywhere(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is no JSON, line 1; mend it"),
-        (f'{{"password": "{CANARY}" "host"}}', "is no JSON, line 1; mend it"),
-        ([CANARY], "no JSON object"),
-        (CANARY, "is no JSON"),
+        ("{", "is not valid JSON, line 1; correct it"),
+        (f'{{"password": "{CANARY}" "host"}}', "is not valid JSON, line 1; correct it"),
+        ([CANARY], "not a JSON object"),
+        (CANARY, "is not valid JSON"),
         (COMPLETE | {"passwrd": CANARY}, "it has passwrd"),
         (COMPLETE | {"password": ""}, "has no password"),
         (COMPLETE | {"password": 5}, "password must be text; put it in quotes"),

@@ -175,7 +175,7 @@ def test_what_is_no_path_is_one_line_each(path: object, log: pytest.LogCaptureFi
         FileConverter.static_compose_df_from_dir(wrong, "parquet"),
     ]
     assert answers == [None, False, False, None]
-    assert ["is no path" in record.getMessage() for record in log.records] == [True] * 4
+    assert ["is not a path" in record.getMessage() for record in log.records] == [True] * 4
 
 
 def test_a_line_names_the_path_once(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:

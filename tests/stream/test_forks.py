@@ -69,7 +69,7 @@ def test_a_forked_child_is_refused_at_once_whatever_locks_its_parents_threads_he
     assert stream._attachment.handle is not None
     with ExitStack() as held:
         held.enter_context(stream._attachment.lock)
-        held.enter_context(stream._attachment.handle.journal.changed)
+        held.enter_context(stream._attachment.handle.journal.core.changed)  # type: ignore[attr-defined]
         said = in_fork(lambda: use(stream))
     assert said.startswith("JournalBusyError"), said
     assert str(os.getpid()) in said

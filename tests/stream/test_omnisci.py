@@ -473,14 +473,14 @@ def test_a_table_without_an_epoch_is_looked_at_anew(
     def epoch(session: str, table: str) -> int:
         return next(epochs, None) or real_epoch(session, table)
 
-    def plan(target: HeavydbTarget, rows: int) -> Any:
-        plans.append(real_plan(target, rows))
+    def plan(target: HeavydbTarget, *arguments: Any) -> Any:
+        plans.append(real_plan(target, *arguments))
         return plans[-1]
 
     monkeypatch.setattr(omnisci.handler, "get_table_epoch_by_name", epoch)
     monkeypatch.setattr(HeavydbTarget, "plan", plan)
     put(stream, frame(2))
-    assert [each["epoch"] for each in plans] == [1]
+    assert [each.details["epoch"] for each in plans] == [1]
     assert [row["id_t"] for row in there.rows(TABLE)] == [1, 2]
     assert "not delivered" not in caplog.text
 
@@ -530,11 +530,11 @@ def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: Omni
     assert reasons(tmp_path) == []
 
 
-def seen_late(omnisci: OmnisciServer) -> Callable[[HeavydbTarget, Any], bool | None]:
+def seen_late(omnisci: OmnisciServer) -> Callable[[HeavydbTarget, Any], int | None]:
     """``rows_committed`` of a table that somebody else has written into just before, so that nothing can be told."""
     real = HeavydbTarget.rows_committed
 
-    def rows_committed(target: HeavydbTarget, plan: Any) -> bool | None:
+    def rows_committed(target: HeavydbTarget, plan: Any) -> int | None:
         omnisci.handler.tables.change(omnisci.handler.tables.find(TABLE), f"INSERT INTO {TABLE} (id_t) VALUES (9)")
         return real(target, plan)
 

@@ -15,7 +15,7 @@ from api2db import Stream2Omnisci
 from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.heavydb._client import RefusedByServerError, Session
 from api2db.targets.heavydb._values import encoded
-from api2db.targets.port import Column
+from api2db.targets.port import Column, LoadPlan
 from api2db.targets.server import Password, Server
 from tests.servers.omnisci.reach import Reach, given
 from tests.stream.kinds import every_kind
@@ -144,10 +144,11 @@ def test_a_plan_tells_whether_its_load_was_carried_out(
     server = Server(there.host, there.port, there.user, there.database, Password(lambda: there.password))
     target = HeavydbTarget(server, table, "evolve", "binary" if there.protocol == "binary" else "http")
     target.connect()
-    plan = {**target.plan(1), "session": "of somebody long gone"}
-    assert target.rows_committed(plan) is False
+    plan = target.plan(pa.table({"n": [1]}), [])
+    plan = LoadPlan(plan.ends, {**plan.details, "session": "of somebody long gone"})
+    assert target.rows_committed(plan) == 0
     session.do("load_table_binary_arrow", table, one_number(2), True)
-    assert target.rows_committed(plan) is True
+    assert target.rows_committed(plan) == 1
     target.close()
 
 

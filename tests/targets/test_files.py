@@ -13,13 +13,13 @@ from api2db.disk.atomic import is_temporary
 from api2db.errors import BatchRefusedError
 from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
-from api2db.targets.port import FrameRows
+from api2db.targets.port import FilePlan, FrameRows
 
 TYPES = ".api2db_types_parquet.json"
 PIECES = [FrameRows(100, pa.table({"id": [1, 1, 2]})), FrameRows(200, pa.table({"id": [3]}))]
 
 
-def keep(_plan: dict[str, Any]) -> None:
+def keep(_plan: FilePlan) -> None:
     """What delivery writes down."""
 
 
@@ -38,7 +38,7 @@ def shards(tmp_path: Path) -> ShardTarget:
 def test_nothing_is_visible_before_the_plan_is_finished(shards: ShardTarget, tmp_path: Path) -> None:
     plan = shards.stage(PIECES, lambda: False)
     assert names(tmp_path) == []
-    assert plan["duplicates"] == 1
+    assert plan.duplicates == 1
     shards.finish(plan, keep)
     assert names(tmp_path) == ["100.parquet", "200.parquet"]
     assert pd.read_parquet(tmp_path / "100.parquet")["id"].tolist() == [1, 2]
@@ -54,7 +54,7 @@ def test_a_plan_that_was_finished_before_is_finished_again_without_effect(shards
 
 def test_a_plan_that_was_finished_in_part_is_finished(shards: ShardTarget, tmp_path: Path) -> None:
     plan = shards.stage(PIECES, lambda: False)
-    (tmp_path / plan["files"][0]["temporary"]).rename(tmp_path / "100.parquet")
+    (tmp_path / plan.files[0].temporary).rename(tmp_path / "100.parquet")
     shards.finish(plan, keep)
     assert names(tmp_path) == ["100.parquet", "200.parquet"]
 
@@ -65,7 +65,7 @@ def test_a_name_that_is_taken_meanwhile_is_raised_and_the_new_plan_kept_first(
     plan = shards.stage(PIECES[:1], lambda: False)
     (tmp_path / "100.parquet").write_bytes(b"another's")
     kept: list[str] = []
-    shards.finish(plan, lambda changed: kept.append(changed["files"][0]["final"]))
+    shards.finish(plan, lambda changed: kept.append(changed.files[0].final))
     assert kept == ["101.parquet"]
     assert names(tmp_path) == ["100.parquet", "101.parquet"]
     assert (tmp_path / "100.parquet").read_bytes() == b"another's"
@@ -76,7 +76,7 @@ def test_a_piece_that_may_have_been_loaded_before_is_left_out_where_its_file_is(
 ) -> None:
     shards.finish(shards.stage(PIECES[:1], lambda: False), keep)
     plan = shards.stage(PIECES, lambda: True)
-    assert [file["final"] for file in plan["files"]] == ["200.parquet"]
+    assert [file.final for file in plan.files] == ["200.parquet"]
     shards.discard(plan)
 
 

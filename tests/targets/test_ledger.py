@@ -12,8 +12,8 @@ import pytest
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
 from api2db.targets.duckdb import DuckdbDatabase
-from api2db.targets.port import LedgerRow, LedgerUpdate
-from api2db.targets.sql import IfExists, SchemaRule, SqlTarget
+from api2db.targets.port import IfExists, LedgerRow, LedgerUpdate, SchemaRule
+from api2db.targets.sql import SqlTarget
 from api2db.targets.sqlite import SqliteDatabase
 from tests.stream.ways import DIALECTS
 

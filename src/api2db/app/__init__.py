@@ -1,1 +1,1 @@
-"""What a user starts: a run of collectors, the command line, the demo."""
+"""The programs that a user starts: a run of collectors, the command line, the demo."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api2db.app._host import started
-from api2db.app._report import Report, send_report
+from api2db.app._process import Report, send_report
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import collectors_named, load

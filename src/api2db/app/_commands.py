@@ -12,11 +12,10 @@ from api2db.app._host import wait_for_journals
 from api2db.app._rejects import RejectedFile, find_file, read_rows, rejected_files
 from api2db.app._stopping import Stop
 from api2db.app.figures import CollectorFigures, as_json, read_figures
-from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
+from api2db.app.screen import ConsoleHandler, LiveView, print_figures, print_stores, print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
 from api2db.ingest.counts import counted
@@ -26,8 +25,8 @@ from api2db.store.rejected import is_of_store, put_back
 from api2db.stream import commands
 
 _BEFORE_ADOPTING = (
-    "First stop the copy that delivers there for good. Rows that were delivered by the copy under the same frames may "
-    "be there twice afterwards: look at the target."
+    "First stop the copy that delivers there for good. Rows that the copy delivered under the same frames may be in "
+    "the target twice: check the target."
 )
 
 
@@ -55,7 +54,7 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
     with LiveView(home, console, names):
         run.run()
     if said := _waiting(read_figures(home, names)):
-        console.out(f"{said}; the next run goes on with them", highlight=False)
+        console.out(f"{said}; the next run delivers them", highlight=False)
 
 
 def print_status(home: Path, *, as_json_text: bool) -> bool:
@@ -88,7 +87,7 @@ def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> No
 
 
 def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
-    """Continue a stream although a copy of the project has written into its target's ledger.
+    """Continue a stream after a copy of the project has written to its target's ledger.
 
     Raises:
         ConfigurationError: There is no such stream.
@@ -96,9 +95,9 @@ def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> Non
     stream = _stream_named(home, wanted)
     name = f"{stream.collector} → {stream.identity}"
     print(_BEFORE_ADOPTING)
-    if confirm(f"Let {name} go on from here, with {counted(stream.rows_waiting, 'row')} waiting for it?"):
+    if confirm(f"Continue {name} from here, with {counted(stream.rows_waiting, 'row')} waiting for it?"):
         commands.adopt(home, stream.collector, stream.identity)
-        print(f"{name} is this project's from now on; its next load says so in the target's ledger.")
+        print(f"{name} belongs to this project now; its next load records that in the target's ledger.")
 
 
 def print_rejected(home: Path) -> None:
@@ -151,12 +150,12 @@ def _reason(file: RejectedFile) -> str:
 def _who_runs(found: Sequence[CollectorFigures]) -> str:
     pids = {collector.name: _polling_pid(collector) for collector in found if collector.running}
     if not pids:
-        return "; ".join(filter(None, ("No run is on", _waiting(found)))) + "."
+        return "; ".join(filter(None, ("No run is active", _waiting(found)))) + "."
     polling = {pid for pid in pids.values() if pid is not None}
     others = [name for name, pid in pids.items() if pid is None]
     said = [_who_polls(len(pids) - len(others), len(found), sorted(polling))] if polling else []
     if others:
-        said.append(f"A program that is no run uses the streams of {', '.join(others)}.")
+        said.append(f"A program other than a run uses the streams of {', '.join(others)}.")
     return " ".join(said)
 
 
@@ -166,7 +165,7 @@ def _who_polls(polled: int, known: int, pids: Sequence[int]) -> str:
 
 
 def _polling_pid(collector: CollectorFigures) -> int | None:
-    """The process that polls; None if the journal's owner does not poll, such as a program with streams alone."""
+    """Return the process that polls; None if the journal's owner does not poll, such as a program with only streams."""
     if collector.status is None:
         return None
     try:

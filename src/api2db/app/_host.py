@@ -1,20 +1,19 @@
 """Runs collectors in this process."""
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from api2db.app._backoff import BackOff
-from api2db.app._stopping import Stop
+from api2db.app._stopping import Stop, restart_pauses
+from api2db.backoff import BackOff
 from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
 from api2db.ingest import Collector, Runner
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import home_of
-from api2db.journal import SegmentedJournal, is_owned, journal_folder
+from api2db.journal import journal_store
 
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0
@@ -59,28 +58,23 @@ class Host:
 
     def poll_once(self, stop: Stop) -> list[PollError]:
         """Poll each collector once, concurrently; return the errors. A stop request ends it early."""
-        errors: list[PollError] = []
-        threads = [
-            threading.Thread(target=_poll, args=(runner, errors), name="api2db-once", daemon=True)
-            for runner in self._runners
-        ]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
+        polls = [runner.begin_poll() for runner in self._runners]
+        while not all(poll.done() for poll in polls):
             if stop.wait(_GLANCE_S):
-                self._end_polls(threads)
+                self._end_polls()
                 break
-        return errors
+        errors = [poll.exception() for poll in polls if poll.done()]
+        return [error for error in errors if isinstance(error, PollError)]
 
-    def _end_polls(self, threads: Sequence[threading.Thread]) -> None:
+    def _end_polls(self) -> None:
         deadline_s = time.monotonic() + DRAIN_S / 2
         for runner in self._runners:
             runner.stop_polling()
-        for thread in threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+        for runner in self._runners:
+            runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
 
     def flush(self, timeout_s: float | None, stop: Stop) -> bool:
-        """Wait until everything journalled is delivered; False after the timeout or a stop request."""
+        """Wait until everything in the journals is delivered; False after the timeout or a stop request."""
         deadline_s = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         try:
             for runner in self._runners:
@@ -93,7 +87,7 @@ class Host:
         return True
 
     def drain(self, timeout_s: float = DRAIN_S) -> bool:
-        """End the polls, deliver what is possible within this time, and stop; the rest stays in the journal."""
+        """Stop polling, deliver what is possible within this time, and stop; the rest stays in the journal."""
         deadline_s = time.monotonic() + timeout_s
         for runner in self._runners:
             runner.stop_polling()
@@ -105,14 +99,14 @@ class Host:
         return flushed
 
     def _keep_alive(self, stream: Any) -> None:
-        """Restart a stream whose worker has died; its free lock tells."""
+        """Restart a stream whose worker has died, which its free lock shows."""
         lock = getattr(stream, "lock", None)
         if lock is None or lock.locked():
             return
-        back_off = self._back_offs.setdefault(id(stream), BackOff())
+        back_off = self._back_offs.setdefault(id(stream), restart_pauses())
         if id(stream) not in self._dead:
             self._dead.add(id(stream))
-            logger.error("the stream %s has died; it is started again in %.2g s", stream.name, back_off.died())
+            logger.error("the stream %s has died; it is restarted in %.2g s", stream.name, back_off.failed())
         elif back_off.due:
             self._start_again(stream, back_off)
 
@@ -122,7 +116,7 @@ class Host:
             stream.start()
         except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
             logger.error("the stream %s can't be restarted: %s", stream.name, describe_error(error))  # noqa: TRY400 - tried again
-            back_off.died()
+            back_off.failed()
         else:
             self._dead.discard(id(stream))
             back_off.started()
@@ -157,30 +151,25 @@ def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
     deadline_s = time.monotonic() + _BUSY_S
     for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
         home = project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
-        while is_owned(journal_folder(home, collector.name)) and not stop.wait(_GLANCE_S):
+        _wait_for_journal(home, collector.name, stop, deadline_s)
+
+
+def _wait_for_journal(home: Path, name: str, stop: Stop, deadline_s: float) -> None:
+    while True:
+        try:
+            journal_store(home).check_free(name)
+            return
+        except JournalBusyError:
             if time.monotonic() > deadline_s:
-                _open_for_a_moment(home, collector.name)
-
-
-def _open_for_a_moment(home: Path, name: str) -> None:
-    """Raise the journal's own error that names its owner, if it still has one."""
-    try:
-        SegmentedJournal(home, name).close()
-    except JournalBusyError as error:
-        raise error from None
+                raise
+        if stop.wait(_GLANCE_S):
+            return
 
 
 def failure(errors: Sequence[PollError], *, flushed: bool) -> Api2dbError | None:
     """Combine the errors of a run of one round."""
-    late = "not everything could be delivered in time; it waits in the journal, and the next run goes on with it"
+    late = "not everything could be delivered in time; the rest waits in the journal for the next run"
     said = [str(error) for error in errors] + ([] if flushed else [late])
     if not said:
         return None
     return PollError("; ".join(said)) if errors else TargetUnavailableError(late)
-
-
-def _poll(runner: Runner, errors: list[PollError]) -> None:
-    try:
-        runner.poll_once()
-    except PollError as error:
-        errors.append(error)

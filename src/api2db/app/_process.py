@@ -1,18 +1,62 @@
-"""One process of a run, as its parent sees it."""
+"""A process of a run as its parent sees it, and the process's last message: one line of JSON on a pipe.
 
+``multiprocessing`` would not do. It imports the parent's main file as ``__mp_main__`` before any of our code runs, and
+gives neither the lines that a child prints, nor a process group that the terminal's Ctrl-C passes over, nor an end of
+the child when its parent is killed.
+"""
+
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Any, Final, Literal
 
-from api2db.app._report import Report, read_report
+from api2db.errors import ConfigurationError, JournalBusyError
 
 Output = Callable[[str], None]
 _LAST_LINES_S: Final = 1.0
+_MOST_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a child ended.
+
+    Attributes:
+        kind: ``done``: nothing was left to do; ``asked``: it was asked to end; ``configuration`` and ``busy``: a
+            restart would not help.
+        message: What is wrong, and the next step.
+        files: For ``plan``: the embedded database files of each collector.
+    """
+
+    kind: Literal["done", "asked", "plan", "configuration", "busy"]
+    message: str = ""
+    files: dict[str, list[str]] | None = None
+
+    def raise_if_final(self) -> None:
+        """Raise what a restart would not fix.
+
+        Raises:
+            ConfigurationError: The project must be changed.
+            JournalBusyError: Another run owns the journals.
+        """
+        if self.kind == "configuration":
+            raise ConfigurationError(self.message)
+        if self.kind == "busy":
+            raise JournalBusyError(self.message)
+
+
+def send_report(descriptor: int, report: Report) -> None:
+    """Send it; ignore a parent that is gone."""
+    try:
+        os.write(descriptor, json.dumps(asdict(report)).encode())
+    except BrokenPipeError:
+        return
 
 
 class ChildProcess:
@@ -79,7 +123,7 @@ class ChildProcess:
             self._process.stdin.close()
         if self._printer is not None:
             self._printer.join(_LAST_LINES_S)
-        report = read_report(self._report)
+        report = _read_report(self._report)
         os.close(self._report)
         return report
 
@@ -96,3 +140,23 @@ def _printer(lines: IO[str] | None, output: Output | None) -> threading.Thread |
     thread = threading.Thread(target=pass_on, name="api2db-output", daemon=True)
     thread.start()
     return thread
+
+
+def _read_report(descriptor: int) -> Report | None:
+    """Read the message of an ended child; None if it died without one."""
+    os.set_blocking(descriptor, False)
+    said = b""
+    try:
+        while piece := os.read(descriptor, _MOST_BYTES):
+            said += piece
+    except BlockingIOError:
+        pass
+    return _parsed(said)
+
+
+def _parsed(said: bytes) -> Report | None:
+    try:
+        fields: dict[str, Any] = json.loads(said)
+        return Report(**fields)
+    except (ValueError, TypeError):
+        return None

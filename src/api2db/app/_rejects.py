@@ -1,4 +1,4 @@
-"""Find, name and read the files of rejected rows."""
+"""Finds, names and reads the files of rejected rows."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class RejectedFile:
 
     Attributes:
         file: Relative to the home.
-        reason: The most frequent one.
-        reasons: How many different ones there are.
+        reason: The most frequent reason.
+        reasons: The number of different reasons.
     """
 
     file: str
@@ -42,7 +42,7 @@ def find_file(home: Path, wanted: str) -> RejectedFile:
     """Return the one file whose path contains a text.
 
     Raises:
-        ConfigurationError: None or several do.
+        ConfigurationError: No file or several files do.
     """
     files = rejected_files(home)
     found = [file for file in files if file.file == wanted] or [file for file in files if wanted in file.file]

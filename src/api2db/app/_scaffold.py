@@ -1,4 +1,4 @@
-"""Create a project: folders, templates for credentials, and collectors that run as they are.
+"""Creates a project: folders, templates for credentials, and collectors that run as they are.
 
 The files are in ``templates/``, with ``$NAME`` in place of names.
 """
@@ -31,7 +31,7 @@ _BIGQUERY = {
 
 
 def make_project(folder: Path, collectors: Sequence[str] = ()) -> list[Path]:
-    """Write a project that runs as it is; return its files.
+    """Create a project that runs as it is; return its files.
 
     Args:
         folder: Created if it is missing.
@@ -46,7 +46,7 @@ def make_project(folder: Path, collectors: Sequence[str] = ()) -> list[Path]:
     texts = {folder / name: text for name, text in _texts(folder, names).items()}
     if there := [path for path in texts if path.exists()]:
         raise ConfigurationError(
-            f"{', '.join(map(str, there))} is there already; nothing was written, give another folder"
+            f"{', '.join(map(str, there))} exists already; nothing was written, give another folder"
         )
     for name in _FOLDERS:
         make_folders(folder / name)

@@ -1,21 +1,26 @@
-"""Requests to stop, from a signal or from another thread."""
+"""When to stop, by a signal or another thread, and when to restart what has died."""
 
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from api2db.backoff import BackOff
+
 _STEP_S: Final = 0.05
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 30.0
+_WELL_S: Final = 60.0
 
 
 class Stop:
     """Counts requests to stop.
 
-    It is a plain number instead of an event: a signal handler that sets an event while the same thread waits for it
-    can find the event's lock taken, and deadlock.
+    It is a plain number and not an event. If a signal handler sets an event while the same thread waits for it, it may
+    find the event's lock taken, and deadlock.
     """
 
     def __init__(self) -> None:
@@ -41,7 +46,7 @@ class Stop:
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request, at most this long; return whether there was one."""
         deadline_s = time.monotonic() + timeout_s
-        # Polls, since there is nothing that a signal handler may safely set; see the class.
+        # It polls because there is nothing that a signal handler may safely set; see the class.
         while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(min(_STEP_S, left_s))
         return self.wished
@@ -63,3 +68,8 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def restart_pauses(clock: Callable[[], float] = time.monotonic) -> BackOff:
+    """Pauses before a restart of what has died; what has lived for a minute starts from the shortest one again."""
+    return BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, well_s=_WELL_S, clock=clock)

@@ -16,7 +16,7 @@ from api2db.errors import ConfigurationError, FormatError
 from api2db.ingest.counts import counted
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import resolved
-from api2db.ingest.stores import StoreClock
+from api2db.ingest.stores import StoreRounds
 from api2db.shards.compose import compose
 from api2db.shards.shards import Shards
 
@@ -35,7 +35,7 @@ def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) ->
     except OSError as error:
         raise FormatError(f"composing the shards in {folder}: {error}; no row is lost") from error
     if composition.finished is not None:
-        print(f"complete now: {composition.finished}, of a call that was cut short")
+        print(f"completed: {composition.finished}, from an interrupted call")
     if composition.composed is None:
         print(f"There are no {'other ' * bool(composition.finished)}{fmt} shards to compose in {folder}.")
     else:
@@ -95,7 +95,7 @@ def _one_round(store: Any) -> bool:
 
 
 def _done(store: Any) -> tuple[int, int, int]:
-    """Shards, rows and rejected rows so far, of a store that counts them."""
+    """Return the shards, rows and rejected rows so far, if the store counts them."""
     status = store.status() if hasattr(store, "status") else None
     told_of = ("frames_delivered", "rows_delivered", "rows_rejected")
     frames, rows, refused = (getattr(status, name, 0) for name in told_of)
@@ -104,9 +104,9 @@ def _done(store: Any) -> tuple[int, int, int]:
 
 def _run(name: str, stores: Sequence[Any], stop: Stop) -> None:
     stopping = threading.Event()
-    clocks = [StoreClock(name, store, stopping, lambda: None) for store in stores]
+    rounds = [StoreRounds(name, store, stopping, lambda: None) for store in stores]
     while not stop.wait(_GLANCE_S):
         pass
     stopping.set()
-    for clock in clocks:
-        clock.stop(_STOP_S)
+    for each in rounds:
+        each.stop(_STOP_S)

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from api2db.app._backoff import BackOff
 from api2db.app._process import ChildProcess, Output
-from api2db.app._stopping import Stop
+from api2db.app._stopping import Stop, restart_pauses
+from api2db.backoff import BackOff
 from api2db.errors import ConfigurationError
 
 _WATCH_S: Final = 0.1
@@ -21,11 +21,11 @@ logger = logging.getLogger("api2db.app")
 
 @dataclass(slots=True)
 class _Worker:
-    """The collectors of one process, and that process while it lives."""
+    """The collectors of one process, and that process while it is alive."""
 
     label: str
     names: Sequence[str]
-    back_off: BackOff = field(default_factory=BackOff)
+    back_off: BackOff = field(default_factory=restart_pauses)
     process: ChildProcess | None = None
     done: bool = False
 
@@ -85,9 +85,9 @@ class Supervisor:
             worker.done = report.kind == "done"
         if worker.done:
             return
-        wait_s = worker.back_off.died()
+        wait_s = worker.back_off.failed()
         names = ", ".join(worker.names)
-        message = "%s (%s) has died, %s; it is started again in %.2g s"
+        message = "%s (%s) has died, %s; it is restarted in %.2g s"
         logger.warning(message, worker.label, names, process.manner, wait_s)
 
     def _end(self, stop: Stop) -> None:
@@ -96,7 +96,9 @@ class Supervisor:
         for process in running:
             process.ask_to_end()
         if not _have_ended(running, stop):
-            logger.warning("a process did not end in time and is killed; what it acknowledged waits in the journal")
+            logger.warning(
+                "a process did not end in time and is killed; the frames that it acknowledged wait in the journal"
+            )
         for process in running:
             process.ended(timeout_s=0)
 
@@ -113,10 +115,10 @@ def _have_ended(running: Sequence[ChildProcess], stop: Stop) -> bool:
 
 
 def plan(main_file: Path, names: Sequence[str]) -> dict[str, list[Path]]:
-    """Ask a process which embedded database files the collectors write whose streams come from a callable.
+    """Ask a new process which embedded database files are written to by collectors whose streams are a callable.
 
     Raises:
-        ConfigurationError: It can't tell.
+        ConfigurationError: The process ended with an error.
     """
     process = ChildProcess("plan", main_file, "plan", names, None)
     report = process.ended(_PLAN_S)
@@ -124,7 +126,40 @@ def plan(main_file: Path, names: Sequence[str]) -> dict[str, list[Path]]:
         report.raise_if_final()
     if report is None or report.files is None:
         raise ConfigurationError(
-            f"a new process that imports {main_file} and makes the streams of its collectors ends with "
+            f"a new process that imports {main_file} and creates the streams of its collectors ends with "
             f"{process.manner}; see what it printed"
         )
     return {name: [Path(file) for file in files] for name, files in report.files.items()}
+
+
+def assign(names: Sequence[str], files: Mapping[str, Sequence[Path]], processes: int) -> list[list[str]]:
+    """Spread collectors evenly over processes, and never put one embedded database file into two.
+
+    Args:
+        names: All collectors.
+        files: The embedded database files that each of them writes.
+        processes: The number of processes at most.
+    """
+    groups: list[list[str]] = [[] for _ in range(max(1, processes))]
+    for component in sorted(_components(names, files), key=len, reverse=True):
+        min(groups, key=len).extend(component)
+    return [group for group in groups if group]
+
+
+def _components(names: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[list[str]]:
+    """Groups of collectors that share a file, directly or through others."""
+    leader = {name: name for name in names}
+
+    def leader_of(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    first: dict[Path, str] = {}
+    for name in names:
+        for file in files.get(name, ()):
+            leader[leader_of(name)] = leader_of(first.setdefault(file, name))
+    components: dict[str, list[str]] = {}
+    for name in names:
+        components.setdefault(leader_of(name), []).append(name)
+    return list(components.values())

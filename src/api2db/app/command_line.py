@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that --help answers at once."""
+"""The command line. Each command imports what it needs when it runs, so that --help is fast."""
 
 import os
 import sys
@@ -22,6 +22,12 @@ app.add_typer(rejected, name="rejected")
 Home = Annotated[
     Path | None, typer.Option(help="The project's folder; by default API2DB_HOME, else the current folder.")
 ]
+MainFile = Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")]
+StreamName = Annotated[
+    str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
+_MAIN_FILE: Final = Path("main.py")
 
 
 def main() -> NoReturn:
@@ -49,11 +55,11 @@ def _api2db(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Carry an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
+    """Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
     Exit codes: 0 success; 1 something failed; 2 the command or the project can't be used as it is written; 3 "api2db
-    status" found something to look at: parked or rejected rows, damaged parts of a journal, a target that can't be
-    reached, rows that wait for a stream that has died, or a store whose last round failed.
+    status" found something that needs attention: parked or rejected rows, damaged parts of a journal, a target that
+    can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
     """
 
 
@@ -74,9 +80,7 @@ def _init(
 
 @app.command("run")
 def _run(
-    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
-        "main.py"
-    ),
+    main_file: MainFile = _MAIN_FILE,
     *,
     once: Annotated[bool, typer.Option("--once", help="Poll each collector once, deliver, and exit.")] = False,
     timeout: Annotated[
@@ -100,7 +104,7 @@ def _compose(
         Path | None, typer.Option(help="The folder to move the shards to; they are deleted by default.")
     ] = None,
 ) -> None:
-    """Compose the shards of a folder into one file, which is durable before any of them is removed.
+    """Compose the shards of a folder into one file, which is on disk before any shard is removed.
 
     A shard that can't be read stays where it is and is named; the exit code is then 1.
     """
@@ -113,9 +117,7 @@ def _compose(
 @app.command("store")
 def _store(
     collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="The collector whose stores to run.")],
-    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
-        "main.py"
-    ),
+    main_file: MainFile = _MAIN_FILE,
     *,
     once: Annotated[bool, typer.Option("--once", help="Run one round of each store now, then exit.")] = False,
     home: Home = None,
@@ -145,11 +147,9 @@ def _status(
 
 @app.command("forget")
 def _forget(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
-    ],
+    stream: StreamName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
+    yes: Yes = False,
     home: Home = None,
 ) -> None:
     """Drop a stream that is no longer used, and all rows that wait for it."""
@@ -160,17 +160,15 @@ def _forget(
 
 @app.command("adopt")
 def _adopt(
-    stream: Annotated[
-        str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
-    ],
+    stream: StreamName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
+    yes: Yes = False,
     home: Home = None,
 ) -> None:
-    """Continue a stream although a copy of this project has written into its target's ledger.
+    """Continue a stream after a copy of this project has written to its target's ledger.
 
-    This project owns the ledger from then on. Stop the copy first. Rows that the copy delivered under the same frames
-    may then be stored twice: check the target.
+    Stop the copy first. This project then owns the ledger. Rows that the copy delivered under the same frames may be
+    stored twice: check the target.
     """
     from api2db.app._commands import adopt_stream
 
@@ -179,7 +177,7 @@ def _adopt(
 
 @rejected.callback()
 def _rejected() -> None:
-    """Look at rejected rows, and put them again."""
+    """Show rejected rows, and put them again."""
 
 
 @rejected.command("list")
@@ -227,7 +225,7 @@ def _demo(
     seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
     home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
 ) -> None:
-    """Carry a recorded API into Parquet and DuckDB, and prove that no row is missing or doubled."""
+    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
     from importlib import import_module
 
     show: Any = import_module("api2db.demo._show")

@@ -1,6 +1,5 @@
 """The figures of a project's collectors and streams, for screens and scripts."""
 
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -9,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from api2db.app._rejects import rejected_files
-from api2db.disk.atomic import is_temporary
 from api2db.ingest.status import CollectorStatus, read_status
-from api2db.journal import StreamOverview, is_owned, journals_in, overview
+from api2db.journal import JournalStore, StreamOverview, journal_store
 from api2db.store import StoreFigures
 from api2db.store.rejected import is_of_store
 
@@ -27,6 +25,7 @@ class CollectorFigures:
         status: What it has polled; None if it never did.
         error: Why its journal can't be read; None if it can.
         damaged: Number of damaged parts of its journal that were set aside.
+        damaged_in: Where these are kept.
     """
 
     name: str
@@ -35,11 +34,7 @@ class CollectorFigures:
     streams: tuple[StreamOverview, ...]
     error: str | None = None
     damaged: int = 0
-
-    @property
-    def damaged_folder(self) -> Path:
-        """The folder of the damaged parts, relative to the home."""
-        return Path("STORE", "journal", self.name, "damaged")
+    damaged_in: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -53,16 +48,16 @@ def read_figures(home: Path, names: Collection[str] | None = None) -> list[Colle
 
     A journal whose streams have all been forgotten is left out, unless it is in use or damaged.
     """
-    wanted = (folder for folder in journals_in(home) if names is None or folder.name in names)
-    found = (_figures(home, folder) for folder in wanted)
+    store = journal_store(home)
+    found = (_figures(home, store, name) for name in store.names() if names is None or name in names)
     return [collector for collector in found if collector.streams or collector.running or not collector.healthy]
 
 
 def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:
     """Whether something needs attention.
 
-    Rows are parked or rejected, the target has an error, or rows wait for a stream that does not run while its
-    journal is in use.
+    That is so if rows are parked or rejected, the target has an error, or rows wait for a stream that does not run
+    while its journal is in use.
     """
     left_alone = owned and not stream.running and stream.rows_waiting
     return bool(stream.rows_parked or stream.rows_rejected or stream.last_error or left_alone)
@@ -81,7 +76,7 @@ def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence
 
 
 class Rates:
-    """Rows a second of each stream, over the last few seconds."""
+    """Rows per second of each stream, over the last few seconds."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], deque[tuple[float, int]]] = {}
@@ -96,24 +91,15 @@ class Rates:
         return max(0.0, (after - before) / (end_s - begin_s)) if end_s > begin_s else 0.0
 
 
-def _figures(home: Path, folder: Path) -> CollectorFigures:
-    name = folder.name
-    try:
-        streams, error = tuple(overview(folder)), None
-    except (sqlite3.DatabaseError, OSError) as problem:
-        streams, error = (), f"its journal can't be read: {problem}"
-    return CollectorFigures(name, is_owned(folder), read_status(home, name), streams, error, _damaged_in(folder))
-
-
-def _damaged_in(folder: Path) -> int:
-    try:
-        return sum(not is_temporary(path) for path in (folder / "damaged").iterdir())
-    except FileNotFoundError:
-        return 0
+def _figures(home: Path, store: JournalStore, name: str) -> CollectorFigures:
+    seen = store.overview(name)
+    return CollectorFigures(
+        name, seen.running, read_status(home, name), seen.streams, seen.error, seen.damaged, seen.damaged_in
+    )
 
 
 def _collector_as_json(collector: CollectorFigures) -> dict[str, Any]:
     said = asdict(collector)
-    said["damaged_folder"] = str(collector.damaged_folder)
+    said["damaged_folder"] = said.pop("damaged_in")
     said["streams"] = [{**asdict(stream), "lag_s": stream.lag_s} for stream in collector.streams]
     return said

@@ -1,4 +1,4 @@
-"""Find and import a user's main file, and the collectors in it."""
+"""Finds and imports a user's main file, and the collectors in it."""
 
 import importlib.util
 import sys
@@ -33,7 +33,7 @@ class MainFile:
 
 
 def running_main_file() -> Path | None:
-    """The file that Python was started with; None in an interactive session, ``python -m`` and test runners."""
+    """Return the file that Python was started with; None in an interactive session, ``python -m`` and test runners."""
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     if file is None or getattr(main, "__spec__", None) is not None or not file.endswith(".py"):
@@ -48,7 +48,7 @@ def is_loading() -> bool:
 
 
 def load(main_file: Path) -> MainFile:
-    """Import a main file as Python would run it, except what stands under ``if __name__ == "__main__"``.
+    """Import a main file as Python would run it, except the code under ``if __name__ == "__main__"``.
 
     Raises:
         ConfigurationError: There is no such file, or it can't be imported.
@@ -56,11 +56,11 @@ def load(main_file: Path) -> MainFile:
     path = main_file.absolute()
     if not path.is_file():
         raise ConfigurationError(
-            f"there is no file {main_file}; name your project's main file, or make one: api2db init"
+            f"there is no file {main_file}; name your project's main file, or create one: api2db init"
         )
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{main_file} is no Python file; its name must end in .py")
+        raise ConfigurationError(f"{main_file} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     sys.path.insert(0, str(path.parent))
@@ -103,14 +103,14 @@ def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
     found = registered()
     if missing := [name for name in names if name not in found]:
         raise ConfigurationError(
-            f"importing {main_file} does not make the collector {', '.join(missing)}: make it at the top of the file, "
-            'or in a module that the file imports, and only run it under if __name__ == "__main__"'
+            f"importing {main_file} does not create the collector {', '.join(missing)}: create it at the top of the "
+            'file, or in a module that the file imports, and only run it under if __name__ == "__main__"'
         )
     return [found[name] for name in names]
 
 
 def _users_traceback(error: Exception, main_file: Path) -> str:
-    """The traceback from the main file's own line on."""
+    """Return the traceback from the main file's own line on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
         trace = trace.tb_next

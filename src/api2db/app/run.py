@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from api2db.app._assignment import assign
 from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
-from api2db.app._supervisor import Supervisor, plan
+from api2db.app._supervisor import Supervisor, assign, plan
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
 from api2db.disk.folders import project_home
@@ -24,9 +23,9 @@ class Run:
     """Runs collectors.
 
     There is one process for each core. It is spawned (never forked), imports the main file under another name than
-    ``__main__``, and is restarted when it dies. Collectors that write one embedded database file share a process.
-    Without a main file, as in an interactive session, the collectors run in threads of this process, and nothing
-    restarts them.
+    ``__main__``, and is restarted when it dies. Collectors that write to the same embedded database file share a
+    process. Without a main file, as in an interactive session, the collectors run in threads of this process, and
+    nothing restarts them.
 
     Args:
         collectors: The collectors to run.
@@ -62,7 +61,7 @@ class Run:
         self._stop.request()
 
     def run(self, once: bool = False, *, timeout: float | None = None) -> None:
-        """Run until SIGINT, SIGTERM or ``stop``; then deliver what is under way, within ten seconds.
+        """Run until SIGINT, SIGTERM or ``stop``; then deliver waiting rows, within ten seconds.
 
         What can't be delivered by then waits in the journals for the next run: nothing is lost.
 
@@ -73,7 +72,7 @@ class Run:
         Raises:
             ConfigurationError: The project can't be run as it is written.
             JournalBusyError: Another process runs one of these collectors.
-            PollError: With ``once``: a poll failed; what came before that is stored.
+            PollError: With ``once``: a poll failed; rows from before the failure are stored.
             TargetUnavailableError: With ``once``: not everything could be delivered in time; it waits in the journal.
         """
         if is_loading():
@@ -104,7 +103,7 @@ class Run:
             raise error
 
     def _run_here(self, enabled: Sequence[Collector]) -> None:
-        logger.info("there is no main file to start processes from: the collectors run in threads of this process")
+        logger.info("there is no main file to start processes from, so the collectors run in threads of this process")
         host = started(enabled, self._stop)
         try:
             host.watch(self._stop)

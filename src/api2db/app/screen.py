@@ -1,25 +1,32 @@
-"""Tables for a terminal, and the same as plain lines for everything else."""
+"""Tables for a terminal, once or redrawn twice a second, and the same as plain lines for everything else."""
 
 import logging
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
 from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from api2db.app.figures import CollectorFigures, Rates
+from api2db.app.figures import CollectorFigures, Rates, read_figures
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import StoreFigures
 
+_REFRESH_S: Final = 0.5
+_PLAIN_S: Final = 5.0
 _HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
 _STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
 _NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards"})
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes log lines to a console, above a live table where there is one."""
+    """Writes log lines to a console, above a live table if there is one."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -31,13 +38,8 @@ class ConsoleHandler(logging.Handler):
         self._console.print(Text(self.format(record), style=style))
 
 
-def is_live(console: Console) -> bool:
-    """Whether a table can be drawn over and over in the same place."""
-    return console.is_terminal and not console.is_dumb_terminal
-
-
 def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: drawn for a terminal, else in columns of plain text that nothing cuts off."""
+    """Print a table: drawn on a terminal, otherwise in columns of plain text that is never truncated."""
     if console.is_terminal:
         console.print(_drawn(head, rows))
         return
@@ -47,27 +49,68 @@ def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[s
         console.out(line.rstrip(), highlight=False)
 
 
-def live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
-    """Draw the live table; what is wrong stands below it, where there is room to say it.
+class LiveView:
+    """Shows the figures of a home while the block runs. It only reads, so any process may show it.
 
-    The last line is empty: the ``^C`` that a terminal echoes must not push the table about.
+    Args:
+        home: The project's folder.
+        console: Shows a table on a terminal, else plain lines every few seconds.
+        names: The collectors to show; all by default.
     """
-    return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
+
+    def __init__(self, home: Path, console: Console, names: Collection[str] | None = None) -> None:
+        self._home = home
+        self._console = console
+        self._names = names
+        self._rates = Rates()
+        self._ended = threading.Event()
+        self._live = Live(console=console, auto_refresh=False) if _is_live(console) else None
+        self._thread = threading.Thread(target=self._show, name="api2db-live", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._live is not None:
+            self._draw(self._live)
+            self._live.stop()
+        else:
+            self._print()
+
+    def _show(self) -> None:
+        printed_s = time.monotonic()
+        while not self._ended.wait(_REFRESH_S):
+            if self._live is not None:
+                self._draw(self._live)
+            elif time.monotonic() - printed_s >= _PLAIN_S:
+                printed_s = time.monotonic()
+                self._print()
+
+    def _draw(self, live: Live) -> None:
+        live.update(_live_figures(read_figures(self._home, self._names), self._rates), refresh=True)
+
+    def _print(self) -> None:
+        for line in lines_of(read_figures(self._home, self._names), self._rates):
+            self._console.out(line, highlight=False)
 
 
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
-    """Print a line a stream, without rates, which one look can't know."""
+    """Print a line for each stream, without rates, which a single reading can't show."""
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
     head = [_HEAD[place] for place in keep]
     rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
-    if console.is_terminal:
-        console.print(Group(*_table_and_errors(head, rows)))
-    else:
-        print_table(console, head, rows)
+    _print_with_errors(console, head, rows)
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
-    """Print a line a store; nothing where there is none."""
+    """Print a line for each store; nothing if there are none."""
     if not stores:
         return
     rows = [
@@ -75,10 +118,7 @@ def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
         for store in stores
     ]
     console.out("")
-    if console.is_terminal:
-        console.print(Group(*_table_and_errors(_STORE_HEAD, rows)))
-    else:
-        print_table(console, _STORE_HEAD, rows)
+    _print_with_errors(console, _STORE_HEAD, rows)
 
 
 def _when(at: float | None) -> str:
@@ -94,8 +134,21 @@ def _wrong(store: StoreFigures) -> str:
     return "; ".join(filter(None, said))
 
 
+def _is_live(console: Console) -> bool:
+    """Whether a table can be redrawn in the same place."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def _live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
+    """Draw the live table; errors are below it, where there is more room.
+
+    The last line is empty: the ``^C`` that a terminal echoes must not move the table.
+    """
+    return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
+
+
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
-    """The live table as plain lines."""
+    """Return the live table as plain lines."""
     return [
         f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
         + (f"; {errors}" if errors else "")
@@ -146,14 +199,21 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
     status, pieces = collector.status, counted(collector.damaged, "damaged piece")
     said = [
         collector.error or "",
-        f"{pieces} of its journal set aside in {collector.damaged_folder}" if collector.damaged else "",
+        f"{pieces} of its journal set aside in {collector.damaged_in}" if collector.damaged else "",
         f"last poll: {status.last_error}" if status is not None and status.last_error else "",
     ]
     return list(filter(None, said))
 
 
+def _print_with_errors(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if console.is_terminal:
+        console.print(Group(*_table_and_errors(head, rows)))
+    else:
+        print_table(console, head, rows)
+
+
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
-    """The table without its last column, and that below, a paragraph an error."""
+    """Return the table without its last column, and that column below, a paragraph for each error."""
     yield _drawn(head[:-1], [row[:-1] for row in rows])
     stream = head.index("stream" if "stream" in head else "store")
     for row in rows:

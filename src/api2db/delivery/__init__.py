@@ -1,15 +1,13 @@
 """Journal to target: one worker a stream, in batches that follow the load, exactly once.
 
-``worker`` is the loop: read a batch, have a loader deliver it, back off while the target is unavailable. ``scheduler``
-has a few threads take the steps of all workers. ``ledger``
-is the loader for targets with transactions, ``plan`` the one for files, ``counted`` the one for tables without
-transactions whose loads are all or nothing, ``stepped`` the one for those that tell how much of a plan is in,
-``override`` the one for a user's own method. ``dtypes`` gives rows the types that the
-stream was asked for, ``casting`` has a table follow the data, ``fitting`` finds the rows that it can't hold,
-``rejected`` sets them aside, ``parking`` keeps a copy of the batch whose tries ran out.
+``_worker`` is the loop: read a batch, have a loader deliver it, wait while the target is unavailable. ``_scheduler``
+has a few threads take the steps of all workers. There is one loader for each way to be exact:
+``_transactional_loader`` for targets with transactions, ``_file_loader`` for files, ``_resumable_loader`` for targets
+that tell how much of a plan is in, and ``_override_loader`` for a user's own method. ``_dtypes`` gives rows the types
+that the stream was asked for, ``_casting`` makes a table follow the data, ``_fitting`` finds the rows that do not fit,
+``_rejected`` sets them aside, ``_parking`` keeps a copy of the batch whose retries ran out.
 """
 
-from api2db.delivery._counted_loader import CountedLoader
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._file_loader import FileLoader
 from api2db.delivery._loader import Loader
@@ -26,7 +24,6 @@ __all__ = [
     "LIMIT",
     "METADATA_KEY",
     "RETRIES",
-    "CountedLoader",
     "Dtypes",
     "FileLoader",
     "Group",

@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.delivery._fitting import Fitted, Mismatch, fit
-from api2db.delivery._keys import rows_without_key
-from api2db.delivery._origins import origins_of
-from api2db.delivery._overflow import overflow_cells
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError, TableChangedError
+from api2db.frames import JSON, duplicate_rows, encode_cell, python_values
 from api2db.redaction import redact
-from api2db.targets.port import Column, TableTarget
+from api2db.targets.port import ChangeOrigin, ChangeOrigins, Column, TableTarget
 
 logger = logging.getLogger(__name__)
+_MOST_SAMPLES = 3
+_LONGEST_SAMPLE = 40  # characters
 
 
 class Casting:
@@ -128,3 +129,87 @@ def without(rows: pa.Table, numbers: dict[int, str]) -> pa.Table:
     """The rows whose numbers are not among these."""
     keep = [row for row in range(rows.num_rows) if row not in numbers]
     return rows.take(pa.array(keep, pa.int64()))
+
+
+def rows_without_key(rows: pa.Table, keys: Sequence[str]) -> dict[int, str]:
+    """The rows that have no value in a column of the key, with the reason to reject them."""
+    reasons: dict[int, str] = {}
+    for key in keys:
+        if key not in rows.column_names:
+            return dict.fromkeys(range(rows.num_rows), f"the frame has no column {key!r}, which is part of the key")
+        for row in pc.indices_nonzero(rows.column(key).is_null()).to_pylist():
+            reasons.setdefault(row, f"{key!r} is part of the key and has no value")
+    return reasons
+
+
+def last_of_each_key(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows whose key does not come again in a later row."""
+    repeated = comes_again(rows, keys)
+    return rows.filter(pa.array(~repeated)) if repeated.any() else rows
+
+
+def comes_again(rows: pa.Table, keys: Sequence[str]) -> np.ndarray:
+    """Tell which rows have a key that comes again in a later row."""
+    backwards = pa.array(np.arange(rows.num_rows - 1, -1, -1))
+    repeated: np.ndarray = duplicate_rows(rows.select(list(keys)).take(backwards)).to_numpy(zero_copy_only=False)
+    return repeated[::-1]
+
+
+def overflow_cells(rows: pa.Table, mismatches: Sequence[Mismatch]) -> pa.Array:
+    """For each row an object of its odd values by column, null where it has none."""
+    odd: list[dict[str, str]] = [{} for _ in range(rows.num_rows)]
+    for mismatch in mismatches:
+        places = pc.indices_nonzero(mismatch.mask)
+        cells = rows.column(mismatch.name).take(places)
+        for place, text in zip(places.to_pylist(), _overflow_texts(cells), strict=True):
+            odd[place][mismatch.name] = text
+    texts = [_overflow_object(cells) if cells else None for cells in odd]
+    return pa.ExtensionArray.from_storage(JSON, pa.array(texts, pa.utf8()))
+
+
+def _overflow_texts(cells: pa.ChunkedArray) -> list[str]:
+    if isinstance(cells.type, pa.BaseExtensionType):
+        return [str(text).lstrip() for text in cells.cast(pa.utf8()).to_pylist()]  # is JSON already
+    return [encode_cell(value) for value in python_values(cells)]
+
+
+def _overflow_object(cells: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{encode_cell(name)}: {text}" for name, text in cells.items()) + "}"
+
+
+def origins_of(batch: Batch, masks: dict[str, pa.Array] | None = None) -> ChangeOrigins:
+    """Tell the origin of a change by the column's name.
+
+    Args:
+        batch: The rows that the table is to follow.
+        masks: By column the values that made it change; where there is none, all that are not null.
+    """
+
+    def cause_of(column: str) -> ChangeOrigin:
+        if column not in batch.rows.column_names:
+            return ChangeOrigin(next((time for time, _ in batch.frame_times()), 0))
+        values = batch.rows.column(column)
+        chosen = (masks or {}).get(column)
+        places = pc.indices_nonzero(values.is_valid() if chosen is None else chosen).slice(0, 100)
+        first = places[0].as_py() if len(places) else 0
+        return ChangeOrigin(_frame_of(batch, first), _samples(column, python_values(values.take(places))))
+
+    return cause_of
+
+
+def _frame_of(batch: Batch, row: int) -> int:
+    for time, rows in batch.frame_times():
+        if row < rows:
+            return time
+        row -= rows
+    return 0
+
+
+def _samples(column: str, values: list[object]) -> str:
+    """At most three that differ, each behind the column's name, by which a secret is known as one."""
+    texts = list(dict.fromkeys(encode_cell(value) for value in values))[:_MOST_SAMPLES]
+    told = [redact(f"{column}={text}") for text in texts]
+    return ", ".join(
+        text if len(text) <= _LONGEST_SAMPLE + len(column) else f"{text[: _LONGEST_SAMPLE + len(column)]}…"
+        for text in told
+    )

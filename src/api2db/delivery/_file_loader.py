@@ -1,16 +1,17 @@
 """The loader for targets without transactions: a plan is on disk before anything is seen, and is finished exactly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from api2db.delivery._casting import reasons_of, without
+from api2db.delivery._loader import acknowledge, drop_plan
 from api2db.delivery._parking import ParkedBatches
-from api2db.delivery._plan_checkpoint import acknowledge_plan, drop, plan_checkpoint
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError
-from api2db.journal import StreamReader
-from api2db.targets.port import FrameRows, Plan, PlannedTarget
+from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
+from api2db.targets.port import FilePlan, FrameRows, PlannedTarget
 
 
 class FileLoader:
@@ -26,10 +27,10 @@ class FileLoader:
         self._target.connect()
         checkpoint = self._reader.checkpoint("plan")
         if checkpoint:
-            self._finish(checkpoint)
+            self._finish(_Checkpoint.from_json(checkpoint))
         else:
-            # Before ``update`` clears away what it may name: a plan whose files are gone counts as carried out.
-            drop(self._reader)
+            # Before ``acquire`` clears away what it may name: a plan whose files are gone counts as carried out.
+            drop_plan(self._reader)
         self._rejects.resolve(self._reader.position)
         self._target.acquire(self._reader.key)
 
@@ -47,18 +48,27 @@ class FileLoader:
     def reject(self, batch: Batch, reason: str) -> None:
         self._carry_out(batch, self._stage([]), 0, dict.fromkeys(range(batch.num_rows), reason))
 
-    def _carry_out(self, batch: Batch, plan: Plan, rows: int, reasons: dict[int, str]) -> None:
-        checkpoint = plan_checkpoint(batch, plan, rows - plan["duplicates"], plan["duplicates"])
+    def _carry_out(self, batch: Batch, plan: FilePlan, rows: int, reasons: dict[int, str]) -> None:
+        loaded = Delivered(
+            frames=batch.frames,
+            rows=rows - plan.duplicates,
+            superseded=batch.superseded.rows,
+            duplicates=plan.duplicates,
+        )
         if reasons:
             self._rejects.set_aside(batch, reasons)
-        self._reader.save("plan", checkpoint)
+        checkpoint = _Checkpoint(plan, batch.end, loaded)
+        self._reader.save("plan", checkpoint.as_json())
         self._finish(checkpoint)
 
-    def _finish(self, checkpoint: Plan) -> None:
-        self._target.finish(checkpoint["plan"], lambda plan: self._reader.save("plan", {**checkpoint, "plan": plan}))
-        acknowledge_plan(self._reader, checkpoint, self._rejects, self._parking)
+    def _finish(self, checkpoint: "_Checkpoint") -> None:
+        self._target.finish(
+            checkpoint.plan, lambda plan: self._reader.save("plan", replace(checkpoint, plan=plan).as_json())
+        )
+        kinds: list[CheckpointKind] = ["plan", "rebuilt"]
+        acknowledge(self._reader, self._rejects, self._parking, checkpoint.end, checkpoint.delivered, clear=kinds)
 
-    def _stage(self, pieces: Sequence[FrameRows]) -> Plan:
+    def _stage(self, pieces: Sequence[FrameRows]) -> FilePlan:
         return self._target.stage(pieces, lambda: self._reader.checkpoint("rebuilt") is not None)
 
     def _sort(
@@ -79,6 +89,28 @@ class FileLoader:
             except BatchRefusedError as error:
                 reasons.update(dict.fromkeys(rows, str(error)))
         return good, reasons
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """What a restart needs to finish a load.
+
+    Attributes:
+        end: Where the stream stands once the plan is carried out.
+        delivered: What is to be counted then.
+    """
+
+    plan: FilePlan
+    end: Position
+    delivered: Delivered
+
+    def as_json(self) -> dict[str, Any]:
+        return {"plan": self.plan.as_json(), "end": list(self.end), "delivered": asdict(self.delivered)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "_Checkpoint":
+        plan, end = FilePlan.from_json(content["plan"]), Position(*content["end"])
+        return cls(plan, end, Delivered(**content["delivered"]))
 
 
 def _applied(batch: Batch, pieces: Sequence[FrameRows]) -> tuple[list[FrameRows], dict[int, str]]:

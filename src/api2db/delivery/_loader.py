@@ -1,22 +1,26 @@
-"""What the worker asks of whoever carries its batches, and what those who fill tables do alike."""
+"""What a loader is, and what all loaders share: moving the stream on, and plans that are dropped."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
+from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
+from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
 
 
 class Loader(Protocol):
-    """How batches get into a target exactly once."""
+    """Gets batches into a target exactly once."""
 
     def recover(self) -> None:
         """Reach the target, finish what was begun, and take over how far it is.
 
-        What a person should know, though delivery goes on, is said before anything is acknowledged: whoever flushes
-        finds it.
+        A warning is added before anything is acknowledged, so that whoever flushes finds it.
 
         Raises:
-            TargetUnavailableError: Later, perhaps.
-            ForeignLedgerError: Never, until a person decides.
+            TargetUnavailableError: It may be reached later.
+            ForeignLedgerError: A person must decide first.
         """
 
     def deliver(self, batch: Batch) -> None:
@@ -27,9 +31,47 @@ class Loader(Protocol):
 
 
 def reject_columns(loader: Loader, batch: Batch, reason: str) -> None:
-    """Columns that one table can't have together: those of one frame, or only those of several."""
+    """Handle columns that a table can't have together: reject a single frame, deliver several one by one."""
     alike = batch.leading_alike()
     if len(alike.entries) == len(batch.entries):
         loader.reject(batch, reason)
     else:
         loader.deliver(alike)
+
+
+def acknowledge(
+    reader: StreamReader,
+    rejects: Rejects,
+    parking: ParkedBatches,
+    reached: Position,
+    delivered: Delivered,
+    *,
+    clear: Iterable[CheckpointKind] = (),
+) -> None:
+    """Acknowledge, and in the same transaction settle the rows that were set aside and the batch that was parked.
+
+    Args:
+        reader: The stream's.
+        rejects: Counts what was set aside before ``reached``.
+        parking: Lets go what was parked before ``reached``.
+        reached: Everything before it is in the target or set aside.
+        delivered: What became of it, without what is set aside.
+        clear: Other checkpoints that this settles.
+    """
+    cleared = list(clear)
+    if pending := rejects.resolve(reached):
+        cleared.append("pending")
+        delivered = replace(delivered, rejected=pending["rows"], rejected_bytes=pending["size_bytes"])
+    if parking.leave(reached):
+        cleared.append("parked")
+    if cleared or reached != reader.position:
+        reader.acknowledge(reached, delivered, clear=cleared)
+
+
+def drop_plan(reader: StreamReader) -> None:
+    """Clear a plan that was not carried out, and what a failed ``save`` may have left on disk.
+
+    An empty plan is saved first: the journal writes nothing when it clears a checkpoint that it does not have.
+    """
+    reader.save("plan", {})
+    reader.acknowledge(reader.position, Delivered(), clear=["plan"])

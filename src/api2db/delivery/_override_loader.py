@@ -9,9 +9,8 @@ from dataclasses import replace
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery._acknowledge import acknowledge
 from api2db.delivery._dtypes import Dtypes
-from api2db.delivery._loader import Loader
+from api2db.delivery._loader import Loader, acknowledge
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
@@ -26,6 +25,8 @@ from api2db.targets.port import Target
 class OverrideTarget:
     """The user's own method as a target, in front of the one that it may hand frames on to."""
 
+    keys: tuple[str, ...] = ()
+    largest_bytes: int | None = None
     replaces_table = False
     whole_frames = True
 
@@ -81,6 +82,7 @@ class OverrideLoader:
         if self._onward is not None:
             self._onward.recover()
         else:
+            self._rejects.settle()
             self._rejects.resolve(self._reader.position)
 
     def deliver(self, batch: Batch) -> None:
@@ -96,7 +98,7 @@ class OverrideLoader:
         if self._onward is not None:
             self._onward.reject(batch, reason)
             return
-        self._rejects.set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
+        self._rejects.set_aside(batch, dict.fromkeys(range(batch.num_rows), reason), alone=True)
         self._reach(batch.end, Delivered(frames=batch.frames))
 
     def _pass_on(self, end: Entry, rows: int, handed_on: list[pa.RecordBatch]) -> None:

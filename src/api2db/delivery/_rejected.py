@@ -87,12 +87,13 @@ class Rejects:
         self._reader = reader
         self._folder = folder
 
-    def set_aside(self, batch: Batch, reasons: Mapping[int, str]) -> None:
-        """Write refused rows down as pending; what was pending before has been rolled back, and goes.
+    def set_aside(self, batch: Batch, reasons: Mapping[int, str], *, alone: bool = False) -> None:
+        """Write refused rows down as pending; what was pending before was rolled back, and is removed.
 
         Args:
-            batch: What they are part of.
-            reasons: Why, by the row's number in the batch.
+            batch: The batch of the rows.
+            reasons: Why each is refused, by the row's number in the batch.
+            alone: Whether no other row of the batch is loaded, so that no target will tell what became of it.
         """
         make_folders(self._folder)
         sweep(self._folder, self._reader.key)
@@ -115,6 +116,7 @@ class Rejects:
             "end": list(batch.end),
             "rows": len(chosen),
             "size_bytes": temporary.path.stat().st_size,
+            "alone": {"frames": batch.frames, "superseded": batch.superseded.rows} if alone else None,
         }
         self._reader.save("pending", checkpoint)
 
@@ -132,23 +134,36 @@ class Rejects:
             self._reader.acknowledge(self._reader.position, Delivered(), clear=["pending"])
             temporary.unlink(missing_ok=True)
             return {}
-        self._publish(temporary, self._folder / checkpoint["final"])
+        self._publish(checkpoint)
+        return checkpoint
+
+    def settle(self) -> None:
+        """Make pending rows final if nothing is left that could tell: they are alone, or the position is past them."""
+        checkpoint = self._reader.checkpoint("pending")
+        if checkpoint is None:
+            return
+        position, end = self._reader.position, Position(*checkpoint["end"])
+        if checkpoint.get("alone") is None and end > position:
+            return
+        self._publish(checkpoint)
+        counted = checkpoint["alone"] if checkpoint.get("alone") and end > position else {}
+        rejected = {"rejected": checkpoint["rows"], "rejected_bytes": checkpoint["size_bytes"]}
+        self._reader.acknowledge(max(position, end), Delivered(**rejected, **counted), clear=["pending"])
+
+    def _origin(self, batch: Batch) -> dict[str, Any]:
+        return origin(self._reader, batch.start, batch.end)
+
+    def _publish(self, checkpoint: Mapping[str, Any]) -> None:
+        temporary, number = self._folder / checkpoint["temporary"], int(Path(checkpoint["final"]).stem)
+        while temporary.exists():
+            try:
+                publish(temporary, self._folder / f"{number}.parquet")
+            except FileExistsError:
+                number += 1
+        sync_folder(self._folder)
         refused = (
             "1 row was refused; it is"
             if checkpoint["rows"] == 1
             else f"{checkpoint['rows']} rows were refused; they are"
         )
         logger.warning("%s in %s with the reason beside each", refused, self._folder)
-        return checkpoint
-
-    def _origin(self, batch: Batch) -> dict[str, Any]:
-        return origin(self._reader, batch.start, batch.end)
-
-    def _publish(self, temporary: Path, final: Path) -> None:
-        number = int(final.stem)
-        while temporary.exists():
-            try:
-                publish(temporary, final.with_name(f"{number}.parquet"))
-            except FileExistsError:
-                number += 1
-        sync_folder(self._folder)

@@ -1,32 +1,28 @@
-"""The loader for targets that have no transactions, and can be asked how many rows of a plan are in.
+"""The loader for targets without transactions that can be asked how many rows of a plan are in.
 
-A plan is on disk before any of its rows is sent. While all goes well it is believed; after any doubt, also one that a
-killed process left, the target is asked how many of the plan's rows are in and will ever be. The plan says where in
-the journal each of its steps ends, so delivery goes on exactly behind what is in, however batches are cut then.
+A plan is on disk before any of its rows is sent. If anything goes wrong, or a killed process left the plan, the target
+is asked how many of its rows are in and will ever be. The plan says where in the journal each of its steps ends, so
+delivery continues exactly after what is in, however batches are cut then.
 """
 
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from api2db.delivery._acknowledge import acknowledge
-from api2db.delivery._casting import Casting, prepare_empty
-from api2db.delivery._keys import comes_again
-from api2db.delivery._loader import reject_columns
-from api2db.delivery._origins import origins_of
+from api2db.delivery._casting import Casting, comes_again, origins_of, prepare_empty
+from api2db.delivery._loader import acknowledge, drop_plan, reject_columns
 from api2db.delivery._parking import ParkedBatches
-from api2db.delivery._plan_checkpoint import drop
-from api2db.delivery._refusals import TooManyRefusalsError
+from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch, batch_of
-from api2db.errors import BatchRefusedError, RowsRefusedError
+from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError
 from api2db.journal import CheckpointKind, Delivered, Position, ReadLimit, StreamReader
-from api2db.targets.port import Column, Plan, SteppedTarget
+from api2db.targets.port import Column, LoadPlan, SteppedTarget
 
 logger = logging.getLogger(__name__)
 
@@ -94,28 +90,65 @@ class _Load:
         reasons = {row: reason for row, reason in self.reasons.items() if row < rows}
         return replace(self, batch=self.batch.head(rows), rows=self.rows.slice(0, rows), reasons=reasons)
 
-    def checkpoint(self, plan: Plan) -> dict[str, Any]:
-        """What a restart needs to go on behind what is in of a plan."""
-        return {
-            "plan": plan,
-            "start": list(self.batch.start),
-            "steps": [list(self._step(end)) for end in plan["ends"]],
-            "superseded": self.batch.superseded.rows,
-            "duplicates": self.batch.num_rows - len(self.reasons) - len(self.kept),
-            "refused": self._refused(),
-        }
+    def checkpoint(self, plan: LoadPlan) -> "_Checkpoint":
+        """What a restart needs to continue after what is in of a plan."""
+        return _Checkpoint(
+            plan=plan,
+            start=self.batch.start,
+            steps=[self._step(end) for end in plan.ends],
+            superseded=self.batch.superseded.rows,
+            duplicates=self.batch.num_rows - len(self.reasons) - len(self.kept),
+            refused=self._refused(),
+        )
 
-    def _refused(self) -> list[list[Any]]:
-        """Each reason with the rows that have it."""
+    def _refused(self) -> list[tuple[str, Sequence[int]]]:
         rows: dict[str, list[int]] = {}
         for row, reason in self.reasons.items():
             rows.setdefault(reason, []).append(row)
-        return [[reason, numbers] for reason, numbers in rows.items()]
+        return list(rows.items())
 
     def _step(self, sent: int) -> _Step:
         """Up to before the next row that is sent; the last one up to the batch's end."""
         reached = self.batch if sent == len(self.kept) else self.batch.head(self.kept[sent])
         return _Step(sent, reached.num_rows, reached.frames, *reached.end)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A plan, and what a restart needs to continue after the part of it that is in.
+
+    Attributes:
+        start: Where the stream stood before the batch.
+        steps: Where each step of the plan ends.
+        superseded: How many rows the batch's newest frame replaced.
+        duplicates: How many rows are left out because their key comes again in a later row.
+        refused: Each reason to leave rows out, with the numbers of these rows.
+        unknown: How many rows of the plan have an unknown fate after each position at which a restart may stand.
+    """
+
+    plan: LoadPlan
+    start: Position
+    steps: Sequence[_Step]
+    superseded: int
+    duplicates: int
+    refused: Sequence[tuple[str, Sequence[int]]]
+    unknown: Mapping[Position, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        unknown = [[*position, rows] for position, rows in self.unknown.items()]
+        return {**vars(self), "plan": self.plan.as_json(), "unknown": unknown}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "_Checkpoint":
+        return cls(
+            LoadPlan.from_json(content["plan"]),
+            Position(*content["start"]),
+            [_Step(*step) for step in content["steps"]],
+            content["superseded"],
+            content["duplicates"],
+            content["refused"],
+            {Position(*position): rows for *position, rows in content["unknown"]},
+        )
 
 
 class ResumableLoader:
@@ -130,37 +163,55 @@ class ResumableLoader:
 
     def recover(self) -> None:
         self._target.connect()
-        checkpoint = self._reader.checkpoint("plan") or {}
-        if left := self._unknown(checkpoint):
+        self._rejects.settle()
+        saved = self._reader.checkpoint("plan")
+        checkpoint = _Checkpoint.from_json(saved) if saved else None
+        position = self._reader.position
+        if checkpoint and (left := checkpoint.unknown.get(position, 0)):  # a run before has begun to set them aside
             self._set_aside_unknown(checkpoint, left)
-        elif checkpoint and Position(*checkpoint["start"]) == self._reader.position:
+        elif checkpoint and checkpoint.start == position:
             self._close(checkpoint)
         else:
-            drop(self._reader)
+            drop_plan(self._reader)
         self._rejects.resolve(self._reader.position)
         self._target.acquire(self._reader.key)
 
     def deliver(self, batch: Batch) -> None:
+        try:
+            self._deliver(batch)
+        except TableChangedError:
+            self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> None:
         if not batch.num_rows:
             prepare_empty(self._target, batch)
             self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:
-            columns = self._target.prepare(batch.schema, origins_of(batch))
+            load = self._cast(batch)
         except BatchRefusedError as error:
             reject_columns(self, batch, str(error))
             return
+        largest_bytes, rows = self._target.largest_bytes, load.batch.num_rows
+        if largest_bytes and load.rows.nbytes > largest_bytes and rows > 1:
+            raise TooLargeError(max(1, rows * largest_bytes // load.rows.nbytes * 2 // 3))
+        self._load(load)
+
+    def _cast(self, batch: Batch) -> _Load:
+        columns = self._target.prepare(batch.schema, origins_of(batch))
         if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
-            self.deliver(alike)
-            return
-        self._load(_Load(batch, *self._casting.cast(batch, batch.rows, columns), self._target.keys))
+            return self._cast(alike)
+        rows, columns, reasons = self._casting.cast(batch, self._target.shape(batch.rows, columns), columns)
+        for row, reason in self._target.unsupported_rows(rows, columns).items():
+            reasons.setdefault(row, reason)
+        return _Load(batch, rows, columns, reasons, self._target.keys)
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
 
     def _set_aside(self, batch: Batch, reasons: Mapping[int, str], *, ends_plan: bool = True) -> None:
         """All rows of a batch."""
-        self._rejects.set_aside(batch, reasons)
+        self._rejects.set_aside(batch, reasons, alone=True)
         told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
         self._reach(batch.end, told, ends_plan=ends_plan)
 
@@ -176,24 +227,24 @@ class ResumableLoader:
     def _try(self, load: _Load) -> None:
         """Rows that are set aside are so together with one step, which is in as a whole or not at all."""
         plan = self._target.plan(load.sent, load.columns)
-        if load.reasons and len(plan["ends"]) > 1:
-            self._load(load.head(load.kept[plan["ends"][0]]))
+        if load.reasons and len(plan.ends) > 1:
+            self._load(load.head(load.kept[plan.ends[0]]))
         else:
             self._carry_out(load, plan)
 
-    def _carry_out(self, load: _Load, plan: Plan) -> None:
+    def _carry_out(self, load: _Load, plan: LoadPlan) -> None:
         if load.reasons:
             self._rejects.set_aside(load.batch, load.reasons)
         checkpoint = load.checkpoint(plan)
-        self._reader.save("plan", checkpoint)
+        self._reader.save("plan", checkpoint.as_json())
         try:
             self._target.append(plan, load.sent, load.columns)
-        except BatchRefusedError:
+        except (BatchRefusedError, TableChangedError):
             self._close(checkpoint)
             if self._reader.position == load.batch.start:
                 raise
             return  # what is left comes again
-        self._pass(checkpoint, _Step(*checkpoint["steps"][-1]))
+        self._pass(checkpoint, checkpoint.steps[-1])
 
     def _refused(self, error: BatchRefusedError, kept: Sequence[int]) -> dict[int, str]:
         if isinstance(error, RowsRefusedError) and error.reasons:
@@ -202,10 +253,10 @@ class ResumableLoader:
             return dict.fromkeys(kept, str(error))
         raise TooManyRefusalsError
 
-    def _close(self, checkpoint: Mapping[str, Any]) -> None:
-        """Go on behind what is in of a plan; say so where that is not known."""
-        rows_committed = self._target.rows_committed(checkpoint["plan"])
-        steps = [_Step(*step) for step in checkpoint["steps"]]
+    def _close(self, checkpoint: _Checkpoint) -> None:
+        """Continue after what is in of a plan; set the rest aside if nobody can tell what is in."""
+        rows_committed = self._target.rows_committed(checkpoint.plan)
+        steps = checkpoint.steps
         done = [step for step in steps if step.sent <= (rows_committed or 0)]
         is_known = rows_committed in {0, *(step.sent for step in done)}
         left = steps[-1].rows - (done[-1].rows if done else 0)
@@ -214,42 +265,37 @@ class ResumableLoader:
         if done:
             self._pass(checkpoint, done[-1], ends_plan=is_known)
         elif rows_committed == 0:
-            drop(self._reader)
+            drop_plan(self._reader)
         if not is_known:
             self._set_aside_unknown(checkpoint, left)
 
-    def _pass(self, checkpoint: Mapping[str, Any], step: _Step, *, ends_plan: bool = True) -> None:
-        left_out = {"superseded": int(checkpoint["superseded"]), "duplicates": int(checkpoint["duplicates"])}
+    def _pass(self, checkpoint: _Checkpoint, step: _Step, *, ends_plan: bool = True) -> None:
+        left_out = {"superseded": checkpoint.superseded, "duplicates": checkpoint.duplicates}
         told = Delivered(frames=step.frames, rows=step.sent, **left_out)
         self._reach(step.position, told, ends_plan=ends_plan)
 
-    def _keep_unknown(self, checkpoint: Mapping[str, Any], left: Mapping[Position, int]) -> None:
-        """On disk before any of them is set aside: else a restart would send the rest again.
+    def _keep_unknown(self, checkpoint: _Checkpoint, left: Mapping[Position, int]) -> None:
+        """Save it before any of these rows is set aside: else a restart would send the rest again."""
+        self._reader.save("plan", replace(checkpoint, unknown=left).as_json())
 
-        Args:
-            left: How many rows of the plan are of an unknown fate behind each position at which a restart may stand.
-        """
-        self._reader.save("plan", {**checkpoint, "unknown": [[*position, rows] for position, rows in left.items()]})
-
-    def _unknown(self, checkpoint: Mapping[str, Any]) -> int:
-        """How many rows are still to be set aside, where a run before has begun to; 0 for none."""
-        unknown: list[list[int]] = checkpoint.get("unknown", [])
-        return next((left for *position, left in unknown if Position(*position) == self._reader.position), 0)
-
-    def _set_aside_unknown(self, checkpoint: Mapping[str, Any], left: int) -> None:
+    def _set_aside_unknown(self, checkpoint: _Checkpoint, left: int) -> None:
         """Rows of which nobody can tell whether they are in are neither sent again nor forgotten.
 
         Those that had been left out are not among them, and keep their own reasons.
         """
+        last = checkpoint.steps[-1]
+        if not self._are_of_journal(left, last.position):
+            drop_plan(self._reader)
+            return
         reason = (
-            "whether this row is in the table is not known: the connection broke, and the target can't tell any more;"
-            " look there, then put it again or drop it"
+            "whether this row is in the table is not known: the answer to the load was lost, and the target can't tell "
+            "any more; look there, then put the row again with api2db rejected retry, or drop it"
         )
-        first, end = self._reader.position, _Step(*checkpoint["steps"][-1]).position
-        passed = _Step(*checkpoint["steps"][-1]).rows - left
-        refused = {row - passed: why for why, rows in checkpoint.get("refused", []) for row in rows if row >= passed}
+        passed = last.rows - left
+        refused = {row - passed: why for why, rows in checkpoint.refused for row in rows if row >= passed}
         said = (
-            f"{left - len(refused)} rows, from {tuple(first)} to {tuple(end)} in the journal, are set aside: {reason}"
+            f"{left - len(refused)} rows, from {tuple(self._reader.position)} to {tuple(last.position)} in the journal,"
+            f" are set aside: {reason}"
         )
         logger.error("%s", said)
         self._reader.add_warning(said)
@@ -261,7 +307,16 @@ class ResumableLoader:
             self._set_aside(batch, reasons, ends_plan=not after)
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
-        self._reach(end, Delivered())
+        self._reach(last.position, Delivered())
+
+    def _are_of_journal(self, rows: int, end: Position) -> bool:
+        """Whether the journal has so many rows up to a position.
+
+        A user's own method may have made more or fewer of these. It is called again, so nothing is lost.
+        """
+        entries = self._reader.read(ReadLimit(rows, sys.maxsize), 0)
+        found: int = sum(entry.batch.num_rows for entry in entries if entry.position <= end)
+        return found == rows
 
     def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
         clear: list[CheckpointKind] = ["plan"] if ends_plan else []

@@ -10,11 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from api2db.delivery._acknowledge import acknowledge
-from api2db.delivery._casting import Casting, prepare_empty, without
-from api2db.delivery._keys import last_of_each_key
-from api2db.delivery._loader import reject_columns
-from api2db.delivery._origins import origins_of
+from api2db.delivery._casting import Casting, last_of_each_key, origins_of, prepare_empty, without
+from api2db.delivery._loader import acknowledge, reject_columns
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooManyRefusalsError, find_refused
 from api2db.delivery._rejected import Rejects

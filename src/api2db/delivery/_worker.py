@@ -5,16 +5,17 @@ does it rest between two loads.
 """
 
 import logging
-import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 
+from api2db.backoff import BackOff
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
 from api2db.delivery._parking import ParkedBatches
+from api2db.delivery._prefetch import Prefetch
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._transactional_loader import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
@@ -32,7 +33,6 @@ _MANY_FRAMES, _SMALL_BYTES, _REST_S = 10, 1 << 16, 0.02
 _SLOWLY = 8
 _BREAKS, _BREAKS_OF_ONE_ROW = 3, 8
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _JITTER_S = 0.05, 5.0, 0.1
-_DOUBLINGS = 10
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
@@ -77,8 +77,12 @@ class Worker:
         self._troubled = False
         self._breaks = 0
         self._growth = 1
-        self._attempts = 0
+        self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
+        self._prefetch = Prefetch(reader)
+        self._read_to = reader.position
+        self._ready: Callable[[], None] = lambda: None
         self._ready_now: Callable[[], None] = lambda: None
+        reader.on_news(self._tell_news)
 
     def run(self) -> None:
         """Deliver until ``stop``; what is left then stays in the journal.
@@ -111,7 +115,7 @@ class Worker:
             wait_s = self._try(timeout_s)
         except _WAITABLE as error:
             return self._failed(error)
-        self._attempts = 0
+        self._back_off.reset()
         return wait_s
 
     def call_when_ready(self, ready: Callable[[], None], ready_now: Callable[[], None]) -> None:
@@ -121,8 +125,7 @@ class Worker:
             ready: Called when a step may find a batch; by any thread, with the journal's lock held.
             ready_now: Called when a step is to be taken at once, even where the last one asked for a wait.
         """
-        self._ready_now = ready_now
-        self._reader.on_news(ready)
+        self._ready, self._ready_now = ready, ready_now
 
     def close(self) -> None:
         """Let the target go; behind the last step."""
@@ -159,6 +162,10 @@ class Worker:
         """Whether the target was reached when that was last tried; None before."""
         return self._recovered or (False if self._troubled else None)
 
+    def _tell_news(self) -> None:
+        self._prefetch.tell_news()
+        self._ready()
+
     def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # the wake may have gone to a look at the head batch, after a failure
             return None
@@ -170,7 +177,7 @@ class Worker:
             if batch is None:  # all was in, and only the answer was lost
                 self._succeeded()
         if batch is None:
-            return 0 if self._reader.unread_bytes else None  # what the disk does not take is there to be read later
+            return 0 if self._reader.waiting_bytes else None  # what the disk does not take is there to be read later
         try:
             self._deliver(batch)
         except TooLargeError as error:
@@ -184,7 +191,7 @@ class Worker:
 
     def _rest_s(self, batch: Batch) -> float:
         """Let small frames gather where they come fast: each load takes time from those who put, however few it has."""
-        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.unread_bytes < _SMALL_BYTES else 0
+        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.waiting_bytes < _SMALL_BYTES else 0
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
@@ -192,7 +199,7 @@ class Worker:
             return
         self._learn(batch.schema)
         # While a target is busy with a batch this machine has time to read the next one.
-        with nullcontext() if self._target.replaces_table else self._reader.prefetch(self._limit):
+        with nullcontext() if self._target.replaces_table else self._prefetch.behind(self._read_to, self._limit):
             self._loader.deliver(batch)
 
     def _next(self, timeout_s: float | None) -> Batch | None:
@@ -203,9 +210,10 @@ class Worker:
             if not entries:
                 return None
             return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
-        entries = self._reader.read(self._limit, timeout_s)
+        entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
+        self._read_to = entries[-1].position
         whole_frames = self._limit.whole_frames
         return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 
@@ -225,11 +233,9 @@ class Worker:
         if self._stopping.is_set():
             self._reader.set_error(trouble)
             return 0
-        self._attempts += 1
-        # After weeks of an outage a power of the count would be no float any more.
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._attempts - 1, _DOUBLINGS))
+        pause_s = self._back_off.failed()
         self._step_back(error, trouble)
-        return 0 if self._retry_requested.is_set() else pause_s + random.uniform(0, _JITTER_S)  # noqa: S311 - no secret
+        return 0 if self._retry_requested.is_set() else pause_s
 
     def _step_back(self, error: Exception, trouble: str) -> None:
         if not self._troubled:
@@ -243,7 +249,7 @@ class Worker:
         try:
             if self._breaks >= _BREAKS:
                 self._make_smaller(trouble)
-            elif self._attempts > min(self._retries, default=RETRIES):
+            elif self._back_off.failures > min(self._retries, default=RETRIES):
                 self._park()
         except _WAITABLE as failure:
             logger.warning("the head batch stays as it is: %s", redact(str(failure)))
@@ -259,7 +265,7 @@ class Worker:
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
             self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
-            self._attempts = 0  # another batch, with tries and pauses of its own
+            self._back_off.reset()  # another batch, with tries and pauses of its own
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0
             self._loader.recover()

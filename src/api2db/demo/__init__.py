@@ -1,5 +1,5 @@
-"""The demo: four days of New York's departures and weather, served as an API in accelerated time.
+"""The demo: four days of New York's departures and weather, recorded, and served as an API in accelerated time.
 
-``records`` reads the slice, ``api`` answers with it, ``server`` puts that behind a port, ``collectors`` polls it as a
-user's project would.
+``_records`` reads the recorded rows, ``_api`` serves them, ``_main`` polls them as a user's project would, and
+``_show`` runs it all and compares each target with what was served.
 """

@@ -1,32 +1,38 @@
-"""The API of the demo: what has departed and what the weather was, as far as accelerated time has come.
+"""The demo's API: recorded departures and weather, served over HTTP in accelerated time.
 
     GET /departures?after=ID&limit=N   {"departures": [row, …], "next": ID, "more": bool}
-        The departures after ``after`` (from the beginning without it), at most ``limit``. Handing ``next`` back as
-        ``after`` gives every departure once and only once.
+        The departures after ``after`` (without it, from the first one), at most ``limit``. Pass ``next`` as ``after``
+        to get every departure exactly once.
     GET /weather?since=TIME            {"weather": [row, …], "until": TIME}
-        The hours from ``OVERLAP`` before ``since`` on (from the beginning without it): neighbouring answers overlap,
-        and whoever wants each row once drops those up to the ``until`` that was known already.
+        The hours from ``OVERLAP`` before ``since`` (without it, from the first one). Neighbouring answers overlap: to
+        get each row once, drop those up to the ``until`` of the answer before.
     GET /served                        what a faultless collector would hold by now, see ``Served``; it never fails
 
-Departures and weather now and then answer 500, or 429 with ``Retry-After`` in seconds.
+Some requests for departures and weather are answered with 500, or with 429 and ``Retry-After`` in seconds.
 """
 
+import json
+import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from typing import Any, Self, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from api2db.demo import _records
-from api2db.demo._clock import AcceleratedClock
-from api2db.demo._faults import Faults
 
 OVERLAP = timedelta(hours=6)
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1000
+RETRY_AFTER_S = 1
+_FAULTS = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.TOO_MANY_REQUESTS)
 
 Query = Mapping[str, str]
 Answer = dict[str, Any]
@@ -37,10 +43,10 @@ class Shown:
     """What one endpoint has made visible so far.
 
     Attributes:
-        rows: Visible rows, each counted once.
-        ids_sha256: Their ids by ``_records.ids_digest``.
-        sent: Rows sent in all answers, repeats counted.
-        faults: Answers with 500 and with 429.
+        rows: Number of visible rows.
+        ids_sha256: ``_records.ids_digest`` of their ids.
+        sent: Number of rows in all answers, repeats included.
+        faults: Number of answers with 500 and with 429.
     """
 
     rows: int
@@ -55,7 +61,7 @@ class Served:
 
     Attributes:
         now: The accelerated time.
-        complete: Whether everything is visible, so that these counts are final.
+        complete: Whether everything is visible, so that the counts are final.
     """
 
     now: str
@@ -64,8 +70,44 @@ class Served:
     weather: Shown
 
 
+class Faults:
+    """Decides for each request whether it fails, in an order that depends on the seed alone.
+
+    The request after a fault never fails, so one retry is always enough.
+
+    Args:
+        seed: The same seed gives the same faults.
+        share: The chance of a fault, from 0 (never) to 1 (every other request).
+    """
+
+    def __init__(self, seed: int | str, share: float) -> None:
+        self._random = Random(seed)  # noqa: S311 - faults must be repeatable, not secret
+        self._share = share
+        self._lock = threading.Lock()
+        self._last: HTTPStatus | None = None
+        self._drawn: Counter[HTTPStatus] = Counter()
+
+    def draw(self) -> HTTPStatus | None:
+        """Return the status with which the next request fails, or None."""
+        with self._lock:
+            self._last = self._draw() if self._last is None else None
+            return self._last
+
+    def drawn(self) -> dict[HTTPStatus, int]:
+        """Return the number of faults so far for each status."""
+        with self._lock:
+            return dict(self._drawn)
+
+    def _draw(self) -> HTTPStatus | None:
+        if self._random.random() >= self._share:
+            return None
+        kind = self._random.choice(_FAULTS)
+        self._drawn[kind] += 1
+        return kind
+
+
 class _Endpoint:
-    """The records of one path, its faults, and how much of it was sent."""
+    """The records of one path, its faults, and the number of rows sent."""
 
     def __init__(self, all_records: tuple[_records.Record, ...], faults: Faults) -> None:
         self.records = all_records
@@ -89,13 +131,13 @@ class _Endpoint:
 
 
 class Api:
-    """Answers queries; knows nothing of HTTP but its statuses. Accelerated time begins when it is made.
+    """Answers queries without a network. Accelerated time starts when it is constructed.
 
     Args:
-        seconds: Wall time in which the whole slice becomes visible.
-        seed: Fixes the faults.
+        seconds: Wall time in which all records become visible.
+        seed: The same seed gives the same faults.
         fault_share: The chance of a fault for a request, from 0 to 1.
-        wall_clock_s: Seconds that only rise.
+        wall_clock_s: Monotonic seconds.
 
     Raises:
         ConfigurationError: ``seconds`` is not greater than 0.
@@ -107,18 +149,18 @@ class Api:
         self.departures = _Endpoint(_records.departures(), Faults(f"departures {seed}", fault_share))
         self.weather = _Endpoint(_records.weather(), Faults(f"weather {seed}", fault_share))
         moments = [record.visible_from for record in (*self.departures.records, *self.weather.records)]
-        self.clock = AcceleratedClock(min(moments), max(moments), seconds, wall_clock_s)
+        self.clock = _records.AcceleratedClock(min(moments), max(moments), seconds, wall_clock_s)
         self._last = max(moments)
 
     def answer(self, path: str, query: Query) -> tuple[HTTPStatus, Answer]:
-        """Answer ``GET path?query``; a query that makes no sense is a 400 that says why."""
+        """Answer ``GET path?query``; an invalid query gets a 400 with the reason."""
         try:
             return self._answer(path, query)
         except (ValueError, OverflowError) as error:
             return HTTPStatus.BAD_REQUEST, {"error": str(error)}
 
     def served(self) -> Served:
-        """Count what is visible by now."""
+        """Return what is visible by now."""
         now = self.clock.now()
         return Served(_text(now), now >= self._last, self.departures.shown(now), self.weather.shown(now))
 
@@ -154,6 +196,110 @@ class Api:
         since = _moment(query["since"]) - OVERLAP if "since" in query else visible[0].visible_from
         start = bisect_left(visible, since, key=lambda record: record.visible_from)
         return {"weather": self.weather.send(visible[start:]), "until": _text(visible[-1].visible_from)}
+
+
+class DemoApi:
+    """Serves the records on a free loopback port; use it as a context manager.
+
+    Accelerated time starts with the server. Clients may die, hang up and come back.
+
+    Args:
+        seconds: Wall time in which all records become visible.
+        seed: The same seed gives the same faults.
+        fault_share: The chance of a fault for a request, from 0 to 1.
+        wall_clock_s: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        seconds: float = 15.0,
+        *,
+        seed: int = 2025,
+        fault_share: float = 0.15,
+        wall_clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._seconds = seconds
+        self._seed = seed
+        self._fault_share = fault_share
+        self._wall_clock_s = wall_clock_s
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The address, without a trailing slash."""
+        host, port = self._running.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def served(self) -> Served:
+        """Return what ``GET /served`` answers, without the network."""
+        return self._running.api.served()
+
+    def start(self) -> None:
+        """Listen, and start accelerated time.
+
+        Raises:
+            ConfigurationError: ``seconds`` is not greater than 0.
+        """
+        self._server = _Server(Api(self._seconds, self._seed, self._fault_share, self._wall_clock_s))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-api", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer the requests under way, then close the port; a no-op if the server is not running."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._server = self._thread = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _running(self) -> "_Server":
+        if self._server is None:
+            raise RuntimeError("The demo's API is not running; start it first.")
+        return self._server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.api = api
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore clients that died in the middle of an answer: the demo kills them on purpose."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 2
+
+    def do_GET(self) -> None:
+        target = urlsplit(self.path)
+        status, answer = cast("_Server", self.server).api.answer(target.path, dict(parse_qsl(target.query)))
+        self._send(status, json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing: the terminal belongs to the live table."""
+
+    def _send(self, status: HTTPStatus, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 def _limit(query: Query) -> int:

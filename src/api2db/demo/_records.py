@@ -1,12 +1,15 @@
-"""The rows of the slice, as the API serves them, in the order in which they become visible."""
+"""The recorded rows that the demo's API serves, and the accelerated clock that makes them visible."""
 
 import csv
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
+
+from api2db.errors import ConfigurationError
 
 Row = dict[str, Any]
 
@@ -16,10 +19,10 @@ _FRACTIONS = frozenset({"temp", "dewp", "humid", "wind_dir", "wind_speed", "wind
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row and the moment from which the API shows it.
+    """A row, and the time from which the API shows it.
 
     Attributes:
-        id: Unique and stable. Ids sort as the moments do, so the last id seen is a cursor.
+        id: Unique and stable. Ids sort in the order of ``visible_from``, so the last id seen is a cursor.
         visible_from: In UTC.
         row: What the API sends, ``id`` included.
     """
@@ -30,25 +33,55 @@ class Record:
 
 
 def departures() -> tuple[Record, ...]:
-    """Give the departures by schedule; a cancelled flight has None where it has no time.
+    """Return the departures by schedule; the times of a cancelled flight are None.
 
-    To the columns of the source come ``id``, ``airline`` (a dict) and ``route`` (a list).
+    The columns are those of the source, and ``id``, ``airline`` (a dict) and ``route`` (a list).
     """
     airlines = {line["carrier"]: line["name"] for line in _lines("airlines.csv")}
     return _sorted(_departure(line, airlines) for line in _lines("departures.csv"))
 
 
 def weather() -> tuple[Record, ...]:
-    """Give one row an airport and hour; to the columns of the source comes ``id``."""
+    """Return one row for each airport and hour: the columns of the source, and ``id``."""
     return _sorted(_observation(line) for line in _lines("weather.csv"))
 
 
 def ids_digest(ids: Iterable[str]) -> str:
-    """Hash ids in sorted order, one a line, so that two places can be compared without sending them all.
+    """Hash ids in sorted order, so that two places can be compared without sending all ids.
 
-    An id that is missing or there twice gives another digest.
+    A missing id and a duplicate each change the digest.
     """
     return sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+class AcceleratedClock:
+    """Maps the span from ``first`` to ``last`` onto the next ``seconds`` of wall time, then stands still.
+
+    Args:
+        first: The time it shows now.
+        last: The time it shows after ``seconds`` and from then on.
+        seconds: Greater than 0.
+        wall_clock_s: Monotonic seconds.
+
+    Raises:
+        ConfigurationError: ``seconds`` is not greater than 0.
+    """
+
+    def __init__(
+        self, first: datetime, last: datetime, seconds: float, wall_clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not seconds > 0:
+            raise ConfigurationError(f"The demo can't last {seconds} seconds; give a number greater than 0.")
+        self._first = first
+        self._last = last
+        self._seconds = seconds
+        self._wall_clock_s = wall_clock_s
+        self._started_s = wall_clock_s()
+
+    def now(self) -> datetime:
+        """Return the accelerated time; at the end it is exactly ``last``."""
+        passed = (self._wall_clock_s() - self._started_s) / self._seconds
+        return self._last if passed >= 1 else self._first + (self._last - self._first) * passed
 
 
 def _departure(line: Mapping[str, str], airlines: Mapping[str, str]) -> Record:

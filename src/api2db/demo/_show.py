@@ -1,42 +1,83 @@
-"""``api2db demo``: a recorded API into Parquet and DuckDB, with its process killed on the way, and the proof."""
+"""``api2db demo``: load a recorded API into Parquet and DuckDB, kill the process on the way, and compare the rows."""
 
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import duckdb
+import pyarrow.dataset
 from rich.console import Console
 from rich.text import Text
 
 from api2db.app.figures import read_figures
-from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, print_table
+from api2db.app.screen import ConsoleHandler, LiveView, print_table
 from api2db.demo import _records
-from api2db.demo._proof import DATABASE, QUERIES, proofs, table_of
-from api2db.demo._server import DemoApi
+from api2db.demo._api import DemoApi
 from api2db.disk.atomic import make_folders
 from api2db.errors import Api2dbError, ConfigurationError
 
-_MAIN_FILE: Final = Path(__file__).with_name("main.py")
+_MAIN_FILE: Final = Path(__file__).with_name("_main.py")
 _KILL_AT: Final = 0.45
 _PATIENCE_S: Final = 45.0
 _GLANCE_S: Final = 0.1
 _INTERRUPTED: Final = 130
+_DATABASE: Final = "STORE/demo.duckdb"
+
+_QUERIES: Final = (
+    (
+        "Which airlines gave up most flights in the storm?",
+        """SELECT airline->>'name' AS airline, count(*) AS flights,
+       count(*) FILTER (dep_time IS NULL) AS cancelled,
+       round(avg(dep_delay), 1) AS mean_delay_min
+FROM departures GROUP BY ALL ORDER BY cancelled DESC LIMIT 5""",
+    ),
+    (
+        "What did the weather do to departures, day by day?",
+        """SELECT f.day, count(*) AS flights, round(100 * avg((f.dep_time IS NULL)::INT)) AS cancelled_percent,
+       round(min(w.visib), 2) AS worst_visibility_miles, round(max(w.wind_speed), 1) AS strongest_wind_mph
+FROM departures f LEFT JOIN weather w USING (origin, time_hour) GROUP BY ALL ORDER BY f.day""",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """One target of one collector, compared with what was served.
+
+    Attributes:
+        missing: Number of served rows that the target lacks.
+        doubled: Number of rows that it holds more than once.
+    """
+
+    collector: str
+    target: str
+    served: int
+    rows: int
+    missing: int
+    doubled: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the target holds each served row once, and nothing else."""
+        return self.served == self.rows and not self.missing and not self.doubled
 
 
 def run_demo(seconds: float, home: Path | None) -> int:
-    """Run the demo; give the exit code: 0 where the counts are equal.
+    """Run the demo; return the exit code, which is 0 if the counts are equal.
 
     Args:
-        seconds: Wall time in which four days of flights and weather depart.
+        seconds: Wall time in which four days of flights and weather are served.
         home: An empty or new folder; by default ``demo/<date and time>`` here.
 
     Raises:
@@ -80,7 +121,7 @@ def _new_home(home: Path | None) -> Path:
 
 
 def _collect(console: Console, home: Path, api: DemoApi, seconds: float) -> None:
-    """Run the collectors in a process of their own, kill it once, and end when all that was served has arrived."""
+    """Run the collectors in a child process, kill it once, and return when all served rows have arrived."""
     log_to_console(logging.INFO, ConsoleHandler(console))
     log_to_file(home, "demo")
     collectors = collectors_in(load(_MAIN_FILE))
@@ -137,7 +178,7 @@ def _all_arrived(home: Path) -> bool:
 
 
 def _prove(console: Console, home: Path) -> bool:
-    found = proofs(home)
+    found = _proofs(home)
     head = ["collector", "target", "rows served", "rows there", "missing", "doubled"]
     rows = [
         [
@@ -159,10 +200,10 @@ def _prove(console: Console, home: Path) -> bool:
 
 
 def _query(console: Console, home: Path) -> None:
-    for question, query in QUERIES:
+    for question, query in _QUERIES:
         console.print(Text(question, style="bold"))
         console.print(Text(query, style="dim"))
-        print_table(console, *table_of(home, query))
+        print_table(console, *_table_of(home, query))
         console.print()
 
 
@@ -172,10 +213,47 @@ def _say_where(console: Console, home: Path) -> None:
         console,
         ["what", "where"],
         [
-            ["the database", f"{home / DATABASE} (duckdb, DBeaver, or any client)"],
+            ["the database", f"{home / _DATABASE} (duckdb, DBeaver, or any client)"],
             ["the shards", str(home / "STORE" / "departures" / "parquet")],
             ["the journals", str(home / "STORE" / "journal")],
             ["the log", str(home / "LOGS")],
             ["the collectors", str(_MAIN_FILE)],
         ],
     )
+
+
+def _proofs(home: Path) -> list[_Proof]:
+    """Compare both targets of both collectors with what was served, with clients other than api2db."""
+    found = []
+    for name, served in (("departures", _records.departures()), ("weather", _records.weather())):
+        ids = [record.id for record in served]
+        found.append(_proof(name, "Parquet shards", ids, _shard_ids(home / "STORE" / name / "parquet")))
+        found.append(_proof(name, "DuckDB table", ids, _table_ids(home / _DATABASE, name)))
+    return found
+
+
+def _table_of(home: Path, query: str) -> tuple[list[str], list[list[str]]]:
+    """Run a query on the demo's database; return its column names and its rows as text."""
+    with duckdb.connect(str(home / _DATABASE), read_only=True) as connection:
+        result = connection.execute(query)
+        head = [column[0] for column in result.description or []]
+        return head, [["" if value is None else str(value) for value in row] for row in result.fetchall()]
+
+
+def _proof(collector: str, target: str, served: Sequence[str], there: Sequence[str]) -> _Proof:
+    counts = Counter(there)
+    missing = sum(id_ not in counts for id_ in served)
+    doubled = sum(count > 1 for count in counts.values())
+    return _Proof(collector, target, len(served), len(there), missing, doubled)
+
+
+def _shard_ids(folder: Path) -> list[str]:
+    ids: list[str] = []
+    for path in sorted(folder.glob("*.parquet")):
+        ids += pyarrow.dataset.dataset(path).to_table(columns=["id"]).column("id").to_pylist()
+    return ids
+
+
+def _table_ids(path: Path, table: str) -> list[str]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return [row[0] for row in connection.execute(f'SELECT id FROM "{table}"').fetchall()]  # noqa: S608 - our own name

@@ -1,4 +1,4 @@
-"""Readers and writers of Parquet, JSON, CSV and pickle files; each file is written completely or not at all."""
+"""Frames as Parquet, JSON, CSV and pickle files, each written completely or not at all."""
 
 from api2db.formats.files import as_read, read, read_frame, write, write_frame
 from api2db.formats.kinds import FORMATS, Format, check_format

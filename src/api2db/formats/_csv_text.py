@@ -1,12 +1,11 @@
-r"""CSV as in RFC 4180, in UTF-8, with lines that end in ``\r\n``.
+r"""The CSV format: CSV as in RFC 4180, in UTF-8, with lines that end in ``\r\n``.
 
-Text is always in quotes and nothing else is. So an empty cell is a null, ``""`` is an empty text, and text that looks
-like a number stays text when it is read here. The file has no other type information. A folder of shards or composed
-files keeps the types (``folder_types``); a column is then read as the one known type that fits all its values exactly.
-
-Elsewhere ints, floats, booleans, dates and times are recognized by their form; a column of whole floats is read as
-ints. Values without a form of their own are read as text: decimals, base64 of bytes, JSON of nested cells, and columns
-with ints beyond signed 64 bits. Durations are counts of their unit.
+Text is always quoted and nothing else is, so an empty cell is a null, ``""`` is an empty text, and text that looks
+like a number stays text when read here. The file stores no other types. A folder of shards or composed files keeps
+them (``folder_types``), and a column is read with the one known type that holds all its values exactly. Elsewhere ints,
+floats, booleans, dates and times are inferred (a column of whole floats is read as ints). Values that can't be inferred
+are text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations are
+counts of their unit.
 """
 
 import base64
@@ -28,8 +27,8 @@ _LARGEST_INT64 = 2**63 - 1
 _BLOCK_BYTES = 1 << 20
 _LARGEST_BLOCK_BYTES = 2**31 - 1
 _TICKS_OF_A_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
-_FARTHEST_DAYS = 11_247_000  # Just within the years -32767 to 32767.
-_OLD_DAYS = 3 * 365  # Until 1972 some local times had seconds in their offset.
+_FARTHEST_DAYS = 11_247_000  # just inside the years -32767 and 32767
+_OLD_DAYS = 3 * 365  # until 1972 some local times had seconds in their offset
 _types = pa.types
 
 
@@ -64,7 +63,7 @@ def read(file: BinaryIO, known: pa.Schema | None = None) -> pa.Table:
     table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text})
     values = {place: told(table.column(place), known_types) for place, known_types in types.items() if known_types}
     unread = {place for place, column in values.items() if column is None and not quoted[place]}
-    if unread:  # Read them by their form.
+    if unread:  # inferred
         table = _parsed(body, len(names), {str(place): pa.utf8() for place in as_text - unread})
     for place, column in values.items():
         if column is not None:
@@ -96,12 +95,12 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _reachable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Prepare dates and timestamps: Arrow writes years of at most five digits, and offsets without seconds."""
+    """Return values that Arrow can write: it writes at most five digits of a year, and no seconds of an old offset."""
     bounds = pc.min_max(_days(column)).as_py()
     if bounds["min"] is None:
         return column
     if not (bounds["min"] > -_FARTHEST_DAYS and bounds["max"] < _FARTHEST_DAYS):
-        raise FormatError("a date or time lies beyond the year 32767, for which CSV has no text; use parquet")
+        raise FormatError("a date or time is outside the years -32767 to 32767, for which CSV has no text; use parquet")
     zoned = _types.is_timestamp(column.type) and column.type.tz is not None
     return column.cast(pa.timestamp(column.type.unit, "UTC")) if zoned and bounds["min"] < _OLD_DAYS else column
 
@@ -131,7 +130,7 @@ def _unquoted(field: bytes) -> bytes:
 
 
 def _are_quoted(content: bytes, start: int, count: int) -> dict[int, bool]:
-    """Look at the first cell of each column that is not null; the result lacks columns with only nulls."""
+    """Return the first cell of each column that is not null; columns without one are left out."""
     undecided, place = set(range(count)), 0
     quoted: dict[int, bool] = {}
     for field, separator, _ in _fields(content, start):

@@ -1,4 +1,4 @@
-"""CSV cells read as values of a known type: a column is read exactly and completely, or not at all."""
+"""Reads CSV cells as values of a known type: all cells exactly, or the column not at all."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from api2db.frames import JSON, cast_exactly, decode_cell, is_json
 
 _types = pa.types
-_LONGEST_WHOLE = 15  # Any float holds this many digits.
+_LONGEST_WHOLE = 15  # digits that every float holds
 
 
 def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.DataType]:  # noqa: FBT001 - what a column is
@@ -24,7 +24,7 @@ def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.Data
 
 
 def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray | None:
-    """Read the cells as the one type that holds them all exactly; None if there is none, or several."""
+    """Read the cells as the one type that holds them all exactly; None if no type or several types do."""
     texts = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.utf8())
     found = []
     for type_ in types:
@@ -36,7 +36,7 @@ def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArr
 
 
 def far_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read timestamps outside the range of nanoseconds, which Arrow reads as text, if all cells are timestamps."""
+    """Read timestamps out of the range of nanoseconds, which Arrow reads as text, as microseconds, if all cells are."""
     for type_ in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         with suppress(pa.ArrowInvalid):
             return column.cast(type_)
@@ -57,7 +57,7 @@ def _may_be_quoted(type_: pa.DataType) -> bool:
 
 
 def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
-    """Whether writing the values gives these cells; not so for a date read as a timestamp, or 1 read as true."""
+    """Whether the values would be written as these cells: not a date that is read as a timestamp, nor 1 as true."""
     return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not _is_bytes(array.type) else True
 
 
@@ -82,22 +82,22 @@ def _bytes(texts: pa.Array, type_: pa.DataType) -> pa.Array:
 
 def _booleans(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     if not pc.all(pc.is_in(texts.drop_null(), pa.array(["true", "false"]))).as_py():
-        raise ValueError("other texts than true and false")
+        raise ValueError("texts other than true and false")
     return texts.cast(type_)
 
 
 def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    """Read floats; a long whole number, as other shards may have, must fit a float exactly."""
+    """Read floats; a float must hold a long whole number, as other shards may have, exactly."""
     whole = pc.match_substring_regex(texts, rf"^-?\d{{{_LONGEST_WHOLE},}}$")
     if pc.any(whole).as_py():
         _, inexact = cast_exactly(texts.filter(whole).cast(pa.decimal128(38, 0)), type_)
         if inexact is not None:
-            raise ValueError("a whole number that a float does not hold exactly")
+            raise ValueError("a whole number that no float holds")
     return texts.cast(type_)
 
 
 def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    # Arrow reads fractions of a second only in timestamps.
+    # Arrow reads fractions of a second in timestamps only.
     moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
     return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 

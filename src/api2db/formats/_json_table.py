@@ -1,10 +1,10 @@
-"""JSON that ``pandas.read_json(path, orient="table")`` reads, and that is exact when it is read here.
+"""The JSON format: ``pandas.read_json(path, orient="table")`` can read it, and reading it here is exact.
 
-The text is pandas' table schema: ``{"schema": {...}, "data": [{column: value, ...}, ...]}``. ``schema.api2db``, which
-pandas ignores, holds the Arrow schema and the encoding of each column. Numbers have all the digits that they need.
-Infinities and NaN are text, because JSON has none. Decimals, dates and times are text. So are ints beyond 2^53 in a
-column with nulls, which pandas would round. Bytes are base64, and durations are counts of their unit. Nested cells are
-JSON, or text if JSON would not come back character by character.
+The text is the table schema of pandas: ``{"schema": {...}, "data": [{column: value, ...}, ...]}``. Under
+``schema.api2db``, which pandas ignores, are the Arrow schema and the encoding of each column. Numbers have every digit
+that they need. Infinities and NaN are text, because JSON has none. Decimals, dates and times are text, and so are ints
+beyond 2^53 in a column with nulls, which pandas would round. Bytes are base64. Durations are counts of their unit.
+Nested cells are JSON itself, or text if they would not be read back letter by letter.
 """
 
 import base64
@@ -32,7 +32,7 @@ _types = pa.types
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as values that JSON can hold; ``encoding`` says how they are decoded."""
+    """A column in values that JSON can write, or nearly; ``encoding`` says how they are read back."""
 
     name: str
     encoding: _Encoding
@@ -55,11 +55,11 @@ def write(table: pa.Table, file: BinaryIO) -> None:
 
 
 def read(file: BinaryIO) -> pa.Table:
-    """Read a table; one that was written here is read exactly, one that pandas wrote is read as pandas does."""
+    """Read a table: exactly if it was written here, and as pandas does if pandas wrote it."""
     content = file.read()
     document = json.loads(content)
     if not isinstance(document, dict) or not {"schema", "data"} <= document.keys():
-        raise ValueError('it is not in the form that pandas calls orient="table"')
+        raise ValueError('it is not in the format that pandas calls orient="table"')
     if "api2db" not in document["schema"]:
         return _read_by_pandas(content)
     return _decoded_table(document["schema"]["api2db"], document["data"])
@@ -138,7 +138,7 @@ def _encoded_ints(array: pa.Array, name: str, encoding: _Encoding) -> _Column:
 
 
 def _survives_as_float(array: pa.Array) -> bool:
-    # Pandas reads ints with nulls as floats before it makes them Int64.
+    # pandas makes this of ints with nulls before it converts them to Int64.
     bounds = pc.min_max(array).as_py()
     return all(bound is None or abs(bound) <= _LARGEST_WHOLE_FLOAT for bound in bounds.values())
 
@@ -166,7 +166,7 @@ def _encoded_as_text(array: pa.Array, name: str) -> _Column:
 def _texts(array: pa.Array) -> Iterator[pa.Array]:
     yield array.cast(pa.utf8())
     if _types.is_timestamp(array.type) and array.type.tz is not None:
-        # Arrow writes only the minutes of an offset; in the 19th century most offsets had seconds.
+        # If an offset has seconds, as in most places in the 19th century, Arrow writes only its minutes.
         yield array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.utf8())
 
 
@@ -225,7 +225,7 @@ def _is_kept_by_json(text: str) -> bool:
 
 
 def _int64(digits: str) -> int:
-    # Pandas refuses the whole file because of one larger int.
+    # pandas refuses a whole file because of one larger int.
     value = int(digits)
     if abs(value) > _LARGEST_INT64:
         raise ValueError(f"{digits} has more than 64 bits")
@@ -276,13 +276,13 @@ def _decoded(encoding: _Encoding, values: list[Any], type_: pa.DataType) -> pa.A
             )
         case "cells" | "cell_texts":
             return _decoded_cells(values, encoded=encoding == "cells")
-    raise ValueError(f"there is no encoding {encoding!r} of a column")
+    raise ValueError(f"no column is encoded as {encoding!r}")
 
 
 def _decoded_texts(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     if not _types.is_time(type_):
         return texts.cast(type_)
-    # Arrow reads a fraction of a second only in timestamps.
+    # Arrow reads a fraction of a second only in a timestamp.
     moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
     return _count_of(moments).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 

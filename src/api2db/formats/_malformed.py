@@ -1,4 +1,4 @@
-"""Errors of codecs on malformed files and frames, turned into ``FormatError``."""
+"""The errors that a codec raises on a malformed file, and their messages for people."""
 
 import pickle
 import struct
@@ -12,10 +12,10 @@ from api2db.disk.atomic import naming
 from api2db.errors import Api2dbError, FormatError
 from api2db.redaction import redact
 
-# A flipped byte makes a codec access what does not exist (AttributeError, LookupError), give a constructor a wrong
-# value (TypeError, ValueError, ArithmeticError; in pandas and numpy AssertionError, NotImplementedError, SystemError),
-# or read without end (EOFError, MemoryError, RecursionError). pyarrow, pickle and struct have their own errors.
-# Exception itself is not listed: any other error is not caused by the file.
+# A flipped byte can make a codec look for something missing (AttributeError, LookupError), pass a constructor a wrong
+# argument (TypeError, ValueError, ArithmeticError; AssertionError, NotImplementedError and SystemError in pandas and
+# numpy), or continue without end (EOFError, MemoryError, RecursionError). pyarrow, pickle and struct have their own
+# errors. Not Exception itself: any other error is not a fault of the file.
 _FAULTS = (
     pa.ArrowException,
     ArithmeticError,
@@ -37,7 +37,7 @@ _FAULTS = (
 
 @contextmanager
 def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
-    """Turn a codec's error on a malformed file into a FormatError; errors of the system and of api2db pass through."""
+    """Turn a codec's error about a malformed file into one error; system errors and api2db's own pass through."""
     try:
         with naming(path):
             yield
@@ -46,13 +46,13 @@ def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
     except _FAULTS as error:
         _let_the_system_speak(error)
         raise FormatError(
-            f"{path} can't be read as {fmt}: {_said(error)}; restore it, move it away, or name the format that it has"
+            f"{path} can't be read as {fmt}: {_said(error)}; restore it, move it away, or name its actual format"
         ) from error
 
 
 @contextmanager
 def unwritable_is_format_error(fmt: str) -> Iterator[None]:
-    """Turn a codec's error on a frame that it can't write into a FormatError; other errors pass through."""
+    """Turn a codec's error about a frame that it can't write into one error; system errors and api2db's own pass."""
     try:
         yield
     except Api2dbError:
@@ -64,11 +64,11 @@ def unwritable_is_format_error(fmt: str) -> Iterator[None]:
 
 
 def _let_the_system_speak(error: BaseException) -> None:
-    # Arrow raises an OSError without a number for a malformed file; errors of the system have one.
+    # Arrow raises a bare OSError for a malformed file; system errors have a number.
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 
 
 def _said(error: BaseException) -> str:
     first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {redact(first_line)[:300]}"  # The message may quote values of the file.
+    return f"{type(error).__name__}: {redact(first_line)[:300]}"  # which may quote values of the file

@@ -1,11 +1,13 @@
-"""Parquet files, which hold every type as it is.
+"""The Parquet format: every type as it is.
 
-JSON cells have Parquet's JSON type; pandas reads it as text and DuckDB as JSON. Each page has a checksum, so a flipped
-byte is detected. The file's metadata holds the order of categories, for which Parquet has no place.
+JSON cells have Parquet's JSON type, which pandas reads as text and DuckDB as JSON.
 
-A file may have wider types, more columns or fewer columns than the rows that were put, so that it can be read together
-with the other files of its folder (``folder_types``). The metadata then holds the rows' own schema, which is restored
-when the file is read here.
+Each page has a checksum, so a flipped byte is detected. The order of categories, which Parquet can't store, is kept in
+the file's metadata.
+
+A file may have wider types than the rows that were put, or more or fewer columns, so that it can be read together with
+the others of its folder (``folder_types``). The metadata then holds the rows' own schema, which is restored when the
+file is read here.
 """
 
 import base64
@@ -25,7 +27,7 @@ _types = pa.types
 
 
 def write(table: pa.Table, file: BinaryIO, known: pa.Schema | None = None) -> None:
-    """Write a table and its ``pandas`` metadata, in the types that its folder has so far."""
+    """Write a table, with its ``pandas`` metadata, in the types that its folder is known to have."""
     if known is not None and len(known):
         table = _with_own_schema(in_types(table, known), table.schema)
     table = _with_categories(table)
@@ -39,7 +41,7 @@ def read(file: BinaryIO) -> pa.Table:
     """Read a table, and check that its values are valid for their types."""
     opened = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
     is_tiny = opened.metadata.num_rows < _TINY_ROWS
-    table = opened.read(use_threads=not is_tiny)  # Starting threads for a few rows takes longer than reading them.
+    table = opened.read(use_threads=not is_tiny)  # for a few rows, starting threads takes longer than reading
     table.validate(full=True)
     metadata = opened.metadata.metadata or {}
     table = _as_written(table, metadata)
@@ -71,7 +73,7 @@ def _own_column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     for chunk in column.chunks:
         cast, inexact = cast_exactly(chunk, field.type)
         if inexact is not None:
-            raise ValueError(f"the column {field.name!r} does not hold what was put ({field.type})")
+            raise ValueError(f"the column {field.name!r} can't hold the values that were put ({field.type})")
         chunks.append(cast)
     return pa.chunked_array(chunks, field.type)
 
@@ -114,7 +116,7 @@ def _unpacked(packed: bytes) -> pa.Array:
 
 
 def _as_written(table: pa.Table, metadata: dict[bytes, bytes]) -> pa.Table:
-    # Parquet has no seconds, no dates in milliseconds, and only text categories. Arrow's schema keeps these types.
+    # Parquet has no seconds, only categories of text, and no dates in milliseconds: Arrow's schema records them.
     noted = metadata.get(b"ARROW:schema")
     if noted is None:
         return table
@@ -159,7 +161,7 @@ def _recategorised(column: pa.ChunkedArray, type_: pa.DataType, categories: pa.A
 
 
 def _tiny(table: pa.Table) -> pa.Buffer:
-    # Dictionaries and many small writes cost more than the rows themselves. Categories need their dictionaries.
+    # Dictionaries and many small writes cost more than the rows themselves; only categories need their dictionary.
     written, categories = pa.BufferOutputStream(), [field.name for field in table.schema if _is_category(field)]
     with pq.ParquetWriter(written, table.schema, use_dictionary=categories, write_page_checksum=True) as writer:
         writer.write_table(table)

@@ -1,4 +1,4 @@
-"""Reading and writing of frames and tables in any of the four formats."""
+"""Read and write frames and tables in any of the four formats."""
 
 from io import BytesIO
 from pathlib import Path
@@ -22,15 +22,15 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
 
     Args:
         table: The rows.
-        file: The open file.
+        file: The file to write to.
         fmt: The format.
-        known: The types of the file's folder. Parquet is written in them, so that other readers can read the folder.
-            ``read`` restores the rows as they are here.
+        known: The types of the folder that the file is for. Parquet is written in them, so that plain readers can
+            read the folder. ``read`` returns the rows as they are here.
 
     Raises:
         ConfigurationError: There is no such format.
-        FormatError: The format has no form for a column.
-        FrameError: Two columns have one name, which only CSV can hold.
+        FormatError: The format can't store a column.
+        FrameError: Two columns have the same name, which only CSV allows.
         OSError: The file can't be written.
     """
     codec = _CODECS[check_format(fmt)]
@@ -43,20 +43,20 @@ def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.
 
 
 def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
-    """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read by the types that its folder keeps.
+    """Read a file as a table. Parquet, JSON and pickle are exact; CSV is read with the types that its folder keeps.
 
-    ``_csv_text`` describes how CSV is read without such types.
+    See ``_csv_text`` for how CSV is read if the folder keeps no types.
 
     Args:
         path: The file.
         fmt: Its format.
-        types: The types to read CSV by, instead of those that the folder keeps now.
+        types: The types to read CSV with, instead of those that the folder keeps now.
 
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names something that is not part of a DataFrame; nothing in it was run.
-        OSError: The file can't be opened or read; FileNotFoundError if it does not exist.
+        UnsafePickleError: A pickle names something that is not part of a DataFrame; none of it was run.
+        OSError: The file can't be opened or read; FileNotFoundError if there is none.
     """
     codec = _CODECS[check_format(fmt)]
     with path.open("rb") as file, malformed_is_format_error(path, fmt):
@@ -66,12 +66,12 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
 
 
 def as_read(table: pa.Table, fmt: str) -> pa.Table:
-    """Return a table as it would be read after it has been written; for CSV, types follow from the form of the values.
+    """Return a table as it would be read after it has been written; for CSV, types are inferred from the values.
 
     Raises:
         ConfigurationError: There is no such format.
-        FormatError: The format has no form for a column.
-        FrameError: Two columns have one name, which only CSV can hold.
+        FormatError: The format can't store a column.
+        FrameError: Two columns have the same name, which only CSV allows.
     """
     file = BytesIO()
     write(table, file, fmt)
@@ -82,13 +82,13 @@ def as_read(table: pa.Table, fmt: str) -> pa.Table:
 def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
     """Write a DataFrame to a file of its own: complete, durable and private, or not at all.
 
-    A pickle keeps the DataFrame as it is. In the other formats nested cells are JSON, and an index with a name becomes
-    the leading columns. An index without a name becomes the column ``index``, or is dropped if it holds only ints.
+    A pickle keeps the DataFrame as it is. In the other formats an index with a name becomes the leading columns. One
+    without a name becomes the column ``index``, or is dropped if it holds only ints. Nested cells are JSON.
 
     Raises:
         ConfigurationError: There is no such format.
-        FormatError: The format has no form for a column or a cell.
-        FrameError: It is not a frame, or can't be stored without loss.
+        FormatError: The format can't store a column or a cell.
+        FrameError: It is not a frame, or it can't be stored without loss.
         OSError: The file can't be written.
     """
     if check_format(fmt) == "pickle":
@@ -108,8 +108,8 @@ def read_frame(path: Path, fmt: str) -> pd.DataFrame:
     Raises:
         ConfigurationError: There is no such format.
         FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names something that is not part of a DataFrame; nothing in it was run.
-        OSError: The file can't be opened or read; FileNotFoundError if it does not exist.
+        UnsafePickleError: A pickle names something that is not part of a DataFrame; none of it was run.
+        OSError: The file can't be opened or read; FileNotFoundError if there is none.
     """
     if check_format(fmt) == "pickle":
         with path.open("rb") as file, malformed_is_format_error(path, fmt):

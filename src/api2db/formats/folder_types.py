@@ -1,9 +1,9 @@
-"""The joined types of the files in a folder, so that other readers can read the files together.
+"""The joined types of the files in a folder, so that plain readers can read them together.
 
 A small file keeps the types that the folder's files have had so far. For a folder ``STORE/<name>/<folder>`` it is
-``CACHE/<name>_<folder>_types_<fmt>.json``; for any other folder it is a hidden file in that folder. Parquet files are
-written in these types, because pandas, pyarrow and DuckDB use the types of the first file for all. CSV files are read
-by them, because CSV stores no types. The other formats need no such file.
+``CACHE/<name>_<folder>_types_<fmt>.json``, for any other folder a hidden file in it. Parquet files are written in these
+types, because pandas, pyarrow and DuckDB use the types of the first file for all files. CSV files are read with them,
+because CSV stores no types. The other formats need no such file.
 
 A column has one type as long as one type holds all its values exactly. Whole numbers beside fractions are floats. In
 Parquet, text, numbers and booleans beside JSON are JSON. A column without a common type keeps several types. A type is
@@ -26,11 +26,11 @@ from api2db.frames import JSON, cast_exactly, is_json, widened
 _types = pa.types
 _FORMATS = ("parquet", "csv")
 _VERSION = 1
-_DEPTH = 2  # Folders STORE/<name>/<folder> below the project's folder.
+_DEPTH = 2  # folders of STORE/<name>/<folder> below the project's folder
 
 
 def types_path(folder: Path, fmt: str) -> Path:
-    """Return the file that keeps the types of a folder."""
+    """The file that keeps the types of a folder."""
     folder = folder.absolute()
     if len(folder.parents) > _DEPTH and folder.parents[1].name == "STORE":
         return folder.parents[_DEPTH] / "CACHE" / f"{folder.parent.name}_{folder.name}_types_{fmt}.json"
@@ -68,18 +68,20 @@ def known_types(folder: Path, fmt: str) -> pa.Schema:
     except (ValueError, TypeError, KeyError, pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise FormatError(f"{path} holds no types: {error!r}; remove it, and the next file writes it again") from error
+        raise FormatError(
+            f"{path} holds no valid types: {error!r}; remove it, and the next file writes it again"
+        ) from error
 
 
 def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str) -> pa.Schema:
-    """Add the types of new rows to those of a folder, durably, and return all types.
+    """Join the types of new rows to those of a folder, durably, and return all of them.
 
     Args:
         folder: The folder.
         fmt: The format of its files.
-        schemas: The schemas of the rows that are to be written there.
-        owner: A name that only one writer uses at a time. A kill leaves a temporary file with this name, which a later
-            call removes.
+        schemas: The schemas of the rows to be written there.
+        owner: A name that only one writer uses at a time. It names the temporary file, so that a later call with that
+            name removes one that a kill has left.
 
     Raises:
         FormatError: The file of types is damaged.
@@ -119,7 +121,7 @@ def carry_types(folder: Path, other: Path, owner: str) -> None:
 
 
 def types_that_hold(path: Path, fmt: str) -> pa.Schema:
-    """Return the types for reading a file: those of its folder, or of the folder above its partitions."""
+    """The types for reading a file: those of its folder, or of the folder above its partitions."""
     folder = path.parent
     known = known_types(folder, fmt)
     while not len(known) and "=" in folder.name:
@@ -132,7 +134,7 @@ def in_types(table: pa.Table, known: pa.Schema) -> pa.Table:
     """Convert rows to the types of their folder, as far as these hold each value exactly.
 
     A column without a value takes the known type, or is left out if none is known. A known column that the rows lack
-    is added as nulls. A column with a value that its known type does not hold exactly is left as it is.
+    is added as nulls. If the known type of a column can't hold one of its values exactly, the column is left as it is.
     """
     columns: dict[str, pa.ChunkedArray] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
@@ -190,7 +192,7 @@ def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.
 
 def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | None:
     if fmt == "csv" and _types.is_duration(one) and _types.is_duration(other):
-        return one if one == other else None  # CSV writes a count, whose meaning depends on the unit.
+        return one if one == other else None  # In CSV it is a count, which has another meaning in another unit.
     common = widened(one, other)
     if common is not None:
         return common
@@ -231,7 +233,7 @@ def _comes_back(cells: pa.Array, values: pa.Array) -> bool:
 
 
 def _metadata(schema: pa.Schema, columns: dict[str, pa.ChunkedArray]) -> dict[bytes, bytes]:
-    """Return the metadata without pandas' entries for columns that are gone or have another type now."""
+    """Return the metadata without pandas' description of columns that are gone or have another type now."""
     kept = dict(schema.metadata or {})
     if b"pandas" in kept:
         changed = [field.name for field in schema if getattr(columns.get(field.name), "type", None) != field.type]

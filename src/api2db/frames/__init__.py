@@ -1,9 +1,9 @@
-"""Frames: the data that users put, and the one Arrow form in which api2db carries it.
+"""Frames: the data that users put, and the one Arrow form in which the rest of api2db carries it.
 
-Pandas is used only at the edges. ``to_batch`` turns a frame of any kind into one record batch of plain columns.
-``rows_and_refused`` gives a table instead where columns have many chunks and the frame is only to be stored.
-``to_pandas`` gives a DataFrame to users' code. ``unify`` and ``conform`` join the schemas of many frames.
-``cast_exactly`` casts values only where nothing is lost. The package does no I/O.
+pandas is used only at the edges. A frame of any kind becomes one record batch of plain columns (``to_batch``), or a
+table if its columns have many chunks and it is only to be stored (``rows_and_refused``). It becomes a DataFrame again
+for users' code (``to_pandas``). Schemas of many frames are unified (``unify``, ``conform``), and values are cast
+(``cast_exactly``), only if nothing is lost. Nothing here does I/O.
 """
 
 from api2db.frames._asked import cast_as_asked, type_of_dtype

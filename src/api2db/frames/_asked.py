@@ -1,7 +1,7 @@
-"""Casts that a user requests with a dtype: the exact casts, and those that the dtype itself implies.
+"""Casts to the dtypes that a user has asked for: exact casts, and those that the dtype itself implies.
 
-A dtype of text takes numbers, times and nested values, as JSON writes them. A float dtype rounds a fraction to the
-nearest float; a whole number is kept exactly or refused. Booleans and the numbers 0 and 1 are cast into each other.
+A dtype of text takes numbers, times and nested values, as JSON writes them. A dtype of floats takes the nearest float
+to a fraction; a whole number is kept exactly or refused. Booleans and the numbers 0 and 1 become each other.
 """
 
 import pandas as pd
@@ -27,7 +27,9 @@ def type_of_dtype(dtype: object) -> pa.DataType | None:
         known = pd.api.types.pandas_dtype(dtype)
         type_ = pa.Array.from_pandas(pd.Series([], dtype=known)).type
     except (TypeError, ValueError, NotImplementedError, pa.ArrowException) as error:
-        raise ConfigurationError(f"{dtype!r} is not a dtype: {error}; give one that DataFrame.astype takes") from error
+        raise ConfigurationError(
+            f"{dtype!r} is not a dtype: {error}; give one that DataFrame.astype accepts"
+        ) from error
     if is_text(type_):
         return pa.utf8()
     if _types.is_float16(type_):
@@ -40,10 +42,10 @@ _LEFT = (_types.is_null, _types.is_dictionary, _types.is_nested, _types.is_inter
 
 
 def cast_as_asked(array: pa.Array, to: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
-    """Cast as ``cast_exactly`` does, and also where the dtype implies it."""
+    """Cast as ``cast_exactly`` does, with the additional casts that a dtype implies."""
     if _types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if isinstance(array, pa.ChunkedArray):  # It has no chunks.
+    if isinstance(array, pa.ChunkedArray):  # without chunks
         array = pa.array([], array.type)
     if is_text(to) and not is_text(array.type):
         return _as_text(array)
@@ -75,7 +77,7 @@ def _unquoted(text: str) -> str:
 
 
 def _nearest(array: pa.Array, cast: pa.Array, inexact: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    """Round fractions to floats. A value beyond the range of the float type is refused."""
+    """Round fractions to a float; a value beyond the range of floats becomes null."""
     if _types.is_floating(array.type):
         fractions, floats = inexact, array.cast(cast.type, safe=False)
     elif _types.is_decimal(array.type) or is_text(array.type):

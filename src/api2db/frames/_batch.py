@@ -1,4 +1,4 @@
-"""Conversion of any frame into one record batch."""
+"""The entry point: converts whatever a user puts to one record batch."""
 
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
@@ -16,30 +16,29 @@ _ONE_COLUMN = (pd.Series, pd.Index, pa.Array, pa.ChunkedArray)
 
 
 def to_batch(frame: object) -> pa.RecordBatch:
-    """Convert a frame into one record batch without loss.
+    """Convert a frame to one record batch, losing nothing.
 
-    A frame is a pandas DataFrame, an Arrow table or batch, any object with ``__arrow_c_stream__`` (such as a polars
+    A frame is a pandas DataFrame, an Arrow table or batch, anything with ``__arrow_c_stream__`` (such as a polars
     DataFrame), or a sequence of dicts.
 
-    Missing values (None, NaT, NA, and NaN in pandas and in dicts) become nulls. Dicts, lists, sets and mixed values
-    become JSON cells. Categories stay dictionaries, periods and intervals become text, and sparse columns become dense.
-    An index with a name becomes the leading columns. An index without a name becomes ``index``, unless it holds only
-    ints. Labels that are not text become text, and a missing label becomes ``None``. Dicts may differ in their keys:
-    the columns are all keys in order of first appearance. The ``pandas`` metadata names the dtypes that a DataFrame
-    had.
+    Missing values (None, NaN in pandas and in dicts, NaT, NA) are nulls. Dicts, lists, sets and mixed values are JSON
+    cells. Categories stay dictionaries, periods and intervals become text, sparse columns dense. An index with a name
+    becomes the leading columns; so does one without, as ``index``, unless it holds only ints. Labels that are not text
+    become text, a missing label ``None``. Dicts may have different keys: the columns are all keys in order of first
+    appearance. The ``pandas`` metadata records the dtypes that a DataFrame had.
 
     The batch may share memory with the frame: don't change the frame in place before the batch has been written.
 
     Raises:
-        FrameError: It is not a frame, two columns have one name, the columns have levels, a text is not valid Unicode,
-            or a cell or dtype (such as complex numbers) has no exact form. The message names the column, and the row
-            if there is one.
+        FrameError: It is not a frame, two columns have the same name, the columns have levels, a text is not valid
+            Unicode, or a cell or dtype (such as complex numbers) has no exact form. The message names the column, and
+            the row if there is one.
     """
     return one_batch(to_rows(frame))
 
 
 def to_rows(frame: object) -> Rows:
-    """Convert as ``to_batch`` does, but return a table if columns have many chunks, which saves copying them together.
+    """Convert as ``to_batch`` does, but to a table if columns have many chunks, which are then not copied together.
 
     Raises:
         FrameError: As ``to_batch``.
@@ -58,7 +57,7 @@ def to_rows(frame: object) -> Rows:
 
 
 def _rows_of_exported(frame: Any) -> Rows:
-    """Read an object with Arrow's PyCapsule interface, such as a polars frame or a DuckDB relation."""
+    """Convert an object with Arrow's PyCapsule interface, such as a polars frame or a DuckDB relation."""
     try:
         table = pa.table(frame)
     except (pa.ArrowInvalid, TypeError, ValueError) as error:
@@ -68,12 +67,12 @@ def _rows_of_exported(frame: Any) -> Rows:
 
 
 def _refuse_objects(frame: Any) -> None:
-    """Refuse columns of Python objects: polars exports their addresses, which Arrow takes for bytes."""
+    """Refuse Python objects: polars exports their addresses, which Arrow takes for bytes."""
     schema = getattr(frame, "schema", None)
     objects = [name for name, type_ in schema.items() if str(type_) == "Object"] if isinstance(schema, Mapping) else []
     if objects:
         raise FrameError(
-            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which it does not export; give it"
+            f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which can't be exported; give it"
             " a type, or put frame.to_dicts()"
         )
 

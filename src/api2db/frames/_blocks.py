@@ -1,7 +1,7 @@
-"""The columns of a DataFrame as arrays, read from pandas' internal blocks or through its public interface.
+"""The columns of a DataFrame as arrays: straight from the blocks in which pandas keeps them, or by its public API.
 
-This is the only module that reads pandas' internals: reading the blocks takes a fifth of the time of ``frame[label]``.
-If the internals differ from those of pandas 2.2 to 3.1, the public interface is used, with the same result.
+This is the only module that uses the internals of pandas: reading the blocks takes a fifth of the time of
+``frame[label]``. If anything differs from pandas 2.2 to 3.1, the public API is used, which gives the same result.
 """
 
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ Column: TypeAlias = tuple[Any, Any]
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """Return the dtype and values of every column, in order; the values may share memory with the frame."""
+    """Return dtype and values of every column, in order; the values may share memory with the frame."""
     try:
         return _block_columns(frame)
     except (AttributeError, TypeError, IndexError, ValueError):
@@ -22,7 +22,7 @@ def columns(frame: pd.DataFrame) -> list[Column]:
 
 
 def public_columns(frame: pd.DataFrame) -> list[Column]:
-    """Return what ``columns`` returns, using only the public interface of pandas."""
+    """Return the same as ``columns``, using only the public interface of pandas."""
     return [_public_column(frame.iloc[:, position]) for position in range(frame.shape[1])]
 
 
@@ -48,5 +48,5 @@ def _block_columns(frame: pd.DataFrame) -> list[Column]:
             (place,) = places
             found[place] = (dtype, rows)
     if any(column is None or len(column[1]) != height for column in found):
-        raise ValueError("pandas stores its columns in a way that this module does not know")
+        raise ValueError("pandas keeps its columns in a way that this module does not know")
     return found  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The plain value of a Python object in a cell: the base class's value for subclasses, text for paths and the like."""
+"""The value of a Python object in a cell: a subclass as its base class, objects with one obvious text as text."""
 
 import collections
 import datetime
@@ -25,18 +25,18 @@ KNOWN: frozenset[type] = frozenset(
         *(dict, list, tuple, set, frozenset),
     }
 )
-"""The classes that need no conversion."""
+"""The classes whose objects are values themselves."""
 
 
 def value_of(cell: Any) -> Any:
-    """Return the value of an object as an object of a class that JSON cells and Arrow columns support.
+    """Return the value of an object, as an object of a class that JSON cells and Arrow columns know.
 
-    An object of a subclass becomes its value in the base class, whatever the subclass's own ``__str__`` or
-    ``__iter__`` returns. An Enum member without such a base class becomes the member's value, or its name if its value
-    is another kind of object. Containers, and objects without an obvious value, stay as they are.
+    An object of a subclass has the value of its base class, whatever the subclass's own ``__str__`` or ``__iter__``
+    returns. An Enum member without such a base class is the member's value, or its name if its value is another
+    object. Containers stay as they are, and so does an object without an obvious value.
 
     Raises:
-        FrameError: It is a NumPy or Arrow time outside the range of Python's and pandas' classes.
+        FrameError: It is a NumPy or Arrow time outside the range of both Python's and pandas' classes.
     """
     if type(cell) in KNOWN:
         return cell
@@ -44,12 +44,12 @@ def value_of(cell: Any) -> Any:
         return next((of(cell) for classes, of in _VALUES if isinstance(cell, classes)), cell)
     except (OverflowError, ValueError) as error:
         raise FrameError(
-            f"a cell of type {type(cell).__qualname__} is beyond what Python and pandas hold; turn it into text first"
+            f"a cell of type {type(cell).__qualname__} is beyond the range of Python and pandas; convert it to text"
         ) from error
 
 
 def _datetime(cell: datetime.datetime) -> datetime.datetime:
-    """Convert to a plain ``datetime``; pandas' classes stay, because they hold nanoseconds."""
+    """Convert to ``datetime``; pandas' classes hold nanoseconds and stay."""
     if isinstance(cell, pd.Timestamp):
         return cell
     return datetime.datetime.combine(_date(cell), _time(cell.timetz()))
@@ -70,7 +70,7 @@ def _timedelta(cell: datetime.timedelta) -> datetime.timedelta:
     return datetime.timedelta(days, seconds, microseconds)
 
 
-# A subclass may override these, and its parts then no longer add up.
+# A subclass may override these attributes: they are then not parts that add up.
 _PARTS: tuple[Any, ...] = (datetime.timedelta.days, datetime.timedelta.seconds, datetime.timedelta.microseconds)
 
 

@@ -1,12 +1,11 @@
-"""JSON cells: dicts, lists and mixed values, which no column type holds, as JSON text.
+"""JSON cells: dicts, lists and mixed values, which no column type holds, kept as JSON text.
 
-Values that JSON does not have are written as follows. A Decimal is a number with all its digits, dates and times are
-ISO 8601 text, bytes are base64, and a set is a list sorted by the texts of its items. NaN and the other missing values
-are ``null``, and an infinity is the text ``"Infinity"``. Every other object is written as ``value_of`` returns it; a
-path, for instance, as its text.
+A JSON cell holds what JSON can express. Other values are converted: a Decimal becomes a number with all its digits,
+dates and times ISO 8601, bytes base64, a set a list sorted by its texts, NaN and other missing values ``null``, an
+infinity the text ``"Infinity"``. Every other object becomes what ``value_of`` returns for it, such as a path's text.
 
-In a mixed column, a value that is not text but is written as text is marked by a leading blank, which JSON parsers
-ignore: a space, or a tab for bytes. ``single_value`` uses the mark to restore the value.
+If a value of a mixed column is not a text but is written as one, a blank comes before it: a space, or a tab for bytes.
+JSON ignores the blank; ``single_value`` uses it to recover the value.
 """
 
 import base64
@@ -42,29 +41,30 @@ def is_json(type_: pa.DataType) -> bool:
 
 
 def encode_cell(value: object) -> str:
-    """Write one cell as JSON text, with characters unescaped.
+    """Write one cell as JSON text, with characters as they are rather than escaped.
 
     Raises:
-        FrameError: Part of the value has no JSON form, the value contains itself, or two keys of a dict have one text.
+        FrameError: Part of the value has no JSON form, the value holds itself, or two keys of a dict have the same
+            text.
     """
     try:
         return _encode_plain(value) if _is_plain(value) else _text(value)
     except RecursionError:
-        raise FrameError("a cell contains itself or is nested too deeply for JSON; flatten it before the put") from None
+        raise FrameError("a cell holds itself, or is nested too deeply for JSON; flatten it before the put") from None
     except (TypeError, ValueError):
         return _text(value)
 
 
 def decode_cell(text: str) -> Any:
-    """Read what ``encode_cell`` wrote: dicts, lists, texts, booleans, None and unrounded numbers.
+    """Read what ``encode_cell`` wrote: dicts, lists, texts, booleans, None, and numbers, without rounding.
 
-    A number that a float does not hold exactly is a Decimal.
+    A number that no float holds is a Decimal.
     """
     return _decode_exactly(text) if _NOT_EXACT_AS_FLOAT.search(text) else json.loads(text)
 
 
 def single_value(text: str) -> Any:
-    """Read as ``decode_cell`` does, and restore a date, time, bytes or infinity that the cell marks as such."""
+    """Read as ``decode_cell`` does; a text that represents a date, a time, bytes or an infinity becomes that again."""
     value = decode_cell(text)
     if not isinstance(value, str) or text[0] == '"':
         return value
@@ -78,8 +78,8 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
     """Encode every value as a JSON cell; a None is a null, not the text ``null``.
 
     Args:
-        values: Values of any classes.
-        marked: Whether to mark values that are not text but are written as text, for ``single_value``.
+        values: Of any classes.
+        marked: Whether to mark values that are written as text, so that ``single_value`` can recover them.
 
     Raises:
         FrameError: A value has no JSON form.
@@ -91,12 +91,12 @@ def json_array(values: Iterable[object], *, marked: bool = False) -> pa.Array:
 
 
 def json_cells(array: pa.Array) -> pa.Array:
-    """Convert a column of any type to JSON cells, from which ``single_value`` restores the values."""
+    """Return a column of any type as JSON cells, whose values ``single_value`` recovers."""
     return array if is_json(array.type) else json_array(python_values(array), marked=True)
 
 
 def text_cells(array: pa.Array) -> pa.Array:
-    """Convert a column of any type to text: texts stay, other values become what ``encode_cell`` writes."""
+    """Return a column of any type as text: texts as they are, other values as ``encode_cell`` writes them."""
     cells = json_cells(array).storage.to_pylist()
     return pa.array([None if cell is None else _without_quotes(cell.lstrip()) for cell in cells], pa.large_utf8())
 
@@ -106,12 +106,12 @@ def _without_quotes(cell: str) -> str:
 
 
 def unmarked(array: pa.Array) -> pa.Array:
-    """Remove from JSON cells the blanks that mark values for ``single_value``."""
+    """Return JSON cells without the blanks by which ``single_value`` recognizes values that are not text."""
     return pa.ExtensionArray.from_storage(array.type, pc.ascii_ltrim(array.storage, _BLANK + _BLANK_OF_BYTES))
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Return the values as Python objects; times outside Python's range, such as the year 10000, as text."""
+    """Return the values as Python objects; times outside the range of Python, such as the year 10000, as text."""
     try:
         values: list[Any] = array.to_pylist()
     except (OverflowError, ValueError):
@@ -131,7 +131,7 @@ _encode_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circ
 
 
 def _is_plain(value: object) -> bool:
-    """Whether JSON's own encoder may write it; that encoder silently writes two keys as one text, such as 1 and "1"."""
+    """Whether JSON's own encoder is safe: it silently gives two keys the same text, such as 1 and "1"."""
     class_ = value.__class__
     if class_ is dict:
         for key in value:  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ def _float_text(value: float) -> str:
 
 
 def _decimal_text(value: decimal.Decimal) -> str:
-    """Write the number without trailing zeros: a column with finer values has already changed how many there were."""
+    """Write the number without trailing zeros: their count is lost anyway if other values of its column are finer."""
     if not value.is_finite():
         return _float_text(float("nan") if value.is_nan() else float(value))
     if not value:
@@ -217,15 +217,15 @@ def _items(values: Any) -> Iterable[object]:
 
 def _scalar_text(value: Any) -> str:
     if isinstance(value, np.longdouble):
-        raise FrameError("a cell of type longdouble has no JSON form; turn it into a float or a Decimal first")
+        raise FrameError("a cell of type longdouble has no JSON form; convert it to a float or a Decimal first")
     for kinds, text in _TEXTS:
         if isinstance(value, kinds):
             return text(value)
-    raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; turn it into text or numbers first")
+    raise FrameError(f"a cell of type {type(value).__qualname__} has no JSON form; convert it to text or numbers first")
 
 
 def _duration_text(value: datetime.timedelta) -> str:
-    """Write a duration as pandas does; pandas' own class has a smaller range."""
+    """Write it as pandas does, whose own class has a smaller range."""
     if isinstance(value, pd.Timedelta):
         return _encode_plain(value.isoformat())
     minutes, seconds = divmod(value.seconds, 60)
@@ -251,10 +251,10 @@ _decode_exactly = json.JSONDecoder(parse_float=_exact_number).decode
 
 
 def _parsed(text: str) -> Any:
-    """Parse an ISO 8601 text or an infinity.
+    """Return the value that a text of ISO 8601, or an infinity, represents.
 
     Raises:
-        ValueError: Neither Python nor pandas has a class that holds it.
+        ValueError: It represents no value of a class of Python or pandas.
     """
     if text.endswith("Infinity"):
         return float(text)

@@ -1,4 +1,4 @@
-"""Conversion of Arrow data to pandas, for users' own code and for the file formats that pandas writes."""
+"""The way back to pandas, for users' code and for the file formats that pandas writes."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ _FINE_TIME = pa.time64("ns")
 
 
 def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
-    """Return a DataFrame with the dtypes that the frame had, if its schema names them.
+    """Return a DataFrame with the dtypes that the frame had, if its schema records them.
 
-    Ints and booleans with nulls get the nullable dtypes (``Int64``, ``boolean``) and never become floats. JSON cells
-    become dicts, lists and so on. Decimals, dates and times are Python objects.
+    Ints and booleans with nulls take the nullable dtypes (``Int64``, ``boolean``) and never become floats. JSON cells
+    become dicts, lists and so on again. Decimals, dates and times are Python objects.
     """
     table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
     told = told_dtypes(table.schema)
@@ -33,17 +33,16 @@ def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
 
 
 def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.DataFrame:
-    """Return what ``to_pandas`` returns for all batches together, using little more memory than the result.
+    """Return the same as ``to_pandas`` for all batches together, in little more memory than the result takes.
 
-    The batches are removed from the list. Their columns are converted one by one, and each is freed if nothing else
-    refers to it.
+    The batches are removed from the list. Their columns are converted and freed one by one, if nothing else holds them.
     """
     table = pa.Table.from_batches(batches, schema)
     batches.clear()
     if table.nbytes < _WORTH_FREEING_BYTES or not table.num_columns:
         return to_pandas(table)
     columns = table.columns[::-1]
-    del table  # It would keep every column alive.
+    del table  # it would keep every column alive
     converted = []
     for field in schema:
         converted.append(to_pandas(pa.table([columns.pop()], pa.schema([field], schema.metadata))))
@@ -76,7 +75,7 @@ def _series(column: pa.ChunkedArray, told: str | None) -> "pd.Series[Any]":
     if is_json(column.type):
         cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
         return pd.Series(cells, dtype=object)
-    if column.type == _FINE_TIME:  # Python's own times end at microseconds.
+    if column.type == _FINE_TIME:  # Python's times hold only microseconds
         return pd.Series(pd.arrays.ArrowExtensionArray(column))
     dtype = pd.api.types.pandas_dtype(whole_name(column.type, nullable=True))
     series: pd.Series[Any] = column.to_pandas(types_mapper=lambda _: dtype)

@@ -14,17 +14,17 @@ _types = pa.types
 
 
 def dtypes_of(schema: pa.Schema) -> dict[str, str]:
-    """Return the dtype of each column: the DataFrame's own if the schema names it, else one that loses nothing.
+    """Return the dtype of each column: the one that the DataFrame had, if the schema records it, else a lossless one.
 
-    An int column that may hold nulls is ``Int64``, never ``float64``. A category is ``category``, whatever its values.
-    A column with only nulls has no dtype yet.
+    So an int column that may hold nulls is ``Int64``, never ``float64``; a category is ``category`` whatever its
+    values are. A column of nulls only has no dtype yet.
     """
     told = told_dtypes(schema)
     return {field.name: told.get(field.name) or _name_of(field) for field in schema if not _types.is_null(field.type)}
 
 
 def told_dtypes(schema: pa.Schema) -> dict[str, str]:
-    """Return the dtypes that the ``pandas`` metadata of a schema names."""
+    """Return the dtypes that the ``pandas`` metadata of a schema records."""
     described = json.loads((schema.metadata or {}).get(b"pandas", b'{"columns": []}'))
     return {str(column["field_name"]): _told_name(column) for column in described["columns"]}
 
@@ -49,7 +49,7 @@ def _name_of(field: pa.Field) -> str:
 
 
 def whole_name(type_: pa.DataType, *, nullable: bool) -> str:
-    """Return the dtype of ints or booleans, with nulls or without."""
+    """Return the dtype of ints or booleans, with or without nulls."""
     name = "boolean" if _types.is_boolean(type_) else str(type_)
     if not nullable:
         return name.removesuffix("ean")
@@ -61,10 +61,10 @@ def _text_name() -> str:
 
 
 def merge_dtypes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """Join the dtypes of two frames: where they differ, take the dtype that holds both, else ``object``.
+    """Join the dtypes of two frames: if they differ, the dtype that holds both, else ``object``.
 
-    Whole numbers beside fractions become floats, as in a table, if floats hold them exactly. A column that one of the
-    frames lacks is null there, so it gets a dtype that allows nulls.
+    Whole numbers beside fractions become floats, as in a table, if floats hold them exactly. A column that one frame
+    lacks is null there, so it takes a dtype that has nulls.
     """
     if not old or not new:
         return dict(old or new)

@@ -1,13 +1,10 @@
-"""Casts that keep every value exactly, or report the values that they can't keep.
+"""Exact casts: a cast never changes a value silently.
 
-A value is held exactly if casting it back gives the same value. So 0.1 as a float fits ``decimal(10, 2)``, and a
-Decimal of up to 15 digits fits a float64. These rules hold:
-
-- Text is not read as a number, and a number is not written as text. Booleans are not numbers.
-- Naive and zoned timestamps are not mixed. A date is a naive timestamp at midnight.
-- A JSON cell with a single value, such as a text or a number, is that value. So is a cell that represents one in a
-  mixed column. Any value except an infinity can become a JSON cell.
-- Text that represents a value exactly is read only on request; see ``_texts``.
+A value is held exactly if casting it back returns it. So 0.1 as a float fits ``decimal(10, 2)``, and a Decimal of up
+to 15 digits fits a float64. Text is never read as a number, nor is a number written as text. Booleans are not numbers.
+Naive and zoned timestamps are never mixed. A date is a naive timestamp at midnight. A JSON cell that is a single value,
+such as a text or a number, or that represents one in a mixed column, is cast as that value. Any value except an
+infinity can become a JSON cell. Text that is exactly a value of the type is read only on request; see ``_texts``.
 """
 
 import datetime
@@ -47,14 +44,14 @@ def decimal_digits(type_: pa.DataType) -> tuple[int, int]:
 
 
 def cast_exactly(array: pa.Array, to: pa.DataType, *, reads_text: bool = False) -> tuple[pa.Array, pa.Array | None]:
-    """Cast every value that the type holds exactly, and report the others.
+    """Cast every value that the type holds exactly, and mark the others.
 
     Args:
-        reads_text: Whether to read a text that represents a value of the type exactly and in one way only.
+        reads_text: Whether to read a text that is exactly and unambiguously a value of the type.
 
     Returns:
-        The cast array, null wherever a value can't be held exactly; and a boolean mask without nulls that is true
-        there, or None if every value was held.
+        The cast array, with null for each value that can't be held exactly; and a boolean mask, without nulls, that is
+        true for those values, or None if every value was held.
     """
     if array.type.equals(to):
         return array, None
@@ -129,7 +126,7 @@ def _kept(array: pa.Array, numbers: np.ndarray, fits: np.ndarray, to: pa.DataTyp
 
 
 def nulled(array: pa.Array, mask: pa.Array) -> pa.Array:
-    """Return the array with nulls wherever the mask, which has no nulls, is true."""
+    """Return the array with null where a mask without nulls is true."""
     if isinstance(array.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(array.type, nulled(array.storage, mask))
     return pc.if_else(mask, pa.scalar(None, array.type), array)
@@ -185,7 +182,7 @@ def _decimal_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _decimals_beyond(array: pa.Array, precision: int, scale: int) -> np.ndarray:
-    """Report which decimals have too many digits before or after the point."""
+    """Mark the decimals with too many digits before or after the point."""
     finest = max(scale, array.type.scale)
     if array.type.precision - array.type.scale + finest > _WIDEST_DIGITS:
         return np.array([is_decimal_beyond(value, precision, scale) for value in array.to_pylist()])
@@ -200,7 +197,7 @@ def _decimal(digits: int, exponent: int) -> Decimal:
 
 
 def _outside(array: pa.Array, low: Decimal, high: Decimal) -> list[pa.Array]:
-    """Report which decimals lie outside two bounds; no value passes a bound that the array's type can't hold."""
+    """Mark the decimals beyond two bounds; a bound outside the array's type can't be exceeded."""
     type_ = array.type
     reachable = len(str(int(high))) <= type_.precision - type_.scale
     bounds = (pa.scalar(low, type_), pa.scalar(high, type_)) if reachable else None
@@ -225,7 +222,7 @@ def _decimal_to_integer(array: pa.Array, to: pa.DataType) -> Cast:
 
 def _float_to_decimal(array: pa.Array, to: pa.DataType) -> Cast:
     values = _numbers(array).astype(np.float64)
-    # Half a step below the bound: larger values would be rounded up to one digit too many.
+    # Half a step below the bound: a value above it would be rounded up to one digit too many.
     fits = np.abs(values) < float((10**to.precision - Fraction(1, 2)) / Fraction(10) ** to.scale)
     decimals = pa.array(np.where(fits, values, 0)).cast(to)
     fits &= _numpy(_floats_of(decimals, array.type)) == values
@@ -262,7 +259,7 @@ def _read(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
-    """Return a text as it is, without quotes, and a nested value as its JSON."""
+    """Return a text as itself, without quotes, and a nested value as its JSON."""
     nested = pc.match_substring_regex(array.storage, r"^\s*[\[{]")
     if pc.all(nested).as_py() is not False:
         return _text_to_text(array.storage, to)
@@ -272,12 +269,12 @@ def _json_to_text(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _json_to_single(array: pa.Array, to: pa.DataType, casts: Casts) -> Cast:
-    """Cast the cells that hold a single value, such as a text or a number, one class of values at a time."""
+    """Cast the cells that are a single value, such as a text or a number: each class as a column of its own."""
     cells = [None if text is None else single_value(text) for text in array.storage.to_pylist()]
     held, inexact = pa.nulls(len(cells), to), np.array([cell is not None for cell in cells])
     for class_ in {_class_of(cell) for cell in cells} - {None}:
         values = array_of_objects([cell if _class_of(cell) == class_ else None for cell in cells], "")
-        if is_json(values.type):  # For instance, more digits than any type has.
+        if is_json(values.type):  # such as more digits than any type has
             continue
         cast, beyond = _cast_from(values, to, casts)
         held = pc.coalesce(held, cast)
@@ -286,7 +283,7 @@ def _json_to_single(array: pa.Array, to: pa.DataType, casts: Casts) -> Cast:
 
 
 def _class_of(cell: object) -> object:
-    """Return the group of a cell, so that each group has one Arrow type other than JSON; None for nested values."""
+    """Return the class to group cells by, so that each group has one type, unlike JSON; None for nested cells."""
     if isinstance(cell, datetime.datetime):
         return datetime.datetime, cell.tzinfo is None
     if isinstance(cell, int) and not isinstance(cell, bool):
@@ -315,9 +312,9 @@ def _json_to_json(array: pa.Array, to: pa.DataType) -> Cast:
 
 
 def _ticks_to_ticks(array: pa.Array, to: pa.DataType) -> Cast:
-    """Cast between dates, times, timestamps or durations by their ticks."""
+    """Cast between dates, times, timestamps or durations by their number of ticks."""
     if _types.is_timestamp(array.type) and _types.is_timestamp(to) and _tick_ns(array.type) >= _tick_ns(to):
-        with suppress(pa.ArrowInvalid):  # A value is out of range.
+        with suppress(pa.ArrowInvalid):  # one is out of range
             return array.cast(to), np.zeros(len(array), bool)
     ticks = _numbers(array.view(pa.int64() if array.type.bit_width == 64 else pa.int32())).astype(np.int64)
     source_ns, target_ns = _tick_ns(array.type), _tick_ns(to)

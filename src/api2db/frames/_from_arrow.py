@@ -1,4 +1,4 @@
-"""Arrow tables and batches as rows of plain columns: nested values as JSON cells, views and run ends decoded."""
+"""Arrow tables and batches as one batch of plain columns: nested values as JSON cells, views and run ends decoded."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Rows: TypeAlias = pa.RecordBatch | pa.Table
 _types = pa.types
 _LONGEST_DECIMAL128, _MOST_DIGITS = 38, 76
 _DAY_MS = 86_400_000
-# Joining smaller chunks once is faster than cutting them for each slice.
+# Smaller chunks are faster to join than to slice.
 _ROWS_A_CHUNK = 1_000
 _WIDE_BYTES = 2**31
 
@@ -35,14 +35,14 @@ def rows_of_batch(batch: pa.RecordBatch) -> Rows:
 
 
 def rows_of_columns(columns: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema) -> Rows:
-    """Return a table if columns have many chunks, because joining them would copy the frame; else a batch."""
+    """Return a table if columns have many chunks, because joining the chunks would copy the frame."""
     if any(isinstance(column, pa.ChunkedArray) for column in columns):
         return pa.Table.from_arrays(columns, schema=schema)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def one_batch(rows: Rows) -> pa.RecordBatch:
-    """Return the rows as one batch."""
+    """Return the rows without chunks."""
     if isinstance(rows, pa.RecordBatch):
         return rows
     columns = list(map(one_chunk, rows.columns))
@@ -51,11 +51,11 @@ def one_batch(rows: Rows) -> pa.RecordBatch:
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """Join the chunks of a column; texts or bytes of more than 2 GiB then have wider offsets."""
+    """Join the values of a column; more than 2 GiB of text or bytes then gets wider offsets."""
     if column.num_chunks == 1:
         return column.chunk(0)
     if _types.is_dictionary(column.type):
-        # Joined dictionaries may be longer than narrow indices allow.
+        # Joined dictionaries may be too long for narrow indices.
         column = column.cast(pa.dictionary(pa.int32(), column.type.value_type, ordered=column.type.ordered))
     if column.nbytes >= _WIDE_BYTES and (_types.is_string(column.type) or _types.is_binary(column.type)):
         column = column.cast(pa.large_utf8() if _types.is_string(column.type) else pa.large_binary())
@@ -80,7 +80,7 @@ def _keeps_chunks(column: pa.ChunkedArray) -> bool:
 
 
 class _PlainSchemas:
-    """The last few schemas whose columns are already plain; checking a schema costs more than a tiny frame does."""
+    """The last few schemas that are plain already: checking a schema again costs more than a tiny frame does."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -108,7 +108,7 @@ def _made_plain(arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema)
     pandas = None if metadata is None else {b"pandas": _without_index(metadata, recast)}
     rows = rows_of_columns(plain, pa.schema(fields, pandas))
     as_they_are = not index and all(one is other for one, other in zip(plain, arrays, strict=True))
-    if as_they_are and pa.date64() not in schema.types:  # Whether its columns change depends on their values.
+    if as_they_are and pa.date64() not in schema.types:  # the values of date64 decide
         _plain_schemas.add(schema, rows.schema)
     return rows
 
@@ -120,7 +120,7 @@ def _is_nameless_index(name: str) -> bool:
 def _with_index_as_columns(
     arrays: Sequence[pa.Array | pa.ChunkedArray], schema: pa.Schema, index: list[str]
 ) -> tuple[list[pa.Array | pa.ChunkedArray], pa.Schema]:
-    """Rename or drop the columns that pandas makes of an index without a name, as ``index_names`` decides."""
+    """Rename or drop the columns that pandas creates for an index without a name, as ``index_names`` decides."""
     described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     levels = [level for level in described.get("index_columns", index) if isinstance(level, str)]
     others = [name for name in schema.names if name not in index]
@@ -151,7 +151,7 @@ def _without_index(metadata: bytes, recast: tuple[str, ...]) -> bytes:
 
 
 def plain_column(column: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
-    """Convert as ``plain_array`` does, but keep the chunks of a column that is already plain."""
+    """Convert as ``plain_array`` does, but a column that is plain already keeps its chunks."""
     column = _with_chunks_where_plain(column)
     return column if isinstance(column, pa.ChunkedArray) else plain_array(column, name)
 
@@ -164,10 +164,10 @@ def _is_plain(type_: pa.DataType) -> bool:
 
 
 def plain_array(array: pa.Array, name: str) -> pa.Array:
-    """Convert an array to a type that files and tables support.
+    """Convert an array to a type that files and tables know.
 
     Nested values become JSON cells. Views, run ends, half floats, narrow decimals and other extension types become the
-    plain type of their values. Dates in milliseconds that are not whole days become timestamps. A dictionary stays one.
+    values that they represent. Dates in milliseconds that are not whole days become times. A dictionary stays one.
 
     Raises:
         FrameError: A nested cell has no JSON form.
@@ -188,7 +188,7 @@ def plain_array(array: pa.Array, name: str) -> pa.Array:
 
 
 def _plain_dates(array: pa.Array) -> pa.Array:
-    """Convert dates in milliseconds to timestamps if they are not whole days, which files would truncate."""
+    """Convert milliseconds that are not whole days to times, because files would cut them."""
     ticks = array.view(pa.int64()).fill_null(0).to_numpy()
     return array if not (ticks % _DAY_MS).any() else array.view(pa.timestamp("ms"))
 
@@ -208,7 +208,7 @@ def _plain_type(type_: pa.DataType) -> pa.DataType | None:
 
 
 def _whole_decimal(digits: int) -> pa.DataType:
-    """Write out the zeros of a negative scale, which neither Parquet nor most databases have."""
+    """Write out the zeros of a negative scale, which neither Parquet nor most databases support."""
     if digits > _MOST_DIGITS:
         return pa.utf8()
     return pa.decimal128(digits, 0) if digits <= _LONGEST_DECIMAL128 else pa.decimal256(digits, 0)
@@ -218,7 +218,7 @@ def _plain_dictionary(array: pa.DictionaryArray, name: str) -> pa.Array:
     values = plain_array(array.dictionary, name)
     if isinstance(values.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(values.type, values.storage.take(array.indices))
-    # All indices have one width, so that the types of two frames, and of all chunks of a batch, agree.
+    # One index width, so that the types of two frames, and later of all chunks of a batch, agree.
     return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), values, ordered=array.type.ordered)
 
 

@@ -1,4 +1,4 @@
-"""Conversion of a pandas DataFrame to Arrow rows."""
+"""DataFrames as Arrow rows."""
 
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from api2db.frames._objects import array_of_objects
 def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
     if isinstance(frame.columns, pd.MultiIndex):
         raise FrameError(
-            "the columns are a MultiIndex, which a table can't have; join the levels first, as in "
+            "the columns are a MultiIndex, which tables do not have; join the levels first, as in "
             "frame.columns = ['_'.join(map(str, label)) for label in frame.columns]"
         )
     frame = with_index_as_columns(frame)
@@ -31,7 +31,7 @@ def rows_of_dataframe(frame: pd.DataFrame) -> Rows:
 
 
 def _labels(columns: pd.Index) -> tuple[object, ...]:
-    """Convert text labels in one call, which is faster than one by one; keep what pandas gives for missing ones."""
+    """Return all labels in one pass, unless one is missing: then return the values that pandas has for them."""
     if isinstance(columns.dtype, pd.StringDtype):
         labels = tuple(pa.array(columns.array, from_pandas=True).to_pylist())
         if None not in labels:
@@ -41,7 +41,7 @@ def _labels(columns: pd.Index) -> tuple[object, ...]:
 
 @lru_cache(maxsize=1024)
 def _names(labels: tuple[object, ...], _types: tuple[type, ...]) -> tuple[str, ...]:
-    # The types belong to the key: 1, 1.0 and True are equal, but their names are not.
+    # The types are part of the key: 1, 1.0 and True are equal, but their names are not.
     return column_names(labels)
 
 
@@ -83,7 +83,7 @@ def column_array(column: Column, name: str) -> pa.Array | pa.ChunkedArray:
     if isinstance(dtype, np.dtype):
         return _numpy_array(dtype, values, name)
     if isinstance(dtype, pd.DatetimeTZDtype):
-        return pa.array(values).view(_arrow_type(dtype))  # A third of the time of passing the type directly.
+        return pa.array(values).view(_arrow_type(dtype))  # takes a third of the time of passing the type at once
     if isinstance(dtype, pd.CategoricalDtype):
         return _category_array(values, name)
     if isinstance(dtype, pd.SparseDtype):
@@ -108,7 +108,7 @@ def _numpy_array(dtype: "np.dtype[Any]", values: np.ndarray, name: str) -> pa.Ar
         if dtype.itemsize > 8:
             raise _no_type(name, dtype)
         array = pa.array(values, from_pandas=True)
-        # Pandas itself uses float64 for missing values, so the dtype says nothing about later values.
+        # pandas makes missing values float64 by itself, so this dtype says nothing about later values.
         is_undecided = dtype == np.float64 and 0 < len(array) == array.null_count
         return pa.nulls(len(array)) if is_undecided else array
     if kind in "biumM":
@@ -118,7 +118,7 @@ def _numpy_array(dtype: "np.dtype[Any]", values: np.ndarray, name: str) -> pa.Ar
 
 def _no_type(name: str, dtype: object) -> FrameError:
     return FrameError(
-        f"column {name!r} is of dtype {dtype}, which no table holds; split or cast it, as to float64, first"
+        f"column {name!r} is of dtype {dtype}, which tables can't store; split or cast it, as to float64, first"
     )
 
 

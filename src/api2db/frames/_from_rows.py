@@ -1,4 +1,4 @@
-"""Conversion of dicts to one batch: the columns are the union of all keys, in order of first appearance."""
+"""Rows that are mappings, as one batch: the columns are all keys of all rows, in order of first appearance."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain

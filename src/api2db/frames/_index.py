@@ -1,4 +1,4 @@
-"""The index of a DataFrame as columns, in DataFrames and in the Arrow tables that pandas makes of them."""
+"""The index of a DataFrame as columns, in frames and in the Arrow tables that pandas creates from them."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _SAID = 5
 
 
 def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with its index as the first columns, unless the index only counts rows; see ``index_names``."""
+    """Return the frame with its index as its first columns, unless the index only counts rows: see ``index_names``."""
     index = frame.index
     if isinstance(index, pd.RangeIndex) and index.name is None:
         return frame
@@ -31,12 +31,12 @@ def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterable[str]) -> list[Any]:
-    """Return the column names of an index, as ``DataFrame.reset_index`` gives them; none if the index is dropped.
+    """Return the names under which an index becomes columns, as ``DataFrame.reset_index`` does; none if it is dropped.
 
-    An index without a name is dropped if it holds only ints. Otherwise it is kept, and the log says so once.
+    An index without a name is dropped if it holds only ints. Otherwise it is kept, which is logged once.
 
     Args:
-        names: The name of each level, None for a level without one.
+        names: The name of each level, None for one without.
         counts: For each level, whether it holds only ints.
         columns: The names of the frame's other columns.
 
@@ -54,7 +54,7 @@ def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterab
         kept = ["index" if "index" not in others else "level_0"]
         if kept[0] in others:
             raise FrameError(
-                "the index has no name, and columns are named 'index' and 'level_0'; name it first, as in "
+                "the index has no name, and there are columns named 'index' and 'level_0'; name it first, as in "
                 "frame.rename_axis('time'), or leave it out: frame.reset_index(drop=True)"
             )
     _say_that_index_is_kept(tuple(kept), others)

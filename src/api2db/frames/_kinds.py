@@ -1,4 +1,4 @@
-"""Groups of Arrow types that Arrow divides further than api2db needs."""
+"""Kinds of Arrow types, without distinctions that matter only to Arrow."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""JSON cells as lists of one type, for targets with array or repeated columns."""
+"""JSON cells that are lists of one type, as Arrow lists: for targets with array or repeated columns."""
 
 import json
 from collections.abc import Callable
@@ -15,11 +15,11 @@ _Cast = Callable[[pa.Array, pa.DataType], tuple[pa.Array, np.ndarray]]
 
 
 def lists_of_json(cells: pa.Array, to: pa.DataType, cast: _Cast) -> tuple[pa.Array, np.ndarray]:
-    """Convert each cell to a list, and report cells that are not lists or hold an item that does not fit exactly.
+    """Return each cell as a list, and mark those that are not lists or have items that the type can't hold exactly.
 
     Args:
         cells: JSON cells, or texts, which are read if they are JSON.
-        to: The list type. A null within a list is taken only if its items are nullable.
+        to: A null within a list is accepted only if its items are nullable.
         cast: Casts the items of all lists together.
     """
     texts = (cells.storage if is_json(cells.type) else cells).to_pylist()
@@ -48,7 +48,7 @@ def _list(text: str) -> list[Any] | None:
 
 
 def _items(items: list[Any], to: pa.DataType, cast: _Cast) -> tuple[pa.Array, np.ndarray]:
-    """Cast the items. A dict or list within a list does not become text."""
+    """Cast all items together; a dict or a list within a list is not a text."""
     if not items:
         return pa.array([], to.value_type), np.zeros(0, bool)
     is_nested = _types.is_list(to.value_type) or is_json(to.value_type)

@@ -31,5 +31,5 @@ def _name(label: object) -> str:
 
 
 def _is_missing(label: object) -> bool:
-    """Whether a label is None; pandas 3 turns None into NaN beside text labels."""
+    """Whether it is the label None, which pandas 3 turns into NaN beside labels that are text."""
     return label is None or label != label  # noqa: PLR0124 - NaN alone differs from itself

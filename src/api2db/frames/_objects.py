@@ -1,7 +1,7 @@
-"""Conversion of one column's Python objects to an Arrow array, without changing a value.
+"""Python objects of one column as an Arrow array, without changing a value.
 
-``pa.array`` alone would turn True into 1.0 beside a float and a datetime into a date beside a date. It would also cut
-nanoseconds, and treat a naive time beside a zoned one as zoned. So the classes of the values decide first.
+``pa.array`` alone would turn True into 1.0 beside a float, turn a datetime into a date beside a date, cut nanoseconds,
+and hide that a time is naive beside a zoned one. So the classes of the values decide first.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from api2db.errors import FrameError
 from api2db.frames._cell_values import KNOWN, value_of
 from api2db.frames._cells import encode_cell, json_array
 
-# What Arrow raises if a type does not hold a value; its other errors of this kind are TypeErrors and ValueErrors.
+# Arrow raises these if a type can't hold a value; its other errors for that are TypeErrors and ValueErrors too.
 _UNFIT = (OverflowError, TypeError, ValueError, pa.ArrowNotImplementedError)
 _INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
 _QUICK = frozenset({str, int, bool, type(None)})
@@ -26,13 +26,13 @@ _NONE = type(None)
 
 
 def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Array:
-    """Build the array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
+    """Build an array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
-    Each object is first converted by ``value_of``. One class gives its own type; an int stays an int beside nulls.
-    Ints with floats give float64 if that is exact. Everything else, and any other mix, gives JSON cells.
+    Each value is what ``value_of`` returns for it. One class gets its own type (an int stays an int beside nulls).
+    Ints with floats become float64 if that is exact. Anything else, and any other mix, becomes JSON cells.
 
     Raises:
-        FrameError: A text is not valid Unicode, or a cell has no JSON form. The message names the column and the row.
+        FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
     """
     classes = set(map(type, values))
     if not classes:
@@ -124,7 +124,7 @@ def _datetimes(cells: list[Any]) -> pa.Array:
 
 
 def _is_beyond_python(cell: datetime.datetime | None) -> bool:
-    """Whether a pandas Timestamp is in a year that Python's datetime can't hold; Arrow would read it as 1970."""
+    """Whether it is a pandas Timestamp in a year outside the range of datetime: Arrow would read it as 1970."""
     return cell is not None and not datetime.MINYEAR <= cell.year <= datetime.MAXYEAR
 
 

@@ -1,6 +1,6 @@
-"""Rows that no target takes, separated from the others of their frame by ``put`` and set aside later.
+"""Rows that no target can take: they are separated from their frame when it is put, and set aside later.
 
-They have a text with half of a surrogate pair, which is not a character and can't be encoded.
+These are rows with a text that holds half of a surrogate pair, which is not a character and has no bytes to store.
 """
 
 import re
@@ -25,17 +25,17 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Rows that no target takes, in a form that can be stored.
+    """Rows that no target can take, in a form that can be stored.
 
     Attributes:
-        rows: The rows. Their schema holds the reason; see ``reason_of``.
+        rows: Their schema holds the reason, for ``reason_of``.
     """
 
     rows: pa.RecordBatch
 
     @property
     def num_rows(self) -> int:
-        """The number of rows."""
+        """Their number."""
         return int(self.rows.num_rows)
 
     @property
@@ -45,12 +45,12 @@ class Refused:
 
 
 def reason_of(schema: pa.Schema) -> str:
-    """Return why no target takes rows of this schema."""
+    """Return the reason why no target takes rows of this schema."""
     return str((schema.metadata or {}).get(_REASON, b"").decode())
 
 
 def rows_and_refused(frame: object) -> list[Rows | Refused]:
-    """Convert as ``to_rows`` does, but separate rows with text that is not valid, and return them first.
+    """Convert as ``to_rows`` does, but return rows with invalid text separately, before the others.
 
     Raises:
         FrameError: As ``to_batch``.
@@ -103,8 +103,8 @@ def _both(escaped: Any, others: Any, columns: Sequence[str]) -> list[Rows | Refu
         return [to_batch(others)]
     rows = to_batch(escaped)
     reason = (
-        f"the text in {', '.join(map(repr, columns))} holds half of a surrogate pair, which is not a character; here it"
-        " is escaped, as in \\ud800; correct it and put the row again"
+        f"the text in {', '.join(map(repr, columns))} holds half of a surrogate pair, which is not a character; it is"
+        " escaped here, as in \\ud800; correct it and put the row again"
     )
     metadata = {**(rows.schema.metadata or {}), _REASON: reason.encode()}
     refused = Refused(rows.replace_schema_metadata(metadata))
@@ -119,7 +119,7 @@ def _is_broken(cell: object) -> bool:
         return False
     try:
         return _HALF.search(value if isinstance(value, str) else encode_cell(value)) is not None
-    except FrameError:  # put() reports it.
+    except FrameError:  # put raises it
         return False
 
 

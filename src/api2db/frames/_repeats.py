@@ -1,4 +1,4 @@
-"""Detection of rows in a batch that repeat an earlier row."""
+"""Finds the rows of a batch that repeat an earlier row."""
 
 from collections.abc import Sequence
 
@@ -18,10 +18,10 @@ _SAMPLE_ROWS = 8192
 
 
 def duplicate_rows(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None = None) -> pa.Array:
-    """Report for each row whether an earlier one has the same values under ``keys``, or in all columns.
+    """Mark each row for which an earlier row has the same values under ``keys``, or in all columns.
 
-    The result is that of ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, and 0.0
-    equals -0.0. JSON cells are compared as text.
+    The result is that of ``DataFrame.duplicated(subset=keys)``: missing values (null, NaN) equal each other, as do 0.0
+    and -0.0. JSON cells are compared as text.
 
     Raises:
         DataError: The batch has no column of that name.
@@ -41,10 +41,9 @@ def _places(batch: pa.RecordBatch | pa.Table, keys: Sequence[str] | None) -> lis
 
 
 def _repeated(arrays: list[pa.Array | pa.ChunkedArray]) -> np.ndarray:
-    """Find rows by a hash, then compare the values of rows with the same hash.
+    """Hash each row, then compare the values of rows that have the same hash.
 
-    Rows that differ in a few columns differ as a whole, so the hash is checked before all columns are in it. The cheap
-    columns come first.
+    Rows that differ in some columns can't be repeats, so the hashes are checked early, cheap columns first.
     """
     columns: list[np.ndarray] = []
     hashes = np.zeros(len(arrays[0]), np.uint64)
@@ -61,19 +60,19 @@ def _repeated(arrays: list[pa.Array | pa.ChunkedArray]) -> np.ndarray:
 
 
 def _all_differ(hashes: np.ndarray) -> bool:
-    """Whether all hashes differ; a few rows usually show if they don't."""
+    """Whether all hashes differ; a sample usually shows that some do not."""
     return bool(pd.Series(hashes[:_SAMPLE_ROWS]).is_unique and pd.Series(hashes).is_unique)
 
 
 def _cost(array: pa.Array | pa.ChunkedArray) -> int:
-    """Rank a column by its cost: whole numbers are hashed directly, floats checked for NaN, others encoded first."""
+    """Rank a column by cost: whole numbers are hashed as they are, floats checked for NaN, others encoded first."""
     if _number_type(array.type) is not None:
         return 0
     return 1 if _types.is_floating(array.type) else 2
 
 
 def _are_repeats(columns: list[np.ndarray], hashes: np.ndarray, repeated: np.ndarray) -> bool:
-    """Whether every row with a repeated hash has the values of the first row with that hash."""
+    """Whether every row with a repeated hash has the same values as the first row with that hash."""
     groups, _ = pd.factorize(hashes)
     rows = np.flatnonzero(repeated)
     earlier = np.flatnonzero(~repeated)[groups[rows]]
@@ -88,7 +87,7 @@ def _mix_in(hashes: np.ndarray, columns: list[np.ndarray]) -> None:
 
 
 def _numbered(array: pa.Array) -> list[np.ndarray]:
-    """Number the values so that equal ones, and only those, have equal numbers; a second column marks the nulls."""
+    """Number the values so that equal values, and only those, have equal numbers; a second column marks the nulls."""
     if _types.is_floating(array.type):
         return _numbered_floats(array)
     numbers = _encoded(array) if _number_type(array.type) is None else _bits(array)

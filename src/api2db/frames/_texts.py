@@ -1,7 +1,7 @@
-r"""Text that represents one value of another type, exactly and in one way only.
+r"""Reads text that is exactly and unambiguously one value of another type.
 
-It reads numbers as JSON writes them, ``true`` and ``false`` in any case, and dates, times and timestamps in ISO 8601.
-A timestamp of a zoned type has an offset; one of a naive type has none. Nothing is trimmed or guessed: ``007``,
+Numbers are read as JSON writes them, ``true`` and ``false`` in any case, and dates, times and timestamps in ISO 8601. A
+timestamp of a zoned type must have an offset, one of a naive type must not. Nothing is trimmed or guessed: ``007``,
 ``1,5``, `` 5``, ``29/03/2026`` and ``yes`` are not read.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 _types = pa.types
 _WHOLE = "-?(?:0|[1-9][0-9]*)"
-# Longer exponents could take unlimited memory.
+# Longer exponents would take unlimited memory.
 _NUMBER = rf"{_WHOLE}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{{1,3}})?"
 _LEAP = "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DAY = (
@@ -25,16 +25,16 @@ _DAY = (
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
 _OFFSET = "(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 _FINE = r"\.[0-9]{7}"
-_EXACT_DIGITS = {32: 6, 64: 15}  # Digits that a float always gives back.
+_EXACT_DIGITS = {32: 6, 64: 15}  # digits that always survive a float
 _USUAL = {32: (1e-37, 1e38), 64: (1e-290, 1e300)}
-_SIDE_DIGITS = 38  # On each side of the point.
+_SIDE_DIGITS = 38  # on each side of the point
 
 
 def read_texts(texts: pa.Array, to: pa.DataType) -> Sequence[pa.Array]:
-    """Read texts as values for a type, into arrays that are null where a text is not read.
+    """Read texts for a type, into arrays that are null where a text is not read.
 
     Returns:
-        Arrays whose types can be cast to ``to``. For each row at most one of them has a value.
+        Arrays of types that can be cast to ``to``; at most one of them has a value for each text.
     """
     return next((read(texts.cast(pa.utf8()), to) for is_kind, read in _READERS if is_kind(to)), ())
 
@@ -78,7 +78,7 @@ def _floats(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
 
 
 def is_fraction(texts: pa.Array) -> pa.Array:
-    """Report which texts are numbers with a point or an exponent."""
+    """Mark the texts that are numbers with a point or an exponent."""
     return pc.and_(pc.match_substring_regex(texts, f"^{_NUMBER}$"), pc.match_substring_regex(texts, "[.eE]"))
 
 
@@ -124,7 +124,7 @@ def _moments(texts: pa.Array, to: pa.DataType) -> list[pa.Array]:
         return [moments.cast(pa.timestamp("us", zone))]
     moments = pc.replace_substring_regex(moments, r"(\.[0-9]{6})0+", r"\1")
     fine = pc.match_substring_regex(moments, _FINE)
-    within = pc.and_(pc.greater(moments, "1678"), pc.less(moments, "2262"))  # The range of nanoseconds.
+    within = pc.and_(pc.greater(moments, "1678"), pc.less(moments, "2262"))  # the range of nanoseconds
     return [
         _where(pc.invert(fine), moments).cast(pa.timestamp("us", zone)),
         _where(pc.and_(fine, within), moments).cast(pa.timestamp("ns", zone)),

@@ -1,4 +1,4 @@
-"""Whole numbers beside fractions: 5 in one frame and 5.5 in the next, as JSON and CSV write them."""
+"""Joins whole numbers and fractions of several frames: JSON and CSV have 5 in one frame and 5.5 in the next."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -16,13 +16,13 @@ _Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 def whole_numbers_as_floats(frames: Sequence[_Rows]) -> list[_Rows]:
-    """Cast whole numbers to floats if another frame has fractions in that column and floats hold them exactly."""
+    """If one frame has fractions, turn the whole numbers of the others into floats, where these hold them exactly."""
     floats = {field.name for frame in frames for field in frame.schema if pa.types.is_floating(field.type)}
     return [_as_floats(frame, floats) for frame in frames]
 
 
 def long_numbers(frames: Sequence[_Rows]) -> list[_Rows]:
-    """Read ints beyond 64 bits, which CSV keeps as text, as decimals if another frame has ints in that column."""
+    """If one frame has whole numbers, read texts of another that are such numbers beyond 64 bits, as CSV has them."""
     whole = {field.name for frame in frames for field in frame.schema if pa.types.is_integer(field.type)}
     return [_as_decimals(frame, whole) for frame in frames]
 

@@ -1,8 +1,8 @@
-"""Schemas of many frames joined into one, without loss.
+"""Unifies the schemas of many frames without losing a value.
 
 A type is widened only to one that holds every value of both exactly. So int64 and float64 have no common type (an int
-beyond 2^53 would change). Naive and zoned timestamps have none, and neither do bool and int. Timestamps and durations
-of two units take the finer one; ``conform`` refuses the few values, centuries away, that the finer unit can't hold.
+beyond 2^53 would change), nor have naive and zoned timestamps, nor bool and int. Timestamps and durations of two units
+take the finer one; ``conform`` refuses the few values, centuries away, that are outside the range of the finer unit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def _widened_float(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 def _exact_bits(type_: pa.DataType) -> int:
     if _types.is_floating(type_):
         return _FLOAT_BITS[type_.bit_width]
-    # A half float reaches only 65504, so it can't hold 16-bit ints.
+    # The largest half float is 65504, so it holds only 8-bit integers.
     bits = int(type_.bit_width)
     return 24 if bits == 16 else bits
 
@@ -106,7 +106,7 @@ def _is_moment(type_: pa.DataType) -> bool:
 
 
 def _widened_moment(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Widen a date to a naive timestamp at midnight, but not to a zoned one."""
+    """Return the common type of dates and timestamps: a date is its midnight, but not an instant."""
     day, other = (a, b) if _types.is_date(a) else (b, a)
     if _types.is_date(other):
         return pa.date64()
@@ -167,7 +167,7 @@ def _common_type(types: Iterable[pa.DataType]) -> pa.DataType | None:
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Give the batch the columns, order and types of a schema; a column that the batch lacks is null.
+    """Give the batch the columns, order and types of a schema; a column that it lacks is null.
 
     Raises:
         DataError: The schema lacks a column of the batch, or its type can't hold one of the values exactly.
@@ -191,7 +191,6 @@ def _conformed(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         row = inexact.index(True).as_py()
         [value] = python_values(batch.column(place).slice(row, 1))
         raise DataError(
-            f"column {field.name!r}, row {row}: {field.type} does not hold {value!r} exactly; "
-            "load this frame separately from the others"
+            f"column {field.name!r}, row {row}: {field.type} can't hold {value!r} exactly; load this frame separately"
         )
     return array

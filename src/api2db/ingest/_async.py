@@ -1,20 +1,17 @@
 """Async import functions: all of a process run on one event loop, in one thread.
 
-The thread of a poll waits for its coroutine, so pages are journalled exactly as those of a plain function, and the loop
-never waits for a disk.
+The loop never waits for a disk: rows are taken in other threads, and a poll has one only while it takes them.
 """
 
 import asyncio
 import inspect
 import os
-import queue
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any
 
-_END: Final = object()
-Started = Callable[["Future[Any]"], None]
+from api2db.ingest._threads import process_threads
 
 
 def is_async(result: object) -> bool:
@@ -22,50 +19,47 @@ def is_async(result: object) -> bool:
     return inspect.isawaitable(result) or isinstance(result, AsyncIterator)
 
 
-def run_async(result: Any, started: Started = lambda _: None) -> Any:
-    """Return what a plain import function would have returned: frames, or an iterator of pages.
+def run_async(result: Any, take: Callable[[Any], bool], name: str) -> "Future[BaseException | None]":
+    """Run what an import function returned, on the event loop.
 
     Args:
         result: A coroutine, another awaitable, or an async iterator.
-        started: Called with each future that is waited for; cancelling it ends the import function.
+        take: Called in a thread with what a plain import function would have returned, for an async iterator with an
+            iterator of each page; False ends the import function.
+        name: Of that thread.
+
+    Returns:
+        What the import function or ``take`` raised. Cancelling the future ends the import function.
     """
-    while inspect.isawaitable(result):
-        future = asyncio.run_coroutine_threadsafe(_awaited(result), _loop())
-        started(future)
-        result = future.result()
-    return _pages(result, started) if isinstance(result, AsyncIterator) else result
+    return asyncio.run_coroutine_threadsafe(_run(result, take, name), _loop())
 
 
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
+async def _run(result: Any, take: Callable[[Any], bool], name: str) -> BaseException | None:
+    async def taken(pages: Any) -> bool:
+        return await asyncio.wrap_future(process_threads().submit(name, lambda: take(pages)))
 
-
-def _pages(pages: AsyncIterator[Any], started: Started) -> Iterator[Any]:
-    """Yield each page, and let the function continue only when the next one is asked for, as a generator does."""
-    loop, taken = _loop(), asyncio.Event()
-    channel: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    async def drive() -> None:
-        # One task for the whole function: cancel scopes and timeouts may span its yields.
-        try:
-            async for page in pages:
-                channel.put(page)
-                await taken.wait()
-                taken.clear()
-        finally:
-            if inspect.isasyncgen(pages):
-                await pages.aclose()
-
-    future = asyncio.run_coroutine_threadsafe(drive(), loop)
-    future.add_done_callback(lambda _: channel.put(_END))
-    started(future)
     try:
-        while (page := channel.get()) is not _END:
-            yield page
-            loop.call_soon_threadsafe(taken.set)
-        future.result()
+        while inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, AsyncIterator):
+            await _take_each(result, taken)
+        else:
+            await taken(result)
+    except BaseException as error:  # noqa: BLE001 - also SystemExit, which would end the loop
+        return error
+    return None
+
+
+async def _take_each(pages: AsyncIterator[Any], taken: Callable[[Iterator[Any]], Any]) -> None:
+    """Let the function continue only after its page was taken, as a generator does."""
+    try:
+        # One task for the whole function: cancel scopes and timeouts may span its yields.
+        async for page in pages:
+            if not await taken(iter([page])):
+                return
     finally:
-        future.cancel()
+        if inspect.isasyncgen(pages):
+            await pages.aclose()
 
 
 class _Loops:

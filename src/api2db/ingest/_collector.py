@@ -1,4 +1,4 @@
-"""What a user writes down about one API: how to poll it, how often, and where its frames go."""
+"""The collector: a user's description of how to poll one API, how often, and where its frames go."""
 
 import inspect
 import math
@@ -19,7 +19,7 @@ Transform = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 class RunnableStream(Protocol):
-    """What a collector needs of a stream."""
+    """What a collector requires of a stream."""
 
     @property
     def name(self) -> str | None:
@@ -31,31 +31,31 @@ class RunnableStream(Protocol):
 
     @property
     def durability(self) -> Durability:
-        """When a put returns."""
+        """The durability of ``put``."""
 
     @property
     def embedded_file(self) -> Path | None:
         """The database file that only one process may have open."""
 
     def start(self) -> Any:
-        """Begin to deliver."""
+        """Start delivery."""
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything put so far is in the target; False after the timeout."""
+        """Wait until everything put so far is in the target or set aside; False after the timeout."""
 
     def stop(self, timeout: float | None = None) -> Any:
-        """End the delivery; what waits stays in the journal."""
+        """Stop delivery; frames that wait stay in the journal."""
 
 
 class PeriodicStore(Protocol):
-    """What a collector needs of a store."""
+    """What a collector requires of a store."""
 
     @property
     def seconds(self) -> float:
-        """The time between two stores; 0 for never."""
+        """The time between two rounds; 0 for never."""
 
     def store(self) -> Any:
-        """Compose and load what has come since the last time."""
+        """Compose or load the shards that have come since the last round."""
 
 
 Streams = Sequence[RunnableStream] | Callable[[], Sequence[RunnableStream]]
@@ -66,22 +66,22 @@ _registered: dict[str, "Collector"] = {}
 
 @dataclass(frozen=True, eq=False)
 class Collector:
-    """One API, polled at a steady pace into one or more streams. Making one only records it.
+    """One API, polled at a steady interval into one or more streams. The constructor only records its arguments.
 
     Args:
-        name: Names the journal, and is the name that its streams must have.
+        name: Names the journal; the streams must have the same name.
         seconds: The time between two polls; 0 disables the collector.
-        import_target: Called at each poll. It gives a DataFrame, an Arrow table, a list of dicts, an iterator of these
-            (a page each), or None for nothing new. Where it takes an argument, that is ``state``: a dict that holds
-            JSON, empty at first. As it stands when a page is yielded it belongs to that page and all before it, and
-            is committed together with them; the next poll, also after a crash, is given what was committed last.
-            It may be ``async def`` or an async generator: all of a process run on one event loop, and must not block
-            it.
-        streams: Where the frames go, or a callable that gives it; that is called in the process that polls.
-        stores: Periodic jobs, or a callable that gives them; each runs at its own ``seconds``.
+        import_target: Called at each poll. It returns a DataFrame, an Arrow table, a list of dicts, an iterator of
+            these (each item is a page), or None if there is nothing new. If it takes an argument, it gets ``state``, a
+            dict of JSON values that is empty at first. The state at the moment a page is yielded is committed together
+            with that page and all pages before it. The next poll, also after a crash, gets the state that was committed
+            last. It may be ``async def`` or an async generator. All async functions of a process run on one event loop
+            and must not block it.
+        streams: The streams, or a callable that returns them, which is called in the process that polls.
+        stores: Periodic jobs, or a callable that returns them; each runs at its own ``seconds``.
         transform: Makes another DataFrame of each page before it is put. Without it dicts never pass through pandas.
-        debug: Poll once and show the frames instead of delivering them; nothing is stored.
-        poll_timeout: Seconds after which a poll counts as failed; what it yields later is dropped.
+        debug: Poll once and print the frames instead of delivering them; nothing is stored.
+        poll_timeout: Seconds after which a poll counts as failed; pages that it yields later are dropped.
         home: The project's folder; by default that of the streams.
 
     Raises:
@@ -110,7 +110,7 @@ class Collector:
 
 
 def registered() -> Mapping[str, Collector]:
-    """All collectors that were made in this process, the newest of each name."""
+    """Return all collectors that were made in this process, the newest of each name."""
     return dict(_registered)
 
 
@@ -118,11 +118,11 @@ def takes_state(import_target: Callable[..., Any], name: str) -> bool:
     """Whether an import function is called with the state.
 
     Raises:
-        ConfigurationError: It can be called neither with nothing nor with one argument.
+        ConfigurationError: It can be called neither without arguments nor with one.
     """
     try:
         signature = inspect.signature(import_target)
-    except ValueError:  # some functions written in C tell nothing of themselves
+    except ValueError:  # Some functions written in C have no signature.
         return False
     if "state" in signature.parameters or not _binds(signature):
         if _binds(signature, {}):
@@ -181,7 +181,7 @@ def _check_items(name: str, kind: str, items: object) -> None:
 
 
 def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
-    """Check streams or stores by what they offer; streams have the collector's name, stores a folder each.
+    """Check that streams and stores have the required members; streams have the collector's name, stores a folder each.
 
     Raises:
         ConfigurationError: One can't be used.
@@ -189,7 +189,7 @@ def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
     verbs = ("start", "flush", "stop") if kind == "streams" else ("store", "seconds")
     for item in items:
         if isinstance(item, type) or not all(hasattr(item, verb) for verb in verbs):
-            raise ConfigurationError(f"{kind} of collector {name} hold {_kind(item)}, which is none of the {kind}")
+            raise ConfigurationError(f"{kind} of collector {name} hold {_kind(item)}, which is not one of the {kind}")
         if kind == "streams" and item.name != name:
             raise ConfigurationError(
                 f"collector {name} was given a stream named {item.name!r}; streams have the collector's name"
@@ -202,7 +202,7 @@ def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
 def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
     if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
         raise ConfigurationError(
-            f"two stores of collector {name} take the shards of {', '.join(twice)}: each shard is for one of them; "
+            f"two stores of collector {name} take the shards of {', '.join(twice)}: only one store may take a shard; "
             "give the second the folder that the first moves its shards to (move_shards_path)"
         )
 

@@ -1,4 +1,4 @@
-"""Failures that repeat are told once, and so is their end."""
+"""A log of repeated failures, with one line when they begin and one when they end."""
 
 import logging
 import re
@@ -10,9 +10,9 @@ _MOST: Final = 100
 
 
 class FailureLog:
-    """Logs a failure once, however often it repeats, until things have gone well again.
+    """Logs a failure once, however often it repeats, until the first success.
 
-    Failures that differ only in numbers, as in times and page numbers, are the same.
+    Failures that differ only in numbers, such as times and page numbers, are the same.
 
     Args:
         what: The subject, as in "the poll of departures".
@@ -26,7 +26,7 @@ class FailureLog:
         self._failures = 0
 
     def failed(self, error: str) -> None:
-        """Tell of a failure."""
+        """Log a failure, unless it repeats the last one."""
         self._failures += 1
         kind = _NUMBER.sub("#", error)
         level = logging.DEBUG if kind in self._told else logging.WARNING
@@ -35,8 +35,8 @@ class FailureLog:
         logger.log(level, "%s failed: %s; %s", self._what, error, self._advice)
 
     def went_well(self) -> None:
-        """Tell of the end of failures, if there were any."""
+        """Log the end of failures, if there were any."""
         if self._failures:
-            logger.info("%s goes well again after %d failures", self._what, self._failures)
+            logger.info("%s succeeds again after %d failures", self._what, self._failures)
         self._failures = 0
         self._told.clear()

@@ -1,4 +1,4 @@
-"""What an import function gave, page by page, as Arrow rows."""
+"""The pages that an import function returns, as Arrow rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +11,12 @@ from api2db.ingest._collector import Transform
 
 
 def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
-    """The rows of each page, None for a page without rows; nothing where there is nothing new.
+    """Yield the rows of each page, None for a page without rows; yield nothing if there is nothing new.
 
     Rows of a page that no target takes come before the others.
 
     Raises:
-        FrameError: A page is no frame.
+        FrameError: A page is not a frame.
     """
     if result is None:
         return
@@ -24,7 +24,7 @@ def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused
         yield from _batches(result, transform)
         return
     for page in result:
-        # A generator may go on to change its DataFrame in place; the rows must be those that it yielded.
+        # A generator may change its DataFrame in place after the yield; the rows must be those that it yielded.
         yield from _batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform)
 
 
@@ -45,4 +45,4 @@ def _transformed(page: pd.DataFrame, transform: Transform) -> object:
     after: object = transform(page)
     if after is None or isinstance(after, pd.DataFrame) or hasattr(after, "__arrow_c_stream__"):
         return after
-    raise FrameError(f"transform gave a {type(after).__qualname__}; give a DataFrame, or None for no rows")
+    raise FrameError(f"transform returned a {type(after).__qualname__}; return a DataFrame, or None for no rows")

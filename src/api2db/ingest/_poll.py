@@ -1,25 +1,25 @@
-"""One poll: an import function in a thread of its own, its pages journalled in groups with their state."""
+"""One poll: what an import function yields, journalled in groups with their state."""
 
 import json
-import logging
+import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
-from api2db.ingest._async import is_async, run_async
-from api2db.ingest._collector import Collector, takes_state
-from api2db.ingest._pages import batches
+from api2db.ingest._clock import process_clock
+from api2db.ingest._collector import Collector
+from api2db.ingest._import_call import ImportCall, thread_name
+from api2db.ingest._threads import process_threads
 from api2db.journal import Journal
 
-logger = logging.getLogger(__name__)
 GROUP_BYTES: Final = 4 << 20
 GROUP_S: Final = 0.2
-_WAKE_S: Final = 0.1
+_AGAIN_S: Final = 0.1
+_GRACE_S: Final = 3.0
 _ROOM_S: Final = 3.0
 
 
@@ -38,133 +38,163 @@ class Poll:
     function has gone on by then. A poll that was given up on is cancelled if its import function is async.
     A plain function can't be ended: its thread continues until it yields, and what it yields is dropped.
 
+    It holds a thread while its import function does, if that is a plain one. The clock watches it meanwhile.
+
     Args:
         collector: What to poll.
         journal: Where the pages go.
         stopping: Set when the process ends; a poll then no longer waits for room in the journal.
+        on_end: Called with the outcome.
     """
 
-    def __init__(self, collector: Collector, journal: Journal, stopping: threading.Event) -> None:
+    def __init__(
+        self, collector: Collector, journal: Journal, stopping: threading.Event, on_end: Callable[[Outcome], None]
+    ) -> None:
         self._collector = collector
         self._journal = journal
         self._stopping = stopping
-        self._committed = json.dumps(journal.cursor())
-        self._state: dict[str, Any] = json.loads(self._committed)
-        self._reached = self._committed
+        self._on_end = on_end
+        self._import_call = ImportCall(collector, self._take, self._import_ended)
+        self._committed = self._reached = "{}"
+        self._state: dict[str, Any] = {}
         self._pages: list[Rows | Refused] = []
         self._size_bytes = 0
         self._since_s = 0.0
         self._held_up_s = 0.0
+        self._begin_s = 0.0
+        self._grace_end_s = math.inf
         self._rows = 0
-        self._error: BaseException | None = None
+        self._is_importing = True
         self._closed = False
-        self._awaited: Future[Any] | None = None
-        self._changed = threading.Condition()
-        self._begin_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"api2db-poll-{collector.name}", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._over = threading.Event()
 
     @property
-    def alive(self) -> bool:
-        """Whether the import function still runs, also where it was given up on."""
-        return self._thread.is_alive()
+    def is_under_way(self) -> bool:
+        """Whether it isn't over, or its import function still runs although it was given up on."""
+        return self._is_importing or not self._over.is_set()
 
-    def finish(self, on_wake: Callable[[], None], grace_s: float) -> Outcome:
-        """Journal what the poll yields until it has ended or is given up on.
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it is over; False after the timeout."""
+        return self._over.wait(timeout_s)
 
-        Args:
-            on_wake: Called several times a second while the poll runs.
-            grace_s: How long it may go on once the process is stopping.
-        """
-        stopped_s: float | None = None
-        while True:
-            on_wake()
-            if self._stopping.is_set() and stopped_s is None:
-                stopped_s = time.monotonic()
-            with self._changed:
-                if self._step(stopped_s is not None and time.monotonic() - stopped_s >= grace_s):
-                    return Outcome(self._rows, self._error)
-                self._changed.wait(_WAKE_S)
-
-    def _step(self, out_of_grace: bool) -> bool:
-        """Commit what is due; say whether the poll is over."""
-        late = self._took_too_long()
-        over = self._closed or out_of_grace or late
+    def start(self) -> None:
+        """Begin; where no thread can be started, that is the outcome."""
+        self._begin_s = time.monotonic()
         try:
-            if self._pages and (over or time.monotonic() - self._since_s >= GROUP_S):
-                self._commit()
-        except BaseException as error:  # noqa: BLE001 - it becomes the poll's outcome
-            self._error, over = error, True
-        if over and not self._closed:
-            self._closed = True
-            self._error = self._error or self._given_up(late)
-            if self._awaited is not None:
-                self._awaited.cancel()
-        return over
+            self._look()
+            if self._stopping.is_set():
+                self.stop()
+            process_threads().submit(thread_name(self._collector), self._run)
+        except RuntimeError as error:
+            self._import_ended(error)
 
-    def _took_too_long(self) -> bool:
+    def stop(self) -> None:
+        """Give it up in a few seconds; the process is stopping."""
+        self._grace_end_s = min(self._grace_end_s, time.monotonic() + _GRACE_S)
+        self._look()
+
+    def _run(self) -> None:
+        try:
+            self._committed = self._reached = json.dumps(self._journal.cursor())
+            self._state = json.loads(self._committed)
+        except Exception as error:  # noqa: BLE001 - it becomes the poll's outcome
+            self._import_ended(error)
+        else:
+            self._import_call.run(self._state)
+
+    def _look(self) -> None:
+        """Have what is due done by a thread; called by the clock, too, so it must not wait."""
+        now_s = time.monotonic()
+        # Locked, it may be waiting for room in the journal, which does not count as its own time.
+        due_s = now_s + _AGAIN_S if self._lock.locked() else self._due_s()
+        if due_s <= now_s:
+            process_threads().run(thread_name(self._collector), self._do_what_is_due)
+        elif due_s < math.inf and not self._closed:
+            process_clock().call_by(due_s, self._look)
+            if self._closed:  # meanwhile
+                process_clock().forget(self._look)
+
+    def _due_s(self) -> float:
+        group_s = self._since_s + GROUP_S if self._pages else math.inf
+        return min(group_s, self._limit_s(), self._grace_end_s)
+
+    def _limit_s(self) -> float:
         limit = self._collector.poll_timeout
-        return limit is not None and time.monotonic() - self._begin_s - self._held_up_s > limit
+        return math.inf if limit is None else self._begin_s + limit + self._held_up_s
 
-    def _given_up(self, late: bool) -> PollError:
-        if late:
+    def _do_what_is_due(self) -> None:
+        """Commit a group, or give the poll up."""
+        with self._lock:
+            if self._closed:
+                return
+            error: BaseException | None = self._why_give_up()
+            if self._pages and (error is not None or time.monotonic() >= self._since_s + GROUP_S):
+                error = self._failed_commit() or error
+            self._closed = error is not None
+        if error is None:
+            self._look()
+        else:
+            self._import_call.cancel()
+            self._tell(error)
+
+    def _why_give_up(self) -> PollError | None:
+        now_s = time.monotonic()
+        if now_s >= self._limit_s():
             return PollError(
                 f"took longer than its poll_timeout of {self._collector.poll_timeout} s; "
                 "what it yields from now on is dropped"
             )
-        return PollError("was still running when the process had to end; the next start goes on from its last state")
-
-    def _run(self) -> None:
-        try:
-            self._take_all()
-        except BaseException as error:  # noqa: BLE001 - also SystemExit: it becomes the poll's outcome
-            with self._changed:
-                self._error = self._error if self._closed else error
-        finally:
-            with self._changed:
-                self._over()
-                self._changed.notify_all()
-
-    def _over(self) -> None:
-        if self._closed:
-            return
-        try:
-            self._commit()
-        except BaseException as error:  # noqa: BLE001 - it becomes the poll's outcome
-            self._error = self._error or error
-        self._closed = True
-
-    def _take_all(self) -> None:
-        target = self._collector.import_target
-        result = target(self._state) if takes_state(target, self._collector.name) else target()
-        if is_async(result):
-            result = run_async(result, self._awaits)
-        for batch in batches(result, self._collector.transform):
-            if not self._take(batch):
-                return
-        self._take(None)
-
-    def _awaits(self, future: "Future[Any]") -> None:
-        """Remember what the poll waits for; a poll that was given up on meanwhile ends at once."""
-        with self._changed:
-            self._awaited = future
-            if self._closed:
-                future.cancel()
+        if now_s >= self._grace_end_s:
+            return PollError(
+                "was still running when the process had to end; the next start goes on from its last state"
+            )
+        return None
 
     def _take(self, page: Rows | Refused | None) -> bool:
         """Take a page over; False where nobody waits for it any more."""
         reached = _as_json(self._state)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return False
             if page is not None:
-                self._since_s = self._since_s if self._pages else time.monotonic()
+                if not self._pages:
+                    self._since_s = time.monotonic()
+                    process_clock().call_by(self._since_s + GROUP_S, self._look)
                 self._pages.append(page)
                 self._size_bytes += page.nbytes
             self._reached = reached
             if self._size_bytes >= GROUP_BYTES:
                 self._commit()
             return True
+
+    def _import_ended(self, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                self._take(None)
+        except BaseException as failure:  # noqa: BLE001 - it becomes the poll's outcome
+            error = failure
+        with self._lock:
+            self._is_importing = False
+            if self._closed:
+                return
+            failed_commit = self._failed_commit()
+            self._closed = True
+        self._tell(error or failed_commit)
+
+    def _tell(self, error: BaseException | None) -> None:
+        process_clock().forget(self._look)
+        try:
+            self._on_end(Outcome(self._rows, error))
+        finally:
+            self._over.set()
+
+    def _failed_commit(self) -> BaseException | None:
+        try:
+            self._commit()
+        except BaseException as error:  # noqa: BLE001 - it becomes the poll's outcome
+            return error
+        return None
 
     def _commit(self) -> None:
         """Journal the group; after an error it is gone, and the state as it was before it."""

@@ -1,33 +1,69 @@
 """What a collector under debug shows instead of delivering."""
 
 import sys
+import threading
+from collections.abc import Callable
 
 import pyarrow as pa
 
-from api2db.frames import Refused, is_json, reason_of, to_pandas
-from api2db.ingest._async import is_async, run_async
-from api2db.ingest._collector import Collector, takes_state
-from api2db.ingest._pages import batches
+from api2db.frames import Refused, Rows, is_json, reason_of, to_pandas
+from api2db.ingest._collector import Collector
+from api2db.ingest._import_call import ImportCall, thread_name
+from api2db.ingest._poll import Outcome
+from api2db.ingest._threads import process_threads
 from api2db.ingest.counts import counted
 
 _ROWS = 20
 
 
-def preview(collector: Collector) -> int:
-    """Poll once from an empty state, show each frame and its schema, and give the number of rows; nothing is stored."""
-    target = collector.import_target
-    result = target({}) if takes_state(target, collector.name) else target()
-    if is_async(result):
-        result = run_async(result)
-    rows = 0
-    for page in batches(result, collector.transform):
+class Preview:
+    """A poll from an empty state that shows each frame and its schema; nothing is stored, and no time is too long.
+
+    Args:
+        collector: What to poll.
+        on_end: Called with the outcome.
+    """
+
+    def __init__(self, collector: Collector, on_end: Callable[[Outcome], None]) -> None:
+        self._collector = collector
+        self._on_end = on_end
+        self._rows = 0
+        self._over = threading.Event()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it isn't over."""
+        return not self._over.is_set()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it is over; False after the timeout."""
+        return self._over.wait(timeout_s)
+
+    def start(self) -> None:
+        """Begin; where no thread can be started, that is the outcome."""
+        import_call = ImportCall(self._collector, self._take, self._end)
+        try:
+            process_threads().submit(thread_name(self._collector), lambda: import_call.run({}))
+        except RuntimeError as error:
+            self._end(error)
+
+    def stop(self) -> None:
+        """Let it go on: it delays nobody."""
+
+    def _take(self, page: Rows | Refused | None) -> bool:
         if page is not None:
-            rows += page.num_rows
-            _show(collector.name, page)
-    if not rows:
-        sys.stdout.write(f"{collector.name}: nothing new\n")
-    sys.stdout.flush()
-    return rows
+            self._rows += page.num_rows
+            _show(self._collector.name, page)
+        return True
+
+    def _end(self, error: BaseException | None) -> None:
+        try:
+            if error is None and not self._rows:
+                sys.stdout.write(f"{self._collector.name}: nothing new\n")
+            sys.stdout.flush()
+            self._on_end(Outcome(0 if error else self._rows, error))
+        finally:
+            self._over.set()
 
 
 def _show(name: str, page: pa.RecordBatch | Refused) -> None:

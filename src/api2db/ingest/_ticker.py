@@ -24,6 +24,7 @@ class Ticker:
         passed, self._taken = reached - self._taken, reached
         return passed
 
-    def remaining_s(self) -> float:
-        """Seconds until the next tick that ``passed`` has not told of; 0 where it has come."""
-        return max(0.0, self._begin + (self._taken + 1) * self._seconds - self._clock())
+    @property
+    def next_s(self) -> float:
+        """When the next tick comes that ``passed`` has not told of, in seconds of the clock."""
+        return self._begin + (self._taken + 1) * self._seconds

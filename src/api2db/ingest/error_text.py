@@ -9,14 +9,14 @@ _LONGEST = 500
 
 
 def describe_error(error: BaseException) -> str:
-    """Say an error on one line: its kind, what it says without secrets, and where it was raised."""
+    """Describe an error on one line: its class, its message without secrets, and where it was raised."""
     said = " ".join(redact(str(error)).split())
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
     return f"{type(error).__name__}{f': {said}' if said else ''}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line outside of libraries, which is the one that a user can mend."""
+    """Return the innermost line outside of libraries, which is the one that a user can fix."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_foreign(frame.filename)]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
 

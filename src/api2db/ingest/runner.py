@@ -1,29 +1,28 @@
 """A collector at work in this process: its streams, its journal, its polls and its stores."""
 
-import dataclasses
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
+from api2db.ingest._clock import process_clock
 from api2db.ingest._collector import Collector, RunnableStream, check_each
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
-from api2db.ingest._preview import preview
+from api2db.ingest._preview import Preview
 from api2db.ingest._ticker import Ticker
 from api2db.ingest.error_text import describe_error
-from api2db.ingest.status import CollectorStatus, publish_status
-from api2db.ingest.stores import StoreClock
-from api2db.journal import JournalHandle, open_shared
+from api2db.ingest.status import CollectorStatus, LiveStatus
+from api2db.ingest.stores import StoreRounds
+from api2db.journal import JournalHandle, journal_store
 
-logger = logging.getLogger("api2db.ingest")
-_PUBLISH_S: Final = 1.0
-_GRACE_S: Final = 3.0
+_STOP_S: Final = 3.0
 
 
 class Runner:
@@ -32,6 +31,8 @@ class Runner:
     ``start`` starts its streams before the first poll, so that they are given every frame. Use either ``start``, which
     polls at the collector's pace until ``stop``, or ``start(polling=False)`` and ``poll_once``.
 
+    It has no thread of its own: the process's clock begins its polls, and each has a thread while it is under way.
+
     Args:
         collector: What to run.
     """
@@ -39,17 +40,13 @@ class Runner:
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.streams: list[RunnableStream] = []
-        self.status = CollectorStatus(collector.name, os.getpid())
+        self._status = LiveStatus(collector.name)
         self._stopping = threading.Event()
         self._handle: JournalHandle | None = None
-        self._home: Path | None = None
-        self._poll: Poll | None = None
-        self._thread: threading.Thread | None = None
-        self._stores: list[StoreClock] = []
+        self._ticker: Ticker | None = None
+        self._poll: Poll | Preview | None = None
+        self._stores: list[StoreRounds] = []
         self._lock = threading.Lock()
-        self._publishing = threading.Lock()
-        self._published_s = 0.0
-        self._dirty = True
         self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
 
     def _advice(self, *, again: bool) -> str:
@@ -57,9 +54,16 @@ class Runner:
         return f"it {when}; if it goes on, mend its import_target or the API"
 
     @property
+    def status(self) -> CollectorStatus:
+        """The figures so far."""
+        return self._status.figures
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to do: it is disabled, or its one poll under debug has been shown."""
-        return self._thread is None or not self._thread.is_alive()
+        with self._lock:
+            will_poll = self._ticker is not None and not self._stopping.is_set()
+            return not will_poll and (self._poll is None or self._poll.wait(0))
 
     def start(self, *, polling: bool = True) -> None:
         """Start the streams, and poll at the collector's pace.
@@ -76,12 +80,10 @@ class Runner:
             try:
                 self._open(stores=polling)
             except BaseException:
-                self.stop(_GRACE_S)
+                self.stop(_STOP_S)
                 raise
         if polling:
-            work = self._debug if self.collector.debug else self._loop
-            self._thread = threading.Thread(target=work, name=f"api2db-collector-{self.collector.name}", daemon=True)
-            self._thread.start()
+            self._start_polling()
 
     def poll_once(self) -> None:
         """Poll now, and journal what comes; does nothing where the collector is disabled.
@@ -89,12 +91,28 @@ class Runner:
         Raises:
             PollError: The poll failed; what came before that is journalled.
         """
+        self.begin_poll().result()
+
+    def begin_poll(self) -> "Future[None]":
+        """Begin a ``poll_once``, and give its result."""
+        result: Future[None] = Future()
         if self.collector.seconds == 0:
-            return
-        error = self._preview_error() if self.collector.debug else self._one_poll(lambda: None).error
-        self._publish(now=True)
-        if error is not None:
-            raise PollError(f"the poll of {self.collector.name} failed: {describe_error(error)}") from error
+            result.set_result(None)
+            return result
+
+        def ended(outcome: Outcome) -> None:
+            self._record(outcome)
+            self._status.publish()
+            if outcome.error is None:
+                result.set_result(None)
+                return
+            error = PollError(f"the poll of {self.collector.name} failed: {describe_error(outcome.error)}")
+            error.__cause__ = outcome.error
+            result.set_exception(error)
+
+        with self._lock:
+            self._begin(ended)
+        return result
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything journalled so far is in every target; False after the timeout."""
@@ -104,19 +122,24 @@ class Runner:
 
     def stop_polling(self, timeout_s: float | None = 0) -> None:
         """Begin no poll any more, and wait for one that runs; it is given a few seconds at most."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        with self._lock:
+            self._stopping.set()
+            process_clock().forget(self._tick)
+            poll = self._poll
+        if poll is not None:
+            poll.stop()
+            poll.wait(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """End polls and stores, then the streams; what is not delivered by then stays in the journal."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self.stop_polling(_left(deadline_s))
-        for store in self._stores:
-            store.stop(_left(deadline_s))
+        if self.status.pid == os.getpid():  # a forked child has no poll and no round of its parent
+            self.stop_polling(_left(deadline_s))
+            for store in self._stores:
+                store.stop(_left(deadline_s))
         for stream in self.streams:
             stream.stop(_left(deadline_s))
-        self._publish(now=True)
+        self._status.publish()
         if self._handle is not None:
             self._handle.release()
             self._handle = None
@@ -130,93 +153,51 @@ class Runner:
         for stream in streams:
             stream.start()
             self.streams.append(stream)
-        self._handle = open_shared(home, name, streams[0].durability)
-        self._home = home
+        self._handle = journal_store(home).open(name, streams[0].durability)
+        self._status.publish_in(home)
         if stores and self.collector.stores is not None:
             found = resolved(name, "stores", self.collector.stores)
-            self._stores = [StoreClock(name, store, self._stopping, self._store_failed) for store in found]
+            failed = partial(self._status.note, stores_failed=1)
+            self._stores = [StoreRounds(name, store, self._stopping, failed) for store in found]
 
-    def _loop(self) -> None:
-        ticker = Ticker(self.collector.seconds)
-        while not self._stopping.is_set():
-            try:
-                self._tick(ticker)
-            except Exception as error:  # noqa: BLE001 - the edge of a worker's loop: recorded, and tried again
-                self._record(Outcome(0, error))
-            self._wait_for_tick(ticker)
+    def _start_polling(self) -> None:
+        with self._lock:
+            if not self.collector.debug:
+                self._ticker = Ticker(self.collector.seconds)
+                process_clock().call_by(self._ticker.next_s, self._tick)
+            self._begin(self._record)
 
-    def _tick(self, ticker: Ticker) -> None:
-        if self._poll is not None and self._poll.alive:
-            self._note(late=1)
-        else:
-            self._one_poll(lambda: self._count_late(ticker))
-
-    def _wait_for_tick(self, ticker: Ticker) -> None:
-        while not self._stopping.wait(min(ticker.remaining_s(), _PUBLISH_S) if self._dirty else ticker.remaining_s()):
-            self._publish()
-            if ticker.passed():
+    def _tick(self) -> None:
+        """Called by the clock: begin a poll, or count the ticks that come while one is under way."""
+        with self._lock:
+            if self._ticker is None or self._stopping.is_set():
                 return
+            passed = self._ticker.passed()
+            process_clock().call_by(self._ticker.next_s, self._tick)
+            if self._poll is not None and self._poll.is_under_way:
+                self._status.note(late=passed)
+            elif passed:
+                self._begin(self._record)
 
-    def _one_poll(self, on_wake: Callable[[], None]) -> Outcome:
-        if self._handle is None:
+    def _begin(self, on_end: Callable[[Outcome], None]) -> None:
+        """Begin a poll; called with the lock held."""
+        if self.collector.debug:
+            self._poll = Preview(self.collector, on_end)
+        elif self._handle is not None:
+            self._poll = Poll(self.collector, self._handle.journal, self._stopping, on_end)
+        else:
             raise ConfigurationError(f"collector {self.collector.name} is not started")
-        self._note(polls=1, polled_at=time.time())
-        self._poll = Poll(self.collector, self._handle.journal, self._stopping)
-        outcome = self._poll.finish(on_wake, _GRACE_S)
-        self._record(outcome)
-        return outcome
-
-    def _count_late(self, ticker: Ticker) -> None:
-        if passed := ticker.passed():
-            self._note(late=passed)
-        self._publish()
+        self._status.note(polls=1, polled_at=time.time())
+        self._poll.start()
 
     def _record(self, outcome: Outcome) -> None:
         if outcome.error is None:
-            self._note(rows=outcome.rows, last_error=None, error_at=None)
+            self._status.note(rows=outcome.rows, last_error=None, error_at=None)
             self._failure_log.went_well()
         else:
             said = describe_error(outcome.error)
-            self._note(rows=outcome.rows, failed=1, last_error=said, error_at=time.time())
+            self._status.note(rows=outcome.rows, failed=1, last_error=said, error_at=time.time())
             self._failure_log.failed(said)
-
-    def _debug(self) -> None:
-        if (error := self._preview_error()) is not None:
-            self._failure_log.failed(describe_error(error))
-
-    def _preview_error(self) -> BaseException | None:
-        try:
-            self._note(polls=1, rows=preview(self.collector))
-        except Exception as error:  # noqa: BLE001 - the caller tells of it
-            self._note(failed=1, last_error=describe_error(error), error_at=time.time())
-            return error
-        return None
-
-    def _store_failed(self) -> None:
-        self._note(stores_failed=1)
-        self._publish(now=True)  # the thread that polls may wait for hours
-
-    def _note(self, **figures: Any) -> None:
-        """Add counts, and set what is no count."""
-        with self._lock:
-            counted = {
-                key: getattr(self.status, key) + value if isinstance(value, int) else value
-                for key, value in figures.items()
-            }
-            self.status = dataclasses.replace(self.status, **counted)
-            self._dirty = True
-
-    def _publish(self, *, now: bool = False) -> None:
-        """Leave word for ``api2db status``, at most once a second."""
-        with self._publishing:
-            due = self._dirty and (now or time.monotonic() - self._published_s >= _PUBLISH_S)
-            if not due or self._home is None:
-                return
-            self._published_s, self._dirty = time.monotonic(), False
-            try:
-                publish_status(self._home, self.status)
-            except OSError as error:
-                logger.debug("the figures of %s can't be written: %s", self.collector.name, error)
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

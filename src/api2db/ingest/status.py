@@ -1,15 +1,20 @@
-"""What a collector has done so far, and the file that says so to ``api2db status``."""
+"""What a collector has done so far, as it says so to ``api2db status``."""
 
-import json
+import logging
+import math
 import os
+import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
-from api2db.disk.atomic import FILE_MODE
-from api2db.journal import journal_folder
+from api2db.ingest._clock import process_clock
+from api2db.ingest._threads import process_threads
+from api2db.journal import journal_store
 
-_STATUS_NAME = "collector.json"
+logger = logging.getLogger("api2db.ingest")
+_PUBLISH_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +45,69 @@ class CollectorStatus:
     stores_failed: int = 0
 
 
+class LiveStatus:
+    """The figures of a collector at work, published at most once a second while they change.
+
+    Args:
+        name: The collector's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.figures = CollectorStatus(name, os.getpid())
+        self._home: Path | None = None
+        self._lock = threading.Lock()
+        self._publishing = threading.Lock()
+        self._published_s = -math.inf
+        self._is_published = False
+
+    def publish_in(self, home: Path) -> None:
+        """Publish in this project from now on."""
+        self._home = home
+
+    def note(self, **figures: Any) -> None:
+        """Add counts, and set what is no count."""
+        with self._lock:
+            counted = {
+                key: getattr(self.figures, key) + value if isinstance(value, int) else value
+                for key, value in figures.items()
+            }
+            self.figures = replace(self.figures, **counted)
+            self._is_published = False
+        if self._home is not None:
+            process_clock().call_by(self._published_s + _PUBLISH_S, self._publish_soon)
+
+    def publish(self) -> None:
+        """Publish now, if they have changed."""
+        with self._publishing:
+            process_clock().forget(self._publish_soon)
+            with self._lock:
+                figures, is_published, self._is_published = self.figures, self._is_published, True
+            if is_published or self._home is None:
+                return
+            self._published_s = time.monotonic()
+            try:
+                publish_status(self._home, figures)
+            except OSError as error:
+                logger.debug("the figures of %s can't be written: %s", figures.name, error)
+
+    def _publish_soon(self) -> None:
+        """Called by the clock."""
+        process_threads().run(f"api2db-status-{self.figures.name}", self.publish)
+
+
 def publish_status(home: Path, status: CollectorStatus) -> None:
-    """Leave the figures beside the journal; a reader sees the old or the new ones, whole."""
-    path = journal_folder(home, status.name) / _STATUS_NAME
-    temporary = path.with_name(f".{_STATUS_NAME}.tmp")
-    with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
-        json.dump({"at": time.time(), **asdict(status)}, file)
-    temporary.replace(path)
+    """Leave the figures with the collector's journal.
+
+    Raises:
+        OSError: They can't be written.
+    """
+    journal_store(home).publish(status.name, {"at": time.time(), **asdict(status)})
 
 
 def read_status(home: Path, name: str) -> CollectorStatus | None:
     """Give what a collector said last; None where it never did."""
+    said = journal_store(home).published(name)
     try:
-        said = json.loads((journal_folder(home, name) / _STATUS_NAME).read_text(encoding="utf-8"))
-        said.pop("at")
-        return CollectorStatus(**said)
-    except (OSError, ValueError, KeyError, TypeError):
+        return CollectorStatus(**{key: value for key, value in said.items() if key != "at"}) if said else None
+    except TypeError:
         return None
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, FILE_MODE)

@@ -1,52 +1,88 @@
-"""Stores, each at its own seconds in a thread of its own, so that none waits for another or for a poll."""
+"""Stores, each at its own seconds; a round has a thread, so that none waits for another or for a poll."""
 
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
+from api2db.ingest._clock import process_clock
 from api2db.ingest._collector import PeriodicStore
 from api2db.ingest._failure_log import FailureLog
+from api2db.ingest._threads import process_threads
 from api2db.ingest._ticker import Ticker
 from api2db.ingest.error_text import describe_error
 
 logger = logging.getLogger("api2db.ingest")
 
 
-class StoreClock:
-    """Runs one store at its seconds until the process stops; a run that fails is logged, counted and tried again."""
+class StoreRounds:
+    """Runs one store at its seconds until the process stops; a round that fails is logged, counted and tried again.
+
+    Args:
+        name: The collector's.
+        store: What to run.
+        stopping: Set when the process ends, before ``stop`` is called.
+        on_fail: Called after a round that failed.
+    """
 
     def __init__(self, name: str, store: PeriodicStore, stopping: threading.Event, on_fail: Callable[[], None]) -> None:
+        self._thread_name = f"api2db-store-{name}"
         self._store = store
         self._stopping = stopping
         self._on_fail = on_fail
         self._failure_log = FailureLog(
             f"the store {type(store).__name__} of {name}", f"it is tried again in {store.seconds:g} s"
         )
-        self._thread = threading.Thread(target=self._run, name=f"api2db-store-{name}", daemon=True)
+        self._lock = threading.Lock()
+        self._round: Future[None] | None = None
         if store.seconds > 0:
-            self._thread.start()
+            self._ticker = Ticker(store.seconds)
+            self._wait_for_tick()
 
     def stop(self, timeout_s: float | None) -> None:
-        """Wait for a run that has begun, after telling it to end where it can be told; the next run goes on with it."""
-        if self._thread.ident is not None:
-            stop = getattr(self._store, "stop", None)
-            if callable(stop):
-                stop(0)
-            self._thread.join(timeout_s)
+        """Tell the store to stop, if it can, and wait for a round that is under way; the next run goes on with it."""
+        if self._store.seconds <= 0:
+            return
+        stop = getattr(self._store, "stop", None)
+        if callable(stop):
+            stop(0)
+        with self._lock:
+            process_clock().forget(self._begin_round)
+            begun = self._round
+        if begun is not None:
+            wait([begun], timeout_s)
 
-    def _run(self) -> None:
-        ticker = Ticker(self._store.seconds)
-        while not self._stopping.wait(ticker.remaining_s()):
-            ticker.passed()
+    def _wait_for_tick(self) -> None:
+        with self._lock:
+            if not self._stopping.is_set():
+                process_clock().call_by(self._ticker.next_s, self._begin_round)
+
+    def _begin_round(self) -> None:
+        """Called by the clock."""
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            self._ticker.passed()
             try:
-                self._store.store()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - the edge of a worker's loop: told, and tried again
-                if self._stopping.is_set():
-                    logger.info(
-                        "a store has ended before its time, and goes on in the next run: %s", describe_error(error)
-                    )
-                    return
-                self._failure_log.failed(describe_error(error))
-                self._on_fail()
-            else:
-                self._failure_log.went_well()
+                self._round = process_threads().submit(self._thread_name, self._run_round)
+                return
+            except RuntimeError as error:
+                failure = error
+        self._failed(failure)
+        self._wait_for_tick()
+
+    def _run_round(self) -> None:
+        try:
+            self._store.store()
+        except BaseException as error:  # noqa: BLE001 - the edge of a worker's loop: told, and tried again
+            if self._stopping.is_set():
+                logger.info("a store has ended before its time, and goes on in the next run: %s", describe_error(error))
+                return
+            self._failed(error)
+        else:
+            self._failure_log.went_well()
+        self._wait_for_tick()
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure_log.failed(describe_error(error))
+        self._on_fail()

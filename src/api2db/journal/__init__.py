@@ -19,6 +19,7 @@ Layout, below ``STORE/journal/<collector>/``
     ``damaged/``        bytes that could not be read, and notes on bytes that are gone, for a person to look at
     ``control/``        requests from commands while the owner runs; ``.requests`` beside the journals is touched then
     ``status.json``     the owner's last report on its streams, for ``api2db status``
+    ``collector.json``  what the collector has polled, as it last published that
 
 A record
     header (64 bytes)   magic, kind, flags, stream number, schema, rows, sequence, timestamp_ns, length, two checksums
@@ -55,52 +56,64 @@ Crash rules
       latest when the journal is opened again. Another file that has taken its name by then stays.
 """
 
-from api2db.journal._control import ask
-from api2db.journal._handle import JournalHandle, open_shared
-from api2db.journal._journal import SegmentedJournal, journal_folder
-from api2db.journal._lock import check_process, is_owned
-from api2db.journal._overview import StreamOverview, describe, journals_in, overview
+from api2db.journal._lock import check_process
+from api2db.journal._store import journal_store
 from api2db.journal.port import (
     ALL,
+    AttachedStream,
     Backlog,
     Checkpoint,
     CheckpointKind,
+    Checkpoints,
     Delivered,
     Durability,
     Entry,
+    Health,
     Journal,
+    JournalHandle,
+    JournalOverview,
+    JournalStore,
+    News,
+    Origin,
     Position,
+    Progress,
+    Reader,
     ReadLimit,
+    Registered,
     StreamIdentity,
     StreamNo,
+    StreamOverview,
     StreamReader,
     Superseded,
 )
 
 __all__ = [
     "ALL",
+    "AttachedStream",
     "Backlog",
     "Checkpoint",
     "CheckpointKind",
+    "Checkpoints",
     "Delivered",
     "Durability",
     "Entry",
+    "Health",
     "Journal",
     "JournalHandle",
+    "JournalOverview",
+    "JournalStore",
+    "News",
+    "Origin",
     "Position",
+    "Progress",
     "ReadLimit",
-    "SegmentedJournal",
+    "Reader",
+    "Registered",
     "StreamIdentity",
     "StreamNo",
     "StreamOverview",
     "StreamReader",
     "Superseded",
-    "ask",
     "check_process",
-    "describe",
-    "is_owned",
-    "journal_folder",
-    "journals_in",
-    "open_shared",
-    "overview",
+    "journal_store",
 ]

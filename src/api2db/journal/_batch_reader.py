@@ -4,39 +4,23 @@ Consecutive small records are decoded in one pass: each decoding releases the in
 for it again, which takes ten times as long as the decoding itself.
 """
 
+import sys
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from api2db.journal._record import Flag
+from api2db.journal._registered import InFlight, in_flight
 from api2db.journal._rows import decode_rows, decode_together
-from api2db.journal._scan import Damage, Record
-from api2db.journal._segment import counts_of
+from api2db.journal._scan import Damage, Record, Want
+from api2db.journal._segment import Count, Location, counts_of
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal.port import Entry, Position, ReadLimit
 
 _SMALL_BYTES = 16 * 1024
-
-
-class InFlight(NamedTuple):
-    """A record that the worker holds until it is acknowledged."""
-
-    sequence: int
-    segment: int
-    end: int
-    frames: int
-    rows: int
-    size_bytes: int
-
-
-def in_flight(record: Record) -> InFlight:
-    """Describe a record that is handed to the worker."""
-    header = record.header
-    frames, rows, size_bytes = counts_of(header)
-    return InFlight(header.sequence, record.segment.number, record.end, frames, rows, size_bytes)
+_WITHOUT_LIMIT = ReadLimit(sys.maxsize, sys.maxsize)
 
 
 @dataclass(slots=True)
@@ -116,6 +100,36 @@ class BatchReader:
         self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused))
         self._rows += taken.num_rows
         self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
+
+
+def newest_frame(
+    segment_set: SegmentSet, want: Want, at: Location, stop: Location
+) -> tuple[Count, list[Record], list[Entry]] | None:
+    """Find the newest frame of which something is readable, and how much stands before it."""
+    while True:
+        before, records = _last_frame(segment_set, want, at, stop)
+        if not records:
+            return None
+        start, end = Location(records[0].segment.number, records[0].start), records[-1].after
+        batch_reader = BatchReader(segment_set, Position(0), _WITHOUT_LIMIT)
+        for record in segment_set.records(start, end, want, payloads=True):
+            batch_reader.add(record)
+        batch_reader.finish()
+        if batch_reader.entries:
+            return before, records, batch_reader.entries
+        stop = start
+
+
+def _last_frame(segment_set: SegmentSet, want: Want, at: Location, stop: Location) -> tuple[Count, list[Record]]:
+    frame: list[Record] = []
+    before, total = Count(), Count()
+    for record in segment_set.records(at, stop, want):
+        if record.header.rows or not (frame and frame[0].header.rows):  # An empty frame replaces nothing.
+            if not frame or frame[0].header.timestamp_ns != record.header.timestamp_ns:
+                frame, before = [], replace(total)
+            frame.append(record)
+        total.add(*counts_of(record.header))
+    return before, frame
 
 
 def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:

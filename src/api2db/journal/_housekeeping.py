@@ -10,13 +10,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from api2db.journal._control import serve_requests, when_rung
-from api2db.journal._overview import StreamOverview, describe, publish, withdraw
-
-if TYPE_CHECKING:
-    from api2db.journal._journal import SegmentedJournal
+from api2db.journal._core import Core
+from api2db.journal._overview import describe, publish, withdraw
+from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
 _GLANCE_S: Final = 0.1  # at the bell, one file a project
@@ -33,8 +32,7 @@ class House:
         changed: Whether its figures may have changed since they were published.
     """
 
-    journal: "SegmentedJournal"
-    name: str
+    core: Core
     serving: threading.RLock = field(default_factory=threading.RLock)
     changed: bool = True
     gone: bool = False
@@ -53,20 +51,20 @@ class House:
             except Exception as error:  # noqa: BLE001 - this serves those who look; the journal does without it
                 self.changed = True
                 self.published = None
-                withdraw(self.journal.folder)
+                withdraw(self.core.folder)
                 if not self.troubled:
-                    _tell_of(error, self.journal.folder)
+                    _tell_of(error, self.core.folder)
                 self.troubled = True
 
     def _serve(self, *, requests: bool) -> None:
         if requests:
-            serve_requests(self.journal.folder, self.journal.answers)
+            serve_requests(self.core.folder, self.core.answers)
         if self.changed and time.monotonic() - self.published_s >= _PUBLISH_S:
             self.changed = False  # before the look: what changes meanwhile is published next time
             self.published_s = time.monotonic()
-            streams = describe(self.journal, self.name)
+            streams = describe(self.core)
             if streams != self.published:
-                publish(self.journal.folder, streams)
+                publish(self.core.folder, streams)
                 self.published = streams
 
 
@@ -78,14 +76,14 @@ class _Housekeeper:
         self._houses: list[House] = []
         self._thread: threading.Thread | None = None
 
-    def look_after(self, journal: "SegmentedJournal", name: str) -> House:
+    def look_after(self, core: Core) -> House:
         """Serve a journal until ``leave``."""
-        house = House(journal, name)
+        house = House(core)
 
         def changed() -> None:
             house.changed = True
 
-        journal.on_change = changed
+        core.on_change = changed
         with self._lock:
             self._houses = [*self._houses, house]
             if self._thread is None:
@@ -112,10 +110,10 @@ class _Housekeeper:
             if every := time.monotonic() - round_s >= _ROUND_S:
                 round_s = time.monotonic()
             # Before the inboxes: who rings while these are looked into is seen at the next glance.
-            now = {folder: when_rung(folder) for folder in {house.journal.folder.parent for house in houses}}
+            now = {folder: when_rung(folder) for folder in {house.core.folder.parent for house in houses}}
             asked = {folder for folder, rung_ns in now.items() if every or rung.get(folder) != rung_ns}
             for house in houses:
-                requests = house.published is None or house.journal.folder.parent in asked
+                requests = house.published is None or house.core.folder.parent in asked
                 if requests or house.changed:
                     house.serve(requests=requests)
             rung = now

@@ -148,15 +148,15 @@ class JournalLock:
             return False
 
 
-def check_process(folder: Path, owner: int) -> None:
-    """Raise if another process opened the journal; takes no lock.
+def check_process(journal: Path | str, owner: int) -> None:
+    """Raise if another process opened the journal, given by its folder or name; takes no lock.
 
     Raises:
         JournalBusyError: This is a forked child.
     """
     if os.getpid() != owner:
         message = (
-            f"the journal {folder} belongs to process {owner}, which forked this one; "
+            f"the journal {journal} belongs to process {owner}, which forked this one; "
             "make and start streams in the process that puts into them"
         )
         raise JournalBusyError(message)
@@ -172,6 +172,16 @@ def is_owned(folder: Path) -> bool:
         return _is_locked(fd)
     finally:
         os.close(fd)
+
+
+def check_free(folder: Path) -> None:
+    """Raise if a living process owns a journal; takes no lock.
+
+    Raises:
+        JournalBusyError: One does.
+    """
+    if is_owned(folder):
+        raise _busy(folder, (folder / LOCK_NAME).read_text(errors="replace").strip())
 
 
 def _identify(found: os.stat_result) -> _File:

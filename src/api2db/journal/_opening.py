@@ -1,64 +1,162 @@
-"""What is known when a journal is opened: from its state file or, if that is damaged, from everything else."""
+"""Open a journal: what its state file, its segments and its other files say, and what a crash left unfinished."""
 
 import json
 import logging
+import secrets
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from api2db.disk.atomic import make_folders, sync_folder
-from api2db.journal._epochs import read_epochs
+from api2db.errors import JournalError, JournalWriteError
+from api2db.journal._core import COUNTER_BITS, NO_CURSOR, Core, Cursor
+from api2db.journal._epochs import add_epoch, read_epochs
+from api2db.journal._lock import JournalLock
+from api2db.journal._overview import withdraw
 from api2db.journal._record import RecordKind
+from api2db.journal._registered import RegisteredStream, parked_bytes
+from api2db.journal._removal import finish_removal
+from api2db.journal._repair import repair
+from api2db.journal._retention import Retention
 from api2db.journal._scan import Record
-from api2db.journal._segment import read_preamble, segment_paths
-from api2db.journal._state import State
-from api2db.journal._state_file import STATE_NAME, DamagedStateError, StreamRow
-from api2db.journal.port import Delivered, Position
+from api2db.journal._segment import read_preambles, segment_paths
+from api2db.journal._segment_set import SegmentSet
+from api2db.journal._state import State, hold_reserve, release_reserve
+from api2db.journal._state_file import STATE_NAME, DamagedStateError, registered
+from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses
+from api2db.journal.port import Durability
 
 logger = logging.getLogger(__name__)
 
 
-class Cursor(NamedTuple):
-    """The collector's state, and the number of the record that stored it; the highest number is the newest."""
+def open_core(home: Path, folder: Path, durability: Durability) -> Core:
+    """Take the journal's lock, recover what a crash left, and count this open.
 
-    sequence: int
-    value: dict[str, Any]
-
-
-NO_CURSOR = Cursor(0, {})
-
-
-def cursor_of(said: Mapping[str, Any]) -> Cursor:
-    """The collector's state in a preamble or a summary."""
-    return Cursor(*said["cursor"]) if "cursor" in said else NO_CURSOR
-
-
-def cursor_in(record: Record) -> Cursor:
-    """The collector's state in a record; an empty one if the record is damaged."""
-    if record.header.kind != RecordKind.CURSOR or not is_sound(record):
-        return NO_CURSOR
-    return Cursor(record.header.sequence, json.loads(record.payload))
-
-
-def newest_of(cursors: Iterable[Cursor]) -> Cursor:
-    """The cursor that was committed last."""
-    return max(cursors, key=lambda cursor: cursor.sequence)
+    Raises:
+        JournalBusyError: Another process owns it.
+        JournalError: The disk refuses, or another version wrote the journal in a format unknown here.
+    """
+    try:
+        make_folders(folder)
+        lock = JournalLock(folder)
+    except JournalError:
+        raise
+    except OSError as error:
+        raise _cannot_open(folder, error) from error
+    try:
+        withdraw(folder)  # what an owner before this one has said
+        return _recovered(home, folder, durability, lock)
+    except BaseException as error:
+        lock.release()
+        if isinstance(error, OSError) and not isinstance(error, JournalError):
+            raise _cannot_open(folder, error) from error
+        raise
 
 
-def is_sound(record: Record) -> bool:
-    """Whether a payload matches its checksum."""
-    return zlib.crc32(record.payload) == record.header.payload_crc
+def _recovered(home: Path, folder: Path, durability: Durability, lock: JournalLock) -> Core:
+    preambles = read_preambles(folder)
+    newest = preambles[-1] if preambles else {}
+    try:
+        state = _open_state(folder, newest)
+    except JournalWriteError:
+        release_reserve(folder)
+        state = _open_state(folder, newest)
+    try:
+        journal_id = state.meta("journal") or newest.get("journal") or secrets.token_hex(8)
+        cursor = _newest_of([_cursor_of(newest), Cursor(*(state.meta("cursor") or NO_CURSOR))])
+        core = Core(home, folder, durability, lock, state, journal_id, cursor, SegmentSet(folder))
+        _Opening(core, preambles, newest).recover()
+    except BaseException:
+        state.close()
+        raise
+    return core
 
 
-def read_preambles(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the intact preambles of all segments, in order."""
-    found = (read_preamble(path).says for path in segment_paths(folder).values())
-    return [says for says in found if says is not None]
+class _Opening:
+    """Completes a core from what is on the disk."""
+
+    def __init__(self, core: Core, preambles: Sequence[Mapping[str, Any]], newest: Mapping[str, Any]) -> None:
+        self._core = core
+        self._preambles = preambles
+        self._newest = newest
+        self._retention = Retention(core)
+
+    def recover(self) -> None:
+        core = self._core
+        self._scan_segments()
+        core.durable = core.segment_set.visible
+        rows = core.state.streams()
+        numbers = [row.stream_no for row in rows]
+        core.last_stream_no = max(
+            [core.state.meta("last_stream_no") or 0, self._newest.get("last_stream_no", 0), *numbers]
+        )
+        for row in rows:
+            parked = parked_bytes(core.state.checkpoint(row.stream_no, "parked"))
+            core.streams[row.stream_no] = RegisteredStream(core.segment_set, row, parked)
+        at_least = self._highest_counter()
+        try:
+            self._count_open(at_least)
+        except OSError:
+            self._retention.reclaim()
+            release_reserve(core.folder)
+            self._count_open(at_least)
+        self._retention.discard(self._retention.take_finished())
+        hold_reserve(core.folder)
+
+    def _scan_segments(self) -> None:
+        core = self._core
+        summaries = core.state.segments()
+        core.cursor = _newest_of([core.cursor, *map(_cursor_of, summaries.values())])
+        ends = known_ends(core.folder, summaries)
+        missing = losses(segment_paths(core.folder), ends)
+        for _, record in repair(core.folder, core.segment_set, summaries, ends):
+            core.cursor = _newest_of([core.cursor, _cursor_in(record)])
+            if record.header.kind == RecordKind.REMOVAL and _is_sound(record):
+                finish_removal(core.home, record.payload)
+        core.durable_cursor = core.cursor
+        self._report(missing)
+        segments = core.segment_set.segments
+        for number, segment in segments.items():
+            if number not in summaries or summaries[number]["end"] != segment.end:
+                self._retention.retire(number)
+        times_ns = [segment.last_timestamp_ns for segment in segments.values()]
+        core.timestamp_ns = max([0, *(said["timestamp_ns"] for said in self._preambles), *times_ns])
+
+    def _report(self, missing: Sequence[Loss]) -> None:
+        """Report lost bytes once; from then on what remains counts as complete."""
+        core, segments = self._core, self._core.segment_set.segments
+        delivered = min((row.position.sequence for row in core.state.streams()), default=0)
+        for loss in missing:
+            found = [segment.last_sequence for number, segment in segments.items() if number <= loss.segment]
+            first = max([delivered, *found]) + 1
+            if first <= loss.last_sequence:
+                core.segment_set.report(loss, first)
+        if gone := {loss.segment for loss in missing} - segments.keys():
+            core.state.drop_segments(gone)
+        last = segments.get(core.segment_set.visible.segment)
+        keep_synced(core.folder, Synced(last.number, last.end, last.last_sequence) if last else NOTHING_SYNCED)
+
+    def _highest_counter(self) -> int:
+        """The highest open counter that any file mentions."""
+        seen = [segment.last_sequence for segment in self._core.segment_set.segments.values()]
+        seen += [stream.position.sequence for stream in self._core.streams.values()]
+        counters: list[int] = [*(said["counter"] for said in self._preambles), *self._core.state.epochs().values()]
+        return max([0, *counters, *(sequence >> COUNTER_BITS for sequence in seen)])
+
+    def _count_open(self, at_least: int) -> None:
+        """Record this open under a counter above all earlier ones."""
+        core = self._core
+        known = {**{said["epoch"]: said["counter"] for said in self._preambles}, **core.state.epochs()}
+        core.counter, core.epoch, known_epochs = add_epoch(core.folder, at_least)
+        core.epochs = {**known, **known_epochs, core.epoch: core.counter}
+        core.state.add_epochs(core.epochs)
+        core.state.keep_meta({"journal": core.journal_id})
+        core.sequence = core.counter << COUNTER_BITS
 
 
-def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
+def _open_state(folder: Path, newest: Mapping[str, Any]) -> State:
     """Open the state file; rebuild a damaged or missing one from the newest segment's preamble.
 
     Raises:
@@ -75,24 +173,6 @@ def open_state(folder: Path, newest: Mapping[str, Any]) -> State:
     return state
 
 
-def registered(newest: Mapping[str, Any]) -> list[StreamRow]:
-    """The streams that a preamble names, at the positions they had when it was written."""
-    return [
-        StreamRow(
-            stream_no=stream["stream_no"],
-            key=stream["key"],
-            identity=stream["identity"],
-            stream_type=stream["stream_type"],
-            quota_bytes=None,
-            position=Position(*stream["position"]),
-            delivered=Delivered(),
-            error=None,
-            error_at=None,
-        )
-        for stream in newest.get("streams", [])
-    ]
-
-
 def _set_aside(folder: Path, error: DamagedStateError) -> None:
     aside = folder / "damaged" / f"state-{time.time_ns()}"
     make_folders(aside)
@@ -107,3 +187,29 @@ def _rebuild(state: State, newest: Mapping[str, Any]) -> None:
         state.add_stream(row)
         state.save_checkpoint(row.stream_no, "rebuilt", {"from": list(row.position)})
     state.keep_meta({"last_stream_no": newest.get("last_stream_no", 0)})
+
+
+def _cursor_of(said: Mapping[str, Any]) -> Cursor:
+    """The collector's state in a preamble or a summary."""
+    return Cursor(*said["cursor"]) if "cursor" in said else NO_CURSOR
+
+
+def _cursor_in(record: Record) -> Cursor:
+    """The collector's state in a record; an empty one if the record is damaged."""
+    if record.header.kind != RecordKind.CURSOR or not _is_sound(record):
+        return NO_CURSOR
+    return Cursor(record.header.sequence, json.loads(record.payload))
+
+
+def _newest_of(cursors: Iterable[Cursor]) -> Cursor:
+    return max(cursors, key=lambda cursor: cursor.sequence)
+
+
+def _is_sound(record: Record) -> bool:
+    return zlib.crc32(record.payload) == record.header.payload_crc
+
+
+def _cannot_open(folder: Path, error: OSError) -> JournalWriteError:
+    return JournalWriteError(
+        f"the journal in {folder} can't be opened ({error}); free disk space or mend the disk, then start again"
+    )

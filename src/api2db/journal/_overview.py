@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from api2db.journal._core import Core
 from api2db.journal._lock import LOCK_NAME, is_owned
-from api2db.journal._opening import read_preambles, registered
 from api2db.journal._record import Header, RecordKind
 from api2db.journal._repair import committed, look_at
 from api2db.journal._scan import Record, scan
-from api2db.journal._segment import Count, counts_of, segment_paths
+from api2db.journal._segment import Count, counts_of, read_preambles, segment_paths
 from api2db.journal._state_file import (
     DamagedStateError,
     StreamRow,
@@ -22,47 +22,12 @@ from api2db.journal._state_file import (
     read_segments,
     read_streams,
     reading,
+    registered,
 )
 from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
-from api2db.journal.port import ALL, Checkpoint
-
-if TYPE_CHECKING:
-    from api2db.journal._journal import SegmentedJournal
+from api2db.journal.port import ALL, Checkpoint, StreamOverview
 
 STATUS_NAME = "status.json"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOverview:
-    """A stream as its journal knows it; figures are since the stream was registered.
-
-    Attributes:
-        running: Whether a living process delivers it.
-        oldest_ns: When the oldest waiting frame was put; None when nothing waits.
-        error_at: When the last error was seen, seconds since 1970.
-    """
-
-    collector: str
-    identity: str
-    stream_type: str
-    running: bool
-    frames_waiting: int
-    rows_waiting: int
-    bytes_waiting: int
-    frames_delivered: int
-    rows_delivered: int
-    rows_parked: int
-    rows_rejected: int
-    rows_superseded: int
-    duplicates_dropped: int
-    oldest_ns: int | None
-    last_error: str | None
-    error_at: float | None
-
-    @property
-    def lag_s(self) -> float:
-        """The age of the oldest waiting frame, seconds; 0 when nothing waits."""
-        return max(0.0, time.time() - self.oldest_ns / 1e9) if self.oldest_ns else 0.0
 
 
 def journals_in(home: Path) -> list[Path]:
@@ -70,15 +35,16 @@ def journals_in(home: Path) -> list[Path]:
     return sorted(path.parent for path in (home / "STORE" / "journal").glob(f"*/{LOCK_NAME}"))
 
 
-def describe(journal: "SegmentedJournal", name: str) -> list[StreamOverview]:
+def describe(core: Core) -> list[StreamOverview]:
     """What the owner knows."""
+    core.lock.check_process()
     found = []
-    for log in list(journal.readers.values()):
-        backlog = log.backlog()
+    for stream in list(core.streams.values()):
+        backlog = core.backlog(stream)
         count = Count(backlog.frames, backlog.rows, backlog.size_bytes)
-        parked = _parked_rows(log.checkpoint("parked"))
-        row = log.current_row()
-        found.append(_overview(name, row, count, parked, backlog.oldest_ns, running=log.attached))
+        parked = _parked_rows(core.state.checkpoint(stream.stream_no, "parked"))
+        row = stream.current_row()
+        found.append(_overview(core.folder.name, row, count, parked, backlog.oldest_ns, running=stream.attached))
     return found
 
 

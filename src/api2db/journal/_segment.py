@@ -233,3 +233,9 @@ def segment_paths(folder: Path) -> dict[int, Path]:
     """The segments of a journal by number, in order."""
     found = {int(path.stem): path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit()}
     return dict(sorted(found.items()))
+
+
+def read_preambles(folder: Path) -> list[Mapping[str, Any]]:
+    """Return the intact preambles of all segments, in order."""
+    found = (read_preamble(path).says for path in segment_paths(folder).values())
+    return [says for says in found if says is not None]

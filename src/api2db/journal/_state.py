@@ -1,4 +1,4 @@
-"""Positions, checkpoints and counters of a journal, in one small SQLite file."""
+"""Positions, checkpoints and counters of a journal, in one small SQLite file, and the disk space reserved for them."""
 
 import os
 import sqlite3
@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from api2db.disk.atomic import replacing
 from api2db.errors import JournalWriteError
-from api2db.journal._reserve import hold_reserve, release_reserve
 from api2db.journal._state_file import (
     SCHEMA,
     STATE_NAME,
@@ -29,6 +29,27 @@ from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
 
 _LOG_BYTES = 256 << 10
 _LEAST_BYTES = 32 << 10
+_RESERVE_NAME = "reserve"
+_RESERVE_BYTES = (128 << 10, 64 << 10)
+
+
+def hold_reserve(folder: Path) -> None:
+    """Hold disk space in reserve, or half as much, so that essential writes succeed on a full disk."""
+    path = folder / _RESERVE_NAME
+    held_bytes = path.stat().st_size if path.exists() else 0
+    for size_bytes in _RESERVE_BYTES:
+        if held_bytes >= size_bytes:
+            return
+        with suppress(OSError):
+            with replacing(path) as file:
+                file.write(b"\0" * size_bytes)
+            return
+
+
+def release_reserve(folder: Path) -> None:
+    """Release the reserve for an essential write."""
+    with suppress(OSError):
+        (folder / _RESERVE_NAME).unlink(missing_ok=True)
 
 
 class State:

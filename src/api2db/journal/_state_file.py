@@ -8,7 +8,7 @@ import json
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,24 @@ class StreamRow:
 
 class DamagedStateError(Exception):
     """The state file's content can't be trusted; never leaves this package."""
+
+
+def registered(newest: Mapping[str, Any]) -> list[StreamRow]:
+    """The streams that a preamble names, at the positions they had when it was written."""
+    return [
+        StreamRow(
+            stream_no=stream["stream_no"],
+            key=stream["key"],
+            identity=stream["identity"],
+            stream_type=stream["stream_type"],
+            quota_bytes=None,
+            position=Position(*stream["position"]),
+            delivered=Delivered(),
+            error=None,
+            error_at=None,
+        )
+        for stream in newest.get("streams", [])
+    ]
 
 
 def read_streams(connection: sqlite3.Connection) -> list[StreamRow]:

@@ -1,7 +1,11 @@
-"""The journal as every other package sees it, so that another kind of log can take its place."""
+"""The journal as every other package sees it: protocols that another kind of log can implement.
 
+``JournalStore`` has the journals of a project, one for each collector. ``Journal`` is the end of those who put. Each
+stream has an ``AttachedStream``; most parts of a stream need only one of the protocols that it combines.
+"""
+
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NewType, Protocol
 
@@ -93,6 +97,57 @@ class Delivered:
     duplicates: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StreamOverview:
+    """A stream as its journal knows it; figures are since the stream was registered.
+
+    Attributes:
+        running: Whether a living process delivers it.
+        oldest_ns: When the oldest waiting frame was put; None when nothing waits.
+        error_at: When the last error was seen, seconds since 1970.
+    """
+
+    collector: str
+    identity: str
+    stream_type: str
+    running: bool
+    frames_waiting: int
+    rows_waiting: int
+    bytes_waiting: int
+    frames_delivered: int
+    rows_delivered: int
+    rows_parked: int
+    rows_rejected: int
+    rows_superseded: int
+    duplicates_dropped: int
+    oldest_ns: int | None
+    last_error: str | None
+    error_at: float | None
+
+    @property
+    def lag_s(self) -> float:
+        """The age of the oldest waiting frame, seconds; 0 when nothing waits."""
+        return max(0.0, time.time() - self.oldest_ns / 1e9) if self.oldest_ns else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JournalOverview:
+    """A journal at one moment, as anybody may see it.
+
+    Attributes:
+        running: Whether a living process owns it.
+        error: Why its streams can't be read; None if they can.
+        damaged: Number of damaged parts that were set aside.
+        damaged_in: Where these are kept for a person to look at.
+    """
+
+    running: bool = False
+    streams: tuple[StreamOverview, ...] = ()
+    error: str | None = None
+    damaged: int = 0
+    damaged_in: str = ""
+
+
 class Superseded(NamedTuple):
     """Frames before the newest one, which will never be loaded."""
 
@@ -100,20 +155,8 @@ class Superseded(NamedTuple):
     rows: int = 0
 
 
-class StreamReader(Protocol):
-    """One stream's end of a journal: read, acknowledge, and the stream's checkpoints."""
-
-    @property
-    def key(self) -> str:
-        """The stream's random id, drawn at registration; its key in every ledger."""
-
-    @property
-    def epoch(self) -> str:
-        """The random id of this open of the journal."""
-
-    @property
-    def journal_id(self) -> str:
-        """The random id of the journal."""
+class Reader(Protocol):
+    """What waits for one stream, in order."""
 
     @property
     def position(self) -> Position:
@@ -123,21 +166,18 @@ class StreamReader(Protocol):
     def delivered(self) -> Delivered:
         """The outcome of everything before the position, since the stream was registered."""
 
-    def knows_epoch(self, epoch: str) -> bool:
-        """Whether this journal was ever opened under an epoch."""
-
-    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
-        """Return the next durable entries behind the position; an empty list after a timeout or ``wake``."""
-
     @property
-    def unread_bytes(self) -> int:
-        """The size of what waits behind the entries of the last ``read``."""
+    def waiting_bytes(self) -> int:
+        """The size of what is visible and not acknowledged."""
 
-    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
-        """While entered, read the entries behind those of the last ``read`` in the background, for the next ``read``.
+    def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
+        """Return the next durable entries.
 
-        Enter it before these are acknowledged. The next ``read`` discards the prefetched entries if it starts at
-        another position or has another limit. Disk errors are left to that ``read``, and so is a small backlog.
+        Args:
+            limit: Where to stop.
+            timeout_s: How long to wait for an entry, seconds; None for as long as it takes. ``wake`` ends the wait.
+            after: Read behind this position, the last one of an earlier read, and don't wait. By default the read
+                starts behind the acknowledged position.
         """
 
     def newest(self) -> tuple[list[Entry], Superseded]:
@@ -149,14 +189,9 @@ class StreamReader(Protocol):
     def seek(self, position: Position) -> Backlog:
         """Adopt a ledger's position; return what waited before it and no longer does."""
 
-    def backlog(self) -> Backlog:
-        """Return what waits."""
 
-    def mark(self) -> int:
-        """Return a mark behind everything that is visible now."""
-
-    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        """Wait until everything before a mark is acknowledged; return whether it is."""
+class Checkpoints(Protocol):
+    """What a loader saves in order to recover."""
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         """Return a saved checkpoint, or None."""
@@ -164,21 +199,84 @@ class StreamReader(Protocol):
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         """Save a checkpoint; durable on return."""
 
+
+class Health(Protocol):
+    """What is wrong with a stream, for those who look at it."""
+
     def set_error(self, trouble: str | None) -> None:
         """Set why nothing is delivered, until the next acknowledgement; None clears it."""
 
     def add_warning(self, warning: str) -> None:
         """Add a warning that stays while the journal is open, even though everything is delivered."""
 
-    def wake(self) -> None:
-        """End a waiting ``read``."""
+
+class News(Protocol):
+    """How a stream's worker learns that there is something to read."""
 
     def on_news(self, tell: Callable[[], None]) -> None:
         """Have a function called whenever a waiting ``read`` would end: by any thread, with the journal's lock held."""
 
+    def wake(self) -> None:
+        """End a waiting ``read``."""
+
+
+class Origin(Protocol):
+    """Who a stream is, in ledgers and in the files that it sets aside."""
+
+    @property
+    def journal_id(self) -> str:
+        """The random id of the journal."""
+
+    @property
+    def key(self) -> str:
+        """The stream's random id, drawn at registration; its key in every ledger."""
+
+    @property
+    def epoch(self) -> str:
+        """The random id of this open of the journal."""
+
+    def knows_epoch(self, epoch: str) -> bool:
+        """Whether this journal was ever opened under an epoch."""
+
+
+class Progress(Protocol):
+    """How far a stream is, for those who put."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a put would have to wait, because the stream's quota is spent."""
+
+    def mark(self) -> int:
+        """Return a mark behind everything that is visible now."""
+
+    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
+        """Wait until everything before a mark is acknowledged; return whether it is."""
+
+
+class StreamReader(Reader, Checkpoints, Health, News, Origin, Protocol):
+    """One stream's end of a journal, as its worker and its loader use it."""
+
+
+class AttachedStream(StreamReader, Progress, Protocol):
+    """A stream that this process delivers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A stream that a journal keeps rows for, whether or not anybody delivers it now."""
+
+    stream_no: StreamNo
+    identity: str
+    key: str
+    checkpoints: Checkpoints
+
 
 class Journal(Protocol):
     """A durable log of frames, one for each collector."""
+
+    @property
+    def journal_id(self) -> str:
+        """The random id of the journal."""
 
     def append(
         self,
@@ -206,7 +304,7 @@ class Journal(Protocol):
             JournalBusyError: This process does not own the journal, or no longer does.
         """
 
-    def attach(self, identity: StreamIdentity) -> tuple[StreamNo, StreamReader]:
+    def attach(self, identity: StreamIdentity) -> tuple[StreamNo, AttachedStream]:
         """Register a stream at the journal's end, or resume it at its position.
 
         Raises:
@@ -216,8 +314,80 @@ class Journal(Protocol):
     def detach(self, stream_no: StreamNo) -> None:
         """Detach a stream; what waits for it stays."""
 
+    def registered(self) -> Sequence[Registered]:
+        """Return all streams, those that are not attached too."""
+
+    def forget(self, identity: str) -> bool:
+        """Drop a stream that is not attached, and all that waits for it; return False if there is no such stream.
+
+        Raises:
+            ConfigurationError: It is attached.
+        """
+
+    def overview(self) -> list[StreamOverview]:
+        """Return what is known of each stream."""
+
     def cursor(self) -> dict[str, Any]:
         """Return the collector's state as of its last committed group."""
 
     def on_request(self, verb: str, answer: Callable[[Mapping[str, Any]], Any]) -> None:
         """Register the answer to a command's request."""
+
+
+class JournalHandle(Protocol):
+    """A use of an open journal, which the streams and the collector of a process share."""
+
+    @property
+    def journal(self) -> Journal:
+        """The journal; open until every handle is released."""
+
+    def release(self) -> None:
+        """Give the journal back; the last user closes it; a second call, or a forked child's, does nothing.
+
+        Raises:
+            JournalWriteError: What was put could not be made durable; the journal is closed all the same.
+        """
+
+
+class JournalStore(Protocol):
+    """The journals of a project. Only ``open`` needs to own a journal; nothing else changes or holds one."""
+
+    def open(self, name: str, durability: Durability = "full") -> JournalHandle:
+        """Open the journal of a collector, or share it where this process has it open.
+
+        Raises:
+            ConfigurationError: It is open with another durability.
+            JournalBusyError: Another process owns it.
+            JournalError: Its storage refuses, or a newer version has written here.
+        """
+
+    def names(self) -> list[str]:
+        """Return the collectors that have a journal, sorted."""
+
+    def check_free(self, name: str) -> None:
+        """Raise if a living process owns a journal.
+
+        Raises:
+            JournalBusyError: One does; the error says which.
+        """
+
+    def overview(self, name: str) -> JournalOverview:
+        """Return what can be known of a journal without owning it."""
+
+    def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
+        """Ask the running owner of a journal to do something, and wait for the result.
+
+        Raises:
+            JournalBusyError: It does not answer.
+            Api2dbError: What the owner raised.
+        """
+
+    def publish(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Leave a collector's figures where other processes can read them; those see the old or the new ones, whole.
+
+        Raises:
+            OSError: The storage refuses.
+        """
+
+    def published(self, name: str) -> dict[str, Any] | None:
+        """Return the figures that a collector left last; None if there are none that can be read."""

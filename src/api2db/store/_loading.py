@@ -7,13 +7,14 @@ from typing import Protocol
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import Dtypes, Worker
+from api2db.delivery import Dtypes, Rejects, Worker
 from api2db.delivery.batch import Batch
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
 from api2db.journal import Delivered, Position
 from api2db.store._reader import ManifestReader
-from api2db.stream.workers import AnyTarget, DeliveryOptions, build_worker
+from api2db.stream.workers import DeliveryOptions, build_worker
+from api2db.targets.port import AnyTarget
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class IntoTarget:
             raise TargetUnavailableError(
                 f"not all shards are in {self._describe}: {reason}; they stay where they are, and the next time goes on"
             )
+        Rejects(log, self._options.rejected).settle()
         if log.said is not None:
             logger.warning("%s: %s", self._describe, log.said)
 

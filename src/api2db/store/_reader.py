@@ -1,7 +1,6 @@
 """The shards of one round as a stream's reader: one record for each shard."""
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry
 from api2db.shards.shards import under_one_schema
 from api2db.store._round import Round, saved
 from api2db.store.rejected import origin_of
-
-_NOTHING = Backlog(0, 0, 0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +78,14 @@ class ManifestReader:
     def knows_epoch(self, epoch: str) -> bool:
         return epoch == self.round.id
 
-    def read(self, limit: ReadLimit, timeout_s: float | None = None) -> list[Entry]:
+    def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         if self.finished and timeout_s is None:
             self.on_end()
         return self._entries(limit)
 
     @property
-    def unread_bytes(self) -> int:
+    def waiting_bytes(self) -> int:
         return 0  # all shards are in memory
-
-    def prefetch(self, limit: ReadLimit) -> AbstractContextManager[None]:
-        return nullcontext()  # see ``unread_bytes``
 
     def newest(self) -> tuple[list[Entry], Superseded]:
         """Return all shards together: a manifest is one frame to a table that is replaced."""
@@ -111,15 +105,6 @@ class ManifestReader:
         frames = position.sequence - self.position.sequence
         self.position = position
         return Backlog(frames, rows, 0, None)
-
-    def backlog(self) -> Backlog:
-        return _NOTHING
-
-    def mark(self) -> int:
-        return len(self._shards)
-
-    def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        return self.position.sequence >= mark
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         return self.round.checkpoints.get(kind)

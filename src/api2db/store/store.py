@@ -22,7 +22,7 @@ from api2db.store._round import Round
 from api2db.store._steps import Rules, Written, store_round
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
-from api2db.stream.workers import AnyTarget
+from api2db.targets.port import AnyTarget
 
 logger = logging.getLogger(__name__)
 

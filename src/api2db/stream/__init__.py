@@ -1,4 +1,4 @@
-"""The spec's classes: thin faces over the journal, delivery and the targets."""
+"""The public stream classes; they put a journal, a target and a worker together."""
 
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus

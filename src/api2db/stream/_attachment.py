@@ -2,23 +2,21 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from api2db.errors import JournalError
 from api2db.frames import rows_and_refused
 from api2db.journal import (
+    AttachedStream,
     Durability,
     JournalHandle,
     StreamIdentity,
     StreamNo,
     StreamOverview,
-    StreamReader,
     check_process,
-    describe,
-    journal_folder,
-    open_shared,
-    overview,
+    journal_store,
 )
 from api2db.stream.commands import register_requests
 
@@ -49,9 +47,9 @@ class Attachment:
         self._stream_no = StreamNo(0)
         self.lock = threading.RLock()
         self.handle: JournalHandle | None = None
-        self.reader: StreamReader | None = None
+        self.reader: AttachedStream | None = None
 
-    def attach(self) -> StreamReader:
+    def attach(self) -> AttachedStream:
         """Open the journal if it is not open, and return the stream's reader.
 
         Raises:
@@ -83,16 +81,16 @@ class Attachment:
     def has_room(self) -> bool:
         """Whether a ``put`` would not have to wait for the stream's quota."""
         self.check_process()
-        return self.handle is None or not self.handle.journal.readers[self._stream_no].is_full
+        return self.reader is None or not self.reader.is_full
 
     def overview(self) -> StreamOverview | None:
-        """What the journal knows of the stream; None if it has never seen it."""
+        """Return what the journal knows of the stream; None if the stream was never attached.
+
+        Raises:
+            JournalError: The journal can't be read.
+        """
         self.check_process()
-        folder = journal_folder(self._home, self._collector)
-        if self.handle is not None:
-            known = describe(self.handle.journal, self._collector)
-        else:
-            known = overview(folder) if (folder / "state.sqlite").exists() else []
+        known = self.handle.journal.overview() if self.handle is not None else self._seen_from_outside()
         identity = self._identity().name
         return next((stream for stream in known if stream.identity == identity), None)
 
@@ -116,15 +114,21 @@ class Attachment:
             JournalBusyError: The journal belongs to the parent process.
         """
         if self._pid is not None and self.is_of_another_process:
-            check_process(journal_folder(self._home, self._collector), self._pid)
+            check_process(self._collector, self._pid)
 
-    def _attach(self) -> StreamReader:
-        handle = open_shared(self._home, self._collector, self._durability)
+    def _seen_from_outside(self) -> Sequence[StreamOverview]:
+        known = journal_store(self._home).overview(self._collector)
+        if known.error is not None:
+            raise JournalError(f"{self._identity().name} of {self._collector}: {known.error}")
+        return known.streams
+
+    def _attach(self) -> AttachedStream:
+        handle = journal_store(self._home).open(self._collector, self._durability)
         try:
             self._stream_no, reader = handle.journal.attach(self._identity())
         except BaseException:
             handle.release()
             raise
-        register_requests(handle.journal)
+        register_requests(self._home, handle.journal)
         self.handle, self.reader = handle, reader
         return reader

@@ -1,4 +1,4 @@
-"""Who asks a database server, and how: from arguments, or from a file below ``AUTH/``."""
+"""Credentials of a database server, from arguments or from a file below ``AUTH/``."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from api2db.errors import ConfigurationError, TargetUnavailableError, from_extra
 from api2db.targets.server import TLS_MODES, Password, Tls, TlsMode
 
-# The templates of ``api2db init`` have the database's name, too; a stream takes it from its own argument.
+# The templates of ``api2db init`` also name the database; a stream takes it from its own argument.
 _FIELDS = ("db_name", "username", "password", "host", "port", "tls", "engine", "iam", "region")
 _FROM_ENVIRONMENT = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _UNENCRYPTED = ("disable", "prefer")
@@ -20,12 +20,12 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What it takes to be let in; its ``repr`` has no secret.
+    """The login of a server; its ``repr`` contains no secret.
 
     Attributes:
-        port: A number from 1 to 65535; empty for the usual one.
-        password_at: The password for a port of the host.
-        engine: For Amazon Aurora: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
+        port: A number from 1 to 65535; empty for the default one.
+        password_at: Returns the password for a port of the host.
+        engine: For Amazon Aurora: ``"postgresql"`` or ``"mysql"``, if the port does not tell.
     """
 
     username: str
@@ -37,17 +37,17 @@ class Credentials:
 
 
 def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> Credentials:
-    """Put them together; what was given as an argument counts before what the file says.
+    """Combine arguments and file; an argument takes precedence over the file.
 
     Args:
-        given: ``username``, ``password``, ``host``, ``port``, ``tls`` and so on; None where it was not given. The
-            password is a Password.
+        given: ``username``, ``password``, ``host``, ``port``, ``tls`` and so on; None if it was not given. The password
+            is a Password.
         auth_path: A JSON file; a relative path is below the project's folder. A value ``$NAME`` in it stands for that
-            environment variable; one that begins with ``$$`` stands for itself, with one ``$``.
+            environment variable. A value that begins with ``$`` itself is written with ``$$``.
         home: The project's folder.
 
     Raises:
-        ConfigurationError: The file is none, or a value is missing or unusable; it is a ValueError.
+        ConfigurationError: The file is not valid, or a value is missing or unusable; it is a ValueError.
     """
     said = _read(home / auth_path) if auth_path else {}
     found = {**said, **{name: value for name, value in given.items() if value}}
@@ -63,10 +63,10 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
 
 
 def given_password(said: object) -> Password | None:
-    """A password that is an argument, for ``credentials``; None where none was given.
+    """Wrap a password given as an argument, for ``credentials``; None if none was given.
 
     Raises:
-        ConfigurationError: It is no text; it is a ValueError, and does not show it.
+        ConfigurationError: It is not text; it is a ValueError, and does not show the value.
     """
     if not said:
         return None
@@ -78,7 +78,7 @@ def given_password(said: object) -> Password | None:
 
 
 def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
-    """The values themselves are not said: one may be the password."""
+    """Check that values are text. The message does not show them, because one may be the password."""
     where = f"in {auth_path}: " if auth_path else ""
     said = {name: found[name] for name in ("username", "host", "password") if found.get(name)}
     odd = [name for name, value in said.items() if not isinstance(value, str | Password)]
@@ -95,17 +95,17 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(
             f"the file of credentials {path} can't be read: {error.strerror or type(error).__name__}; name another one"
-            " as auth_path, or mend that"
+            " as auth_path, or correct this one"
         ) from None
     except ValueError as error:
         where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ConfigurationError(
-            f"the file of credentials {path} is no JSON{where}; mend it, such as by quotes around each text and commas"
-            " between the lines"
+            f"the file of credentials {path} is not valid JSON{where}; correct it: each text needs quotes,"
+            " and commas go between the lines"
         ) from None
     if not isinstance(content, dict) or (strange := sorted(set(content) - set(_FIELDS))):
-        named = "it is no JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
-        raise ConfigurationError(f"{path} is no file of credentials: {named}; it may have {', '.join(_FIELDS)}")
+        named = "it is not a JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
+        raise ConfigurationError(f"{path} is not a file of credentials: {named}; it may have {', '.join(_FIELDS)}")
     return {name: _resolved(value, name, path) for name, value in content.items()}
 
 
@@ -117,7 +117,7 @@ def _resolved(value: Any, name: str, path: Path) -> Any:
     if value.startswith("$$") or not _FROM_ENVIRONMENT.fullmatch(value):
         return value.removeprefix("$") if value.startswith("$$") else value
     if value[1:] not in os.environ:
-        # Of a password not even the variable's name is said: it may be the password, which then begins with $.
+        # The message doesn't show the variable's name for a password: it may be a password that begins with $.
         variable = "which the file names" if name == "password" else value[1:]
         raise ConfigurationError(
             f"{path} takes {name} from the environment variable {variable}, which is not set; set it, or write $$ "
@@ -165,20 +165,20 @@ def _usual_mode(files: Mapping[str, str], *, iam: bool) -> TlsMode:
 
 
 def _fault(mode: TlsMode, files: Mapping[str, str], *, iam: bool) -> str | None:
-    """What would look safe and not be."""
+    """Refuse combinations that look safe and are not."""
     if "ca" in files and not mode.startswith("verify"):
-        return "a ca is looked at by 'verify-ca' and 'verify-full' alone"
+        return "only 'verify-ca' and 'verify-full' use a ca"
     if mode == "verify-ca" and "ca" not in files:
         return "name the file of the authority's certificate as ca"
     if "key" in files and "cert" not in files:
         return "a key needs the certificate that it belongs to, cert"
     if mode in _UNENCRYPTED and (files or iam):
-        return f"{'a token' if iam else 'a certificate'} is shown only to a server with TLS: use 'require' or more"
+        return f"{'a token' if iam else 'a certificate'} is sent only with TLS: use 'require' or a stricter mode"
     return None
 
 
 def _tokens(username: str, host: str, region: Any) -> Callable[[int], Password]:
-    """A token of Amazon's is good for 15 minutes, for one user at one host and port."""
+    """Return a token of Amazon's, which is valid for 15 minutes, for one user at one host and port."""
     return lambda port: Password(lambda: _token(username, host, port, region), (username, host, port, region))
 
 

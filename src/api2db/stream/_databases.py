@@ -1,4 +1,4 @@
-"""Where a Stream2Sql writes: an embedded file, or a database on a server."""
+"""The databases that a Stream2Sql writes to: embedded files, and databases on servers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 
 class DatabaseLocation(Protocol):
-    """A database as a stream needs it."""
+    """A database as a stream uses it."""
 
     @property
     def driver(self) -> str:
-        """In SQLAlchemy's terms."""
+        """The driver in SQLAlchemy's terms."""
 
     @property
     def url(self) -> str:
@@ -41,7 +41,7 @@ class DatabaseLocation(Protocol):
 
     @property
     def name(self) -> str:
-        """For people and for the stream's identity; never a secret."""
+        """For display and for the stream's identity; contains no secret."""
 
     @property
     def file(self) -> Path | None:
@@ -49,13 +49,13 @@ class DatabaseLocation(Protocol):
 
     @property
     def group(self) -> Group:
-        """The streams that write there."""
+        """The streams that write to this database."""
 
     def database(self, *, keyed: bool = False) -> Database:
-        """The target's own part; ``keyed``: rows are merged by keys."""
+        """Make the target; ``keyed``: rows are merged by keys."""
 
     def engine(self) -> "Engine":
-        """A SQLAlchemy engine."""
+        """Make a SQLAlchemy engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class _Embedded:
 
     @property
     def group(self) -> Group:
-        # SQLite has one writer at a time, and those that wait for it get it in no order.
+        # SQLite has one writer at a time, and does not queue those that wait.
         return Group(self.file, 1) if self.dialect == "sqlite" else Group(self.file)
 
     def database(self, *, keyed: bool = False) -> Database:
@@ -132,7 +132,7 @@ class _OnServer:
         return MysqlDatabase(self.server, self.max_connections)
 
     def engine(self) -> "Engine":
-        """Reaches the server as the stream does, with a password asked anew at each connect."""
+        """Make an engine that connects as the stream does and asks for the password at each connect."""
         engine = create_engine(self._url(), pool_pre_ping=True)
         event.listen(engine, "do_connect", self._reach)
         return engine
@@ -149,10 +149,10 @@ class _OnServer:
 
 
 def embedded(dialect: str, db_name: str, schema: str | None, home: Path) -> DatabaseLocation:
-    """The place of a database file; a relative path is below the project's folder.
+    """Describe a database file; a relative path is below the project's folder.
 
     Raises:
-        ConfigurationError: There is no such file to be made; or the database has no schemas.
+        ConfigurationError: The path can't be a file, or the database has no schemas.
     """
     if not db_name or db_name == ":memory:" or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the path of a database file, not {db_name!r}")
@@ -167,11 +167,11 @@ def embedded(dialect: str, db_name: str, schema: str | None, home: Path) -> Data
 def on_server(
     dialect: str, db_name: str, schema: str | None, table: str, who: Credentials, max_connections: int
 ) -> DatabaseLocation:
-    """The place of a database on a server; MySQL and MariaDB call a schema a database.
+    """Describe a database on a server; MySQL and MariaDB call a schema a database.
 
     Raises:
-        ConfigurationError: The engine behind ``amazon_aurora`` can't be told; or the server can't hold such a name of
-            a database, a schema or a table.
+        ConfigurationError: The engine of ``amazon_aurora`` is unknown, or the server can't hold a database, schema or
+            table of that name.
     """
     if not db_name or "\0" in db_name:
         raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")

@@ -1,4 +1,4 @@
-"""The dtypes of a collector's frames, kept in ``CACHE/<name>_dtypes.json``: a JSON object of column and dtype."""
+"""The dtypes of a collector's frames, kept in ``CACHE/<name>_dtypes.json`` as a JSON object of column and dtype."""
 
 import json
 import logging
@@ -44,16 +44,16 @@ class LearntDtypes:
         try:
             self.dtypes = merge_dtypes_file(self._home, self._name, learnt)
             self._last_schema, self._failed = schema, False
-        except (OSError, ConfigurationError) as error:  # It is retried with the next batch.
+        except (OSError, ConfigurationError) as error:  # Tried again with the next batch.
             self.dtypes, self._last_schema = learnt, None
             if not self._failed:
-                logger.warning("the dtypes of %s are not saved, delivery continues: %s", self._name, error)
+                logger.warning("the dtypes of %s can't be saved, delivery continues: %s", self._name, error)
             self._failed = True
         return True
 
 
 def dtypes_path(home: Path, name: str) -> Path:
-    """The file of a collector's dtypes.
+    """Return the file of a collector's dtypes.
 
     Raises:
         InvalidNameError: The name could lead out of the folder.
@@ -65,7 +65,7 @@ def read_dtypes(home: Path, name: str) -> dict[str, str] | None:
     """Read the dtypes of a collector; None if there are none yet.
 
     Raises:
-        ConfigurationError: The file is damaged or not ours, or can't be read.
+        ConfigurationError: The file is damaged, was not written by api2db, or can't be read.
         InvalidNameError: The name could lead out of the folder.
     """
     path = dtypes_path(home, name)
@@ -79,7 +79,7 @@ def read_dtypes(home: Path, name: str) -> dict[str, str] | None:
         ) from error
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(
-            f"{path} holds no dtypes: {error}; remove it, and the next frame writes it anew"
+            f"{path} holds no dtypes: {error}; remove it, and the next frame writes it again"
         ) from error
 
 
@@ -100,7 +100,7 @@ def merge_dtypes_file(home: Path, name: str, dtypes: Mapping[str, str]) -> dict[
     """Merge dtypes into the saved ones, which another stream of the collector may have written; return all.
 
     Raises:
-        ConfigurationError: The file is damaged or not ours, or can't be read.
+        ConfigurationError: The file is damaged, was not written by api2db, or can't be read.
         InvalidNameError: The name could lead out of the folder.
         OSError: The file can't be written.
     """
@@ -114,9 +114,9 @@ def merge_dtypes_file(home: Path, name: str, dtypes: Mapping[str, str]) -> dict[
 
 def _checked(content: object) -> dict[str, str]:
     if not isinstance(content, dict):
-        raise TypeError("it is no JSON object")
+        raise TypeError("it is not a JSON object")
     for column, dtype in content.items():
         if not isinstance(dtype, str):
-            raise TypeError(f"column {column!r} has {dtype!r} for a dtype")
+            raise TypeError(f"column {column!r} has the dtype {dtype!r}")
         pd.api.types.pandas_dtype(dtype)
     return content

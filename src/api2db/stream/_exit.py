@@ -1,4 +1,4 @@
-"""Draining streams when the interpreter ends."""
+"""Delivery of waiting frames when the interpreter ends."""
 
 import atexit
 import logging
@@ -23,14 +23,14 @@ class _Drainable(Protocol):
     def stop(self, timeout: float | None = None) -> None: ...
 
 
-# By process, so that a forked child drains none of its parent's.
+# By process id, so that a forked child does not drain its parent's streams.
 _streams: "dict[int, weakref.WeakSet[_Drainable]]" = {}
 
 
 def drain_at_exit(stream: _Drainable) -> None:
-    """Have a running stream deliver what it has, for some seconds, before the process ends; the rest stays on disk.
+    """Make a running stream deliver for some seconds before the process ends; the rest stays on disk.
 
-    A SIGTERM that nobody handles would end the process without that: it is turned into an ordinary exit.
+    A SIGTERM without a handler would end the process at once, so it is turned into an ordinary exit.
     """
     pid = os.getpid()
     if pid not in _streams:
@@ -54,10 +54,10 @@ def _drain(pid: int) -> None:
     for stream in running:
         try:
             stream.flush(max(0.0, deadline - time.monotonic()))
-        except Api2dbError as error:  # one that can't be drained must not keep the others from it
+        except Api2dbError as error:  # One that can't be drained must not stop the others from draining.
             logger.warning("not drained: %s", error)
     for stream in running:
-        stream.stop(0)  # all are told before any is waited for
+        stream.stop(0)  # Ask all to stop before waiting for any.
     deadline = time.monotonic() + _STOP_S
     for stream in running:
         stream.stop(max(0.0, deadline - time.monotonic()))

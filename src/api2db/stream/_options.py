@@ -7,7 +7,7 @@ from typing import Any, TypedDict, TypeVar, get_args
 
 from api2db.errors import ConfigurationError
 from api2db.journal import Durability
-from api2db.targets.sql import IfExists, SchemaRule
+from api2db.targets.port import IfExists, SchemaRule
 
 IF_EXISTS = ("append", "replace", "fail")
 _Init = TypeVar("_Init", bound=Callable[..., None])

@@ -1,4 +1,4 @@
-"""The face of a stream's journal as a ``queue.Queue``, which the spec names."""
+"""A stream's journal as a ``queue.Queue``, which is the public type of ``stream.q``."""
 
 import queue
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from api2db.errors import JournalError
 
 
 class JournalQueue(queue.Queue[Any]):
-    """``put`` journals; ``join`` waits until everything is delivered; ``qsize`` counts the frames that wait.
+    """A queue whose ``put`` journals, whose ``join`` waits for delivery, and whose ``qsize`` counts waiting frames.
 
     Args:
-        put: Journals one frame: the frame, whether to wait for room, and for how long, seconds.
-        waiting: How many frames wait.
-        join: Returns when none does.
+        put: Journals one frame: the frame, whether to wait for room, and for how many seconds.
+        waiting: Returns the number of waiting frames.
+        join: Returns when no frame waits.
         has_room: Whether a ``put`` would not have to wait.
     """
 
@@ -34,15 +34,15 @@ class JournalQueue(queue.Queue[Any]):
         """Return when the frame is on disk.
 
         Raises:
-            FrameError: It is no frame; nothing was stored.
-            queue.Full: The stream's quota is spent, and it was not to wait, or not longer.
-            JournalWriteError: The disk refused; whether the frame counts is unknown.
-            StreamDiedError: The stream's worker has ended by an error; nothing was stored.
+            FrameError: It is not a frame; nothing was stored.
+            queue.Full: The stream's quota is spent, and ``block`` is false or the timeout has passed.
+            JournalWriteError: The disk refused the write; the frame may or may not be stored.
+            StreamDiedError: The stream's worker has stopped with an error; nothing was stored.
         """
         self._journal(item, block, timeout)
 
     def put_nowait(self, item: Any) -> None:
-        """As ``put``, without waiting for room."""
+        """Put without waiting for room."""
         self.put(item, block=False)
 
     def get(self, block: bool = True, timeout: float | None = None) -> NoReturn:
@@ -54,24 +54,24 @@ class JournalQueue(queue.Queue[Any]):
         raise JournalError("frames are taken out by the stream's own worker; read them from its target")
 
     def get_nowait(self) -> NoReturn:
-        """As ``get``."""
+        """Raise as ``get`` does."""
         self.get()
 
     def task_done(self) -> None:
-        """Do nothing: the worker says itself what is done."""
+        """Do nothing: the worker records what is delivered."""
 
     def join(self) -> None:
         """Return when everything that was put is in the target."""
         self._join()
 
     def qsize(self) -> int:
-        """How many frames wait."""
+        """Return the number of waiting frames."""
         return self._waiting()
 
     def empty(self) -> bool:
-        """Whether none waits."""
+        """Whether no frame waits."""
         return not self._waiting()
 
     def full(self) -> bool:
-        """Whether a ``put`` would have to wait for room, one like that which was refused last."""
+        """Whether a ``put`` as large as the last one that was refused would have to wait for room."""
         return not self._has_room()

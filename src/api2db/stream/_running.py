@@ -10,7 +10,7 @@ from typing import Any
 
 from api2db.delivery import Group, Task, Worker, process_scheduler
 from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
-from api2db.journal import StreamReader
+from api2db.journal import AttachedStream
 from api2db.redaction import redact
 from api2db.stream._attachment import Attachment
 
@@ -33,7 +33,7 @@ class Running:
         self,
         attachment: Attachment,
         lock: threading.Lock,
-        prepare: Callable[[], Callable[[StreamReader], Worker]],
+        prepare: Callable[[], Callable[[AttachedStream], Worker]],
         begun: Callable[[], None],
         describe: Callable[[], str],
     ) -> None:
@@ -125,7 +125,7 @@ class Running:
                 return True
             self.check_alive()
             if self._task is not None:
-                # An interrupt may have come between a put and its call to the worker.
+                # An interrupt may have come between a put and its notification of the worker.
                 process_scheduler().call(self._task)
             if deadline is None and not self._lock.locked():
                 raise ConfigurationError(
@@ -171,7 +171,7 @@ class Running:
         build = self._prepare()
         reader = self._attachment.attach()
         if not self._lock.acquire(blocking=False):
-            raise ConfigurationError(f"{self._describe()} runs already")
+            raise ConfigurationError(f"{self._describe()} is already running")
         try:
             self._death = None
             self._worker = build(reader)
@@ -189,7 +189,7 @@ class Running:
             self._lock.release()
 
     def _tell_of_death(self, error: BaseException) -> None:
-        """Log why the worker ended. Errors of api2db say what to do; any other is shown with its traceback."""
+        """Log and record the error; an unexpected one is logged with its traceback."""
         where = "" if isinstance(error, Api2dbError) else f"\n{''.join(traceback.format_exception(error)).rstrip()}"
         said = str(error) or type(error).__name__
         logger.error("%s has stopped; its frames stay in the journal: %s", self._describe(), redact(f"{said}{where}"))

@@ -1,7 +1,8 @@
-"""What the command line asks for that writes: by the running owner of a journal, or in its place when none runs."""
+"""Commands that write to a journal: executed by its running owner, or by this process if none runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,108 +12,119 @@ from api2db.delivery import METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError, JournalBusyError
 from api2db.formats import read
 from api2db.frames import to_batch
-from api2db.journal import SegmentedJournal, StreamNo, ask, is_owned, journal_folder
+from api2db.journal import Journal, Registered, journal_store
 
 
-def register_requests(journal: SegmentedJournal) -> None:
-    """Have the owner of a journal answer ``forget`` and ``retry``."""
-    journal.on_request("forget", lambda arguments: _forget(journal, arguments))
-    journal.on_request("retry", lambda arguments: _retry(journal, arguments))
-    journal.on_request("adopt", lambda arguments: _adopt(journal, arguments))
+def register_requests(home: Path, journal: Journal) -> None:
+    """Make the owner of a journal answer the commands of this module."""
+    for verb, answer in _ANSWERS.items():
+        journal.on_request(verb, partial(answer, home, journal))
 
 
 def forget(home: Path, collector: str, identity: str) -> None:
-    """Drop a stream that is not running, with all that waits for it.
+    """Drop a stream that is not running, with all frames that wait for it.
 
     Raises:
-        ConfigurationError: There is none of that name, or it is running.
+        ConfigurationError: There is no stream of that name, or it is running.
     """
     _ask_or_do(home, collector, "forget", {"stream": identity})
 
 
 def adopt(home: Path, collector: str, identity: str) -> None:
-    """Let a stream go on although a copy of this project has written into its target's ledger.
+    """Continue a stream although a copy of this project has written into its target's ledger.
 
-    Rows of frames that both had, and that the copy has delivered, are then in the target twice.
+    Rows of frames that both projects had, and that the copy has delivered, are then in the target twice.
 
     Raises:
-        ConfigurationError: There is none of that name.
+        ConfigurationError: There is no stream of that name.
     """
     _ask_or_do(home, collector, "adopt", {"stream": identity})
 
 
 def retry(home: Path, file: str) -> int:
-    """Put the rejected rows of a file again, for the stream that they were rejected by.
+    """Put the rejected rows of a file again, for the stream that rejected them.
 
-    The new put and the removal of the file are recorded together. Rows of the frames that came meanwhile stand before
-    them.
+    The new put and the removal of the file are recorded together. The rows are delivered after frames that are already
+    waiting.
 
     Args:
         home: The project's folder.
         file: Relative to it: ``STORE/rejected/<collector>/<stream_type>/<timestamp_ns>.parquet``.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
         BacklogFullError: The stream's quota is spent; the file stays.
     """
     parts = Path(file).parts
     if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
-        raise ConfigurationError(f"{file} is no file of STORE/rejected; see: api2db rejected list")
+        raise ConfigurationError(f"{file} is not a file of STORE/rejected; see: api2db rejected list")
     return int(_ask_or_do(home, parts[2], "retry", {"file": file}))
 
 
 def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, Any]) -> Any:
-    folder = journal_folder(home, collector)
-    if not folder.exists():
+    store = journal_store(home)
+    if collector not in store.names():
         raise ConfigurationError(f"there is no journal of a collector {collector!r} in {home}; see: api2db status")
-    if is_owned(folder):
-        return ask(folder, verb, arguments)
     try:
-        journal = SegmentedJournal(home, collector)
+        store.check_free(collector)
+        handle = store.open(collector)
     except JournalBusyError:
-        return ask(folder, verb, arguments)
+        return store.request(collector, verb, arguments)
     try:
-        return {"adopt": _adopt, "forget": _forget, "retry": _retry}[verb](journal, arguments)
+        return _ANSWERS[verb](home, handle.journal, arguments)
     finally:
-        journal.close()
+        handle.release()
 
 
-def _forget(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
+def _forget(_: Path, journal: Journal, arguments: Mapping[str, Any]) -> None:
     if not journal.forget(arguments["stream"]):
-        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
+        raise _no_stream(arguments["stream"])
 
 
-def _adopt(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> None:
-    log = next((log for log in journal.readers.values() if log.row.identity == arguments["stream"]), None)
-    if log is None:
-        raise ConfigurationError(f"no stream is named {arguments['stream']!r}; see: api2db status")
-    log.save("adopt", {})
+def _adopt(_: Path, journal: Journal, arguments: Mapping[str, Any]) -> None:
+    found = _registered(journal, lambda stream: stream.identity == arguments["stream"])
+    if found is None:
+        raise _no_stream(arguments["stream"])
+    found.checkpoints.save("adopt", {})
 
 
-def _retry(journal: SegmentedJournal, arguments: Mapping[str, Any]) -> int:
+def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
     file = arguments["file"]
-    path = journal.home / file
+    path = home / file
     if not path.is_file():
         raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
     rows = read(path, "parquet")
     origin = _origin(rows, file)
-    stream_no = next((stream_no for stream_no, log in journal.readers.items() if log.key == origin.get("stream")), None)
-    if stream_no is None or origin.get("journal") != journal.journal_id:
-        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
+    stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
+    if stream is None or origin.get("journal") != journal.journal_id:
+        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal no longer has")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
     # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
-    journal.append([batch], stream_no=StreamNo(stream_no), removes=file, block=False)
+    journal.append([batch], stream_no=stream.stream_no, removes=file, block=False)
     return int(rows.num_rows)
+
+
+_ANSWERS: Mapping[str, Callable[[Path, Journal, Mapping[str, Any]], Any]] = {
+    "forget": _forget,
+    "adopt": _adopt,
+    "retry": _retry,
+}
+
+
+def _registered(journal: Journal, is_wanted: Callable[[Registered], bool]) -> Registered | None:
+    return next(filter(is_wanted, journal.registered()), None)
+
+
+def _no_stream(identity: str) -> ConfigurationError:
+    return ConfigurationError(f"no stream is named {identity!r}; see: api2db status")
 
 
 def _origin(rows: pa.Table, file: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((rows.schema.metadata or {})[METADATA_KEY])
     except (KeyError, ValueError) as error:
-        raise FormatError(
-            f"{file} does not say which stream its rows are of; it was not written by a stream"
-        ) from error
+        raise FormatError(f"{file} does not name the stream of its rows; it was not written by a stream") from error
     return found

@@ -1,4 +1,4 @@
-"""The spec's FileConverter: frames to files and back; a failure is one log line and False or None."""
+"""FileConverter, which writes frames to files and reads them; a failure is logged and returned as False or None."""
 
 import logging
 import os
@@ -22,15 +22,15 @@ _FAILURES = (Api2dbError, OSError)
 
 
 class FileConverter:
-    """The base of all streams and stores: stores frames in files of four formats, and loads them.
+    """The base of all streams and stores: writes frames to files of four formats, and reads them.
 
-    The static methods never raise for what a file or a frame is at fault: they log it once and answer False or None.
-    Making one of these creates no file and no folder.
+    If a file or a frame is at fault, the static methods don't raise: they log it once and return False or None. The
+    constructor creates no file and no folder.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
         dtypes: What ``DataFrame.astype`` takes; by default what the collector's frames have had so far.
-        path: A file or a folder; which of them is up to the class that inherits.
+        path: A file or a folder, depending on the class that inherits.
         fmt: ``"parquet"`` (recommended), ``"json"``, ``"pickle"`` or ``"csv"``.
 
     Raises:
@@ -55,7 +55,7 @@ class FileConverter:
         self.dtypes = self.build_dtypes()
 
     def build_dtypes(self) -> dict[str, Any] | None:
-        """Give the dtypes that were given, else those that the collector's frames have had so far, else None.
+        """Return the dtypes that were given, else those that the collector's frames have had so far, else None.
 
         Raises:
             ConfigurationError: ``CACHE/<name>_dtypes.json`` is damaged.
@@ -74,25 +74,25 @@ class FileConverter:
     ) -> pd.DataFrame | None:
         """Join all shards of a folder in the order of their names, and delete or move them.
 
-        Nothing is deleted or moved before the composed file, where one is asked for, is durable. A crash at any point
-        leaves each row in a shard or in that file, and the next call composes none twice. A shard that can't be read
-        stays where it is. Temporary files and those of another ending are passed over.
+        If a composed file is asked for, no shard is deleted or moved before that file is durable. A crash at any point
+        leaves each row in a shard or in that file, and the next call composes no row twice. A shard that can't be read
+        stays where it is. Temporary files and files with another suffix are ignored.
 
-        Without a composed file the rows are handed over only where the shards can be deleted or moved, as far as that
-        can be seen before. If one can't after all (it is another user's, say, in a folder that all may write to), the
-        log names it, and its rows come again with the next call.
+        Without a composed file, the rows are handed over only if the shards can be deleted or moved, as far as that is
+        known in advance. If one can't after all (for instance another user's, in a folder that all may write to), the
+        log names it, and the next call returns its rows again.
 
         Args:
             path: The folder of the shards.
             fmt: Their format, and the composed file's.
-            move_shards_path: The folder to move the shards to; without it they are deleted. It may not be the folder of
-                the composed file, nor in it: who reads that would see each row twice.
+            move_shards_path: The folder to move the shards to; without it they are deleted. It must not be the folder
+                of the composed file, or inside it: readers of that folder would see each row twice.
             move_composed_path: The folder for the composed file ``<first>_<last>.<fmt>``; without it there is none.
-            force: Make these folders where they are missing.
+            force: Create these folders if they are missing.
 
         Returns:
-            The rows of all shards that could be read; None if there are none, or on a failure. Those of an earlier call
-            that was cut short are in its composed file, which the log names, and are not handed over again.
+            The rows of all shards that could be read; None if there are none, or on a failure. Rows of an earlier call
+            that was interrupted are in its composed file, which the log names. They are not returned again.
         """
         logged = _Logged("composing the shards in", path)
         composition = logged(
@@ -108,59 +108,59 @@ class FileConverter:
         if composition is None:
             return None
         if composition.finished is not None:
-            logger.info("%s is complete: the call that had begun it was cut short", composition.finished)
+            logger.info("%s is complete: the call that began it was interrupted", composition.finished)
         for problem in composition.problems:
             logged.complain(problem)
         return composition.result
 
     @staticmethod
     def static_store_df(df: pd.DataFrame, path: str, fmt: str) -> bool:
-        """Store a frame in a file, in place of an older one; missing folders are made.
+        """Write a frame to a file, replacing an older one; missing folders are created.
 
         Returns:
-            Whether it is there, durably.
+            Whether the file is there, durably.
         """
         return _stored(path, df, fmt, force=True)
 
     @staticmethod
     def pickle_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
-        """Store a frame as a pickle; ``force`` makes missing folders.
+        """Write a frame as a pickle; ``force`` creates missing folders.
 
         Returns:
-            Whether it is there, durably.
+            Whether the file is there, durably.
         """
         return _stored(path, df, "pickle", force=force)
 
     @staticmethod
     def json_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
-        """Store a frame as JSON; ``force`` makes missing folders.
+        """Write a frame as JSON; ``force`` creates missing folders.
 
         Returns:
-            Whether it is there, durably.
+            Whether the file is there, durably.
         """
         return _stored(path, df, "json", force=force)
 
     @staticmethod
     def csv_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
-        """Store a frame as CSV; ``force`` makes missing folders.
+        """Write a frame as CSV; ``force`` creates missing folders.
 
         Returns:
-            Whether it is there, durably.
+            Whether the file is there, durably.
         """
         return _stored(path, df, "csv", force=force)
 
     @staticmethod
     def parquet_store(path: str, df: pd.DataFrame, force: bool = True) -> bool:
-        """Store a frame as Parquet; ``force`` makes missing folders.
+        """Write a frame as Parquet; ``force`` creates missing folders.
 
         Returns:
-            Whether it is there, durably.
+            Whether the file is there, durably.
         """
         return _stored(path, df, "parquet", force=force)
 
     @staticmethod
     def store_valid(path: str, force: bool) -> bool:
-        """Say whether a file can have this path: its folder is there, or ``force`` made it.
+        """Check that a file can have this path: its folder exists, or ``force`` creates it.
 
         Returns:
             Whether it is valid.
@@ -169,13 +169,13 @@ class FileConverter:
 
     @staticmethod
     def static_load_df(path: str, fmt: str, dtypes: dict[str, Any] | None = None) -> pd.DataFrame | None:
-        """Load a frame from a file.
+        """Read a frame from a file.
 
         Args:
             path: The file.
             fmt: Its format.
-            dtypes: What to cast the frame to, as ``DataFrame.astype`` takes it; columns that the file has not are
-                passed over.
+            dtypes: What to cast the frame to, as ``DataFrame.astype`` takes it; columns that the file lacks are
+                ignored.
 
         Returns:
             The frame, or None on a failure.
@@ -184,7 +184,7 @@ class FileConverter:
 
     @staticmethod
     def pickle_load(path: str) -> pd.DataFrame | None:
-        """Load a frame from a pickle; nothing in it is run.
+        """Read a frame from a pickle; nothing in it is run.
 
         Returns:
             The frame, or None on a failure.
@@ -193,7 +193,7 @@ class FileConverter:
 
     @staticmethod
     def json_load(path: str) -> pd.DataFrame | None:
-        """Load a frame from JSON.
+        """Read a frame from JSON.
 
         Returns:
             The frame, or None on a failure.
@@ -202,7 +202,7 @@ class FileConverter:
 
     @staticmethod
     def csv_load(path: str) -> pd.DataFrame | None:
-        """Load a frame from CSV, which tells dtypes by the looks of the values.
+        """Read a frame from CSV; dtypes follow from the form of the values.
 
         Returns:
             The frame, or None on a failure.
@@ -211,7 +211,7 @@ class FileConverter:
 
     @staticmethod
     def parquet_load(path: str) -> pd.DataFrame | None:
-        """Load a frame from Parquet.
+        """Read a frame from Parquet.
 
         Returns:
             The frame, or None on a failure.
@@ -220,7 +220,7 @@ class FileConverter:
 
 
 class _Logged:
-    """Calls, and turns a failure into a log line and None."""
+    """Runs a call, and turns a failure into a log line and None."""
 
     def __init__(self, doing: str, path: object) -> None:
         self._doing = doing
@@ -240,12 +240,12 @@ class _Logged:
 
 
 def _as_path(path: object) -> Path:
-    """Raises ConfigurationError where no file can have that path, whatever is in it."""
+    """Raise ConfigurationError if no file can have that path, whatever its contents."""
     if isinstance(path, (str, os.PathLike)):
         text = os.fspath(path)
         if isinstance(text, str) and "\0" not in text and _encodes(text):
             return Path(text)
-    raise ConfigurationError(f"{path!r} is no path; give a text without NULs that the system's file names can hold")
+    raise ConfigurationError(f"{path!r} is not a path; give a text without NULs that the system's file names can hold")
 
 
 def _encodes(text: str) -> bool:
@@ -286,7 +286,7 @@ def _cast(df: pd.DataFrame, dtypes: Mapping[str, Any] | None, path: str) -> pd.D
         return df
     try:
         return df.astype({name: dtype for name, dtype in dtypes.items() if name in df.columns})
-    except Exception as error:  # each dtype's own code casts, and raises what it likes, values of the file among it
+    except Exception as error:  # A dtype's own code may raise any error.
         raise FormatError(
-            f"{path} does not fit the dtypes that were asked for: {redact(str(error))}; give others, or none"
+            f"{path} does not fit the dtypes that were given: {redact(str(error))}; give others, or none"
         ) from error

@@ -1,4 +1,4 @@
-"""What a stream says of itself."""
+"""The status of a stream."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from api2db.journal import StreamOverview
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """A stream at one moment; sums are since it was first started in this home.
+    """A stream at one moment; sums count from its first start in this home.
 
     Attributes:
-        running: Whether its worker lives.
+        running: Whether its worker is running.
         rows_superseded: Rows of frames that a newer one replaced before they were loaded (``replace``).
-        duplicates_dropped: Rows that were dropped as the target asks (``Stream2Local``).
-        last_error: Why nothing is delivered at the moment, or what a person should know though it is: a gap in a
-            target that was restored. None when all is well.
-        lag_s: The age of the oldest frame that waits, seconds.
+        duplicates_dropped: Repeated rows that were dropped (``Stream2Local``).
+        last_error: Why nothing is delivered at the moment, or what a person should know although rows are delivered,
+            such as a gap in a target that was restored. None if all is well.
+        lag_s: The age of the oldest waiting frame, in seconds.
     """
 
     running: bool
@@ -32,7 +32,7 @@ class StreamStatus:
 
 
 def status_of(overview: StreamOverview | None, *, running: bool) -> StreamStatus:
-    """The status of a stream that its journal knows, or not yet."""
+    """Return the status of a stream, which its journal may not know yet."""
     if overview is None:
         return StreamStatus(running, 0, 0, 0, 0, 0, 0, 0, 0, None, 0.0)
     return StreamStatus(

@@ -1,4 +1,4 @@
-"""The spec's Stream: what every stream does with its journal and its worker, whatever its target."""
+"""Stream, the base of all streams: its journal and its worker, whatever its target."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from api2db.delivery import Dtypes, Group, Worker
 from api2db.disk.folders import check_name, project_home, rejected_folder, upload_failed_folder
 from api2db.errors import ConfigurationError, MissingExtraError, TargetError
 from api2db.frames import type_of_dtype
-from api2db.journal import Durability, StreamIdentity, StreamReader
+from api2db.journal import AttachedStream, Durability, StreamIdentity
 from api2db.stream._attachment import Attachment
 from api2db.stream._dtypes_file import LearntDtypes
 from api2db.stream._exit import drain_at_exit
@@ -24,8 +24,8 @@ from api2db.stream._queue import JournalQueue
 from api2db.stream._running import Running
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, status_of
-from api2db.stream.workers import AnyTarget, DeliveryOptions, Override, build_worker
-from api2db.targets.sql import SchemaRule
+from api2db.stream.workers import DeliveryOptions, Override, build_worker
+from api2db.targets.port import AnyTarget, SchemaRule
 
 logger = logging.getLogger(__name__)
 _NO_TARGET = "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
@@ -37,37 +37,38 @@ _PACKAGE = __name__.partition(".")[0]
 class Stream(FileConverter):
     """Carries the frames of a journal to one target; the base of all streams.
 
-    A stream of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
-    each frame at least once, in order, from the worker; what it hands on to ``super().stream`` goes into the target
-    of the class it inherits from.
+    This class itself has no target: inherit from it. A class of yours that overrides ``stream`` gets each frame from
+    the worker at least once, in order. What it passes to ``super().stream`` goes into the target of the class that it
+    inherits from.
 
-    The constructor only records. Files, threads and connections are opened by the first ``start`` or ``put``.
+    The constructor only records its arguments. The first ``start`` or ``put`` opens files, threads and connections.
 
     Args:
-        name: The collector's.
-        path: Where files go; what it means is up to the class.
-        dtypes: What columns become on their way into the target, as ``DataFrame.astype`` takes it; a row with a value
-            that does not become that without a loss is rejected. By default rows go in as they were put, and the
-            attribute tells what the collector's frames have had so far.
+        name: The collector's name.
+        path: Where files go; its meaning depends on the class.
+        dtypes: The dtypes that columns get on their way into the target, as ``DataFrame.astype`` takes them. A row with
+            a value that can't be cast without loss is rejected. By default rows are loaded as they were put, and the
+            attribute has the dtypes that the collector's frames have had so far.
         fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
-        chunk_size: The most rows of one transaction; 0 for no limit of its own.
+        chunk_size: The most rows of one transaction; 0 for no limit.
         stream_type: The name of its folders below ``STORE/upload_failed`` and ``STORE/rejected``, and in log lines.
-        store: Whether a Store is what it serves; then nothing polls its queue.
-        home: The project's folder: by default ``API2DB_HOME``, else the current one.
+        store: Whether it serves a Store; then it has no worker.
+        home: The project's folder: by default ``API2DB_HOME``, else the current folder.
         durability: ``"full"``: ``put`` returns after an fsync; ``"process"``: rows survive this process, not a power
             cut.
-        max_backlog_bytes: At so much waiting on disk ``put`` waits, or raises queue.Full; None for no limit.
-        schema: ``"evolve"``: the table follows the data; ``"freeze"``: it stays, and what does not fit is set aside.
+        max_backlog_bytes: If this much waits on disk, ``put`` waits or raises queue.Full; None for no limit.
+        schema: ``"evolve"``: the table follows the data; ``"freeze"``: the table stays, and rows that do not fit are
+            set aside.
         table: The table's name; the collector's by default.
-        stream_id: Who the stream is across restarts, where its target is not to say that.
+        stream_id: The identity of the stream across restarts; by default it follows from the target.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
 
     Attributes:
         is_store_instance: As ``store``.
-        lock: Held while the worker lives: taken by ``start``, free before and after.
-        q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the frames that wait.
+        lock: Held while the worker runs: acquired by ``start``, free before and after.
+        q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the waiting frames.
         home: The project's folder.
     """
 
@@ -113,7 +114,7 @@ class Stream(FileConverter):
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts: its target, or the ``stream_id`` that it was given."""
+        """The identity of the stream across restarts: its target, or the ``stream_id`` that was given."""
         return self.stream_id or f"{type(self).__name__}.stream"
 
     @property
@@ -122,15 +123,15 @@ class Stream(FileConverter):
         return None
 
     def describe(self) -> str:
-        """The target's name for a person's eyes; never a secret."""
+        """The target's name for display; contains no secret."""
         return self.identity
 
     def start(self) -> None:
-        """Start the worker; does nothing where it runs.
+        """Start the worker; do nothing if it is running.
 
         Raises:
             JournalBusyError: Another process owns the collector's journal.
-            ConfigurationError: A stream to the same target runs already.
+            ConfigurationError: Another stream to the same target is running.
         """
         self._running_for("start").start(self._group(), f"api2db-{self.name}-{self.stream_type}")
 
@@ -138,38 +139,38 @@ class Stream(FileConverter):
         """Run the worker in this thread, until ``stop`` is called in another.
 
         Raises:
-            StreamDiedError: The worker ended by an error.
+            StreamDiedError: The worker stopped with an error.
         """
         self._running_for("stream_start").run_here()
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the worker after the batch that it is at; what is not delivered stays on disk for the next start.
+        """Stop the worker after its current batch; rows that are not delivered stay on disk for the next start.
 
         Args:
-            timeout: How long to wait for that, seconds; None for as long as it takes.
+            timeout: How long to wait for that, in seconds; None for as long as it takes.
         """
         self._running.stop(timeout)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything that was put so far is in the target, or set aside by it.
+        """Wait until everything that was put so far is in the target, or set aside.
 
         Args:
-            timeout: How long to wait, seconds; None for as long as it takes.
+            timeout: How long to wait, in seconds; None for as long as it takes.
 
         Returns:
-            Whether it is.
+            Whether everything is in the target or set aside.
 
         Raises:
-            StreamDiedError: The worker has ended by an error, so it never will be.
-            ConfigurationError: Frames wait, no worker runs, and there is no timeout.
+            StreamDiedError: The worker has stopped with an error, so waiting is in vain.
+            ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
         return self._running_for_frames().flush(timeout)
 
     def check_failures(self) -> None:
-        """Try the parked batch again now, instead of at its next turn.
+        """Try the parked batch again now, instead of after its pause.
 
-        Batches lie in ``STORE/upload_failed/<collector>/<stream_type>/`` when their tries ran out; their rows stay in
-        the journal, so the files are only to look at, and go once the rows are in the target.
+        A batch is written to ``STORE/upload_failed/<collector>/<stream_type>/`` when its retries have run out. The file
+        is only for inspection: the rows stay in the journal, and the file is deleted when they are in the target.
         """
         self._running.retry_now()
 
@@ -182,7 +183,7 @@ class Stream(FileConverter):
         raise AttributeError(_NO_TARGET)
 
     def status(self) -> StreamStatus:
-        """How much waits, has been delivered, is parked or set aside, and what is wrong."""
+        """Return how many rows wait, are delivered, parked or set aside, and the last error."""
         return status_of(self._attachment.overview(), running=self._running.is_alive)
 
     def __enter__(self) -> Self:
@@ -193,7 +194,7 @@ class Stream(FileConverter):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._attachment.is_of_another_process:
-            return  # A forked child that ends within the block has its own error.
+            return  # A forked child that ends within the block gets its own error.
         try:
             if error is None:
                 self.flush()
@@ -204,7 +205,7 @@ class Stream(FileConverter):
         return f"<{type(self).__name__} {self.name} → {self.describe()}>"
 
     def _target(self, *, table_is_own: bool = False) -> AnyTarget | None:
-        """A new target; None for a stream that has none of its own.
+        """Make a new target; None for a stream without a target of its own.
 
         Args:
             table_is_own: Whether the table is known to be the stream's own, whatever ``if_exists`` says.
@@ -216,7 +217,7 @@ class Stream(FileConverter):
         return Group((type(self), self.home))
 
     def _stream(self, data: Any, retry_depth: int | None = None) -> None:
-        """What ``stream`` does in the spec's classes: journal, then wait until the frame is delivered or parked."""
+        """Journal a frame, and wait until it is delivered or parked; ``stream`` does this in the classes of api2db."""
         if self._override is None or not self._override.takes(data):
             self.start()
             self._running.deliver(lambda: self.q.put(data), retry_depth)
@@ -255,13 +256,13 @@ class Stream(FileConverter):
         """The streams that share the target. A user's own method may wait for anything, even for another stream."""
         return self._target_group() if self._override is None else Group(self)
 
-    def _prepare(self) -> Callable[[StreamReader], Worker]:
+    def _prepare(self) -> Callable[[AttachedStream], Worker]:
         if type(self).stream is Stream.stream:
             raise AttributeError(_NO_TARGET)
         target = self._target()
         options = self._delivery_options()
 
-        def build(reader: StreamReader) -> Worker:
+        def build(reader: AttachedStream) -> Worker:
             return build_worker(reader, target, self._override, options, self._learn, dtypes=self._applied_dtypes)
 
         return build
@@ -295,7 +296,7 @@ def _is_ours(method: Callable[..., object]) -> bool:
 
 
 def _free_table_name(name: str) -> str:
-    """A name that databases hold and that is none of our own tables."""
+    """Check that a name is one that databases hold, and not that of api2db's own tables."""
     encodes = name and name.encode(errors="ignore").decode() == name
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name

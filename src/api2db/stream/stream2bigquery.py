@@ -1,4 +1,4 @@
-"""The spec's Stream2Bigquery: frames into tables of Google BigQuery."""
+"""Stream2Bigquery, which loads frames into tables of Google BigQuery."""
 
 import re
 from collections.abc import Sequence
@@ -20,8 +20,7 @@ from api2db.stream._options import (
 )
 from api2db.stream.stream import Stream
 from api2db.targets.bigquery import is_address
-from api2db.targets.port import LedgerTarget, SteppedTarget
-from api2db.targets.sql import IfExists
+from api2db.targets.port import IfExists, LedgerTarget, SteppedTarget
 from api2db.targets.types import bigquery_type
 
 if TYPE_CHECKING:
@@ -47,20 +46,21 @@ class BigqueryOptions(TypedDict, total=False):
 
 
 class Stream2Bigquery(Stream):
-    """Streams the frames of a collector into a table of Google BigQuery, exactly once.
+    """Loads the frames of a collector into a table of Google BigQuery, exactly once.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
         auth_path: The key file of a Google service account; a relative path is below the project's folder.
         pid: The Google project.
-        did: The data set; it is made where it is missing.
-        tid: The table; it is made where it is missing.
-        location: Where Google is to keep a data set that is made, and runs its jobs.
+        did: The data set; it is created if it is missing.
+        tid: The table; it is created if it is missing.
+        location: Where Google keeps a data set that is created, and runs its jobs.
         if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
             while there is a table that this stream has not made.
-        chunk_size: The most rows that one plan has; 0 for no limit of its own.
-        store: Whether a Store is what it serves.
-        keys: A row replaces the one that has the same values in these columns, the last one wins; none: rows are added.
+        chunk_size: The most rows of one plan; 0 for no limit.
+        store: Whether it serves a Store; then it has no worker.
+        keys: A row replaces the one with the same values in these columns; the last one wins. Without keys, rows are
+            added.
         endpoint: The REST address of a local server, with its scheme; by default the environment variable
             ``BIGQUERY_EMULATOR_HOST``, else Google's.
         write_endpoint: The gRPC address of that server, host and port; by default the host of ``endpoint``, ten ports
@@ -74,11 +74,11 @@ class Stream2Bigquery(Stream):
     Attributes:
         schema: The columns of a new table, once the collector's dtypes are known, else None.
         bq_schema: The same as dicts.
-        cred: The credentials, once ``connect`` has been called, else None.
+        cred: The credentials, after ``connect`` has been called, else None.
         client: Google's client, likewise.
         dataset: The data set, likewise.
-        table: The table, likewise; None too while there is none.
-        connected: Whether BigQuery was reached last time.
+        table: The table, likewise; also None while it does not exist.
+        connected: Whether the last attempt reached BigQuery.
     """
 
     @passes_options_to(Stream.__init__)
@@ -102,7 +102,7 @@ class Stream2Bigquery(Stream):
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         for what, place in (("pid", pid), ("did", did), ("tid", tid)):
             if not _PLACES[what].fullmatch(str(place)):
-                raise ConfigurationError(f"{what} can't be {place!r}: Google has no {_NAMED[what]} of such a name")
+                raise ConfigurationError(f"{what} can't be {place!r}: that is not a valid {_NAMED[what]} name")
         if endpoint and not is_address(endpoint):
             raise ConfigurationError(
                 f"endpoint can't be {endpoint!r}: give it with its scheme, as http://localhost:9050"
@@ -132,27 +132,27 @@ class Stream2Bigquery(Stream):
 
     @property
     def connected(self) -> bool:
-        """Whether BigQuery was reached when it was last tried."""
+        """Whether the last attempt reached BigQuery."""
         return self._is_connected
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts: the table."""
+        """The identity of the stream across restarts: the table."""
         return self.stream_id or f"bigquery:{self.pid}.{self.did}.{self.tid}"
 
     def describe(self) -> str:
-        """The table, for a person's eyes."""
+        """Return the table's name, for display."""
         return f"bigquery {self.pid}.{self.did}.{self.tid}"
 
     def connect(self) -> bool:
-        """Reach BigQuery: make or load the data set, load the table, or make it where its columns are known.
+        """Reach BigQuery: create or load the data set, and load the table, or create it if its columns are known.
 
-        A column whose dtype does not tell its type gets that of its first value; dicts and lists are text there. With
-        ``if_exists="fail"`` the table is made when the first frame is delivered, so that it is known as the stream's
-        own.
+        If a dtype does not determine a column's type, the column is created when its first value arrives; dicts and
+        lists are text there. With ``if_exists="fail"`` the table is created when the first frame is delivered, so that
+        it is recognized as the stream's own.
 
         Returns:
-            Whether it was reached; where not, the log says why.
+            Whether BigQuery was reached; if not, the log says why.
         """
         self._reached = self._try_to_reach(self._connect)
         return self._reached
@@ -162,13 +162,13 @@ class Stream2Bigquery(Stream):
 
         Args:
             data: The frame.
-            retry_depth: How often BigQuery is tried again, where it is unavailable, before the frame is parked in
-                ``STORE/upload_failed/<collector>/bigquery/<timestamp_ns>.parquet``; it is delivered first later on.
+            retry_depth: How often BigQuery is tried again, if it is unavailable, before the frame is parked in
+                ``STORE/upload_failed/<collector>/bigquery/<timestamp_ns>.parquet``. It is delivered first later on.
         """
         self._stream(data, retry_depth)
 
     def build_schema(self) -> "list[bigquery.SchemaField] | None":
-        """Give the columns that a new table gets for the dtypes of the collector's frames; None where none are known.
+        """Return the columns of a new table for the dtypes of the collector's frames; None if none are known.
 
         Raises:
             MissingExtraError: Google's library is not installed.
@@ -181,13 +181,13 @@ class Stream2Bigquery(Stream):
         return [field_of(name, type_ or "STRING", undecided=type_ is None) for name, type_ in self._types().items()]
 
     def build_bq_schema(self) -> list[dict[str, Any]] | None:
-        """Give the same columns as dicts of name and type, as ``DataFrame.to_gbq`` takes them."""
+        """Return the same columns as dicts of name and type, as ``DataFrame.to_gbq`` takes them."""
         if not self.dtypes:
             return None
         return [{"name": name, "type": (type_ or "STRING").partition(" ")[0]} for name, type_ in self._types().items()]
 
     def _types(self) -> dict[str, str | None]:
-        """By column; None where the dtype does not tell, as ``object``, which dates, decimals and dicts have too."""
+        """Return a type by column; None for a dtype such as ``object``, which dates, decimals and dicts have too."""
         empty = {
             str(name): pa.Array.from_pandas(pd.Series([], dtype=dtype)) for name, dtype in (self.dtypes or {}).items()
         }
@@ -201,7 +201,7 @@ class Stream2Bigquery(Stream):
             found = table.Table(target.clients)
             self.table = found.resource()
             schema = self.schema
-            if self.table is None and schema and self.if_exists != "fail":  # its worker makes it, as its own
+            if self.table is None and schema and self.if_exists != "fail":  # Its worker creates the table, as its own.
                 found.create(schema, {})
                 self.table = found.resource()
             self.cred, self.client = target.clients.credentials, target.clients.rest

@@ -1,4 +1,4 @@
-"""The spec's Stream2Local: frames into files."""
+"""Stream2Local, which writes frames to files."""
 
 from pathlib import Path
 from typing import Literal, Unpack
@@ -18,18 +18,17 @@ _MODES = ("shard", "update", "replace")
 
 
 class Stream2Local(Stream):
-    """Streams the frames of a collector into files.
+    """Writes the frames of a collector to files.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
         path: ``mode="shard"``: a folder, by default ``STORE/<name>/<fmt>/``; else a file, by default
             ``CACHE/<name>_static.<fmt>``. A relative path is below the project's folder.
-        mode: ``"shard"``: a file for each frame, ``<timestamp_ns>.<fmt>``; ``"update"``: the file gets the new rows;
-            ``"replace"``: the file is the newest frame.
+        mode: ``"shard"``: a file for each frame, ``<timestamp_ns>.<fmt>``; ``"update"``: new rows are added to the
+            file; ``"replace"``: the file is the newest frame.
         fmt: ``"parquet"``, ``"json"``, ``"pickle"`` or ``"csv"``.
         drop_duplicate_keys: Rows that repeat these columns of an earlier row are dropped, within the frame, or within
-            the
-            file for ``"update"``; None for all columns. They are counted in ``status()``.
+            the file for ``"update"``; None for all columns. ``status()`` counts them.
         chunk_size: A frame of more rows becomes several shards; 0 for no limit.
 
     The other arguments are those of ``Stream``.
@@ -64,11 +63,11 @@ class Stream2Local(Stream):
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts."""
+        """The identity of the stream across restarts: the mode and the path."""
         return self.stream_id or f"{self.mode}:{relative_to_home(self._place, self.home)}"
 
     def describe(self) -> str:
-        """The target's name for a person's eyes."""
+        """Return the target's name, for display."""
         return f"{self.fmt} {self.mode} {relative_to_home(self._place, self.home)}"
 
     def stream(self, data: pd.DataFrame) -> None:
@@ -76,7 +75,7 @@ class Stream2Local(Stream):
         self._stream(data)
 
     def stream_shard(self, data: pd.DataFrame) -> None:
-        """Store a frame as a shard, as ``stream`` does.
+        """Write a frame as a shard, as ``stream`` does.
 
         Raises:
             ConfigurationError: The stream has another mode.
@@ -92,7 +91,7 @@ class Stream2Local(Stream):
         self._stream_as("update", data)
 
     def stream_replace(self, data: pd.DataFrame) -> None:
-        """Replace the file by a frame, as ``stream`` does.
+        """Replace the file with a frame, as ``stream`` does.
 
         Raises:
             ConfigurationError: The stream has another mode.

@@ -1,4 +1,4 @@
-"""The spec's Stream2Omnisci: frames into HeavyDB, which was OmniSci."""
+"""Stream2Omnisci, which loads frames into HeavyDB, formerly OmniSci."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,21 +22,21 @@ _ANSWER_S = 60
 
 
 class Stream2Omnisci(Stream):
-    """Streams the frames of a collector into the table ``<name>_stream`` of a HeavyDB (OmniSci) database.
+    """Loads the frames of a collector into the table ``<name>_stream`` of a HeavyDB (OmniSci) database.
 
-    Columns have ``_t`` behind their names there, and text is dictionary-encoded.
+    Column names get the suffix ``_t`` there, and text is dictionary-encoded.
 
     Args:
-        name: The collector's.
-        db_name: The database, which must be there.
-        username: Who asks.
+        name: The collector's name.
+        db_name: The database, which must exist.
+        username: The user.
         password: The password.
         host: The server.
-        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and if need be ``port``.
+        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and optionally ``port``.
             A value ``$NAME`` in it stands for that environment variable.
         protocol: ``"binary"``, ``"http"`` or ``"https"``.
-        chunk_size: The most rows of one load; 0 for no limit of its own.
-        store: Whether a Store is what it serves.
+        chunk_size: The most rows of one load; 0 for no limit.
+        store: Whether it serves a Store; then it has no worker.
         table: The table's name; ``<name>_stream`` by default.
         port: The server's port; by default that of the protocol: 6274, 6278 or 443.
 
@@ -46,9 +46,9 @@ class Stream2Omnisci(Stream):
         ConfigurationError: An argument can't be used; it is a ValueError.
 
     Attributes:
-        log_str: Names the stream in log lines.
-        con: The client's connection once ``connect`` has been called, else None; the stream itself has one of its own.
-        connected: Says whether such a connection stands.
+        log_str: The stream's name in log lines.
+        con: The client's connection after ``connect`` has been called, else None; the stream itself has another one.
+        connected: Whether a given connection is open.
     """
 
     @passes_options_to(Stream.__init__)
@@ -82,18 +82,18 @@ class Stream2Omnisci(Stream):
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts: the server, the database and the table."""
+        """The identity of the stream across restarts: the server, the database and the table."""
         return self.stream_id or f"omnisci:{self._server.place}#{self.table_name}"
 
     def describe(self) -> str:
-        """The database and the table, for a person's eyes."""
+        """Return the database and the table, for display."""
         return f"omnisci {self._server.place}#{self.table_name}"
 
     def connect(self) -> "Connection | None":
-        """Reach the database, and make ``con``.
+        """Reach the database, and set ``con``.
 
         Returns:
-            The connection; None where there is none, and the log says why.
+            The connection; None if there is none, and the log says why.
         """
         if self.connected(self.con):
             return self.con
@@ -102,10 +102,10 @@ class Stream2Omnisci(Stream):
         return self.con
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the worker after the batch that it is at, and close ``con``; what is not delivered stays on disk.
+        """Stop the worker after its current batch, and close ``con``; rows that are not delivered stay on disk.
 
         Args:
-            timeout: How long to wait for that, seconds; None for as long as it takes.
+            timeout: How long to wait for that, in seconds; None for as long as it takes.
         """
         super().stop(timeout)
         if self.con is not None:
@@ -117,11 +117,11 @@ class Stream2Omnisci(Stream):
 
     @staticmethod
     def cast_categorical(data: pd.DataFrame, dtypes: "pd.Series[Any]") -> pd.DataFrame:
-        """Make text categorical, nulls in it ``""``, and append ``_t`` to the columns' names.
+        """Make text categorical, with nulls as ``""``, and append ``_t`` to the columns' names.
 
         Lists, dicts and the like become their JSON text, as they are in the table.
 
-        The stream has no need of it; it is for whoever loads frames by another way.
+        The stream does not use this method; it is for loading frames in another way.
 
         Args:
             data: A frame, which stays as it is.
@@ -143,7 +143,7 @@ class Stream2Omnisci(Stream):
         Args:
             data: The frame.
             retry_depth: How often an unavailable server is tried again before the frame is parked in
-                ``STORE/upload_failed/<collector>/omnisci/<timestamp_ns>.parquet``; it is delivered first later on.
+                ``STORE/upload_failed/<collector>/omnisci/<timestamp_ns>.parquet``. It is delivered first later on.
         """
         self._stream(data, retry_depth)
 

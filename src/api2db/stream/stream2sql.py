@@ -1,4 +1,4 @@
-"""The spec's Stream2Sql: frames into SQL databases."""
+"""Stream2Sql, which loads frames into SQL databases."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from api2db.stream._options import (
     whole_number,
 )
 from api2db.stream.stream import Stream
-from api2db.targets.port import LedgerTarget
-from api2db.targets.sql import MAX_CONNECTIONS, IfExists, OnConflict, SqlTarget
+from api2db.targets.port import IfExists, LedgerTarget, OnConflict
+from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -47,48 +47,50 @@ class SqlOptions(TypedDict, total=False):
 
 
 class Stream2Sql(Stream):
-    """Streams the frames of a collector into a table of a SQL database, exactly once.
+    """Loads the frames of a collector into a table of a SQL database, exactly once.
 
     Args:
-        name: The collector's, and the table's unless ``table`` is given.
+        name: The collector's name, and the table's unless ``table`` is given.
         db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder. Else the name of
-            the database, which is made where it is missing.
+            the database, which is created if it is missing.
         dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``.
-        username: Who asks; not for an embedded database.
+        username: The user; not for an embedded database.
         password: The password; not for an embedded database.
         host: The server; not for an embedded database.
-        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and if need be ``port``,
+        auth_path: Instead of these, a JSON file with ``username``, ``password``, ``host``, and optionally ``port``,
             ``tls``, ``engine``, ``iam``, ``region``. A value ``$NAME`` in it stands for that environment variable.
         port: The server's port; by default the database's own.
         if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
             while there is a table that this stream has not made.
-        chunk_size: The most rows of one transaction; 0 for no limit of its own.
-        store: Whether a Store is what it serves.
-        keys: A row replaces the one that has the same values in these columns, the last one wins; none: rows are added.
-        on_conflict: What becomes of a row with a value that fits no column: ``"reject"``: it is set aside with the
-            reason; ``"json"``: such values go into one JSON column ``_extra``, by the names of their columns.
+        chunk_size: The most rows of one transaction; 0 for no limit.
+        store: Whether it serves a Store; then it has no worker.
+        keys: A row replaces the one with the same values in these columns; the last one wins. Without keys, rows are
+            added.
+        on_conflict: What happens to a row with a value that fits no column: ``"reject"``: it is set aside with the
+            reason; ``"json"``: such values go into one JSON column ``_extra``, under the names of their columns.
         tls: How the connection is encrypted: ``"disable"``, ``"prefer"``, ``"require"``, ``"verify-ca"`` or
             ``"verify-full"``; or a dict of ``mode``, ``ca``, ``cert`` and ``key``, the last three being files.
-        engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, where the port does not tell.
+        engine: For ``amazon_aurora``: ``"postgresql"`` or ``"mysql"``, if the port does not tell.
         iam: For ``amazon_aurora``: whether each connect asks Amazon for a token instead of using a password.
         region: For ``iam``: Amazon's region.
-        max_connections: How many connections the streams of this process share that write into the same database of a
-            server as the same user; where they say different numbers, the highest counts.
-        table_schema: The table's schema, in which our own tables are too: that of PostgreSQL or DuckDB, the database of
-            MySQL and MariaDB, in place of ``db_name``. It is made where it is missing. By default the database's own.
+        max_connections: How many connections the streams of this process may share to the same database of a server as
+            the same user; of different numbers the highest counts.
+        table_schema: The schema of the table, and of api2db's own tables: a schema of PostgreSQL or DuckDB; in MySQL
+            and MariaDB a database, in place of ``db_name``. It is created if it is missing. By default the database's
+            own.
 
     The other arguments are those of ``Stream``.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is oracle or microsoft_sql: known by name, and not supported yet.
+        NotImplementedError: The dialect is oracle or microsoft_sql, which are not supported yet.
 
     Attributes:
         driver: The driver in SQLAlchemy's terms.
         engine_str: What ``sqlalchemy.create_engine`` takes.
-        log_str: Names the stream in log lines.
-        con: A SQLAlchemy engine on the database once ``connect`` has been called, else None.
-        connected: Whether the database was reached last time.
+        log_str: The stream's name in log lines.
+        con: A SQLAlchemy engine on the database after ``connect`` has been called, else None.
+        connected: Whether the last attempt reached the database.
     """
 
     @passes_options_to(Stream.__init__)
@@ -145,11 +147,11 @@ class Stream2Sql(Stream):
         self.load()
 
     def load(self) -> None:
-        """Settle which database it is: ``driver``, ``engine_str`` and ``log_str`` follow from that.
+        """Determine the database, and with it ``driver``, ``engine_str`` and ``log_str``.
 
         Raises:
-            NotImplementedError: As the constructor.
-            ConfigurationError: There is no such dialect, or what it needs is missing; it is a ValueError.
+            NotImplementedError: As in the constructor.
+            ConfigurationError: There is no such dialect, or something that it needs is missing; it is a ValueError.
         """
         if self.dialect in _UNSUPPORTED:
             raise NotImplementedError(f"dialect={self.dialect!r} is not supported; use one of {', '.join(_DIALECTS)}")
@@ -168,17 +170,17 @@ class Stream2Sql(Stream):
 
     @property
     def engine_str(self) -> str:
-        """What ``sqlalchemy.create_engine`` takes, password and all: don't print it."""
+        """What ``sqlalchemy.create_engine`` takes, including the password: don't print it."""
         return self._place.url
 
     @property
     def connected(self) -> bool:
-        """Whether the database was reached when it was last tried."""
+        """Whether the last attempt reached the database."""
         return self._is_connected
 
     @property
     def identity(self) -> str:
-        """Who the stream is across restarts: the database and the table."""
+        """The identity of the stream across restarts: the database and the table."""
         return self.stream_id or f"{self._place.name}#{self.table_name}"
 
     @property
@@ -187,14 +189,14 @@ class Stream2Sql(Stream):
         return self._place.file
 
     def describe(self) -> str:
-        """The database and the table, for a person's eyes."""
+        """Return the database and the table, for display."""
         return f"{self._place.name}#{self.table_name}".replace(":", " ", 1)
 
     def connect(self) -> bool:
-        """Reach the database, and make ``con``.
+        """Reach the database, and set ``con``.
 
         Returns:
-            Whether it was reached; where not, the log says why.
+            Whether it was reached; if not, the log says why.
         """
         self._reached = self._try_to_reach(self._connect)
         return self._reached
@@ -205,7 +207,7 @@ class Stream2Sql(Stream):
         Args:
             data: The frame.
             retry_depth: How often an unavailable database is tried again before the frame is parked in
-                ``STORE/upload_failed/<collector>/sql.<dialect>/<timestamp_ns>.parquet``; it is delivered first later
+                ``STORE/upload_failed/<collector>/sql.<dialect>/<timestamp_ns>.parquet``. It is delivered first later
                 on.
         """
         self._stream(data, retry_depth)

@@ -1,7 +1,7 @@
 """The worker of a stream, made of the parts of delivery; and the user's own ``stream`` method that it calls."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from api2db.delivery import (
     LIMIT,
-    CountedLoader,
     Dtypes,
     FileLoader,
     Loader,
@@ -26,9 +25,13 @@ from api2db.delivery import (
 )
 from api2db.frames import to_batch
 from api2db.journal import StreamReader
-from api2db.targets.port import CountedTarget, LedgerTarget, PlannedTarget, SteppedTarget, Target
+from api2db.targets.port import AnyTarget, LoaderName, Target
 
-AnyTarget = CountedTarget | LedgerTarget | PlannedTarget | SteppedTarget
+_LOADERS: Mapping[LoaderName, Callable[..., Loader]] = {
+    "transactional": TransactionalLoader,
+    "file": FileLoader,
+    "resumable": ResumableLoader,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,9 @@ class DeliveryOptions:
     """Where a stream sets things aside, and how much it loads at once.
 
     Attributes:
-        parked: The folder of batches whose tries ran out.
-        rejected: The folder of rows that were refused.
-        chunk_rows: The most rows of one batch; 0 for no limit of its own.
+        parked: The folder of batches whose retries ran out.
+        rejected: The folder of rejected rows.
+        chunk_rows: The most rows of one batch; 0 for no limit.
     """
 
     parked: Path
@@ -83,41 +86,31 @@ def build_worker(
     parking: ParkedBatches | None = None,
     dtypes: Dtypes | None = None,
 ) -> Worker:
-    """A worker for a stream.
+    """Make the worker of a stream.
 
     Args:
-        log: The stream's view of its journal.
+        log: The stream's reader of its journal.
         target: Where rows go; None for a stream without a target of its own.
-        call: The user's own ``stream`` method; None where it is not overridden.
-        places: Where it sets things aside.
-        learn: Told of each batch's schema.
-        parking: Takes a batch whose tries ran out, instead of the folder for that.
-        dtypes: What rows become on their way into the target; a method of the user's gets them as they were put.
+        call: The user's ``stream`` method; None if it is not overridden.
+        places: Where the worker sets things aside.
+        learn: Called with each batch's schema.
+        parking: Takes a batch whose retries ran out, instead of the folder for that.
+        dtypes: The types that columns get on their way into the target; a user's method gets them as they were put.
 
     Raises:
         AttributeError: There is neither a target nor a method.
     """
     parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
-    loader = None if target is None else _loader(log, target, rejects, parking)
+    loader = None if target is None else _LOADERS[target.loader](log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
-    keyed = target is not None and not isinstance(target, PlannedTarget) and bool(target.keys)
+    keyed = bool(reached.keys)
     if call is not None:
         loader = OverrideLoader(log, call, parking, rejects, loader, keyed=keyed, dtypes=dtypes)
         reached = OverrideTarget(reached)
     if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
     limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
-    if isinstance(target, CountedTarget):  # a read ends behind its limit, and what is too large is read in vain
+    if target is not None and target.largest_bytes:  # a read ends after its limit, and what is too large is read twice
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     applied = dtypes if call is None else None
     return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None, dtypes=applied)
-
-
-def _loader(log: StreamReader, target: AnyTarget, rejects: Rejects, parking: ParkedBatches) -> Loader:
-    if isinstance(target, CountedTarget):
-        return CountedLoader(log, target, rejects, parking)
-    if isinstance(target, PlannedTarget):
-        return FileLoader(log, target, rejects, parking)
-    if isinstance(target, SteppedTarget):
-        return ResumableLoader(log, target, rejects, parking)
-    return TransactionalLoader(log, target, rejects, parking)

@@ -3,9 +3,10 @@
 Duplicate rows are dropped as the spec asks, within a frame for shards and within the whole for a file that is updated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,7 @@ from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnava
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.folder_types import join_types
 from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
-from api2db.targets.port import FrameRows, Plan
+from api2db.targets.port import FilePlan, FrameRows, PlannedFile
 from api2db.targets.types import in_words
 
 
@@ -29,13 +30,16 @@ class ShardTarget:
         chunk_rows: A frame of more rows is several files of at most so many; 0 for no limit.
     """
 
+    loader: Literal["file"] = "file"
+    keys: tuple[str, ...] = ()
+    largest_bytes: int | None = None
     replaces_table = False
     whole_frames = True
 
     def __init__(self, folder: Path, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
         self._folder = folder
         self._fmt = fmt
-        self._keys = keys
+        self._repeats = keys
         self._chunk_rows = chunk_rows
         self._owner = "unclaimed"
 
@@ -52,8 +56,8 @@ class ShardTarget:
     def close(self) -> None:
         return
 
-    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
-        plan: Plan = {"files": [], "duplicates": 0}
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
+        plan = FilePlan()
         types = _known_types(self._folder, self._fmt, pieces, self._owner)
         try:
             for piece in pieces:
@@ -63,33 +67,33 @@ class ShardTarget:
             raise
         return plan
 
-    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
-        for file in plan["files"]:
-            while (temporary := self._folder / file["temporary"]).exists():
+    def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
+        for file in plan.files:
+            while (temporary := self._folder / file.temporary).exists():
                 try:
-                    publish(temporary, self._folder / file["final"])
+                    publish(temporary, self._folder / file.final)
                 except FileExistsError:
-                    file["final"] = self._free_name(int(Path(file["final"]).stem) + 1, plan)
+                    file.final = self._free_name(int(Path(file.final).stem) + 1, plan)
                     keep(plan)
-        if plan["files"]:
+        if plan.files:
             sync_folder(self._folder)
 
-    def discard(self, plan: Mapping[str, object]) -> None:
+    def discard(self, plan: FilePlan) -> None:
         _discard(self._folder, plan)
 
-    def _stage_piece(self, piece: FrameRows, plan: Plan, known: Callable[[], bool], types: pa.Schema) -> None:
+    def _stage_piece(self, piece: FrameRows, plan: FilePlan, known: Callable[[], bool], types: pa.Schema) -> None:
         if (self._folder / f"{piece.timestamp_ns}.{self._fmt}").exists() and known():
             return
-        rows, dropped = _without_duplicates(piece.rows, self._keys)
-        plan["duplicates"] += dropped
+        rows, dropped = _without_duplicates(piece.rows, self._repeats)
+        plan.duplicates += dropped
         step = self._chunk_rows or rows.num_rows
         for start in range(0, rows.num_rows, step):
             temporary = _write(rows.slice(start, step), self._folder / self._owner, self._fmt, types)
-            plan["files"].append({"temporary": temporary.name, "final": self._free_name(piece.timestamp_ns, plan)})
+            plan.files.append(PlannedFile(temporary.name, self._free_name(piece.timestamp_ns, plan)))
 
-    def _free_name(self, number: int, plan: Plan) -> str:
-        if plan["files"]:
-            number = max(number, int(Path(plan["files"][-1]["final"]).stem) + 1)
+    def _free_name(self, number: int, plan: FilePlan) -> str:
+        if plan.files:
+            number = max(number, int(Path(plan.files[-1].final).stem) + 1)
         while (name := f"{number}.{self._fmt}") and (self._folder / name).exists():
             number += 1
         return name
@@ -105,12 +109,15 @@ class SingleFileTarget:
         replace: Whether the file is the newest frame, or everything so far.
     """
 
+    loader: Literal["file"] = "file"
+    keys: tuple[str, ...] = ()
+    largest_bytes: int | None = None
     whole_frames = True
 
     def __init__(self, path: Path, fmt: Format, keys: Sequence[str] | None, *, replace: bool) -> None:
         self._path = path
         self._fmt = fmt
-        self._keys = keys
+        self._repeats = keys
         self._owner = "unclaimed"
         self.replaces_table = replace
 
@@ -127,21 +134,21 @@ class SingleFileTarget:
     def close(self) -> None:
         return
 
-    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
         if not pieces:
-            return {"files": [], "duplicates": 0}
-        rows, dropped = _without_duplicates(self._whole(pieces), self._keys)
+            return FilePlan()
+        rows, dropped = _without_duplicates(self._whole(pieces), self._repeats)
         temporary = _write(rows, self._path.with_name(self._owner), self._fmt)
-        return {"files": [{"temporary": temporary.name, "final": self._path.name}], "duplicates": dropped}
+        return FilePlan([PlannedFile(temporary.name, self._path.name)], dropped)
 
-    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
-        for file in plan["files"]:
-            temporary = self._path.with_name(file["temporary"])
+    def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
+        for file in plan.files:
+            temporary = self._path.with_name(file.temporary)
             if temporary.exists():
                 temporary.replace(self._path)
             sync_folder(self._path.parent)
 
-    def discard(self, plan: Mapping[str, object]) -> None:
+    def discard(self, plan: FilePlan) -> None:
         _discard(self._path.parent, plan)
 
     def _whole(self, pieces: Sequence[FrameRows]) -> pa.Table:
@@ -267,9 +274,7 @@ def _sweep(folder: Path, owner: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _discard(folder: Path, plan: Mapping[str, object]) -> None:
-    files = plan["files"]
-    if isinstance(files, list):
-        for file in files:
-            with suppress(OSError):
-                (folder / file["temporary"]).unlink()
+def _discard(folder: Path, plan: FilePlan) -> None:
+    for file in plan.files:
+        with suppress(OSError):
+            (folder / file.temporary).unlink()

@@ -1,14 +1,21 @@
-"""What delivery asks of a target: a ledger in the rows' own transaction, or a plan that can be finished later."""
+"""What delivery asks of a target.
+
+A target names its loader. ``"transactional"``: rows and ledger are committed together. ``"file"``: files are prepared
+unseen, and published by a plan. ``"resumable"``: the target can be asked how many rows of a plan are in.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import pyarrow as pa
 
 from api2db.targets.types import ValueLimit
 
-Plan = dict[str, Any]
+LoaderName = Literal["transactional", "file", "resumable"]
+IfExists = Literal["append", "replace", "fail"]
+SchemaRule = Literal["evolve", "freeze"]
+OnConflict = Literal["reject", "json"]
 
 
 class LedgerRow(NamedTuple):
@@ -116,8 +123,73 @@ class FrameRows:
     rows: pa.Table
 
 
+@dataclass(slots=True)
+class PlannedFile:
+    """A file that is durable under a temporary name, and the name that it is to have; both without their folder."""
+
+    temporary: str
+    final: str
+
+
+@dataclass(slots=True)
+class FilePlan:
+    """What is left to do to publish the files of one load.
+
+    Attributes:
+        files: In the order in which they are published.
+        duplicates: How many rows were dropped because they repeat earlier ones.
+    """
+
+    files: list[PlannedFile] = field(default_factory=list)
+    duplicates: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as a checkpoint keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The plan of a checkpoint."""
+        return cls([PlannedFile(**file) for file in content["files"]], content["duplicates"])
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """Where the rows of one load go.
+
+    Attributes:
+        ends: After how many rows each step ends. A step is all or nothing, and is not in before the one in front of it.
+        details: What the target itself needs in order to tell later how many rows are in, as JSON.
+    """
+
+    ends: Sequence[int]
+    details: Mapping[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the load has."""
+        return self.ends[-1]
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as a checkpoint keeps it."""
+        return {"ends": list(self.ends), "details": self.details}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The plan of a checkpoint."""
+        return cls(content["ends"], content["details"])
+
+
 class Target(Protocol):
-    """Where rows land. All methods are called by one worker."""
+    """Where rows land. All methods are called by one worker.
+
+    Attributes:
+        keys: A row replaces the one with the same values in these columns; none: rows are added.
+        largest_bytes: How large one load may be in Arrow's memory; None for no limit.
+    """
+
+    keys: tuple[str, ...]
+    largest_bytes: int | None
 
     def connect(self) -> None:
         """Reach the target; does nothing where it is reached already.
@@ -142,13 +214,7 @@ class Target(Protocol):
 
 
 class TableTarget(Target, Protocol):
-    """A table whose columns follow the data.
-
-    Attributes:
-        keys: A row replaces the one with the same values in these columns; none: rows are added.
-    """
-
-    keys: tuple[str, ...]
+    """A table whose columns follow the data."""
 
     @property
     def unplaced(self) -> Mapping[str, str]:
@@ -182,6 +248,8 @@ class TableTarget(Target, Protocol):
 class LedgerTarget(TableTarget, Protocol):
     """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
 
+    loader: Literal["transactional"]
+
     def read_position(self, stream: str) -> LedgerRow | None:
         """Read the ledger under a lock, so that a commit that is still under way has ended first."""
 
@@ -204,67 +272,33 @@ class LedgerTarget(TableTarget, Protocol):
         """Load rows and roll back; raises as ``load`` does."""
 
 
-@runtime_checkable
 class PlannedTarget(Target, Protocol):
     """A target without transactions: what a load is about to do is on disk before it is done."""
+
+    loader: Literal["file"]
 
     def acquire(self, owner: str) -> None:
         """Mark what ``stage`` will leave as one stream's, and clear what an earlier life of it left without a plan."""
 
-    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> Plan:
-        """Prepare all that can be prepared unseen, and say what is left to do, as JSON.
+    def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
+        """Prepare all that can be prepared unseen, and say what is left to do.
 
         Args:
             pieces: What to load.
             known: Whether a piece may have been loaded before (the journal's positions were rebuilt).
         """
 
-    def finish(self, plan: Plan, keep: Callable[[Plan], None]) -> None:
+    def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
         """Do what a plan says, whatever part of it has been done; a plan that must change is kept first."""
 
-    def discard(self, plan: Mapping[str, Any]) -> None:
+    def discard(self, plan: FilePlan) -> None:
         """Undo what ``stage`` left, where its plan was never kept."""
 
 
-@runtime_checkable
-class CountedTarget(TableTarget, Protocol):
-    """A table without transactions: a load is all or nothing, and the table's figures tell later whether it was.
-
-    Attributes:
-        largest_bytes: So much, in Arrow's memory, may one load be.
-    """
-
-    largest_bytes: int
-
-    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
-        """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
-
-    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        """Why its table can't take rows, though they are of its types; by the row's number."""
-
-    def plan(self, rows: int) -> Plan:
-        """What is needed to tell later whether a load of so many rows was carried out, as JSON."""
-
-    def load(self, rows: pa.Table, columns: Sequence[Column]) -> None:
-        """All rows or none, in one call.
-
-        Raises:
-            TableChangedError: The table's columns are others by now; nothing was loaded.
-            BatchRefusedError: A row is refused for itself; nothing was loaded.
-            TargetUnavailableError: Whether it was loaded is for ``rows_committed`` to say.
-        """
-
-    def rows_committed(self, plan: Mapping[str, Any]) -> bool | None:
-        """Whether a plan's load was carried out; waits until it can't be carried out any more.
-
-        Returns:
-            None where nobody can tell, since others have changed the table meanwhile.
-        """
-
-
-@runtime_checkable
 class SteppedTarget(TableTarget, Protocol):
     """A target without transactions that can be asked, whenever there is doubt, how many rows of a plan are in."""
+
+    loader: Literal["resumable"]
 
     def acquire(self, owner: str) -> None:
         """Take the table as one stream's.
@@ -273,32 +307,38 @@ class SteppedTarget(TableTarget, Protocol):
             TargetUnavailableError: It is somebody else's, and not to be shared.
         """
 
-    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
-        """Say where rows will go, as JSON; none of them is sent yet.
+    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+        """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
+
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+        """Why its table can't take rows, though they are of its types; by the row's number."""
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
+        """Say where rows will go; none of them is sent yet.
 
         Args:
             rows: Cast to the types of ``columns``, some of them.
             columns: What the table had when the rows were cast.
 
-        Returns:
-            What ``append`` and ``rows_committed`` need; ``ends`` says after how many rows each step of it ends. A step
-            is all or nothing, and none is in before the one in front of it.
-
         Raises:
             RowsRefusedError: Rows that can't be sent at all.
         """
 
-    def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def append(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
         """Do what a plan says, with the rows that it was made for.
 
         Raises:
+            TableChangedError: The table's columns are others by now; nothing was loaded.
             BatchRefusedError: Rows are refused for themselves.
-            TargetUnavailableError: Later, perhaps.
+            TargetUnavailableError: How much was loaded is for ``rows_committed`` to say.
         """
 
-    def rows_committed(self, plan: Mapping[str, Any]) -> int | None:
+    def rows_committed(self, plan: LoadPlan) -> int | None:
         """How many rows of a plan are in; from now on no more of it will get in.
 
         Returns:
             None where nobody can tell any more.
         """
+
+
+AnyTarget = LedgerTarget | PlannedTarget | SteppedTarget

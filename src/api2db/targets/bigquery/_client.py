@@ -16,6 +16,7 @@ from google.cloud import bigquery, bigquery_storage_v1
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 from google.oauth2 import service_account
 
+from api2db.backoff import BackOff
 from api2db.errors import TargetUnavailableError
 from api2db.targets.bigquery._address import is_address
 
@@ -159,12 +160,11 @@ def answer_of(job: Any) -> list[tuple[Any, ...]]:
     Raises:
         TargetUnavailableError: The job still runs.
     """
-    deadline, pause_s = time.monotonic() + _QUERY_S, _FIRST_PAUSE_S
+    deadline, back_off = time.monotonic() + _QUERY_S, BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
     while not job.done(retry=None, timeout=_POLL_S):
         if time.monotonic() > deadline:
             raise TargetUnavailableError(f"the query job {job.job_id} has not ended in {_QUERY_S:.0f} seconds")
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        time.sleep(back_off.failed())
     if (fault := job.exception(timeout=_POLL_S)) is not None:
         raise fault
     if not job.query.startswith("SELECT"):

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from google.api_core import exceptions
@@ -20,8 +20,8 @@ from api2db.targets.bigquery._errors import next_step, sorted_errors
 from api2db.targets.bigquery._jobs import LoadJobs
 from api2db.targets.bigquery.columns import field_of, in_table
 from api2db.targets.bigquery.target import BigqueryTarget
-from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, unknown_origin
-from api2db.targets.sql import LEDGER_TABLE, IfExists, SchemaRule, key_is_there
+from api2db.targets.port import ChangeOrigins, Column, IfExists, LedgerRow, LedgerUpdate, SchemaRule, unknown_origin
+from api2db.targets.sql import LEDGER_TABLE, key_is_there
 from api2db.targets.types import BIGQUERY, ValueLimit
 
 _MOVED = "api2db: the ledger is not where this stream left it"
@@ -62,6 +62,8 @@ class BigqueryKeyedTarget:
 
     limits: Sequence[ValueLimit] = BIGQUERY.limits
     overflow_column: str | None = None
+    loader: Literal["transactional"] = "transactional"
+    largest_bytes: int | None = None
     replaces_table = False
     whole_frames = False
 

@@ -9,7 +9,8 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Literal
 
 import pyarrow as pa
 from google.api_core import exceptions
@@ -31,8 +32,15 @@ from api2db.targets.bigquery._rows import as_sent, conformed, ends_of_requests, 
 from api2db.targets.bigquery._stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
 from api2db.targets.bigquery.columns import check_name, field_of, in_table
 from api2db.targets.bigquery.table import Table, load_dataset
-from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
-from api2db.targets.sql import IfExists, SchemaRule
+from api2db.targets.port import (
+    ChangeOrigins,
+    Column,
+    IfExists,
+    LoadPlan,
+    SchemaChange,
+    SchemaRule,
+    unknown_origin,
+)
 from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
 
 logger = logging.getLogger(__name__)
@@ -51,6 +59,8 @@ class BigqueryTarget:
         keys: Where the newest frame is the table: of rows with the same values in these columns the last is kept.
     """
 
+    loader: Literal["resumable"] = "resumable"
+    largest_bytes: int | None = None
     limits: Sequence[ValueLimit] = BIGQUERY.limits
     overflow_column: str | None = None
     whole_frames = False
@@ -67,7 +77,7 @@ class BigqueryTarget:
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._altered_s = -_SEEN_AFTER_S
         self._forbidden_s: float | None = None
-        self._certain: tuple[Plan, int] | None = None
+        self._certain: tuple[LoadPlan, int] | None = None
         self._sending: pa.RecordBatch | None = None
         self._replaces = False
         self.unplaced: Mapping[str, str] = {}
@@ -132,46 +142,48 @@ class BigqueryTarget:
             record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, origins(column.name))])
         return changed
 
-    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> Plan:
+    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+        return rows
+
+    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
+        return {}
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         stream = None if self.replaces_table or self._is_forbidden else self._reach_stream(columns)
         if stream is None:
             job_id = f"api2db_{self._owner}_{uuid.uuid4().hex}"
-            return {"job": job_id, "rows": rows.num_rows, "ends": [rows.num_rows]}
+            return LoadPlan([rows.num_rows], {"job": job_id})
         self._sending = as_sent(rows, columns)
         ends = ends_of_requests(self._sending)
-        return {"stream": stream.name, "offset": self._offset, "rows": rows.num_rows, "ends": ends}
+        return LoadPlan(ends, {"stream": stream.name, "offset": self._offset})
 
-    def append(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
-        if "job" in plan:
+    def append(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
+        if "job" in plan.details:
             self._load(plan, rows, columns)
             return
         stream, sending = self._stream, self._sending
-        if stream is None or sending is None or stream.name != plan["stream"]:
+        if stream is None or sending is None or stream.name != plan.details["stream"]:
             raise TargetUnavailableError("the write stream was closed meanwhile")
-        ends: Sequence[int] = plan["ends"]
-        starts = [0, *ends]
+        starts, offset = [0, *plan.ends], int(plan.details["offset"])
         try:
-            stream.append(
-                plan["offset"], [sending.slice(start, end - start) for start, end in zip(starts, ends, strict=False)]
-            )
+            stream.append(offset, [sending.slice(start, end - start) for start, end in pairwise(starts)])
         except NotInError as error:
             self._certain = plan, starts[error.taken]
             raise self._meant(error.error, starts[error.taken], columns) from error
         except ConnectionBrokenError as error:
             raise self._meant(error, 0, columns) from error
-        self._offset = plan["offset"] + plan["rows"]
+        self._offset = offset + plan.rows
 
-    def rows_committed(self, plan: Mapping[str, Any]) -> int | None:
+    def rows_committed(self, plan: LoadPlan) -> int | None:
         certain, self._certain = self._certain, None
-        if "job" in plan:
-            done = LoadJobs(self.clients).claimed(plan["job"])
-            return int(plan["rows"]) if done else 0
+        if "job" in plan.details:
+            return plan.rows if LoadJobs(self.clients).claimed(plan.details["job"]) else 0
         self._end_stream()
         if certain is not None and certain[0] == plan:
             return certain[1]
         with sorted_errors(self._place, "asking how many rows a write stream has"):
-            count = finalized_rows(self.clients.writer, plan["stream"])
-        return None if count is None else min(max(0, count - int(plan["offset"])), int(plan["rows"]))
+            count = finalized_rows(self.clients.writer, plan.details["stream"])
+        return None if count is None else min(max(0, count - int(plan.details["offset"])), plan.rows)
 
     @property
     def _table(self) -> Table:
@@ -267,7 +279,7 @@ class BigqueryTarget:
         if stream is not None:
             stream.close()
 
-    def _load(self, plan: Plan, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def _load(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
         resource = self._table.resource()
         if resource is None:
             raise TableChangedError(f"the table {self._place.name} is gone")
@@ -277,7 +289,7 @@ class BigqueryTarget:
         sent = conformed(rows, columns)
         jobs = LoadJobs(self.clients)
         try:
-            jobs.load(plan["job"], self._place.name, sent, fields, truncates=self.replaces_table)
+            jobs.load(plan.details["job"], self._place.name, sent, fields, truncates=self.replaces_table)
         except BatchRefusedError as error:
             if not self._replaces and self.columns() != list(columns):
                 raise TableChangedError(f"the table {self._place.name} was altered meanwhile: {error}") from error

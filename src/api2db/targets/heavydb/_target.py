@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,9 +20,8 @@ from api2db.frames import widened
 from api2db.targets._placing import placed, unplaced_names
 from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Session
 from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
-from api2db.targets.port import ChangeOrigins, Column, Plan, SchemaChange, unknown_origin
+from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, unknown_origin
 from api2db.targets.server import Server
-from api2db.targets.sql import SchemaRule
 from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ _FORBIDDEN = re.compile(r"(not have|violation of) (\w+ )?(access )?privilege|not
 
 
 class HeavydbTarget:
-    """A table of a HeavyDB database, as ``CountedTarget`` has it.
+    """A table of a HeavyDB database, as ``SteppedTarget`` has it, with one step a load.
 
     Args:
         server: The server and the database.
@@ -49,7 +48,8 @@ class HeavydbTarget:
     """
 
     # Thrift takes messages of up to 16 MB or 100 MB unless it is told otherwise, depending on the server's language.
-    largest_bytes = 12 << 20
+    largest_bytes: int | None = 12 << 20
+    loader: Literal["resumable"] = "resumable"
     keys: tuple[str, ...] = ()
     limits: Sequence[ValueLimit] = HEAVYDB.limits
     overflow_column: str | None = None
@@ -64,6 +64,7 @@ class HeavydbTarget:
         self._schema = schema
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._figures: tuple[int, int] | None = None
+        self._refused: LoadPlan | None = None
         self.unplaced: Mapping[str, str] = {}
         self._unwidened: set[tuple[str, str]] = set()
         self._told: set[str] = set()
@@ -137,17 +138,21 @@ class HeavydbTarget:
             logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
         return reasons
 
-    def plan(self, rows: int) -> Plan:
+    def acquire(self, owner: str) -> None:
+        return
+
+    def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         epoch = self._epoch()
         if self._figures is None or self._figures[0] != epoch:
             self._figures = epoch, self._count()
-        return {"rows": rows, "epoch": epoch, "count": self._figures[1], "session": self._session.id}
+        return LoadPlan([rows.num_rows], {"epoch": epoch, "count": self._figures[1], "session": self._session.id})
 
-    def load(self, rows: pa.Table, columns: Sequence[Column]) -> None:
+    def append(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
         figures, self._figures = self._figures, None
         try:
             self._session.do("load_table_binary_arrow", self._table, encoded(rows, columns), True)
         except RefusedByServerError as error:
+            self._refused = plan
             raise self._refusal(str(error), columns) from None
         except TargetError:
             self._prepared = None
@@ -155,13 +160,16 @@ class HeavydbTarget:
         if figures is not None:
             self._figures = figures[0] + 1, figures[1] + rows.num_rows
 
-    def rows_committed(self, plan: Mapping[str, Any]) -> bool | None:
+    def rows_committed(self, plan: LoadPlan) -> int | None:
+        refused, self._refused = self._refused, None
+        if refused == plan:  # and nobody else is asked: the table may have changed since, by others
+            return 0
         self._prepared = self._figures = None
-        self._session.end(plan["session"])
+        self._session.end(plan.details["session"])
         if self.columns() is None:
-            return False
+            return 0
         self._wait_for_loads()
-        return _landed(plan, self._epoch() - plan["epoch"], self._count() - plan["count"])
+        return _landed(plan, self._epoch() - plan.details["epoch"], self._count() - plan.details["count"])
 
     def _wait_for_loads(self) -> None:
         """A load keeps the table's columns as they are until it is done, so whoever asks to alter them waits for it.
@@ -281,11 +289,11 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _landed(plan: Mapping[str, Any], steps: int, more_rows: int) -> bool | None:
-    """Whether a load was carried out, by how far the epoch and the row count have moved since: a load is one step."""
+def _landed(plan: LoadPlan, steps: int, more_rows: int) -> int | None:
+    """How many rows of a load are in, by how far epoch and row count have moved since: a load is one step."""
     if not steps:
-        return False
-    return {plan["rows"]: True, 0: False}.get(more_rows) if steps == 1 else None
+        return 0
+    return more_rows if steps == 1 and more_rows in {0, plan.rows} else None
 
 
 def _is_for_later(said: str) -> bool:

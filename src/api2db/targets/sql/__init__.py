@@ -8,7 +8,7 @@ is the data's fault. Those on a server take their connections from ``pool``.
 
 from api2db.targets.sql._ledger import CHANGES_TABLE, LEDGER_TABLE
 from api2db.targets.sql._merge import key_is_there
-from api2db.targets.sql._target import OVERFLOW_COLUMN, IfExists, OnConflict, SchemaRule, SqlTarget
+from api2db.targets.sql._target import OVERFLOW_COLUMN, SqlTarget
 from api2db.targets.sql.pool import MAX_CONNECTIONS
 from api2db.targets.sql.port import Database, Session
 
@@ -18,9 +18,6 @@ __all__ = [
     "MAX_CONNECTIONS",
     "OVERFLOW_COLUMN",
     "Database",
-    "IfExists",
-    "OnConflict",
-    "SchemaRule",
     "Session",
     "SqlTarget",
     "key_is_there",

@@ -8,7 +8,17 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.targets._placing import placed
-from api2db.targets.port import ChangeOrigins, Column, LedgerRow, LedgerUpdate, SchemaChange, unknown_origin
+from api2db.targets.port import (
+    ChangeOrigins,
+    Column,
+    IfExists,
+    LedgerRow,
+    LedgerUpdate,
+    OnConflict,
+    SchemaChange,
+    SchemaRule,
+    unknown_origin,
+)
 from api2db.targets.sql._changes import Changes
 from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql._merge import Merge
@@ -17,9 +27,6 @@ from api2db.targets.sql.port import Database, Session, TrialEndedError
 from api2db.targets.types import ValueLimit
 
 logger = logging.getLogger(__name__)
-IfExists = Literal["append", "replace", "fail"]
-SchemaRule = Literal["evolve", "freeze"]
-OnConflict = Literal["reject", "json"]
 OVERFLOW_COLUMN = "_extra"
 
 
@@ -36,6 +43,9 @@ class SqlTarget:
             the column ``_extra``.
         in_schema: Whether the table's schema was given, so that a dot can only be a part of its name.
     """
+
+    loader: Literal["transactional"] = "transactional"
+    largest_bytes: int | None = None
 
     def __init__(
         self,

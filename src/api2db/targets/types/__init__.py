@@ -1,7 +1,7 @@
-"""The one table of types: what each target makes of what stands in a frame, and how its own client gives it back.
+"""The table of types: the column type of each value in each target, and how the target's own client reads it back.
 
-``kinds`` lists what stands in frames; a module for each target has its rules, which end in one ``Types``. The targets
-themselves, the page docs/types.md and the conformance suite all take what they need from there. Nothing here does I/O.
+``_kinds`` lists what frames may hold. A module for each target has its rules, collected in one ``Types``. The targets,
+the page docs/types.md and the conformance suite all use this table. Nothing here does I/O.
 """
 
 from api2db.targets.types._bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigquery

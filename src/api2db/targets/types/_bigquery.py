@@ -1,4 +1,4 @@
-"""BigQuery's types."""
+"""The types of BigQuery."""
 
 import re
 
@@ -58,7 +58,7 @@ _BACK = {
     "TIMESTAMP": pa.timestamp("us", "UTC"),
     BIGQUERY_DURATION: pa.duration("ns"),
 }
-_REPEATABLE = {"BOOLEAN", "INTEGER", "FLOAT", "STRING"}  # what a list within a JSON cell can be told to be
+_REPEATABLE = {"BOOLEAN", "INTEGER", "FLOAT", "STRING"}  # item types that a list in a JSON cell can be read as
 _ARRAY = re.compile(r"ARRAY<(\w+)>")
 _NUMERIC = re.compile(r"(BIG)?NUMERIC\((\d+), (\d+)\)")
 
@@ -68,7 +68,7 @@ def _is_within(type_: pa.DataType, whole: int, fraction: int) -> bool:
 
 
 def from_bigquery(declared: str) -> pa.DataType:
-    """The Arrow type that holds what a column of BigQuery holds; nulls for one that we write nothing else into.
+    """Return the Arrow type for a column of BigQuery; null for a column that api2db writes only nulls to.
 
     Source: "Supported Apache Arrow data types" in Google's description of the Storage Write API.
     """
@@ -93,21 +93,21 @@ BIGQUERY = Types(
         ValueLimit(
             lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
             outside("0001-01-01", "9999-12-31"),
-            "outside the years 1 to 9999, which are all that BigQuery holds",
+            "outside the years 1 to 9999, the range of BigQuery",
         ),
         # Source: Google's "Work with JSON data in GoogleSQL", limitations.
-        ValueLimit(is_json, nested_beyond(500), "JSON nested deeper than 500 levels, which BigQuery does not hold"),
-        # Source: PARSE_JSON in GoogleSQL, whose wide_number_mode says what becomes of such numbers.
-        ValueLimit(is_json, rounded_as_double, "JSON with a number that BigQuery would round to a double, or refuse"),
+        ValueLimit(is_json, nested_beyond(500), "JSON nested deeper than 500 levels, BigQuery's limit"),
+        # Source: PARSE_JSON in GoogleSQL; its wide_number_mode defines how such numbers are treated.
+        ValueLimit(is_json, rounded_as_double, "JSON with a number that BigQuery would round to a double or refuse"),
     ),
-    names="Kept as they come. Names that differ in case only are one column. A name has 300 characters at most, none of"
-    " which is a period, a comma, a bracket, a quote or a slash, and does not begin with `_TABLE_`, `_FILE_`,"
-    " `_PARTITION` and the like; a frame with such a column is rejected.",
+    names="Kept as they are. Names that differ only in case are one column. A name has at most 300 characters, contains"
+    " no period, comma, bracket, quote or slash, and does not begin with `_TABLE_`, `_FILE_`, `_PARTITION` and the"
+    " like; a frame with another name is rejected.",
     notes=(
-        "A decimal of up to 29 digits before the point and 9 behind it is NUMERIC, of up to 38 and 38 BIGNUMERIC.",
-        "A zoned timestamp is the instant: the name of its zone is not kept.",
+        "A decimal of up to 29 digits before the point and 9 after it is NUMERIC, of up to 38 and 38 BIGNUMERIC.",
+        "A zoned timestamp is stored as its instant; the name of its zone is not kept.",
         "A timedelta is an INTEGER, and the column's description says `nanoseconds`.",
         "JSON keeps the values, not the text.",
-        "In a REPEATED column of yours a null is an empty list, as the log says; no list there has a null in it.",
+        "In a REPEATED column of yours, a null becomes an empty list, which is logged; a list there can't hold a null.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Columns of users that hold fewer digits of a second than six."""
+"""Columns of users that hold fewer than six digits of a second."""
 
 import re
 
@@ -9,7 +9,7 @@ SECONDS = re.compile(r"(timestamp|datetime|time)\(([0-5])\)( with(?:out)? time z
 
 
 def coarser(type_: pa.DataType | None, digits: int) -> pa.DataType | None:
-    """A column of two digits would round the third: so no more is sent than the unit below holds."""
+    """Return a type with no more digits than the column holds: a column of two digits would round the third."""
     if type_ is None or (_types.is_time(type_) and digits < 3):
         return None if type_ is None else pa.time32("s")
     if _types.is_time(type_):

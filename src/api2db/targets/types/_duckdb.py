@@ -1,4 +1,4 @@
-"""DuckDB's types."""
+"""The types of DuckDB."""
 
 import re
 
@@ -20,7 +20,7 @@ from api2db.targets.types._rules import (
 )
 
 _types = pa.types
-_MOMENT = "a moment outside the years 290308 BC to 294246, which are all that DuckDB holds"
+_MOMENT = "an instant outside the years 290308 BC to 294246, the range of DuckDB"
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 _LIST = re.compile(r"(.+)\[\d*\]")
 _NAMES = {
@@ -66,7 +66,7 @@ _RULES = (
 
 
 def from_duckdb(declared: str) -> pa.DataType:
-    """The Arrow type that holds what a DuckDB column holds; text for what has none (DuckDB casts it itself)."""
+    """Return the Arrow type for a column of DuckDB; text if there is no other (DuckDB casts it itself)."""
     if declared == "JSON":
         return JSON
     if found := _LIST.fullmatch(declared):
@@ -85,12 +85,14 @@ DUCKDB = Types(
     otherwise="VARCHAR",
     limits=(
         ValueLimit(_types.is_timestamp, outside("-290307-01-01", "294246-12-31"), _MOMENT),
-        ValueLimit(_types.is_timestamp, endless, "the last or the first moment of all, which is infinity to DuckDB"),
-        ValueLimit(_types.is_date, endless, "the last or the first day of all, which is infinity to DuckDB"),
+        ValueLimit(
+            _types.is_timestamp, endless, "the first or last instant of the type, which means infinity in DuckDB"
+        ),
+        ValueLimit(_types.is_date, endless, "the first or last day of the type, which means infinity in DuckDB"),
     ),
-    names="Kept as they come. Names that differ in case only are one column.",
+    names="Kept as they are. Names that differ only in case are one column.",
     notes=(
-        "A zoned timestamp is the instant: the name of its zone is not kept.",
-        "Python's own times end at the microsecond: duckdb's `fetchall` cuts TIMESTAMP_NS, its Arrow tables do not.",
+        "A zoned timestamp is stored as its instant; the name of its zone is not kept.",
+        "Python's times hold only microseconds: duckdb's `fetchall` cuts TIMESTAMP_NS, its Arrow tables don't.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What the four file formats make of each type, as programs see it that know nothing of api2db."""
+"""The types of the four file formats, as a program without api2db reads them."""
 
 import pyarrow as pa
 
@@ -6,7 +6,7 @@ from api2db.frames import is_json
 from api2db.targets.types._rules import Rule, Types, is_bytes, is_text, named
 
 _types = pa.types
-_NAMES = "Kept as they come; names that differ in case are several columns."
+_NAMES = "Kept as they are; names that differ in case are different columns."
 
 
 def _is_any(_type: pa.DataType) -> bool:
@@ -28,7 +28,7 @@ PARQUET = Types(
     back=_nowhere,
     otherwise="",
     names=_NAMES,
-    notes=("Everything is held exactly, zones and nanoseconds included.",),
+    notes=("Everything is stored exactly, including zones and nanoseconds.",),
 )
 
 JSON_FILE = Types(
@@ -52,8 +52,8 @@ JSON_FILE = Types(
     otherwise="string",
     names=_NAMES,
     notes=(
-        'The form is what pandas calls `orient="table"`; `FileConverter.json_load` gives every value and type back.',
-        "An infinity is the text `Infinity` or `-Infinity`, for JSON has none.",
+        'pandas calls this format `orient="table"`; `FileConverter.json_load` returns every value and type.',
+        "An infinity is the text `Infinity` or `-Infinity`, because JSON has no infinity.",
     ),
 )
 
@@ -75,9 +75,7 @@ CSV = Types(
     back=_nowhere,
     otherwise="bare",
     names=f"{_NAMES} They may repeat.",
-    notes=(
-        "CSV has no types, so that everything is text. A null is an empty cell, an empty text is a pair of quotes.",
-    ),
+    notes=("CSV has no types, so everything is text. A null is an empty cell, an empty text is a pair of quotes.",),
 )
 
 PICKLE = Types(

@@ -1,4 +1,4 @@
-"""HeavyDB's types."""
+"""The types of HeavyDB."""
 
 import re
 
@@ -12,7 +12,7 @@ from api2db.targets.types._rules import Rule, Types, ValueLimit, is_bytes, is_na
 _types = pa.types
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 _TEXT = "TEXT ENCODING DICT(32)"
-# A decimal there is a 64-bit integer; and a column of it takes no digits more than these.
+# A decimal there is a 64-bit integer, which limits its digits.
 _DIGITS = 18
 # Source: the documentation of HEAVY.AI, "Datatypes", on TEXT.
 _LONGEST_TEXT_BYTES = 32_767
@@ -21,7 +21,7 @@ _RULES = (
     Rule(is_text, named(_TEXT)),
     Rule(is_bytes, named(_TEXT), "base64 text"),
     Rule(_types.is_boolean, named("BOOLEAN"), "0 or 1"),
-    # The smallest number of each type means NULL there, so an int8, of which all numbers are likely, has a wider one.
+    # The smallest number of each type means NULL there. An int8 is likely to use all its numbers, so it is widened.
     Rule(lambda type_: type_ in {pa.int8(), pa.int16(), pa.uint8()}, named("SMALLINT")),
     Rule(lambda type_: type_ in {pa.int32(), pa.uint16()}, named("INTEGER")),
     Rule(lambda type_: type_ in {pa.int64(), pa.uint32()}, named("BIGINT")),
@@ -33,7 +33,7 @@ _RULES = (
         "the float nearest to it",
     ),
     Rule(_types.is_date, named("DATE")),
-    # TIME ends at seconds, and a TIMESTAMP without digits does too.
+    # TIME has a resolution of seconds, and so has a TIMESTAMP without digits.
     Rule(lambda type_: type_ == pa.time32("s"), named("TIME")),
     Rule(_types.is_time, named(_TEXT), "ISO text"),
     Rule(is_naive, lambda type_: "TIMESTAMP(9)" if type_.unit == "ns" else "TIMESTAMP(6)"),
@@ -58,7 +58,7 @@ _BACK = {
     "TIMESTAMP(3)": pa.timestamp("ms"),
     "TIMESTAMP(6)": pa.timestamp("us"),
     "TIMESTAMP(9)": pa.timestamp("ns"),
-    # Kept in fewer bytes than their type has.
+    # Stored in fewer bytes than their type has.
     "SMALLINT ENCODING FIXED(8)": pa.int8(),
     "INTEGER ENCODING FIXED(8)": pa.int8(),
     "INTEGER ENCODING FIXED(16)": pa.int16(),
@@ -69,7 +69,7 @@ _BACK = {
 
 
 def from_heavydb(declared: str) -> pa.DataType:
-    """The Arrow type that holds what a column of HeavyDB holds; null for what no load can fill."""
+    """Return the Arrow type for a column of HeavyDB; null for a column that no load can fill."""
     name = declared.removesuffix(" NOT NULL")
     if "[" in name:
         return pa.null()
@@ -79,7 +79,7 @@ def from_heavydb(declared: str) -> pa.DataType:
 
 
 def _smallest(values: pa.Array) -> pa.Array:
-    """Which numbers, or counts of days or ticks, are the smallest of their type."""
+    """Find the numbers, or counts of days or ticks, that are the smallest of their type."""
     type_ = values.type
     if _types.is_temporal(type_):
         type_ = pa.int32() if _types.is_date32(type_) else pa.int64()
@@ -105,23 +105,22 @@ HEAVYDB = Types(
         ValueLimit(
             _types.is_floating,
             _smallest_normal,
-            "the smallest normal number of its type, which means NULL there",
+            "the smallest normal number of the column's type, which means NULL there",
         ),
-        ValueLimit(
-            _types.is_timestamp, _smallest, "the earliest moment that the column counts, which means NULL there"
-        ),
-        ValueLimit(_types.is_date, _smallest, "the earliest day that the column counts, which means NULL there"),
-        ValueLimit(is_text, _too_long, f"a text of more than {_LONGEST_TEXT_BYTES} bytes, which HeavyDB does not hold"),
+        ValueLimit(_types.is_timestamp, _smallest, "the earliest instant of the column's type, which means NULL there"),
+        ValueLimit(_types.is_date, _smallest, "the earliest day of the column's type, which means NULL there"),
+        ValueLimit(is_text, _too_long, f"text of more than {_LONGEST_TEXT_BYTES} bytes, HeavyDB's limit"),
     ),
     has_empty_text=False,
     has_mixed=False,
-    names="Each has `_t` behind it, so that none is a reserved word, and is kept as it comes otherwise. Names"
-    " that differ in case only are one column. A name with quotes or control characters has its frame's rows rejected.",
+    names="Each gets the suffix `_t`, so that none is a reserved word, and is otherwise kept as it is. Names"
+    " that differ only in case are one column. If a name has quotes or control characters, its frame's rows are"
+    " rejected.",
     notes=(
-        "There is no mark for NULL, some values mean it: so the smallest bigint, -2⁶³, is none that a BIGINT can hold.",
+        "HeavyDB stores NULL as a value of the type, so a BIGINT can't hold the smallest bigint, -2⁶³.",
         "A decimal of more than 18 digits is text.",
-        "A DECIMAL holds all its digits, but the client makes a float of it, whose digits end at the 15th.",
-        "A zoned timestamp is the instant in UTC. A TIMESTAMP(9) is a numpy.datetime64 to the client.",
-        "Where classes are mixed, text stands as it is, without the quotes of JSON.",
+        "A DECIMAL holds all its digits, but the client converts it to a float, which has 15 digits.",
+        "A zoned timestamp is stored as its instant in UTC. The client reads a TIMESTAMP(9) as a numpy.datetime64.",
+        "In a column of mixed classes, text is stored as it is, without the quotes of JSON.",
     ),
 )

@@ -25,9 +25,9 @@ from api2db.targets.types._rules import (
 _types = pa.types
 _NUMERIC = re.compile(r"(?:numeric|decimal)\((\d+),\s*(\d+)\)")
 _ROUNDING = re.compile(r"(double|float)\((\d+),\s*(\d+)\)")
-_DIGITS = {"double": 15, "float": 6}  # that binary floating point gives back, whatever they are
+_DIGITS = {"double": 15, "float": 6}  # decimal digits that always survive binary floating point
 _DISPLAY_WIDTH = re.compile(r"(?<=int)\((?!1\))\d+\)")
-# A mark that nobody else makes: a column of a user's own may well be "nanoseconds" or "UTC".
+# The prefix makes the comment unique: a user's own column may have the comment "nanoseconds" or "UTC".
 _OF_DURATION, _OF_ZONED = "api2db: nanoseconds", "api2db: UTC"
 _DURATION = f"bigint COMMENT '{_OF_DURATION}'"
 _ZONED = f"datetime(6) COMMENT '{_OF_ZONED}'"
@@ -45,7 +45,7 @@ _RULES = (
     Rule(_types.is_uint16, named("smallint unsigned")),
     Rule(_types.is_uint32, named("int unsigned")),
     Rule(_types.is_uint64, named("bigint unsigned")),
-    # A float column holds all its digits, but gives out six.
+    # A float column stores all its digits, but returns only six.
     Rule(_types.is_floating, named("double")),
     Rule(is_text, named("longtext")),
     Rule(is_bytes, named("longblob")),
@@ -56,7 +56,7 @@ _RULES = (
     Rule(_types.is_date, named("date")),
     Rule(_types.is_time, named("time(6)"), "timedelta"),
     Rule(is_naive, named("datetime(6)")),
-    # A timestamp column would end in 2038, and show each reader the time of its own zone.
+    # A timestamp column would end in 2038, and show each reader the time in the reader's own zone.
     Rule(_types.is_timestamp, named(_ZONED), "UTC, without a zone"),
     Rule(_types.is_duration, named(_DURATION), "nanoseconds, an int"),
 )
@@ -92,7 +92,7 @@ _BACK = {
 
 
 def mysql_name(declared: str, comment: str) -> str:
-    """A column's type without what does not matter (MariaDB's display widths), and with the comment that does."""
+    """Return a column's type without display widths, which do not matter, and with api2db's comment, which does."""
     if declared.lower().startswith(("enum(", "set(")):
         return declared
     name = _DISPLAY_WIDTH.sub("", declared.lower())
@@ -100,7 +100,7 @@ def mysql_name(declared: str, comment: str) -> str:
 
 
 def from_mysql(declared: str) -> pa.DataType:
-    """The Arrow type that holds what a column of MySQL or MariaDB holds; text for what has none."""
+    """Return the Arrow type for a column of MySQL or MariaDB; text if there is no other."""
     name = declared.lower()
     if name.startswith(("decimal", "double", "float")):
         name = name.removesuffix(" unsigned")
@@ -117,28 +117,24 @@ def from_mysql(declared: str) -> pa.DataType:
 
 
 _LIMITS = (
-    ValueLimit(lambda type_: bool(_types.is_floating(type_)), infinite, "infinite, which the server does not hold"),
+    ValueLimit(lambda type_: bool(_types.is_floating(type_)), infinite, "infinity, which the server can't store"),
     ValueLimit(
         lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
         outside("0001-01-01", "9999-12-31"),
-        "outside the years 1 to 9999, which are all that the server holds",
+        "outside the years 1 to 9999, the range of the server",
     ),
 )
 _NAMES = (
-    "Kept as they come. Names that differ in case only are one column. A name has 64 characters below U+10000 at most,"
-    " and no space, tab or line end as its last."
+    "Kept as they are. Names that differ only in case are one column. A name has at most 64 characters, all below"
+    " U+10000, and does not end with a space, tab or line end."
 )
 
-_DEEP_IN_MARIADB = ValueLimit(
-    is_json, nested_beyond(31), "JSON nested deeper than 31 levels, which MariaDB does not hold"
-)
-_DEEP_IN_MYSQL = ValueLimit(
-    is_json, nested_beyond(100), "JSON nested deeper than 100 levels, which MySQL does not hold"
-)
+_DEEP_IN_MARIADB = ValueLimit(is_json, nested_beyond(31), "JSON nested deeper than 31 levels, MariaDB's limit")
+_DEEP_IN_MYSQL = ValueLimit(is_json, nested_beyond(100), "JSON nested deeper than 100 levels, MySQL's limit")
 _ROUNDED = ValueLimit(is_json, rounded_as_double, "JSON with a number that MySQL would round to a double")
 _ZONES = (
-    "A zoned timestamp is the instant, as a DATETIME in UTC whose comment, `api2db: UTC`, says so; no session's time"
-    " zone shifts it."
+    "A zoned timestamp is stored as its instant, in a DATETIME in UTC that has the comment `api2db: UTC`; no session's"
+    " time zone shifts it."
 )
 
 MARIADB = Types(
@@ -151,7 +147,7 @@ MARIADB = Types(
     signs_zero=False,
     has_nan=False,
     names=_NAMES,
-    notes=(_ZONES, "JSON is text to MariaDB: it stays as it is."),
+    notes=(_ZONES, "MariaDB stores JSON as text, unchanged."),
 )
 MYSQL = Types(
     target="MySQL",
@@ -162,5 +158,5 @@ MYSQL = Types(
     limits=(*_LIMITS, _ROUNDED, _DEEP_IN_MYSQL),
     has_nan=False,
     names=_NAMES,
-    notes=(_ZONES, "JSON keeps the values, not the text: keys come in an order of their own."),
+    notes=(_ZONES, "JSON keeps the values, not the text: the order of keys may change."),
 )

@@ -1,4 +1,4 @@
-"""PostgreSQL's types."""
+"""The types of PostgreSQL."""
 
 import re
 
@@ -23,7 +23,7 @@ from api2db.targets.types._rules import (
 
 _types = pa.types
 _NUMERIC = re.compile(r"numeric\((\d+),\s*(\d+)\)")
-# What makes no other type to send: a length, and six digits of a second, which is all there are.
+# Parameters that do not change the type to send: a length, and six digits of a second, the maximum.
 _LENGTH = re.compile(r"^(character varying(?=\(\d+\)$)|(?:timestamp|time|interval)(?=\(6\)))\(\d+\)")
 _MOST_DIGITS = 76
 _ANY_NUMERIC = pa.decimal256(_MOST_DIGITS, LONGEST_DECIMAL)
@@ -66,7 +66,7 @@ _BACK = {
 
 
 def from_postgresql(declared: str) -> pa.DataType | None:
-    """The Arrow type that binary COPY takes for a column; None for a type that only SQL can cast text to."""
+    """Return the Arrow type that binary COPY takes for a column; None for a type that only SQL can cast text to."""
     if declared == "numeric":
         return _ANY_NUMERIC
     found = _NUMERIC.fullmatch(declared)
@@ -87,23 +87,23 @@ POSTGRESQL = Types(
         ValueLimit(
             lambda type_: is_text(type_) or is_json(type_),
             with_nul,
-            "a text with a NUL character, which PostgreSQL does not hold",
+            "text with a NUL character, which PostgreSQL can't store",
         ),
         ValueLimit(
             lambda type_: bool(_types.is_timestamp(type_)),
             outside("-4712-01-01", "294276-12-31"),
-            "a moment outside the years 4713 BC to 294276, which are all that PostgreSQL holds",
+            "an instant outside the years 4713 BC to 294276, the range of PostgreSQL",
         ),
         ValueLimit(
             _types.is_date,
             outside("-4712-01-01", "5874897-12-31"),
-            "a date outside the years 4713 BC to 5874897, which are all that PostgreSQL holds",
+            "a date outside the years 4713 BC to 5874897, the range of PostgreSQL",
         ),
     ),
-    names="Kept as they come, in quotes: `id`, `ID` and `Id` are three columns, and SQL that asks for `ID` has to quote"
-    " it. A name has 63 bytes at most; rows with a value under a longer one are rejected.",
+    names="Kept as they are, in quotes: `id`, `ID` and `Id` are three columns, and SQL that selects `ID` has to quote"
+    " it. A name has at most 63 bytes; rows with a value under a longer name are rejected.",
     notes=(
-        "A zoned timestamp is the instant: the name of its zone is not kept.",
-        "jsonb keeps JSON's values, not its text: keys come in an order of their own, and of -0.0 it makes 0.0.",
+        "A zoned timestamp is stored as its instant; the name of its zone is not kept.",
+        "jsonb keeps the values of JSON, not its text: the order of keys may change, and -0.0 becomes 0.0.",
     ),
 )

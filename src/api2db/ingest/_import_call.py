@@ -1,0 +1,73 @@
+"""One call of an import function, plain or async: its rows are handed over as they come, and then its end."""
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from functools import partial
+from typing import Any
+
+from api2db.frames import Refused, Rows
+from api2db.ingest._async import is_async, run_async
+from api2db.ingest._collector import Collector, takes_state
+from api2db.ingest._pages import batches
+from api2db.ingest._threads import process_threads
+
+
+def thread_name(collector: Collector) -> str:
+    """The name of a thread while it works for a poll."""
+    return f"api2db-poll-{collector.name}"
+
+
+class ImportCall:
+    """Calls the import function of a collector.
+
+    Args:
+        collector: What to call, and the transform of its pages.
+        take: Called with the rows of each page, None for a page without rows; False if they are not wanted any more.
+        on_end: Called at last, with what the import function, the transform or ``take`` raised.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        take: Callable[[Rows | Refused | None], bool],
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._collector = collector
+        self._take = take
+        self._on_end = on_end
+        self._future: Future[BaseException | None] | None = None
+        self._is_cancelled = False
+
+    def run(self, state: dict[str, Any]) -> None:
+        """Run a plain function to its end, in this thread; an async one goes on afterwards, on the event loop."""
+        target = self._collector.import_target
+        try:
+            result = target(state) if takes_state(target, self._collector.name) else target()
+            if is_async(result):
+                self._run_async(result)
+                return
+            self._take_all(result)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit: it becomes the poll's outcome
+            self._on_end(error)
+        else:
+            self._on_end(None)
+
+    def cancel(self) -> None:
+        """End an async function; a plain one can't be ended."""
+        self._is_cancelled = True
+        if self._future is not None:
+            self._future.cancel()
+
+    def _run_async(self, result: Any) -> None:
+        future = run_async(result, self._take_all, thread_name(self._collector))
+        future.add_done_callback(self._ended)
+        self._future = future
+        if self._is_cancelled:  # meanwhile
+            future.cancel()
+
+    def _ended(self, future: "Future[BaseException | None]") -> None:
+        error = CancelledError() if future.cancelled() else future.result()
+        process_threads().run(thread_name(self._collector), partial(self._on_end, error))
+
+    def _take_all(self, result: Any) -> bool:
+        return all(self._take(batch) for batch in batches(result, self._collector.transform))

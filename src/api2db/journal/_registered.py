@@ -1,0 +1,202 @@
+"""One registered stream: its position, what waits behind it, and its quota."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from api2db.journal._record import Header, RecordKind
+from api2db.journal._scan import Record
+from api2db.journal._segment import BEGINNING, Count, Location, counts_of
+from api2db.journal._segment_set import SegmentSet
+from api2db.journal._state_file import StreamRow
+from api2db.journal.port import ALL, Delivered, Position
+
+_RACES = 5
+_PLAIN_BYTES = 64 << 20
+
+
+class InFlight(NamedTuple):
+    """A record that was read and is not acknowledged."""
+
+    sequence: int
+    after: Location
+    frames: int
+    rows: int
+    size_bytes: int
+
+
+class ReadEnd(NamedTuple):
+    """Where a read has ended: the position of its last entry, and the location where the next one starts."""
+
+    position: Position
+    location: Location
+
+
+def in_flight(record: Record) -> InFlight:
+    """Describe a record that is handed to the worker."""
+    return InFlight(record.header.sequence, record.after, *counts_of(record.header))
+
+
+def parked_bytes(checkpoint: Mapping[str, Any] | None) -> int:
+    """The size of a parked batch's file."""
+    return int((checkpoint or {}).get("size_bytes", 0))
+
+
+def _nobody() -> None:
+    """Nobody waits for news."""
+
+
+@dataclass(slots=True)
+class RegisteredStream:
+    """A stream as its journal knows it; its methods are called with the journal's lock held, unless they say otherwise.
+
+    Attributes:
+        at: The location behind which everything waiting is found.
+        waiting: What is visible and not acknowledged; a record acknowledged in part counts whole.
+        in_flight: The records from ``at`` on that were read.
+        read_end: Where the last of these reads has ended; None if nothing is known of that.
+        attached: Whether a stream of this process uses it.
+        refused_bytes: The size of the group that the quota refused last; 0 once a group was accepted.
+        enqueued_bytes: All that was ever waiting since the journal was opened.
+        tell_news: Called when a waiting read would end.
+    """
+
+    segment_set: SegmentSet
+    row: StreamRow
+    parked_bytes: int = 0
+    position: Position = field(init=False)
+    delivered: Delivered = field(init=False)
+    at: Location = BEGINNING
+    waiting: Count = field(default_factory=Count)
+    in_flight: deque[InFlight] = field(default_factory=deque)
+    read_end: ReadEnd | None = None
+    attached: bool = False
+    refused_bytes: int = 0
+    enqueued_bytes: int = 0
+    tell_news: Callable[[], None] = _nobody
+    _oldest: tuple[Position, int | None] | None = None
+
+    def __post_init__(self) -> None:
+        self.position, self.delivered = self.row.position, self.row.delivered
+        self.place()
+        self.enqueued_bytes = self.waiting.size_bytes
+
+    @property
+    def stream_no(self) -> int:
+        """The number that marks its own records."""
+        return self.row.stream_no
+
+    def owns(self, header: Header) -> bool:
+        """Whether a record holds rows of this stream that have not been acknowledged; needs no lock."""
+        return (
+            header.kind == RecordKind.ROWS
+            and header.stream_no in {ALL, self.row.stream_no}
+            and header.sequence > self.position.sequence
+        )
+
+    def publish(self, header: Header) -> None:
+        """Count a record that has become visible."""
+        if self.owns(header):
+            frames, rows, size_bytes = counts_of(header)
+            self.waiting.add(frames, rows, size_bytes)
+            self.enqueued_bytes += size_bytes
+            self.refused_bytes = 0
+            self.tell_news()
+
+    def place(self) -> None:
+        """Find the position in the segments, and count what waits behind it."""
+        visible = self.segment_set.visible
+        behind = [
+            segment for segment in self.segment_set.segments.values() if segment.last_sequence > self.position.sequence
+        ]
+        self.waiting, self.in_flight, self.read_end = Count(), deque(), None
+        self.at = Location(behind[0].number, behind[0].begin) if behind else visible
+        for segment in behind:
+            if segment.first_sequence <= self.position.sequence:
+                self._count(
+                    Location(segment.number, segment.begin), min(Location(segment.number, segment.end), visible)
+                )
+            else:
+                for stream_no in (ALL, self.row.stream_no):
+                    count = segment.counts.get(stream_no, Count())
+                    self.waiting.add(count.frames, count.rows, count.size_bytes)
+
+    def move(self, position: Position) -> None:
+        """Move the position, by preference along the records in flight."""
+        reach = self.in_flight[-1].sequence if self.in_flight else self.position.sequence
+        is_within_reach = self.position.sequence <= position.sequence <= reach
+        self.position = position
+        if not is_within_reach:
+            self.place()
+            return
+        while self.in_flight and self.in_flight[0].sequence <= position.sequence:
+            passed = self.in_flight.popleft()
+            self.at = passed.after
+            self.waiting.add(-passed.frames, -passed.rows, -passed.size_bytes)
+        if self.at == self.segment_set.visible:
+            self.waiting = Count()
+
+    def hand_over(self, records: Iterable[InFlight], end: ReadEnd | None = None) -> None:
+        """Remember what was read from the position on."""
+        self.in_flight, self.read_end = deque(records), end
+
+    def hand_over_more(self, records: Iterable[InFlight], end: ReadEnd) -> None:
+        """Remember what was read where the last read has ended."""
+        while self.read_end is not None and self.in_flight and self.in_flight[-1].after > self.read_end.location:
+            self.in_flight.pop()  # It was read in part, and has been read again.
+        self.in_flight.extend(records)
+        self.read_end = end
+
+    def pass_damaged(self, records: Iterable[InFlight], stop: Location) -> None:
+        """Move the position behind damaged records: nothing else waits before a location."""
+        self.in_flight, self.read_end = deque(), None
+        for record in records:
+            self.position = Position(record.sequence)
+        self.at, self.waiting = max(self.at, stop), Count()
+        self._count(self.at, self.segment_set.visible)
+
+    def current_row(self) -> StreamRow:
+        """The stream's row with its current counts; needs no lock."""
+        return replace(self.row, position=self.position, delivered=self.delivered)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on disk for this stream: waiting, parked and rejected."""
+        return self.waiting.size_bytes + self.parked_bytes + self.delivered.rejected_bytes
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether the quota allows more; if nothing waits, a single group is always allowed."""
+        quota = self.row.quota_bytes
+        return quota is None or self.waiting.size_bytes <= 0 or self.stored_bytes + size_bytes <= quota
+
+    @property
+    def plain_bytes(self) -> int:
+        """How many more bytes may wait uncompressed. What a target keeps up with leaves the disk at once."""
+        quota = self.row.quota_bytes
+        left = _PLAIN_BYTES - self.waiting.size_bytes
+        return left if quota is None else min(left, quota // 4 - self.stored_bytes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a put like the last refused one, or the smallest one, would have to wait."""
+        return not self.has_room(max(1, self.refused_bytes))
+
+    def oldest_ns(self) -> int | None:
+        """The time of the first waiting record, looked up once for each position; called without the lock."""
+        for _ in range(_RACES):
+            at, position = self.at, self.position
+            if self._oldest is not None and self._oldest[0] == position:
+                return self._oldest[1]
+            try:
+                first = next(self.segment_set.records(at, self.segment_set.visible, self.owns), None)
+            except FileNotFoundError:
+                continue  # It was acknowledged and removed meanwhile.
+            if first is not None:
+                self._oldest = position, first.header.timestamp_ns
+                return first.header.timestamp_ns
+        return None
+
+    def _count(self, start: Location, stop: Location) -> None:
+        for record in self.segment_set.records(start, stop, self.owns):
+            self.waiting.add(*counts_of(record.header))

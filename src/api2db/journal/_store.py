@@ -1,0 +1,144 @@
+"""The journals of a project on this machine's disk, each opened once in a process and shared by its streams."""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from api2db.disk.atomic import FILE_MODE, is_temporary
+from api2db.errors import ConfigurationError
+from api2db.journal._control import ask
+from api2db.journal._housekeeping import House, housekeeper
+from api2db.journal._journal import SegmentedJournal, journal_folder
+from api2db.journal._lock import check_free, is_owned
+from api2db.journal._overview import journals_in, overview
+from api2db.journal.port import Durability, JournalOverview, JournalStore
+
+_FIGURES_NAME = "collector.json"
+
+
+@dataclass(slots=True)
+class _Shared:
+    journal: SegmentedJournal
+    house: House
+    users: int = 0
+
+    def close(self) -> None:
+        housekeeper().leave(self.house)
+        self.journal.close()
+
+
+class _Registry:
+    """The open journals of this process; a forked child has none of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open: dict[tuple[int, Path, str], _Shared] = {}
+
+    def after_fork(self) -> None:
+        """Another thread may have held the lock when the process was forked."""
+        self.lock = threading.Lock()
+
+
+_registry = _Registry()
+os.register_at_fork(after_in_child=_registry.after_fork)
+
+
+class _Handle:
+    def __init__(self, journal: SegmentedJournal, key: tuple[int, Path, str]) -> None:
+        self.journal = journal
+        self._key: tuple[int, Path, str] | None = key
+
+    def release(self) -> None:
+        with _registry.lock:
+            key, self._key = self._key, None
+            if key is None or key[0] != os.getpid():
+                return
+            shared = _registry.open[key]
+            shared.users -= 1
+            if not shared.users:
+                del _registry.open[key]
+                shared.close()
+
+
+class DiskJournalStore:
+    """See ``JournalStore`` in ``port``.
+
+    Args:
+        home: The project's folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def open(self, name: str, durability: Durability = "full") -> "_Handle":
+        return open_shared(self._home, name, durability)
+
+    def names(self) -> list[str]:
+        return [folder.name for folder in journals_in(self._home)]
+
+    def check_free(self, name: str) -> None:
+        check_free(journal_folder(self._home, name))
+
+    def overview(self, name: str) -> JournalOverview:
+        folder = journal_folder(self._home, name)
+        try:
+            streams, error = tuple(overview(folder)) if folder.exists() else (), None
+        except (sqlite3.DatabaseError, OSError) as problem:
+            streams, error = (), f"its journal can't be read: {problem}"
+        damaged = folder / "damaged"
+        count = sum(not is_temporary(path) for path in damaged.iterdir()) if damaged.exists() else 0
+        return JournalOverview(is_owned(folder), streams, error, count, str(damaged.relative_to(self._home)))
+
+    def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
+        return ask(journal_folder(self._home, name), verb, arguments)
+
+    def publish(self, name: str, figures: Mapping[str, Any]) -> None:
+        path = journal_folder(self._home, name) / _FIGURES_NAME
+        temporary = path.with_name(f".{_FIGURES_NAME}.tmp")
+        with open(temporary, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
+            json.dump(figures, file)
+        temporary.replace(path)
+
+    def published(self, name: str) -> dict[str, Any] | None:
+        try:
+            figures = json.loads((journal_folder(self._home, name) / _FIGURES_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return figures if isinstance(figures, dict) else None
+
+
+def open_shared(home: Path, name: str, durability: Durability = "full") -> _Handle:
+    """The journal of a collector, opened by the first who asks in this process.
+
+    Raises:
+        ConfigurationError: It is open with another durability.
+        JournalBusyError: Another process owns it.
+        JournalError: A disk error stands in the way, or a newer version has written here.
+    """
+    key = (os.getpid(), home.resolve(), name)
+    with _registry.lock:
+        shared = _registry.open.get(key)
+        if shared is None:
+            journal = SegmentedJournal(key[1], name, durability)
+            shared = _registry.open[key] = _Shared(journal, housekeeper().look_after(journal.core))
+        elif shared.journal.core.durability != durability:
+            message = (
+                f"the journal of {name} is open with durability={shared.journal.core.durability!r}; "
+                "give all streams of one collector the same"
+            )
+            raise ConfigurationError(message)
+        shared.users += 1
+        return _Handle(shared.journal, key)
+
+
+new_store: Callable[[Path], JournalStore] = DiskJournalStore
+
+
+def journal_store(home: Path) -> JournalStore:
+    """The journals of a project; ``new_store`` says of which kind they are."""
+    return new_store(home)
