@@ -44,16 +44,7 @@ class Store2Bigquery(Store):
         **options: Unpack[BigqueryStoreOptions],
     ) -> None:
         stream = Stream2Bigquery(name, auth_path, pid, did, tid, location, if_exists, chunk_size, store=True, **options)
-        super().__init__(
-            name,
-            seconds,
-            path,
-            fmt,
-            drop_duplicate_exclude,
-            move_shards_path,
-            move_composed_path,
-            chunk_size,
-            home=stream.home,
-        )
+        shards = (path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path)
+        super().__init__(name, seconds, *shards, chunk_size, home=stream.home)
         self._load_into(stream)
         self.if_exists = stream.if_exists

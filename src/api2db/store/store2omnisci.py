@@ -43,29 +43,11 @@ class Store2Omnisci(Store):
         port: int | str = "",
         **options: Unpack[LoadOptions],
     ) -> None:
+        table = table or f"{name}_store"
+        credentials = (username, password, host, auth_path)
         stream = Stream2Omnisci(
-            name,
-            db_name,
-            username,
-            password,
-            host,
-            auth_path,
-            protocol,
-            chunk_size,
-            store=True,
-            table=table or f"{name}_store",
-            port=port,
-            **options,
+            name, db_name, *credentials, protocol, chunk_size, store=True, table=table, port=port, **options
         )
-        super().__init__(
-            name,
-            seconds,
-            path,
-            fmt,
-            drop_duplicate_exclude,
-            move_shards_path,
-            move_composed_path,
-            chunk_size,
-            home=stream.home,
-        )
+        shards = (path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path)
+        super().__init__(name, seconds, *shards, chunk_size, home=stream.home)
         self._load_into(stream)

@@ -46,30 +46,9 @@ class Store2Sql(Store):
         chunk_size: int = 0,
         **options: Unpack[SqlStoreOptions],
     ) -> None:
-        stream = Stream2Sql(
-            name,
-            db_name,
-            dialect,
-            username,
-            password,
-            host,
-            auth_path,
-            port,
-            if_exists,
-            chunk_size,
-            store=True,
-            **options,
-        )
-        super().__init__(
-            name,
-            seconds,
-            path,
-            fmt,
-            drop_duplicate_exclude,
-            move_shards_path,
-            move_composed_path,
-            chunk_size,
-            home=stream.home,
-        )
+        credentials = (username, password, host, auth_path)
+        stream = Stream2Sql(name, db_name, dialect, *credentials, port, if_exists, chunk_size, store=True, **options)
+        shards = (path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path)
+        super().__init__(name, seconds, *shards, chunk_size, home=stream.home)
         self._load_into(stream)
         self.if_exists = stream.if_exists

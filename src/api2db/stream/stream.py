@@ -105,7 +105,9 @@ class Stream(FileConverter):
         self.table_name = _free_table_name(name if table is None else table)
         self.stream_id = stream_id
         self.lock = threading.Lock()
-        self.q = JournalQueue(self._put, lambda: self.status().frames_waiting, self._join, self._has_room)
+        self.q = JournalQueue(
+            self._put, lambda: self.status().frames_waiting, self.flush, lambda: self._attachment.has_room
+        )
         self._learnt = LearntDtypes(self.home, name, {} if self._given_dtypes else self.dtypes or {})
         self._override = None if _is_ours(type(self).stream) else Override(self.stream)
         self._attachment = Attachment(self.home, name, self.durability, self._stream_identity)
@@ -278,12 +280,6 @@ class Stream(FileConverter):
         self._attachment.check_process()
         self._running_for_frames().check_alive()
         self._attachment.put(frame, block=block, timeout_s=timeout)
-
-    def _has_room(self) -> bool:
-        return self._attachment.has_room
-
-    def _join(self) -> None:
-        self.flush()
 
     def _learn(self, schema: pa.Schema) -> None:
         if self._learnt.learn(schema):
