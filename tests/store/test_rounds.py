@@ -370,7 +370,7 @@ def test_a_shard_that_goes_while_it_is_being_stored_is_told(tmp_path: Path, monk
     put_shards(tmp_path, [1, 2])
     cut_short(monkeypatch, "_load", sqlite_store(tmp_path))
     (shards(tmp_path) / "001.parquet").rename(tmp_path / "kept")
-    with pytest.raises(DataError, match=r"001\.parquet.*put it back") as caught:
+    with pytest.raises(DataError, match=r"001\.parquet.*restore the file") as caught:
         sqlite_store(tmp_path).store()
     assert MANIFEST_NAME in str(caught.value)
     (tmp_path / "kept").rename(shards(tmp_path) / "001.parquet")

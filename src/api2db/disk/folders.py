@@ -58,6 +58,6 @@ def static_file(home: Path, name: str, fmt: str) -> Path:
 
 
 def relative_to_home(path: Path, home: Path) -> str:
-    """A path in the project's folder relative to it, so that a project may be moved; another path as it is."""
+    """Return a path inside the project relative to it, so that the project can be moved; any other path in full."""
     resolved, base = path.resolve(), home.resolve()
     return str(resolved.relative_to(base)) if resolved.is_relative_to(base) else str(resolved)

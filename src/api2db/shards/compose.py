@@ -21,8 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import pandas as pd
 
-from api2db.disk.atomic import make_folders
-from api2db.disk.leftovers import owner_of, sweep
+from api2db.disk.atomic import make_folders, sweep
 from api2db.errors import ConfigurationError
 from api2db.formats.kinds import Format, check_format
 from api2db.frames import consumed_to_pandas
@@ -37,7 +36,7 @@ from api2db.shards.manifest import (
     write_manifest,
 )
 from api2db.shards.moving import check_they_can_go, put_away, settle_copies
-from api2db.shards.shards import Shards, join_shards, locked, shards_of, under_one_schema
+from api2db.shards.shards import Shards, join_shards, locked, owner_of, shards_of, under_one_schema
 
 _Result = TypeVar("_Result")
 

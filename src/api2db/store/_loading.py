@@ -1,4 +1,4 @@
-"""Load a manifest's shards: into a target through delivery's worker, or through a user's own method."""
+"""The load of a round's shards: into a target through delivery's worker, or through a user's own method."""
 
 import logging
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Load(Protocol):
     """How rows get to their destination."""
 
     def __call__(self, log: ManifestReader) -> None:
-        """Load what a reader has.
+        """Load the rows that a reader has.
 
         Raises:
             TargetUnavailableError: Not everything was loaded; the next call continues.
@@ -31,14 +31,14 @@ class Load(Protocol):
 
 
 class IntoTarget:
-    """Loads with a worker of delivery, which ends when all is in, or when the target stays unavailable.
+    """Loads with a worker of delivery, which ends when all rows are loaded, or when the target stays unavailable.
 
     Args:
-        target: Makes the target, anew for each manifest.
-        options: Where it sets rows aside, and how many rows it loads at once.
-        dtypes: What rows become on their way into the target.
-        describe: The target, for a person's eyes.
-        lend: Given the worker while it works, so that it can be stopped.
+        target: Makes a target for each round.
+        options: Where rows are set aside, and how many rows are loaded at once.
+        dtypes: The dtypes that columns get on their way into the target.
+        describe: The target, for display.
+        lend: Called with the worker while it works, so that it can be stopped.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class IntoTarget:
         if not log.finished:
             reason = log.said or "it was stopped"
             raise TargetUnavailableError(
-                f"not all shards are in {self._describe}: {reason}; they stay where they are, and the next time goes on"
+                f"not all shards are in {self._describe}: {reason}; they stay, and the next round continues"
             )
         Rejects(log, self._options.rejected).settle()
         if log.said is not None:
@@ -75,7 +75,7 @@ class IntoTarget:
 
 
 class ThroughMethod:
-    """Hands all rows to a user's own method, at least once: again if it raised or a crash interrupted it."""
+    """Passes all rows to a user's own method, at least once: again if it raised or a crash interrupted it."""
 
     def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
         self._method = method
@@ -88,7 +88,7 @@ class ThroughMethod:
 
 
 class _GivesUp:
-    """A parking place that parks nothing: the shards themselves wait, so the worker ends instead."""
+    """Parks nothing and stops the worker instead: the shards themselves are kept for the next round."""
 
     occupied = False
 

@@ -1,4 +1,4 @@
-"""The Store2Bigquery of the 2021 release: shards into Google BigQuery."""
+"""Store2Bigquery: shards into Google BigQuery."""
 
 from typing import Unpack
 
@@ -8,17 +8,17 @@ from api2db.stream.stream2bigquery import BigqueryOptions, Stream2Bigquery
 
 
 class BigqueryStoreOptions(LoadOptions, BigqueryOptions):
-    """Options of ``Store2Bigquery``, which it passes on to ``Stream2Bigquery``."""
+    """Options of ``Store2Bigquery``, which passes them on to ``Stream2Bigquery``."""
 
 
 class Store2Bigquery(Store):
     """Composes the shards of a collector and loads them into a table of Google BigQuery, each row exactly once.
 
     Args:
-        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is what the newest round has loaded;
-            ``"fail"``: raises while there is a table that this store has not made.
+        if_exists: ``"append"``: adds to the table; ``"replace"``: the table holds what the newest round has loaded;
+            ``"fail"``: raises if there is a table that this store has not created.
 
-    The other arguments are those of ``Stream2Bigquery`` (the place, and from ``schema`` on) and of ``Store``.
+    The other arguments are those of ``Stream2Bigquery`` (the location, and from ``schema`` on) and of ``Store``.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.

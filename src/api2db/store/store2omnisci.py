@@ -1,4 +1,4 @@
-"""The Store2Omnisci of the 2021 release: shards into HeavyDB, which was OmniSci."""
+"""Store2Omnisci: shards into HeavyDB, formerly OmniSci."""
 
 from typing import Unpack
 
@@ -10,7 +10,7 @@ from api2db.stream.stream2omnisci import Stream2Omnisci
 class Store2Omnisci(Store):
     """Composes the shards of a collector and loads them into a table of a HeavyDB (OmniSci) database.
 
-    Each row gets there exactly once, as long as nobody else writes to the table.
+    Each row is loaded exactly once, as long as no other program writes to the table.
 
     Args:
         table: The table's name; ``<name>_store`` by default, so that no stream shares it.

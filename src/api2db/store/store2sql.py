@@ -1,4 +1,4 @@
-"""The Store2Sql of the 2021 release: shards into SQL databases."""
+"""Store2Sql: shards into SQL databases."""
 
 from typing import Unpack
 
@@ -8,21 +8,21 @@ from api2db.stream.stream2sql import SqlOptions, Stream2Sql
 
 
 class SqlStoreOptions(LoadOptions, SqlOptions):
-    """Options of ``Store2Sql``, which it passes on to ``Stream2Sql``."""
+    """Options of ``Store2Sql``, which passes them on to ``Stream2Sql``."""
 
 
 class Store2Sql(Store):
     """Composes the shards of a collector and loads them into a table of a SQL database, each row exactly once.
 
     Args:
-        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is what the newest round has loaded;
-            ``"fail"``: raises while there is a table that this store has not made.
+        if_exists: ``"append"``: adds to the table; ``"replace"``: the table holds what the newest round has loaded;
+            ``"fail"``: raises if there is a table that this store has not created.
 
     The other arguments are those of ``Stream2Sql`` (the database, and from ``schema`` on) and of ``Store``.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is oracle or microsoft_sql: known by name, and not supported yet.
+        NotImplementedError: The dialect is oracle or microsoft_sql, which are not supported yet.
     """
 
     @passes_options_to(Stream2Sql.__init__)

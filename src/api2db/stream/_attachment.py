@@ -54,7 +54,7 @@ class Attachment:
 
         Raises:
             JournalBusyError: Another process owns the journal.
-            ConfigurationError: A stream to the same target is attached already.
+            ConfigurationError: Another stream to the same target is attached.
         """
         self.check_process()
         with self.lock:

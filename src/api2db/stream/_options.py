@@ -49,10 +49,10 @@ def passes_options_to(callee: Callable[..., None]) -> Callable[[_Init], _Init]:
 
 
 def one_of(value: Any, known: Iterable[str], what: str) -> Any:
-    """Return a value that is one of those known.
+    """Return the value.
 
     Raises:
-        ConfigurationError: It is another one.
+        ConfigurationError: It is not one of the known values.
     """
     if isinstance(value, str) and value in known:
         return value
@@ -60,10 +60,10 @@ def one_of(value: Any, known: Iterable[str], what: str) -> Any:
 
 
 def whole_number(value: object, what: str, least: int = 0) -> int:
-    """Return a whole number of at least ``least``.
+    """Return the value.
 
     Raises:
-        ConfigurationError: It is not one.
+        ConfigurationError: It is not a whole number of at least ``least``.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
@@ -74,7 +74,7 @@ def column_names(names: Sequence[str], what: str) -> tuple[str, ...]:
     """Return a list of columns as a tuple.
 
     Raises:
-        ConfigurationError: It is not a list of names.
+        ConfigurationError: The value is not a list of names.
     """
     if isinstance(names, str) or not all(map(_is_name, names)):
         raise ConfigurationError(f"{what} must be a list of column names, not {names!r}")

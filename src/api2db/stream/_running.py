@@ -19,12 +19,12 @@ _GLANCE_S = 0.1
 
 
 class Running:
-    """Runs the worker of a stream on its attachment.
+    """The worker of a stream, from its start to its end.
 
     Args:
         attachment: The stream's end of the journal.
-        lock: Held while a worker lives.
-        prepare: Makes a target and returns what makes the worker; it raises if the stream can't run.
+        lock: Held while a worker is running.
+        prepare: Makes a target, and returns the function that makes the worker; raises if the stream can't run.
         begun: Called when a worker has been started.
         describe: Names the stream in messages.
     """
@@ -44,21 +44,21 @@ class Running:
         self._describe = describe
         self._worker: Worker | None = None
         self._task: Task | None = None
-        self._thread: threading.Thread | None = None  # of ``run_here``
+        self._thread: threading.Thread | None = None  # The thread of ``run_here``.
         self._death: BaseException | None = None
 
     @property
     def is_alive(self) -> bool:
-        """Whether a worker lives."""
+        """Whether a worker is running."""
         return self._worker is not None and self._lock.locked()
 
     @property
     def connected(self) -> bool | None:
-        """Whether the target was reached when that was last tried; None before."""
+        """Whether the last attempt reached the target; None before the first."""
         return None if self._worker is None else self._worker.connected
 
     def start(self, group: Group, thread_name: str) -> None:
-        """Start the worker, unless it runs.
+        """Start the worker; do nothing if it is running.
 
         Args:
             group: The streams that share the target.
@@ -78,7 +78,7 @@ class Running:
         """Run the worker in this thread until it is stopped.
 
         Raises:
-            StreamDiedError: It ended by an error.
+            StreamDiedError: It stopped with an error.
         """
         self._attachment.check_process()
         with self._attachment.lock:
@@ -94,7 +94,7 @@ class Running:
         self.check_alive()
 
     def stop(self, timeout_s: float | None) -> None:
-        """End the worker after its batch, and release the journal."""
+        """Stop the worker after its current batch, and release the journal."""
         self._attachment.check_process()
         with self._attachment.lock:
             worker, task, thread = self._worker, self._task, self._thread
@@ -113,8 +113,8 @@ class Running:
         """Wait until everything put so far is delivered; return whether it is.
 
         Raises:
-            StreamDiedError: The worker has ended by an error.
-            ConfigurationError: Frames wait, no worker runs, and there is no timeout.
+            StreamDiedError: The worker has stopped with an error.
+            ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
         reader = self._attachment.attach()
         mark = reader.mark()
@@ -151,17 +151,13 @@ class Running:
                     return
 
     def retry_now(self) -> None:
-        """Have the worker retry now, instead of after its wait."""
+        """Have the worker try again now, instead of after its pause."""
         self._attachment.check_process()
         if self._worker is not None:
             self._worker.retry_now()
 
     def check_alive(self) -> None:
-        """Raise if an error has ended the worker.
-
-        Raises:
-            StreamDiedError: It has.
-        """
+        """Raise StreamDiedError if the worker has stopped with an error."""
         if self._death is not None:
             raise StreamDiedError(
                 f"{self._describe()} has stopped ({redact(str(self._death))}); fix that, then start it again"

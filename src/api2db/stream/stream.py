@@ -235,7 +235,7 @@ class Stream(FileConverter):
 
     @property
     def _is_connected(self) -> bool:
-        """Whether the target was reached when the worker, or ``connect``, last tried."""
+        """Whether the last attempt of the worker or of ``connect`` reached the target."""
         found = self._running.connected
         return self._reached if found is None else found
 
@@ -255,7 +255,7 @@ class Stream(FileConverter):
         return StreamIdentity(self.identity, self.stream_type, self.max_backlog_bytes)
 
     def _group(self) -> Group:
-        """The streams that share the target. A user's own method may wait for anything, even for another stream."""
+        """The group of streams with this target; an overriding method has its own, as it may wait for any stream."""
         return self._target_group() if self._override is None else Group(self)
 
     def _prepare(self) -> Callable[[AttachedStream], Worker]:

@@ -1,4 +1,4 @@
-"""The worker of a stream, made of the parts of delivery; and the user's own ``stream`` method that it calls."""
+"""Construction of a stream's worker from the parts of delivery, and the call of a user's own ``stream`` method."""
 
 import threading
 from collections.abc import Callable, Mapping
