@@ -81,7 +81,7 @@ def build_worker(
     log: StreamReader,
     target: AnyTarget | None,
     call: Callable[[pd.DataFrame], list[pa.RecordBatch]] | None,
-    places: DeliveryOptions,
+    options: DeliveryOptions,
     learn: Callable[[pa.Schema], None],
     parking: ParkedBatches | None = None,
     dtypes: Dtypes | None = None,
@@ -92,7 +92,7 @@ def build_worker(
         log: The stream's reader of its journal.
         target: Where rows go; None for a stream without a target of its own.
         call: The user's ``stream`` method; None if it is not overridden.
-        places: Where the worker sets things aside.
+        options: Where the worker sets things aside, and how much it loads at once.
         learn: Called with each batch's schema.
         parking: Takes a batch whose retries ran out, instead of the folder for that.
         dtypes: The types that columns get on their way into the target; a user's method gets them as they were put.
@@ -100,7 +100,7 @@ def build_worker(
     Raises:
         AttributeError: There is neither a target nor a method.
     """
-    parking, rejects = parking or Parking(log, places.parked), Rejects(log, places.rejected)
+    parking, rejects = parking or Parking(log, options.parked), Rejects(log, options.rejected)
     loader = None if target is None else _LOADERS[target.loader](log, target, rejects, parking)
     reached: Target = OverrideTarget() if target is None else target
     keyed = bool(reached.keys)
@@ -109,7 +109,7 @@ def build_worker(
         reached = OverrideTarget(reached)
     if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
-    limit = LIMIT._replace(rows=places.chunk_rows) if places.chunk_rows else LIMIT
+    limit = LIMIT._replace(rows=options.chunk_rows) if options.chunk_rows else LIMIT
     if target is not None and target.largest_bytes:  # a read ends after its limit, and what is too large is read twice
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     applied = dtypes if call is None else None
