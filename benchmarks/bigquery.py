@@ -96,7 +96,7 @@ def _through(server: _Server, home: Path, name: str, frames: list[pd.DataFrame])
 def _alone(server: _Server, like: str, whole: pd.DataFrame) -> float:
     """The same rows, ready as Arrow batches, appended by Google's client in one loop."""
     from api2db.delivery._fitting import fit
-    from api2db.targets.bigquery._rows import as_sent, ends_of_requests
+    from api2db.targets.bigquery._stream import as_sent, ends_of_requests
     from api2db.targets.bigquery.target import BigqueryTarget
 
     target = BigqueryTarget(server.place(like), "append", "freeze")

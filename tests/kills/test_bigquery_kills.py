@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from api2db.delivery import _worker as worker
-from api2db.targets.bigquery import _rows as bigquery_rows
 from api2db.targets.bigquery import _stream as bigquery_stream
 from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.fork_server import ForkServer
@@ -96,7 +95,7 @@ def test_rows_whose_answer_is_lost_are_not_sent_again(
 def test_a_large_frame_whose_connection_is_cut_in_its_middle_is_there_once(
     tmp_path: Path, bigquery: BigqueryServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
-    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 100_000)
+    monkeypatch.setattr(bigquery_stream, "_REQUEST_BYTES", 100_000)
     puts, dice = PutsToBigquery(tmp_path, bigquery, write_endpoint=f"127.0.0.1:{proxy.port}"), random.Random(rounds)
     with running(puts.stream):
         for _ in range(rounds):
@@ -154,7 +153,7 @@ def test_whatever_call_fails_before_or_behind_what_it_does_no_row_shows_it(
 def test_requests_of_one_plan_that_are_in_are_not_sent_again_though_the_next_is_lost(
     tmp_path: Path, bigquery: BigqueryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 1_000)
+    monkeypatch.setattr(bigquery_stream, "_REQUEST_BYTES", 1_000)
     puts = PutsToBigquery(tmp_path, bigquery)
     puts.put(1, rows=400)
     bigquery.faults.fail("AppendRows", "after", chance=0.05)

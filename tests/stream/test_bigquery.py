@@ -21,10 +21,9 @@ from api2db.errors import BatchRefusedError, ConfigurationError, TargetError, Ta
 from api2db.stream import stream2bigquery
 from api2db.stream.commands import retry
 from api2db.targets.bigquery import _client as bigquery_client
-from api2db.targets.bigquery import _rows as bigquery_rows
+from api2db.targets.bigquery import _stream as write_stream
 from api2db.targets.bigquery import target as bigquery_target
-from api2db.targets.bigquery._client import TableLocation
-from api2db.targets.bigquery._errors import sorted_errors
+from api2db.targets.bigquery._client import TableLocation, sorted_errors
 from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
 from tests.servers.bigquery import PROJECT, BigqueryServer
@@ -417,7 +416,7 @@ def test_the_names_of_many_columns_count_towards_the_limit_of_a_request(
 def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 500)
+    monkeypatch.setattr(write_stream, "_REQUEST_BYTES", 500)
     with make() as stream:
         stream.stream(frame(0))
         stream.stream(
@@ -436,7 +435,7 @@ def test_rejected_rows_go_aside_together_with_the_step_that_they_stand_in(
 def test_rejected_rows_are_aside_once_though_answers_are_lost_between_the_steps(
     make: Make, server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_rows, "_REQUEST_BYTES", 500)
+    monkeypatch.setattr(write_stream, "_REQUEST_BYTES", 500)
     odd = [f"odd {n}" if n % 10 == 0 else None for n in range(1, 301)]
     with make() as stream:
         stream.stream(pa.table({"id": [0], "n": pa.array([1], pa.int8())}))

@@ -1,12 +1,16 @@
-"""BigQuery: rows as Arrow over the Storage Write API, at offsets; load jobs and MERGE where that can't be used.
+"""BigQuery: rows as Arrow over the Storage Write API at offsets; load jobs and MERGE where that cannot be used.
 
-``target`` appends and replaces, ``keyed`` merges by key in a transaction with the ledger. Rows are made fit by ``rows``
-and sent on a ``stream``, or loaded as a file by ``jobs``. ``table`` follows the data; ``columns`` reads and writes its
-schema, ``newest`` is for a table that is the newest frame, ``changes`` keeps word. ``client`` signs in, ``errors`` says
-what Google's mean, ``address`` what a server's may be. Google's library, an extra, takes a second to import: what needs
-it is not exported here, but imported from its module where it is first needed.
+``target`` appends and replaces, ``keyed`` merges by key in a transaction with the ledger. ``_stream`` sends rows to a
+write stream, ``_jobs`` loads them as a file. ``table`` and ``columns`` read and change the table. ``_client`` signs in
+and sorts Google's errors. Google's library is an extra and takes a second to import, so modules that need it are
+imported where they are first used.
 """
 
-from api2db.targets.bigquery._address import is_address
+import re
 
-__all__ = ["is_address"]
+_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@?#]+)(:\d{1,5})?/?")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is the HTTP address of a server, with its scheme."""
+    return _ADDRESS.fullmatch(text) is not None

@@ -14,8 +14,7 @@ from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetUnavailableError
 from api2db.frames import is_json
-from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation
-from api2db.targets.bigquery._errors import next_step, sorted_errors
+from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, next_step, sorted_errors
 
 _JOB_S = 600.0
 # Google's "Error messages": of all reasons for which a job fails this alone speaks of what is in the file.

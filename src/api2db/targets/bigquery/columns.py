@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError
+from api2db.targets._evolve import replacement_columns
 from api2db.targets.port import Column
-from api2db.targets.types import BIGQUERY_DURATION, from_bigquery
+from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
 
 _NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
@@ -110,3 +112,28 @@ def name_in_sql(name: str) -> str:
     """A column's name in backticks; none that could end them gets here."""
     check_name(name)
     return f"`{name}`"
+
+
+def as_newest(fields: Sequence[bigquery.SchemaField], columns: Sequence[Column]) -> list[bigquery.SchemaField]:
+    """The columns of a table that is made anew; those that it has already stay as they are, with all that they say."""
+    known = {field.name: field for field in fields}
+    return [
+        known[column.name]
+        if column.name in known and column_of(known[column.name]).declared == column.declared
+        else field_of(column.name, column.declared)
+        for column in columns
+    ]
+
+
+def newest_columns(schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column]:
+    """The columns of a table that becomes the newest frame; it stays as it is where that fits."""
+    wanted = replacement_columns(schema, columns, _wanted)
+    return columns if {*wanted} == {*columns} else wanted
+
+
+def _wanted(field: pa.Field, known: Column | None) -> Column:
+    declared = bigquery_type(field.type)
+    if known is not None and declared in {None, known.declared}:
+        return known
+    name = declared or "STRING"
+    return Column(field.name, from_bigquery(name), name)

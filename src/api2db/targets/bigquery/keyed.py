@@ -15,8 +15,7 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
-from api2db.targets.bigquery._client import CALL_S, TableLocation, answer_of
-from api2db.targets.bigquery._errors import next_step, sorted_errors
+from api2db.targets.bigquery._client import CALL_S, TableLocation, answer_of, next_step, sorted_errors
 from api2db.targets.bigquery._jobs import LoadJobs
 from api2db.targets.bigquery.columns import field_of, in_table
 from api2db.targets.bigquery.target import BigqueryTarget

@@ -1,6 +1,7 @@
 """A table of BigQuery: what columns it has, and how it follows the data."""
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ import pyarrow as pa
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from api2db.frames import widened
-from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, answer_of
-from api2db.targets.bigquery._errors import sorted_errors
+from api2db.errors import TargetError
+from api2db.targets._evolve import inexact_as_float, wider_type
+from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, answer_of, sorted_errors
 from api2db.targets.bigquery.columns import (
     UNDECIDED,
     column_in_sql,
@@ -20,10 +21,13 @@ from api2db.targets.bigquery.columns import (
     text_in_sql,
     type_in_sql,
 )
-from api2db.targets.port import Column
+from api2db.targets.port import Column, SchemaChange
+from api2db.targets.sql import CHANGES_TABLE
 from api2db.targets.types import bigquery_type, from_bigquery
 
 logger = logging.getLogger(__name__)
+_CHANGES = dict.fromkeys(("changed_at", "table_name", "column_name", "old_type", "new_type"), "STRING")
+_CHANGES["frame_ns"] = "INT64"
 
 
 def load_dataset(clients: Clients) -> Any:
@@ -95,17 +99,13 @@ class Table:
         """The column with a type that holds another type too, and every value that it has; None where none does."""
         if pa.types.is_null(column.type):  # not one of ours; BigQuery would refuse, and bill for, each attempt
             return None
-        wider = widened(column.type, to)
-        declared = bigquery_type(wider) if wider is not None else None
-        if (
-            declared is None
-            and _is_number(column.type)
-            and pa.types.is_floating(to)
-            and self._is_held_by_floats(column)
-        ):
-            declared = "FLOAT"
-        elif declared is None and self.is_undecided(column):
-            declared = bigquery_type(to)
+        wider = wider_type(
+            column,
+            to,
+            is_undecided=lambda: self.is_undecided(column),
+            is_exact_as_float=lambda: self._is_exact_as_float(column),
+        )
+        declared = None if wider is None else bigquery_type(wider)
         return None if declared in {None, column.declared} else Column(column.name, from_bigquery(declared), declared)
 
     def change_type(self, column: Column, wider: Column) -> Column:
@@ -148,13 +148,40 @@ class Table:
         query = f"SELECT * REPLACE (CAST(NULL AS {type_in_sql(decided)}) AS {name}) FROM {table}"
         self.run(f"CREATE OR REPLACE TABLE {table} ({columns}){options} AS {query}")
 
-    def _is_held_by_floats(self, column: Column) -> bool:
-        if not pa.types.is_integer(column.type):
-            return False
-        name, most = name_in_sql(column.name), 2**53
-        beyond = f"{name} > {most} OR {name} < -{most}"
-        return self.run(f"SELECT COUNT(*) AS n FROM `{self._place.name}` WHERE {beyond}") == [(0,)]
+    def _is_exact_as_float(self, column: Column) -> bool:
+        condition = inexact_as_float(name_in_sql(column.name))
+        return self.run(f"SELECT COUNT(*) AS n FROM `{self._place.name}` WHERE {condition}") == [(0,)]
 
 
-def _is_number(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(type_) or pa.types.is_decimal(type_))
+def record(clients: Clients, changes: Sequence[SchemaChange]) -> None:
+    """Log changes and add a row for each; they are made, so where this fails it is only said."""
+    for change in changes:
+        logger.info("%s: %s", clients.place.table, change.said)
+    try:
+        _add_changes(clients, changes)
+    except TargetError as error:
+        logger.warning("%d changes of %s are not recorded: %s", len(changes), clients.place.name, error)
+
+
+def _add_changes(clients: Clients, changes: Sequence[SchemaChange]) -> None:
+    place = clients.place
+    name = f"{place.project}.{place.dataset}.{CHANGES_TABLE}"
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    rows = [(now, place.table, each.column, each.before, each.after, each.origin.frame_ns) for each in changes]
+    values = ", ".join(f"({', '.join(f'@{column}_{row}' for column in _CHANGES)})" for row in range(len(rows)))
+    parameters = [
+        bigquery.ScalarQueryParameter(f"{column}_{row}", type_, value)
+        for row, cells in enumerate(rows)
+        for (column, type_), value in zip(_CHANGES.items(), cells, strict=True)
+    ]
+    table = bigquery.Table(name, schema=[bigquery.SchemaField(*column) for column in _CHANGES.items()])
+    with sorted_errors(place, f"writing to {name}"):
+        clients.rest.create_table(table, exists_ok=True, retry=None, timeout=CALL_S)
+        job = clients.rest.query(
+            f"INSERT INTO `{name}` ({', '.join(_CHANGES)}) VALUES {values}",
+            job_config=bigquery.QueryJobConfig(query_parameters=parameters),
+            retry=None,
+            job_retry=None,
+            timeout=CALL_S,
+        )
+        answer_of(job)

@@ -22,16 +22,22 @@ from api2db.errors import (
     TableChangedError,
     TargetUnavailableError,
 )
-from api2db.targets._placing import placed, unplaced_names
-from api2db.targets.bigquery._changes import record
-from api2db.targets.bigquery._client import Clients, TableLocation
-from api2db.targets.bigquery._errors import sorted_errors
+from api2db.targets._evolve import new_columns, placed, typed_columns, unplaced_names
+from api2db.targets.bigquery._client import Clients, TableLocation, sorted_errors
 from api2db.targets.bigquery._jobs import LoadJobs
-from api2db.targets.bigquery._replacement import as_newest, newest_columns
-from api2db.targets.bigquery._rows import as_sent, conformed, ends_of_requests, schema_of
-from api2db.targets.bigquery._stream import NotInError, WriteStream, finalized_rows, is_known_as, new_stream
-from api2db.targets.bigquery.columns import check_name, field_of, in_table
-from api2db.targets.bigquery.table import Table, load_dataset
+from api2db.targets.bigquery._stream import (
+    NotInError,
+    WriteStream,
+    as_sent,
+    conformed,
+    ends_of_requests,
+    finalized_rows,
+    is_known_as,
+    new_stream,
+    schema_of,
+)
+from api2db.targets.bigquery.columns import as_newest, check_name, field_of, in_table, newest_columns
+from api2db.targets.bigquery.table import Table, load_dataset, record
 from api2db.targets.port import (
     ChangeOrigins,
     Column,
@@ -205,15 +211,13 @@ class BigqueryTarget:
             newest = newest_columns(schema, columns)
             self._replaces = newest != columns
             return newest
-        there = {column.name.casefold() for column in columns}
-        new = [field for field in schema if field.name.casefold() not in there and bigquery_type(field.type)]
+        new = new_columns(schema, columns, self.same_column, bigquery_type)
         if self._schema == "freeze" or not new:
             return columns
         self._end_stream()
         self._altered_s = time.monotonic()
-        wanted = [(field.name, str(bigquery_type(field.type))) for field in new]
-        columns = self._table.add(field_of(name, declared) for name, declared in wanted)
-        record(self.clients, [SchemaChange(name, None, declared, origins(name)) for name, declared in wanted])
+        columns = self._table.add(field_of(name, declared) for name, declared in new)
+        record(self.clients, [SchemaChange(name, None, declared, origins(name)) for name, declared in new])
         return columns
 
     def _tell_of_lists(self, columns: Sequence[Column]) -> None:
@@ -223,8 +227,7 @@ class BigqueryTarget:
                 logger.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:
-        typed = [(field.name, declared) for field in schema if (declared := bigquery_type(field.type))]
-        fields = [field_of(name, declared) for name, declared in typed] or [
+        fields = [field_of(name, declared) for name, declared in typed_columns(schema, bigquery_type)] or [
             field_of(name, "STRING", undecided=True) for name in schema.names
         ]
         self._altered_s = time.monotonic()

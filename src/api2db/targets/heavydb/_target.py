@@ -16,8 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetError, TargetUnavailableError
-from api2db.frames import widened
-from api2db.targets._placing import placed, unplaced_names
+from api2db.targets._evolve import (
+    inexact_as_float,
+    new_columns,
+    placed,
+    typed_columns,
+    unplaced_names,
+    wider_type,
+)
 from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Session
 from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, unknown_origin
@@ -115,8 +121,7 @@ class HeavydbTarget:
         except RefusedByServerError as error:
             self._unwidened.add((column.name, declared))
             raise BatchRefusedError(f"the server does not change its type to {declared}: {error}") from None
-        change = SchemaChange(column.name, column.declared, declared, origins(column.name.removesuffix(SUFFIX)))
-        logger.info("%s: %s", self._table, change.said)
+        self._log_change(column.name, column.declared, declared, origins)
         return Column(column.name, from_heavydb(declared), declared)
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -213,7 +218,7 @@ class HeavydbTarget:
         known = {column.name.removesuffix(SUFFIX) for column in there or []}
         unplaced = unplaced_names(schema.names, known, quoted, self.same_column)
         self.unplaced = {f"{name}{SUFFIX}": reason for name, reason in unplaced.items()}
-        schema = placed(schema, unplaced)
+        schema = pa.schema([field.with_name(f"{field.name}{SUFFIX}") for field in placed(schema, unplaced)])
         if there is None:
             self._create(schema)
         elif self._schema == "freeze" or not self._add(schema, there, origins):
@@ -225,11 +230,8 @@ class HeavydbTarget:
 
     def _create(self, schema: pa.Schema) -> None:
         """A column of nulls is left for later; where there is no other, its type is one that can be changed later."""
-        typed = [(field.name, declared) for field in schema if (declared := heavydb_type(field.type))]
-        listed = ", ".join(
-            f"{quoted(name + SUFFIX)} {declared}"
-            for name, declared in typed or [(name, _UNDECIDED) for name in schema.names]
-        )
+        typed = typed_columns(schema, heavydb_type) or [(name, _UNDECIDED) for name in schema.names]
+        listed = ", ".join(f"{quoted(name)} {declared}" for name, declared in typed)
         try:
             self._session.execute(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({listed})")
         except RefusedByServerError as error:
@@ -238,31 +240,36 @@ class HeavydbTarget:
             ) from None
 
     def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
-        known = {column.name.upper() for column in there}
-        new = [field for field in schema if f"{field.name}{SUFFIX}".upper() not in known]
-        typed = [(f"{field.name}{SUFFIX}", declared) for field in new if (declared := heavydb_type(field.type))]
-        for name, declared in typed:
+        new = new_columns(schema, there, self.same_column, heavydb_type)
+        for name, declared in new:
             try:
                 self._session.execute(f"ALTER TABLE {quoted(self._table)} ADD COLUMN {quoted(name)} {declared}")
             except RefusedByServerError as error:
                 kind = TargetUnavailableError if _is_for_later(str(error)) else BatchRefusedError
                 raise kind(f"the column {name!r} can't be added: {error}") from None
-            logger.info(
-                "%s: %s", self._table, SchemaChange(name, None, declared, origins(name.removesuffix(SUFFIX))).said
-            )
-        return bool(typed)
+            self._log_change(name, None, declared, origins)
+        return bool(new)
+
+    def _log_change(self, column: str, before: str | None, after: str, origins: ChangeOrigins) -> None:
+        change = SchemaChange(column, before, after, origins(column.removesuffix(SUFFIX)))
+        logger.info("%s: %s", self._table, change.said)
 
     def _wider(self, column: Column, to: pa.DataType) -> pa.DataType | None:
-        wider = widened(column.type, to)
-        if wider is not None:  # but never from a number to text, which is what HeavyDB has for long decimals
-            return wider if from_heavydb(str(heavydb_type(wider))) != pa.string() else None
         name, table = quoted(column.name), quoted(self._table)
-        if column.declared == _UNDECIDED and self._session.number(f"SELECT COUNT({name}) FROM {table}") == 0:
-            return to
-        if pa.types.is_integer(column.type) and pa.types.is_floating(to):
-            beyond = f"SELECT COUNT(*) FROM {table} WHERE {name} > {2**53} OR {name} < -{2**53}"
-            return pa.float64() if self._session.number(beyond) == 0 else None
-        return None
+
+        def is_undecided() -> bool:
+            is_empty = f"SELECT COUNT({name}) FROM {table}"
+            return column.declared == _UNDECIDED and self._session.number(is_empty) == 0
+
+        def is_exact_as_float() -> bool:
+            return self._session.number(f"SELECT COUNT(*) FROM {table} WHERE {inexact_as_float(name)}") == 0
+
+        wider = wider_type(column, to, is_undecided=is_undecided, is_exact_as_float=is_exact_as_float)
+        if wider is None or wider == column.type:
+            return None
+        # Never from a number to text, which HeavyDB has instead of long decimals.
+        becomes_text = from_heavydb(str(heavydb_type(wider))) == pa.string()
+        return None if becomes_text and not pa.types.is_string(column.type) else wider
 
     def _change_type(self, column: Column, declared: str) -> None:
         """A column without values is made anew, which any server can do; one with values is changed where it can be."""

@@ -7,7 +7,13 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
 from api2db.frames import widened
-from api2db.targets._placing import unplaced_names
+from api2db.targets._evolve import (
+    inexact_as_float,
+    replacement_columns,
+    typed_columns,
+    unplaced_names,
+    wider_type,
+)
 from api2db.targets.port import Column, SchemaChange
 from api2db.targets.sql._changes import UNDECIDED, Changes, differences
 from api2db.targets.sql.port import Database, Session
@@ -39,9 +45,7 @@ class Table:
 
     def replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The columns for the newest frame; those whose type takes the frame's as it is stay as they are."""
-        known = {column.name: column for column in columns}
-        wanted = [self._wanted(field, known.get(field.name)) for field in schema]
-        newest = self._database.replacement(columns, wanted)
+        newest = self._database.replacement(columns, replacement_columns(schema, columns, self._wanted))
         same = newest is not None and {*newest} == {*columns}
         return columns if same else newest
 
@@ -62,20 +66,21 @@ class Table:
         Raises:
             BatchRefusedError: The rows have no value for a part of the key.
         """
-        typed = self._typed(schema)
+        typed = typed_columns(schema, self._database.type_name)
         if lacking := set(self._keys) - {name for name, _ in typed}:
             raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
-        fields = typed or [(field.name, pa.string()) for field in schema]
+        names = [name for name, _ in typed] or schema.names
+        types = {field.name: field.type if typed else pa.string() for field in schema}
         declared = [
-            f"{self._database.quote(name)} {self._database.type_name(type_, key=name in self._keys)}"
-            for name, type_ in fields
+            f"{self._database.quote(name)} {self._database.type_name(types[name], key=name in self._keys)}"
+            for name in names
         ]
         keys = [self._database.quote(key) for key in self._keys]
         self._make(session, maker, self._database.create_table(self.quoted, declared, keys))
         if keys and (index := self._database.key_index(self.quoted, keys)):
             session.run(index)
         if not typed:
-            self._changes.record(session, [], [(name, None, UNDECIDED) for name, _ in fields])
+            self._changes.record(session, [], [(name, None, UNDECIDED) for name in names])
         return session.columns(self._name) or []
 
     def _make(self, session: Session, maker: str | None, create: str) -> None:
@@ -89,26 +94,14 @@ class Table:
                 self._changes.take_back(session, maker)
             raise
 
-    def add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, pa.DataType]]) -> list[Column]:
+    def add(self, session: Session, changes: list[SchemaChange], new: list[tuple[str, str]]) -> list[Column]:
         """Give it columns; where one is refused, ``adding`` says which."""
-        declared = [(name, str(self._database.type_name(type_))) for name, type_ in new]
-        for name, as_ in declared:
+        for name, declared in new:
             self.adding = name
-            session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._database.quote(name)} {as_}")
+            session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._database.quote(name)} {declared}")
         self.adding = None
-        self._changes.record(session, changes, [(name, None, as_) for name, as_ in declared])
+        self._changes.record(session, changes, [(name, None, declared) for name, declared in new])
         return session.columns(self._name) or []
-
-    def unknown(self, schema: pa.Schema, columns: Sequence[Column]) -> list[tuple[str, pa.DataType]]:
-        """What a schema has that is none of its columns, but for columns of nulls."""
-        return [
-            (name, type_)
-            for name, type_ in self._typed(schema)
-            if not any(self._database.same_column(name, column.name) for column in columns)
-        ]
-
-    def _typed(self, schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-        return [(field.name, field.type) for field in schema if self._database.type_name(field.type) is not None]
 
     def widen(self, session: Session, changes: list[SchemaChange], column: Column, to: pa.DataType) -> Column | None:
         """Give a column a type that also holds another one's values; None where there is none, or it needs none."""
@@ -131,20 +124,16 @@ class Table:
         self._changes.record(session, changes, differences(old, [*new, *(each for each in old if each.name in there)]))
 
     def _wider(self, session: Session, column: Column, to: pa.DataType) -> pa.DataType | None:
-        """The type to change to.
-
-        Any, for a column that we made of nothing but nulls; a float, for an int whose rows a float holds exactly.
-        """
-        wider = widened(column.type, to)
-        if wider is not None:
-            return wider
         name, table = self._database.quote(column.name), self.quoted
-        if self._changes.is_undecided(session, column) and session.rows(f"SELECT count({name}) FROM {table}") == [(0,)]:
-            return to
-        if pa.types.is_integer(column.type) and pa.types.is_floating(to):
-            beyond = f"SELECT count(*) FROM {table} WHERE {name} > {2**53} OR {name} < -{2**53}"
-            return pa.float64() if session.rows(beyond) == [(0,)] else None
-        return None
+
+        def is_undecided() -> bool:
+            is_empty = f"SELECT count({name}) FROM {table}"
+            return self._changes.is_undecided(session, column) and session.rows(is_empty) == [(0,)]
+
+        def is_exact_as_float() -> bool:
+            return session.rows(f"SELECT count(*) FROM {table} WHERE {inexact_as_float(name)}") == [(0,)]
+
+        return wider_type(column, to, is_undecided=is_undecided, is_exact_as_float=is_exact_as_float)
 
     def unplaced(self, names: Sequence[str], columns: Sequence[Column]) -> dict[str, str]:
         """Names of a frame that it can't have beside the others, each with the reason."""

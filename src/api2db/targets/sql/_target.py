@@ -7,7 +7,7 @@ from typing import Literal
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedError, TargetError, TargetUnavailableError
-from api2db.targets._placing import placed
+from api2db.targets._evolve import new_columns, placed
 from api2db.targets.port import (
     ChangeOrigins,
     Column,
@@ -225,9 +225,12 @@ class SqlTarget:
                 return self._table.create(session, schema, self._stream if self._if_exists == "fail" else None)
             if self.replaces_table and self._schema == "evolve" and (newest := self._replacement(schema, columns)):
                 return newest
-            if self._schema == "evolve" and (new := self._table.unknown(schema, columns)):
+            if self._schema == "evolve" and (new := self._new_columns(schema, columns)):
                 return self._table.add(session, changes, new)
             return columns
+
+    def _new_columns(self, schema: pa.Schema, columns: Sequence[Column]) -> list[tuple[str, str]]:
+        return new_columns(schema, columns, self._database.same_column, self._database.type_name)
 
     def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         newest = self._table.replacement(schema, columns)
