@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -19,15 +18,8 @@ from api2db.targets.port import AnyTarget
 logger = logging.getLogger(__name__)
 
 
-class Load(Protocol):
-    """How rows get to their destination."""
-
-    def __call__(self, log: ManifestReader) -> None:
-        """Load the rows that a reader has.
-
-        Raises:
-            TargetUnavailableError: Not everything was loaded; the next call continues.
-        """
+Load = Callable[[ManifestReader], None]
+"""Loads the rows of a round. Raises TargetUnavailableError if not all are loaded; the next call continues."""
 
 
 class IntoTarget:

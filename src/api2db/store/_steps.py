@@ -86,7 +86,8 @@ def store_round(rules: Rules) -> int:
         _check_folders(rules)
         pending = read_manifest(rules.folder)
         if pending is not None and pending.store is None:
-            _raise_first(finish_composing(rules.folder, pending).problems)
+            _, problems = finish_composing(rules.folder, pending)
+            _raise_first(problems)
         elif pending is not None:
             _finish(rules, _checked(round_of(rules.folder, pending), rules), None)
         clear_away(rules.folder, rules.shards_to, rules.composed_to)
