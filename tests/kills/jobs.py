@@ -168,7 +168,7 @@ class Producer:
         self._said = Acknowledgements(logs / "acknowledged")
         self._n = max(acknowledged(logs / "begun"), default=0)
         for stream in streams.values():
-            stream._attached()
+            stream._attachment.attach()
         self._handle = open_shared(Path(project.home), COLLECTOR, project.options.get("durability", "full"))
 
     def __enter__(self) -> Self:

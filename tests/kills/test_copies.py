@@ -75,13 +75,13 @@ def test_a_database_put_back_to_an_earlier_state_is_reported_with_its_range_and_
     puts = Puts(tmp_path, dialect)
     puts.put(5)
     puts.deliver()
-    first = puts.stream._attached().position
+    first = puts.stream._attachment.attach().position
     puts.stream.stop()
     earlier = puts.database.with_name("earlier")
     shutil.copyfile(puts.database, earlier)
     puts.put(5)
     puts.deliver()
-    last = puts.stream._attached().position
+    last = puts.stream._attachment.attach().position
     puts.stream.stop()
     earlier.replace(puts.database)
     caplog.clear()

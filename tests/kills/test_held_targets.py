@@ -75,7 +75,7 @@ def check_origin(parked: Path, puts: Puts) -> None:
     """Its name is its frame's time; it says of which journal and stream it is, and which range."""
     assert abs(int(parked.stem) - time.time_ns()) < 120 * 10**9
     said = origin_of(parked)
-    log = puts.stream._attached()
+    log = puts.stream._attachment.attach()
     assert (said["journal"], said["stream"]) == (log.journal_id, log.key)
     assert tuple(said["first"]) == log.position < tuple(said["last"])
 
@@ -165,7 +165,7 @@ def test_two_streams_of_one_kind_park_one_frame_each_in_a_file_of_its_own(
             streams[1].check_failures()
             assert streams[1].flush(30)
             (left,) = folder.iterdir()
-            assert origin_of(left)["stream"] == streams[0]._attached().key
+            assert origin_of(left)["stream"] == streams[0]._attachment.attach().key
         assert streams[0].flush(30)
         handle.release()
     assert list(folder.iterdir()) == []
@@ -178,7 +178,7 @@ def test_what_a_kill_left_of_a_parked_file_goes(tmp_path: Path, monkeypatch: pyt
     puts.deliver()
     folder = puts.home.path / "STORE" / "upload_failed" / "flights" / "sql.sqlite"
     folder.mkdir(parents=True)
-    left = temporary_name(folder / puts.stream._attached().key)
+    left = temporary_name(folder / puts.stream._attachment.attach().key)
     of_another = temporary_name(folder / "0123456789abcdef")
     left.touch()
     of_another.touch()

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from api2db.disk.atomic import sync_folder, temporary_name
-from api2db.disk.leftovers import owner_of
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, FormatError
 from api2db.formats import FORMATS, read_frame, write_frame
 from api2db.frames import _dataframes as dataframes
@@ -22,7 +21,7 @@ from api2db.shards import composed as composed_files
 from api2db.shards import moving as putting_away
 from api2db.shards.compose import as_frame, compose
 from api2db.shards.manifest import MANIFEST_NAME
-from api2db.shards.shards import join_shards, locked, shards_of
+from api2db.shards.shards import join_shards, locked, owner_of, shards_of
 from tests.faults.disks import fill, small_disk
 from tests.shards.killing import finishes_unless_killed_at, interrupted
 

@@ -68,6 +68,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
     Store2Sql: {
         "home": None,
         "schema": "evolve",
+        "dtypes": None,
         "on_conflict": "reject",
         "table": None,
         "keys": (),
@@ -78,8 +79,9 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
         "table_schema": None,
         "max_connections": 8,
     },
-    Store2Bigquery: {"home": None, "schema": "evolve", "keys": (), "endpoint": None, "write_endpoint": None},
-    Store2Omnisci: {"home": None, "schema": "evolve", "table": None, "port": ""},
+    Store2Bigquery: {"home": None, "schema": "evolve", "dtypes": None, "keys": (), "endpoint": None}
+    | {"write_endpoint": None},
+    Store2Omnisci: {"home": None, "schema": "evolve", "dtypes": None, "table": None, "port": ""},
     Store2Local: {"partition_by": None, "home": None},
 }
 KINDS = (Store, Store2Sql, Store2Bigquery, Store2Omnisci, Store2Local)

@@ -143,7 +143,7 @@ def test_a_server_that_is_away_keeps_the_shards_and_the_next_round_goes_on(
                 proxy.refuse()
 
         monkeypatch.setattr(SqlTarget, "load", load)
-        with pytest.raises(TargetUnavailableError, match="the next time goes on"):
+        with pytest.raises(TargetUnavailableError, match="the next round continues"):
             store.store()
         assert len(left(tmp_path)) == 101
         put(tmp_path, range(100, 103))

@@ -370,7 +370,7 @@ def test_a_shard_that_goes_while_it_is_being_stored_is_told(tmp_path: Path, monk
     put_shards(tmp_path, [1, 2])
     cut_short(monkeypatch, "_load", sqlite_store(tmp_path))
     (shards(tmp_path) / "001.parquet").rename(tmp_path / "kept")
-    with pytest.raises(DataError, match=r"001\.parquet.*put it back") as caught:
+    with pytest.raises(DataError, match=r"001\.parquet.*restore the file") as caught:
         sqlite_store(tmp_path).store()
     assert MANIFEST_NAME in str(caught.value)
     (tmp_path / "kept").rename(shards(tmp_path) / "001.parquet")
@@ -539,6 +539,17 @@ def test_a_round_that_died_at_its_end_is_counted_once(tmp_path: Path, monkeypatc
     cut_short(monkeypatch, "drop_manifest", store)
     store.store()
     assert (store.status().frames_delivered, store.status().rows_delivered) == (2, 4)
+
+
+def test_columns_get_the_dtypes_of_the_store_and_rows_that_do_not_fit_are_set_aside(tmp_path: Path) -> None:
+    put_shards(tmp_path, [1], price="1.5")
+    put_shards(tmp_path, [2], price="cheap")
+    store = sqlite_store(tmp_path, dtypes={"price": "float64"})
+    assert store.dtypes == {"price": "float64"}
+    store.store()
+    assert query(tmp_path, "SELECT n, price FROM flights") == [(1, 1.5), (1, 1.5)]
+    assert store.status().rows_rejected == 2
+    assert left(tmp_path) == []
 
 
 def test_rows_are_upserted_by_key(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_server_that_goes_away_between_two_loads_of_a_manifest_gets_the_rest_i
 ) -> None:
     put(tmp_path, range(20))
     take_away_after_two_loads(case, monkeypatch)
-    with pytest.raises(TargetUnavailableError, match="the next time goes on"):
+    with pytest.raises(TargetUnavailableError, match="the next round continues"):
         case.store(tmp_path, chunk_size=7).store()
     monkeypatch.undo()
     assert len(case.loaded()) == 14

@@ -89,7 +89,7 @@ def test_rows_whose_value_is_no_date_hold_up_no_others(
     assert files(tmp_path) == [f"at_date=2026-01-31/001_003.{fmt}", f"at_date=none/001_003.{fmt}"]
     odd = read_frame(composed(tmp_path) / f"at_date=none/001_003.{fmt}", fmt)
     assert [(n, row) for n, row in zip(odd["n"], odd["row"], strict=True)] == [(1, 1), (2, 0), (2, 1), (3, 1)]
-    assert "3 rows lie in at_date=none: their 'at' begins with no date" in caplog.text
+    assert "3 rows are in at_date=none: their 'at' does not begin with a date" in caplog.text
     assert left(tmp_path, fmt) == []
 
 

@@ -267,7 +267,7 @@ def test_a_port_or_an_option_says_which_engine_it_is_and_the_token_is_for_the_po
     }
     stream = Stream2Sql("flights", "tokens", "amazon_aurora", **{**place, **options})
     assert stream.driver == driver
-    server = stream._place.server  # type: ignore[attr-defined] # of a place on a server
+    server = stream._place.server  # type: ignore[union-attr] # of a place on a server
     assert (server.port, server.tls.mode) == (port, "require")
     assert is_good(server.password(), f"a.cluster.example:{port}", SECRETS[0])
 

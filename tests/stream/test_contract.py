@@ -19,8 +19,9 @@ import sqlalchemy
 
 import api2db
 from api2db import FileConverter, Stream, Stream2Local, Stream2Sql
-from api2db.errors import ConfigurationError
+from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.stream import StreamStatus
+from api2db.targets.sql import SqlTarget
 from tests.stream.cases import frame, rejected_rows
 from tests.stream.eventually import eventually
 
@@ -353,11 +354,36 @@ def test_the_journal_lies_in_store_journal_collector(here: Path) -> None:
     assert [path.name for path in here.iterdir()] == ["STORE"]
 
 
+def test_the_retry_depth_of_a_call_is_not_that_of_later_frames(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream2Sql("flights", "flights.sqlite", "sqlite")
+    failures: list[int] = []
+
+    def fail(*_: object) -> None:
+        failures.append(1)
+        raise TargetUnavailableError("down")
+
+    with monkeypatch.context() as down:
+        down.setattr(SqlTarget, "load", fail)
+        stream.stream(frame(1), retry_depth=0)
+    stream.check_failures()
+    assert stream.flush(20)
+    failures.clear()
+    with monkeypatch.context() as down:
+        down.setattr(SqlTarget, "load", fail)
+        stream.q.put(frame(2))
+        assert eventually(lambda: stream.status().rows_parked == 1)
+        assert len(failures) > 5
+    stream.check_failures()
+    assert stream.flush(20)
+    stream.stop()
+
+
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb"])
 def test_a_parked_batch_is_store_upload_failed_collector_stream_type_time_parquet(dialect: str, here: Path) -> None:
     (here / "db").mkdir()
     stream = Stream2Sql("flights", "db", dialect)
-    answer: object = stream.stream(frame(1, 2), retry_depth=0)
+    call: Callable[..., object] = stream.stream
+    answer = call(frame(1, 2), retry_depth=0)
     assert answer is None
     [path] = (here / "STORE" / "upload_failed" / "flights" / f"sql.{dialect}").iterdir()
     assert path.stem.isdigit()

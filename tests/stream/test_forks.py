@@ -66,10 +66,10 @@ def enter(stream: Stream2Local) -> None:
 def test_a_forked_child_is_refused_at_once_whatever_locks_its_parents_threads_held(
     stream: Stream2Local, use: Callable[[Stream2Local], object]
 ) -> None:
-    assert stream._handle is not None
+    assert stream._attachment.handle is not None
     with ExitStack() as held:
-        held.enter_context(stream._making)
-        held.enter_context(stream._handle.journal.core.changed)  # type: ignore[attr-defined]
+        held.enter_context(stream._attachment.lock)
+        held.enter_context(stream._attachment.handle.journal.core.changed)  # type: ignore[attr-defined]
         said = in_fork(lambda: use(stream))
     assert said.startswith("JournalBusyError"), said
     assert str(os.getpid()) in said

@@ -164,7 +164,7 @@ def test_a_shard_s_name_that_is_taken_is_raised_and_the_file_of_others_stays(mak
     stream.q.put(frame(1))
     waiting = stream.status()
     assert waiting.frames_waiting == 1
-    time = stream._attached().read(limit=_ONE)[0].timestamp_ns
+    time = stream._attachment.attach().read(limit=_ONE)[0].timestamp_ns
     folder = tmp_path / "STORE" / "flights" / "parquet"
     folder.mkdir(parents=True)
     (folder / f"{time}.parquet").write_bytes(b"somebody's own")

@@ -6,8 +6,8 @@ second does the worker rest between two loads.
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pyarrow as pa
 
@@ -54,9 +54,6 @@ class Worker:
         learn: Called with a batch's schema before it is delivered.
         keyed: Whether rows are replaced by key; see ``batch_of``.
         dtypes: The types that rows are cast to.
-
-    Attributes:
-        retries: How often a batch is retried before it is parked; a parked batch is retried as well.
     """
 
     def __init__(
@@ -81,7 +78,7 @@ class Worker:
         self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
         self._stopping = threading.Event()
         self._retry_requested = threading.Event()
-        self.retries = RETRIES
+        self._retries: list[int] = []  # of the calls of ``retrying`` that have not ended
         self._recovered = False
         self._troubled = False
         self._breaks = 0
@@ -156,6 +153,15 @@ class Worker:
         """Retry now instead of after the pause."""
         self._retry_requested.set()
         self._ready_now()
+
+    @contextmanager
+    def retrying(self, times: int) -> Iterator[None]:
+        """Within the block, park a batch after this number of retries; a parked batch is retried all the same."""
+        self._retries.append(times)
+        try:
+            yield
+        finally:
+            self._retries.remove(times)
 
     @property
     def connected(self) -> bool | None:
@@ -249,7 +255,7 @@ class Worker:
         try:
             if self._breaks >= _BREAKS:
                 self._make_smaller(trouble)
-            elif self._back_off.failures > self.retries:
+            elif self._back_off.failures > min(self._retries, default=RETRIES):
                 self._park()
         except _WAITABLE as failure:
             logger.warning("the head batch stays in the journal: %s", redact(str(failure)))

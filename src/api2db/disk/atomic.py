@@ -162,6 +162,19 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY_NAME.fullmatch(path.name) is not None
 
 
+def sweep(folder: Path, name: str) -> None:
+    """Remove the temporary files with a name; the caller knows that nothing writes them."""
+    for path in files_named(folder, lambda found: found.startswith(f".{name}.")):
+        if is_temporary(path):
+            path.unlink(missing_ok=True)
+
+
+def files_named(folder: Path, is_one: Callable[[str], bool]) -> list[Path]:
+    """List a folder by names alone, because a million files may have been moved there."""
+    with os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if is_one(entry.name)]
+
+
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, FILE_MODE)
 

@@ -55,3 +55,9 @@ def shard_folder(home: Path, name: str, fmt: str) -> Path:
 def static_file(home: Path, name: str, fmt: str) -> Path:
     """The default file of Stream2Local's modes ``update`` and ``replace``."""
     return home / "CACHE" / f"{name}_static.{fmt}"
+
+
+def relative_to_home(path: Path, home: Path) -> str:
+    """Return a path inside the project relative to it, so that the project can be moved; any other path in full."""
+    resolved, base = path.resolve(), home.resolve()
+    return str(resolved.relative_to(base)) if resolved.is_relative_to(base) else str(resolved)

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api2db.disk.atomic import make_folders, removed_on_failure, sync_folder, write_temporary
-from api2db.disk.leftovers import sweep
+from api2db.disk.atomic import make_folders, removed_on_failure, sweep, sync_folder, write_temporary
 from api2db.errors import FormatError
 from api2db.frames import JSON, cast_exactly, is_json, widened
 

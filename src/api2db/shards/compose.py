@@ -17,12 +17,11 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import pandas as pd
 
-from api2db.disk.atomic import make_folders
-from api2db.disk.leftovers import owner_of, sweep
+from api2db.disk.atomic import make_folders, sweep
 from api2db.errors import ConfigurationError
 from api2db.formats.kinds import Format, check_format
 from api2db.frames import consumed_to_pandas
@@ -37,7 +36,7 @@ from api2db.shards.manifest import (
     write_manifest,
 )
 from api2db.shards.moving import check_they_can_go, put_away, settle_copies
-from api2db.shards.shards import Shards, join_shards, locked, shards_of, under_one_schema
+from api2db.shards.shards import Shards, join_shards, locked, owner_of, shards_of, under_one_schema
 
 _Result = TypeVar("_Result")
 
@@ -60,18 +59,6 @@ class Composition(Generic[_Result]):
     composed: Path | None
     problems: tuple[Exception, ...]
     finished: Path | None = None
-
-
-class Finished(NamedTuple):
-    """The result of finishing an interrupted call.
-
-    Attributes:
-        composed: Its composed file; None if there is none.
-        problems: One error for each shard whose rows are composed but that could not be deleted or moved.
-    """
-
-    composed: Path | None = None
-    problems: tuple[Exception, ...] = ()
 
 
 def as_frame(shards: Shards) -> pd.DataFrame:
@@ -117,11 +104,11 @@ def compose(
                 "store again, so that it can finish, or remove the file if none of their rows were loaded"
             )
         check_folders(folder, shards_to, composed_to, make_missing=make_missing)
-        earlier = finish_composing(folder, manifest) if manifest is not None else Finished()
-        if earlier.problems:
-            return Composition(None, (), None, earlier.problems, earlier.composed)
+        finished, problems = finish_composing(folder, manifest) if manifest is not None else (None, [])
+        if problems:
+            return Composition(None, (), None, tuple(problems), finished)
         clear_away(folder, shards_to, composed_to)
-        return replace(_compose(folder, kind, result_of, shards_to, composed_to), finished=earlier.composed)
+        return replace(_compose(folder, kind, result_of, shards_to, composed_to), finished=finished)
 
 
 def check_folders(folder: Path, shards_to: Path | None, composed_to: Path | None, *, make_missing: bool) -> None:
@@ -160,8 +147,11 @@ def clear_away(folder: Path, shards_to: Path | None, composed_to: Path | None) -
         settle_copies(folder, shards_to)
 
 
-def finish_composing(folder: Path, manifest: Manifest) -> Finished:
+def finish_composing(folder: Path, manifest: Manifest) -> tuple[Path | None, list[Exception]]:
     """Finish an interrupted call; the caller holds the folder's lock.
+
+    Returns:
+        The composed file, or None if it was discarded; and one error for each shard that could not be deleted or moved.
 
     Raises:
         DataError: Its composed file is gone while its shards are not.
@@ -171,8 +161,8 @@ def finish_composing(folder: Path, manifest: Manifest) -> Finished:
         # In this order: a temporary file without a manifest is not used.
         drop_manifest(folder)
         file.temporary.unlink()
-        return Finished()
-    return Finished(file.final, tuple(finish(folder, manifest)))
+        return None, []
+    return file.final, finish(folder, manifest)
 
 
 def _compose(

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from api2db.disk.atomic import is_temporary, replacing, sync_folder
-from api2db.disk.stamps import Stamp
 from api2db.errors import ConfigurationError
 from api2db.shards.composed import Composed, publish_composed
 from api2db.shards.moving import put_away
-from api2db.shards.shards import Shard
+from api2db.shards.shards import Shard, Stamp
 
 MANIFEST_NAME = ".api2db_manifest.json"
 _VERSION = 4

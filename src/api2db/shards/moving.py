@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from api2db.disk.atomic import publish, removed_on_failure, sync_folder, write_temporary
-from api2db.disk.leftovers import files_named, owner_of
-from api2db.disk.stamps import stamp_of
+from api2db.disk.atomic import files_named, publish, removed_on_failure, sync_folder, write_temporary
 from api2db.errors import FormatError
 from api2db.formats.folder_types import carry_types
-from api2db.shards.shards import Shard
+from api2db.shards.shards import Shard, owner_of, stamp_of
 
 _COARSEST_TIME_NS = 2_000_000_000
 """FAT stores times in steps of two seconds."""

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from api2db.disk.atomic import is_temporary
-from api2db.disk.stamps import Stamp, stamp_of
 from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
 from api2db.formats.files import read
 from api2db.formats.folder_types import types_that_hold
@@ -31,6 +31,17 @@ from api2db.frames import (
 )
 
 _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
+_OWNER_DIGITS = 16
+
+
+class Stamp(NamedTuple):
+    """Size and time of a file; another file under the same name has another stamp.
+
+    The inode is not part of it, so that a project copied or restored with its file times continues.
+    """
+
+    size_bytes: int
+    modified_ns: int
 
 
 class Shard(NamedTuple):
@@ -93,6 +104,25 @@ def under_one_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch
 
 def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
     return widened(type_, to) is None
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return the stamp of the file with this name; None if there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Stamp(found.st_size, found.st_mtime_ns)
+
+
+def owner_of(folder: Path) -> str:
+    """Return the part of a temporary file's name that identifies a folder of shards.
+
+    A composer or store holds the lock of its folder. Temporary files of that folder therefore have no living owner;
+    temporary files of other folders may be in use.
+    """
+    named = f"{folder.stat().st_ino} {folder.resolve()}"
+    return hashlib.sha256(named.encode(errors="surrogateescape")).hexdigest()[:_OWNER_DIGITS]
 
 
 @contextmanager

@@ -1,25 +1,24 @@
 """Stores, the periodic side: compose the shards that Stream2Local wrote, load them, and remove them, exactly once.
 
-A store opens no journal. It locks its folder of shards and takes these steps, each durable before the next:
+A store opens no journal. It locks its folder of shards and takes these steps. Each is durable before the next.
 
-1. write the composed files, if any, under temporary names that say which folder they belong to;
-2. write a manifest in the folder: the shards, each with its name, size and time; the composed files; and a random id;
-3. load. The id is the key of a ledger row in the target. It counts the manifest's shards (and rows of the next shard)
-   that are committed, and is written in the transaction of their rows. For a target without transactions the manifest
-   itself counts them: one write of it clears the plan of a load and moves the position;
-4. mark the manifest as loaded;
-5. publish the composed files under their final names and mark the manifest; delete or move the shards; save the
-   figures of ``status``; remove the manifest last.
+1. Write the composed files, if any, under temporary names that contain a hash of the folder.
+2. Write a manifest into the folder: the shards, each with its name, size and time; the composed files; a random id.
+3. Load. The id is the key of a ledger row in the target. The row counts the manifest's shards (and rows of the next
+   shard) that are committed, and is written in the transaction of their rows. For a target without transactions the
+   manifest itself counts them: one write of it clears the plan of a load and moves the position.
+4. Mark the round as loaded.
+5. Publish the composed files under their final names and mark the manifest. Delete or move the shards. Save the
+   figures of ``status``. Delete the manifest last.
 
-A round that finds a manifest finishes it first, with its shards only: later shards belong to the next round. Before
-step 4 the ledger says what is committed, or the manifest and the plan in it; after it nothing is read or loaded. A
-composed file whose temporary name is gone has been published if its final name has its size and time; otherwise a
-person must decide. A file written under a shard's name meanwhile is another shard: it stays for the next round.
+A round that finds a manifest first finishes it, with the manifest's shards only; later shards belong to the next round.
+Before step 4 the ledger says what is committed, or the manifest and the plan in it. After step 4 nothing is read or
+loaded. A file written under a shard's name in the meantime is another shard: it stays for the next round.
 
-``shards.manifest`` is that file, and ends both a round and a call of ``compose``. ``_round`` is what a store keeps in
-it. ``_reader`` presents it to delivery as a stream's reader, so that rows are fitted, rejected
-and loaded by the same code as a stream's. ``_steps`` are the steps. A store for another target is a class that makes
-its stream: see ``store2sql``.
+The manifest is ``shards.manifest``, which also ends a call of ``compose``. ``_round`` is the store's part of it.
+``_reader`` presents a round to delivery as a stream's reader, so that its rows are cast, rejected and loaded by the
+same code as a stream's. ``_steps`` has the steps. A store for another target is a class that makes a stream for that
+target: see ``store2sql``.
 """
 
 from api2db.store._figures import StoreFigures, store_figures

@@ -1,4 +1,4 @@
-"""A store's figures: a small file in the project, for ``status()`` and ``api2db status``."""
+"""The figures of a store: a small file in the project, for ``status()`` and ``api2db status``."""
 
 import hashlib
 import json
@@ -6,30 +6,30 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from api2db.disk.atomic import make_folders, replacing
+from api2db.disk.atomic import make_folders, replacing, sweep
 from api2db.disk.folders import check_name
-from api2db.disk.leftovers import sweep
 from api2db.shards.shards import locked
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFigures:
-    """A store at one moment; sums are since its first round in this home.
+    """The figures of a store at one moment; sums are since its first round in this home.
 
     Attributes:
-        store: Its target and its folder; never a secret.
-        folder: Where its shards are.
-        fmt: Their format.
+        store: The target and the folder; contains no secret.
+        folder: The folder of the shards.
+        fmt: The format of the shards.
         seconds: The time between two rounds.
-        stored_at: When the last round ended that went well, seconds since 1970.
-        shards: Composed, loaded and put away.
-        rows: Loaded, or in composed files.
-        duplicates: Rows dropped because they repeat another of the same round.
-        rejected: Rows that the target refused, set aside with the reason; those that were put again count too.
-        unreadable: Shards that the last round could not read, and left.
-        last_error: Why the last round failed; None where it went well.
-        error_at: When that was.
-        last_round: The id of the manifest that was counted last.
+        stored_at: When the last successful round ended, in seconds since 1970.
+        shards: The number of shards composed or loaded, and removed.
+        rows: The number of rows loaded, or in composed files.
+        duplicates: The number of rows dropped because they repeat another row of the same round.
+        rejected: The number of rows that the target refused and that were set aside with the reason; rows that were
+            put again count too.
+        unreadable: The number of shards that the last round could not read; they stay.
+        last_error: Why the last round failed; None if it succeeded.
+        error_at: When the last round failed, in seconds since 1970.
+        last_round: The id of the round that was counted last.
     """
 
     collector: str
@@ -49,19 +49,19 @@ class StoreFigures:
 
     @property
     def healthy(self) -> bool:
-        """Whether its last round succeeded. Rejected rows are found by their files."""
+        """Whether the last round succeeded. Rejected rows are seen by their files."""
         return not (self.last_error or self.unreadable)
 
 
 def change_figures(home: Path, first: StoreFigures, change: Callable[[StoreFigures], StoreFigures | None]) -> None:
-    """Change the figures, durably; a reader sees the old or the new ones, whole.
+    """Change the figures, durably; a reader sees the old or the new ones, never a part.
 
-    A round that finds its folder busy writes while the round that holds the folder does. They take turns, so that
-    neither overwrites the other's change.
+    A round that finds its folder busy writes at the same time as the round that holds the folder. They take turns, so
+    that neither overwrites the other's change.
 
     Args:
         home: The project's folder.
-        first: The figures of a store that has none yet.
+        first: The figures to start with if the store has none.
         change: Returns the new figures; None to leave them as they are.
     """
     path = _place(home, first.collector, first.store)

@@ -1,13 +1,12 @@
-"""Load a manifest's shards: into a target through delivery's worker, or through a user's own method."""
+"""The load of a round's shards: into a target through delivery's worker, or through a user's own method."""
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
-from api2db.delivery import Rejects, Worker
+from api2db.delivery import Dtypes, Rejects, Worker
 from api2db.delivery.batch import Batch
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_pandas
@@ -19,42 +18,38 @@ from api2db.targets.port import AnyTarget
 logger = logging.getLogger(__name__)
 
 
-class Load(Protocol):
-    """How rows get to their destination."""
-
-    def __call__(self, log: ManifestReader) -> None:
-        """Load what a reader has.
-
-        Raises:
-            TargetUnavailableError: Not everything was loaded; the next call continues.
-        """
+Load = Callable[[ManifestReader], None]
+"""Loads the rows of a round. Raises TargetUnavailableError if not all are loaded; the next call continues."""
 
 
 class IntoTarget:
-    """Loads with a worker of delivery, which ends when all is in, or when the target stays unavailable.
+    """Loads with a worker of delivery, which ends when all rows are loaded, or when the target stays unavailable.
 
     Args:
-        target: Makes the target, anew for each manifest.
-        places: Where it sets rows aside, and how much it loads at once.
-        describe: The target, for a person's eyes.
-        lend: Given the worker while it works, so that it can be stopped.
+        target: Makes a target for each round.
+        options: Where rows are set aside, and how many rows are loaded at once.
+        dtypes: The dtypes that columns get on their way into the target.
+        describe: The target, for display.
+        lend: Called with the worker while it works, so that it can be stopped.
     """
 
     def __init__(
         self,
         target: Callable[[], AnyTarget],
-        places: DeliveryOptions,
+        options: DeliveryOptions,
+        dtypes: Dtypes,
         describe: str,
         lend: Callable[[Worker | None], None],
     ) -> None:
         self._target = target
-        self._places = places
+        self._options = options
+        self._dtypes = dtypes
         self._describe = describe
         self._lend = lend
 
     def __call__(self, log: ManifestReader) -> None:
         ending = _GivesUp()
-        worker = build_worker(log, self._target(), None, self._places, lambda _: None, ending)
+        worker = build_worker(log, self._target(), None, self._options, lambda _: None, ending, self._dtypes)
         ending.stop = log.on_end = worker.stop
         self._lend(worker)
         try:
@@ -64,15 +59,15 @@ class IntoTarget:
         if not log.finished:
             reason = log.said or "it was stopped"
             raise TargetUnavailableError(
-                f"not all shards are in {self._describe}: {reason}; they stay where they are, and the next time goes on"
+                f"not all shards are in {self._describe}: {reason}; they stay, and the next round continues"
             )
-        Rejects(log, self._places.rejected).settle()
+        Rejects(log, self._options.rejected).settle()
         if log.said is not None:
             logger.warning("%s: %s", self._describe, log.said)
 
 
 class ThroughMethod:
-    """Hands all rows to a user's own method, at least once: again if it raised or a crash interrupted it."""
+    """Passes all rows to a user's own method, at least once: again if it raised or a crash interrupted it."""
 
     def __init__(self, method: Callable[[pd.DataFrame], object]) -> None:
         self._method = method
@@ -85,7 +80,7 @@ class ThroughMethod:
 
 
 class _GivesUp:
-    """A parking place that parks nothing: the shards themselves wait, so the worker ends instead."""
+    """Parks nothing and stops the worker instead: the shards themselves are kept for the next round."""
 
     occupied = False
 

@@ -14,7 +14,7 @@ from api2db.store.rejected import origin_of
 
 @dataclass(frozen=True, slots=True)
 class ShardRows:
-    """What is loaded of one shard.
+    """The rows of one shard that are loaded.
 
     Attributes:
         timestamp_ns: When its frame was put, from the shard's name.
@@ -28,23 +28,23 @@ class ShardRows:
 
 
 class ManifestReader:
-    """See ``StreamReader``. Its positions count the manifest's shards; its checkpoints are kept in the manifest itself.
+    """See ``StreamReader``. Positions count the round's shards; checkpoints are kept in the manifest.
 
-    A target with a ledger tells after a crash how much is committed. For other targets only the manifest knows: one
-    write of it clears a checkpoint and moves the position, and the next round begins there.
+    After a crash, the ledger of a target says how much is committed. For targets without a ledger only the manifest
+    does: one write of it clears a checkpoint and moves the position, and the next round starts there.
 
     Args:
-        folder: Where the manifest is.
-        begun: The round, whose rows are to be loaded.
-        shards: The rows of its shards. They need no common schema: delivery cuts batches where it has to.
-        schema: What all of them have as one frame.
+        folder: The folder of the shards and the manifest.
+        begun: The round whose rows are to be loaded.
+        shards: The rows of the shards. They need no common schema: delivery starts a new batch when the schema changes.
+        schema: The schema of all rows as one frame.
 
     Attributes:
-        round: The round as its manifest has it on disk.
-        position: How far its rows are in, or set aside.
-        delivered: What has become of those rows.
-        said: Why nothing is loaded at the moment.
-        on_end: Called when nothing is left to be read.
+        round: The round as it is in its manifest.
+        position: The position up to which rows are loaded or set aside.
+        delivered: The outcome of those rows.
+        said: Why nothing is loaded now; None if nothing is wrong.
+        on_end: Called when nothing is left to read.
     """
 
     def __init__(self, folder: Path, begun: Round, shards: Sequence[ShardRows], schema: pa.Schema) -> None:
@@ -72,7 +72,7 @@ class ManifestReader:
 
     @property
     def finished(self) -> bool:
-        """Whether all rows are in the target, or rejected by it."""
+        """Whether all rows are loaded or rejected."""
         return self.position.sequence == len(self._shards)
 
     def knows_epoch(self, epoch: str) -> bool:
@@ -85,10 +85,10 @@ class ManifestReader:
 
     @property
     def waiting_bytes(self) -> int:
-        return 0  # all shards are in memory
+        return 0  # All shards are in memory.
 
     def newest(self) -> tuple[list[Entry], Superseded]:
-        """Return all shards together: a manifest is one frame to a table that is replaced."""
+        """Return all shards together: a table that is replaced takes a round as one frame."""
         rows = sum(shard.batch.num_rows for shard in self._shards)
         entries = self._entries(ReadLimit(rows + 1, 1 << 62))
         return [replace(entry, batch=under_one_schema(entry.batch, self._schema)) for entry in entries], Superseded()
@@ -122,7 +122,7 @@ class ManifestReader:
         return
 
     def on_news(self, tell: Callable[[], None]) -> None:
-        return  # all that is ever to be read is there
+        return  # Nothing more will come.
 
     def _save(self, changed: Round) -> None:
         self.round = saved(self._folder, changed)

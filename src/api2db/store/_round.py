@@ -1,4 +1,4 @@
-"""A round of a store: its manifest, and what the store itself keeps in it."""
+"""A round of a store: its manifest, and the store's own part of it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +17,7 @@ _START = Position(0)
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a round does with the shards of its manifest, and how far it is.
+    """What a round does with the shards of its manifest, and how far it has come.
 
     Attributes:
         manifest: The shards and the composed files.
@@ -28,9 +28,9 @@ class Round:
         types: The types by which CSV shards were read; a restart reads them by the same types.
         loaded: Whether all rows are in the target.
         checkpoints: The checkpoints of the loader.
-        position: How far the round was, in shards and rows of the next shard, when a checkpoint was last cleared. A
-            target's ledger may be ahead of it.
-        delivered: The figures of the rows before that position; of all rows once the round is loaded.
+        position: The position in shards, and rows of the next shard, when a checkpoint was last cleared. A target's
+            ledger may be ahead of it.
+        delivered: The outcome of the rows before that position; of all rows once the round is loaded.
     """
 
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""The steps of one round of a store, and how an interrupted round is finished; the package describes them."""
+"""The steps of one round of a store, and the end of an interrupted one; the package's docstring describes them."""
 
 import logging
 import secrets
@@ -26,14 +26,14 @@ from api2db.store.rejected import without_reasons
 
 logger = logging.getLogger(__name__)
 _FIRST_NS, _LAST_NS = 10**18, 2**63 - 1
-"""These bounds are the years 2001 to 2262: people who name shards by hand count from one."""
+"""The years 2001 to 2262. Other numbers are no times: people who name shards by hand count from one."""
 
 
 class Written(NamedTuple):
     """Composed files that are durable under their temporary names.
 
     Attributes:
-        duplicates: Rows dropped before they were written.
+        duplicates: The number of rows dropped before they were written.
     """
 
     files: Sequence[Composed]
@@ -86,7 +86,8 @@ def store_round(rules: Rules) -> int:
         _check_folders(rules)
         pending = read_manifest(rules.folder)
         if pending is not None and pending.store is None:
-            _raise_first(finish_composing(rules.folder, pending).problems)
+            _, problems = finish_composing(rules.folder, pending)
+            _raise_first(problems)
         elif pending is not None:
             _finish(rules, _checked(round_of(rules.folder, pending), rules), None)
         clear_away(rules.folder, rules.shards_to, rules.composed_to)
@@ -181,14 +182,14 @@ def _again(folder: Path, begun: Round) -> Shards:
     ]
     if wrong:
         raise DataError(
-            f"{wrong[0]}; it was being stored when that was cut short, perhaps in part: put it back as it was, with "
-            f"its time; or, if its rows are lost, remove {folder / MANIFEST_NAME}, and look which rows the target has"
+            f"{wrong[0]}; a round was interrupted while it loaded this shard, perhaps in part: restore the file "
+            f"with its time; or, if its rows are lost, remove {folder / MANIFEST_NAME} and check the rows of the target"
         )
     return shards
 
 
 def _timestamp_ns(path: Path) -> int:
-    """The time in the name that Stream2Local gave; for other shards, when the file was written."""
+    """Return the time in the name that Stream2Local gave; for other shards, the time when the file was written."""
     named_ns = int(path.stem) if path.stem.isdecimal() else 0
     return named_ns if _FIRST_NS <= named_ns <= _LAST_NS else path.stat().st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Put rejected rows of a store again: their file becomes a shard, by one rename."""
+"""Rejected rows of a store: where they came from, and how their file becomes a shard again, by one rename."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ def origin_of(folder: Path, fmt: str) -> str:
 
 
 def is_of_store(file: str) -> bool:
-    """Whether a store wrote a file of rejected rows: ``STORE/rejected/<collector>/store.…/<time>.parquet``."""
+    """Whether a file of rejected rows was written by a store: ``STORE/rejected/<collector>/store.…/<time>.parquet``."""
     parts = Path(file).parts
     return len(parts) == 5 and parts[:2] == ("STORE", "rejected") and parts[3].startswith("store.")
 
@@ -28,7 +28,7 @@ def put_back(home: Path, file: str) -> int:
     """Turn a file of rejected rows back into a shard, for the next round of its store.
 
     Returns:
-        How many rows.
+        The number of rows.
 
     Raises:
         ConfigurationError: There is no such file, or its store takes shards of another format or file system.
@@ -49,7 +49,9 @@ def put_back(home: Path, file: str) -> int:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            raise ConfigurationError(f"{file} and {folder} are on two disks; move the file there yourself") from error
+            raise ConfigurationError(
+                f"{file} and {folder} are on two file systems; move the file there yourself"
+            ) from error
     sync_folder(folder)
     sync_folder(path.parent)
     return rows
@@ -66,7 +68,9 @@ def _folder_of(schema: pa.Schema, file: str) -> Path:
     try:
         kind, fmt, folder = json.loads((schema.metadata or {})[METADATA_KEY])["journal"].split(" ", 2)
     except (KeyError, ValueError) as error:
-        raise FormatError(f"{file} does not say which shards its rows are of; it was not written by a store") from error
+        raise FormatError(
+            f"{file} does not say which shards its rows came from; it was not written by a store"
+        ) from error
     if kind != "shards" or fmt != "parquet" or not Path(folder).is_dir():
         raise ConfigurationError(
             f"{file} can't become a shard in {folder}: that must be a folder of parquet shards; write its rows there "

@@ -1,4 +1,4 @@
-"""The Store of the 2021 release: the periodic job that composes a collector's shards and loads them."""
+"""Store, the base of all stores: the periodic job that composes a collector's shards and loads them."""
 
 import logging
 import math
@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from api2db.delivery import Worker
-from api2db.disk.folders import shard_folder
+from api2db.disk.folders import relative_to_home, shard_folder
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.journal import AttachedStream
 from api2db.redaction import redact
 from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards, shards_of
@@ -21,7 +20,6 @@ from api2db.store._figures import StoreFigures, change_figures, read_figures
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._round import Round
 from api2db.store._steps import Rules, Written, store_round
-from api2db.stream.relative import relative_to_home
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.targets.port import AnyTarget
@@ -30,26 +28,27 @@ logger = logging.getLogger(__name__)
 
 
 class Store(Stream):
-    """Composes the shards of a collector and loads them, every so many seconds; the base of all stores.
+    """Composes the shards of a collector and loads them, at a regular interval; the base of all stores.
 
-    ``Collector(stores=[...])`` runs it; ``store`` does one round. It opens no journal: what ``Stream`` offers for
-    frames (``start``, ``stream_start``, ``q.put``, ``flush``) raises AttributeError.
+    ``Collector(stores=[...])`` runs it; ``store`` does one round. A store opens no journal: ``start``,
+    ``stream_start``, ``q.put`` and ``flush`` raise AttributeError.
 
-    A store of this class itself has no target: it is inherited from. A class of yours that overrides ``stream`` gets
-    the composed frame, at least once: the shards go after ``stream`` has returned.
+    This class itself has no target: inherit from it. A class of yours that overrides ``stream`` gets the composed
+    frame at least once: the shards are removed after ``stream`` has returned.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
         seconds: The time between two rounds; 0 for never.
         path: The folder of the shards; by default ``STORE/<name>/<fmt>/``, where Stream2Local puts them. A relative
             path is below the project's folder.
-        fmt: The shards' format.
-        drop_duplicate_exclude: Rows that repeat an earlier one of the round in all columns but these are dropped, and
-            counted in ``status()``; None for all columns.
+        fmt: The format of the shards.
+        drop_duplicate_exclude: Rows that repeat an earlier row of the round in all columns but these are dropped and
+            counted in ``status()``; None to compare all columns.
         move_shards_path: The folder to move the shards to; without it they are deleted.
-        move_composed_path: The folder for ``<first>_<last>.<fmt>``, all rows of the round; without it there is none.
-        chunk_size: The most rows of one transaction; 0 for no limit of its own.
-        home: The project's folder: by default ``API2DB_HOME``, else the current one.
+        move_composed_path: The folder for ``<first>_<last>.<fmt>``, a file with all rows of the round; without it there
+            is none.
+        chunk_size: The most rows of one transaction; 0 for no limit.
+        home: The project's folder: by default ``API2DB_HOME``, else the current folder.
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
@@ -77,10 +76,11 @@ class Store(Stream):
         self._folder = (self.home / path) if path else shard_folder(self.home, name, fmt)
         self.path: str = str(self._folder)
         self._onward: Stream | None = None
+        self._worker: Worker | None = None
 
     @property
     def identity(self) -> str:
-        """Who the store is across restarts: its target, and the folder of its shards."""
+        """The identity of the store across restarts: its target, and the folder of its shards."""
         return f"{self.describe()} from {relative_to_home(self._folder, self.home)}"
 
     @property
@@ -89,23 +89,23 @@ class Store(Stream):
         return None if self._onward is None else self._onward.embedded_file
 
     def describe(self) -> str:
-        """The target's name for a person's eyes; never a secret."""
+        """The target's name for display; contains no secret."""
         return f"{type(self).__name__}.stream" if self._onward is None else self._onward.describe()
 
     def store(self) -> None:
-        """Do one round: compose the shards that are there, load them, and put them away; each row once.
+        """Do one round: compose the shards that are there, load them, and remove them; each row exactly once.
 
-        A round that was cut short is finished first. What the target refuses for itself is set aside row by row in
+        An interrupted round is finished first. Rows that the target refuses are set aside in
         ``STORE/rejected/<collector>/<stream_type>/``. A shard that can't be read is named in the log and stays.
 
         Raises:
             AttributeError: There is neither a target nor a ``stream`` method.
-            ConfigurationError: The folders can't be used together, or another store was cut short in this folder.
-            DataError: A shard that was being stored is gone or changed, or the shards can't be parted by the column
-                that was asked for; nothing was deleted.
-            FolderBusyError: Somebody else composes or stores the folder at this moment.
-            TargetUnavailableError: Not all could be loaded; the shards stay, and the next round goes on.
-            OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
+            ConfigurationError: The folders can't be used together, or another store was interrupted in this folder.
+            DataError: A shard of an interrupted round is gone or changed, or the shards can't be partitioned by the
+                requested column; nothing was deleted.
+            FolderBusyError: Another process or thread composes or stores the folder.
+            TargetUnavailableError: Not all rows could be loaded; the shards stay, and the next round continues.
+            OSError: A folder or the disk refuses; only loaded shards were deleted.
         """
         rules = self._rules()
         try:
@@ -115,24 +115,18 @@ class Store(Stream):
             raise
         self._note_end(unreadable)
 
-    def start(self) -> NoReturn:
-        """Raise: a store does its rounds when it is told to, by ``store``.
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop the load of a round after its current batch; the next round continues. ``timeout`` is not used."""
+        if self._worker is not None:
+            self._worker.stop()
 
-        Raises:
-            AttributeError: Always.
-        """
-        raise AttributeError(f"{self!r} is a Store, which has no start: give it to Collector(stores=…), or call store")
-
-    def stream_start(self) -> NoReturn:
-        """Raise, as ``start`` does.
-
-        Raises:
-            AttributeError: Always.
-        """
-        raise AttributeError(f"{self!r} is a Store, which has no stream_start: call store")
+    def check_failures(self) -> None:
+        """Try again now, if a round waits for its target."""
+        if self._worker is not None:
+            self._worker.retry_now()
 
     def status(self) -> StreamStatus:
-        """What its rounds have done so far; a frame is a shard here, and rows that wait are not counted."""
+        """Return the figures of its rounds. A frame is a shard here, and waiting rows are not counted."""
         figures = self._figures()
         waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
         oldest = min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
@@ -173,34 +167,32 @@ class Store(Stream):
         target = self._target()
         if target is None:
             raise AttributeError("a Store has no target: inherit from it and override stream, or use Store2Sql")
-        return IntoTarget(lambda: self._target() or target, self._places(), self.describe(), self._lend)
+        options, dtypes = self._delivery_options(), self._applied_dtypes
+        return IntoTarget(lambda: self._target() or target, options, dtypes, self.describe(), self._lend)
 
     def _load_into(self, stream: Stream) -> None:
-        """Load into the target of a stream, which is made for that alone."""
+        """Set the stream whose target the rounds load into."""
         self._onward = stream
         self.stream_type = f"store.{stream.stream_type}"
         self.table_name = stream.table_name
+        self.dtypes, self._applied_dtypes = stream.dtypes, stream._applied_dtypes  # noqa: SLF001 - as for _target
 
-    def _target(self) -> AnyTarget | None:
-        return None if self._onward is None else self._onward._target()  # noqa: SLF001 - all that it takes of its stream
-
-    @property
-    def _has_stored(self) -> bool:
-        """Whether a manifest was ever finished: then a table is its own."""
-        return self._figures().shards > 0
+    def _target(self, *, table_is_own: bool = False) -> AnyTarget | None:
+        if self._onward is None:
+            return None
+        # If a round was ever finished, the table is the store's own.
+        is_own = table_is_own or self._figures().shards > 0
+        return self._onward._target(table_is_own=is_own)  # noqa: SLF001 - the store makes its stream for its target
 
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
-
-    def _attached(self) -> AttachedStream:
-        raise AttributeError(f"{self!r} is a Store, which has no journal: put frames into a stream")
 
     def _below_home(self, path: str | None) -> Path | None:
         return None if path is None else self.home / path
 
     @property
     def unreadable(self) -> int:
-        """How many shards the last round could not read, and left where they are."""
+        """The number of shards that the last round could not read; they stay."""
         return self._figures().unreadable
 
     def _figures(self) -> StoreFigures:
@@ -231,7 +223,7 @@ class Store(Stream):
         change_figures(self.home, self._first_figures(), counted)
 
     def _note_end(self, unreadable: int) -> None:
-        """Leave word of a round that went well; where it and the one before found nothing to do, all is said."""
+        """Record a successful round. Nothing is written if this round and the one before it found nothing to do."""
 
         def ended(figures: StoreFigures) -> StoreFigures | None:
             if figures.stored_at is not None and figures.healthy and not unreadable:
@@ -248,7 +240,7 @@ class Store(Stream):
                 self.home, self._first_figures(), lambda figures: replace(figures, seconds=self.seconds, **said)
             )
         except OSError as second:
-            logger.warning("%s: what went wrong can't be kept for api2db status: %s", self.identity, second)
+            logger.warning("%s: the error can't be saved for api2db status: %s", self.identity, second)
 
 
 def _seconds(seconds: object) -> float:

@@ -1,4 +1,4 @@
-"""Store2Local: many small shards into one file a round, or one a day."""
+"""Store2Local: many small shards into one file a round, or into one file for each date."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError, DataError
 from api2db.frames import is_json, text_cells
 from api2db.shards.composed import write_composed
@@ -15,27 +16,26 @@ from api2db.shards.shards import Shards
 from api2db.store._loading import Load
 from api2db.store._steps import Written, without_repeats
 from api2db.store.store import Store
-from api2db.stream.relative import relative_to_home
 
 logger = logging.getLogger(__name__)
 _types = pa.types
 _NO_DATE = "none"
-"""Hive's own name for a null, __HIVE_DEFAULT_PARTITION__, is one that pandas.read_parquet can't read beside dates."""
+"""Hive's own name for a null, __HIVE_DEFAULT_PARTITION__, can't be read by pandas.read_parquet beside dates."""
 
 
 class Store2Local(Store):
-    """Composes the shards of a collector into one file a round: the compactor of small files.
+    """Composes the shards of a collector into one file a round: it compacts small files.
 
-    The files are ``<first>_<last>.<fmt>`` in ``move_composed_path``; with ``partition_by`` they lie in a folder for
-    each date, ``<column>_date=2026-01-31/<first>_<last>.<fmt>``, which pandas, pyarrow, DuckDB and Spark read as a
-    column ``<column>_date`` beside those of the files. A file appears whole, under a name that was free, and never
-    changes: whoever reads that folder sees a row once or not yet.
+    The files are ``<first>_<last>.<fmt>`` in ``move_composed_path``. With ``partition_by`` there is a folder for each
+    date, ``<column>_date=2026-01-31/<first>_<last>.<fmt>``, which pandas, pyarrow, DuckDB and Spark read as a column
+    ``<column>_date`` beside the columns of the files. A file appears whole, under a name that was free, and never
+    changes: a reader of that folder sees a row once or not yet.
 
     Args:
         move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``.
-        partition_by: A column of dates, of times, or of text that begins with a date as ISO 8601 has it. Times with a
-            zone are parted by their date in that zone; rows without a value, or with one that begins with no date
-            beside others that do, go to the folder ``<column>_date=none``.
+        partition_by: A column of dates, of times, or of text that begins with an ISO 8601 date. Times with a zone are
+            partitioned by their date in that zone. Rows without a value go to the folder ``<column>_date=none``; so do
+            rows whose text does not begin with a date, if other rows have dates.
 
     The other arguments are those of ``Store``.
 
@@ -64,7 +64,7 @@ class Store2Local(Store):
         self.partition_by = _folder_name(partition_by)
 
     def describe(self) -> str:
-        """The folder of the composed files, for a person's eyes."""
+        """The folder of the composed files, for display."""
         return f"{self.fmt} files {relative_to_home(self.home / self.move_composed_path, self.home)}"
 
     def _load(self) -> Load | None:
@@ -72,7 +72,7 @@ class Store2Local(Store):
 
     def _write(self, shards: Shards, composed_to: Path | None) -> Written:
         if composed_to is None:
-            raise AssertionError("a Store2Local has a folder for what it composes")
+            raise AssertionError("a Store2Local has a folder for composed files")
         duplicates = without_repeats(shards, self.drop_duplicate_exclude or ())
         parts = None if self.partition_by is None else _parts(shards, self.partition_by)
         return Written(write_composed(composed_to, shards, self._format, parts), duplicates)
@@ -87,18 +87,18 @@ def _parts(shards: Shards, column: str) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _key(column: str) -> str:
-    """A folder's column beside those of the files: readers put the folder's value in the place of one of its name."""
+    """Name the column of the folders. It can't be the column itself: readers would replace the files' values by it."""
     return f"{column}_date"
 
 
 def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
-    """The date of each row as text."""
+    """Return the date of each row as text."""
     if column not in table.column_names:
-        raise DataError(f"the shards in {folder} have no column {column!r} to part them by")
+        raise DataError(f"the shards in {folder} have no column {column!r} to partition by")
     if _key(column) in table.column_names:
         raise DataError(
             f"the shards in {folder} have a column {_key(column)!r} of their own, which readers would not see beside "
-            f"the folders {_key(column)}=…; part by another column"
+            f"the folders {_key(column)}=…; partition by another column"
         )
     values = _plain(table.column(column))
     if _types.is_timestamp(values.type):
@@ -110,11 +110,13 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
         are_dates = pc.match_substring_regex(dates, r"^\d{4}-\d{2}-\d{2}$")
         if pc.any(are_dates).as_py() in {True, None}:
             return _without_odd(dates, are_dates, column)
-    raise DataError(f"the column {column!r} of the shards in {folder} has no dates ({values.type}); part by another")
+    raise DataError(
+        f"the column {column!r} of the shards in {folder} has no dates ({values.type}); partition by another"
+    )
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if is_json(values.type):  # the shards have no common type for it
+    if is_json(values.type):  # The shards have no common type for it.
         return pa.chunked_array([text_cells(chunk) for chunk in values.chunks], pa.large_utf8())
     return values.cast(values.type.value_type) if _types.is_dictionary(values.type) else values
 
@@ -122,11 +124,13 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def _without_odd(dates: pa.ChunkedArray, are_dates: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     odd = pc.sum(pc.invert(are_dates)).as_py() or 0
     if odd:
-        logger.warning("%d rows lie in %s=%s: their %r begins with no date", odd, _key(column), _NO_DATE, column)
+        logger.warning("%d rows are in %s=%s: their %r does not begin with a date", odd, _key(column), _NO_DATE, column)
     return pc.if_else(are_dates, dates, pa.scalar(None, dates.type))
 
 
 def _folder_name(column: str | None) -> str | None:
     if column is None or (column and not column.startswith(".") and not set(column) & set("/\0=%")):
         return column
-    raise ConfigurationError(f"partition_by={column!r} can't name a folder that readers know; give a column that can")
+    raise ConfigurationError(
+        f"partition_by={column!r} can't be the name of a folder that readers understand; give a column that can"
+    )

@@ -1,16 +1,16 @@
-"""The Store2Omnisci of the 2021 release: shards into HeavyDB, which was OmniSci."""
+"""Store2Omnisci: shards into HeavyDB, formerly OmniSci."""
 
-import os
+from typing import Unpack
 
 from api2db.store.store import Store
+from api2db.stream._options import LoadOptions, passes_options_to
 from api2db.stream.stream2omnisci import Stream2Omnisci
-from api2db.targets.port import SchemaRule
 
 
 class Store2Omnisci(Store):
     """Composes the shards of a collector and loads them into a table of a HeavyDB (OmniSci) database.
 
-    Each row gets there exactly once, as long as nobody else writes to the table.
+    Each row is loaded exactly once, as long as no other program writes to the table.
 
     Args:
         table: The table's name; ``<name>_store`` by default, so that no stream shares it.
@@ -21,6 +21,7 @@ class Store2Omnisci(Store):
         ConfigurationError: An argument can't be used; it is a ValueError.
     """
 
+    @passes_options_to(Stream2Omnisci.__init__)
     def __init__(
         self,
         name: str,
@@ -38,36 +39,15 @@ class Store2Omnisci(Store):
         protocol: str = "binary",
         chunk_size: int = 0,
         *,
-        home: str | os.PathLike[str] | None = None,
-        schema: SchemaRule = "evolve",
         table: str | None = None,
         port: int | str = "",
+        **options: Unpack[LoadOptions],
     ) -> None:
-        super().__init__(
-            name,
-            seconds,
-            path,
-            fmt,
-            drop_duplicate_exclude,
-            move_shards_path,
-            move_composed_path,
-            chunk_size,
-            home=home,
+        table = table or f"{name}_store"
+        credentials = (username, password, host, auth_path)
+        stream = Stream2Omnisci(
+            name, db_name, *credentials, protocol, chunk_size, store=True, table=table, port=port, **options
         )
-        self._load_into(
-            Stream2Omnisci(
-                name,
-                db_name,
-                username,
-                password,
-                host,
-                auth_path,
-                protocol,
-                chunk_size,
-                store=True,
-                home=home,
-                schema=schema,
-                table=table or f"{name}_store",
-                port=port,
-            )
-        )
+        shards = (path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path)
+        super().__init__(name, seconds, *shards, chunk_size, home=stream.home)
+        self._load_into(stream)

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from api2db.delivery import Group
+from api2db.disk.folders import relative_to_home
 from api2db.errors import BatchRefusedError, ConfigurationError
 from api2db.stream._credentials import Credentials
-from api2db.stream.relative import relative_to_home
 from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
@@ -28,38 +28,10 @@ SERVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariad
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 
 
-class DatabaseLocation(Protocol):
-    """A database as a stream uses it."""
-
-    @property
-    def driver(self) -> str:
-        """The driver in SQLAlchemy's terms."""
-
-    @property
-    def url(self) -> str:
-        """What ``create_engine`` takes, with the password."""
-
-    @property
-    def name(self) -> str:
-        """For display and for the stream's identity; contains no secret."""
-
-    @property
-    def file(self) -> Path | None:
-        """The file of an embedded database."""
-
-    @property
-    def group(self) -> Group:
-        """The streams that write to this database."""
-
-    def database(self, *, keyed: bool = False) -> Database:
-        """Make the target; ``keyed``: rows are merged by keys."""
-
-    def engine(self) -> "Engine":
-        """Make a SQLAlchemy engine."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Embedded:
+    """A database file. See ``DatabaseLocation``."""
+
     dialect: str
     path: Path
     home: Path
@@ -100,6 +72,8 @@ class _Embedded:
 
 @dataclass(frozen=True, slots=True)
 class _OnServer:
+    """A database on a server. See ``DatabaseLocation``."""
+
     dialect: str
     kind: str
     server: Server
@@ -146,6 +120,15 @@ class _OnServer:
     def _url(self) -> URL:
         server = self.server
         return URL.create(self.driver, server.username, None, server.host, server.port, server.database)
+
+
+DatabaseLocation = _Embedded | _OnServer
+"""A database as a stream uses it.
+
+``driver`` and ``url`` are in SQLAlchemy's terms; ``url`` has the password. ``name`` is part of the stream's identity
+and has no secret. ``file`` is the file of an embedded database. ``group`` has the streams that write to the database.
+``database`` makes the target, with ``keyed`` for rows that are merged by key. ``engine`` makes a SQLAlchemy engine.
+"""
 
 
 def embedded(dialect: str, db_name: str, schema: str | None, home: Path) -> DatabaseLocation:

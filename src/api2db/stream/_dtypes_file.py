@@ -1,18 +1,55 @@
 """The dtypes of a collector's frames, kept in ``CACHE/<name>_dtypes.json`` as a JSON object of column and dtype."""
 
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from api2db.disk.atomic import make_folders, replacing
 from api2db.disk.folders import check_name
 from api2db.errors import ConfigurationError
-from api2db.frames import merge_dtypes
+from api2db.frames import dtypes_of, merge_dtypes
 
+logger = logging.getLogger(__name__)
 _one_at_a_time = threading.Lock()
+
+
+class LearntDtypes:
+    """The dtypes that the frames of a collector have had, kept in the file.
+
+    Attributes:
+        dtypes: By column.
+    """
+
+    def __init__(self, home: Path, name: str, known: Mapping[str, Any]) -> None:
+        self.dtypes: dict[str, Any] = dict(known)
+        self._home = home
+        self._name = name
+        self._last_schema: pa.Schema | None = None
+        self._failed = False
+
+    def learn(self, schema: pa.Schema) -> bool:
+        """Add the columns of a batch; return False if it has the schema of the last one."""
+        if schema is self._last_schema:
+            return False
+        learnt = merge_dtypes(self.dtypes, dtypes_of(schema))
+        if learnt == self.dtypes and self._last_schema is not None:
+            self._last_schema = schema
+            return False
+        try:
+            self.dtypes = merge_dtypes_file(self._home, self._name, learnt)
+            self._last_schema, self._failed = schema, False
+        except (OSError, ConfigurationError) as error:  # Tried again with the next batch.
+            self.dtypes, self._last_schema = learnt, None
+            if not self._failed:
+                logger.warning("the dtypes of %s can't be saved, delivery continues: %s", self._name, error)
+            self._failed = True
+        return True
 
 
 def dtypes_path(home: Path, name: str) -> Path:

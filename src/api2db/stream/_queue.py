@@ -21,7 +21,7 @@ class JournalQueue(queue.Queue[Any]):
         self,
         put: Callable[[Any, bool, float | None], None],
         waiting: Callable[[], int],
-        join: Callable[[], None],
+        join: Callable[[], object],
         has_room: Callable[[], bool],
     ) -> None:
         super().__init__()

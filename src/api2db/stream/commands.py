@@ -99,7 +99,7 @@ def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
     origin = _origin(rows, file)
     stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
     if stream is None or origin.get("journal") != journal.journal_id:
-        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal does not have any more")
+        raise ConfigurationError(f"the rows of {file} belong to a stream that this journal no longer has")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
     # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.

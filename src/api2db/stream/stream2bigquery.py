@@ -1,23 +1,26 @@
 """Stream2Bigquery, which loads frames into tables of Google BigQuery."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError, from_extra
-from api2db.journal import Durability
-from api2db.stream._journalled import journalled
-from api2db.stream._options import IF_EXISTS, checked_keys, one_of
-from api2db.stream._reaching import reached
+from api2db.stream._options import (
+    IF_EXISTS,
+    StreamOptions,
+    column_names,
+    for_own_table,
+    one_of,
+    passes_options_to,
+)
 from api2db.stream.stream import Stream
 from api2db.targets.bigquery import is_address
-from api2db.targets.port import IfExists, LedgerTarget, SchemaRule, SteppedTarget
+from api2db.targets.port import IfExists, LedgerTarget, SteppedTarget
 from api2db.targets.types import bigquery_type
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ _PLACES = {
     "did": re.compile(r"[A-Za-z0-9_]{1,1024}"),
     "tid": re.compile(r"[^\x00-\x1f./`*?\"'\\$@:;,]{1,1024}"),
 }
+
+
+class BigqueryOptions(TypedDict, total=False):
+    """Options of streams and stores into BigQuery; ``Stream2Bigquery`` describes them."""
+
+    keys: Sequence[str]
+    endpoint: str | None
+    write_endpoint: str | None
 
 
 class Stream2Bigquery(Stream):
@@ -70,6 +81,7 @@ class Stream2Bigquery(Stream):
         connected: Whether the last attempt reached BigQuery.
     """
 
+    @passes_options_to(Stream.__init__)
     def __init__(
         self,
         name: str,
@@ -82,15 +94,10 @@ class Stream2Bigquery(Stream):
         chunk_size: int = 0,
         store: bool = False,
         *,
-        home: str | os.PathLike[str] | None = None,
-        durability: Durability = "full",
-        max_backlog_bytes: int | None = None,
-        schema: SchemaRule = "evolve",
-        stream_id: str | None = None,
-        dtypes: dict[str, Any] | None = None,
         keys: Sequence[str] = (),
         endpoint: str | None = None,
         write_endpoint: str | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         for what, place in (("pid", pid), ("did", did), ("tid", tid)):
@@ -100,20 +107,8 @@ class Stream2Bigquery(Stream):
             raise ConfigurationError(
                 f"endpoint can't be {endpoint!r}: give it with its scheme, as http://localhost:9050"
             )
-        self.keys = checked_keys(keys)
-        super().__init__(
-            name,
-            chunk_size=chunk_size,
-            stream_type="bigquery",
-            store=store,
-            home=home,
-            durability=durability,
-            max_backlog_bytes=max_backlog_bytes,
-            schema=schema,
-            table=tid,
-            stream_id=stream_id,
-            dtypes=dtypes,
-        )
+        self.keys = column_names(keys, "keys")
+        super().__init__(name, chunk_size=chunk_size, stream_type="bigquery", store=store, table=tid, **options)
         self.auth_path = auth_path
         self.pid, self.did, self.tid = pid, did, tid
         self.location = location
@@ -124,7 +119,6 @@ class Stream2Bigquery(Stream):
         self.client: bigquery.Client | None = None
         self.dataset: bigquery.Dataset | None = None
         self.table: bigquery.Table | None = None
-        self._reached = False
 
     @property
     def schema(self) -> "list[bigquery.SchemaField] | None":
@@ -139,8 +133,7 @@ class Stream2Bigquery(Stream):
     @property
     def connected(self) -> bool:
         """Whether the last attempt reached BigQuery."""
-        found = self._worker.connected if self._worker is not None else None
-        return self._reached if found is None else found
+        return self._is_connected
 
     @property
     def identity(self) -> str:
@@ -161,10 +154,9 @@ class Stream2Bigquery(Stream):
         Returns:
             Whether BigQuery was reached; if not, the log says why.
         """
-        self._reached = reached(self.log_str, self._connect)
+        self._reached = self._try_to_reach(self._connect)
         return self._reached
 
-    @journalled
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
         """Journal a frame, and wait until it is in the table, or parked.
 
@@ -203,7 +195,7 @@ class Stream2Bigquery(Stream):
 
     def _connect(self) -> None:
         _, table = _google()
-        target = self._new_target()
+        target = self._new_target(self.if_exists)
         try:
             self.dataset = table.load_dataset(target.clients)
             found = table.Table(target.clients)
@@ -220,17 +212,18 @@ class Stream2Bigquery(Stream):
     def _target_group(self) -> Group:
         return Group((self.pid, self.did, self.endpoint, self.write_endpoint))
 
-    def _target(self) -> SteppedTarget | LedgerTarget:
-        if not self.keys or self.if_exists == "replace":
-            return self._new_target()
+    def _target(self, *, table_is_own: bool = False) -> SteppedTarget | LedgerTarget:
+        if_exists = for_own_table(self.if_exists, table_is_own=table_is_own)
+        if not self.keys or if_exists == "replace":
+            return self._new_target(if_exists)
         _google()
         from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 
-        return BigqueryKeyedTarget(self._place(), self.if_exists, self.schema_rule, self.keys)
+        return BigqueryKeyedTarget(self._place(), if_exists, self.schema_rule, self.keys)
 
-    def _new_target(self) -> "BigqueryTarget":
+    def _new_target(self, if_exists: IfExists) -> "BigqueryTarget":
         target, _ = _google()
-        made: BigqueryTarget = target.BigqueryTarget(self._place(), self.if_exists, self.schema_rule, self.keys)
+        made: BigqueryTarget = target.BigqueryTarget(self._place(), if_exists, self.schema_rule, self.keys)
         return made
 
     def _place(self) -> Any:

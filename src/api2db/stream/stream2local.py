@@ -1,21 +1,17 @@
 """Stream2Local, which writes frames to files."""
 
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import pandas as pd
 
-from api2db.disk.folders import shard_folder, static_file
+from api2db.disk.folders import relative_to_home, shard_folder, static_file
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.journal import Durability
-from api2db.stream._journalled import journalled
-from api2db.stream._options import one_of
-from api2db.stream.relative import relative_to_home
+from api2db.stream._options import StreamOptions, one_of, passes_options_to
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
-from api2db.targets.port import PlannedTarget, SchemaRule
+from api2db.targets.port import PlannedTarget
 
 Mode = Literal["shard", "update", "replace"]
 _MODES = ("shard", "update", "replace")
@@ -41,6 +37,7 @@ class Stream2Local(Stream):
         ConfigurationError: An argument can't be used; it is a ValueError.
     """
 
+    @passes_options_to(Stream.__init__)
     def __init__(
         self,
         name: str,
@@ -50,30 +47,12 @@ class Stream2Local(Stream):
         drop_duplicate_keys: list[str] | None = None,
         *,
         chunk_size: int = 0,
-        home: str | os.PathLike[str] | None = None,
-        durability: Durability = "full",
-        max_backlog_bytes: int | None = None,
-        schema: SchemaRule = "evolve",
         table: str | None = None,
-        stream_id: str | None = None,
-        dtypes: dict[str, Any] | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         self.mode: Mode = one_of(mode, _MODES, "mode")
         self._format = check_format(fmt)
-        super().__init__(
-            name,
-            path,
-            fmt=fmt,
-            chunk_size=chunk_size,
-            stream_type="local",
-            home=home,
-            durability=durability,
-            max_backlog_bytes=max_backlog_bytes,
-            schema=schema,
-            table=table,
-            stream_id=stream_id,
-            dtypes=dtypes,
-        )
+        super().__init__(name, path, fmt=fmt, chunk_size=chunk_size, stream_type="local", table=table, **options)
         if isinstance(drop_duplicate_keys, str):
             message = f"drop_duplicate_keys must be a list of column names, not {drop_duplicate_keys!r}"
             raise ConfigurationError(message)
@@ -91,7 +70,6 @@ class Stream2Local(Stream):
         """Return the target's name, for display."""
         return f"{self.fmt} {self.mode} {relative_to_home(self._place, self.home)}"
 
-    @journalled
     def stream(self, data: pd.DataFrame) -> None:
         """Journal a frame, and wait until it is in its file, or parked."""
         self._stream(data)
@@ -125,7 +103,7 @@ class Stream2Local(Stream):
             raise ConfigurationError(f"this stream has mode={self.mode!r}; make one with mode={mode!r}")
         self._stream(data)
 
-    def _target(self) -> PlannedTarget:
+    def _target(self, *, table_is_own: bool = False) -> PlannedTarget:
         keys = self.drop_duplicate_keys
         if self.mode == "shard":
             return ShardTarget(self._place, self._format, keys, self.chunk_size)

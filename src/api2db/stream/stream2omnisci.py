@@ -1,27 +1,18 @@
 """Stream2Omnisci, which loads frames into HeavyDB, formerly OmniSci."""
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pandas as pd
 
 from api2db.delivery import Group
-from api2db.errors import (
-    BatchRefusedError,
-    ConfigurationError,
-    InvalidNameError,
-)
+from api2db.errors import BatchRefusedError, ConfigurationError, InvalidNameError
 from api2db.frames import encode_cell
-from api2db.journal import Durability
 from api2db.stream._credentials import credentials, given_password
-from api2db.stream._journalled import journalled
-from api2db.stream._options import one_of
-from api2db.stream._reaching import reached
+from api2db.stream._options import StreamOptions, one_of, passes_options_to
 from api2db.stream.stream import Stream
 from api2db.targets.heavydb import PORTS, SUFFIX, HeavydbTarget, Protocol, client_connection, quoted
-from api2db.targets.port import SchemaRule
 from api2db.targets.server import Server
 
 if TYPE_CHECKING:
@@ -60,6 +51,7 @@ class Stream2Omnisci(Stream):
         connected: Whether a given connection is open.
     """
 
+    @passes_options_to(Stream.__init__)
     def __init__(
         self,
         name: str,
@@ -72,28 +64,12 @@ class Stream2Omnisci(Stream):
         chunk_size: int = 0,
         store: bool = False,
         *,
-        home: str | os.PathLike[str] | None = None,
-        durability: Durability = "full",
-        max_backlog_bytes: int | None = None,
-        schema: SchemaRule = "evolve",
         table: str | None = None,
-        stream_id: str | None = None,
-        dtypes: dict[str, Any] | None = None,
         port: int | str = "",
+        **options: Unpack[StreamOptions],
     ) -> None:
-        super().__init__(
-            name,
-            chunk_size=chunk_size,
-            stream_type="omnisci",
-            store=store,
-            home=home,
-            durability=durability,
-            max_backlog_bytes=max_backlog_bytes,
-            schema=schema,
-            table=table or f"{name}_stream",
-            stream_id=stream_id,
-            dtypes=dtypes,
-        )
+        table = table or f"{name}_stream"
+        super().__init__(name, chunk_size=chunk_size, stream_type="omnisci", store=store, table=table, **options)
         given = {"username": username, "password": given_password(password), "host": host, "port": port}
         self.protocol: Protocol = one_of(protocol, PORTS, "protocol")
         self._server = self._found_server(given, _checked_text(db_name, "db_name"), auth_path)
@@ -122,7 +98,7 @@ class Stream2Omnisci(Stream):
         if self.connected(self.con):
             return self.con
         self.con = None
-        reached(self.log_str, self._connect)
+        self._try_to_reach(self._connect)
         return self.con
 
     def stop(self, timeout: float | None = None) -> None:
@@ -161,7 +137,6 @@ class Stream2Omnisci(Stream):
                 found[name] = filled.map(_hashable).astype("category")
         return found.rename(columns=lambda name: f"{name}{SUFFIX}")
 
-    @journalled
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
         """Journal a frame, and wait until it is in the table, or parked.
 
@@ -178,7 +153,7 @@ class Stream2Omnisci(Stream):
     def _target_group(self) -> Group:
         return Group(self._server)
 
-    def _target(self) -> HeavydbTarget:
+    def _target(self, *, table_is_own: bool = False) -> HeavydbTarget:
         return HeavydbTarget(self._server, self.table_name, self.schema_rule, self.protocol, _ANSWER_S)
 
     def _found_server(self, given: dict[str, Any], db_name: str, auth_path: str | None) -> Server:

@@ -3,20 +3,25 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pandas as pd
 
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError
-from api2db.journal import Durability
 from api2db.stream._credentials import credentials, given_password
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
-from api2db.stream._journalled import journalled
-from api2db.stream._options import IF_EXISTS, checked_keys, one_of
-from api2db.stream._reaching import reached
+from api2db.stream._options import (
+    IF_EXISTS,
+    StreamOptions,
+    column_names,
+    for_own_table,
+    one_of,
+    passes_options_to,
+    whole_number,
+)
 from api2db.stream.stream import Stream
-from api2db.targets.port import IfExists, LedgerTarget, OnConflict, SchemaRule
+from api2db.targets.port import IfExists, LedgerTarget, OnConflict
 from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 
 if TYPE_CHECKING:
@@ -25,6 +30,20 @@ if TYPE_CHECKING:
 _ON_CONFLICT = ("reject", "json")
 _DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
 _UNSUPPORTED = ("oracle", "microsoft_sql")
+
+
+class SqlOptions(TypedDict, total=False):
+    """Options of streams and stores into a SQL database; ``Stream2Sql`` describes them."""
+
+    table: str | None
+    keys: Sequence[str]
+    on_conflict: OnConflict
+    tls: str | Mapping[str, str] | None
+    engine: str | None
+    iam: bool
+    region: str | None
+    max_connections: int
+    table_schema: str | None
 
 
 class Stream2Sql(Stream):
@@ -74,6 +93,7 @@ class Stream2Sql(Stream):
         connected: Whether the last attempt reached the database.
     """
 
+    @passes_options_to(Stream.__init__)
     def __init__(
         self,
         name: str,
@@ -88,13 +108,7 @@ class Stream2Sql(Stream):
         chunk_size: int = 0,
         store: bool = False,
         *,
-        home: str | os.PathLike[str] | None = None,
-        durability: Durability = "full",
-        max_backlog_bytes: int | None = None,
-        schema: SchemaRule = "evolve",
         table: str | None = None,
-        stream_id: str | None = None,
-        dtypes: dict[str, Any] | None = None,
         keys: Sequence[str] = (),
         on_conflict: OnConflict = "reject",
         tls: str | Mapping[str, str] | None = None,
@@ -103,24 +117,13 @@ class Stream2Sql(Stream):
         region: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
         table_schema: str | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
         self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
-        if on_conflict == "json" and schema == "freeze":
+        super().__init__(name, chunk_size=chunk_size, stream_type=f"sql.{dialect}", store=store, table=table, **options)
+        if on_conflict == "json" and self.schema_rule == "freeze":
             raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
-        super().__init__(
-            name,
-            chunk_size=chunk_size,
-            stream_type=f"sql.{dialect}",
-            store=store,
-            home=home,
-            durability=durability,
-            max_backlog_bytes=max_backlog_bytes,
-            schema=schema,
-            table=table,
-            stream_id=stream_id,
-            dtypes=dtypes,
-        )
         self.db_name = _checked_database(db_name)
         self.dialect = dialect
         self.table_schema = _checked_schema(table_schema)
@@ -128,8 +131,8 @@ class Stream2Sql(Stream):
         self.host = host
         self.auth_path = auth_path
         self.port = port
-        self.keys = checked_keys(keys)
-        self.max_connections = _checked_count(max_connections)
+        self.keys = column_names(keys, "keys")
+        self.max_connections = whole_number(max_connections, "max_connections", least=1)
         self._given = {
             "username": username,
             "password": given_password(password),
@@ -141,7 +144,6 @@ class Stream2Sql(Stream):
             "region": region,
         }
         self.con: Engine | None = None
-        self._reached = False
         self.load()
 
     def load(self) -> None:
@@ -174,8 +176,7 @@ class Stream2Sql(Stream):
     @property
     def connected(self) -> bool:
         """Whether the last attempt reached the database."""
-        found = self._worker.connected if self._worker is not None else None
-        return self._reached if found is None else found
+        return self._is_connected
 
     @property
     def identity(self) -> str:
@@ -197,10 +198,9 @@ class Stream2Sql(Stream):
         Returns:
             Whether it was reached; if not, the log says why.
         """
-        self._reached = reached(self.log_str, self._connect)
+        self._reached = self._try_to_reach(self._connect)
         return self._reached
 
-    @journalled
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
         """Journal a frame, and wait until it is in the table, or parked.
 
@@ -223,22 +223,16 @@ class Stream2Sql(Stream):
     def _target_group(self) -> Group:
         return self._place.group
 
-    def _target(self) -> LedgerTarget:
+    def _target(self, *, table_is_own: bool = False) -> LedgerTarget:
         return SqlTarget(
             self._place.database(keyed=bool(self.keys)),
             self.table_name,
-            self.if_exists,
+            for_own_table(self.if_exists, table_is_own=table_is_own),
             self.schema_rule,
             self.keys,
             self.on_conflict,
             in_schema=self.table_schema is not None,
         )
-
-
-def _checked_count(max_connections: object) -> int:
-    if isinstance(max_connections, int) and not isinstance(max_connections, bool) and max_connections > 0:
-        return max_connections
-    raise ConfigurationError(f"max_connections must be a whole number of at least 1, not {max_connections!r}")
 
 
 def _checked_database(db_name: object) -> str:
