@@ -49,7 +49,7 @@ def test_a_name_that_could_leave_its_folder_is_refused(name: object) -> None:
         ({"seconds": float("nan")}, "is nan"),
         ({"poll_timeout": 0}, "poll_timeout of collector cities is 0"),
         ({"import_target": [1]}, "import_target of collector cities is of type list"),
-        ({"import_target": lambda a, b: None}, "called with nothing, or with state alone"),
+        ({"import_target": lambda a, b: None}, "called with no argument, or with state alone"),
         ({"transform": "upper"}, "transform of collector cities is of type str"),
         ({"streams": None}, "streams of collector cities is of type NoneType"),
         ({"streams": "duckdb"}, "streams of collector cities is of type str"),

@@ -457,7 +457,7 @@ def test_streams_may_come_from_a_callable(bench: Bench) -> None:
     ("streams", "says"),
     [
         (lambda home: [], "has no streams"),
-        (lambda home: 5, "gave a int"),
+        (lambda home: 5, "returned a int"),
         (lambda home: [TinyStream("towns", home=home)], "the collector's name"),
         (lambda home: [TinyStream("cities", home=home), TinyStream("cities", home=home / "x")], "different homes"),
         (

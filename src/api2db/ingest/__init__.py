@@ -1,8 +1,8 @@
-"""Collectors: what is polled, how often, and where its frames go.
+"""Runs collectors: polls their APIs, journals what the polls yield, and runs their streams and stores.
 
-A collector describes; a runner polls. The clock of the process begins polls and rounds of stores. Each has a thread
-while it is under way, so that none delays another. What a poll yields is journalled in groups together with the state
-that belongs to them, so that a cursor and its rows never part.
+A ``Collector`` describes what to poll; a runner polls it. The clock of the process starts polls and rounds of stores.
+Each has a thread while it runs, so that none delays another. What a poll yields is journalled in groups together with
+their state, so that a cursor and its rows are never separated.
 """
 
 from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered

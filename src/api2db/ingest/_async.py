@@ -1,6 +1,7 @@
-"""Async import functions: all of a process run on one event loop, in one thread.
+"""Runs async import functions: all of a process on one event loop, in one thread.
 
-The loop never waits for a disk: rows are taken in other threads, and a poll has one only while it takes them.
+The loop never waits for a disk: rows are taken in other threads, and a poll has such a thread only while it takes
+rows.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ def run_async(result: Any, take: Callable[[Any], bool], name: str) -> "Future[Ba
         result: A coroutine, another awaitable, or an async iterator.
         take: Called in a thread with what a plain import function would have returned, for an async iterator with an
             iterator of each page; False ends the import function.
-        name: Of that thread.
+        name: The name of that thread.
 
     Returns:
         What the import function or ``take`` raised. Cancelling the future ends the import function.
@@ -63,14 +64,14 @@ async def _take_each(pages: AsyncIterator[Any], taken: Callable[[Iterator[Any]],
 
 
 class _Loops:
-    """The event loop of this process; a forked child starts one of its own."""
+    """Return the event loop of this process; a forked child starts its own."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.of: dict[int, asyncio.AbstractEventLoop] = {}
 
     def after_fork(self) -> None:
-        """Another thread may have held the lock when the process was forked."""
+        """Make a new lock: another thread may have held the old one when the process was forked."""
         self.lock = threading.Lock()
 
 

@@ -1,7 +1,7 @@
 """The clock of a process: one thread that makes calls when they are due.
 
-Such a call must not wait for anything, nor run a user's code: it starts a thread for that. So no collector delays
-another. The thread lives while there are calls to make.
+Such a call must not wait for anything and must not run a user's code: it starts a thread for that. So no collector
+delays another. The thread lives while there are calls to make.
 """
 
 import heapq
@@ -31,7 +31,7 @@ class Clock:
         self._thread: threading.Thread | None = None
 
     def call_by(self, due_s: float, call: Call) -> None:
-        """Make a call once, at this time or at an earlier one that it was given before.
+        """Make a call once, at this time, or earlier if an earlier time was given before.
 
         Raises:
             RuntimeError: No thread can be started, as at the interpreter's exit.
@@ -49,7 +49,7 @@ class Clock:
                 self._changed.notify()
 
     def forget(self, call: Call) -> None:
-        """Don't make a call, unless its time has come already."""
+        """Cancel a call, unless it is already due."""
         with self._changed:
             if self._due.pop(call, None) is not None and not self._due:
                 self._changed.notify()
@@ -87,5 +87,5 @@ _clocks: dict[int, Clock] = {}
 
 
 def process_clock() -> Clock:
-    """The clock of this process; a forked child has one of its own."""
+    """Return the clock of this process; a forked child has its own."""
     return _clocks.setdefault(os.getpid(), Clock())

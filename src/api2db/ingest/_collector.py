@@ -136,7 +136,7 @@ def takes_state(import_target: Callable[..., Any], name: str) -> bool:
         if _binds(signature, {}):
             return True
         raise ConfigurationError(
-            f"import_target of collector {name} takes {signature}; it is called with nothing, or with state alone"
+            f"import_target of collector {name} takes {signature}; it is called with no argument, or with state alone"
         )
     return False
 
@@ -183,13 +183,13 @@ def _check_items(name: str, kind: str, items: object) -> None:
         return
     if not isinstance(items, Sequence) or isinstance(items, (str, bytes)):
         raise ConfigurationError(
-            f"{kind} of collector {name} is {_kind(items)}; give a list, or a callable that gives one"
+            f"{kind} of collector {name} is {_kind(items)}; give a list, or a callable that returns one"
         )
     check_each(name, kind, items)
 
 
 def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
-    """Check that streams and stores have the required members; streams have the collector's name, stores a folder each.
+    """Check that streams and stores have the required members, streams the collector's name, and stores a folder each.
 
     Raises:
         ConfigurationError: One can't be used.
@@ -210,7 +210,7 @@ def check_each(name: str, kind: str, items: Sequence[Any]) -> None:
 def _check_folders_apart(name: str, folders: Sequence[Path]) -> None:
     if twice := sorted({str(folder) for folder in folders if folders.count(folder) > 1}):
         raise ConfigurationError(
-            f"two stores of collector {name} take the shards of {', '.join(twice)}: only one store may take a shard; "
+            f"two stores of collector {name} take the shards of {', '.join(twice)}; only one store may take a shard: "
             "give the second the folder that the first moves its shards to (move_shards_path)"
         )
 

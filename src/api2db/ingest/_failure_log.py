@@ -1,4 +1,4 @@
-"""A log of repeated failures, with one line when they begin and one when they end."""
+"""A log of repeated failures: one line when they begin and one when they end."""
 
 import logging
 import re

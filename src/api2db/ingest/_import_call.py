@@ -1,4 +1,4 @@
-"""One call of an import function, plain or async: its rows are handed over as they come, and then its end."""
+"""One call of an import function, plain or async: it passes on rows as they come, and then the end."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -13,7 +13,7 @@ from api2db.ingest._threads import process_threads
 
 
 def thread_name(collector: Collector) -> str:
-    """The name of a thread while it works for a poll."""
+    """Return the name of a thread while it works for a poll."""
     return f"api2db-poll-{collector.name}"
 
 
@@ -21,9 +21,10 @@ class ImportCall:
     """Calls the import function of a collector.
 
     Args:
-        collector: What to call, and the transform of its pages.
-        take: Called with the rows of each page, None for a page without rows; False if they are not wanted any more.
-        on_end: Called at last, with what the import function, the transform or ``take`` raised.
+        collector: Has the import function, and the transform of its pages.
+        take: Called with the rows of each page, or with None for a page without rows; returns False if no more rows
+            are wanted.
+        on_end: Called last, with what the import function, the transform or ``take`` raised.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class ImportCall:
         self._is_cancelled = False
 
     def run(self, state: dict[str, Any]) -> None:
-        """Run a plain function to its end, in this thread; an async one goes on afterwards, on the event loop."""
+        """Run a plain function to its end in this thread; an async one continues on the event loop."""
         target = self._collector.import_target
         try:
             result = target(state) if takes_state(target, self._collector.name) else target()
@@ -62,7 +63,7 @@ class ImportCall:
         future = run_async(result, self._take_all, thread_name(self._collector))
         future.add_done_callback(self._ended)
         self._future = future
-        if self._is_cancelled:  # meanwhile
+        if self._is_cancelled:  # cancelled meanwhile
             future.cancel()
 
     def _ended(self, future: "Future[BaseException | None]") -> None:

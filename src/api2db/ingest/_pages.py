@@ -13,7 +13,7 @@ from api2db.ingest._collector import Transform
 def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
     """Yield the rows of each page, None for a page without rows; yield nothing if there is nothing new.
 
-    Rows of a page that no target takes come before the others.
+    The rows of a page that no target takes come before its other rows.
 
     Raises:
         FrameError: A page is not a frame.

@@ -1,4 +1,4 @@
-"""One poll: what an import function yields, journalled in groups with their state."""
+"""One poll of an API: it journals what the import function yields in groups, each with its state."""
 
 import json
 import math
@@ -25,20 +25,20 @@ _ROOM_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a poll; rows that came before an error are journalled."""
+    """The outcome of a poll; rows that came before an error are journalled."""
 
     rows: int
     error: BaseException | None = None
 
 
 class Poll:
-    """A poll from its start until it ended, failed, or took too long.
+    """A poll, from its start until it ends, fails, or takes too long.
 
-    Pages are journalled as soon as they are a few MB, or 0.2 s after the first of a group, whether or not the import
-    function has gone on by then. A poll that was given up on is cancelled if its import function is async.
-    A plain function can't be ended: its thread continues until it yields, and what it yields is dropped.
+    Pages are journalled when they are a few MB, or 0.2 s after the first of a group, even if the import function has
+    not continued by then. A poll that is given up is cancelled if its import function is async. A plain function can't
+    be ended: its thread continues until it yields, and what it yields is dropped.
 
-    It holds a thread while its import function does, if that is a plain one. The clock watches it meanwhile.
+    The poll occupies a thread while a plain import function runs. The clock watches it meanwhile.
 
     Args:
         collector: What to poll.
@@ -72,15 +72,15 @@ class Poll:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it isn't over, or its import function still runs although it was given up on."""
+        """Whether it has not ended, or its import function still runs although it was given up."""
         return self._is_importing or not self._over.is_set()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until it is over; False after the timeout."""
+        """Wait until it has ended; return False after the timeout."""
         return self._over.wait(timeout_s)
 
     def start(self) -> None:
-        """Begin; where no thread can be started, that is the outcome."""
+        """Start the poll; if no thread can be started, that error is the outcome."""
         self._begin_s = time.monotonic()
         try:
             self._look()
@@ -91,7 +91,7 @@ class Poll:
             self._import_ended(error)
 
     def stop(self) -> None:
-        """Give it up in a few seconds; the process is stopping."""
+        """Give up the poll in a few seconds; the process is stopping."""
         self._grace_end_s = min(self._grace_end_s, time.monotonic() + _GRACE_S)
         self._look()
 
@@ -105,15 +105,15 @@ class Poll:
             self._import_call.run(self._state)
 
     def _look(self) -> None:
-        """Have what is due done by a thread; called by the clock, too, so it must not wait."""
+        """Start a thread for what is due. The clock calls this, so it must not wait."""
         now_s = time.monotonic()
-        # Locked, it may be waiting for room in the journal, which does not count as its own time.
+        # If locked, it may be waiting for room in the journal, which does not count as the poll's own time.
         due_s = now_s + _AGAIN_S if self._lock.locked() else self._due_s()
         if due_s <= now_s:
             process_threads().run(thread_name(self._collector), self._do_what_is_due)
         elif due_s < math.inf and not self._closed:
             process_clock().call_by(due_s, self._look)
-            if self._closed:  # meanwhile
+            if self._closed:  # closed meanwhile
                 process_clock().forget(self._look)
 
     def _due_s(self) -> float:
@@ -125,7 +125,7 @@ class Poll:
         return math.inf if limit is None else self._begin_s + limit + self._held_up_s
 
     def _do_what_is_due(self) -> None:
-        """Commit a group, or give the poll up."""
+        """Commit a group, or give up the poll."""
         with self._lock:
             if self._closed:
                 return
@@ -148,12 +148,12 @@ class Poll:
             )
         if now_s >= self._grace_end_s:
             return PollError(
-                "was still running when the process had to end; the next start goes on from its last state"
+                "was still running when the process had to end; the next start continues from its last state"
             )
         return None
 
     def _take(self, page: Rows | Refused | None) -> bool:
-        """Take a page over; False where nobody waits for it any more."""
+        """Take a page; return False if the poll has been given up."""
         reached = _as_json(self._state)
         with self._lock:
             if self._closed:
@@ -198,7 +198,7 @@ class Poll:
         return None
 
     def _commit(self) -> None:
-        """Journal the group; after an error it is gone, and the state as it was before it."""
+        """Journal the group; after an error the group is dropped, and the state is reset to the one before it."""
         pages, self._pages, self._size_bytes = self._pages, [], 0
         cursor = json.loads(self._reached) if self._reached != self._committed else None
         if not pages and cursor is None:
@@ -228,4 +228,6 @@ def _as_json(state: dict[str, Any]) -> str:
     try:
         return json.dumps(state)
     except (TypeError, ValueError) as error:
-        raise PollError(f"state holds what JSON can't: {error}; keep texts, numbers, lists and dicts in it") from error
+        raise PollError(
+            f"state holds what JSON can't: {error}; keep only texts, numbers, lists and dicts in it"
+        ) from error

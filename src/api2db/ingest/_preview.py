@@ -1,4 +1,4 @@
-"""What a collector under debug shows instead of delivering."""
+"""The preview of a collector with ``debug``: it shows frames instead of delivering them."""
 
 import sys
 import threading
@@ -17,7 +17,7 @@ _ROWS = 20
 
 
 class Preview:
-    """A poll from an empty state that shows each frame and its schema; nothing is stored, and no time is too long.
+    """A poll with an empty state that shows each frame and its schema; it stores nothing, and has no time limit.
 
     Args:
         collector: What to poll.
@@ -32,15 +32,15 @@ class Preview:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it isn't over."""
+        """Whether it has not ended."""
         return not self._over.is_set()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until it is over; False after the timeout."""
+        """Wait until it has ended; return False after the timeout."""
         return self._over.wait(timeout_s)
 
     def start(self) -> None:
-        """Begin; where no thread can be started, that is the outcome."""
+        """Start the poll; if no thread can be started, that error is the outcome."""
         import_call = ImportCall(self._collector, self._take, self._end)
         try:
             process_threads().submit(thread_name(self._collector), lambda: import_call.run({}))
@@ -48,7 +48,7 @@ class Preview:
             self._end(error)
 
     def stop(self) -> None:
-        """Let it go on: it delays nobody."""
+        """Do nothing: a preview delays nobody."""
 
     def _take(self, page: Rows | Refused | None) -> bool:
         if page is not None:

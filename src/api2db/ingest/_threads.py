@@ -1,6 +1,6 @@
-"""Threads on demand: each call begins at once, in an idle thread or in a new one.
+"""Threads on demand: each call starts at once, in an idle thread or in a new one.
 
-A call that hangs holds its own thread only. A thread ends when it has been idle for some seconds.
+A call that hangs occupies only its own thread. A thread ends when it has been idle for some seconds.
 """
 
 import contextvars
@@ -40,21 +40,21 @@ class Threads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: dict[queue.SimpleQueue[_Work[Any]], None] = {}  # the inbox of each, the one idle last comes last
+        self._idle: dict[queue.SimpleQueue[_Work[Any]], None] = {}  # the inbox of each; the last one became idle last
 
     def submit(self, name: str, call: Callable[[], T]) -> "Future[T]":
         """Make a call in a thread.
 
         Args:
-            name: Of the thread, during the call.
-            call: What to do.
+            name: The name of the thread during the call.
+            call: What to call.
 
         Raises:
             RuntimeError: No thread can be started, as at the interpreter's exit.
         """
         work = _Work(name, call)
         with self._lock:
-            inbox = self._idle.popitem()[0] if self._idle else None  # the one idle last: the others time out
+            inbox = self._idle.popitem()[0] if self._idle else None  # the last one, so that the others time out
         if inbox is None:
             inbox = queue.SimpleQueue()
             threading.Thread(target=self._serve, args=(inbox,), name=name, daemon=True).start()
@@ -74,11 +74,11 @@ class Threads:
         while work is not None:
             thread.name = work.name
             work.run()
-            thread.name, work = _IDLE_NAME, None  # an idle thread keeps nothing in memory
+            thread.name, work = _IDLE_NAME, None  # an idle thread must not keep its last work in memory
             work = self._wait(inbox)
 
     def _wait(self, inbox: "queue.SimpleQueue[_Work[Any]]") -> _Work[Any] | None:
-        """Wait for more work; None if there was none for some seconds."""
+        """Wait for more work; return None if there was none for some seconds."""
         with self._lock:
             self._idle[inbox] = None
         try:
@@ -88,12 +88,12 @@ class Threads:
                 if inbox in self._idle:
                     del self._idle[inbox]
                     return None
-            return inbox.get()  # it comes from one who took the inbox just now
+            return inbox.get()  # another thread has just taken the inbox, and sends work to it
 
 
 _threads: dict[int, Threads] = {}
 
 
 def process_threads() -> Threads:
-    """The threads of this process; a forked child has none of its parent's."""
+    """Return the threads of this process; a forked child does not use its parent's."""
     return _threads.setdefault(os.getpid(), Threads())

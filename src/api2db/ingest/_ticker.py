@@ -1,15 +1,15 @@
-"""A steady ticker of ticks that doesn't drift, however long the work between them takes."""
+"""A steady ticker that does not drift, however long the work between its ticks takes."""
 
 import time
 from collections.abc import Callable
 
 
 class Ticker:
-    """Ticks every so many seconds, the first one now.
+    """Ticks at a fixed interval, the first time at once.
 
     Args:
-        seconds: Between two ticks.
-        clock: Seconds that only rise.
+        seconds: The interval between two ticks.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -19,12 +19,12 @@ class Ticker:
         self._taken = 0
 
     def passed(self) -> int:
-        """How many ticks came since the last call; the very first tick is not counted."""
+        """Return how many ticks came since the last call, without the very first tick."""
         reached = int((self._clock() - self._begin) // self._seconds)
         passed, self._taken = reached - self._taken, reached
         return passed
 
     @property
     def next_s(self) -> float:
-        """When the next tick comes that ``passed`` has not told of, in seconds of the clock."""
+        """When the tick after those that ``passed`` has returned comes, in seconds of the clock."""
         return self._begin + (self._taken + 1) * self._seconds

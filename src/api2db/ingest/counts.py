@@ -1,4 +1,4 @@
-"""Counts of things as text."""
+"""Text for a number of things."""
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""Errors of users' code on one line, without secrets."""
+"""Text for errors of users' code: one line, without secrets."""
 
 import traceback
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A collector at work in this process: its streams, its journal, its polls and its stores."""
+"""The runner of a collector in this process: its streams, its journal, its polls and its stores."""
 
 import dataclasses
 import os
@@ -29,10 +29,10 @@ _STOP_S: Final = 3.0
 class Runner:
     """Polls one collector in this process.
 
-    ``start`` starts its streams before the first poll, so that they are given every frame. Use either ``start``, which
-    polls at the collector's pace until ``stop``, or ``start(polling=False)`` and ``poll_once``.
+    ``start`` starts its streams before the first poll, so that they get every frame. Use either ``start``, which polls
+    at the collector's interval until ``stop``, or ``start(polling=False)`` and ``poll_once``.
 
-    It has no thread of its own: the process's clock begins its polls, and each has a thread while it is under way.
+    It has no thread of its own: the process's clock starts its polls, and each has a thread while it runs.
 
     Args:
         collector: What to run.
@@ -52,7 +52,7 @@ class Runner:
 
     def _advice(self, *, again: bool) -> str:
         when = f"is tried again in {self.collector.seconds:g} s" if again else "is not tried again in this run"
-        return f"it {when}; if it goes on, mend its import_target or the API"
+        return f"it {when}; if this continues, fix its import_target or the API"
 
     @property
     def status(self) -> CollectorStatus:
@@ -61,13 +61,13 @@ class Runner:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do: it is disabled, or its one poll under debug has been shown."""
+        """Whether there is nothing left to do: it is disabled, or its one poll under debug has been shown."""
         with self._lock:
             will_poll = self._ticker is not None and not self._stopping.is_set()
             return not will_poll and (self._poll is None or self._poll.wait(0))
 
     def start(self, *, polling: bool = True) -> None:
-        """Start the streams, and poll at the collector's pace.
+        """Start the streams, and poll at the collector's interval.
 
         Raises:
             ConfigurationError: The streams or stores can't be used together.
@@ -87,15 +87,15 @@ class Runner:
             self._start_polling()
 
     def poll_once(self) -> None:
-        """Poll now, and journal what comes; does nothing where the collector is disabled.
+        """Poll now and journal the rows; do nothing if the collector is disabled.
 
         Raises:
-            PollError: The poll failed; what came before that is journalled.
+            PollError: The poll failed; rows that came before the error are journalled.
         """
         self.begin_poll().result()
 
     def begin_poll(self) -> "Future[None]":
-        """Begin a ``poll_once``, and give its result."""
+        """Start a ``poll_once``, and return its future result."""
         result: Future[None] = Future()
         if self.collector.seconds == 0:
             result.set_result(None)
@@ -116,13 +116,13 @@ class Runner:
         return result
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything journalled so far is in every target; False after the timeout."""
+        """Wait until everything journalled so far is in every target; return False after the timeout."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         flushed = [stream.flush(_left(deadline_s)) for stream in self.streams]
         return all(flushed)
 
     def stop_polling(self, timeout_s: float | None = 0) -> None:
-        """Begin no poll any more, and wait for one that runs; it is given a few seconds at most."""
+        """Start no more polls, and wait for a poll that runs; it gets a few seconds at most."""
         with self._lock:
             self._stopping.set()
             process_clock().forget(self._tick)
@@ -132,7 +132,7 @@ class Runner:
             poll.wait(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """End polls and stores, then the streams; what is not delivered by then stays in the journal."""
+        """Stop polls and stores, then the streams; what is not delivered by then stays in the journal."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         if self.status.pid == os.getpid():  # a forked child has no poll and no round of its parent
             self.stop_polling(_left(deadline_s))
@@ -170,7 +170,7 @@ class Runner:
             self._begin(self._record)
 
     def _tick(self) -> None:
-        """Called by the clock: begin a poll, or count the ticks that come while one is under way."""
+        """Start a poll, or count the ticks that come while one runs. The clock calls this."""
         with self._lock:
             if self._ticker is None or self._stopping.is_set():
                 return
@@ -182,7 +182,7 @@ class Runner:
                 self._begin(self._record)
 
     def _begin(self, on_end: Callable[[Outcome], None]) -> None:
-        """Begin a poll; called with the lock held."""
+        """Start a poll; called with the lock held."""
         if self.collector.debug:
             self._poll = Preview(self.collector, on_end)
         elif self._handle is not None:
@@ -206,10 +206,10 @@ class Runner:
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:
-    """The project's folder, which a collector and its streams must agree on, as on their durability.
+    """Return the project's folder; a collector and its streams must have the same home and the same durability.
 
     Raises:
-        ConfigurationError: They don't.
+        ConfigurationError: They have not.
     """
     homes = {stream.home.resolve() for stream in streams}
     if collector.home is not None or not homes:
@@ -224,14 +224,16 @@ def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:
 
 
 def resolved(name: str, kind: str, given: Any) -> list[Any]:
-    """The streams or stores of a collector, from a list or from the callable that gives it.
+    """Return the streams or stores of a collector, from a list or from the callable that returns one.
 
     Raises:
         ConfigurationError: They can't be used.
     """
     found = given() if callable(given) else given
     if not isinstance(found, Sequence) or isinstance(found, (str, bytes)):
-        raise ConfigurationError(f"the callable for {kind} of collector {name} gave a {type(found).__name__}, no list")
+        raise ConfigurationError(
+            f"the callable for {kind} of collector {name} returned a {type(found).__name__}; return a list"
+        )
     check_each(name, kind, found)
     return list(found)
 

@@ -1,4 +1,4 @@
-"""What a collector has done so far, as it says so to ``api2db status``."""
+"""The figures of a collector, as ``api2db status`` shows them."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ class CollectorStatus:
 
     Attributes:
         pid: The process that polls, or polled last.
-        polls: Begun so far, failed ones among them.
+        polls: Polls started so far, including failed ones.
         late: Ticks that came while a poll was still running.
         failed: Polls that raised, took too long, or gave what is no frame.
         rows: Journalled so far.
@@ -48,10 +48,10 @@ class CollectorStatus:
 
 
 class LiveStatus:
-    """The figures of a collector at work, published at most once a second while they change.
+    """The figures of a running collector, published at most once a second while they change.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -67,7 +67,7 @@ class LiveStatus:
         self._home = home
 
     def note(self, **figures: Any) -> None:
-        """Add counts, and set what is no count."""
+        """Add counts, and set the other figures."""
         with self._lock:
             counted = {
                 key: getattr(self.figures, key) + value if isinstance(value, int) else value
@@ -93,12 +93,12 @@ class LiveStatus:
                 logger.debug("the figures of %s can't be written: %s", figures.name, error)
 
     def _publish_soon(self) -> None:
-        """Called by the clock."""
+        """Publish in a thread. The clock calls this."""
         process_threads().run(f"api2db-status-{self.figures.name}", self.publish)
 
 
 def publish_status(home: Path, status: CollectorStatus) -> None:
-    """Leave the figures with the collector's journal.
+    """Write the figures beside the collector's journal.
 
     Raises:
         OSError: They can't be written.
@@ -107,7 +107,7 @@ def publish_status(home: Path, status: CollectorStatus) -> None:
 
 
 def read_status(home: Path, name: str) -> CollectorStatus | None:
-    """Give what a collector said last; None where it never did."""
+    """Return the last published figures of a collector, or None if it has published none."""
     said = journal_store(home).published(name)
     try:
         return CollectorStatus(**{key: value for key, value in said.items() if key != "at"}) if said else None

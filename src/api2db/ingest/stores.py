@@ -1,4 +1,4 @@
-"""Stores, each at its own seconds; a round has a thread, so that none waits for another or for a poll."""
+"""Runs the stores of a collector, each at its own interval and in its own thread, so that none delays another."""
 
 import logging
 import threading
@@ -16,10 +16,10 @@ logger = logging.getLogger("api2db.ingest")
 
 
 class StoreRounds:
-    """Runs one store at its seconds until the process stops; a round that fails is logged, counted and tried again.
+    """Runs one store at its interval until the process stops; a round that fails is logged, counted and tried again.
 
     Args:
-        name: The collector's.
+        name: The collector's name.
         store: What to run.
         stopping: Set when the process ends, before ``stop`` is called.
         on_fail: Called after a round that failed.
@@ -40,7 +40,7 @@ class StoreRounds:
             self._wait_for_tick()
 
     def stop(self, timeout_s: float | None) -> None:
-        """Tell the store to stop, if it can, and wait for a round that is under way; the next run goes on with it."""
+        """Tell the store to stop, if it can, and wait for the current round; the next run finishes an interrupted one."""
         if self._store.seconds <= 0:
             return
         stop = getattr(self._store, "stop", None)
@@ -58,7 +58,7 @@ class StoreRounds:
                 process_clock().call_by(self._ticker.next_s, self._begin_round)
 
     def _begin_round(self) -> None:
-        """Called by the clock."""
+        """Start a round in a thread. The clock calls this."""
         with self._lock:
             if self._stopping.is_set():
                 return
@@ -76,7 +76,7 @@ class StoreRounds:
             self._store.store()
         except BaseException as error:  # noqa: BLE001 - the edge of a worker's loop: told, and tried again
             if self._stopping.is_set():
-                logger.info("a store has ended before its time, and goes on in the next run: %s", describe_error(error))
+                logger.info("a store was interrupted, and continues in the next run: %s", describe_error(error))
                 return
             self._failed(error)
         else:
