@@ -153,7 +153,7 @@ def test_a_planted_payload_is_refused_and_never_runs(
     file: Path, canary: Path, planted: Callable[[Path], object], protocol: int
 ) -> None:
     file.write_bytes(pickle.dumps(planted(canary), protocol))
-    with pytest.raises(UnsafePickleError, match=r"frame\.pickle names .*nothing of it was run"):
+    with pytest.raises(UnsafePickleError, match=r"frame\.pickle names .*nothing in it was run"):
         read_frame(file, "pickle")
     assert not canary.exists()
 

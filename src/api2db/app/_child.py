@@ -83,7 +83,7 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
 
 
 def _watch_parent(stop: Stop) -> None:
-    """Use standard input as the line to the parent, and leave an empty one to the user's code."""
+    """Use standard input as the connection to the parent, and give the user's code an empty one."""
     line = os.dup(0)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -99,7 +99,7 @@ def _watch_parent(stop: Stop) -> None:
 
 
 def _end_in_time() -> None:
-    """Exit after ten seconds whatever hangs; everything acknowledged is on disk."""
+    """Exit after ten seconds even if something hangs; everything acknowledged is on disk."""
     timer = threading.Timer(_LONGEST_END_S, os._exit, (1,))
     timer.daemon = True
     timer.start()

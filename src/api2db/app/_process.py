@@ -1,8 +1,8 @@
 """A process of a run as its parent sees it, and the process's last message: one line of JSON on a pipe.
 
-``multiprocessing`` would not do. It imports the parent's main file as ``__mp_main__`` before any of our code runs, and
-gives neither the lines that a child prints, nor a process group that the terminal's Ctrl-C passes over, nor an end of
-the child when its parent is killed.
+``multiprocessing`` is not enough. It imports the parent's main file as ``__mp_main__`` before any of our code runs. It
+does not pass on the lines that a child prints. It gives the child no process group that is spared the terminal's
+Ctrl-C. And it does not end the child when its parent is killed.
 """
 
 import json
@@ -39,7 +39,7 @@ class Report:
     files: dict[str, list[str]] | None = None
 
     def raise_if_final(self) -> None:
-        """Raise what a restart would not fix.
+        """Raise an error that a restart would not fix.
 
         Raises:
             ConfigurationError: The project must be changed.
@@ -68,7 +68,7 @@ class ChildProcess:
     Args:
         what: Run collectors, or only report which embedded files they write.
         main_file: The file that it imports.
-        label: Names its log file.
+        label: The name of its log file.
         names: Its collectors.
         output: Takes the lines that it prints; by default it shares this process's output.
     """

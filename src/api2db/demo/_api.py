@@ -4,8 +4,8 @@
         The departures after ``after`` (without it, from the first one), at most ``limit``. Pass ``next`` as ``after``
         to get every departure exactly once.
     GET /weather?since=TIME            {"weather": [row, …], "until": TIME}
-        The hours from ``OVERLAP`` before ``since`` (without it, from the first one). Neighbouring answers overlap: to
-        get each row once, drop those up to the ``until`` of the answer before.
+        The hours from ``OVERLAP`` before ``since`` (without it, from the first one). Consecutive answers overlap: to
+        get each row once, drop those up to the ``until`` of the previous answer.
     GET /served                        what a faultless collector would hold by now, see ``Served``; it never fails
 
 Some requests for departures and weather are answered with 500, or with 429 and ``Retry-After`` in seconds.
@@ -201,7 +201,7 @@ class Api:
 class DemoApi:
     """Serves the records on a free loopback port; use it as a context manager.
 
-    Accelerated time starts with the server. Clients may die, hang up and come back.
+    Accelerated time starts with the server. Clients may be killed, disconnect and reconnect.
 
     Args:
         seconds: Wall time in which all records become visible.
@@ -246,7 +246,7 @@ class DemoApi:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer the requests under way, then close the port; a no-op if the server is not running."""
+        """Finish the current requests, then close the port; do nothing if the server is not running."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -276,7 +276,7 @@ class _Server(ThreadingHTTPServer):
         self.api = api
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that died in the middle of an answer: the demo kills them on purpose."""
+        """Ignore clients that were killed in the middle of an answer: the demo does that on purpose."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -290,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(answer).encode())
 
     def log_message(self, *_: object) -> None:
-        """Print nothing: the terminal belongs to the live table."""
+        """Print nothing: the live table uses the terminal."""
 
     def _send(self, status: HTTPStatus, body: bytes) -> None:
         self.send_response(status)
@@ -312,7 +312,7 @@ def _limit(query: Query) -> int:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"since must name its time zone, as in {text}Z")
+        raise ValueError(f"since must have a time zone, as in {text}Z")
     return moment
 
 

@@ -1,7 +1,7 @@
-"""The demo's main file, as you would write one for a project: two import functions, two collectors, one run.
+"""The demo's main file, as a user would write one for a project: two import functions, two collectors, one run.
 
 ``state`` is a dict that outlives the process; at first it is empty. What it holds when a page is yielded is committed
-together with that page. So each function updates it first, and yields then. If a poll ends early, nothing is lost: the
+together with that page. So each function updates it first, and then yields. If a poll ends early, nothing is lost: the
 next one starts after the last committed page.
 
 The environment variable ``API2DB_DEMO_URL`` holds the address of the API.

@@ -55,7 +55,7 @@ def ids_digest(ids: Iterable[str]) -> str:
 
 
 class AcceleratedClock:
-    """Maps the span from ``first`` to ``last`` onto the next ``seconds`` of wall time, then stands still.
+    """Maps the span from ``first`` to ``last`` to the next ``seconds`` of wall time, then stops.
 
     Args:
         first: The time it shows now.

@@ -36,14 +36,14 @@ _DATABASE: Final = "STORE/demo.duckdb"
 
 _QUERIES: Final = (
     (
-        "Which airlines gave up most flights in the storm?",
+        "Which airlines cancelled most flights in the storm?",
         """SELECT airline->>'name' AS airline, count(*) AS flights,
        count(*) FILTER (dep_time IS NULL) AS cancelled,
        round(avg(dep_delay), 1) AS mean_delay_min
 FROM departures GROUP BY ALL ORDER BY cancelled DESC LIMIT 5""",
     ),
     (
-        "What did the weather do to departures, day by day?",
+        "How did the weather affect departures, day by day?",
         """SELECT f.day, count(*) AS flights, round(100 * avg((f.dep_time IS NULL)::INT)) AS cancelled_percent,
        round(min(w.visib), 2) AS worst_visibility_miles, round(max(w.wind_speed), 1) AS strongest_wind_mph
 FROM departures f LEFT JOIN weather w USING (origin, time_hour) GROUP BY ALL ORDER BY f.day""",
@@ -103,7 +103,7 @@ def run_demo(seconds: float, home: Path | None) -> int:
         faults[code] = faults.get(code, 0) + count
     said = ", ".join(f"{count} times {code}" for code, count in sorted(faults.items()) if count) or "no errors"
     console.print(
-        f"\nThe API answered {said} besides, and sent {served.weather.sent:,} weather rows for "
+        f"\nThe API also answered {said}, and sent {served.weather.sent:,} weather rows for "
         f"{served.weather.rows:,}: polls overlap.\n"
     )
     holds = _prove(console, folder)
@@ -154,7 +154,7 @@ def _kept(run: Callable[[], None], failures: list[Api2dbError]) -> Callable[[], 
 
 def _kill(console: Console, run: Run) -> None:
     for pid, names in run.processes.items():
-        line = f"kill -9 {pid}: the process that collects and delivers {' and '.join(names)} is gone"
+        line = f"kill -9 {pid}: killed the process that collects and delivers {' and '.join(names)}"
         console.print(Text(line, style="bold red"))
         os.kill(pid, signal.SIGKILL)
 
@@ -191,7 +191,7 @@ def _prove(console: Console, home: Path) -> bool:
     print_table(console, head, rows)
     holds = all(proof.holds for proof in found)
     verdict = (
-        "Exactly once: every row that was served is in each target, and none is there twice."
+        "Exactly once: every row that was served is in each target, and no row is there twice."
         if holds
         else ("The counts differ. Please report that, with the folder below.")
     )
@@ -208,7 +208,7 @@ def _query(console: Console, home: Path) -> None:
 
 
 def _say_where(console: Console, home: Path) -> None:
-    console.print("Everything lies in", str(home))
+    console.print("Everything is in", str(home))
     print_table(
         console,
         ["what", "where"],

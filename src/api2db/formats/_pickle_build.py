@@ -1,7 +1,7 @@
 """Builds the DataFrame that a pickle describes, from inert parts, with constructors that check their arguments.
 
 pandas, numpy and pyarrow trust the state that they restore an object from. A flipped byte in it (a dtype's flags, the
-code of a category, the offset of a text) could make them read foreign memory. So none of their own restoring is used.
+code of a category, the offset of a text) could make them read foreign memory. So their own restoring is not used.
 
 A name in a pickle selects a function of this module and is never imported. Therefore only its top-level package counts:
 pandas and numpy move their classes between modules from version to version.
@@ -28,7 +28,7 @@ _UNITS = {7: "s", 8: "ms", 9: "us", 10: "ns"}
 
 
 class Part:
-    """A name in a pickle, or a call of a name. It holds the arguments and the state, and makes nothing.
+    """A name in a pickle, or a call of a name. It holds the arguments and the state, and calls nothing.
 
     Attributes:
         args: The arguments of the call; None for the name itself.
@@ -69,11 +69,11 @@ class _Builder:
         if type(value) is dict:
             return {self(key): self(item) for key, item in value.items()}
         if value.args is None:
-            _expect(value.name == "pandas.NA", f"{value.name} stands where a value should")
+            _expect(value.name == "pandas.NA", f"{value.name} is in the place of a value")
             return pd.NA
         if value.name in _FUNCTIONS:
             return _FUNCTIONS[value.name](*[self(arg) for arg in value.args])
-        _expect(value.name in _BUILDERS, f"{value.name} stands where a value should")
+        _expect(value.name in _BUILDERS, f"{value.name} is in the place of a value")
         return _BUILDERS[value.name](value, self)
 
 
@@ -114,7 +114,7 @@ def _expect(condition: bool, what: str) -> None:  # noqa: FBT001
 
 
 def _as_bytes(value: Any) -> Any:
-    # Of a number, bytearray makes that many bytes. Of an array of objects, py_buffer makes their addresses.
+    # From a number, bytearray makes that many bytes. From an array of objects, py_buffer makes their addresses.
     _expect(isinstance(value, (bytes, bytearray)), "bytes were expected")
     return value
 
@@ -125,7 +125,7 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 def _checked(kind: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a date or time. Python does not check one made of bytes, but checks its copy."""
+    """Make a date or time. Python does not check one made from bytes, but checks its copy."""
     return lambda *args: kind(*args).replace()
 
 
@@ -137,7 +137,7 @@ def _zone_of_attribute(part: Part, build: _Builder) -> zoneinfo.ZoneInfo:
 
 
 def _as_pandas_has_it(zone: Any) -> Any:
-    # Older pandas makes its own kind of time zone of a name, and that equals no other kind. A text could name a file.
+    # Older pandas makes its own kind of time zone from a name, and that equals no other kind. A text could name a file.
     _expect(isinstance(zone, datetime.tzinfo), "a time zone was expected")
     return zone.key if isinstance(zone, zoneinfo.ZoneInfo) else zone
 
@@ -179,9 +179,9 @@ def _array(content: Any, dtype: Any, shape: Any, order: Any, _: Any = None) -> n
     else:
         flat = np.frombuffer(_as_bytes(content), dtype) if content else np.empty(0, dtype)
     if dtype.kind == "b":
-        flat = flat.view(np.uint8) != 0  # numpy counts a true that is not 1 more than once
+        flat = flat.view(np.uint8) != 0  # numpy counts a true more than once if it is not 1
     if dtype.kind == "U":
-        flat.tolist()  # an invalid character raises here, and not where the cell is used
+        flat.tolist()  # an invalid character raises here, not when the cell is used
     return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
@@ -216,7 +216,7 @@ def _text_dtype(part: Part, build: _Builder) -> Any:
     try:
         return pd.StringDtype("python" if storage == "python" else "pyarrow", na_value=np.nan)
     except TypeError:
-        return pd.api.types.pandas_dtype("string[pyarrow_numpy]")  # as pandas 2.2 has it
+        return pd.api.types.pandas_dtype("string[pyarrow_numpy]")  # the form of pandas 2.2
 
 
 def _arrow_texts(dtype: Any, array: Any) -> Any:
@@ -242,7 +242,7 @@ def _arrow_array(state: Any) -> pa.Array:
         indices = _arrow_array((type_.index_type, length, nulls, offset, buffers, (), None))
         return pa.DictionaryArray.from_arrays(indices, _arrow_array(dictionary), ordered=type_.ordered)
     below = [_arrow_array(child) for child in children]
-    # Arrow aborts the process if a child has another type, or a pair is null. The buffers are left to validate.
+    # Arrow aborts the process if a child has another type, or a pair is null. ``validate`` checks the buffers.
     _expect(
         [child.type for child in below] == [type_.field(n).type for n in range(type_.num_fields)],
         "a child has another type",
@@ -288,7 +288,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "pytz._p": lambda key="UTC", *_: zoneinfo.ZoneInfo(key),
 }
 
-# Functions that build those arguments and that part of the state that they need.
+# Functions that build those arguments and parts of the state that they need.
 _BUILDERS: Final[dict[str, Callable[[Part, _Builder], Any]]] = {
     **dict.fromkeys(("pandas._new_Index", "pandas._new_DatetimeIndex", "pandas._new_TimedeltaIndex"), _index),
     **{
@@ -322,4 +322,4 @@ _NAMES: Final = """
 """
 
 ALLOWED: Final = frozenset({*_FUNCTIONS, *_BUILDERS, *_NAMES.split()})
-"""Every name that a pickle may hold, behind its top-level package."""
+"""Every name that a pickle may hold, after its top-level package."""

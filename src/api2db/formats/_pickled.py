@@ -1,7 +1,7 @@
-"""Pickle files: written for ``pandas.read_pickle``, and read without running anything in them.
+"""The codec for pickle files: written for ``pandas.read_pickle``, and read without running anything in them.
 
-A pickle is a program. It is read in two steps. The first makes inert parts only, and stops at any name that a DataFrame
-does not consist of. The second builds a DataFrame from these parts with public constructors. Cells may hold text,
+A pickle is a program. It is read in two steps. The first makes only inert parts, and stops at any name that is not part
+of a DataFrame. The second builds a DataFrame from these parts with public constructors. Cells may hold text,
 numbers, bytes, dicts, lists, tuples, sets, dates and times, decimals, UUIDs and numpy's arrays and numbers. Periods,
 intervals and sparse columns are refused, and an index loses its frequency.
 """
@@ -22,7 +22,7 @@ _PACKAGES = {"__builtin__": "builtins", "_decimal": "decimal"}
 
 
 def write(table: pa.Table, file: BinaryIO) -> None:
-    """Write a table as the DataFrame that it stands for.
+    """Write a table as the DataFrame that it represents.
 
     Raises:
         FormatError: A cell has a type that could not be read again.
@@ -34,7 +34,7 @@ def read(file: BinaryIO) -> pa.Table:
     """Read a DataFrame as a table.
 
     Raises:
-        UnsafePickleError: It names what a DataFrame does not consist of; nothing of it was run.
+        UnsafePickleError: The pickle names something that is not part of a DataFrame; nothing in it was run.
     """
     return pa.Table.from_batches([to_batch(load(file))])
 
@@ -59,14 +59,14 @@ def load(file: BinaryIO) -> pd.DataFrame:
     """Read a DataFrame.
 
     Raises:
-        UnsafePickleError: It names what a DataFrame does not consist of; nothing of it was run.
+        UnsafePickleError: The pickle names something that is not part of a DataFrame; nothing in it was run.
     """
     try:
         root = _Parser(file.read()).load()
     except _ForbiddenNameError as error:
         raise UnsafePickleError(
-            f"{getattr(file, 'name', 'the pickle')} names {error}, which a DataFrame does not consist of; nothing of "
-            "it was run; if you trust the file, read it with pandas and store it again"
+            f"{getattr(file, 'name', 'the pickle')} names {error}, which is not part of a DataFrame; nothing in it was "
+            "run; if you trust the file, read it with pandas and store it again"
         ) from error
     return build_frame(root)
 
@@ -93,11 +93,11 @@ class _Parser(pickle._Unpickler):  # noqa: SLF001 - the one in C reserves as muc
         return Part(allowed)
 
     def load_bytearray8(self) -> None:
-        # The original reserves as much memory as the pickle claims before it looks at what follows.
+        # The original reserves as much memory as the pickle claims before it reads what follows.
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
-    dispatch[pickle.NEWOBJ[0]] = dispatch[pickle.REDUCE[0]]  # both call a part
+    dispatch[pickle.NEWOBJ[0]] = dispatch[pickle.REDUCE[0]]  # both make a part
     for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
         del dispatch[code[0]]  # other ways to a class, which no DataFrame needs
     del code

@@ -64,7 +64,7 @@ async def _take_each(pages: AsyncIterator[Any], taken: Callable[[Iterator[Any]],
 
 
 class _Loops:
-    """Return the event loop of this process; a forked child starts its own."""
+    """The event loop of this process; a forked child starts its own."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -40,7 +40,7 @@ class StoreRounds:
             self._wait_for_tick()
 
     def stop(self, timeout_s: float | None) -> None:
-        """Tell the store to stop, if it can, and wait for the current round; the next run finishes an interrupted one."""
+        """Tell the store to stop, if it can, and wait for its round; the next run finishes an interrupted one."""
         if self._store.seconds <= 0:
             return
         stop = getattr(self._store, "stop", None)
