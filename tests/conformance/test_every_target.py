@@ -114,7 +114,7 @@ def is_cut(case: TargetCase, told: Told) -> bool:
 def said_to_be_cut(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The columns, each as often as it was said."""
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    return sorted(text.partition("' is kept")[0].removeprefix("'") for text in said if "to the microsecond" in text)
+    return sorted(text.partition("' is truncated")[0].removeprefix("'") for text in said if "to microseconds" in text)
 
 
 def declared(stream: Stream) -> dict[str, str]:

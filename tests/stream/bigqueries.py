@@ -1,4 +1,4 @@
-"""BigQuery as the suites write to it: the server of our own, or Google's where the environment names a key file."""
+"""The BigQuery that the suites write to: the tests' own server, or Google's if the environment names a key file."""
 
 import atexit
 import functools
@@ -22,7 +22,7 @@ _running: list[BigqueryServer] = []
 
 
 def use_bigquery(request: pytest.FixtureRequest) -> BigqueryServer:
-    """Make the server ready for one test: it runs, and holds nothing."""
+    """Start the server if needed and empty it, for one test."""
     server = request.getfixturevalue("bigquery")
     assert isinstance(server, BigqueryServer)
     _running[:] = [server]
@@ -30,12 +30,12 @@ def use_bigquery(request: pytest.FixtureRequest) -> BigqueryServer:
 
 
 def running_bigquery() -> BigqueryServer:
-    """The server that is in use."""
+    """Return the server that is in use."""
     return _running[0]
 
 
 def target_of_bigquery(server: BigqueryServer, table: str = "flights") -> dict[str, Any]:
-    """The arguments of Stream2Bigquery that say which table it is."""
+    """Return the arguments of Stream2Bigquery that name a table."""
     return {
         "auth_path": str(_key_file(server)),
         "pid": PROJECT,
@@ -55,7 +55,7 @@ def bigquery_rows(home: Path) -> list[dict[str, Any]]:
 
 
 def bigquery_columns(table: str = "flights") -> dict[str, list[Any]]:
-    """A table by its columns, as Google's own client lists its rows; nothing where there is none."""
+    """Return the rows of a table by column, read with Google's own client; empty if there is no table."""
     client = _client_of(running_bigquery().url)
     try:
         found = client.get_table(f"{PROJECT}.{DATASET}.{table}")
@@ -66,7 +66,7 @@ def bigquery_columns(table: str = "flights") -> dict[str, list[Any]]:
 
 
 class LiveBigquery:
-    """Google's own, in a data set that is dropped at the end; the key file is named by the environment."""
+    """Google's own BigQuery, in a data set that is dropped at the end; the environment names the key file."""
 
     def __init__(self, key_file: str) -> None:
         self._key_file = key_file
@@ -75,7 +75,7 @@ class LiveBigquery:
         self._table = ""
 
     def begin(self) -> None:
-        """A table of its own for the next test: Google takes minutes to forget a table that was dropped."""
+        """Use another table for the next test: Google takes minutes to forget a table that was dropped."""
         self._table = f"flights_{uuid.uuid4().hex[:12]}"
 
     def stream(self, home: Path, **options: Any) -> Stream2Bigquery:
@@ -84,7 +84,7 @@ class LiveBigquery:
         )
 
     def rows(self, home: Path) -> list[dict[str, Any]]:
-        """By their numbers: BigQuery's tables have no order."""
+        """Sort by number: BigQuery's tables have no order."""
         try:
             found = self._client().query(f"SELECT * FROM `{self._project}.{self._dataset}.{self._table}`").result()
             return sorted((dict(row.items()) for row in found), key=lambda row: int(row["id"]))
@@ -102,7 +102,7 @@ class LiveBigquery:
 
 @functools.cache
 def live_bigquery() -> LiveBigquery:
-    """What tests marked ``live`` write to.
+    """Return what tests marked ``live`` write to.
 
     Raises:
         Skipped: The environment names no key file.

@@ -1,4 +1,4 @@
-"""Every way that rows can go, each with what reads them back: the behaviour suite runs on all of them."""
+"""The cases of the behaviour suite: every target with its options, and a function that reads back its rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,10 +42,10 @@ class TargetCase:
     Attributes:
         stream_type: Its folder below ``upload_failed`` and ``rejected``.
         make: Makes the stream; takes the home, and more options.
-        rows: Reads what is there, in its order.
+        rows: Reads the rows in the target, in its order.
         newest_only: Whether only the newest frame counts.
-        dialect: Of a database.
-        in_order: Whether the rows are read in the order in which they went in.
+        dialect: The dialect of a database.
+        in_order: Whether the rows are read in the order in which they were put.
     """
 
     name: str
@@ -57,7 +57,7 @@ class TargetCase:
     in_order: bool = field(default=True)
 
     def use(self, request: pytest.FixtureRequest) -> "TargetCase":
-        """Make its server ready for one test, where it has one."""
+        """Make its server ready for one test, if it has one."""
         if not self.in_order:
             live_bigquery().begin()
         elif self.stream_type == "bigquery":
@@ -75,7 +75,7 @@ class TargetCase:
         return rejected_rows(home, self.stream_type)
 
     def expected(self, frames: Sequence[Sequence[int]]) -> list[int]:
-        """The numbers that are there after frames of these have been put."""
+        """Return the numbers that the target has after these frames."""
         there = frames[-1:] if self.newest_only else frames
         numbers = [number for frame in there for number in frame]
         return numbers if self.in_order else sorted(numbers)
@@ -139,7 +139,7 @@ def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
 
 
 def _live(if_exists: str, keys: Sequence[str] = ()) -> TargetCase:
-    """Google's own BigQuery, where the environment names a key file."""
+    """Google's own BigQuery, if the environment names a key file."""
     return TargetCase(
         f"bigquery_live_{'by_key' if keys else if_exists}",
         "bigquery",

@@ -1,4 +1,4 @@
-"""For tests that run on every database: which it is, and streams into it that are stopped at the end."""
+"""Fixtures for tests that run on every database: the dialect, and streams that are stopped at the end."""
 
 from collections.abc import Iterator
 from pathlib import Path

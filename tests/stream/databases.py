@@ -1,4 +1,4 @@
-"""The databases that the suites write to, each asked by its own client: none of our code reads back what ours wrote."""
+"""The databases that the suites write to, each read by its own client: our code does not read back what it wrote."""
 
 import sqlite3
 from collections.abc import Callable
@@ -51,12 +51,12 @@ def use(dialect: str, request: pytest.FixtureRequest) -> str:
 
 
 def running(dialect: str) -> Server:
-    """The server of a dialect that is in use."""
+    """Return the server of a dialect that is in use."""
     return _running[dialect]
 
 
 def target_of(dialect: str) -> dict[str, Any]:
-    """The arguments of Stream2Sql that say which database it is."""
+    """Return the arguments of Stream2Sql that name the database."""
     if dialect in DATABASES:
         return {"db_name": DATABASES[dialect], "dialect": dialect}
     server = running(dialect)
@@ -69,7 +69,7 @@ def stream_into(dialect: str, home: Path, **options: Any) -> Stream2Sql:
 
 
 def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask with the database's own client; nothing where there is no such file, database or table."""
+    """Query with the database's own client; return nothing if there is no such file, database or table."""
     if dialect in DATABASES and not (home / DATABASES[dialect]).exists():
         return []
     try:
@@ -81,7 +81,7 @@ def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
 
 
 def execute(home: Path, dialect: str, *statements: str) -> None:
-    """Change the database from outside; it is made where it is missing."""
+    """Change the database from outside; create it if it is missing."""
     if dialect in SERVERS:
         _make(running(dialect))
     for statement in statements:
@@ -94,7 +94,7 @@ def table_rows(home: Path, dialect: str, table: str = COLLECTOR) -> list[dict[st
 
 
 def types(home: Path, dialect: str, table: str = COLLECTOR) -> dict[str, str]:
-    """The columns of a table and their types, as the database's catalogue has them."""
+    """Return the columns of a table and their types, from the database's catalogue."""
     found = query(home, dialect, _COLUMNS.get(dialect, _MYSQL_COLUMNS).format(table=table.replace("'", "''")))
     return {str(name): str(type_) for name, type_ in found}
 
@@ -128,7 +128,7 @@ def _make(server: Server) -> None:
 
 
 def _empty(server: Server) -> None:
-    """To make a database of PostgreSQL is slow, so it is made once, by the first stream, and emptied."""
+    """Empty the database. Creating a PostgreSQL database is slow, so the first stream does that once."""
     if server.kind != "postgresql":
         server.execute(f"DROP DATABASE IF EXISTS `{DATABASE}`")
     elif server.execute(f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"):

@@ -1,4 +1,4 @@
-"""Waiting for a condition, which takes as long as it takes and no longer."""
+"""Waits for a condition, no longer than needed."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ _GLANCE_S = 0.005
 
 
 def eventually(condition: Callable[[], _Answer], timeout_s: float = 20) -> _Answer:
-    """Ask until the answer is true, and give it."""
+    """Call until the result is true, and return it."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still {answer!r} after {timeout_s} s"

@@ -1,4 +1,4 @@
-"""One frame of every kind of column: a usual value, one at the end of what the kind holds, and a null."""
+"""One frame with every kind of column: a usual value, one at the limit of the kind, and a null."""
 
 import datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The HeavyDB of the tests as one more way that rows can go."""
+"""The HeavyDB of the tests, as one more target of the suites."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def use_omnisci(request: pytest.FixtureRequest) -> None:
 
 
 def running_omnisci() -> OmnisciServer:
-    """The server that is in use."""
+    """Return the server that is in use."""
     return _running[0]
 
 
@@ -27,13 +27,13 @@ def stream_into_omnisci(home: Path, **options: Any) -> Stream2Omnisci:
 
 
 def omnisci_rows(home: Path) -> list[dict[str, Any]]:
-    """What the client's own connection reads, under the names that the columns had when they were put."""
+    """Return what the client's own connection reads, under the column names that were put."""
     found = _running[0].reach.rows(f"{COLLECTOR}_stream")
     return [{name.removesuffix("_t"): value for name, value in row.items()} for row in found]
 
 
 def omnisci_columns(names: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """The table by its columns, all or some, as the client's own cursor gives them; nothing where there is none."""
+    """Return all or some columns of the table, read with the client's own cursor; empty if there is no table."""
     table = f"{COLLECTOR}_stream"
     reach = _running[0].reach
     if names is None:

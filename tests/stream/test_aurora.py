@@ -1,7 +1,7 @@
-"""Amazon Aurora: the engine behind it, and tokens, which boto3 really makes and a server really checks.
+"""Amazon Aurora: the engines behind it, and its tokens, which boto3 really makes and a server really checks.
 
-PostgreSQL hands what its client sends to an LDAP server, which here looks at the token as Amazon does. The others have
-no such thing: there the token is the user's password, at a time that stands still.
+PostgreSQL passes what its client sends to an LDAP server, which here checks the token as Amazon does. The others have
+no such feature: there the token is the user's password, at a fixed time.
 """
 
 import datetime
@@ -31,7 +31,7 @@ SECRETS = ["first-canary-secret", "second-canary-secret"]
 
 
 def signature(host: str, parameters: dict[str, str], secret: str) -> str:
-    """As "Signing AWS API requests" (Signature Version 4) has it, for a query that holds for 15 minutes."""
+    """Check a token by "Signing AWS API requests" (Signature Version 4), for a query that is valid for 15 minutes."""
     asked = urlencode(sorted(parameters.items()), quote_via=quote, safe="-_.~")
     request = f"GET\n/\n{asked}\nhost:{host}\n\nhost\n{hashlib.sha256(b'').hexdigest()}"
     time, scope = parameters["X-Amz-Date"], parameters["X-Amz-Credential"].partition("/")[2]
@@ -53,7 +53,7 @@ def is_good(token: str, place: str, secret: str) -> bool:
 
 
 class Checking(socketserver.ThreadingTCPServer):
-    """An LDAP server that knows one kind of request, the simple bind, and lets in whoever has a good token."""
+    """An LDAP server that knows one kind of request, the simple bind, and accepts whoever has a valid token."""
 
     allow_reuse_address, daemon_threads = True, True
 
@@ -92,7 +92,7 @@ class _Bind(socketserver.StreamRequestHandler):
 
 
 def _split(data: bytes) -> tuple[int, bytes, bytes]:
-    """The first element of BER: its kind, what it holds, and what follows."""
+    """Return the first element of BER: its kind, its content, and the rest."""
     begin, length = 2, data[1]
     if length >= 0x80:
         begin += length & 0x7F
@@ -110,7 +110,7 @@ def checking() -> Iterator[Checking]:
 
 @pytest.fixture
 def aurora(encrypted_postgresql: Server, checking: Checking) -> Iterator[Server]:
-    """A server that takes tokens for one user, and only by way of TLS."""
+    """A server that takes tokens for one user, and only over TLS."""
     server = encrypted_postgresql
     assert server.local
     rules = server.local.folder / "data" / "pg_hba.conf"
@@ -144,7 +144,7 @@ def _keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def change_key(checking: Checking, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on no token that was made before is good."""
+    """Make all tokens invalid that were made before."""
     checking.secret = SECRETS[1]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS[1])
     boto3.DEFAULT_SESSION = None

@@ -1,4 +1,4 @@
-"""Bad input: each with a clear typed error, nothing lost, and nothing written outside the home."""
+"""Bad input: each case gets a clear typed error, loses nothing, and writes nothing outside the home."""
 
 import os
 import subprocess

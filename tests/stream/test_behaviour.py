@@ -1,4 +1,4 @@
-"""What every stream does, whatever its target: one suite, run on every way that rows can go."""
+"""The behaviour suite: what every stream does, run on every target."""
 
 import queue
 import threading
@@ -29,7 +29,7 @@ def case(request: pytest.FixtureRequest) -> TargetCase:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes streams in one home, and stops them whatever happens."""
+    """Makes streams in one home, and stops them in any case."""
     made: list[Stream] = []
 
     def make(case: TargetCase, **options: object) -> Stream:
@@ -42,7 +42,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 def put_to_all(home: Path, *frames: pd.DataFrame) -> None:
-    """As a collector does: into the journal, for all of its streams."""
+    """Put into the journal for all of its streams, as a collector does."""
     handle = journal_store(home).open(COLLECTOR)
     handle.journal.append([to_batch(each) for each in frames])
     handle.release()

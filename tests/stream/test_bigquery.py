@@ -1,4 +1,4 @@
-"""What is BigQuery's own: types, how a table follows the data, refusals, key files, and what it takes to settle."""
+"""Tests of what only BigQuery has: types, how a table follows the data, refusals, key files, and recovery."""
 
 import datetime
 import inspect
@@ -57,7 +57,7 @@ def make(tmp_path: Path, server: BigqueryServer) -> Iterator[Make]:
 
 @pytest.fixture
 def deliver(make: Make, server: BigqueryServer) -> Callable[..., list[dict[str, Any]]]:
-    """Put frames one after another through a new stream, and give the table."""
+    """Put frames one after another through a new stream, and return the table."""
 
     def deliver(*frames: object, **options: Any) -> list[dict[str, Any]]:
         with make(**options) as stream:
@@ -487,7 +487,7 @@ def test_rows_of_which_nobody_can_tell_any_more_are_set_aside_with_their_range(
     assert [row["id"] for row in rejected_rows(tmp_path, "bigquery")] == [2, 3]
     assert all("is not known" in reason for reason in reasons(tmp_path))
     assert any("2 rows, from" in record.getMessage() for record in caplog.records)
-    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3, 4]  # it was in; a person looks
+    assert ids(server.rows(DATASET, "flights")) == [1, 2, 3, 4]  # it had been committed; a person must check
 
 
 def test_rows_that_were_refused_keep_their_reason_where_the_fate_of_the_others_is_not_known(
@@ -583,7 +583,7 @@ def test_types_of_a_table_of_others_are_kept_by_load_jobs(make: Make, server: Bi
     [there] = server.rows(DATASET, "flights")
     assert (there["id"], there["short"], there["price"]) == (1, "abc", Decimal("1.25"))
     assert Decimal(there["long"]) == Decimal("7.5")
-    if case != "replace":  # whose table becomes what the frame has
+    if case != "replace":  # the table takes the types of the frame
         assert there["tags"] == ["a", "b"]
         assert server.catalog.table(DATASET, "flights").fields == fields
 
@@ -610,7 +610,7 @@ def test_a_load_job_that_never_came_can_not_come_any_more_once_it_was_asked_for(
         stream.stream(frame(2))
     kinds = [next(iter(job["configuration"])) for job in server.catalog.jobs.values()]
     assert kinds.count("load") == 2
-    assert "query" in kinds  # it has taken the id of the load that was lost
+    assert "query" in kinds  # the query has taken the id of the lost load
 
 
 def test_a_load_whose_id_was_taken_by_a_question_that_was_not_answered_is_known_to_be_lost(
@@ -845,7 +845,7 @@ def test_connect_makes_what_the_spec_names(make: Make, server: BigqueryServer) -
     assert stream.connect() is True
     assert stream.connected is True
     assert server.catalog.dataset(DATASET)["location"] == "EU"
-    assert stream.table is None  # its columns are not known yet
+    assert stream.table is None  # the columns are not known yet
     stream.stream(every_kind())
     assert stream.connect() is True
     assert stream.table is not None

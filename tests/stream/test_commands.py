@@ -1,4 +1,4 @@
-"""What the command line asks for: forget and retry, by the running owner or in its place."""
+"""Commands of the command line, forget and retry, carried out by the running owner or in its place."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -44,13 +44,13 @@ def rejected_files(home: Path) -> list[str]:
 
 
 def journalled(home: Path) -> list[StreamRow]:
-    """The streams as the journal, which nobody owns, has them on disk."""
+    """Return the streams that a journal without an owner has on disk."""
     with reading(journal_folder(home, "flights")) as connection:
         return read_streams(connection)
 
 
 def reject_two_rows(stream: Stream2Sql, home: Path, dialect: str) -> str:
-    """A table that refuses 2 and 3; gives the file of them."""
+    """Make a table that refuses 2 and 3; return the file of rejected rows."""
     execute(home, dialect, "CREATE TABLE flights (id BIGINT CHECK (id NOT IN (2, 3)), text VARCHAR)")
     stream.stream(frame(1, 2, 3, 4))
     assert stream.status().rows_rejected == 2

@@ -1,4 +1,4 @@
-"""The spec, pinned: signatures, attributes, answers, errors, folders, file names; and the few places that do more."""
+"""The contract of the spec: signatures, attributes, return values, errors, folders, file names, and our additions."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ from tests.stream.eventually import eventually
 SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 NOTHING = inspect.Parameter.empty
 
-# Names, order and defaults as the spec has them.
+# Names, order and defaults as in the spec.
 SPEC: dict[type, dict[str, dict[str, Any]]] = {
     Stream: {
         "__init__": {
@@ -80,7 +80,7 @@ SPEC: dict[type, dict[str, dict[str, Any]]] = {
 ANSWERS = {"connect": bool}
 METHODS = [(kind, method) for kind, methods in SPEC.items() for method in methods]
 
-# All that we have beyond the spec.
+# All that api2db adds to the spec.
 MORE_OPTIONS = {"home": None, "durability": "full", "max_backlog_bytes": None, "schema": "evolve", "table": None}
 MORE_OPTIONS |= {"stream_id": None}
 MORE_OF: dict[type[Stream], dict[str, Any]] = {
@@ -288,7 +288,7 @@ def test_constructors_make_nothing_on_disk_and_start_no_thread(make: Callable[..
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder as the project's."""
+    """Use the current folder as the project's."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

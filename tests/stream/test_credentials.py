@@ -1,4 +1,4 @@
-"""Who asks a server is told by arguments or by a file, and no secret is in what anybody is shown."""
+"""Credentials come from arguments or from a file, and no secret appears in anything that a person sees."""
 
 import json
 import traceback
@@ -31,7 +31,7 @@ def stream(home: Path, dialect: str = "postgresql", **options: Any) -> Stream2Sq
 
 
 def refusal(home: Path, **options: Any) -> str:
-    """What the ValueError says, which holds no secret, wherever one looks."""
+    """Return the text of the ValueError, after checking that no secret is in it."""
     with pytest.raises(ValueError, match=r".") as caught:
         stream(home, **options)
     assert isinstance(caught.value, ConfigurationError)

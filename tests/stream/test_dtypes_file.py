@@ -1,4 +1,4 @@
-"""Dtypes outlive the process."""
+"""Dtypes are kept on disk and outlive the process."""
 
 import stat
 from pathlib import Path

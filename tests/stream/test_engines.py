@@ -1,4 +1,4 @@
-"""MySQL and MariaDB have engines without transactions: no row of ours goes into one, and no ledger."""
+"""Engines of MySQL and MariaDB without transactions: neither rows nor a ledger are written into their tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def kept(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 def place(kept: Server, tmp_path: Path) -> dict[str, Any]:
-    """A new database on the server, as a stream's arguments."""
+    """Create a database on the server; return a stream's arguments for it."""
     who = {"username": kept.user, "password": kept.password, "host": kept.host, "port": str(kept.port)}
     return {"name": "flights", "db_name": kept.new_database(), "dialect": kept.kind, "home": tmp_path, **who}
 

@@ -1,4 +1,4 @@
-"""A table follows an API that changes, exactly, or the odd rows are told: on every database."""
+"""A table follows an API that changes, exactly, or mismatches are reported: on every database."""
 
 import datetime
 import json
@@ -28,7 +28,7 @@ def column_of(home: Path, dialect: str, name: str) -> list[Any]:
 
 
 def cells(found: list[Any], dialect: str) -> list[Any]:
-    """JSON cells; psycopg has parsed them."""
+    """Return parsed JSON cells; psycopg has parsed them already."""
     return found if dialect == "postgresql" else [None if cell is None else json.loads(cell) for cell in found]
 
 
@@ -65,7 +65,7 @@ def test_every_exact_widening_is_done_in_place(make: Make, dialect: str, tmp_pat
     assert set(rows[0]) == set(NARROW)
     for name, narrow in NARROW.items():
         found = [Decimal(str(row[name])) if name != "real" else float(row[name]) for row in rows]
-        real = [narrow[0].as_py(), 0.1]  # of which a float64 has more digits
+        real = [narrow[0].as_py(), 0.1]  # a float64 has more digits than a real
         assert found == (real if name == "real" else [_decimal(narrow), _decimal(WIDE[name])]), name
 
 
@@ -83,7 +83,7 @@ def test_a_change_is_a_row_and_a_log_line_with_values_but_no_secrets(
     changes = query(tmp_path, dialect, CHANGES)
     lines = [record.getMessage() for record in caplog.records if "the column" in record.getMessage()]
     by_column = {column: (table, old, new, frame) for table, column, old, new, frame, _ in changes}
-    wider = dialect != "sqlite"  # whose INTEGER holds them all
+    wider = dialect != "sqlite"  # INTEGER of SQLite holds them all
     assert set(by_column) == ({"n", "token"} if wider else {"token"})
     assert by_column["token"][1] is None
     assert by_column["token"][3] > 10**18
@@ -182,7 +182,7 @@ def test_a_number_of_more_digits_than_there_is_a_type_for_turns_no_numbers_into_
         before = types(tmp_path, dialect)
         stream.stream(pd.DataFrame({"d": [Decimal("9" * 50), Decimal("2.5")]}))
     assert [Decimal(value) for value in column_of(tmp_path, dialect, "d")][:2] == [Decimal("1.5"), Decimal("2.5")] or (
-        dialect == "sqlite"  # which holds decimals as text anyway
+        dialect == "sqlite"  # SQLite holds decimals as text anyway
     )
     assert types(tmp_path, dialect) == before
 
@@ -215,7 +215,9 @@ def test_a_table_is_widened_while_others_read_and_write_it(make: Make, dialect: 
         while not done.is_set():
             counts.extend(int(count) for (count,) in query(tmp_path, dialect, "SELECT count(*) FROM flights"))
 
-    reader = threading.Thread(target=read if dialect != "duckdb" else done.wait)  # a DuckDB file has one process only
+    reader = threading.Thread(
+        target=read if dialect != "duckdb" else done.wait
+    )  # only one process can open a DuckDB file
     reader.start()
     try:
         for number in range(20):

@@ -1,4 +1,4 @@
-"""FileConverter keeps to the spec: signatures, answers, and one log line a failure."""
+"""FileConverter follows the spec: signatures, return values, and one log line for each failure."""
 
 import inspect
 import logging

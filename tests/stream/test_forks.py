@@ -1,4 +1,4 @@
-"""A forked child has its parent's streams in memory only: it may not use them, and is told so at once."""
+"""A forked child must not use the streams of its parent, and gets an error at once."""
 
 import os
 import sys

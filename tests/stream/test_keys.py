@@ -1,4 +1,4 @@
-"""``keys=``: the last row of each key is there, once, whatever came before it."""
+"""Streams with ``keys=``: the target has the last row of each key, once, whatever came before it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +51,7 @@ def make(make: Make) -> Make:
 
 
 def put(stream: Stream2Sql, *frames: dict[str, list[Any]]) -> None:
-    """One batch each."""
+    """Deliver each frame as one batch."""
     with stream:
         for each in frames:
             stream.stream(pd.DataFrame(each))
@@ -226,7 +226,7 @@ def test_two_streams_never_make_two_rows_of_a_key(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The second comes when the rows of the first are in, and not yet committed."""
+    """The second stream starts when the rows of the first are sent, but not yet committed."""
     if table == "of ours, before it had keys":
         put(make(keys=()), {"id": [0], "v": [0]})
     else:
@@ -356,7 +356,7 @@ def test_a_key_of_255_letters_is_taken_and_a_longer_one_refused(make: Make, dial
 def test_the_work_of_a_batch_by_keys_grows_with_its_rows_and_not_with_their_square(
     make: Make, dialect: str, tmp_path: Path, declared: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server counts the rows that it reads; all pairs of them would be a hundred million."""
+    """The server counts the rows that it reads; comparing all pairs would read a hundred million."""
     execute(tmp_path, dialect, f"CREATE TABLE flights ({declared}, n BIGINT)")
     rows = 10_000
     frame = pd.DataFrame({"id": range(rows), "name": [f"flight {n}" for n in range(rows)], "n": range(rows)})

@@ -1,4 +1,4 @@
-"""What a table can't be is refused with the reason, and what comes behind goes on: nothing waits for ever."""
+"""Limits of tables: a frame over a limit is refused with the reason, and the next frames are delivered."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from tests.stream.cases import rejected_rows
 from tests.stream.databases import SERVERS, execute, query, stream_into, use
 
-# More columns than the server has for a table; MariaDB tells it by two errors.
+# More columns than the server allows in a table; MariaDB reports it with two errors.
 TOO_MANY = [("sqlite", 2_001), ("postgresql", 1_601), ("mariadb", 1_018), ("mariadb", 4_097), ("mysql", 1_018)]
 GOOD = pd.DataFrame({"id": [7]})
 

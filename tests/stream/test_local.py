@@ -1,4 +1,4 @@
-"""Files: what Stream2Local does beyond what every stream does."""
+"""Files: what Stream2Local does in addition to what every stream does."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""To be let in, or not: any password works, and none is shown to anybody, whatever goes wrong."""
+"""Logins: any password works, and nobody ever sees one, whatever goes wrong."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ WHO = "keeper of secrets"
 
 @pytest.fixture
 def keeper(server: Server) -> Iterator[Server]:
-    """A server with a user whose password has everything that is misread somewhere."""
+    """A server with a user whose password has every character that something could misread."""
     quoted = server.engine.quote(WHO)
     with closing(server.client()) as client, client.cursor() as cursor:
         if server.kind == "postgresql":
@@ -49,7 +49,7 @@ def stream_of(server: Server, home: Path, **options: Any) -> Stream2Sql:
 
 
 def leaks(home: Path, caplog: pytest.LogCaptureFixture, *shown: str) -> list[str]:
-    """Where the password is: what is shown, log lines, files below the home, arguments of processes."""
+    """Return where the password appears: output, log lines, files below the home, arguments of processes."""
     places = {"shown": "\n".join(shown), "log": caplog.text, "records": repr([vars(each) for each in caplog.records])}
     for path in home.rglob("*"):
         if path.is_file():
@@ -60,10 +60,10 @@ def leaks(home: Path, caplog: pytest.LogCaptureFixture, *shown: str) -> list[str
 
 
 def arguments(process: psutil.Process) -> list[str]:
-    """What others see of it; nothing of one that has ended since it was listed, as a server's backends do."""
+    """Return what others see of a process; nothing if it has ended meanwhile, as a server's backends do."""
     try:
         return process.cmdline()
-    except psutil.NoSuchProcess:  # a zombie is one too
+    except psutil.NoSuchProcess:  # also raised for a zombie
         return []
 
 

@@ -1,4 +1,4 @@
-"""Any name is there to the letter, or refused in words: never cut off, never one with another."""
+"""Names of tables and columns are kept exactly, or refused with a reason: never cut, and never mixed up."""
 
 import shutil
 import tempfile
@@ -54,7 +54,7 @@ def dialect(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def delivered(dialect: str, frame: dict[str, list[Any]], **options: Any) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows went in, and those that were rejected."""
+    """Return how many rows were loaded, and the rejected ones."""
     home = Path(tempfile.mkdtemp())
     try:
         with stream_into(dialect, home, **options) as stream:

@@ -1,4 +1,4 @@
-"""Stream2Omnisci: what the spec has of it, its types, and what it does where HeavyDB is unlike other targets."""
+"""Stream2Omnisci: what the spec says of it, its types, and what it does because HeavyDB differs from other targets."""
 
 import datetime
 import inspect
@@ -35,7 +35,7 @@ Make = Callable[..., Stream2Omnisci]
 
 @pytest.fixture
 def make(omnisci: OmnisciServer, tmp_path: Path) -> Iterator[Make]:
-    """Makes streams into the HeavyDB of the tests, and stops them whatever happens."""
+    """Makes streams into the HeavyDB of the tests, and stops them in any case."""
     made: list[Stream2Omnisci] = []
 
     def make(**options: Any) -> Stream2Omnisci:
@@ -53,7 +53,7 @@ def there(omnisci: OmnisciServer) -> Reach:
 
 
 def put(stream: Stream, *frames: Any) -> None:
-    """Put frames, one load each, and see them delivered."""
+    """Put frames, each as one load, and check that they are delivered."""
     stream.start()
     for each in frames:
         stream.q.put(each)
@@ -96,7 +96,7 @@ def test_without_a_file_of_credentials_each_of_them_is_asked_for(tmp_path: Path,
 
 
 def test_credentials_may_come_from_a_file(make: Make, there: Reach, tmp_path: Path) -> None:
-    """Written as the template that ``api2db init`` makes says."""
+    """The file has the form of the template that ``api2db init`` writes."""
     make_project(tmp_path, ["flights"])
     said = json.loads((tmp_path / "AUTH" / "omnisci_template.json").read_text())
     who = {"db_name": there.database, "username": there.user, "password": there.password, "host": there.host}
@@ -239,7 +239,7 @@ def test_an_answer_that_comes_too_late_is_never_taken_for_that_of_the_next_quest
     def epoch(_session: str, _table: str) -> int:
         number = next(asked)
         if number == 1:
-            answered.wait(2)  # longer than the first question waits, and shorter than both
+            answered.wait(2)  # longer than the first request waits, and shorter than both
         return number
 
     monkeypatch.setattr(omnisci.handler, "get_table_epoch_by_name", epoch)
@@ -463,7 +463,7 @@ def test_a_table_that_is_dropped_or_altered_between_loads_is_followed(
 def test_a_table_without_an_epoch_is_looked_at_anew(
     make: Make, there: Reach, omnisci: OmnisciServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HeavyDB's call raises nothing: where it fails, its answer is a negative number."""
+    """HeavyDB's call raises nothing: it returns a negative number if it fails."""
     stream = make()
     put(stream, frame(1))
     epochs, plans = iter([-1]), []
@@ -510,7 +510,7 @@ def test_sessions_that_the_server_has_ended_are_begun_anew_without_a_word(
 def test_a_name_with_session_in_it_is_not_taken_for_a_session_that_has_ended(
     make: Make, there: Reach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The server names the table where there is none yet, and the column whose type it does not change."""
+    """The server names the missing table, and the column whose type it can't change."""
 
     def refuse(_tables: Tables, _table: object, column: str, _type: object) -> None:
         raise RefusedError(f"Cannot change the type of column {column}")
@@ -531,7 +531,7 @@ def test_a_server_that_takes_nothing_now_is_waited_for(make: Make, omnisci: Omni
 
 
 def seen_late(omnisci: OmnisciServer) -> Callable[[HeavydbTarget, Any], int | None]:
-    """``rows_committed`` of a table that somebody else has written into just before, so that nothing can be told."""
+    """Return a ``rows_committed`` that finds that somebody else has just written to the table, so it can't tell."""
     real = HeavydbTarget.rows_committed
 
     def rows_committed(target: HeavydbTarget, plan: Any) -> int | None:

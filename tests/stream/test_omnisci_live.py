@@ -1,4 +1,4 @@
-"""What the server of the tests guesses, asked of a real HeavyDB; and of that server, so that these tests are right."""
+"""Assumptions of the tests' HeavyDB server, checked on a real HeavyDB and on that server, so that the tests hold."""
 
 import os
 import uuid
@@ -36,7 +36,7 @@ def there(request: pytest.FixtureRequest) -> Reach:
 
 @pytest.fixture
 def name(there: Reach) -> Iterator[str]:
-    """A collector of whom nobody has heard; its table is dropped at the end."""
+    """A collector with a new name; its table is dropped at the end."""
     name = f"api2db_test_{uuid.uuid4().hex[:12]}"
     yield name
     there.drop(f"{name}_stream")

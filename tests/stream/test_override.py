@@ -1,4 +1,4 @@
-"""A user's own class: its stream method gets each frame at least once, in order, and may hand on what it likes."""
+"""Overridden stream methods: each gets each frame at least once, in order, and may pass on any frames."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_what_a_method_keeps_raising_on_is_told_and_parked_and_not_lost(tmp_path
 
 
 class Leaking(Stream):
-    """Its errors hold what a library put into them."""
+    """Raises errors that contain what a library put into them."""
 
     def stream(self, _: pd.DataFrame) -> None:
         raise RuntimeError("GET https://example.org/rows?api_key=canary-7c1f failed, Authorization: Bearer canary-7c1f")
@@ -133,7 +133,7 @@ class Doubling(Stream2Sql):
 
 
 class Splitting(Stream2Sql):
-    """Hands on two frames for one, or none."""
+    """Passes on two frames for one, or none."""
 
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
         for remainder in (0, 1):
@@ -143,7 +143,7 @@ class Splitting(Stream2Sql):
 
 
 class Retyping(Stream2Sql):
-    """Hands on frames that have no common schema."""
+    """Passes on frames that have no common schema."""
 
     def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
         super().stream(data)
@@ -208,7 +208,7 @@ def test_each_load_of_a_subclass_steps_the_ledger(dialect: str, tmp_path: Path) 
 
 
 class Sharding(Stream2Local):
-    """Hands on two frames for one, whose columns are of two widths."""
+    """Passes on two frames for one, with different widths of columns."""
 
     def stream(self, data: pd.DataFrame) -> None:
         super().stream(data.head(1))

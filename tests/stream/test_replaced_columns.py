@@ -1,4 +1,4 @@
-"""A table that is replaced has exactly the newest frame's columns, and what depends on it goes on."""
+"""A table that is replaced has exactly the newest frame's columns, and what depends on the table still works."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``table_schema=``: the table, what is staged for it, and our own tables are in that schema, and in no other."""
+"""Streams with ``table_schema=``: table, staging and ledger are in that schema, and in no other."""
 
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def test_a_dotted_name_is_refused_where_such_a_schema_is_there_and_else_a_name_w
     with make(table="analytics.flights") as stream:
         stream.stream(pd.DataFrame({"id": [1]}))
     execute(tmp_path, dialect, "CREATE SCHEMA analytics")
-    with make(table="analytics.flights") as stream:  # it has been there before
+    with make(table="analytics.flights") as stream:  # the table existed before
         stream.stream(pd.DataFrame({"id": [2]}))
     assert query(tmp_path, dialect, 'SELECT id FROM "analytics.flights" ORDER BY 1') == [(1,), (2,)]
     stream = make(table="analytics.others")
@@ -106,13 +106,13 @@ def test_a_dotted_name_is_refused_where_such_a_schema_is_there_and_else_a_name_w
     default = {"duckdb": "main", "postgresql": "public"}.get(dialect, DATABASE)
     with make(table="analytics.others", table_schema=default) as stream:
         stream.stream(pd.DataFrame({"id": [4]}))
-    waiting = [] if dialect == "postgresql" else [(3,)]  # only there this is not known to be the same table
+    waiting = [] if dialect == "postgresql" else [(3,)]  # only PostgreSQL can't tell that it is the same table
     assert query(tmp_path, dialect, 'SELECT id FROM "analytics.others" ORDER BY 1') == [*waiting, (4,)]
 
 
 @OF_DIALECTS
 def test_a_store_loads_into_the_schema(dialect: str, tmp_path: Path) -> None:
-    execute(tmp_path, dialect, "SELECT 1")  # makes the database in which the client looks
+    execute(tmp_path, dialect, "SELECT 1")  # creates the database that the client reads
     with Stream2Local(COLLECTOR, home=tmp_path) as shards:
         shards.stream(pd.DataFrame({"id": [1, 2]}))
     store = Store2Sql(name=COLLECTOR, seconds=0, home=tmp_path, table_schema=SCHEMA, **target_of(dialect))

@@ -1,4 +1,4 @@
-"""Many streams to one server share a few connections: they all go on, in order, each row once."""
+"""Many streams to one server share a few connections: each delivers its rows, in order, once."""
 
 import threading
 import time
@@ -55,7 +55,7 @@ def running(streams: Sequence[Stream2Sql]) -> Iterator[None]:
 
 @contextmanager
 def counted(server: Server, database: str) -> Iterator[list[int]]:
-    """How many connections of ours there were at each look."""
+    """Collect the number of our connections at several moments."""
     found, ended = [0], threading.Event()
 
     def look() -> None:
@@ -126,7 +126,7 @@ def test_a_number_of_connections_that_is_none_is_refused(number: Any) -> None:
 
 
 def test_streams_of_another_user_do_not_share(server: Server, database: str, tmp_path: Path) -> None:
-    """Else one with a wrong password would be let in by another's."""
+    """Otherwise a stream with a wrong password could use another's connection."""
     [right] = streams_to(server, database, tmp_path, 1)
     [wrong] = streams_to(server, database, tmp_path, 1, password="wrong", table="other")
     with running([right, wrong]):
@@ -243,7 +243,7 @@ def test_a_stream_that_waits_for_a_connection_stops_at_once(server: Server, data
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def small(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that has few connections."""
+    """A server that allows few connections."""
     options = {"postgresql": ("-c", "max_connections=10"), "mariadb": ("--max-connections=10",)}
     with running_server(engine(request.param), options=options[request.param]) as server:
         yield server

@@ -1,4 +1,4 @@
-"""How a table follows the data, and what becomes of rows that it will not take: on every database."""
+"""How a table follows the data, and what happens to rows that it refuses: on every database."""
 
 import importlib
 import threading
@@ -32,12 +32,12 @@ from tests.stream.databases import (
 )
 from tests.stream.eventually import eventually
 
-FOLDING = [dialect for dialect in DIALECTS if dialect != "postgresql"]  # names that differ in case only are one name
+FOLDING = [dialect for dialect in DIALECTS if dialect != "postgresql"]  # they ignore the case of names
 
 
 @pytest.fixture
 def deliver(make: Make, dialect: str, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
-    """Put frames one after another through a new stream, and give the table."""
+    """Put frames one after another through a new stream, and return the table."""
 
     def deliver(*frames: object, **options: Any) -> list[dict[str, Any]]:
         with make(**options) as stream:
@@ -454,7 +454,7 @@ def test_where_an_index_forbids_a_wider_type_the_rows_are_rejected_and_nothing_w
         stream.stream(pd.DataFrame({"id": [1], "n": first}))
         stream.stream(pd.DataFrame({"id": [2], "n": then}))
         stream.stream(pd.DataFrame({"id": [3]}))
-    # A number column of SQLite holds any number, and the servers make an index anew; text of a user's stays text.
+    # A number column of SQLite holds any number, and the servers rebuild an index; a user's text column stays text.
     widened = first == [1] and dialect != "duckdb"
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == ([1, 2, 3] if widened else [1, 3])
     assert [row["id"] for row in rejected_rows(tmp_path, f"sql.{dialect}")] == ([] if widened else [2])
@@ -475,7 +475,7 @@ def test_no_number_is_rounded_to_fit_a_column(
     dialect: str, deliver: Deliver, tmp_path: Path, first: list[Any], then: pa.Array, fits: list[Any]
 ) -> None:
     found = [row["n"] for row in deliver(pa.table({"n": first}), pa.table({"n": then}))]
-    rows = [Decimal(n) if isinstance(n, str) else n for n in found]  # SQLite keeps a decimal as text of its digits
+    rows = [Decimal(n) if isinstance(n, str) else n for n in found]  # SQLite keeps a decimal as text
     rejected = [row["n"] for row in rejected_rows(tmp_path, f"sql.{dialect}")]
     assert sorted([*rows, *rejected]) == sorted([*first, *then.to_pylist()])
     assert rows[0] == first[0]
@@ -492,7 +492,7 @@ def test_postgresql_tells_columns_apart_by_their_case_alone(deliver: Deliver, di
 
 @pytest.mark.parametrize("dialect", SERVERS, indirect=True)
 def test_streams_of_several_processes_make_the_ledger_at_the_same_time(dialect: str, tmp_path: Path) -> None:
-    """PostgreSQL answers with a broken unique index of its catalogue, which is nothing that a row has done."""
+    """PostgreSQL then reports a violated unique index of its catalogue, for which no row is at fault."""
     for number in range(5):
         with ThreadPoolExecutor(4) as pool:
             streams = [stream_into(dialect, tmp_path / f"{number}{n}", db_name=f"{DATABASE} {number}") for n in "abcd"]

@@ -1,4 +1,4 @@
-"""Many streams of one process are delivered by a few threads; a target that hangs holds up nobody else."""
+"""Many streams of one process are delivered by a few threads; a target that hangs delays no other stream."""
 
 import socket
 import threading
@@ -43,7 +43,7 @@ def running(streams: Sequence[Stream]) -> Iterator[None]:
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """How many threads there were at each look, those of the test and the housekeeper left out."""
+    """Collect the number of threads at several moments, without those of the test and the housekeeper."""
     before, found, ended = set(threading.enumerate()), [0], threading.Event()
 
     def look() -> None:
@@ -62,7 +62,7 @@ def counted() -> Iterator[list[int]]:
 
 @contextmanager
 def hanging_server() -> Iterator[socket.socket]:
-    """A port that takes connections, and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -70,7 +70,9 @@ def hanging_server() -> Iterator[socket.socket]:
 
 
 def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api2db.delivery._scheduler._LONG_STEP_S", 60.0)  # not even on a machine under heavy load
+    monkeypatch.setattr(
+        "api2db.delivery._scheduler._LONG_STEP_S", 60.0
+    )  # no step counts as long, even on a machine under heavy load
     streams = mixed_streams(tmp_path, MANY)
     with counted() as found, running(streams):
         for n in range(3):

@@ -1,4 +1,4 @@
-"""How a connection is encrypted, and whom it trusts: the stream's own and that of con obey the same rules."""
+"""TLS: how a connection is encrypted, and whom it trusts; the stream's own and ``con`` follow the same rules."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BARRED = f"hostssl all {CERTIFIED} all scram-sha-256 clientcert=verify-full\nhos
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Has signed nothing."""
+    """An authority that has signed nothing."""
     return make_authority(tmp_path_factory.mktemp("stranger"), "a stranger")
 
 
@@ -34,7 +34,7 @@ def certificate(authority: Authority, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def elsewhere(encrypted_server: Server) -> Iterator[Proxy]:
-    """The same server by an address that its certificate does not have."""
+    """The same server at an address that its certificate does not have."""
     with Proxy(encrypted_server.host, encrypted_server.port, host="127.0.0.2") as proxy:
         yield proxy
 
@@ -50,7 +50,7 @@ def reach(server: Server, home: Path, **options: Any) -> Stream2Sql:
 
 
 def encrypted(stream: Stream2Sql) -> bool | str:
-    """Whether it is, or why there is no connection: as ours says it, after seeing that con agrees."""
+    """Return whether the stream's connection is encrypted, or why there is none, after checking that con agrees."""
     ours, theirs = _ours(stream), _theirs(stream)
     assert isinstance(ours, bool) == isinstance(theirs, bool), (ours, theirs)
     assert isinstance(ours, str) or ours == theirs
@@ -149,7 +149,7 @@ def test_a_server_may_demand_a_certificate_of_its_client(
 
 
 def demand_certificate(server: Server) -> None:
-    """Of one user, who is made."""
+    """Create a user who must have a certificate."""
     if server.kind != "postgresql":
         server.create_user(CERTIFIED, "secret")
         server.execute(f"ALTER USER {CERTIFIED}@'%' REQUIRE X509")

@@ -1,6 +1,6 @@
-"""What a user does with a frame of every kind once it is there: asks into JSON, reads files with our own reader.
+"""Uses of a frame of every kind after it is loaded: queries into JSON, and reading files with FileConverter.
 
-That each kind is held exactly is what tests/conformance tells.
+That each kind is held exactly is tested in tests/conformance.
 """
 
 import json
@@ -34,7 +34,7 @@ def test_shards_give_every_kind_back_as_it_was(fmt: str, tmp_path: Path) -> None
     assert list(found.columns) == list(wanted.columns)
     for name in wanted:
         assert _plain(found[name]) == _plain(wanted[name]), name
-        if name not in {"text", "nul", "digits"}:  # text that was of dtype object comes back as pandas' own
+        if name not in {"text", "nul", "digits"}:  # text of dtype object comes back in pandas' own dtype
             if name == "category":
                 assert found[name].dtype.name == "category"
             else:
@@ -50,7 +50,7 @@ def test_csv_holds_every_value_and_its_folder_tells_the_kind(tmp_path: Path) -> 
     plain = {name: _plain(found[name]) for name in found}
     for name in ("id", "flag", "int_with_null", "small", "float", "infinite", "text", "nul", "digits", "date", "naive"):
         assert plain[name] == _plain(every_kind()[name]), name
-    for name in ("unsigned", "decimal", "time", "bytes", "zoned", "delta"):  # by the types that the folder keeps
+    for name in ("unsigned", "decimal", "time", "bytes", "zoned", "delta"):  # in the types that the folder keeps
         assert plain[name] == _plain(every_kind()[name]), name
     assert plain["dict"] == [{"a": [1, 2.5, None], "é": {"b": True}}, {}, None]
     assert str(found["zoned"].dtype) == str(every_kind()["zoned"].dtype)

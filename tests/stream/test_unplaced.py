@@ -1,4 +1,4 @@
-"""A column that the server can't have: only rows with a value there are rejected, or it goes into ``_extra``."""
+"""Columns that the server can't have: only rows with a value there are rejected, or it goes into ``_extra``."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 
 def mixed(names: list[str]) -> list[dict[str, Any]]:
-    """A good row, then one row for each name, then a good one."""
+    """Return a good row, then one row for each name, then a good one."""
     odd = [{"id": 2 + number, name: number} for number, name in enumerate(names)]
     return [{"id": 1, "good": "a"}, *odd, {"id": 99, "good": "b"}]
 

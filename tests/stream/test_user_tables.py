@@ -1,4 +1,4 @@
-"""Tables that people made themselves: loaded, or refused with the reason; no value of theirs or ours is changed."""
+"""Tables that users made: they are loaded, or refused with the reason; no value of theirs or ours is changed."""
 
 import datetime
 from decimal import Decimal
@@ -38,7 +38,7 @@ def column_of(home: Path, dialect: str, name: str = "x") -> list[Any]:
 
 
 def into_column(make: Make, home: Path, dialect: str, declared: str, values: pa.Array) -> tuple[list[Any], list[Any]]:
-    """What a column of that type has then, and what was rejected."""
+    """Return what a column of that type has afterwards, and what was rejected."""
     execute(home, dialect, f"CREATE TABLE flights (x {declared})")
     with make() as stream:
         stream.stream(pa.table({"x": values}))
@@ -435,7 +435,7 @@ def test_where_a_table_of_the_user_s_lacks_a_primary_key_that_the_server_wants_i
 def test_by_insert_too_what_the_server_would_cut_without_an_error_is_refused(
     make: Make, dialect: str, tmp_path: Path
 ) -> None:
-    """Of spaces at the end that don't fit it only warns."""
+    """The server only warns about spaces at the end that don't fit."""
     execute(tmp_path, dialect, "CREATE TABLE flights (x VARCHAR(3))")
     running(dialect).execute("SET GLOBAL local_infile = 0")
     try:
@@ -470,7 +470,7 @@ def test_a_column_that_is_widened_keeps_all_that_its_maker_gave_it(
 
 
 def definition(home: Path, dialect: str) -> tuple[Any, ...]:
-    """The type of x, and what else it is."""
+    """Return the type of x, and its other properties."""
     [found] = query(
         home,
         dialect,

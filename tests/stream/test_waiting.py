@@ -1,4 +1,4 @@
-"""What a server says that is no fault of the rows is waited for: the status says why, and it goes on once mended."""
+"""Errors that are no fault of the rows: the stream waits, its status says why, and it continues once they are fixed."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ WHO = "limited"
 
 @pytest.fixture
 def limited(server: Server) -> Iterator[tuple[Server, str]]:
-    """A server, and a database on it in which a user may do everything, who may do nothing elsewhere."""
+    """A server with a database in which a user may do everything, but nothing elsewhere."""
     database = server.new_database()
     server.create_user(WHO, "secret")
     if server.kind == "postgresql":
@@ -51,7 +51,7 @@ def kill_connections(server: Server) -> None:
 
 @contextmanager
 def read_only(server: Server, database: str) -> Iterator[None]:
-    """As a server is that another has taken over from."""
+    """Make the server read-only, as if another had taken over from it."""
     if server.kind == "postgresql":
         server.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
         kill_connections(server)
@@ -165,7 +165,7 @@ def test_a_user_who_may_only_write_rows_writes_into_tables_that_others_have_made
 
 @pytest.fixture
 def full_disk() -> Iterator[Path]:
-    """With a file on it that takes nearly all of it; a server may write there."""
+    """A disk that a file fills almost completely; a server may write there."""
     folder = new_folder()
     with small_disk(folder / "disk", "12m") as disk:
         give_away(disk)
@@ -176,7 +176,7 @@ def full_disk() -> Iterator[Path]:
 def test_a_disk_of_the_server_that_is_full_is_waited_for_until_there_is_room(
     postgresql: Server, full_disk: Path, tmp_path: Path
 ) -> None:
-    """The others keep all on one disk, and end themselves when it is full."""
+    """The other servers keep everything on one disk, and exit when it is full."""
     server, database = postgresql, postgresql.new_database()
     server.execute(f"CREATE TABLESPACE small LOCATION '{full_disk}'")
     server.execute("CREATE TABLE flights (id BIGINT, text TEXT) TABLESPACE small", database)
@@ -201,6 +201,6 @@ def test_a_disk_of_the_server_that_is_full_is_waited_for_until_there_is_room(
 
 
 def fill(disk: Path) -> None:
-    """Leave 2 MB."""
+    """Fill the disk except for 2 MB."""
     free = shutil.disk_usage(disk).free
     (disk / "filler").write_bytes(bytes(free - (2 << 20)))

@@ -1,4 +1,4 @@
-"""Where a server forbids LOCAL, rows go by multi-row INSERT: the same values arrive, and it is said once."""
+"""Servers that forbid LOCAL: rows are sent by multi-row INSERT, the same values arrive, and the log says so once."""
 
 import datetime
 from collections.abc import Iterator
