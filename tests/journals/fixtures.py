@@ -6,6 +6,7 @@ files of a journal, about other processes or about a crash: they run on the disk
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_one_too_many(item: pytest.Item) -> bool:
-    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    params: dict[str, Any] = (
+        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    )
     mark = item.get_closest_marker("every_journal")
     if mark is None or "ways" not in mark.kwargs or params.get("journal_kind") != "memory" or "way" not in params:
         return False
