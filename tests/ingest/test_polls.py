@@ -19,6 +19,7 @@ from api2db.errors import ConfigurationError, JournalWriteError, PollError
 from api2db.ingest import Collector, Runner, read_status
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
+pytestmark = pytest.mark.every_journal
 NEVER = 3600.0
 
 
@@ -438,6 +439,7 @@ def test_a_poll_under_debug_that_fails_is_not_said_to_be_tried_again(
     assert "is not tried again in this run" in caplog.text
 
 
+@pytest.mark.disk_journal
 def test_the_figures_of_a_collector_stand_beside_its_journal(bench: Bench) -> None:
     bench.poll(lambda: ROWS)
     status = read_status(bench.home, "cities")

@@ -1,10 +1,12 @@
 """On which kind of journal a test runs: ``pytest --journal memory`` runs on journals in memory what can be.
 
-Tests marked ``every_journal`` run on both kinds in the ordinary suite. Those marked ``disk_journal`` are about the
+Tests marked ``every_journal`` run on both kinds in the ordinary suite, those of many targets (``way``) on the targets
+that the mark names. Those marked ``disk_journal`` are about the
 files of a journal, about other processes or about a crash: they run on the disk alone.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     needs_disk = metafunc.definition.get_closest_marker("disk_journal") is not None
     if is_on_every and not needs_disk and metafunc.config.getoption("--journal") == KINDS[0]:
         metafunc.parametrize("journal_kind", KINDS, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not _is_one_too_many(item)]
+
+
+def _is_one_too_many(item: pytest.Item) -> bool:
+    params: dict[str, Any] = (
+        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    )
+    mark = item.get_closest_marker("every_journal")
+    if mark is None or "ways" not in mark.kwargs or params.get("journal_kind") != "memory" or "way" not in params:
+        return False
+    return params["way"].name not in mark.kwargs["ways"]
 
 
 @pytest.fixture(autouse=True)

@@ -283,6 +283,7 @@ def child(code: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.disk_journal
 def test_a_second_process_on_the_journal_is_told_who_has_it(tmp_path: Path) -> None:
     code = """
 import sys
@@ -340,6 +341,7 @@ stream.stop()
     assert [pd.read_parquet(path)["id"].tolist() for path in shards(tmp_path, "parquet")] == [[1], [3]]
 
 
+@pytest.mark.disk_journal
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_full_disk_is_told_by_the_put_and_it_goes_on_when_space_is_back(dialect: str, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "8m") as disk:

@@ -12,8 +12,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
-from api2db.journal._journal import journal_folder
-from api2db.journal._state_file import StreamRow, read_streams, reading
+from api2db.journal import StreamIdentity, journal_store
 from api2db.stream.commands import forget, retry
 from tests.stream.cases import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
 from tests.stream.eventually import eventually
@@ -41,12 +40,6 @@ def make(tmp_path: Path, dialect: str) -> Iterator[Make]:
 
 def rejected_files(home: Path) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in (home / "STORE" / "rejected").rglob("[0-9]*.parquet"))
-
-
-def journalled(home: Path) -> list[StreamRow]:
-    """Return the streams that a journal without an owner has on disk."""
-    with reading(journal_folder(home, "flights")) as connection:
-        return read_streams(connection)
 
 
 def reject_two_rows(stream: Stream2Sql, home: Path, dialect: str) -> str:
@@ -95,8 +88,10 @@ def test_what_is_still_set_aside_beside_retried_rows_counts(make: Make, dialect:
     stream.stop()
     assert retry(tmp_path, file) == 2
     assert stream.status().rows_rejected == 2
-    [row] = journalled(tmp_path)
-    assert row.delivered.rejected_bytes == (tmp_path / kept).stat().st_size
+    handle = journal_store(tmp_path).open("flights")
+    _, reader = handle.journal.attach(StreamIdentity(stream.identity, stream.stream_type))
+    assert reader.delivered.rejected_bytes == (tmp_path / kept).stat().st_size
+    handle.release()
 
 
 def test_a_retry_that_the_quota_has_no_room_for_says_so_and_leaves_the_file(

@@ -346,6 +346,7 @@ def test_dtypes_are_learnt_into_cache_name_dtypes_json_and_taken_from_there(here
     frame(1).astype(again.dtypes)
 
 
+@pytest.mark.disk_journal
 def test_the_journal_lies_in_store_journal_collector(here: Path) -> None:
     stream = Stream2Local("flights")
     stream.q.put(frame(1))

@@ -30,6 +30,7 @@ def enter(stream: Stream2Local) -> None:
         pass
 
 
+@pytest.mark.disk_journal
 @pytest.mark.parametrize(
     "use",
     [
