@@ -116,6 +116,28 @@ def _run(
     run_project(main_file, _home(home), once=once, timeout_s=timeout)
 
 
+@app.command("backfill")
+def _backfill(
+    collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="A collector that polls a resource.")],
+    main_file: Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")] = Path(
+        "main.py"
+    ),
+    *,
+    begin: Annotated[str, typer.Option("--from", help="Where to begin, such as 2020-01-01.")],
+    end: Annotated[str, typer.Option("--to", help="Where to end.")],
+    step: Annotated[str, typer.Option(help="The length of a window, such as 12h or 7d.")] = "1d",
+    home: Home = None,
+) -> None:
+    """Poll the history of a collector in windows, into the same table. Started again it goes on where it was.
+
+    The collector's resource needs keys, and a cursor with param= and until=. No run may be on.
+    """
+    from api2db.app._backfill import run_backfill
+
+    _home(home)
+    run_backfill(main_file, collector, (begin, end, step))
+
+
 @app.command("compose")
 def _compose(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the shards.")],

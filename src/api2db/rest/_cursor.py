@@ -24,6 +24,7 @@ class Cursor:
     Args:
         field: Where a record has it.
         param: The parameter that takes the value to begin at; None where the API has none.
+        until: The parameter that takes the value to end at, for ``api2db backfill``.
         template: What the parameter is sent, with ``{}`` for the value, such as ``"modified ge {}"`` for OData.
         overlap: How far before that value to begin, such as ``"5m"``, so that rows which come late are read, too. Rows
             that are known already are not loaded again.
@@ -36,6 +37,7 @@ class Cursor:
 
     field: str
     param: str | None = None
+    until: str | None = None
     template: str = "{}"
     overlap: str | float = 0
     initial: str | float | None = None
@@ -74,6 +76,13 @@ class Cursor:
         seconds = order.value / 1000 if self.type == "unix_ms" else order.value
         beyond = float(seconds - Decimal(moment_s))
         return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
+
+    def of_moment(self, text: str) -> Any:
+        """A moment in ISO 8601, in the form of the cursor's values."""
+        order = order_of(text, "iso")
+        if order is None or self.type not in ("unix_s", "unix_ms"):
+            return text
+        return int(order.value * (1000 if self.type == "unix_ms" else 1))
 
     def start(self, value: Any) -> Any:
         """The value to begin at, which lies before a cursor by the overlap."""

@@ -1,0 +1,130 @@
+"""Windows of a list's history, polled one after another into the table of the live collector, and resumable."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+
+from api2db.errors import ConfigurationError
+from api2db.rest._arguments import duration_s
+from api2db.rest._cursor import Cursor
+from api2db.rest._endpoint import Endpoint
+from api2db.rest._http import Figures
+from api2db.rest._order import lowered, order_of
+from api2db.rest._poll import Poll
+from api2db.rest._resource import Resource
+
+_STATE: Final = "backfill"
+_DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """An import function for one run over the history of a resource.
+
+    It leaves the state of the live polls as it is. How far it is stands beside that, until it has got through; another
+    backfill with the same arguments goes on there.
+
+    Args:
+        resource: With a cursor that has ``param`` and ``until``, and keys.
+        begin: Where to begin, as ISO 8601 text.
+        end: Where to end; rows at that moment are not included where the API does not include them.
+        step: The length of a window.
+        on_window: Called after each window with the number of those that are done, and of all.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
+    """
+
+    commits_each_page: ClassVar[bool] = True
+
+    resource: Resource
+    begin: str
+    end: str
+    step: str = "1d"
+    on_window: Callable[[int, int], object] | None = None
+
+    def __post_init__(self) -> None:
+        cursor = self._cursor
+        if self.resource.for_each is not None or not self.resource.keys:
+            raise ConfigurationError(
+                "a backfill needs a resource with keys, by which its rows replace those of live polls"
+            )
+        if cursor.param is None or cursor.until is None:
+            raise ConfigurationError("a backfill needs a Cursor with param= and until=, where a window begins and ends")
+        for name in ("begin", "end"):
+            order = order_of(getattr(self, name), "iso")
+            if order is None:
+                raise ConfigurationError(f"{name} of the backfill is {getattr(self, name)!r}; write such as 2024-01-31")
+        if duration_s(self.step, "step") < 1 or not self.windows():
+            raise ConfigurationError(
+                "the backfill has no window: its end must lie after its begin, by a second or more"
+            )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The resource's."""
+        return self.resource.keys
+
+    @property
+    def host(self) -> str:
+        """The resource's."""
+        return self.resource.host
+
+    @property
+    def figures(self) -> Figures:
+        """The resource's."""
+        return self.resource.figures
+
+    @property
+    def _cursor(self) -> Cursor:
+        cursor = self.resource.endpoint.cursor
+        if cursor is None:
+            raise ConfigurationError("a backfill needs a resource with a cursor")
+        return cursor
+
+    def windows(self) -> list[tuple[Any, Any]]:
+        """Where each window begins and ends, in the form of the cursor's values."""
+        step_s = duration_s(self.step, "step")
+        clock = step_s % _DAY_S != 0
+        at, end = (_with_time(self.begin), _with_time(self.end)) if clock else (self.begin, self.end)
+        found = []
+        while _seconds(at) < _seconds(end):
+            after = lowered(at, -step_s, "iso", is_duration=True)
+            after = after if _seconds(after) < _seconds(end) else end
+            found.append((self._cursor.of_moment(at), self._cursor.of_moment(after)))
+            at = after
+        return found
+
+    def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
+        """Poll the windows that are left."""
+        name, windows = [self.begin, self.end, self.step], self.windows()
+        kept = state.get(_STATE, {})
+        kept = kept if kept.get("of") == name else {"of": name, "done": 0, "poll": {}}
+        for number in range(kept["done"], len(windows)):
+            poll = dict(kept["poll"])
+            kept = {"of": name, "done": number + 1, "poll": {}}
+            for frame in Poll(self._endpoint(*windows[number]), poll, self.figures, conditional=False).frames():
+                within = {"of": name, "done": number, "poll": {"poll": poll["poll"]}} if "poll" in poll else kept
+                state[_STATE] = within
+                yield frame
+            if self.on_window is not None:
+                self.on_window(number + 1, len(windows))
+        state.pop(_STATE, None)
+        yield None
+
+    def _endpoint(self, begin: Any, end: Any) -> Endpoint:
+        endpoint, cursor = self.resource.endpoint, self._cursor
+        window = dataclasses.replace(cursor, initial=begin, overlap=0, remember=0, descending=False)
+        params = {**endpoint.params, str(cursor.until): end}
+        return dataclasses.replace(endpoint, cursor=window, params=params, changes_only=False)
+
+
+def _with_time(text: str) -> str:
+    return text if len(text) > len("2024-01-31") else f"{text}T00:00:00Z"
+
+
+def _seconds(text: str) -> Decimal:
+    order = order_of(text, "iso")
+    return Decimal(0) if order is None else order.value
