@@ -98,11 +98,16 @@ def test_a_polled_row_with_half_a_surrogate_pair_is_set_aside_and_its_neighbours
 
 @pytest.mark.parametrize(
     "frame",
-    [ROWS, pd.DataFrame(ROWS), pa.Table.from_pylist(ROWS), iter([ROWS[:1], None, pd.DataFrame(ROWS[1:])])],
+    [
+        lambda: ROWS,
+        lambda: pd.DataFrame(ROWS),
+        lambda: pa.Table.from_pylist(ROWS),
+        lambda: iter([ROWS[:1], None, pd.DataFrame(ROWS[1:])]),
+    ],
     ids=["dicts", "dataframe", "arrow", "pages"],
 )
-def test_a_poll_may_give_any_kind_of_frame(bench: Bench, frame: Any) -> None:
-    bench.poll(lambda: frame)
+def test_a_poll_may_give_any_kind_of_frame(bench: Bench, frame: Callable[[], Any]) -> None:
+    bench.poll(frame)
     assert bench.rows == ROWS
 
 

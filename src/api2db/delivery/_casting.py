@@ -64,7 +64,7 @@ class Casting:
         fitted = fit(rows, columns, self._target.same_column, self._target.limits, self._target.unplaced)
         for name in set(fitted.truncated) - self._told:
             self._told.add(name)
-            logger.warning("%r is kept to the microsecond: the column's type has no nanoseconds", name)
+            logger.warning("%r is truncated to microseconds: the column's type has no nanoseconds", name)
         return fitted
 
     def _with_overflow(
