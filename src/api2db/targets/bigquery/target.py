@@ -300,7 +300,7 @@ class BigqueryTarget:
         if isinstance(error, RowsRefusedError):
             return RowsRefusedError({before + row: reason for row, reason in error.reasons.items()})
         if time.monotonic() - self._altered_s < _SEEN_AFTER_S:
-            return TableChangedError(
+            return TargetUnavailableError(
                 f"the table was altered just now, and the Write API may not know that yet: {error}"
             )
         return error
