@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from api2db.targets.mysql import MysqlDatabase
 from api2db.targets.mysql import _database as mysql
 from api2db.targets.postgresql import PostgresqlDatabase
 from api2db.targets.postgresql import _database as postgresql
+from api2db.targets.postgresql._dialect import dialect_in
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql._ledger import Ledger
 from tests.kills.checker import Verdict, judge, set_aside
@@ -175,10 +177,14 @@ def test_rows_refused_beside_a_commit_that_is_still_held_are_set_aside_once(
     assert found_after_a_held_commit(postgresql, to_postgresql, tmp_path) == Verdict()
 
 
+def read_without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "dialect_in", lambda schema: replace(dialect_in(schema), locking=""))
+
+
 def test_without_the_lock_on_the_ledger_they_are_lost_and_the_checker_says_so(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PostgresqlDatabase, "select_for_update", lambda database, select: select)
+    read_without_lock(monkeypatch)
     assert found_after_a_held_commit(postgresql, to_postgresql, tmp_path).lost
 
 
@@ -191,7 +197,7 @@ def test_without_compare_and_set_either_rows_are_doubled_and_the_checker_says_so
 
     behind = There(postgresql, to_postgresql)
     puts = PutsThere(tmp_path, behind)
-    monkeypatch.setattr(PostgresqlDatabase, "select_for_update", lambda database, select: select)
+    read_without_lock(monkeypatch)
     monkeypatch.setattr(Ledger, "step", step)
     with running(puts.stream):
         hold_and_cut(puts, behind, to_postgresql, 3)
