@@ -59,6 +59,8 @@ class Poll:
         self._error: BaseException | None = None
         self._closed = False
         self._commits_each_page = getattr(collector.import_target, "commits_each_page", False)
+        self._commit_s = 0.0
+        self._taken_s = 0.0
         self._awaited: Future[Any] | None = None
         self._changed = threading.Condition()
         self._begin_s = time.monotonic()
@@ -163,9 +165,14 @@ class Poll:
                 self._pages.append(page)
                 self._size_bytes += page.nbytes
             self._reached = reached
-            if self._size_bytes >= GROUP_BYTES or self._commits_each_page:
+            if self._size_bytes >= GROUP_BYTES or self._is_dear():
                 self._commit()
+            self._taken_s = time.monotonic()
             return True
+
+    def _is_dear(self) -> bool:
+        """Whether a page costs an API's call that takes longer than the commit which makes it safe."""
+        return self._commits_each_page and time.monotonic() - self._taken_s >= self._commit_s / 2
 
     def _commit(self) -> None:
         """Journal the group; after an error it is gone, and the state as it was before it."""
@@ -179,7 +186,8 @@ class Poll:
         except BaseException:
             self._reached = self._committed
             raise
-        self._held_up_s += time.monotonic() - begin_s
+        self._commit_s = time.monotonic() - begin_s
+        self._held_up_s += self._commit_s
         self._committed = self._reached
         self._rows += sum(page.num_rows for page in pages)
 

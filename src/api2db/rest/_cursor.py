@@ -73,8 +73,7 @@ class Cursor:
         order = order_of(value, self.type)
         if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
             return value
-        seconds = order.value / 1000 if self.type == "unix_ms" else order.value
-        beyond = float(seconds - Decimal(moment_s))
+        beyond = float(Decimal(order.value) / (1000 if self.type == "unix_ms" else 1) - Decimal(moment_s))
         return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
 
     def of_moment(self, text: str) -> Any:
@@ -119,11 +118,14 @@ class Known:
         found = self.kept.get(name)
         return found is not None and found[0] == (content if self._keys else "")
 
-    def forget_below(self, floor: Order | None) -> None:
-        """Forget what no later poll asks for, and the lowest of what is too much."""
-        if floor is not None:
-            low = [name for name, (_, value) in self.kept.items() if value is not None and Decimal(value) < floor.value]
-            for name in low:
+    def forget_below(self, window: Order | None, above: Order | None = None) -> None:
+        """Forget rows below a window, but only those above an older cursor where that is given."""
+        if window is None:
+            return
+        kept = self.kept.items()
+        orders = {name: Decimal(value) for name, (_, value) in kept if value is not None}
+        for name, value in orders.items():
+            if value < window.value and (above is None or value > above.value):
                 del self.kept[name]
         self.trim()
 
