@@ -119,25 +119,21 @@ class Known:
         return found is not None and found[0] == (content if self._keys else "")
 
     def forget_below(self, window: Order | None, above: Order | None = None) -> None:
-        """Forget rows below a window, but only those above an older cursor where that is given."""
-        if window is None:
-            return
-        kept = self.kept.items()
-        orders = {name: Decimal(value) for name, (_, value) in kept if value is not None}
-        for name, value in orders.items():
+        """Forget rows below a window, and the lowest of what is too much.
+
+        Args:
+            window: What lies below it goes.
+            above: Only what lies above this does.
+        """
+        orders = {name: Decimal(value or 0) for name, (_, value) in self.kept.items()}
+        for name, value in orders.items() if window is not None else ():
+            if self.kept[name][1] is None or window is None:
+                continue
             if value < window.value and (above is None or value > above.value):
                 del self.kept[name]
-        self.trim()
-
-    def trim(self) -> bool:
-        """Forget the lowest of what is too much; return whether anything was."""
         excess = len(self.kept) - self._most
-        if excess <= 0:
-            return False
-        by_order = sorted(self.kept, key=lambda name: Decimal(self.kept[name][1] or 0))
-        for name in by_order[:excess]:
+        for name in sorted(self.kept, key=lambda one: orders[one])[:excess] if excess > 0 else ():
             del self.kept[name]
-        return True
 
 
 def digest(value: Any) -> str:
