@@ -17,6 +17,7 @@ import pytest
 from api2db import Stream2Local
 from api2db.errors import ConfigurationError, JournalWriteError, PollError
 from api2db.ingest import Collector, Runner, read_status
+from api2db.ingest._poll import Poll
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
 pytestmark = pytest.mark.every_journal
@@ -111,6 +112,21 @@ def test_a_poll_may_give_any_kind_of_frame(bench: Bench, frame: Callable[[], Any
     assert bench.rows == ROWS
 
 
+def test_a_page_is_journalled_whole_with_the_state_after_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between the rows that no target takes and the others would leave these behind the cursor."""
+    monkeypatch.setattr("api2db.ingest._poll.GROUP_BYTES", 0)
+    committed: list[int] = []
+    real = Poll._append
+
+    def append(poll: Poll, pages: list[Any], cursor: dict[str, Any] | None) -> None:
+        committed.append(len(pages))
+        real(poll, pages, cursor)
+
+    monkeypatch.setattr(Poll, "_append", append)
+    bench.poll(lambda: [{"id": 1, "t": "x"}, {"id": 2, "t": "\ud800"}])
+    assert committed == [2]
+
+
 NOTHINGS: dict[str, Any] = {"None": None, "list": [], "frame": pd.DataFrame({"id": []}), "iterator": iter([])}
 
 
@@ -131,11 +147,18 @@ def test_nested_cells_survive_without_a_transform_and_with_one(bench: Bench) -> 
 
 
 def test_dicts_do_not_pass_through_pandas(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, in_polls = pd.DataFrame.__init__, []
+
+    def init(frame: pd.DataFrame, *arguments: Any, **options: Any) -> None:
+        if threading.current_thread().name.startswith("api2db-poll"):
+            in_polls.append(arguments)
+        real(frame, *arguments, **options)
+
+    monkeypatch.setattr(pd.DataFrame, "__init__", init)
     with bench.running(lambda: [{"id": 2**62 + 1}, {"id": None}]) as runner:
-        with monkeypatch.context() as patched:
-            patched.setattr(pd.DataFrame, "__init__", None)
-            runner.poll_once()
+        runner.poll_once()
         assert runner.flush(10)
+    assert in_polls == []
     assert bench.rows[0] == {"id": 2**62 + 1}
 
 

@@ -20,10 +20,11 @@ MOMENTS = ("before", "within", "after")
 
 
 class Killing:
-    """Answers as an API does, and has the process killed around its nth answer."""
+    """Answers as an API does, and has the process killed around its nth answer, which may be slow as the one before."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, delay_s: float = 0) -> None:
         self._answer = answer
+        self._delay_s = delay_s
         self.calls = 0
         self._left = -1
         self._moment = ""
@@ -39,6 +40,8 @@ class Killing:
         self.calls += 1
         self._left -= 1
         reply = self._answer(asked)
+        if self._left in (0, 1):
+            threading.Event().wait(self._delay_s)
         if self._left != 0:
             return reply
         if self._moment == "before":
@@ -105,7 +108,7 @@ def test_whenever_a_poll_is_killed_each_row_is_there_once(
 def test_a_kill_costs_one_call_at_most(fork_server: ForkServer, serve: Serve, tmp_path: Path, name: str) -> None:
     dice = random.Random(name)
     shape = SHAPES[name]()
-    killing = Killing(shape)
+    killing = Killing(shape, 0.3)
     server, home = serve(killing), Home(tmp_path)
     kills = 0
     for moment in MOMENTS:

@@ -1,6 +1,6 @@
 """One call of an import function, plain or async: it passes on rows as they come, and then the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
@@ -22,15 +22,15 @@ class ImportCall:
 
     Args:
         collector: Has the import function, and the transform of its pages.
-        take: Called with the rows of each page, or with None for a page without rows; returns False if no more rows
-            are wanted.
+        take: Called with the parts of each page, of which one without rows has none; returns False if no more rows are
+            wanted.
         on_end: Called last, with what the import function, the transform or ``take`` raised.
     """
 
     def __init__(
         self,
         collector: Collector,
-        take: Callable[[Rows | Refused | None], bool],
+        take: Callable[[Sequence[Rows | Refused]], bool],
         on_end: Callable[[BaseException | None], None],
     ) -> None:
         self._collector = collector
@@ -71,4 +71,4 @@ class ImportCall:
         process_threads().run(thread_name(self._collector), partial(self._on_end, error))
 
     def _take_all(self, result: Any) -> bool:
-        return all(self._take(batch) for batch in batches(result, self._collector.transform))
+        return all(self._take(parts) for parts in batches(result, self._collector.transform))

@@ -10,8 +10,8 @@ from api2db.frames import Refused, Rows, rows_and_refused, to_pandas
 from api2db.ingest._collector import Transform
 
 
-def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
-    """Yield the rows of each page, None for a page without rows; yield nothing if there is nothing new.
+def batches(result: Any, transform: Transform | None) -> Iterator[list[Rows | Refused]]:
+    """Yield the parts of each page, none for a page without rows; yield nothing if there is nothing new.
 
     The rows of a page that no target takes come before its other rows.
 
@@ -21,14 +21,14 @@ def batches(result: Any, transform: Transform | None) -> Iterator[Rows | Refused
     if result is None:
         return
     if not isinstance(result, Iterator):
-        yield from _batches(result, transform)
+        yield list(_batches(result, transform))
         return
     for page in result:
         # A generator may change its DataFrame in place after the yield; the rows must be those that it yielded.
-        yield from _batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform)
+        yield list(_batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform))
 
 
-def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused | None]:
+def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused]:
     if page is not None and transform is not None and not isinstance(page, (pd.DataFrame, Refused)):
         *refused, rows = rows_and_refused(page)
         yield from refused
@@ -37,8 +37,8 @@ def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused 
         yield page
         return
     frame = page if page is None or transform is None else _transformed(page, transform)
-    for batch in [None] if frame is None else rows_and_refused(frame):
-        yield batch if batch is not None and batch.num_rows else None
+    if frame is not None:
+        yield from (batch for batch in rows_and_refused(frame) if batch.num_rows)
 
 
 def _transformed(page: pd.DataFrame, transform: Transform) -> object:

@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,6 +67,8 @@ class Poll:
         self._is_importing = True
         self._closed = False
         self._commits_each_page = getattr(collector.import_target, "commits_each_page", False)
+        self._commit_s = 0.0
+        self._taken_s = 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -152,27 +154,31 @@ class Poll:
             )
         return None
 
-    def _take(self, page: Rows | Refused | None) -> bool:
-        """Take a page; return False if the poll has been given up."""
+    def _take(self, parts: Sequence[Rows | Refused]) -> bool:
+        """Take a page; return False if the poll has been given up.
+
+        All parts of a page are journalled together: the state is already that after the page.
+        """
         reached = _as_json(self._state)
         with self._lock:
             if self._closed:
                 return False
-            if page is not None:
+            if parts:
                 if not self._pages:
                     self._since_s = time.monotonic()
                     process_clock().call_by(self._since_s + GROUP_S, self._look)
-                self._pages.append(page)
-                self._size_bytes += page.nbytes
+                self._pages += parts
+                self._size_bytes += sum(part.nbytes for part in parts)
             self._reached = reached
-            if self._size_bytes >= GROUP_BYTES or self._commits_each_page:
+            if self._size_bytes >= GROUP_BYTES or self._is_costly():
                 self._commit()
+            self._taken_s = time.monotonic()
             return True
 
     def _import_ended(self, error: BaseException | None) -> None:
         try:
             if error is None:
-                self._take(None)
+                self._take(())
         except BaseException as failure:  # noqa: BLE001 - it becomes the poll's outcome
             error = failure
         with self._lock:
@@ -197,6 +203,10 @@ class Poll:
             return error
         return None
 
+    def _is_costly(self) -> bool:
+        """Whether a page took a call to an API that lasts longer than the commit of the page."""
+        return self._commits_each_page and time.monotonic() - self._taken_s >= self._commit_s / 2
+
     def _commit(self) -> None:
         """Journal the group; after an error the group is dropped, and the state is reset to the one before it."""
         pages, self._pages, self._size_bytes = self._pages, [], 0
@@ -209,7 +219,8 @@ class Poll:
         except BaseException:
             self._reached = self._committed
             raise
-        self._held_up_s += time.monotonic() - begin_s
+        self._commit_s = time.monotonic() - begin_s
+        self._held_up_s += self._commit_s
         self._committed = self._reached
         self._rows += sum(page.num_rows for page in pages)
 

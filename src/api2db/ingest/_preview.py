@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -50,10 +50,10 @@ class Preview:
     def stop(self) -> None:
         """Do nothing: a preview delays nobody."""
 
-    def _take(self, page: Rows | Refused | None) -> bool:
-        if page is not None:
-            self._rows += page.num_rows
-            _show(self._collector.name, page)
+    def _take(self, parts: Sequence[Rows | Refused]) -> bool:
+        for part in parts:
+            self._rows += part.num_rows
+            _show(self._collector.name, part)
         return True
 
     def _end(self, error: BaseException | None) -> None:

@@ -73,8 +73,7 @@ class Cursor:
         order = order_of(value, self.type)
         if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
             return value
-        seconds = order.value / 1000 if self.type == "unix_ms" else order.value
-        beyond = float(seconds - Decimal(moment_s))
+        beyond = float(Decimal(order.value) / (1000 if self.type == "unix_ms" else 1) - Decimal(moment_s))
         return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
 
     def of_moment(self, text: str) -> Any:
@@ -119,23 +118,22 @@ class Known:
         found = self.kept.get(name)
         return found is not None and found[0] == (content if self._keys else "")
 
-    def forget_below(self, floor: Order | None) -> None:
-        """Forget what no later poll asks for, and the lowest of what is too much."""
-        if floor is not None:
-            low = [name for name, (_, value) in self.kept.items() if value is not None and Decimal(value) < floor.value]
-            for name in low:
-                del self.kept[name]
-        self.trim()
+    def forget_below(self, window: Order | None, above: Order | None = None) -> None:
+        """Forget rows below a window, and the lowest of what is too much.
 
-    def trim(self) -> bool:
-        """Forget the lowest of what is too much; return whether anything was."""
+        Args:
+            window: What lies below it goes.
+            above: Only what lies above this does.
+        """
+        orders = {name: Decimal(value or 0) for name, (_, value) in self.kept.items()}
+        for name, value in orders.items() if window is not None else ():
+            if self.kept[name][1] is None or window is None:
+                continue
+            if value < window.value and (above is None or value > above.value):
+                del self.kept[name]
         excess = len(self.kept) - self._most
-        if excess <= 0:
-            return False
-        by_order = sorted(self.kept, key=lambda name: Decimal(self.kept[name][1] or 0))
-        for name in by_order[:excess]:
+        for name in sorted(self.kept, key=lambda one: orders[one])[:excess] if excess > 0 else ():
             del self.kept[name]
-        return True
 
 
 def digest(value: Any) -> str:

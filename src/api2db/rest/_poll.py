@@ -14,6 +14,7 @@ A frame is yielded with the state that is right once it has been journalled. So 
 goes on at the page after the last one that was journalled.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,8 @@ class Poll:
         self._start: Any = None
         self._at: Position = None
         self._high: Any = None
+        self._high_order: Order | None = None
+        self._window: Order | None = None
         self._begun_s: float | None = None
         self._safe: tuple[Any, Any] = (None, None)
         self._begin(state.get("poll"))
@@ -104,6 +107,10 @@ class Poll:
 
     def _begin(self, kept: Mapping[str, Any] | None) -> None:
         """Begin at the position that an unfinished poll left, or at the cursor."""
+        self._set_place(kept)
+        self._high_order = None if self._cursor is None else order_of(self._high, self._cursor.type)
+
+    def _set_place(self, kept: Mapping[str, Any] | None) -> None:
         self._recent = dict.fromkeys(kept["recent"] if kept is not None else ())
         if kept is not None:
             self._start, self._at, self._high, self._begun_s = (kept[name] for name in ("start", "at", "high", "begun"))
@@ -143,11 +150,12 @@ class Poll:
         return kept if self._conditional and kept.get("for") == _name(request) else {}
 
     def _is_unchanged(self, response: Response) -> bool:
-        return self._validators_for(self._request).get("body") == digest(response.body.hex())
+        known = self._validators_for(self._request).get("body")
+        return known is not None and known == _hash(response.body)
 
     def _validators(self, response: Response) -> dict[str, Any]:
         headers = response.headers
-        found = {"for": _name(self._request), "body": digest(response.body.hex())}
+        found = {"for": _name(self._request), "body": _hash(response.body)}
         named = {"etag": headers.get("etag"), "modified": headers.get("last-modified")}
         return found | {name: value for name, value in named.items() if value}
 
@@ -170,6 +178,7 @@ class Poll:
         )
         self._changes = dict(self._state.get("changes", {}))
         floor = None if self._cursor is None else order_of(self._start, self._cursor.type)
+        self._window = self._window_now()
         rows: list[Row] = []
         refused: list[tuple[Row, str]] = []
         self._figures.rows_repeated += len(page.records) if self._page_again else 0
@@ -196,14 +205,13 @@ class Poll:
         """What a record is ordered by; the highest of the poll is remembered."""
         if self._cursor is None:
             return None
-        order = self._cursor.order(record)
-        high = order_of(self._high, self._cursor.type)
+        order, high = self._cursor.order(record), self._high_order
         if order is None or (high is not None and high.kind != order.kind):
             self._without_cursor()
             return None
         if high is None or order > high:
             value = self._cursor.find(record)
-            self._high = str(value) if isinstance(value, Decimal) else value
+            self._high, self._high_order = str(value) if isinstance(value, Decimal) else value, order
         return order
 
     def _without_cursor(self) -> None:
@@ -234,11 +242,15 @@ class Poll:
         """Whether the row was loaded before; a new one is remembered where a later poll may give it again."""
         if self._cursor is None:
             return False
-        high = self._safe_high()
-        window = None if high is None else order_of(self._cursor.start(high), self._cursor.type)
+        window = self._window
         if order is not None and window is not None and order.kind == window.kind and order < window:
             return self._known.knows(row)
         return self._known.note(row, order)
+
+    def _window_now(self) -> Order | None:
+        """Where the next poll would begin if this one ended now."""
+        high = self._safe_high()
+        return None if high is None or self._cursor is None else order_of(self._cursor.start(high), self._cursor.type)
 
     def _changed(self, row: Row) -> bool:
         if not self._endpoint.changes_only:
@@ -283,7 +295,9 @@ class Poll:
                 "recent": list(self._recent),
             }
         if self._cursor is not None:
-            self._known.trim()
+            # What lies below the old cursor was known before this poll, whose later pages may have it.
+            before = order_of(self._state.get("cursor"), self._cursor.type) if after is not None else None
+            self._known.forget_below(self._window_now(), before)
             self._state["known"] = self._known.kept
 
     def _end(self) -> None:
@@ -292,7 +306,6 @@ class Poll:
         reached = self._safe_high()
         if self._cursor is not None and reached is not None:
             self._state["cursor"] = reached
-            self._known.forget_below(order_of(self._cursor.start(reached), self._cursor.type))
 
     def _safe_high(self) -> Any:
         """The highest value, but not beyond when the poll began, and not below the cursor.
@@ -310,6 +323,10 @@ class Poll:
         before = self._state.get("cursor")
         low, order = order_of(before, self._cursor.type), order_of(bounded, self._cursor.type)
         return before if low is not None and order is not None and order.kind == low.kind and order < low else bounded
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=12).hexdigest()
 
 
 def _name(request: Request) -> str:

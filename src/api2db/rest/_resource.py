@@ -15,7 +15,7 @@ class Resource:
     """One endpoint of an API; made by ``RestApi.get`` and the like, and given to a Collector as its import_target."""
 
     commits_each_page: ClassVar[bool] = True
-    """A page is journalled before the next call: a crash costs one call at most."""
+    """A page is journalled before the next call, unless calls are faster than that: a crash costs one call."""
 
     endpoint: Endpoint = field(repr=False)
     for_each: ForEach | None = field(default=None, repr=False)

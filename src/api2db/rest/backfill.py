@@ -127,4 +127,4 @@ def _with_time(text: str) -> str:
 
 def _seconds(text: str) -> Decimal:
     order = order_of(text, "iso")
-    return Decimal(0) if order is None else order.value
+    return Decimal(0) if order is None else Decimal(order.value)
