@@ -534,7 +534,7 @@ def test_where_the_write_api_is_forbidden_load_jobs_are_used_and_it_is_said_once
         for number in range(3):
             stream.stream(frame(number))
     assert ids(server.rows(DATASET, "flights")) == [0, 1, 2]
-    assert sum("load jobs are instead" in record.getMessage() for record in caplog.records) == 1
+    assert sum("rows are loaded by jobs" in record.getMessage() for record in caplog.records) == 1
     assert all(
         job["configuration"]["load"]["writeDisposition"] == "WRITE_APPEND" for job in server.catalog.jobs.values()
     )

@@ -1,8 +1,8 @@
 """Typed resources of REST APIs: HTTP, pagination, cursors, authentication, limits; pages and state in, frames out."""
 
-from api2db.errors import from_extra
+from api2db.errors import from_extra as _from_extra
 
-with from_extra("httpx2, jmespath or msgspec", "rest"):
+with _from_extra("httpx2, jmespath or msgspec", "rest"):
     import httpx2  # noqa: F401 - told of here, once
     import jmespath  # noqa: F401
     import msgspec  # noqa: F401

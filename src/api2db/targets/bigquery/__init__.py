@@ -8,6 +8,8 @@ imported where they are first used.
 
 import re
 
+__all__ = ["is_address"]
+
 _ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@?#]+)(:\d{1,5})?/?")
 
 
