@@ -15,7 +15,6 @@ from tests.rest.conftest import Serve
 from tests.rest.servers import Answer, Asked, Reply
 from tests.rest.shapes import SHAPES, Shape, rows_in, rows_of
 
-pytest_plugins = ("tests.kills.conftest",)
 MOMENTS = ("before", "within", "after")
 
 

@@ -1,4 +1,4 @@
-"""The fork_server of this folder's tests, and what they say at the end of the run."""
+"""The fork_server of tests that kill processes, and what they say at the end of the run."""
 
 from collections.abc import Iterator
 
