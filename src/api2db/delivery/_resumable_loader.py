@@ -21,7 +21,7 @@ from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError
-from api2db.journal import CheckpointKind, Delivered, Position, ReadLimit, StreamReader
+from api2db.journal import CheckpointKind, Delivered, Entry, Position, ReadLimit, StreamReader
 from api2db.targets.port import Column, LoadPlan, SteppedTarget
 
 logger = logging.getLogger(__name__)
@@ -167,8 +167,8 @@ class ResumableLoader:
         saved = self._reader.checkpoint("plan")
         checkpoint = _Checkpoint.from_json(saved) if saved else None
         position = self._reader.position
-        if checkpoint and (left := checkpoint.unknown.get(position, 0)):  # a run before has begun to set them aside
-            self._set_aside_unknown(checkpoint, left)
+        if checkpoint and position in checkpoint.unknown and position < checkpoint.steps[-1].position:
+            self._set_aside_unknown(checkpoint, checkpoint.unknown[position])  # as an earlier run has begun to
         elif checkpoint and checkpoint.start == position:
             self._close(checkpoint)
         else:
@@ -284,9 +284,6 @@ class ResumableLoader:
         Those that had been left out are not among them, and keep their own reasons.
         """
         last = checkpoint.steps[-1]
-        if not self._are_of_journal(left, last.position):
-            drop_plan(self._reader)
-            return
         reason = (
             "whether this row is in the table is not known: the answer to the load was lost, and the target can't tell "
             "any more; look there, then put the row again with api2db rejected retry, or drop it"
@@ -299,24 +296,35 @@ class ResumableLoader:
         )
         logger.error("%s", said)
         self._reader.add_warning(said)
-        while left and (entries := self._reader.read(ReadLimit(left, sys.maxsize), 0)):
+        while entries := self._up_to(last.position, left):
             batch = batch_of(entries, self._reader.position)
-            after = left - batch.num_rows
+            after = max(0, left - batch.num_rows)
             self._keep_unknown(checkpoint, {batch.start: left, batch.end: after})
-            reasons = {row: refused.get(row, reason) for row in range(batch.num_rows)}
-            self._set_aside(batch, reasons, ends_plan=not after)
+            is_last = batch.end >= last.position
+            if batch.num_rows:
+                reasons = {row: refused.get(row, reason) for row in range(batch.num_rows)}
+                self._set_aside(batch, reasons, ends_plan=is_last)
+            else:
+                self._reach(batch.end, Delivered(frames=batch.frames), ends_plan=is_last)
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
-        self._reach(last.position, Delivered())
+        self._reach(max(last.position, self._reader.position), Delivered())
 
-    def _are_of_journal(self, rows: int, end: Position) -> bool:
-        """Whether the journal has so many rows up to a position.
+    def _up_to(self, end: Position, rows: int) -> list[Entry]:
+        """Read what begins before a position.
 
-        A user's own method may have made more or fewer of these. It is called again, so nothing is lost.
+        The journal may have fewer rows there than were sent, after damage, and others, if a user's own method made
+        those. The position decides: a row that was sent must not be sent again, and none may be passed over.
         """
-        entries = self._reader.read(ReadLimit(rows, sys.maxsize), 0)
-        found: int = sum(entry.batch.num_rows for entry in entries if entry.position <= end)
-        return found == rows
+        entries: list[Entry] = []
+        reached = self._reader.position
+        if reached < end:
+            for entry in self._reader.read(ReadLimit(max(1, rows), sys.maxsize), 0):
+                if reached >= end:
+                    break
+                entries.append(entry)
+                reached = entry.position
+        return entries
 
     def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
         clear: list[CheckpointKind] = ["plan"] if ends_plan else []

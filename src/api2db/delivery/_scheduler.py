@@ -295,7 +295,7 @@ class Scheduler:
     def _end(self, task: Task, error: BaseException | None) -> None:
         try:
             task.end(error)
-        except Exception:
+        except Exception:  # the task has ended all the same, and must leave its group
             logger.exception("on_end of %s failed", task.name)
         with self._lock:
             task.state = "ended"

@@ -61,7 +61,7 @@ class Clock:
         while (call := self._next()) is not None:
             try:
                 call()
-            except Exception:
+            except Exception:  # the calls of the other collectors must go on
                 logger.exception("a call of the clock failed")
 
     def _next(self) -> Call | None:

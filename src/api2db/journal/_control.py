@@ -17,6 +17,7 @@ from typing import Any
 from api2db import errors
 from api2db.disk.atomic import is_temporary, make_folders, replacing
 from api2db.errors import Api2dbError, JournalBusyError
+from api2db.redaction import redact
 
 logger = logging.getLogger(__name__)
 _ANSWER = ".answer"
@@ -127,9 +128,9 @@ def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]
         return said
     except Api2dbError as error:
         return {"error": str(error), "kind": type(error).__name__}
-    except Exception as error:
+    except Exception as error:  # whatever it is, the asker gets it, and the owner of the journal runs on
         logger.warning("a request could not be answered", exc_info=True)
-        return {"error": str(error) or type(error).__name__}
+        return {"error": redact(str(error)) or type(error).__name__}
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:
