@@ -20,7 +20,7 @@ from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch, batch_of
-from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError
+from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError, TargetUnavailableError
 from api2db.journal import CheckpointKind, Delivered, Entry, Position, ReadLimit, StreamReader
 from api2db.targets.port import Column, LoadPlan, SteppedTarget
 
@@ -308,6 +308,8 @@ class ResumableLoader:
                 self._reach(batch.end, Delivered(frames=batch.frames), ends_plan=is_last)
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
+        if self._reader.position < last.position and self._reader.waiting_bytes:
+            raise TargetUnavailableError("rows that are to be set aside can't be read from the journal now")
         self._reach(max(last.position, self._reader.position), Delivered())
 
     def _up_to(self, end: Position, rows: int) -> list[Entry]:
