@@ -86,7 +86,7 @@ def _run(home: Path, count: int, seconds: float, where: list[str]) -> dict[str, 
     while tables() < count and time.monotonic() - started_s < _READY_S:
         time.sleep(0.2)  # no database tells of a new table by itself
     ready_s = time.monotonic()
-    time.sleep(2.0)  # what ends with the first load has ended
+    time.sleep(2.0)  # until threads and connections that only the first load needed are gone
     cpu_s, window_s = _cpu_s(), time.monotonic()
     threads: list[int] = []
     descriptors: list[int] = []
@@ -94,7 +94,7 @@ def _run(home: Path, count: int, seconds: float, where: list[str]) -> dict[str, 
     while time.monotonic() - window_s < _WINDOW_S:
         threads.append(len(list((_PROCESS / "task").iterdir())))
         descriptors.append(len(list((_PROCESS / "fd").iterdir())))
-        time.sleep(0.5)
+        time.sleep(0.5)  # between looks, which cost CPU that would be counted
     cpu = 100 * (_cpu_s() - cpu_s) / (time.monotonic() - window_s)
     connections.append(_connections(where))
     found = {

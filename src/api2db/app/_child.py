@@ -75,7 +75,7 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
     host = started(collectors, stop)
     logger.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
     host.watch(stop)
-    asked = stop.wished
+    asked = stop.requested
     _end_in_time()
     if not host.drain():
         logger.info("not everything could be delivered before the end; it waits in the journal")

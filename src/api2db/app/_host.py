@@ -79,7 +79,7 @@ class Host:
         try:
             for runner in self._runners:
                 while not runner.flush(max(0.0, min(_WATCH_S, deadline_s - time.monotonic()))):
-                    if stop.wished or time.monotonic() >= deadline_s:
+                    if stop.requested or time.monotonic() >= deadline_s:
                         return False
         except StreamDiedError as error:
             logger.error("%s", describe_error(error))  # noqa: TRY400 - the stream has logged the traceback

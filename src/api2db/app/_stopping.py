@@ -24,16 +24,16 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.wishes = 0
+        self.requests = 0
 
     @property
-    def wished(self) -> bool:
+    def requested(self) -> bool:
         """Whether a stop was requested."""
-        return self.wishes > 0
+        return self.requests > 0
 
     def request(self) -> None:
         """Request a stop; a second request asks for haste."""
-        self.wishes += 1
+        self.requests += 1
 
     @contextmanager
     def forgotten_afterwards(self) -> Iterator[None]:
@@ -41,15 +41,15 @@ class Stop:
         try:
             yield
         finally:
-            self.wishes = 0
+            self.requests = 0
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request, at most this long; return whether there was one."""
         deadline_s = time.monotonic() + timeout_s
         # It polls because there is nothing that a signal handler may safely set; see the class.
-        while not self.wished and (left_s := deadline_s - time.monotonic()) > 0:
+        while not self.requested and (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(min(_STEP_S, left_s))
-        return self.wished
+        return self.requested
 
 
 @contextmanager

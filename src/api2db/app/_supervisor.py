@@ -106,9 +106,9 @@ class Supervisor:
 def _have_ended(running: Sequence[ChildProcess], stop: Stop) -> bool:
     """Wait for all processes to end, but not for long after a second request."""
     deadline_s = time.monotonic() + _DRAIN_S
-    patience = max(1, stop.wishes)
+    patience = max(1, stop.requests)
     while any(process.runs for process in running):
-        if time.monotonic() > deadline_s or stop.wishes > patience:
+        if time.monotonic() > deadline_s or stop.requests > patience:
             return False
         time.sleep(_GLANCE_S)  # No call waits for several processes and for a signal at once.
     return True

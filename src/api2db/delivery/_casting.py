@@ -26,6 +26,34 @@ class Casting:
         self._target = target
         self._told: set[str] = set()
 
+    def prepare(self, batch: Batch) -> tuple[Batch, Sequence[Column] | None]:
+        """Make the table follow a batch.
+
+        Returns:
+            The batch and the table's columns. If one table can't have the columns of all frames, the first frames, as
+            many as have the same columns, and None: these are to be delivered by themselves.
+
+        Raises:
+            BatchRefusedError: The table can't have the columns of a single frame.
+        """
+        try:
+            columns = self._target.prepare(self._checked(batch.schema), origins_of(batch))
+        except BatchRefusedError:
+            if (alike := batch.leading_alike()) is batch:
+                raise
+            return alike, None
+        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
+            return alike, None
+        return batch, columns
+
+    def _checked(self, schema: pa.Schema) -> pa.Schema:
+        if self._target.overflow_column in schema.names:
+            raise BatchRefusedError(
+                f"the frame has a column {self._target.overflow_column!r}, "
+                "which on_conflict='json' keeps for itself; rename it"
+            )
+        return schema
+
     def cast(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column]
     ) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
@@ -57,7 +85,7 @@ class Casting:
             return None
         columns_now = self._target.columns()
         if columns_now is None:
-            raise TableChangedError("the table is gone; it is made anew")
+            raise TableChangedError("the table is gone; it is created again")
         return columns_now if list(columns_now) != list(columns) else None
 
     def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:

@@ -30,15 +30,6 @@ class Loader(Protocol):
         """Set all rows of a batch aside, and acknowledge."""
 
 
-def reject_columns(loader: Loader, batch: Batch, reason: str) -> None:
-    """Handle columns that a table can't have together: reject a single frame, deliver several one by one."""
-    alike = batch.leading_alike()
-    if len(alike.entries) == len(batch.entries):
-        loader.reject(batch, reason)
-    else:
-        loader.deliver(alike)
-
-
 def acknowledge(
     reader: StreamReader,
     rejects: Rejects,

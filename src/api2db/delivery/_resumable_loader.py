@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from api2db.delivery._casting import Casting, comes_again, origins_of, prepare_empty
-from api2db.delivery._loader import acknowledge, drop_plan, reject_columns
+from api2db.delivery._casting import Casting, comes_again, prepare_empty
+from api2db.delivery._loader import acknowledge, drop_plan
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
@@ -188,19 +188,20 @@ class ResumableLoader:
             self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:
-            load = self._cast(batch)
+            batch, columns = self._casting.prepare(batch)
         except BatchRefusedError as error:
-            reject_columns(self, batch, str(error))
+            self.reject(batch, str(error))
             return
-        largest_bytes, rows = self._target.largest_bytes, load.batch.num_rows
-        if largest_bytes and load.rows.nbytes > largest_bytes and rows > 1:
-            raise TooLargeError(max(1, rows * largest_bytes // load.rows.nbytes * 2 // 3))
+        if columns is None:
+            self._deliver(batch)
+            return
+        load = self._cast(batch, columns)
+        largest_bytes, size_bytes = self._target.largest_bytes, load.rows.nbytes
+        if largest_bytes and size_bytes > largest_bytes and batch.num_rows > 1:
+            raise TooLargeError(max(1, batch.num_rows * largest_bytes // size_bytes * 2 // 3))
         self._load(load)
 
-    def _cast(self, batch: Batch) -> _Load:
-        columns = self._target.prepare(batch.schema, origins_of(batch))
-        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
-            return self._cast(alike)
+    def _cast(self, batch: Batch, columns: Sequence[Column]) -> _Load:
         rows, columns, reasons = self._casting.cast(batch, self._target.shape(batch.rows, columns), columns)
         for row, reason in self._target.unsupported_rows(rows, columns).items():
             reasons.setdefault(row, reason)

@@ -10,8 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from api2db.delivery._casting import Casting, last_of_each_key, origins_of, prepare_empty, without
-from api2db.delivery._loader import acknowledge, reject_columns
+from api2db.delivery._casting import Casting, last_of_each_key, prepare_empty, without
+from api2db.delivery._loader import acknowledge
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooManyRefusalsError, find_refused
 from api2db.delivery._rejected import Rejects
@@ -47,7 +47,7 @@ class TransactionalLoader:
             self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
         self._resolve(self._reader.position, Delivered())
         if row is not None and self._target.columns() is None:
-            logger.warning("the table is gone, though rows were delivered into it; it is made anew")
+            logger.warning("the table is gone, though rows were delivered into it; it is created again")
 
     def deliver(self, batch: Batch) -> None:
         try:
@@ -61,12 +61,12 @@ class TransactionalLoader:
             self._resolve(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
             return
         try:
-            columns = self._target.prepare(self._checked(batch.schema), origins_of(batch))
+            batch, columns = self._casting.prepare(batch)
         except BatchRefusedError as error:
-            reject_columns(self, batch, str(error))
+            self.reject(batch, str(error))
             return
-        if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
-            self._deliver(alike)
+        if columns is None:
+            self._deliver(batch)
             return
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
@@ -115,14 +115,6 @@ class TransactionalLoader:
 
     def _last_of_each_key(self, rows: pa.Table) -> pa.Table:
         return last_of_each_key(rows, self._target.keys) if self._target.keys and rows.num_rows else rows
-
-    def _checked(self, schema: pa.Schema) -> pa.Schema:
-        if self._target.overflow_column in schema.names:
-            raise BatchRefusedError(
-                f"the frame has a column {self._target.overflow_column!r}, "
-                "which on_conflict='json' keeps for itself; rename it"
-            )
-        return schema
 
     def _find_refused(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str], error: BatchRefusedError
