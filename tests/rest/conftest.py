@@ -1,6 +1,6 @@
 """What the tests of REST sources share: servers that are closed, and polls that end in lists of rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -31,12 +31,17 @@ class Polled:
     def poll(self) -> list[dict[str, Any]]:
         """Poll once; return the rows of this poll."""
         before = len(self.rows)
-        for frame in self.resource(self.state):
+        for page in self.resource(self.state):
+            self.take(page)
+        return self.rows[before:]
+
+    def take(self, page: Sequence[Any] | None) -> None:
+        """Keep what a page gave."""
+        for frame in page or ():
             if isinstance(frame, Refused):
                 self.refused.append(frame)
-            elif frame is not None:
+            else:
                 self.rows += rows_of(frame)
-        return self.rows[before:]
 
 
 def rows_of(frame: Any) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def test_whatever_poll_is_cut_off_no_line_is_missing_or_twice(serve: Serve) -> N
         polled = Polled(resource)
         frames = resource(polled.state)
         for _ in range(cut):
-            polled.rows += next(frames) or []
+            polled.take(next(frames))
         frames.close()  # type: ignore[attr-defined]
         polled.poll()
         assert polled.rows == EXPECTED, cut

@@ -184,7 +184,7 @@ def test_the_cursor_of_a_descending_list_moves_only_when_the_poll_has_got_throug
     found = RestApi(serve(newest_first(events)).url).get("/x", cursor=cursor, pagination=PageNumber(size=5))
     polled = Polled(found)
     frames = found(polled.state)
-    polled.rows += next(frames)
+    polled.take(next(frames))
     assert "cursor" not in polled.state
     events.add(40)  # it shifts the pages by one
     polled.poll()
@@ -219,12 +219,12 @@ def test_the_cursor_does_not_pass_the_moment_when_the_poll_began(serve: Serve) -
     found = RestApi(serve(answer).url).get("/x", cursor=cursor, pagination=PageNumber(size=1))
     polled = Polled(found)
     frames = found(polled.state)
-    polled.rows += next(frames)
+    polled.take(next(frames))
     rows[1]["at"] = "2024-05-01T10:05:00Z"  # it changes while the poll is under way, and after another that is new
     rows.insert(0, {"id": 3, "at": "2024-05-01T10:03:00Z"})
     minute = 6
-    for frame in frames:
-        polled.rows += frame or []
+    for page in frames:
+        polled.take(page)
     assert polled.state["cursor"] == "2024-05-01T10:01:00Z"
     polled.poll()
     assert {row["id"] for row in polled.rows} == {1, 2, 3}

@@ -91,7 +91,7 @@ def test_a_poll_that_ends_after_any_page_goes_on_behind_it(
         polled = Polled(resource)
         frames = resource(polled.state)
         for _ in range(pages):
-            polled.rows += next(frames)
+            polled.take(next(frames))
         frames.close()  # type: ignore[attr-defined]
         polled.poll()
         assert polled.rows == ROWS

@@ -12,8 +12,8 @@ import pytest
 
 from api2db import Collector, Run, Stream2Sql
 from api2db.errors import PollError
-from api2db.frames import reason_of
-from api2db.rest import RestApi
+from api2db.frames import Refused, reason_of
+from api2db.rest import Cursor, RestApi
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Reply
 
@@ -147,8 +147,17 @@ def test_a_value_that_is_not_of_its_type_rejects_its_row_with_the_reason(
 
 def test_a_typed_column_is_of_its_type_where_all_is_null(serve: Serve) -> None:
     resource = RestApi(serve(lambda asked: Reply([{"a": 1}])).url).get("/x", types={"price": "decimal(18,8)"})
-    [frame] = resource({})
+    [[frame]] = resource({})
     assert frame.schema.field("price").type == pa.decimal128(18, 8)
+
+
+def test_a_page_comes_whole_with_the_state_after_it_though_some_of_its_rows_are_rejected(serve: Serve) -> None:
+    server = serve(lambda asked: Reply([{"id": 1, "n": "x"}, {"id": 2, "n": 2}]))
+    resource = RestApi(server.url).get("/x", types={"n": "int"}, cursor=Cursor("id", param="since"))
+    state: dict[str, Any] = {}
+    page = next(iter(resource(state)))
+    assert [isinstance(part, Refused) for part in page] == [True, False]
+    assert state["cursor"] is not None
 
 
 def test_rejected_rows_are_set_aside_and_the_others_are_in_the_table(serve: Serve, tmp_path: Path) -> None:

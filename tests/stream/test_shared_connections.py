@@ -1,9 +1,8 @@
 """Many streams to one server share a few connections: each delivers its rows, in order, once."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pytest
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.targets.sql import pool
+from tests.kills.here import running
 from tests.servers.fixtures import engine
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
-from tests.stream.eventually import eventually
+from tests.stream.eventually import eventually, sampled
 
 MANY, FRAMES = 60, 5
 COUNT = {
@@ -44,32 +44,9 @@ def streams_to(server: Server, database: str, home: Path, number: int, **options
     return [Stream2Sql(f"s{n}", database, server.kind, home=home, **{**who, **options}) for n in range(number)]
 
 
-@contextmanager
-def running(streams: Sequence[Stream2Sql]) -> Iterator[None]:
-    with ExitStack() as ends:
-        for stream in streams:
-            stream.start()
-            ends.callback(stream.stop)
-        yield
-
-
-@contextmanager
-def counted(server: Server, database: str) -> Iterator[list[int]]:
+def counted(server: Server, database: str) -> AbstractContextManager[list[int]]:
     """Collect the number of our connections at several moments."""
-    found, ended = [0], threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.02):
-            ((number,),) = server.execute(of(server, COUNT).format(database))
-            found.append(int(number))
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield found
-    finally:
-        ended.set()
-        looking.join()
+    return sampled(lambda: connections(server, database), 0.02)
 
 
 def connections(server: Server, database: str) -> int:
@@ -98,7 +75,7 @@ def test_sixty_streams_share_eight_connections_which_close_when_nothing_is_to_be
 ) -> None:
     monkeypatch.setattr(pool, "IDLE_S", 0.5)
     streams = streams_to(server, database, tmp_path, MANY)
-    with running(streams):
+    with running(*streams):
         with counted(server, database) as found:
             put_to_all(streams, range(FRAMES))
             flush_all(streams)
@@ -112,7 +89,7 @@ def test_sixty_streams_share_eight_connections_which_close_when_nothing_is_to_be
 
 def test_how_many_they_share_is_an_option(server: Server, database: str, tmp_path: Path) -> None:
     streams = streams_to(server, database, tmp_path, 12, max_connections=2)
-    with running(streams), counted(server, database) as found:
+    with running(*streams), counted(server, database) as found:
         put_to_all(streams, range(10))
         flush_all(streams)
     assert max(found) <= 2
@@ -129,7 +106,7 @@ def test_streams_of_another_user_do_not_share(server: Server, database: str, tmp
     """Otherwise a stream with a wrong password could use another's connection."""
     [right] = streams_to(server, database, tmp_path, 1)
     [wrong] = streams_to(server, database, tmp_path, 1, password="wrong", table="other")
-    with running([right, wrong]):
+    with running(right, wrong):
         right.q.put(pd.DataFrame({"n": [0]}))
         wrong.q.put(pd.DataFrame({"n": [0]}))
         assert right.flush(20), right.status()
@@ -141,7 +118,7 @@ def test_connections_that_are_killed_while_streams_share_them_cost_nothing(
     server: Server, database: str, tmp_path: Path, keys: list[str]
 ) -> None:
     streams = streams_to(server, database, tmp_path, 10, keys=keys, max_connections=3)
-    with running(streams):
+    with running(*streams):
         for n in range(0, 12, 2):
             put_to_all(streams, range(n, n + 2))
             for (number,) in server.execute(of(server, NUMBERS).format(database)):
@@ -164,7 +141,7 @@ def test_commits_whose_answers_are_lost_are_not_repeated_by_streams_that_share(
 ) -> None:
     options = {"port": str(proxy.port), "tls": "disable", "max_connections": 2}
     streams = streams_to(server, database, tmp_path, 6, **options)
-    with running(streams):
+    with running(*streams):
         put_to_all(streams, range(1))
         flush_all(streams)
         for n in range(1, 6):
@@ -192,7 +169,7 @@ def test_what_a_trigger_leaves_in_the_session_of_one_stream_no_other_finds(postg
     for stream in streams:
         trigger = f"CREATE TRIGGER leaves BEFORE INSERT ON {stream.name} FOR EACH ROW EXECUTE FUNCTION leaves()"
         postgresql.execute(trigger, database)
-    with running(streams):
+    with running(*streams):
         for n in range(3):
             for stream in streams:
                 stream.q.put(pd.DataFrame({"n": [n]}))
@@ -236,7 +213,7 @@ def test_a_stream_that_waits_for_a_connection_stops_at_once(server: Server, data
         waiting.stop()
         assert time.monotonic() - begun < 2
         assert not waiting.lock.locked()
-    with running([waiting]):
+    with running(waiting):
         assert waiting.flush(20), waiting.status()
     check(server, database, [waiting], 1)
 
@@ -254,7 +231,7 @@ def test_a_server_whose_connections_others_use_up_is_waited_for_and_the_message_
 ) -> None:
     database = small.new_database()
     streams = streams_to(small, database, tmp_path, 20)
-    with running(streams):
+    with running(*streams):
         with ExitStack() as others:
             while client := one_more(small, database):
                 others.enter_context(closing(client))
@@ -280,7 +257,7 @@ def test_where_a_server_gives_fewer_connections_than_the_streams_may_share_they_
         clients.pop().close()
         for client in clients:
             others.enter_context(closing(client))
-        with running(streams):
+        with running(*streams):
             put_to_all(streams, range(3))
             flush_all(streams)
     assert "gives no more than 1 connections, which the streams share" in caplog.text

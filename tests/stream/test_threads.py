@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.stream.stream import Stream
-from tests.stream.eventually import eventually
+from tests.kills.here import running
+from tests.stream.eventually import eventually, sampled
 
 MANY = 100
 MOST = 16 + 1 + 4  # threads that take steps, the keeper, one for each DuckDB file
@@ -33,31 +34,16 @@ def mixed_streams(home: Path, number: int) -> list[Stream]:
 
 
 @contextmanager
-def running(streams: Sequence[Stream]) -> Iterator[None]:
-    with ExitStack() as ends:
-        for stream in streams:
-            stream.start()
-            ends.callback(stream.stop)
-        yield
-
-
-@contextmanager
 def counted() -> Iterator[list[int]]:
     """Collect the number of threads at several moments, without those of the test and the housekeeper."""
-    before, found, ended = set(threading.enumerate()), [0], threading.Event()
+    before = set(threading.enumerate())
 
-    def look() -> None:
-        while not ended.wait(0.005):
-            new = set(threading.enumerate()) - before - {threading.current_thread()}
-            found.append(sum(thread.name != "api2db-housekeeper" for thread in new))
+    def look() -> int:
+        new = set(threading.enumerate()) - before - {threading.current_thread()}
+        return sum(thread.name != "api2db-housekeeper" for thread in new)
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+    with sampled(look, 0.005) as found:
         yield found
-    finally:
-        ended.set()
-        looking.join()
 
 
 @contextmanager
@@ -74,7 +60,7 @@ def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkey
         "api2db.delivery._scheduler._LONG_STEP_S", 60.0
     )  # no step counts as long, even on a machine under heavy load
     streams = mixed_streams(tmp_path, MANY)
-    with counted() as found, running(streams):
+    with counted() as found, running(*streams):
         for n in range(3):
             for stream in streams:
                 stream.q.put(frame(n))
@@ -89,7 +75,7 @@ def test_an_idle_process_has_one_waiting_thread_and_delivers_within_milliseconds
 ) -> None:
     monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
     streams = [Stream2Local(f"s{n}", "shards", home=tmp_path) for n in range(10)]
-    with running(streams):
+    with running(*streams):
         for stream in streams:
             stream.q.put(frame(1))
             assert stream.flush(20)
@@ -111,9 +97,9 @@ def streams_to_hanging_server(home: Path, number: int, port: int) -> list[Stream
 
 def test_a_target_that_hangs_holds_up_nobody_else_and_its_streams_stop(tmp_path: Path) -> None:
     well = mixed_streams(tmp_path, 12)
-    with hanging_server() as server, running(well):
+    with hanging_server() as server, running(*well):
         hung = streams_to_hanging_server(tmp_path, 12, server.getsockname()[1])
-        with running(hung):
+        with running(*hung):
             for stream in hung:
                 stream.q.put(frame(1))
             eventually(lambda: len(under_way(hung)) == 8)

@@ -24,8 +24,11 @@ def batches(result: Any, transform: Transform | None) -> Iterator[list[Rows | Re
         yield list(_batches(result, transform))
         return
     for page in result:
+        # A resource of api2db.rest yields the frames of a page in a tuple.
+        parts = page if isinstance(page, tuple) else (page,)
         # A generator may change its DataFrame in place after the yield; the rows must be those that it yielded.
-        yield list(_batches(page.copy() if isinstance(page, pd.DataFrame) else page, transform))
+        copied = (part.copy() if isinstance(part, pd.DataFrame) else part for part in parts)
+        yield [batch for part in copied for batch in _batches(part, transform)]
 
 
 def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused]:

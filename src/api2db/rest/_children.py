@@ -59,8 +59,9 @@ class ChildPoll:
         reached = copy.deepcopy(self._state.get("parent", {}))
         before = copy.deepcopy(reached)
         poll = Poll(self._for_each.parent, reached, self._figures, conditional=False, shaped=False)
-        for records in poll.frames():
-            yield from self._lists_of(records if isinstance(records, list) else [], before)
+        for parts in poll.frames():
+            records = [record for part in parts or () if isinstance(part, list) for record in part]
+            yield from self._lists_of(records, before)
             before = copy.deepcopy(reached)
             self._state["parent"] = copy.deepcopy(reached)
             self._state.pop("done", None)
@@ -71,10 +72,9 @@ class ChildPoll:
         done = list(self._state.get("done", ()))
         endpoints = {digest(endpoint.url): endpoint for endpoint in map(self._endpoint_of, records)}
         for name, frames in self._fetched({name: one for name, one in endpoints.items() if name not in done}):
-            yield from frames[:-1]
             done.append(name)
             self._state["parent"], self._state["done"] = before, list(done)
-            yield frames[-1]
+            yield tuple(frames)
 
     def _fetched(self, todo: Mapping[str, Endpoint]) -> Iterator[tuple[str, list[Any]]]:
         """Fetch lists, several at a time, and yield them in order."""
@@ -118,13 +118,14 @@ def _frames(endpoint: Endpoint, figures: Figures) -> list[Any]:
     rows: list[Row] = []
     refused: list[Refused] = []
     try:
-        for frame in Poll(endpoint, {}, figures, shaped=False).frames():
-            if isinstance(frame, Refused):
-                refused.append(frame)
-            else:
-                rows += frame or ()
+        for parts in Poll(endpoint, {}, figures, shaped=False).frames():
+            for part in parts or ():
+                if isinstance(part, Refused):
+                    refused.append(part)
+                else:
+                    rows += part
     except PermanentStatusError as error:
         if error.status not in _GONE:
             raise
         logger.warning("%s; it is passed over", error)
-    return [*refused, *(endpoint.shape.pages(rows) if rows else [None])]
+    return [*refused, *(endpoint.shape.pages(rows) if rows else ())]

@@ -265,14 +265,12 @@ class Poll:
     def _committing(
         self, page: Page, response: Response, after: Position, rows: list[Row], refused: list[tuple[Row, str]]
     ) -> Iterator[Any]:
-        """Yield what a page gave; the state moves with the last of it."""
+        """Yield what a page gave in one tuple, which is journalled together with the state after it."""
         pages = [rows] if not self._shaped else self._endpoint.shape.pages(rows)
-        frames = [*rejected(refused), *(pages if rows else [])] or [None]
-        yield from frames[:-1]
         self._move(response, after)
         self._figures.rows_new += len(rows)
         self._figures.rows_rejected += len(refused)
-        yield frames[-1]
+        yield (*rejected(refused), *(pages if rows else ()))
 
     def _move(self, response: Response, after: Position) -> None:
         """Let the state say where the next poll goes on."""
