@@ -20,7 +20,7 @@ CALLS: list[tuple[str, Any, str]] = [
     *(("duckdb", DuckdbDatabase, name) for name in ("connect", "transaction")),
     *(("sqlite", SqliteDatabase, name) for name in ("connect", "transaction")),
     *(("sqlite", SqlTarget, name) for name in ("connect", "read_position", "prepare", "load", "_load")),
-    *(("sqlite", TransactionalLoader, name) for name in ("recover", "deliver", "_resolve")),
+    *(("sqlite", TransactionalLoader, name) for name in ("recover", "deliver", "_pass")),
     *(("sqlite", Parking, name) for name in ("leave",)),
     *(("sqlite", Rejects, name) for name in ("resolve",)),
     *(("sqlite", SegmentedReader, name) for name in ("read", "acknowledge")),

@@ -1,13 +1,17 @@
 """What a loader is, and what all loaders share: moving the stream on, and plans that are dropped."""
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from api2db.delivery._casting import Casting, prepare_empty
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
+from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
+from api2db.targets.port import Column, TableTarget
 
 
 class Loader(Protocol):
@@ -28,6 +32,52 @@ class Loader(Protocol):
 
     def reject(self, batch: Batch, reason: str) -> None:
         """Set all rows of a batch aside, and acknowledge."""
+
+
+class TableLoader(ABC):
+    """What the loaders of tables share: a batch without rows, a table that follows the data, and one retry.
+
+    Args:
+        target: The table.
+    """
+
+    def __init__(self, target: TableTarget) -> None:
+        self._table = target
+        self._casting = Casting(target)
+
+    def deliver(self, batch: Batch) -> None:
+        """See ``Loader``. If somebody else has changed the table meanwhile, the batch is cast again, once."""
+        try:
+            self._deliver(batch)
+        except TableChangedError:
+            self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> None:
+        if not batch.num_rows:
+            prepare_empty(self._table, batch)
+            self._pass(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
+            return
+        try:
+            batch, columns = self._casting.prepare(batch)
+        except BatchRefusedError as error:
+            self.reject(batch, str(error))
+            return
+        if columns is None:
+            self._deliver(batch)
+        else:
+            self._load_prepared(batch, columns)
+
+    @abstractmethod
+    def reject(self, batch: Batch, reason: str) -> None:
+        """See ``Loader``."""
+
+    @abstractmethod
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
+        """Cast a batch with rows to the table's columns, load it, and acknowledge."""
+
+    @abstractmethod
+    def _pass(self, reached: Position, delivered: Delivered) -> None:
+        """Acknowledge what needs no load."""
 
 
 def acknowledge(

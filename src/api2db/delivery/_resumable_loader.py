@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from api2db.delivery._casting import Casting, comes_again, prepare_empty
-from api2db.delivery._loader import acknowledge, drop_plan
+from api2db.delivery._casting import comes_again
+from api2db.delivery._loader import TableLoader, acknowledge, drop_plan
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
@@ -151,15 +151,15 @@ class _Checkpoint:
         )
 
 
-class ResumableLoader:
+class ResumableLoader(TableLoader):
     """Delivers batches into one target; see ``Loader``."""
 
     def __init__(self, reader: StreamReader, target: SteppedTarget, rejects: Rejects, parking: ParkedBatches) -> None:
+        super().__init__(target)
         self._reader = reader
         self._target = target
         self._rejects = rejects
         self._parking = parking
-        self._casting = Casting(target)
 
     def recover(self) -> None:
         self._target.connect()
@@ -176,25 +176,7 @@ class ResumableLoader:
         self._rejects.resolve(self._reader.position)
         self._target.acquire(self._reader.key)
 
-    def deliver(self, batch: Batch) -> None:
-        try:
-            self._deliver(batch)
-        except TableChangedError:
-            self._deliver(batch)
-
-    def _deliver(self, batch: Batch) -> None:
-        if not batch.num_rows:
-            prepare_empty(self._target, batch)
-            self._reach(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
-            return
-        try:
-            batch, columns = self._casting.prepare(batch)
-        except BatchRefusedError as error:
-            self.reject(batch, str(error))
-            return
-        if columns is None:
-            self._deliver(batch)
-            return
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
         load = self._cast(batch, columns)
         largest_bytes, size_bytes = self._target.largest_bytes, load.rows.nbytes
         if largest_bytes and size_bytes > largest_bytes and batch.num_rows > 1:
@@ -214,7 +196,7 @@ class ResumableLoader:
         """All rows of a batch."""
         self._rejects.set_aside(batch, reasons, alone=True)
         told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
-        self._reach(batch.end, told, ends_plan=ends_plan)
+        self._pass(batch.end, told, ends_plan=ends_plan)
 
     def _load(self, load: _Load) -> None:
         while load.kept:
@@ -245,7 +227,7 @@ class ResumableLoader:
             if self._reader.position == load.batch.start:
                 raise
             return  # what is left comes again
-        self._pass(checkpoint, checkpoint.steps[-1])
+        self._pass_step(checkpoint, checkpoint.steps[-1])
 
     def _refused(self, error: BatchRefusedError, kept: Sequence[int]) -> dict[int, str]:
         if isinstance(error, RowsRefusedError) and error.reasons:
@@ -264,16 +246,16 @@ class ResumableLoader:
         if not is_known:
             self._keep_unknown(checkpoint, {done[-1].position if done else self._reader.position: left})
         if done:
-            self._pass(checkpoint, done[-1], ends_plan=is_known)
+            self._pass_step(checkpoint, done[-1], ends_plan=is_known)
         elif rows_committed == 0:
             drop_plan(self._reader)
         if not is_known:
             self._set_aside_unknown(checkpoint, left)
 
-    def _pass(self, checkpoint: _Checkpoint, step: _Step, *, ends_plan: bool = True) -> None:
+    def _pass_step(self, checkpoint: _Checkpoint, step: _Step, *, ends_plan: bool = True) -> None:
         left_out = {"superseded": checkpoint.superseded, "duplicates": checkpoint.duplicates}
         told = Delivered(frames=step.frames, rows=step.sent, **left_out)
-        self._reach(step.position, told, ends_plan=ends_plan)
+        self._pass(step.position, told, ends_plan=ends_plan)
 
     def _keep_unknown(self, checkpoint: _Checkpoint, left: Mapping[Position, int]) -> None:
         """Save it before any of these rows is set aside: else a restart would send the rest again."""
@@ -306,12 +288,12 @@ class ResumableLoader:
                 reasons = {row: refused.get(row, reason) for row in range(batch.num_rows)}
                 self._set_aside(batch, reasons, ends_plan=is_last)
             else:
-                self._reach(batch.end, Delivered(frames=batch.frames), ends_plan=is_last)
+                self._pass(batch.end, Delivered(frames=batch.frames), ends_plan=is_last)
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
         if self._reader.position < last.position and self._reader.waiting_bytes:
             raise TargetUnavailableError("rows that are to be set aside can't be read from the journal now")
-        self._reach(max(last.position, self._reader.position), Delivered())
+        self._pass(max(last.position, self._reader.position), Delivered())
 
     def _up_to(self, end: Position, rows: int) -> list[Entry]:
         """Read what begins before a position.
@@ -329,6 +311,6 @@ class ResumableLoader:
                 reached = entry.position
         return entries
 
-    def _reach(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
+    def _pass(self, reached: Position, delivered: Delivered, *, ends_plan: bool = True) -> None:
         clear: list[CheckpointKind] = ["plan"] if ends_plan else []
         acknowledge(self._reader, self._rejects, self._parking, reached, delivered, clear=clear)

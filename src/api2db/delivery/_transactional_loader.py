@@ -10,13 +10,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from api2db.delivery._casting import Casting, last_of_each_key, prepare_empty, without
-from api2db.delivery._loader import acknowledge
+from api2db.delivery._casting import last_of_each_key, without
+from api2db.delivery._loader import TableLoader, acknowledge
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooManyRefusalsError, find_refused
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
-from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, ForeignLedgerError, TargetUnavailableError
 from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
 from api2db.targets.port import Column, LedgerRow, LedgerTarget, LedgerUpdate
 
@@ -25,16 +25,16 @@ _TRIALS = 200
 SMALL_ROWS: Final = 64
 
 
-class TransactionalLoader:
+class TransactionalLoader(TableLoader):
     """Delivers batches into one target; see ``Loader``."""
 
     def __init__(self, reader: StreamReader, target: LedgerTarget, rejects: Rejects, parking: ParkedBatches) -> None:
+        super().__init__(target)
         self._reader = reader
         self._target = target
         self._rejects = rejects
         self._parking = parking
         self._ledger: LedgerRow | None = None
-        self._casting = Casting(target)
         self._adopting = False
 
     def recover(self) -> None:
@@ -45,29 +45,11 @@ class TransactionalLoader:
             self._check_adopted()
         else:
             self._compare(Position(0) if row is None else Position(row.sequence, row.skip))
-        self._resolve(self._reader.position, Delivered())
+        self._pass(self._reader.position, Delivered())
         if row is not None and self._target.columns() is None:
             logger.warning("the table is gone, though rows were delivered into it; it is created again")
 
-    def deliver(self, batch: Batch) -> None:
-        try:
-            self._deliver(batch)
-        except TableChangedError:
-            self._deliver(batch)
-
-    def _deliver(self, batch: Batch) -> None:
-        if not batch.num_rows:
-            prepare_empty(self._target, batch)
-            self._resolve(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
-            return
-        try:
-            batch, columns = self._casting.prepare(batch)
-        except BatchRefusedError as error:
-            self.reject(batch, str(error))
-            return
-        if columns is None:
-            self._deliver(batch)
-            return
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
@@ -100,7 +82,7 @@ class TransactionalLoader:
             superseded=batch.superseded.rows,
             duplicates=rows.num_rows - loaded.num_rows,
         )
-        self._resolve(batch.end, delivered)
+        self._pass(batch.end, delivered)
 
     def _load_rest(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
         """What is refused though the rows at fault are gone is taken again in smaller batches, or later."""
@@ -165,7 +147,7 @@ class TransactionalLoader:
         logger.error("%s", message)
         self._reader.add_warning(message)
 
-    def _resolve(self, reached: Position, delivered: Delivered) -> None:
+    def _pass(self, reached: Position, delivered: Delivered) -> None:
         """What was pending, and the wish to adopt a ledger once it has an epoch of ours."""
         is_adopted = self._adopting and self._ledger is not None and self._ledger.epoch == self._reader.epoch
         clear: list[CheckpointKind] = ["adopt"] if is_adopted else []
