@@ -70,12 +70,17 @@ class Attachment:
     def put(self, frame: Any, *, block: bool, timeout_s: float | None) -> None:
         """Append a frame to the journal."""
         rows = rows_and_refused(frame)
-        handle = self.handle
-        if handle is None:
+        handle = self.handle or self._attached_handle()
+        handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
+
+    def _attached_handle(self) -> JournalHandle:
+        """Attach, and take the handle before another thread can release it."""
+        self.check_process()
+        with self.lock:
             self.attach()
-            handle = self.handle
-        if handle is not None:
-            handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
+            if self.handle is None:
+                raise AssertionError("an attached stream has a handle of its journal")
+            return self.handle
 
     @property
     def has_room(self) -> bool:
