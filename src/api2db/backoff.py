@@ -16,6 +16,7 @@ class BackOff:
         first_s: The pause after the first failure.
         longest_s: No pause is longer, except for the jitter.
         jitter_s: Up to this much is added at random, so that many who wait for one thing don't come all at once.
+        jitter_share: Up to this share of a pause is taken off at random, for the same reason.
         well_s: What lives this long, since ``started`` or the last failure, has succeeded; by default only ``reset``
             says so.
         clock: Monotonic seconds.
@@ -30,12 +31,14 @@ class BackOff:
         longest_s: float,
         *,
         jitter_s: float = 0.0,
+        jitter_share: float = 0.0,
         well_s: float = float("inf"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._first_s = first_s
         self._longest_s = longest_s
         self._jitter_s = jitter_s
+        self._jitter_share = jitter_share
         self._well_s = well_s
         self._clock = clock
         self._started_s = clock()
@@ -52,6 +55,7 @@ class BackOff:
         if now_s - self._started_s >= self._well_s:
             self.reset()
         pause_s = min(self._longest_s, self._first_s * 2.0 ** min(self.failures, _DOUBLINGS))
+        pause_s *= 1 - random.uniform(0, self._jitter_share)  # noqa: S311 - no secret
         pause_s += random.uniform(0, self._jitter_s)  # noqa: S311 - no secret
         self.failures += 1
         self._started_s, self._due_s = now_s, now_s + pause_s

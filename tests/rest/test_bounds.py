@@ -34,7 +34,7 @@ ENCODINGS: dict[str, tuple[str, bytes]] = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "back_off_s", lambda attempt: 0.001)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.001)
 
 
 def poll(serve: Serve, body: bytes, headers: Mapping[str, str] | None = None, **options: Any) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from api2db.backoff import BackOff
 from api2db.errors import PollError
 from api2db.rest import BearerToken, PageNumber, RestApi
 from api2db.rest import _http as http
 from api2db.rest._arguments import rate
-from api2db.rest._limits import Pace, TooLongError, back_off_s, limit_reset_s, retry_after_s
+from api2db.rest._limits import Pace, TooLongError, limit_reset_s, retry_after_s
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply
 
@@ -29,7 +30,7 @@ class Failing:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "back_off_s", lambda attempt: 0.001)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.001)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -208,9 +209,11 @@ def test_a_call_counts_until_a_period_after_its_end() -> None:
 
 
 def test_a_back_off_grows_and_is_bounded() -> None:
-    assert 0.25 <= back_off_s(1) <= 0.5
-    assert 1 <= back_off_s(3) <= 2
-    assert 30 <= back_off_s(50) <= 60
+    back_off = BackOff(0.5, 60, jitter_share=0.5)
+    pauses_s = [back_off.failed() for _ in range(50)]
+    assert 0.25 <= pauses_s[0] <= 0.5
+    assert 1 <= pauses_s[2] <= 2
+    assert 30 <= pauses_s[49] <= 60
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,21 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsp
 
 import httpx2
 
+from api2db.backoff import BackOff
 from api2db.errors import PollError
 from api2db.rest._addresses import Origin, origin_of, public_address
 from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._encoding import ACCEPTED, decompressed
 from api2db.rest._json import decode
-from api2db.rest._limits import Pace, TooLongError, back_off_s, limit_reset_s, retry_after_s
+from api2db.rest._limits import Pace, TooLongError, limit_reset_s, retry_after_s
 from api2db.rest._secrets import scrub
 
 logger = logging.getLogger("api2db.rest")
 TRIES: Final = 5
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 60.0
+_JITTER_SHARE: Final = 0.5
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 10
@@ -166,12 +170,12 @@ class Session:
         return self.scrub(text) != text
 
     def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Response:
-        renewed, why = False, ""
+        renewed, why, back_off = False, "", _new_back_off()
         for attempt in range(1, self._limits.tries + 1):
             try:
                 response = self._call(request, self._auth)
             except httpx2.TransportError as error:
-                why, wait_s = f"{type(error).__name__}: {error}", back_off_s(attempt)
+                why, wait_s = f"{type(error).__name__}: {error}", back_off.failed()
             else:
                 if 200 <= response.status < 300 or accept(response.status):
                     return response
@@ -179,7 +183,7 @@ class Session:
                     renewed = True
                     continue
                 why = _said(response)
-                wait_s = self._asked_s(response, attempt)
+                wait_s = self._asked_s(response, back_off)
             if attempt < self._limits.tries:
                 self._pause(request, why, wait_s)
         raise PollError(f"{request.method} {_shown(request.url)} failed {self._limits.tries} times: {why}")
@@ -193,7 +197,7 @@ class Session:
         logger.info("%s", self.scrub(f"{_shown(request.url)}: {why}; trying again in {wait_s:.1f} s"))
         self._sleep(wait_s, why)
 
-    def _asked_s(self, response: Response, attempt: int) -> float:
+    def _asked_s(self, response: Response, back_off: BackOff) -> float:
         """How long to wait after a response that says to come again; the whole host waits where it was asked to.
 
         Raises:
@@ -205,7 +209,7 @@ class Session:
         if asked_s is None:
             asked_s = limit_reset_s(response.headers)
         if asked_s is None:
-            return back_off_s(attempt)
+            return back_off.failed()
         _hosts.of(origin_of(response.url)).pace.pause(asked_s)
         return asked_s
 
@@ -279,9 +283,9 @@ class Session:
 
     def _fetch_once(self, request: Request) -> Response:
         """Without redirects: a form of secrets goes nowhere else."""
-        attempt, response = 1, self._send(request, NoAuth())
+        attempt, response, back_off = 1, self._send(request, NoAuth()), _new_back_off()
         while _may_help(response) and attempt < self._limits.tries:
-            self._sleep(self._asked_s(response, attempt), _said(response))
+            self._sleep(self._asked_s(response, back_off), _said(response))
             attempt, response = attempt + 1, self._send(request, NoAuth())
         if 200 <= response.status < 300:
             return response
@@ -307,7 +311,7 @@ class Session:
                 f"({self._limits.poll_s:g} s); the next poll goes on"
             )
         self._figures.waited_s += seconds
-        time.sleep(seconds)
+        time.sleep(seconds)  # in a poll's own thread, which nobody waits for when the process ends
 
     def _body(self, response: httpx2.Response) -> bytes:
         encoding = response.headers.get("content-encoding", "")
@@ -321,6 +325,10 @@ class Session:
                     "API is that slow"
                 )
         return b"".join(pieces)
+
+
+def _new_back_off() -> BackOff:
+    return BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_share=_JITTER_SHARE)
 
 
 def _shown(url: str) -> str:

@@ -1,7 +1,6 @@
 """Politeness towards one host: its rate limits, and the pauses that it asks for, for all polls of this process."""
 
 import email.utils
-import random
 import re
 import threading
 import time
@@ -14,8 +13,6 @@ from api2db.rest._arguments import Rate
 
 _EPOCH_FROM_S: Final = 1e9
 _EPOCH_FROM_MS: Final = 1e12
-_LONGEST_BACK_OFF_S: Final = 60.0
-_FIRST_BACK_OFF_S: Final = 0.5
 _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
 _RESET: Final = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
@@ -108,12 +105,6 @@ class TooLongError(Exception):
     def __init__(self, wait_s: float) -> None:
         super().__init__(wait_s)
         self.wait_s = wait_s
-
-
-def back_off_s(attempt: int) -> float:
-    """The seconds before the next try after so many that failed: twice as many each time, half of them by chance."""
-    whole_s = min(_LONGEST_BACK_OFF_S, _FIRST_BACK_OFF_S * 2 ** (attempt - 1))
-    return float(whole_s) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
