@@ -22,7 +22,7 @@ Start = Callable[[Answer], ApiServer]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "back_off_s", lambda attempt: 0.001)
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0.001)
 
 
 def polled(server: ApiServer, **options: Any) -> Polled:
