@@ -96,6 +96,7 @@ class MemoryReader:
         self.stream = stream
         self.attached = False
         self.tell: Callable[[], None] = lambda: None
+        self.details: Callable[[], Mapping[str, Any]] = dict
         self._journal = journal
         self._changed = journal.changed
         self._woken = False
@@ -192,6 +193,9 @@ class MemoryReader:
     def on_news(self, tell: Callable[[], None]) -> None:
         self._journal.check_process()
         self.tell = tell
+
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+        self.details = details
 
     def wake(self) -> None:
         self._journal.check_process()
@@ -397,6 +401,9 @@ class MemoryJournal:
         with self.changed:
             return [reader.overview(self._name) for reader in self._readers.values()]
 
+    def details(self) -> dict[str, dict[str, Any]]:
+        return {each.stream.identity.name: dict(each.details()) for each in self._readers.values()}
+
     def cursor(self) -> dict[str, Any]:
         self.check_process()
         return dict(json.loads(self.kept.cursor))
@@ -513,6 +520,10 @@ class MemoryJournalStore:
             return JournalOverview(running=True, streams=tuple(kept.open.overview()))
         unowned = MemoryJournal(self._home, name, replace(kept, epochs=[]), "full")
         return JournalOverview(streams=tuple(unowned.overview()))
+
+    def details(self, name: str) -> dict[str, dict[str, Any]]:
+        journal = self._journals[name].open if name in self._journals else None
+        return {} if journal is None else journal.details()
 
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         journal = self._journals[name].open

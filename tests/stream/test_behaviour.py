@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -416,3 +417,20 @@ def test_a_frame_becomes_shards_of_at_most_chunk_size_rows(fmt: str, make: Make,
         stream.q.put(frame(8, 9))
     assert case.ids(tmp_path) == list(range(10))
     assert len(shards(tmp_path, fmt)) == 4
+
+
+def test_the_last_delivery_can_be_watched(case: TargetCase, make: Make, tmp_path: Path) -> None:
+    with make(case) as stream:
+        stream.q.put(frame(1, 2))
+        assert stream.flush(60)
+        [seen] = eventually(lambda: list(_with_rows(tmp_path).values()))
+        assert [row["text"] for row in seen["rows"]] == ["row 2", "row 1"]
+        assert len(seen["columns"]) >= 2  # HeavyDB's have names of their own
+        assert sum(seen["latency"]["counts"]) == 1
+        assert 0 <= seen["latency"]["p50_s"] == seen["latency"]["sum_s"]
+        assert seen["visible_at"] > 0
+    assert journal_store(tmp_path).details(COLLECTOR) == {}
+
+
+def _with_rows(home: Path) -> dict[str, dict[str, Any]]:
+    return {name: seen for name, seen in journal_store(home).details(COLLECTOR).items() if seen.get("rows")}

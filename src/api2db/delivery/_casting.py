@@ -20,11 +20,16 @@ _LONGEST_SAMPLE = 40  # characters
 
 
 class Casting:
-    """Casts batches for one table, and says once for each column what is cut there."""
+    """Casts batches for one table, and warns once for each column whose values are truncated there.
+
+    Attributes:
+        columns: The table's columns as the last batch found or made them.
+    """
 
     def __init__(self, target: TableTarget) -> None:
         self._target = target
         self._told: set[str] = set()
+        self.columns: Sequence[Column] = ()
 
     def prepare(self, batch: Batch) -> tuple[Batch, Sequence[Column] | None]:
         """Make the table follow a batch.
@@ -44,6 +49,7 @@ class Casting:
             return alike, None
         if self._target.unplaced and (alike := batch.leading_alike()) is not batch:
             return alike, None
+        self.columns = columns
         return batch, columns
 
     def _checked(self, schema: pa.Schema) -> pa.Schema:
@@ -77,6 +83,7 @@ class Casting:
         reasons = reasons_of(fitted.mismatches, forbidden)
         for row, reason in rows_without_key(fitted.rows, self._target.keys).items():
             reasons.setdefault(row, reason)
+        self.columns = columns
         return fitted.rows, columns, reasons
 
     def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:

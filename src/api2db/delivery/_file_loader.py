@@ -17,6 +17,8 @@ from api2db.targets.port import FilePlan, FrameRows, PlannedTarget
 class FileLoader:
     """Delivers batches into one target; see ``Loader``."""
 
+    columns = None
+
     def __init__(self, reader: StreamReader, target: PlannedTarget, rejects: Rejects, parking: ParkedBatches) -> None:
         self._reader = reader
         self._target = target

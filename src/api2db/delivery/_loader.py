@@ -17,6 +17,10 @@ from api2db.targets.port import Column, TableTarget
 class Loader(Protocol):
     """Gets batches into a target exactly once."""
 
+    @property
+    def columns(self) -> Sequence[Column] | None:
+        """The table's columns as the last batch left them; None for a target that has none of its own."""
+
     def recover(self) -> None:
         """Reach the target, finish what was begun, and take over how far it is.
 
@@ -44,6 +48,11 @@ class TableLoader(ABC):
     def __init__(self, target: TableTarget) -> None:
         self._table = target
         self._casting = Casting(target)
+
+    @property
+    def columns(self) -> Sequence[Column] | None:
+        """See ``Loader``."""
+        return self._casting.columns
 
     def deliver(self, batch: Batch) -> None:
         """See ``Loader``. If somebody else has changed the table meanwhile, the batch is cast again, once."""

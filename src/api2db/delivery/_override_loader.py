@@ -3,7 +3,7 @@
 What the method hands on to the class it overrides goes into that class's target, under the position of its frame.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -19,7 +19,7 @@ from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
 from api2db.journal import Delivered, Entry, Position, StreamReader
 from api2db.redaction import redact
-from api2db.targets.port import Target
+from api2db.targets.port import Column, Target
 
 
 class OverrideTarget:
@@ -77,6 +77,10 @@ class OverrideLoader:
         self._rejects = rejects
         self._call = call
         self._onward = onward
+
+    @property
+    def columns(self) -> Sequence[Column] | None:
+        return None if self._onward is None else self._onward.columns
 
     def recover(self) -> None:
         if self._onward is not None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 import pyarrow as pa
 
 from api2db.backoff import BackOff
+from api2db.delivery._activity import Activity
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
 from api2db.delivery._parking import ParkedBatches
@@ -85,6 +86,8 @@ class Worker:
         self._growth = 1
         self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
         self._prefetch = Prefetch(reader)
+        self._activity = Activity()
+        reader.on_details(self._activity.as_json)
         self._read_to = reader.position
         self._ready: Callable[[], None] = lambda: None
         self._ready_now: Callable[[], None] = lambda: None
@@ -193,11 +196,10 @@ class Worker:
             self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
             return 0
         self._succeeded()
-        return self._rest_s(batch)
-
-    def _rest_s(self, batch: Batch) -> float:
-        """Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows."""
-        return _REST_S if batch.frames >= _MANY_FRAMES and self._reader.waiting_bytes < _SMALL_BYTES else 0
+        waiting_bytes = self._reader.waiting_bytes
+        self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
+        # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
+        return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:

@@ -19,6 +19,7 @@ Layout, below ``STORE/journal/<collector>/``
     ``damaged/``        bytes that could not be read, and notes on bytes that are gone, for a person to look at
     ``control/``        requests from commands while the owner runs; ``.requests`` beside the journals is touched then
     ``status.json``     the owner's last report on its streams, for ``api2db status``
+    ``details.json``    what the running streams say of themselves: latencies, columns, newest rows
     ``collector.json``  what the collector has polled, as it last published that
 
 A record

@@ -14,12 +14,13 @@ from typing import Final
 
 from api2db.journal._control import serve_requests, when_rung
 from api2db.journal._core import Core
-from api2db.journal._overview import describe, publish, withdraw
+from api2db.journal._overview import describe, publish, publish_details, withdraw
 from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
 _GLANCE_S: Final = 0.1  # at the bell, one file a project
 _PUBLISH_S: Final = 0.25  # the shortest time between two publications of one journal
+_DETAILS_S: Final = 1.0  # the same for the details, which take longer to write
 _ROUND_S: Final = 5.0  # a look into each inbox although nobody rang, for bells that can't be rung
 
 
@@ -30,6 +31,7 @@ class House:
     Attributes:
         serving: Held while it is served; whoever closes the journal waits for that.
         changed: Whether its figures may have changed since they were published.
+        has_details: Whether the details of its streams may have changed since they were published.
     """
 
     core: Core
@@ -39,6 +41,8 @@ class House:
     troubled: bool = False
     published: list[StreamOverview] | None = None
     published_s: float = 0.0
+    has_details: bool = False
+    details_s: float = 0.0
 
     def serve(self, *, requests: bool) -> None:
         """Answer requests, and publish the figures where they changed."""
@@ -66,6 +70,11 @@ class House:
             if streams != self.published:
                 publish(self.core.folder, streams)
                 self.published = streams
+                self.has_details = True
+        if self.has_details and time.monotonic() - self.details_s >= _DETAILS_S:
+            self.has_details = False
+            self.details_s = time.monotonic()
+            publish_details(self.core)
 
 
 class _Housekeeper:
@@ -114,7 +123,7 @@ class _Housekeeper:
             asked = {folder for folder, rung_ns in now.items() if every or rung.get(folder) != rung_ns}
             for house in houses:
                 requests = house.published is None or house.core.folder.parent in asked
-                if requests or house.changed:
+                if requests or house.changed or house.has_details:
                     house.serve(requests=requests)
             rung = now
             time.sleep(_GLANCE_S)  # no call that all systems have waits for another process's file

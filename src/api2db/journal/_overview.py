@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from api2db.disk.atomic import FILE_MODE
 from api2db.journal._core import Core
 from api2db.journal._lock import LOCK_NAME, is_owned
 from api2db.journal._record import Header, RecordKind
@@ -28,6 +29,7 @@ from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
 from api2db.journal.port import ALL, Checkpoint, StreamOverview
 
 STATUS_NAME = "status.json"
+DETAILS_NAME = "details.json"
 
 
 def journals_in(home: Path) -> list[Path]:
@@ -49,20 +51,46 @@ def describe(core: Core) -> list[StreamOverview]:
 
 
 def publish(folder: Path, streams: list[StreamOverview]) -> None:
-    """Leave what the owner knows where readers find it; it need not survive a power cut.
+    """Write what the owner knows where readers find it; it need not survive a power cut.
 
-    What stands there is true for as long as the journal has its owner: the next one withdraws it.
+    It is true for as long as the journal has its owner: the next one withdraws it.
     """
-    temporary = folder / f".{STATUS_NAME}.tmp"
-    with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        json.dump({"at": time.time(), "streams": [asdict(stream) for stream in streams]}, file)
-    temporary.replace(folder / STATUS_NAME)
+    write_figures(folder / STATUS_NAME, {"at": time.time(), "streams": [asdict(stream) for stream in streams]})
+
+
+def publish_details(core: Core) -> None:
+    """Write what the streams say of themselves, as ``publish`` does."""
+    found = {stream.row.identity: stream.details() for stream in list(core.streams.values())}
+    if any(found.values()):
+        write_figures(core.folder / DETAILS_NAME, found)
+
+
+def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
+    """Write a file of JSON that only its owner may read, and that readers see whole: the old one or the new one.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
+        json.dump(figures, file)
+    temporary.replace(path)
+
+
+def read_figures(path: Path) -> dict[str, Any] | None:
+    """Return what ``write_figures`` wrote; None if there is no such file, or it can't be read."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return figures if isinstance(figures, dict) else None
 
 
 def withdraw(folder: Path) -> None:
     """Have readers count from the files."""
     with suppress(OSError):
         (folder / STATUS_NAME).unlink(missing_ok=True)
+        (folder / DETAILS_NAME).unlink(missing_ok=True)
 
 
 def overview(folder: Path) -> list[StreamOverview]:
@@ -72,11 +100,15 @@ def overview(folder: Path) -> list[StreamOverview]:
     return _counted(folder)
 
 
+def details(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the streams of a running owner say of themselves, by identity."""
+    return (read_figures(folder / DETAILS_NAME) or {}) if is_owned(folder) else {}
+
+
 def _published(folder: Path) -> list[StreamOverview] | None:
     try:
-        said = json.loads((folder / STATUS_NAME).read_text())
-        return [StreamOverview(**stream) for stream in said["streams"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [StreamOverview(**stream) for stream in (read_figures(folder / STATUS_NAME) or {})["streams"]]
+    except (KeyError, TypeError):
         return None
 
 

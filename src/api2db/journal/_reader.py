@@ -3,10 +3,11 @@
 import logging
 import operator
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from typing import Any
 
 from api2db.errors import JournalWriteError
 from api2db.journal._appender import Appender
@@ -195,6 +196,10 @@ class SegmentedReader:
         self.core.lock.check_process()
         with self.core.changed:
             self.stream.tell_news = tell
+
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+        self.core.lock.check_process()
+        self.stream.details = details
 
     def _show_error(self, error: str | None) -> None:
         row = self.stream.row

@@ -47,6 +47,11 @@ def _nobody() -> None:
     """Nobody waits for news."""
 
 
+def _no_details() -> Mapping[str, Any]:
+    """Nothing is known but what the journal knows."""
+    return {}
+
+
 @dataclass(slots=True)
 class RegisteredStream:
     """A stream as its journal knows it; its methods are called with the journal's lock held, unless they say otherwise.
@@ -60,6 +65,7 @@ class RegisteredStream:
         refused_bytes: The size of the group that the quota refused last; 0 once a group was accepted.
         enqueued_bytes: All that was ever waiting since the journal was opened.
         tell_news: Called when a waiting read would end.
+        details: Returns what else there is to see of the stream.
     """
 
     segment_set: SegmentSet
@@ -75,6 +81,7 @@ class RegisteredStream:
     refused_bytes: int = 0
     enqueued_bytes: int = 0
     tell_news: Callable[[], None] = _nobody
+    details: Callable[[], Mapping[str, Any]] = _no_details
     _oldest: tuple[Position, int | None] | None = None
 
     def __post_init__(self) -> None:

@@ -1,6 +1,5 @@
 """The journals of a project on this machine's disk, each opened once in a process and shared by its streams."""
 
-import json
 import os
 import sqlite3
 import threading
@@ -9,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.disk.atomic import FILE_MODE, is_temporary
+from api2db.disk.atomic import is_temporary
 from api2db.errors import ConfigurationError
 from api2db.journal._control import ask
 from api2db.journal._housekeeping import House, housekeeper
 from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._lock import check_free, is_owned
-from api2db.journal._overview import journals_in, overview
+from api2db.journal._overview import details, journals_in, overview, read_figures, write_figures
 from api2db.journal.port import Durability, JournalOverview, JournalStore
 
 _FIGURES_NAME = "collector.json"
@@ -94,22 +93,17 @@ class DiskJournalStore:
         count = sum(not is_temporary(path) for path in damaged.iterdir()) if damaged.exists() else 0
         return JournalOverview(is_owned(folder), streams, error, count, str(damaged.relative_to(self._home)))
 
+    def details(self, name: str) -> dict[str, dict[str, Any]]:
+        return details(journal_folder(self._home, name))
+
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         return ask(journal_folder(self._home, name), verb, arguments)
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
-        path = journal_folder(self._home, name) / _FIGURES_NAME
-        temporary = path.with_name(f".{_FIGURES_NAME}.tmp")
-        with open(temporary, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
-            json.dump(figures, file)
-        temporary.replace(path)
+        write_figures(journal_folder(self._home, name) / _FIGURES_NAME, figures)
 
     def published(self, name: str) -> dict[str, Any] | None:
-        try:
-            figures = json.loads((journal_folder(self._home, name) / _FIGURES_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return figures if isinstance(figures, dict) else None
+        return read_figures(journal_folder(self._home, name) / _FIGURES_NAME)
 
 
 def open_shared(home: Path, name: str, durability: Durability = "full") -> _Handle:

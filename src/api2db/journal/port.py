@@ -209,6 +209,12 @@ class Health(Protocol):
     def add_warning(self, warning: str) -> None:
         """Add a warning that stays while the journal is open, even though everything is delivered."""
 
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+        """Set the function that returns what else there is to see, as JSON types; see ``JournalStore.details``.
+
+        Any thread calls it, without the journal's lock, and about once a second while the stream delivers.
+        """
+
 
 class News(Protocol):
     """How a stream's worker learns that there is something to read."""
@@ -373,6 +379,9 @@ class JournalStore(Protocol):
 
     def overview(self, name: str) -> JournalOverview:
         """Return what can be known of a journal without owning it."""
+
+    def details(self, name: str) -> dict[str, dict[str, Any]]:
+        """Return what the streams of a running owner last said of themselves, by identity; empty without an owner."""
 
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Ask the running owner of a journal to do something, and wait for the result.

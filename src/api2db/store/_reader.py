@@ -1,8 +1,9 @@
 """The shards of one round as a stream's reader: one record for each shard."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -123,6 +124,9 @@ class ManifestReader:
 
     def on_news(self, tell: Callable[[], None]) -> None:
         return  # Nothing more will come.
+
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+        return  # Nobody watches a round of a store.
 
     def _save(self, changed: Round) -> None:
         self.round = saved(self._folder, changed)

@@ -1,0 +1,122 @@
+"""What a stream has delivered lately, for those who watch it: latencies, the table's columns, the newest rows."""
+
+import bisect
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from api2db.delivery.batch import Batch
+from api2db.journal import Position
+from api2db.targets.port import Column
+
+LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)
+_RECENT: Final = 1_000  # latencies that the percentiles are made of
+_MOST_FRAMES: Final = 100  # of one batch whose latencies count
+_NEWEST_ROWS: Final = 20
+_MOST_COLUMNS: Final = 100
+_MOST_CHANGES: Final = 20
+_LONGEST_CELL: Final = 200  # characters
+_COPY_S: Final = 0.25  # the shortest time between two copies of rows
+
+
+class Activity:
+    """Records deliveries; cheap enough for each batch.
+
+    A latency is the time from the put of a frame to the moment at which its last row is visible in the target.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._visible_at: float | None = None
+        self._counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self._sum_s = 0.0
+        self._recent_s: deque[float] = deque(maxlen=_RECENT)
+        self._columns: dict[str, str] = {}
+        self._changes: deque[dict[str, Any]] = deque(maxlen=_MOST_CHANGES)
+        self._newest: pa.RecordBatch | None = None
+        self._copied_s = 0.0
+
+    def delivered(self, batch: Batch, reached: Position, columns: Sequence[Column] | None, *, more_waits: bool) -> None:
+        """Record that a batch is visible.
+
+        Args:
+            batch: What was delivered; its rejected rows count too.
+            reached: The stream's position; what lies behind it in the batch is delivered later.
+            columns: The table's columns; None for a target that has none of its own.
+            more_waits: Whether further frames wait, so that these rows will not be the newest for long.
+        """
+        now_s = time.time()
+        entries = [entry for entry in batch.entries if entry.position <= reached]
+        if not entries:
+            return
+        ends_ns = [entry.timestamp_ns for entry in entries if entry.frame_end]
+        with self._lock:
+            self._visible_at = now_s
+            for ended_ns in ends_ns[:: len(ends_ns) // _MOST_FRAMES + 1]:
+                self._add_latency(max(0.0, now_s - ended_ns / 1e9))
+            self._note_columns(_declared(batch, columns), now_s)
+            if not more_waits or time.monotonic() - self._copied_s >= _COPY_S:
+                self._copied_s = time.monotonic()
+                self._copy_rows(entries[-1].batch)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all as JSON types.
+
+        Its keys: ``visible_at`` (seconds since 1970, None before the first delivery); ``latency`` (``bounds_s``,
+        ``counts``, ``sum_s``, and ``p50_s`` and ``p99_s`` of the last 1,000 frames); ``columns`` (name to type);
+        ``changes`` (each with ``at``, ``column``, ``before`` and ``after``); ``rows`` (the newest 20, newest first, as
+        text).
+        """
+        with self._lock:
+            recent_s, newest = sorted(self._recent_s), self._newest
+            latency = {"bounds_s": list(LATENCY_BOUNDS_S), "counts": list(self._counts), "sum_s": self._sum_s}
+            said = {"visible_at": self._visible_at, "columns": dict(self._columns), "changes": list(self._changes)}
+        if recent_s:
+            latency |= {name: recent_s[int(len(recent_s) * share)] for name, share in _PERCENTILES}
+        return {**said, "latency": latency, "rows": [] if newest is None else _readable(newest)}
+
+    def _add_latency(self, seconds: float) -> None:
+        self._counts[bisect.bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self._sum_s += seconds
+        self._recent_s.append(seconds)
+
+    def _note_columns(self, columns: Mapping[str, str], now_s: float) -> None:
+        if columns == self._columns:
+            return
+        if self._columns:
+            for name in [*self._columns, *(name for name in columns if name not in self._columns)]:
+                before, after = self._columns.get(name), columns.get(name)
+                if before != after:
+                    self._changes.append({"at": now_s, "column": name, "before": before, "after": after})
+        self._columns = dict(columns)
+
+    def _copy_rows(self, rows: pa.RecordBatch) -> None:
+        """Copy the last rows: a slice would hold the memory of the whole batch."""
+        if rows.num_rows:
+            self._newest = rows.take(pa.array(range(max(0, rows.num_rows - _NEWEST_ROWS), rows.num_rows)))
+
+
+_PERCENTILES: Final = (("p50_s", 0.5), ("p99_s", 0.99))
+
+
+def _declared(batch: Batch, columns: Sequence[Column] | None) -> dict[str, str]:
+    if columns is None:
+        return {field.name: str(field.type) for field in batch.schema}
+    return {column.name: column.declared for column in columns}
+
+
+def _readable(rows: pa.RecordBatch) -> list[dict[str, str | None]]:
+    chosen = rows.select(list(range(min(rows.num_columns, _MOST_COLUMNS))))
+    return [{name: _cell(value) for name, value in row.items()} for row in reversed(chosen.to_pylist())]
+
+
+def _cell(value: Any) -> str | None:
+    """A value as text: JSON has no exact form for large integers, decimals, times and infinities."""
+    if value is None:
+        return None
+    text = str(value)
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
