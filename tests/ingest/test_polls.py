@@ -16,7 +16,7 @@ import pytest
 
 from api2db import Stream2Local
 from api2db.errors import ConfigurationError, JournalWriteError, PollError
-from api2db.ingest import Collector, Runner, read_status
+from api2db.ingest import Collector, Runner, read_polls, read_status
 from api2db.ingest._poll import Poll
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
@@ -476,6 +476,24 @@ def test_the_figures_of_a_collector_stand_beside_its_journal(bench: Bench) -> No
     path = bench.home / "STORE" / "journal" / "cities" / "collector.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text())["name"] == "cities"
+    [poll] = read_polls(bench.home, "cities")
+    assert (poll.at, poll.rows, poll.late, poll.error) == (status.polled_at, 2, 0, None)
+
+
+@pytest.mark.disk_journal
+def test_a_poll_that_failed_stands_among_the_last_ones_with_its_error(bench: Bench) -> None:
+    def poll(state: dict[str, Any]) -> Any:
+        state["n"] = state.get("n", 0) + 1
+        yield ROWS
+        if state["n"] == 1:
+            raise RuntimeError("no such city")
+
+    with bench.running(poll, 0.1, polling=True):
+        wait_until(lambda: len(read_polls(bench.home, "cities")) >= 2)
+    first, second = read_polls(bench.home, "cities")[:2]
+    assert "no such city" in str(first.error)
+    assert (first.rows, second.rows, second.error) == (2, 2, None)
+    assert first.at + first.seconds <= second.at
 
 
 def test_streams_may_come_from_a_callable(bench: Bench) -> None:

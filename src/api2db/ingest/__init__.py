@@ -7,14 +7,16 @@ their state, so that a cursor and its rows are never separated.
 
 from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
 from api2db.ingest.runner import Runner
-from api2db.ingest.status import CollectorStatus, read_status
+from api2db.ingest.status import CollectorStatus, PollRecord, read_polls, read_status
 
 __all__ = [
     "Collector",
     "CollectorStatus",
     "PeriodicStore",
+    "PollRecord",
     "RunnableStream",
     "Runner",
+    "read_polls",
     "read_status",
     "registered",
 ]

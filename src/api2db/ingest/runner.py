@@ -41,7 +41,7 @@ class Runner:
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
         self.streams: list[RunnableStream] = []
-        self._status = LiveStatus(collector.name)
+        self._status = LiveStatus(collector.name, collector.seconds)
         self._stopping = threading.Event()
         self._handle: JournalHandle | None = None
         self._ticker: Ticker | None = None
@@ -196,12 +196,11 @@ class Runner:
         figures = getattr(self.collector.import_target, "figures", None)
         if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
             self._status.note(figures=dataclasses.asdict(figures))
-        if outcome.error is None:
-            self._status.note(rows=outcome.rows, last_error=None, error_at=None)
+        said = None if outcome.error is None else describe_error(outcome.error)
+        self._status.poll_ended(outcome.rows, said)
+        if said is None:
             self._failure_log.went_well()
         else:
-            said = describe_error(outcome.error)
-            self._status.note(rows=outcome.rows, failed=1, last_error=said, error_at=time.time())
             self._failure_log.failed(said)
 
 

@@ -5,7 +5,9 @@ import math
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,8 @@ from api2db.journal import journal_store
 
 logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
+_RECENT_POLLS: Final = 200
+_POLLS: Final = "recent_polls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class CollectorStatus:
         polled_at: When the last poll began, seconds since 1970.
         stores_failed: Runs of stores that raised.
         figures: What the import function counts itself, as a resource of api2db.rest does; None where it does not.
+        interval_s: The collector's interval, seconds.
     """
 
     name: str
@@ -45,6 +50,26 @@ class CollectorStatus:
     polled_at: float | None = None
     stores_failed: int = 0
     figures: dict[str, float] | None = None
+    interval_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollRecord:
+    """A poll that has ended.
+
+    Attributes:
+        at: When it began, seconds since 1970.
+        seconds: How long it took.
+        rows: Journalled.
+        late: Ticks that came while it ran.
+        error: Why it failed; None if it went well.
+    """
+
+    at: float
+    seconds: float
+    rows: int
+    late: int = 0
+    error: str | None = None
 
 
 class LiveStatus:
@@ -52,10 +77,13 @@ class LiveStatus:
 
     Args:
         name: The collector's name.
+        interval_s: The collector's interval, seconds.
     """
 
-    def __init__(self, name: str) -> None:
-        self.figures = CollectorStatus(name, os.getpid())
+    def __init__(self, name: str, interval_s: float = 0.0) -> None:
+        self.figures = CollectorStatus(name, os.getpid(), interval_s=interval_s)
+        self._polls: deque[PollRecord] = deque(maxlen=_RECENT_POLLS)
+        self._late_before = 0
         self._home: Path | None = None
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
@@ -78,17 +106,27 @@ class LiveStatus:
         if self._home is not None:
             process_clock().call_by(self._published_s + _PUBLISH_S, self._publish_soon)
 
+    def poll_ended(self, rows: int, error: str | None) -> None:
+        """Record the end of the poll that began last."""
+        now_s, begun = time.time(), self.figures.polled_at
+        with self._lock:
+            late, self._late_before = self.figures.late - self._late_before, self.figures.late
+            at = now_s if begun is None else begun
+            self._polls.append(PollRecord(at, max(0.0, now_s - at), rows, late, error))
+        self.note(rows=rows, failed=int(error is not None), last_error=error, error_at=now_s if error else None)
+
     def publish(self) -> None:
         """Publish now, if they have changed."""
         with self._publishing:
             process_clock().forget(self._publish_soon)
             with self._lock:
                 figures, is_published, self._is_published = self.figures, self._is_published, True
+                polls = list(self._polls)
             if is_published or self._home is None:
                 return
             self._published_s = time.monotonic()
             try:
-                publish_status(self._home, figures)
+                publish_status(self._home, figures, polls)
             except OSError as error:
                 logger.debug("the figures of %s can't be written: %s", figures.name, error)
 
@@ -97,19 +135,29 @@ class LiveStatus:
         process_threads().run(f"api2db-status-{self.figures.name}", self.publish)
 
 
-def publish_status(home: Path, status: CollectorStatus) -> None:
-    """Write the figures beside the collector's journal.
+def publish_status(home: Path, status: CollectorStatus, polls: Sequence[PollRecord] = ()) -> None:
+    """Write the figures and the last polls beside the collector's journal.
 
     Raises:
         OSError: They can't be written.
     """
-    journal_store(home).publish(status.name, {"at": time.time(), **asdict(status)})
+    figures = {"at": time.time(), **asdict(status), _POLLS: [astuple(poll) for poll in polls]}
+    journal_store(home).publish(status.name, figures)
 
 
 def read_status(home: Path, name: str) -> CollectorStatus | None:
     """Return the last published figures of a collector, or None if it has published none."""
     said = journal_store(home).published(name)
     try:
-        return CollectorStatus(**{key: value for key, value in said.items() if key != "at"}) if said else None
+        return CollectorStatus(**{key: said[key] for key in said if key not in {"at", _POLLS}}) if said else None
     except TypeError:
         return None
+
+
+def read_polls(home: Path, name: str) -> list[PollRecord]:
+    """Return the last polls of a collector, oldest first: at most 200, since its process was started."""
+    said = journal_store(home).published(name) or {}
+    try:
+        return [PollRecord(*poll) for poll in said.get(_POLLS, ())]
+    except TypeError:
+        return []
