@@ -10,6 +10,7 @@ from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._supervisor import Supervisor, assign, plan
+from api2db.app.history import History
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
 from api2db.disk.folders import project_home
@@ -106,7 +107,8 @@ class Run:
         logger.info("there is no main file to start processes from, so the collectors run in threads of this process")
         host = started(enabled, self._stop)
         try:
-            host.watch(self._stop)
+            with History(project_home(enabled[0].home)).recorded():
+                host.watch(self._stop)
         finally:
             host.drain()
 
@@ -119,7 +121,8 @@ class Run:
         logger.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
         try:
-            self._supervisor.run(self._stop)
+            with History(project_home(enabled[0].home)).recorded():
+                self._supervisor.run(self._stop)
         finally:
             self._supervisor = None
         logger.info("all processes have ended")
