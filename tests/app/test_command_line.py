@@ -341,6 +341,19 @@ def test_rejected_rows_are_listed_shown_and_put_again(api2db: Command, rejecting
     assert api2db("status").code == 0
 
 
+def test_rejected_rows_are_dropped_after_a_question(
+    api2db: Command, rejecting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    assert "Delete 1 rejected row for good?" in api2db("rejected", "drop", "--all").out
+    [file] = (rejecting / "STORE" / "rejected").glob("*/*/*.parquet")
+    dropped = api2db("rejected", "drop", file.name, "--yes")
+    assert (dropped.code, dropped.out) == (0, f"{file.relative_to(rejecting)}: 1 row deleted\n")
+    assert not file.exists()
+    status = json.loads(api2db("status", "--json").out)
+    assert status["collectors"][0]["streams"][0]["rows_rejected"] == 0
+
+
 def test_retry_wants_to_know_what(api2db: Command, rejecting: Path) -> None:
     assert api2db("rejected", "retry").code == 2
     assert api2db("rejected", "retry", "nothing-like-that").code == 2

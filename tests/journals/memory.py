@@ -396,6 +396,10 @@ class MemoryJournal:
             del self._readers[reader.stream.stream_no], self.kept.streams[reader.stream.stream_no]
             return True
 
+    def drop_rejected(self, stream_no: StreamNo, file: str, rows: int) -> None:
+        with self.checked():
+            self._remove(self._file(file), stream_no, rows)
+
     def overview(self) -> list[StreamOverview]:
         self.check_process()
         with self.changed:

@@ -13,7 +13,7 @@ import pytest
 from api2db import Stream2Local, Stream2Sql
 from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
 from api2db.journal import StreamIdentity, journal_store
-from api2db.stream.commands import forget, retry
+from api2db.stream.commands import drop, forget, retry
 from tests.stream.cases import DATABASES, DIALECTS, execute, frame, rejected_rows, table_rows
 from tests.stream.eventually import eventually
 
@@ -76,6 +76,20 @@ def test_retried_rows_are_in_the_mended_table_once_and_the_file_is_gone(
     assert (status.rows_rejected, status.rows_delivered) == (0, 4)
     with pytest.raises(Api2dbError, match="there is no file"):
         retry(tmp_path, file)
+
+
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+def test_dropped_rows_are_gone_and_count_no_longer(owner: str, make: Make, dialect: str, tmp_path: Path) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    if owner == "stopped":
+        stream.stop()
+    assert drop(tmp_path, file) == 2
+    assert rejected_files(tmp_path) == []
+    assert stream.status().rows_rejected == 0
+    with pytest.raises(Api2dbError, match="there is no file"):
+        drop(tmp_path, file)
 
 
 def test_what_is_still_set_aside_beside_retried_rows_counts(make: Make, dialect: str, tmp_path: Path) -> None:

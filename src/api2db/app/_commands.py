@@ -4,12 +4,13 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from api2db.app._host import wait_for_journals
-from api2db.app._rejects import RejectedFile, find_file, read_rows, rejected_files
+from api2db.app._rejects import RejectedFile, drop_file, find_file, read_rows, rejected_files, retry_file
 from api2db.app._stopping import Stop
 from api2db.app.figures import CollectorFigures, as_json, read_figures
 from api2db.app.logs import log_to_console, log_to_file
@@ -21,7 +22,6 @@ from api2db.frames import to_pandas
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import store_figures
-from api2db.store.rejected import is_of_store, put_back
 from api2db.stream import commands
 
 _BEFORE_ADOPTING = (
@@ -130,16 +130,36 @@ def retry_rejected_files(home: Path, wanted: Sequence[str] | None) -> bool:
     Raises:
         ConfigurationError: There is no such file; then nothing is done.
     """
-    files = rejected_files(home) if wanted is None else [find_file(home, name) for name in wanted]
+    return _each_file(_files(home, wanted), "put again", partial(retry_file, home))
+
+
+def drop_rejected_files(home: Path, wanted: Sequence[str] | None, confirm: Callable[[str], bool]) -> bool:
+    """Delete the rows of some files for good, or of all files; return False if that failed for one.
+
+    Raises:
+        ConfigurationError: There is no such file; then nothing is done.
+    """
+    files = _files(home, wanted)
+    rows = sum(file.rows for file in files)
+    if not files or not confirm(f"Delete {counted(rows, 'rejected row')} for good?"):
+        return True
+    return _each_file(files, "deleted", partial(drop_file, home))
+
+
+def _files(home: Path, wanted: Sequence[str] | None) -> list[RejectedFile]:
+    return rejected_files(home) if wanted is None else [find_file(home, name) for name in wanted]
+
+
+def _each_file(files: Sequence[RejectedFile], done: str, act: Callable[[str], int]) -> bool:
     went_well = True
     for file in files:
         try:
-            rows = (put_back if is_of_store(file.file) else commands.retry)(home, file.file)
+            rows = act(file.file)
         except Api2dbError as error:
             went_well = False
             print(f"{file.file}: {error}")
         else:
-            print(f"{file.file}: {counted(rows, 'row')} put again")
+            print(f"{file.file}: {counted(rows, 'row')} {done}")
     return went_well
 
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from api2db.errors import ConfigurationError
+from api2db.store import rejected
+from api2db.stream import commands
 
 _REASON = "_api2db_reason"
 
@@ -56,6 +58,16 @@ def read_rows(home: Path, file: RejectedFile) -> pa.Table:
     """Read its rows, with the reason as the first column."""
     table = pyarrow.parquet.ParquetFile(home / file.file).read()
     return table.select([_REASON, *(name for name in table.column_names if not name.startswith("_api2db_"))])
+
+
+def retry_file(home: Path, file: str) -> int:
+    """Put the rows of a file again; return their number."""
+    return (rejected.put_back if rejected.is_of_store(file) else commands.retry)(home, file)
+
+
+def drop_file(home: Path, file: str) -> int:
+    """Delete the rows of a file for good; return their number."""
+    return (rejected.drop if rejected.is_of_store(file) else commands.drop)(home, file)
 
 
 def _is_ours(path: Path) -> bool:

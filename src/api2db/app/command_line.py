@@ -221,7 +221,7 @@ def _adopt(
 
 @rejected.callback()
 def _rejected() -> None:
-    """Show rejected rows, and put them again."""
+    """Show rejected rows, put them again, or delete them."""
 
 
 @rejected.command("list")
@@ -260,6 +260,25 @@ def _retry_rejected(
     if bool(files) == everything:
         raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
     if not retry_rejected_files(_home(home), files or None):
+        raise typer.Exit(FAILED)
+
+
+@rejected.command("drop")
+def _drop_rejected(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="The files as listed, or parts of their names.")
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All files.")] = False,
+    yes: Yes = False,
+    home: Home = None,
+) -> None:
+    """Delete rejected rows for good."""
+    from api2db.app._commands import drop_rejected_files
+
+    if bool(files) == everything:
+        raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
+    if not drop_rejected_files(_home(home), files or None, lambda text: yes or typer.confirm(text, abort=True)):
         raise typer.Exit(FAILED)
 
 

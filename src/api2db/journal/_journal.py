@@ -223,8 +223,13 @@ class SegmentedJournal:
         core.last_stream_no, self.appender.needs_new_segment = stream_no, True
         return stream
 
+    def drop_rejected(self, stream_no: StreamNo, file: str, rows: int) -> None:
+        self.core.lock.check()
+        with self.core.changed:
+            self._remove(file, stream_no, rows)
+
     def _remove(self, removes: str, stream_no: StreamNo, rows: int) -> None:
-        """Remove a file whose rows were put again, and count these no more as rejected."""
+        """Remove a file of rejected rows, and no longer count these as rejected."""
         path = self.home / removes
         try:
             size_bytes = path.stat().st_size

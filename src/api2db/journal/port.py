@@ -330,6 +330,15 @@ class Journal(Protocol):
             ConfigurationError: It is attached.
         """
 
+    def drop_rejected(self, stream_no: StreamNo, file: str, rows: int) -> None:
+        """Remove a file of a stream's rejected rows, and no longer count these as rejected.
+
+        Args:
+            stream_no: The stream that rejected them.
+            file: Relative to the home.
+            rows: How many rows it has.
+        """
+
     def overview(self) -> list[StreamOverview]:
         """Return what is known of each stream."""
 

@@ -57,6 +57,24 @@ def put_back(home: Path, file: str) -> int:
     return rows
 
 
+def drop(home: Path, file: str) -> int:
+    """Delete a file of a store's rejected rows for good.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    path = home / file
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
+    rows = int(pq.read_metadata(path).num_rows)
+    path.unlink()
+    sync_folder(path.parent)
+    return rows
+
+
 def without_reasons(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Drop the columns of reasons if a shard holds rejected rows; else return the batch itself."""
     if not set(ADDED_COLUMNS) <= set(batch.schema.names):

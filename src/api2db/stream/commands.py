@@ -57,10 +57,35 @@ def retry(home: Path, file: str) -> int:
     Raises:
         BacklogFullError: The stream's quota is spent; the file stays.
     """
+    return int(_ask_or_do(home, _collector_of(file), "retry", {"file": file}))
+
+
+def drop(home: Path, file: str) -> int:
+    """Delete the rejected rows of a file for good.
+
+    Args:
+        home: The project's folder.
+        file: As in ``retry``.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ConfigurationError: There is no such file.
+    """
+    return int(_ask_or_do(home, _collector_of(file), "drop", {"file": file}))
+
+
+def _collector_of(file: str) -> str:
+    """Return the collector of a file of rejected rows.
+
+    Raises:
+        ConfigurationError: It is no such file.
+    """
     parts = Path(file).parts
     if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
         raise ConfigurationError(f"{file} is not a file of STORE/rejected; see: api2db rejected list")
-    return int(_ask_or_do(home, parts[2], "retry", {"file": file}))
+    return parts[2]
 
 
 def _ask_or_do(home: Path, collector: str, verb: str, arguments: Mapping[str, Any]) -> Any:
@@ -90,12 +115,27 @@ def _adopt(_: Path, journal: Journal, arguments: Mapping[str, Any]) -> None:
     found.checkpoints.save("adopt", {})
 
 
-def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
+def _drop(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
+    file, rows = _rows_of(home, arguments)
+    origin = _origin(rows, file)
+    stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
+    if stream is None or origin.get("journal") != journal.journal_id:
+        (home / file).unlink()  # no stream counts its rows
+    else:
+        journal.drop_rejected(stream.stream_no, file, rows.num_rows)
+    return int(rows.num_rows)
+
+
+def _rows_of(home: Path, arguments: Mapping[str, Any]) -> tuple[str, pa.Table]:
     file = arguments["file"]
     path = home / file
     if not path.is_file():
         raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
-    rows = read(path, "parquet")
+    return file, read(path, "parquet")
+
+
+def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
+    file, rows = _rows_of(home, arguments)
     origin = _origin(rows, file)
     stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
     if stream is None or origin.get("journal") != journal.journal_id:
@@ -111,6 +151,7 @@ _ANSWERS: Mapping[str, Callable[[Path, Journal, Mapping[str, Any]], Any]] = {
     "forget": _forget,
     "adopt": _adopt,
     "retry": _retry,
+    "drop": _drop,
 }
 
 
