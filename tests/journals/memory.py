@@ -85,6 +85,7 @@ class _Kept:
     timestamp_ns: int = 0
     last_stream_no: int = 0
     figures: str | None = None
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
     open: "MemoryJournal | None" = None
     users: int = 0
 
@@ -526,8 +527,12 @@ class MemoryJournalStore:
         return JournalOverview(streams=tuple(unowned.overview()))
 
     def details(self, name: str) -> dict[str, dict[str, Any]]:
-        journal = self._journals[name].open if name in self._journals else None
-        return {} if journal is None else journal.details()
+        kept = self._journals.get(name)
+        if kept is None:
+            return {}
+        if kept.open is not None:
+            kept.details |= {identity: said for identity, said in kept.open.details().items() if said}
+        return kept.details
 
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         journal = self._journals[name].open

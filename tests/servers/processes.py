@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -44,7 +43,7 @@ def run(command: Sequence[str], folder: Path) -> None:
         RuntimeError: With what it wrote.
     """
     done = subprocess.run(
-        command,
+        _as_unprivileged(command),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -52,7 +51,6 @@ def run(command: Sequence[str], folder: Path) -> None:
         text=True,
         errors="replace",
         check=False,
-        **_as_unprivileged(),
     )
     if done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stdout[-2000:]}")
@@ -64,13 +62,12 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command,
+                _as_unprivileged(command),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **_as_unprivileged(),
             )
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", GUARD, "guard", str(self._process.pid), str(folder)],
@@ -131,10 +128,15 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def _as_unprivileged() -> dict[str, Any]:
+def _as_unprivileged(command: Sequence[str]) -> Sequence[str]:
+    """The command, run as the servers' user.
+
+    Popen's own ``user`` makes it call fork, which runs gRPC's handlers where a test has used BigQuery's client; these
+    once ended the child before it became the server. Without it, Popen calls vfork, which runs none.
+    """
     if os.geteuid() != 0:
-        return {}
-    return {"user": UNPRIVILEGED_USER, "group": _group(), "extra_groups": []}
+        return command
+    return ["setpriv", f"--reuid={UNPRIVILEGED_USER}", f"--regid={_group()}", "--clear-groups", *command]
 
 
 def _group() -> int:

@@ -64,14 +64,16 @@ class Activity:
                 self._copy_rows(entries[-1].batch)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all as JSON types.
+        """Return all as JSON types; an empty dict before the first delivery.
 
-        Its keys: ``visible_at`` (seconds since 1970, None before the first delivery); ``latency`` (``bounds_s``,
+        Its keys: ``visible_at`` (seconds since 1970); ``latency`` (``bounds_s``,
         ``counts``, ``sum_s``, and ``p50_s`` and ``p99_s`` of the last 1,000 frames); ``columns`` (name to type);
         ``changes`` (each with ``at``, ``column``, ``before`` and ``after``); ``rows`` (the newest 20, newest first, as
         text).
         """
         with self._lock:
+            if self._visible_at is None:
+                return {}
             recent_s, newest = sorted(self._recent_s), self._newest
             latency = {"bounds_s": list(LATENCY_BOUNDS_S), "counts": list(self._counts), "sum_s": self._sum_s}
             said = {"visible_at": self._visible_at, "columns": dict(self._columns), "changes": list(self._changes)}

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -106,6 +107,9 @@ class _Housekeeper:
             self._houses = [other for other in self._houses if other is not house]
         with house.serving:
             house.gone = True
+            if house.has_details or house.changed:
+                with suppress(OSError):
+                    publish_details(house.core)
 
     def _run(self) -> None:
         rung: dict[Path, int | None] = {}

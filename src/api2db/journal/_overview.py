@@ -60,8 +60,12 @@ def publish(folder: Path, streams: list[StreamOverview]) -> None:
 
 def publish_details(core: Core) -> None:
     """Write what the streams say of themselves, as ``publish`` does."""
-    found = {stream.row.identity: stream.details() for stream in list(core.streams.values())}
-    if any(found.values()):
+    before = details(core.folder)
+    found = {
+        stream.row.identity: stream.details() or before.get(stream.row.identity, {})
+        for stream in list(core.streams.values())
+    }
+    if found != before:
         write_figures(core.folder / DETAILS_NAME, found)
 
 
@@ -90,7 +94,6 @@ def withdraw(folder: Path) -> None:
     """Have readers count from the files."""
     with suppress(OSError):
         (folder / STATUS_NAME).unlink(missing_ok=True)
-        (folder / DETAILS_NAME).unlink(missing_ok=True)
 
 
 def overview(folder: Path) -> list[StreamOverview]:
@@ -101,8 +104,8 @@ def overview(folder: Path) -> list[StreamOverview]:
 
 
 def details(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the streams of a running owner say of themselves, by identity."""
-    return (read_figures(folder / DETAILS_NAME) or {}) if is_owned(folder) else {}
+    """What the streams said of themselves last, by identity; true of that moment, whether or not the owner lives."""
+    return read_figures(folder / DETAILS_NAME) or {}
 
 
 def _published(folder: Path) -> list[StreamOverview] | None:

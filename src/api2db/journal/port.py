@@ -390,7 +390,7 @@ class JournalStore(Protocol):
         """Return what can be known of a journal without owning it."""
 
     def details(self, name: str) -> dict[str, dict[str, Any]]:
-        """Return what the streams of a running owner last said of themselves, by identity; empty without an owner."""
+        """Return what the streams of a journal said of themselves last, by identity; an owner need not live."""
 
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Ask the running owner of a journal to do something, and wait for the result.
