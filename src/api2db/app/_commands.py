@@ -4,12 +4,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from api2db.app._host import wait_for_journals
+from api2db.app._page import page_beside
 from api2db.app._rejects import RejectedFile, drop_file, find_file, read_rows, rejected_files, retry_file
 from api2db.app._stopping import Stop
 from api2db.app.figures import CollectorFigures, as_json, read_figures
@@ -30,8 +32,15 @@ _BEFORE_ADOPTING = (
 )
 
 
-def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | None) -> None:
+def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | None, web: str | None = None) -> None:
     """Run the collectors of a main file, with the live view.
+
+    Args:
+        main_file: The project's.
+        home: Its folder.
+        once: Whether each collector polls once only.
+        timeout_s: See ``Run.run``.
+        web: Where to serve the live page; None for no page.
 
     Raises:
         Api2dbError: As ``Run.run`` does.
@@ -51,7 +60,8 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
         print_figures(console, read_figures(home, names))
         return
     wait_for_journals(collectors, Stop())
-    with LiveView(home, console, names):
+    page = nullcontext() if web is None else page_beside(home, web, lambda line: console.out(line, highlight=False))
+    with page, LiveView(home, console, names):
         run.run()
     if said := _waiting(read_figures(home, names)):
         console.out(f"{said}; the next run delivers them", highlight=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from api2db.errors import Api2dbError, ConfigurationError
+from api2db.errors import Api2dbError, ConfigurationError, from_extra
 
 FAILED: Final = 1
 UNUSABLE: Final = 2
@@ -28,16 +28,26 @@ StreamName = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 _MAIN_FILE: Final = Path("main.py")
+_WEB_ADDRESS: Final = "127.0.0.1:8321"
 
 
 def main() -> NoReturn:
     """Run the command line, then exit with its code."""
     try:
-        app()
+        app(_with_addresses(sys.argv[1:]))
     except Api2dbError as error:
         sys.stderr.write(f"api2db: {error}\n")
         sys.exit(UNUSABLE if isinstance(error, ConfigurationError) else FAILED)
     sys.exit(0)
+
+
+def _with_addresses(arguments: list[str]) -> list[str]:
+    """Give ``--web`` its default where no address stands behind it; typer has no options with an optional value."""
+    given = [*arguments, ""]
+    return [
+        f"--web={_WEB_ADDRESS}" if each == "--web" and (not after or after[0] == "-" or after.endswith(".py")) else each
+        for each, after in zip(arguments, given[1:], strict=True)
+    ]
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,12 +118,36 @@ def _run(
     timeout: Annotated[
         float | None, typer.Option(help="With --once: seconds to wait for the delivery; no limit by default.")
     ] = None,
+    web: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:PORT]", help=f"Also serve the live page, at {_WEB_ADDRESS} by default; see: api2db web."
+        ),
+    ] = None,
     home: Home = None,
 ) -> None:
     """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
     from api2db.app._commands import run_project
 
-    run_project(main_file, _home(home), once=once, timeout_s=timeout)
+    run_project(main_file, _home(home), once=once, timeout_s=timeout, web=web)
+
+
+@app.command("web")
+def _web(
+    address: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="Where to listen.")] = _WEB_ADDRESS,
+    *,
+    home: Home = None,
+) -> None:
+    """Serve the live page of a project until Ctrl-C, beside a run or without one. Needs the extra web.
+
+    It also serves /metrics for Prometheus, and /healthz and /readyz for supervisors. On an address other than loopback
+    each request needs a token, which is printed once and kept in AUTH/web_token.
+    """
+    from importlib import import_module
+
+    with from_extra("starlette", "web"):
+        page: Any = import_module("api2db.web")
+    page.serve(_home(home), address, print)
 
 
 @app.command("backfill")
