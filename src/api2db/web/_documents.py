@@ -10,7 +10,7 @@ from api2db.app._rejects import find_file, read_rows, rejected_files
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.app.health import timeliness, troubles
 from api2db.app.history import HOURS, MINUTES, History, Ring, Sample
-from api2db.ingest import read_polls
+from api2db.ingest import CollectorStatus, read_polls
 from api2db.journal import StreamOverview, journal_store
 from api2db.store import store_figures
 
@@ -109,6 +109,7 @@ class Documents:
             "late": status.late if status is not None else 0,
             "rows": status.rows if status is not None else 0,
             "polled_at": status.polled_at if status is not None else None,
+            "next_at": _next_at(status),
             "last_error": status.last_error if status is not None else None,
             "calls": figures.get("calls"),
             "not_modified": figures.get("not_modified"),
@@ -182,3 +183,9 @@ def _points(samples: Sequence[Sample], now_s: float, span_s: float, parts: int) 
 def _cell(value: Any) -> str | None:
     text = None if value is None else str(value)
     return text if text is None or len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+
+
+def _next_at(status: CollectorStatus | None) -> float | None:
+    if status is None or status.polled_at is None or not status.interval_s:
+        return None
+    return status.polled_at + status.interval_s

@@ -1,0 +1,38 @@
+// Builds elements. Every text becomes a text node: rows, names and errors are foreign data.
+
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value === true ? "" : String(value));
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
+  made.append(...children);
+  return made;
+}
+
+export function table(caption, columns, rows, empty) {
+  if (!rows.length) return element("p", { class: "soft" }, empty);
+  const head = columns.map(({ title, number }) => element("th", { scope: "col", class: number && "number" }, title));
+  const body = rows.map((cells) =>
+    element("tr", {}, cells.map((cell, at) => {
+      if (cell instanceof HTMLTableCellElement) return cell;
+      return element("td", { class: columns[at].number ? "number" : columns[at].kind }, cell ?? "");
+    })));
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)));
+}
+
+export function figures(pairs) {
+  return element("dl", { class: "figures" },
+    pairs.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+}

@@ -1,0 +1,75 @@
+// The page: follows the server's events, and shows the view that the address names.
+
+import { collectorView } from "./collector.js";
+import { element } from "./dom.js";
+import { overview } from "./overview.js";
+import { rejectedView } from "./rejected.js";
+
+const main = document.getElementById("main");
+const connection = document.getElementById("connection");
+let project = null;
+let view = null;
+
+function route() {
+  const [, kind, name] = location.hash.split("/");
+  if (kind === "collector" && name) return collectorView(decodeURIComponent(name));
+  if (kind === "rejected") return rejectedView();
+  return overview();
+}
+
+async function show() {
+  if (!view || !project) return;
+  const shown = view;
+  try {
+    const content = await shown.render(project);
+    if (shown !== view || content === null) return;
+    const focused = main.contains(document.activeElement) ? document.activeElement.id : "";
+    const scrolled = [...main.querySelectorAll(".scroll")].map((box) => [box.getAttribute("aria-label"), box.scrollLeft]);
+    main.replaceChildren(...content);
+    for (const [label, left] of scrolled) {
+      const box = [...main.querySelectorAll(".scroll")].find((each) => each.getAttribute("aria-label") === label);
+      if (box) box.scrollLeft = left;
+    }
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  } catch (error) {
+    main.replaceChildren(element("p", { class: "bad", role: "alert" }, `This view can't be shown: ${error.message}`));
+  }
+}
+
+function changeView() {
+  view = route();
+  document.title = `${view.title} – api2db`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === (location.hash || "#/")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  main.replaceChildren(element("p", {}, "Loading…"));
+  show();
+}
+
+function follow() {
+  const events = new EventSource("/events");
+  events.onopen = () => {
+    connection.textContent = "live";
+    connection.className = "";
+  };
+  events.onmessage = (event) => {
+    project = JSON.parse(event.data);
+    document.getElementById("project").textContent = project.project;
+    show();
+  };
+  events.onerror = () => {
+    connection.textContent = "not connected: these are the last figures; trying again";
+    connection.className = "lost";
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+  };
+}
+
+window.addEventListener("api2db-filter", show);
+window.addEventListener("hashchange", () => {
+  changeView();
+  main.focus();
+});
+changeView();
+follow();
+setInterval(show, 5000); // ages grow although no figure changes
