@@ -18,8 +18,9 @@ import pytest
 
 from api2db.demo import _main as collectors
 from api2db.demo import _records as records
-from api2db.demo._api import OVERLAP, RETRY_AFTER_S, Api, DemoApi, Faults
+from api2db.demo._api import OVERLAP, Api, DemoApi, Faults
 from api2db.demo._records import AcceleratedClock, ids_digest
+from api2db.demo._server import RETRY_AFTER_S
 from api2db.errors import ConfigurationError
 from tests.demo.cut import DATA, cut
 

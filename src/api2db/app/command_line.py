@@ -26,6 +26,14 @@ MainFile = Annotated[Path, typer.Argument(metavar="MAIN", help="The file that ho
 StreamName = Annotated[
     str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
 ]
+PeekAuth = Annotated[
+    str | None,
+    typer.Option(
+        "--auth",
+        help="bearer:$TOKEN, basic:$USER:$PASSWORD, header:NAME:$KEY or param:NAME:$KEY; in single quotes, so that the "
+        "shell does not replace the variable.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 _MAIN_FILE: Final = Path("main.py")
 
@@ -69,11 +77,21 @@ def _init(
     collectors: Annotated[
         list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="The names of its collectors.")
     ] = None,
+    *,
+    url: Annotated[str | None, typer.Option(help="A list of an HTTP API for the collector to poll.")] = None,
+    auth: PeekAuth = None,
 ) -> None:
-    """Create a project that runs as it is. Existing files are never overwritten."""
-    from api2db.app._scaffold import make_project
+    """Create a project that runs as it is. Existing files are never overwritten.
 
-    for path in make_project(folder, collectors or ()):
+    Its collectors poll a sample API on this machine, until you replace it by yours. With --url the project has one
+    collector, for that list: the list is asked for once, and the arguments are guessed as "api2db peek" does.
+    """
+    from api2db.app._scaffold import make_project
+    from api2db.rest.peek import peek
+
+    if auth is not None and url is None:
+        raise ConfigurationError("--auth is for the API of --url, which is missing")
+    for path in make_project(folder, collectors or (), None if url is None else peek(url, auth)):
         print(path)
     print(f"\nNow: cd {folder} && api2db run")
 
@@ -82,13 +100,7 @@ def _init(
 def _peek(
     url: Annotated[str, typer.Argument(metavar="URL", help="A list of an HTTP API, with its query.")],
     *,
-    auth: Annotated[
-        str | None,
-        typer.Option(
-            help="bearer:$TOKEN, basic:$USER:$PASSWORD, header:NAME:$KEY or param:NAME:$KEY; in single quotes, so that "
-            "the shell leaves the variable's name as it is."
-        ),
-    ] = None,
+    auth: PeekAuth = None,
     to: Annotated[str, typer.Option(help="The target whose column types to show.")] = "DuckDB",
 ) -> None:
     """Ask an API for a list once; show its columns, guesses of key, cursor and pagination, and a collector to paste.

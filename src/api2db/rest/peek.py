@@ -1,8 +1,9 @@
 """A first look at an API: what its records are, and what a resource for it might be. Guesses are made here only."""
 
+import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -37,19 +38,49 @@ class Guess:
 
 @dataclass(frozen=True)
 class Peek:
-    """What one response tells.
+    """What one response shows.
 
     Attributes:
         rows: The records of the response.
-        schema: What they become in Arrow.
+        schema: Their Arrow schema.
         guesses: By the argument of ``RestApi.get``.
-        program: A collector to paste.
+        url: The URL without its query.
+        name: A name for the collector, from the URL's path.
+        classes: The classes of ``api2db.rest`` that the code needs.
+        api: The code of the ``RestApi``.
+        arguments: The code of the arguments of ``RestApi.get``, by name; the path is named ``""``.
     """
 
     rows: Sequence[Any]
     schema: pa.Schema
-    guesses: Mapping[str, Guess] = field(default_factory=dict)
-    program: str = ""
+    guesses: Mapping[str, Guess]
+    url: str
+    name: str
+    classes: Sequence[str]
+    api: str
+    arguments: Mapping[str, str]
+
+    @property
+    def program(self) -> str:
+        """A program to paste."""
+        lines = [f"    {name}={code}," if name else f"    {code}," for name, code in self.arguments.items()]
+        return "\n".join(
+            [
+                "from api2db import Collector, Run, Stream2Sql",
+                f"from api2db.rest import {', '.join(self.classes)}",
+                "",
+                f"api = {self.api}",
+                f"{self.name} = api.get(",
+                *lines,
+                ")",
+                f'streams = [Stream2Sql("{self.name}", db_name="STORE/data.duckdb", dialect="duckdb")]',
+                f'collectors = [Collector("{self.name}", 60, {self.name}, streams)]',
+                "",
+                'if __name__ == "__main__":',
+                "    Run(collectors).run()",
+                "",
+            ]
+        )
 
 
 def peek(url: str, auth: str | None = None) -> Peek:
@@ -73,8 +104,19 @@ def peek(url: str, auth: str | None = None) -> Peek:
     if not rows:
         raise PollError(f"{parts.netloc}{parts.path} has no records; ask for a list that has some")
     guesses |= _guessed(page, rows)
+    class_, argument = _auth_code(auth)
+    used = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
+    arguments = {"": repr(parts.path or "/"), **({"params": repr(params)} if params else {})}
+    arguments |= {name: guess.code for name, guess in guesses.items()}
     return Peek(
-        rows, to_batch(rows).schema, guesses, _program(parts.scheme, parts.netloc, parts.path, params, auth, guesses)
+        rows,
+        to_batch(rows).schema,
+        guesses,
+        url=f"{parts.scheme}://{parts.netloc}{parts.path}",
+        name=_name(parts.path),
+        classes=sorted(used - {""}),
+        api=_double_quoted(f"RestApi({f'{parts.scheme}://{parts.netloc}'!r}{argument})"),
+        arguments={name: _double_quoted(code) for name, code in arguments.items()},
     )
 
 
@@ -201,30 +243,10 @@ def _auth_code(said: str | None) -> tuple[str, str]:
     return "", ""
 
 
-def _program(
-    scheme: str, host: str, path: str, params: Mapping[str, str], auth: str | None, guesses: Mapping[str, Guess]
-) -> str:
-    class_, argument = _auth_code(auth)
-    classes = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
-    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2]).strip("_").lower() or "rows"
-    name = name if not name[0].isdigit() else f"rows_{name}"
-    lines = [f"    {path or '/'!r},", *([f"    params={dict(params)!r},"] if params else [])]
-    lines += [f"    {option}={guess.code}," for option, guess in guesses.items()]
-    text = "\n".join(
-        [
-            "from api2db import Collector, Run, Stream2Sql",
-            f"from api2db.rest import {', '.join(sorted(classes - {''}))}",
-            "",
-            f"api = RestApi({f'{scheme}://{host}'!r}{argument})",
-            f"{name} = api.get(",
-            *lines,
-            ")",
-            f'streams = [Stream2Sql({name!r}, db_name="STORE/data.duckdb", dialect="duckdb")]',
-            f"collectors = [Collector({name!r}, 60, {name}, streams)]",
-            "",
-            'if __name__ == "__main__":',
-            "    Run(collectors).run()",
-            "",
-        ]
-    )
-    return text.replace("'", '"') if '"' not in "".join(guess.code for guess in guesses.values()) else text
+def _name(path: str) -> str:
+    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2]).strip("_").lower()
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"rows_{name}".rstrip("_")
+
+
+def _double_quoted(code: str) -> str:
+    return code if '"' in code else code.replace("'", '"')
