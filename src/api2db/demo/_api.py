@@ -1,12 +1,11 @@
 """The demo's API: recorded departures and weather, served over HTTP in accelerated time.
 
-    GET /departures?after=ID&limit=N   {"departures": [row, …], "next": ID, "more": bool}
-        The departures after ``after`` (without it, from the first one), at most ``limit``. Pass ``next`` as ``after``
-        to get every departure exactly once.
-    GET /weather?since=TIME            {"weather": [row, …], "until": TIME}
-        The hours from ``OVERLAP`` before ``since`` (without it, from the first one). Consecutive answers overlap: to
-        get each row once, drop those up to the ``until`` of the previous answer.
-    GET /served                        what a faultless collector would hold by now, see ``Served``; it never fails
+    GET /departures?since=TIME&after=ID&limit=N   {"departures": [row, …], "has_more": bool}
+        The departures scheduled from ``since`` on (without it, from the first one), at most ``limit``. Pass the last
+        id of a page as ``after`` to get the next page.
+    GET /weather?since=TIME                       {"weather": [row, …]}
+        The hours from ``since`` on (without it, from the first one).
+    GET /served                                   what a faultless collector holds, see ``Served``; it never fails
 
 Some requests for departures and weather are answered with 500, or with 429 and ``Retry-After`` in seconds.
 """
@@ -15,9 +14,9 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 from random import Random
 from typing import Self
@@ -25,7 +24,6 @@ from typing import Self
 from api2db.demo import _records
 from api2db.demo._server import Answer, JsonServer, Query
 
-OVERLAP = timedelta(hours=6)
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1000
 _FAULTS = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.TOO_MANY_REQUESTS)
@@ -111,7 +109,7 @@ class _Endpoint:
     def visible(self, now: datetime) -> tuple[_records.Record, ...]:
         return self.records[: bisect_right(self.records, now, key=lambda record: record.visible_from)]
 
-    def send(self, chosen: tuple[_records.Record, ...]) -> list[_records.Row]:
+    def send(self, chosen: Sequence[_records.Record]) -> list[_records.Row]:
         with self._lock:
             self._sent_rows += len(chosen)
         return [record.row for record in chosen]
@@ -175,20 +173,21 @@ class Api:
         return (fault, {"error": fault.phrase}) if fault else (HTTPStatus.OK, answer(query))
 
     def _departures(self, query: Query) -> Answer:
-        after = query.get("after", "")
-        limit = _limit(query)
-        visible = self.departures.visible(self.clock.now())
-        start = bisect_right(visible, after, key=lambda record: record.id)
-        page = visible[start : start + limit]
-        following = page[-1].id if page else after
-        more = start + limit < len(visible)
-        return {"departures": self.departures.send(page), "next": following, "more": more}
+        after, limit = query.get("after", ""), _limit(query)
+        found = [record for record in self._since(self.departures, query) if record.id > after]
+        return {"departures": self.departures.send(found[:limit]), "has_more": limit < len(found)}
 
     def _weather(self, query: Query) -> Answer:
-        visible = self.weather.visible(self.clock.now())
-        since = _moment(query["since"]) - OVERLAP if "since" in query else visible[0].visible_from
-        start = bisect_left(visible, since, key=lambda record: record.visible_from)
-        return {"weather": self.weather.send(visible[start:]), "until": _text(visible[-1].visible_from)}
+        return {"weather": self.weather.send(self._since(self.weather, query))}
+
+    def _since(self, endpoint: _Endpoint, query: Query) -> Sequence[_records.Record]:
+        visible = endpoint.visible(self.clock.now())
+        begin = (
+            bisect_left(visible, _moment(query["since"]), key=lambda record: record.visible_from)
+            if "since" in query
+            else 0
+        )
+        return visible[begin:]
 
 
 class DemoApi:

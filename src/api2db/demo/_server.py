@@ -1,6 +1,7 @@
 """A JSON server on a free loopback port, whose answers are a function."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ class JsonServer:
     """
 
     def __init__(self, answers: Answers) -> None:
+        _bypass_proxies()
         self._server = _Server(answers)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-api", daemon=True)
         self._thread.start()
@@ -73,3 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", str(RETRY_AFTER_S))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _bypass_proxies() -> None:
+    """Let the clients of this process and its children reach loopback addresses if ``HTTP_PROXY`` is set."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        if "127.0.0.1" not in hosts:
+            os.environ[name] = ",".join([*hosts, "127.0.0.1"])
