@@ -14,6 +14,7 @@ api = RestApi(os.environ["API2DB_DEMO_URL"])
 
 departures = api.get(
     "/departures",
+    params={"limit": 250},
     pagination=LastId("id", param="after", has_more="has_more"),
     cursor=Cursor("scheduled_at", param="since"),
 )
