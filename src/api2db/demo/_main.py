@@ -10,7 +10,7 @@ import os
 from api2db import Collector, Run, Stream2Local, Stream2Sql
 from api2db.rest import Cursor, LastId, RestApi
 
-api = RestApi(os.environ["API2DB_DEMO_URL"])
+api = RestApi(os.environ.get("API2DB_DEMO_URL", "http://127.0.0.1:8000"))
 
 departures = api.get(
     "/departures",

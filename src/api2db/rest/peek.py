@@ -1,4 +1,4 @@
-"""A first look at an API: what its records are, and what a resource for it might be. Guesses are made here only."""
+"""Peek: one request to an API, and guesses of a resource for it. Nothing else in this package guesses."""
 
 import keyword
 import re
@@ -30,7 +30,7 @@ _UNIX_MS: Final = (10**11, 10**13)
 
 @dataclass(frozen=True)
 class Guess:
-    """A guess, as it would be written in a program, and why."""
+    """The code of an argument, and the reason for the guess."""
 
     code: str
     why: str
@@ -84,15 +84,15 @@ class Peek:
 
 
 def peek(url: str, auth: str | None = None) -> Peek:
-    """Ask for a URL once, and guess how to poll it. Nothing is stored.
+    """Request a URL once, and guess how to poll it. Nothing is stored.
 
     Args:
-        url: A list, with its query.
+        url: The URL of a list, with its query.
         auth: ``bearer:$TOKEN``, ``basic:$USER:$PASSWORD``, ``header:NAME:$KEY`` or ``param:NAME:$KEY``.
 
     Raises:
         ConfigurationError: An argument can't be used.
-        PollError: The API gives no list.
+        PollError: The API returns no list.
     """
     parts = urlsplit(url)
     api = RestApi(f"{parts.scheme}://{parts.netloc}", auth=_auth(auth), tries=2, max_poll_time="30s")
@@ -102,7 +102,7 @@ def peek(url: str, auth: str | None = None) -> Peek:
     page, guesses = _page(endpoint.document(response), response.url, response.headers)
     rows = [row for row in page.records if isinstance(row, dict)]
     if not rows:
-        raise PollError(f"{parts.netloc}{parts.path} has no records; ask for a list that has some")
+        raise PollError(f"{parts.netloc}{parts.path} has no records; give the URL of a list that has some")
     guesses |= _guessed(page, rows)
     class_, argument = _auth_code(auth)
     used = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
@@ -141,7 +141,7 @@ def _key(rows: Sequence[Mapping[str, Any]]) -> Guess | None:
     named = [name for name in _KEYS if name in unique] or [name for name in unique if name.lower().endswith("id")]
     if not named:
         return None
-    return Guess(repr(named[0]), f"{len(rows)} different values in {len(rows)} records, and its name")
+    return Guess(repr(named[0]), f"{len(rows)} different values in {len(rows)} records, and its name suggests a key")
 
 
 def _is_unique(values: Sequence[Any]) -> bool:
@@ -156,7 +156,7 @@ def _cursor(rows: Sequence[Mapping[str, Any]]) -> Guess | None:
         return None
     name = min(names, key=lambda one: next(place for place, word in enumerate(_RANKS) if word in one.lower()))
     type_ = "" if moments[name] == "iso" else f", type={moments[name]!r}"
-    why = f"{name} holds times; name the API's parameter for it as param="
+    why = f"{name} holds times; add the API's parameter for it as param="
     return Guess(f"Cursor({name!r}{type_})", why)
 
 
@@ -203,7 +203,7 @@ def _numbered(leaves: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> G
 
 
 def _walk(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What is in a document, with its path, but not within lists."""
+    """Yield the values of a document with their paths, without the elements of lists."""
     if not isinstance(found, dict):
         return
     for name, value in found.items():
@@ -230,7 +230,7 @@ def _auth(said: str | None) -> Auth | None:
 
 
 def _auth_code(said: str | None) -> tuple[str, str]:
-    """The class and the argument for a program; a secret that was given as text becomes a variable's name."""
+    """Return the class and the code of the argument. A secret given as text is replaced by ``$API_SECRET``."""
     kind, *values = (said or "").split(":")
     named = [value if value.startswith("$") else "$API_SECRET" for value in values]
     match kind:
