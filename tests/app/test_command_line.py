@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
-from api2db.app.command_line import main
+from api2db.__main__ import main
 from api2db.demo._sample import NEWEST
 from api2db.errors import StreamDiedError
 from api2db.ingest.status import CollectorStatus, publish_status
@@ -27,7 +27,7 @@ from api2db.testing import ApiServer, Call, Reply, pages_of
 from tests.app.projects import Project
 from tests.ingest.tiny import wait_until
 
-PROGRAM = [sys.executable, "-m", "api2db.app.command_line"]
+PROGRAM = [sys.executable, "-m", "api2db"]
 ESCAPE = "\x1b"
 pytestmark = pytest.mark.usefixtures("_api2db_logger_as_before")
 
@@ -71,7 +71,7 @@ def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 
 
 def test_help_imports_nothing_that_takes_its_time() -> None:
-    program = "import sys, api2db.app.command_line; print(*sys.modules)"
+    program = "import sys, api2db.__main__; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "pyarrow", "rich.live", "sqlalchemy", "sqlite3", "duckdb"} & set(modules)
 
@@ -490,7 +490,7 @@ def test_adopt_asks_first_and_does_nothing_on_no(
 def test_a_main_file_that_raises_is_shown_from_its_own_line_on(tmp_path: Path) -> None:
     main_file = tmp_path / "main.py"
     main_file.write_text("def broken():\n    raise RuntimeError('no such thing, password=geheim')\n\nbroken()\n")
-    command = [sys.executable, "-c", "from api2db.app.command_line import main; main()", "run", str(main_file)]
+    command = [sys.executable, "-c", "from api2db.__main__ import main; main()", "run", str(main_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     assert done.returncode == 2

@@ -1,9 +1,9 @@
-"""The command line. Each command imports what it needs when it runs, so that --help is fast."""
+"""The command line, without the demo. Each command imports what it needs when it runs, so that --help is fast."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -275,19 +275,6 @@ def _retry_rejected(
         raise typer.Exit(FAILED)
 
 
-@app.command("demo")
-def _demo(
-    *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
-    home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
-) -> None:
-    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
-    from importlib import import_module
-
-    show: Any = import_module("api2db.demo._show")
-    raise typer.Exit(show.run_demo(seconds, home))
-
-
 def _home(home: Path | None) -> Path:
     """Set the project's folder for this process and its children."""
     from api2db.disk.folders import project_home
@@ -295,7 +282,3 @@ def _home(home: Path | None) -> Path:
     if home is not None:
         os.environ["API2DB_HOME"] = str(home.absolute())
     return project_home()
-
-
-if __name__ == "__main__":
-    main()
