@@ -72,5 +72,5 @@ $(RUNTIME): pyproject.toml $(PINS)
 		'$(PYTHON)' -m pip --quiet --python $(BIN)/python install pip; \
 	else echo "$(PYTHON) can make no virtual environment: it has neither ensurepip nor pip." \
 		'On Debian or Ubuntu: apt-get install python3-venv' >&2; exit 1; fi
-	@$(PIP) install --constraint $(PINS) --editable '.[duckdb]'
+	@$(PIP) install --constraint $(PINS) --editable '.[duckdb,rest]'
 	@touch $@

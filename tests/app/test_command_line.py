@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -18,13 +19,15 @@ import pandas as pd
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
-from api2db.app.command_line import main
+from api2db.__main__ import main
+from api2db.demo._sample import NEWEST
 from api2db.errors import StreamDiedError
 from api2db.ingest.status import CollectorStatus, publish_status
+from api2db.testing import ApiServer, Call, Reply, pages_of
 from tests.app.projects import Project
 from tests.ingest.tiny import wait_until
 
-PROGRAM = [sys.executable, "-m", "api2db.app.command_line"]
+PROGRAM = [sys.executable, "-m", "api2db"]
 ESCAPE = "\x1b"
 pytestmark = pytest.mark.usefixtures("_api2db_logger_as_before")
 
@@ -68,7 +71,7 @@ def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 
 
 def test_help_imports_nothing_that_takes_its_time() -> None:
-    program = "import sys, api2db.app.command_line; print(*sys.modules)"
+    program = "import sys, api2db.__main__; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "pyarrow", "rich.live", "sqlalchemy", "sqlite3", "duckdb"} & set(modules)
 
@@ -145,27 +148,96 @@ def rows_of(file: Path, table: str) -> int:
         return int(database.sql(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
+def once(home: Path) -> None:
+    """Poll each collector of a project once, without a network: the proxy leads nowhere."""
+    environment = os.environ | {"http_proxy": "http://127.0.0.1:9", "no_proxy": "localhost"}
+    ended = subprocess.run(
+        [*PROGRAM, "run", "--once"],
+        cwd=home, env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ESCAPE not in ended.stdout
+
+
 def test_a_new_project_runs_as_it_stands(api2db: Command, tmp_path: Path) -> None:
     api2db("init", "project", "cities", "rivers")
     home = tmp_path / "project"
+    once(home)
+    for name in ("cities", "rivers"):
+        assert rows_of(home / "STORE" / "data.duckdb", name) >= NEWEST
+        assert list((home / "STORE" / name / "parquet").glob("*.parquet"))
+    assert api2db("status", "--home", str(home)).code == 0
+
+
+def test_a_new_project_resumes_at_its_cursor_after_a_pause(api2db: Command, tmp_path: Path) -> None:
+    import duckdb
+
+    api2db("init", "project")
+    home = tmp_path / "project"
+    once(home)
+    before = rows_of(home / "STORE" / "data.duckdb", "orders")
+    time.sleep(1.1)
+    once(home)
+    with duckdb.connect(home / "STORE" / "data.duckdb") as database:
+        counts = "SELECT count(*), count(DISTINCT id), max(id) - min(id) + 1 FROM orders"
+        [(rows, ids, span)] = database.sql(counts).fetchall()
+    assert rows == ids == span > before
+
+
+def test_a_new_project_can_be_backfilled(api2db: Command, tmp_path: Path) -> None:
+    api2db("init", "project")
+    home = tmp_path / "project"
+    window = ["--from", "2025-01-02", "--to", "2025-01-02T00:20:00Z", "--step", "10m"]
     ended = subprocess.run(
-        [*PROGRAM, "run", "--once"], cwd=home, capture_output=True, text=True, check=False, timeout=60
+        [*PROGRAM, "backfill", "orders", *window], cwd=home, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 0, ended.stderr
-    assert ESCAPE not in ended.stdout
-    for name in ("cities", "rivers"):
-        assert rows_of(home / "STORE" / "data.duckdb", name) == 1
-        assert len(list((home / "STORE" / name / "parquet").glob("*.parquet"))) == 1
-    assert api2db("status", "--home", str(home)).code == 0
+    assert rows_of(home / "STORE" / "data.duckdb", "orders") == 20 * 60
+
+
+def test_init_with_a_url_makes_the_collector_of_that_list(
+    api2db: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(call: Call) -> Reply:
+        assert call.headers["authorization"] == "Bearer canary-1234"
+        return pages(call)
+
+    pages = pages_of([{"id": n, "updated_at": f"2024-01-01T00:00:{n:02}Z"} for n in range(25)])
+    with ApiServer(answer) as server:
+        url = f"{server.url}/v1/items?kind=new"
+        assert "SHOP_TOKEN is not set" in api2db("init", "project", "--url", url, "--auth", "bearer:$SHOP_TOKEN").error
+        monkeypatch.setenv("SHOP_TOKEN", "canary-1234")
+        ended = api2db("init", "project", "--url", url, "--auth", "bearer:$SHOP_TOKEN")
+        assert ended.code == 0, ended.error
+        home = tmp_path / "project"
+        assert subprocess.run([*PROGRAM, "run", "--once"], cwd=home, check=False, timeout=60).returncode == 0
+    module = (home / "apis" / "items.py").read_text()
+    assert rows_of(home / "STORE" / "data.duckdb", "items") == 25
+    assert 'auth=BearerToken("$SHOP_TOKEN")' in module
+    assert 'params={"kind": "new"},' in module
+    assert '    # the header Link has rel="next"\n    pagination=LinkHeader(),\n' in module
+    assert "seconds=60," in (home / "main.py").read_text()
+    assert not any(b"canary" in path.read_bytes() for path in home.rglob("*") if path.is_file())
+
+
+def test_init_with_a_url_writes_nothing_where_the_list_cannot_be_read(api2db: Command, tmp_path: Path) -> None:
+    with ApiServer(lambda _: Reply({"message": "gone"}, 404)) as server:
+        ended = api2db("init", "project", "--url", f"{server.url}/items")
+        assert (ended.code, "404" in ended.error) == (1, True)
+        server.answer = pages_of([{"id": 1}])
+        ended = api2db("init", "project", "cities", "rivers", "--url", f"{server.url}/items")
+        assert (ended.code, "one collector" in ended.error) == (2, True)
+    assert api2db("init", "project", "--auth", "bearer:$TOKEN").code == 2
+    assert not (tmp_path / "project").exists()
 
 
 def test_python_main_py_streams_rows_until_a_signal(api2db: Command, tmp_path: Path) -> None:
     api2db("init", "project")
     home = tmp_path / "project"
-    shards = home / "STORE" / "machine" / "parquet"
+    shards = home / "STORE" / "orders" / "parquet"
     with subprocess.Popen([sys.executable, "main.py"], cwd=home, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: shards.exists() and len(list(shards.glob("*.parquet"))) >= 2, 40)
+            wait_until(lambda: sum(len(pd.read_parquet(shard)) for shard in shards.glob("*.parquet")) > NEWEST, 40)
             status = json.loads(api2db("status", "--json", "--home", str(home)).out)
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
@@ -175,14 +247,15 @@ def test_python_main_py_streams_rows_until_a_signal(api2db: Command, tmp_path: P
     [collector] = status["collectors"]
     assert collector["running"]
     assert {stream["stream_type"] for stream in collector["streams"]} == {"local", "sql.duckdb"}
-    assert rows_of(home / "STORE" / "data.duckdb", "machine") == len(list(shards.glob("*.parquet")))
+    rows = sum(len(pd.read_parquet(shard)) for shard in shards.glob("*.parquet"))
+    assert rows_of(home / "STORE" / "data.duckdb", "orders") == rows
 
 
 def test_the_generator_that_a_new_project_shows_gives_no_page_twice_after_a_failure(
     api2db: Command, tmp_path: Path
 ) -> None:
     api2db("init", "project")
-    text = (tmp_path / "project" / "apis" / "machine.py").read_text()
+    text = (tmp_path / "project" / "apis" / "orders.py").read_text()
     example = text[text.index("# def import_data") :].replace("# ", "")
     names: dict[str, Any] = {"orders_after": lambda number: [{"id": number + 1}]}
     exec(example, names)
@@ -430,7 +503,7 @@ def test_adopt_asks_first_and_does_nothing_on_no(
 def test_a_main_file_that_raises_is_shown_from_its_own_line_on(tmp_path: Path) -> None:
     main_file = tmp_path / "main.py"
     main_file.write_text("def broken():\n    raise RuntimeError('no such thing, password=geheim')\n\nbroken()\n")
-    command = [sys.executable, "-c", "from api2db.app.command_line import main; main()", "run", str(main_file)]
+    command = [sys.executable, "-c", "from api2db.__main__ import main; main()", "run", str(main_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     assert done.returncode == 2

@@ -62,8 +62,10 @@ def test_a_person_should_look_at_parked_rejected_and_dead_streams(
     assert is_unhealthy(stream(**changes), owned=owned) is unhealthy
 
 
-def collector(*streams: StreamOverview, error: str | None = None, damaged: int = 0) -> CollectorFigures:
-    status = CollectorStatus("cities", 1, polls=7, late=2, failed=1, last_error="OSError: down")
+def collector(
+    *streams: StreamOverview, error: str | None = None, damaged: int = 0, figures: dict[str, float] | None = None
+) -> CollectorFigures:
+    status = CollectorStatus("cities", 1, polls=7, late=2, failed=1, last_error="OSError: down", figures=figures)
     return CollectorFigures(
         "cities",
         running=True,
@@ -100,6 +102,42 @@ def test_a_terminal_shows_errors_below_the_table_and_whole() -> None:
     assert row.split()[-2:] == ["0.0", "s"]
     assert "".join(errors).startswith("cities → duckdb:x#cities: the disk is full x")
     assert "last poll: OSError: down" in " ".join(errors)
+
+
+CALLS = {
+    "calls": 1_234_567,
+    "not_modified": 1_000_000,
+    "retried": 17,
+    "waited_s": 3600.04,
+    "rows_new": 123_456_789,
+    "rows_repeated": 12,
+}
+
+
+def test_the_calls_of_a_rest_collector_fit_a_terminal_below_its_streams_and_errors() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None, record=True, file=io.StringIO())
+    print_figures(console, [collector(stream(last_error="the disk is full; make room"), figures=CALLS)])
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(number for number, line in enumerate(lines) if "calls" in line)
+    assert "the disk is full; make room; last poll: OSError: down" in " ".join(lines[:place])
+    assert " ".join(lines[place].split()) == "collector calls not modified retried waited rows new repeated"
+    assert lines[place + 1].split() == ["cities", "1,234,567", "1,000,000", "17", "3,600.0", "s", "123,456,789", "12"]
+
+
+def test_without_a_terminal_the_calls_are_a_table_and_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [collector(stream(), figures=CALLS)]
+    print_figures(Console(width=40), found)
+    assert capsys.readouterr().out.splitlines()[-1].split()[:3] == ["cities", "1,234,567", "1,000,000"]
+    assert lines_of(found, Rates())[-1] == (
+        "cities: 1,234,567 calls, 1,000,000 not modified, 17 retried, waited 3,600.0 s; "
+        "123,456,789 rows new, 12 repeated"
+    )
+
+
+def test_a_collector_that_counts_no_calls_has_no_line_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_figures(Console(width=40), [collector(stream()), collector(stream(), figures={"pages": 3})])
+    assert "calls" not in capsys.readouterr().out
 
 
 def journal(home: Path) -> Path:

@@ -1,5 +1,6 @@
 import csv
 import json
+import runpy
 import socket
 import struct
 import threading
@@ -16,12 +17,13 @@ from urllib.request import urlopen
 
 import pytest
 
-from api2db.demo import _main as collectors
 from api2db.demo import _records as records
-from api2db.demo._api import OVERLAP, RETRY_AFTER_S, Api, DemoApi, Faults
+from api2db.demo._api import DemoApi, Faults
 from api2db.demo._records import AcceleratedClock, ids_digest
+from api2db.demo._server import RETRY_AFTER_S
 from api2db.errors import ConfigurationError
 from tests.demo.cut import DATA, cut
+from tests.rest.conftest import rows_of as rows_of_frame
 
 SECONDS = 10.0
 CANCELLED = 895
@@ -71,16 +73,12 @@ def ids(rows: list[dict[str, Any]]) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def poll(collector: Callable[[dict[str, Any]], Iterator[collectors.Page]], state: dict[str, Any]) -> list[str]:
-    return [id_ for page in collector(state) for id_ in ids(page)]
-
-
 def all_pages(address: str, limit: int) -> list[str]:
     seen: list[str] = []
     answer = get(f"{address}/departures?limit={limit}")
     seen += ids(answer["departures"])
-    while answer["more"]:
-        answer = get(f"{address}/departures?limit={limit}&after={answer['next']}")
+    while answer["has_more"]:
+        answer = get(f"{address}/departures?limit={limit}&after={seen[-1]}")
         seen += ids(answer["departures"])
     return seen
 
@@ -107,7 +105,7 @@ def test_departures_carry_all_columns_nulls_where_cancelled_and_nested_cells() -
     rows = [record.row for record in records.departures()]
     with (DATA / "departures.csv").open() as file:
         columns = next(csv.reader(file))
-    assert list(rows[0]) == ["id", *columns, "airline", "route"]
+    assert list(rows[0]) == ["id", "scheduled_at", *columns, "airline", "route"]
     assert len(columns) == 19
     assert sum(row["dep_time"] is None and row["air_time"] is None for row in rows) == CANCELLED
     assert rows[0]["airline"] == {"carrier": "US", "name": "US Airways Inc."}
@@ -188,25 +186,29 @@ def test_pages_tile_the_departures_with_no_gap_and_no_double(address: str, wall_
     assert all_pages(address, limit) == [record.id for record in records.departures()]
 
 
-def test_a_page_past_the_end_is_empty_and_keeps_the_cursor(address: str, wall_clock: WallClock) -> None:
+def test_a_page_past_the_end_is_empty(address: str, wall_clock: WallClock) -> None:
     wall_clock.now_s += SECONDS
     last = records.departures()[-1].id
-    assert get(f"{address}/departures?after={last}") == {"departures": [], "next": last, "more": False}
+    assert get(f"{address}/departures?after={last}") == {"departures": [], "has_more": False}
 
 
-def test_more_is_false_on_a_last_page_that_is_full(address: str, wall_clock: WallClock) -> None:
+def test_a_last_page_that_is_full_has_no_more(address: str, wall_clock: WallClock) -> None:
     wall_clock.now_s += SECONDS
     before_last = records.departures()[-3].id
-    assert get(f"{address}/departures?limit=2&after={before_last}")["more"] is False
-    assert get(f"{address}/departures?limit=1&after={before_last}")["more"] is True
+    assert get(f"{address}/departures?limit=2&after={before_last}")["has_more"] is False
+    assert get(f"{address}/departures?limit=1&after={before_last}")["has_more"] is True
 
 
-def test_weather_repeats_the_hours_before_since(address: str, wall_clock: WallClock) -> None:
-    wall_clock.now_s += SECONDS / 2
-    until = get(f"{address}/weather")["until"]
-    again = get(f"{address}/weather?since={until}")["weather"]
-    assert len(again) == 3 * (OVERLAP // timedelta(hours=1) + 1)
-    assert {row["time_hour"] for row in again} >= {until}
+def test_lists_begin_at_since(address: str, wall_clock: WallClock) -> None:
+    wall_clock.now_s += SECONDS
+    since = "2013-02-10T21:00:00Z"
+    observed = get(f"{address}/weather?since={since}")["weather"]
+    departed = get(f"{address}/departures?since={since}&limit=1000")["departures"]
+    assert [row["id"] for row in observed] == [one.id for one in records.weather() if one.row["time_hour"] >= since]
+    assert [row["id"] for row in departed] == [
+        one.id for one in records.departures() if one.row["scheduled_at"] >= since
+    ]
+    assert {since} <= {row["time_hour"] for row in observed}
 
 
 def test_cancelled_flights_reach_the_client_as_nulls_and_nested_cells_as_json(
@@ -283,9 +285,9 @@ def test_a_429_names_the_seconds_to_wait_and_served_never_fails() -> None:
         "departures?limit=0",
         "departures?limit=many",
         "departures?limit=1001",
+        "departures?since=noon",
         "weather?since=noon",
         "weather?since=2013-02-08",
-        "weather?since=0001-01-01T00:00:00Z",
     ],
 )
 def test_a_query_that_makes_no_sense_is_a_400_that_says_why(address: str, query: str) -> None:
@@ -338,19 +340,33 @@ def hang_up(address: str) -> None:
 # The collectors
 
 
-@pytest.mark.parametrize("collector", [collectors.departures, collectors.weather])
+def poll(resource: Any, state: dict[str, Any]) -> list[str]:
+    return [id_ for page in resource(state) for id_ in ids(rows_of(page))]
+
+
+def rows_of(page: Any) -> list[dict[str, Any]]:
+    return [row for frame in page or () for row in rows_of_frame(frame)]
+
+
+@pytest.fixture(params=["departures", "weather"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def resource_of(name: str) -> Any:
+    """The resource of the demo's main file, for the API that runs now."""
+    return runpy.run_path(str(DATA.parent / "_main.py"))[name]
+
+
 @pytest.mark.usefixtures("address")
-def test_a_collector_that_polls_on_and_on_gets_every_row_once(
-    wall_clock: WallClock,
-    api: DemoApi,
-    collector: Callable[[dict[str, Any]], Iterator[collectors.Page]],
-) -> None:
+def test_a_collector_that_polls_on_and_on_gets_every_row_once(wall_clock: WallClock, api: DemoApi, name: str) -> None:
     state: dict[str, Any] = {}
     seen: list[str] = []
+    resource = resource_of(name)
     for _ in range(23):
-        seen += poll(collector, state)
+        seen += poll(resource, state)
         wall_clock.now_s += SECONDS / 21
-    shown = getattr(api.served(), collector.__name__)
+    shown = getattr(api.served(), name)
     assert len(seen) == len(set(seen)) == shown.rows
     assert ids_digest(seen) == shown.ids_sha256
 
@@ -358,93 +374,48 @@ def test_a_collector_that_polls_on_and_on_gets_every_row_once(
 @pytest.mark.usefixtures("address")
 def test_weather_polls_overlap_and_the_collector_leaves_the_repeats_out(wall_clock: WallClock, api: DemoApi) -> None:
     state: dict[str, Any] = {}
+    weather = resource_of("weather")
     seen = 0
     for _ in range(4):
-        seen += len(poll(collectors.weather, state))
+        seen += len(poll(weather, state))
         wall_clock.now_s += SECONDS / 5
     assert api.served().weather.sent > seen > 0
-    assert poll(collectors.weather, state)
-    assert poll(collectors.weather, state) == []
+    assert poll(weather, state)
+    assert poll(weather, state) == []
 
 
 @pytest.mark.usefixtures("address")
-def test_a_departures_poll_killed_between_pages_goes_on_from_the_state_of_the_last_page(wall_clock: WallClock) -> None:
+def test_a_poll_killed_between_pages_resumes_from_the_state_of_the_last_page(wall_clock: WallClock) -> None:
     wall_clock.now_s += SECONDS
     state: dict[str, Any] = {}
-    pages = collectors.departures(state)
-    before = ids(next(pages)) + ids(next(pages))
+    departures = resource_of("departures")
+    pages = departures(state)
+    before = ids(rows_of(next(pages))) + ids(rows_of(next(pages)))
     committed = json.loads(json.dumps(state))
     next(pages)
-    after = poll(collectors.departures, committed)
+    after = poll(departures, committed)
     assert before + after == [record.id for record in records.departures()]
 
 
 @pytest.mark.usefixtures("address")
-def test_weather_goes_on_from_a_state_however_long_it_was_away(wall_clock: WallClock) -> None:
+def test_weather_resumes_from_a_state_however_long_it_was_away(wall_clock: WallClock) -> None:
     state: dict[str, Any] = {}
-    before = poll(collectors.weather, state)
+    weather = resource_of("weather")
+    before = poll(weather, state)
     committed = json.loads(json.dumps(state))
     wall_clock.now_s += SECONDS
-    assert before + poll(collectors.weather, committed) == [record.id for record in records.weather()]
+    assert before + poll(weather, committed) == [record.id for record in records.weather()]
 
 
-@pytest.mark.parametrize("collector", [collectors.departures, collectors.weather])
-def test_faults_cost_polls_but_no_rows(
-    wall_clock: WallClock,
-    monkeypatch: pytest.MonkeyPatch,
-    collector: Callable[[dict[str, Any]], Iterator[collectors.Page]],
-) -> None:
+def test_faults_are_retried_and_cost_no_rows(wall_clock: WallClock, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     state: dict[str, Any] = {}
     seen: list[str] = []
-    with DemoApi(SECONDS, fault_share=0.5, wall_clock_s=wall_clock) as api:
+    with DemoApi(SECONDS, fault_share=0.3, wall_clock_s=wall_clock) as api:
         monkeypatch.setenv("API2DB_DEMO_URL", api.url)
-        for _ in range(100):
-            seen += pages_until_a_fault(collector, state)
-            wall_clock.now_s += SECONDS / 90
-        shown = getattr(api.served(), collector.__name__)
-    assert set(shown.faults) == {429, 500}
+        resource = resource_of(name)
+        for _ in range(12):
+            seen += poll(resource, state)
+            wall_clock.now_s += SECONDS / 10
+        shown = getattr(api.served(), name)
+    assert sum(shown.faults.values()) == resource.figures.retried > 0
     assert (len(seen), ids_digest(seen)) == (shown.rows, shown.ids_sha256)
-
-
-def pages_until_a_fault(
-    collector: Callable[[dict[str, Any]], Iterator[collectors.Page]], state: dict[str, Any]
-) -> list[str]:
-    seen: list[str] = []
-    try:
-        for page in collector(state):
-            seen += ids(page)
-    except HTTPError as error:
-        error.close()
-    return seen
-
-
-def test_a_429_ends_a_poll_quietly_and_a_500_raises(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    outcomes = set()
-    with DemoApi(SECONDS, fault_share=1) as api:
-        monkeypatch.setenv("API2DB_DEMO_URL", api.url)
-        for _ in range(20):
-            outcomes.add(outcome_of_a_weather_poll())
-            get(f"{api.url}/weather")
-    assert outcomes == {"nothing", "500"}
-
-
-def outcome_of_a_weather_poll() -> str:
-    try:
-        return "rows" if poll(collectors.weather, {}) else "nothing"
-    except HTTPError as error:
-        error.close()
-        return str(error.code)
-
-
-def test_asking_the_api_without_a_port_gives_what_the_port_gives(address: str, wall_clock: WallClock) -> None:
-    wall_clock.now_s += SECONDS
-    assert get(f"{address}/departures?limit=3") == after_the_end().answer("/departures", {"limit": "3"})[1]
-
-
-def after_the_end() -> Api:
-    clock = WallClock()
-    api = Api(SECONDS, 0, 0, clock)
-    clock.now_s += SECONDS
-    return api

@@ -41,7 +41,7 @@ def test_records_are_found_where_there_is_one_place_for_them(
 
 def test_where_there_are_several_places_the_error_lists_them(serve: Serve) -> None:
     server = serve(lambda asked: Reply({"users": [{"a": 1}], "data": {"posts": [{"b": 1}]}}))
-    with pytest.raises(PollError, match=r"any of 'users', 'data.posts'; name the right one, as in records='users'"):
+    with pytest.raises(PollError, match=r"lists: 'users', 'data.posts'; name one, as in records='users'"):
         Polled(RestApi(server.url).get("/x")).poll()
     assert Polled(RestApi(server.url).get("/x", records="data.posts")).poll() == [{"b": 1}]
 
@@ -116,17 +116,17 @@ def test_values_become_what_their_type_says(serve: Serve, type_: str, value: Any
 
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "too many digits behind": ("decimal(18,2)", "1.101", "'v' has more than 2 digits behind the point"),
+    "too many digits behind": ("decimal(18,2)", "1.101", "'v' has more than 2 digits after the point"),
     "too many digits before": ("decimal(4,2)", 100, "'v' has more than 2 digits before the point"),
-    "no number": ("decimal(4,2)", "abc", "'v' is no number"),
-    "a boolean as a number": ("int", True, "'v' is no number"),
-    "half a number": ("int", 1.5, "'v' is no whole number of 64 bits"),
-    "too large": ("int", 2**63, "'v' is no whole number of 64 bits"),
+    "no number": ("decimal(4,2)", "abc", "'v' is not a number"),
+    "a boolean as a number": ("int", True, "'v' is not a number"),
+    "half a number": ("int", 1.5, "'v' is not a whole number of 64 bits"),
+    "too large": ("int", 2**63, "'v' is not a whole number of 64 bits"),
     "no boolean": ("bool", "maybe", "'v' is neither true nor false"),
-    "no date": ("date", "29.02.2024", "'v' is no date of ISO 8601"),
-    "no moment": ("timestamp", 17, "'v' is no date and time of ISO 8601"),
+    "no date": ("date", "29.02.2024", "'v' is not an ISO 8601 date"),
+    "no moment": ("timestamp", 17, "'v' is not an ISO 8601 date and time"),
     "too late": ("unix_s", 10**15, "'v' is outside of the years 1 to 9999"),
-    "no JSON": ("json", "{", "'v' is no JSON"),
+    "no JSON": ("json", "{", "'v' is not JSON"),
 }
 
 
@@ -169,7 +169,7 @@ def test_rejected_rows_are_set_aside_and_the_others_are_in_the_table(serve: Serv
         found = database.execute("SELECT id, price FROM prices ORDER BY id").fetchall()
     assert found == [(1, Decimal("1.10")), (3, None)]
     [file] = (tmp_path / "STORE" / "rejected" / "prices" / "sql.duckdb").iterdir()
-    assert "'price' has more than 2 digits behind the point" in str(pa.parquet.read_table(file).to_pylist())
+    assert "'price' has more than 2 digits after the point" in str(pa.parquet.read_table(file).to_pylist())
 
 
 def test_a_row_with_half_a_surrogate_pair_is_set_aside_and_the_others_are_loaded(serve: Serve) -> None:

@@ -113,7 +113,7 @@ def test_a_cassette_gives_again_what_an_api_answered_without_the_secrets(
     with Cassette(file, server.url) as replay:
         api = RestApi(replay.url, auth=auth)
         assert Polled(api.get("/items", pagination=LinkHeader())).poll() == ROWS
-        with pytest.raises(PollError, match="has no answer to GET /other"):
+        with pytest.raises(PollError, match="has no response to GET /other"):
             Polled(api.get("/other")).poll()
     assert len(server.asked) == before
 

@@ -1,5 +1,8 @@
 """Creates a project: folders, templates for credentials, and collectors that run as they are.
 
+Without a URL the collectors poll the sample API, so that the project runs offline and without an account. With a URL
+there is one collector, which polls that list.
+
 The files are in ``templates/``, with ``$NAME`` in place of names.
 """
 
@@ -13,8 +16,11 @@ from string import Template
 from api2db.disk.atomic import make_folders, publish, sync_folder, write_temporary
 from api2db.disk.folders import check_name
 from api2db.errors import ConfigurationError
+from api2db.rest.peek import Peek
 
-DEFAULT_COLLECTOR = "machine"
+DEFAULT_COLLECTOR = "orders"
+_SAMPLE_S = 1
+_PEEKED_S = 60
 _FOLDERS = ("AUTH", "CACHE", "STORE", "LOGS", "apis")
 _SQL = ("db_name", "username", "password", "host", "port")
 _OMNISCI = ("db_name", "username", "password", "host")
@@ -30,20 +36,23 @@ _BIGQUERY = {
 }
 
 
-def make_project(folder: Path, collectors: Sequence[str] = ()) -> list[Path]:
+def make_project(folder: Path, collectors: Sequence[str] = (), peeked: Peek | None = None) -> list[Path]:
     """Create a project that runs as it is; return its files.
 
     Args:
         folder: Created if it is missing.
         collectors: Names of its collectors, which must also be names of Python modules; one by default.
+        peeked: What to poll instead of the sample API.
 
     Raises:
         ConfigurationError: A name can't be used, or one of the files exists; then nothing is written.
     """
-    names = list(dict.fromkeys(collectors)) or [DEFAULT_COLLECTOR]
+    names = list(dict.fromkeys(collectors)) or [DEFAULT_COLLECTOR if peeked is None else peeked.name]
     for name in names:
         _check_module_name(name)
-    texts = {folder / name: text for name, text in _texts(folder, names).items()}
+    if peeked is not None and len(names) > 1:
+        raise ConfigurationError(f"--url gives one collector, and {len(names)} are named: {', '.join(names)}")
+    texts = {folder / name: text for name, text in _texts(folder, names, peeked).items()}
     if there := [path for path in texts if path.exists()]:
         raise ConfigurationError(
             f"{', '.join(map(str, there))} exists already; nothing was written, give another folder"
@@ -61,18 +70,37 @@ def _check_module_name(name: str) -> None:
         raise ConfigurationError(f"{name!r} can't name a Python module; use letters, digits and underscores")
 
 
-def _texts(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    entries = "".join(_template("collector", NAME=name) for name in names)
+def _texts(folder: Path, names: Sequence[str], peeked: Peek | None) -> dict[str, str]:
+    seconds = str(_SAMPLE_S if peeked is None else _PEEKED_S)
+    entries = "".join(_template("collector", NAME=name, SECONDS=seconds) for name in names)
     project = folder.resolve().name
     return {
         "main.py": _template("main", PROJECT=project, MODULES=", ".join(sorted(names)), COLLECTORS=entries),
         "apis/__init__.py": _template("apis"),
-        **{f"apis/{name}.py": _template("api", NAME=name) for name in names},
+        **{f"apis/{name}.py": _module(name, peeked) for name in names},
         "AUTH/bigquery_template.json": _as_json(_BIGQUERY),
         "AUTH/omnisci_template.json": _as_json({key: f"$OMNISCI_{key.upper()}" for key in _OMNISCI}),
         "AUTH/sql_template.json": _as_json({key: f"$SQL_{key.upper()}" for key in _SQL}),
         ".gitignore": "AUTH/\nCACHE/\nLOGS/\nSTORE/\n__pycache__/\n",
     }
+
+
+def _module(name: str, peeked: Peek | None) -> str:
+    if peeked is None:
+        return _template("api", NAME=name)
+    lines = []
+    for argument, code in peeked.arguments.items():
+        if argument in peeked.guesses:
+            lines.append(f"    # {peeked.guesses[argument].why}\n")
+        lines.append(f"    {argument}={code},\n" if argument else f"    {code},\n")
+    return _template(
+        "peeked",
+        NAME=name,
+        URL=peeked.url,
+        CLASSES=", ".join(peeked.classes),
+        API=peeked.api,
+        ARGUMENTS="".join(lines),
+    )
 
 
 def _template(name: str, **values: str) -> str:

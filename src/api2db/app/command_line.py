@@ -1,13 +1,13 @@
-"""The command line. Each command imports what it needs when it runs, so that --help is fast."""
+"""The command line, without the demo. Each command imports what it needs when it runs, so that --help is fast."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
-from api2db.errors import Api2dbError, ConfigurationError, from_extra
+from api2db.errors import Api2dbError, ConfigurationError
 
 FAILED: Final = 1
 UNUSABLE: Final = 2
@@ -26,9 +26,17 @@ MainFile = Annotated[Path, typer.Argument(metavar="MAIN", help="The file that ho
 StreamName = Annotated[
     str, typer.Argument(metavar="STREAM", help="The stream as named by api2db status, or part of its name.")
 ]
+PeekAuth = Annotated[
+    str | None,
+    typer.Option(
+        "--auth",
+        help="bearer:$TOKEN, basic:$USER:$PASSWORD, header:NAME:$KEY or param:NAME:$KEY; in single quotes, so that the "
+        "shell does not replace the variable.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 _MAIN_FILE: Final = Path("main.py")
-_WEB_ADDRESS: Final = "127.0.0.1:8321"
+WEB_ADDRESS: Final = "127.0.0.1:8321"
 
 
 def main() -> NoReturn:
@@ -45,7 +53,7 @@ def _with_addresses(arguments: list[str]) -> list[str]:
     """Give ``--web`` its default where no address stands behind it; typer has no options with an optional value."""
     given = [*arguments, ""]
     return [
-        f"--web={_WEB_ADDRESS}" if each == "--web" and (not after or after[0] == "-" or after.endswith(".py")) else each
+        f"--web={WEB_ADDRESS}" if each == "--web" and (not after or after[0] == "-" or after.endswith(".py")) else each
         for each, after in zip(arguments, given[1:], strict=True)
     ]
 
@@ -79,11 +87,21 @@ def _init(
     collectors: Annotated[
         list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="The names of its collectors.")
     ] = None,
+    *,
+    url: Annotated[str | None, typer.Option(help="A list of an HTTP API for the collector to poll.")] = None,
+    auth: PeekAuth = None,
 ) -> None:
-    """Create a project that runs as it is. Existing files are never overwritten."""
-    from api2db.app._scaffold import make_project
+    """Create a project that runs as it is. Existing files are never overwritten.
 
-    for path in make_project(folder, collectors or ()):
+    Its collectors poll a sample API on this machine, until you replace it by yours. With --url the project has one
+    collector, for that list: the list is asked for once, and the arguments are guessed as "api2db peek" does.
+    """
+    from api2db.app._scaffold import make_project
+    from api2db.rest.peek import peek
+
+    if auth is not None and url is None:
+        raise ConfigurationError("--auth is for the API of --url, which is missing")
+    for path in make_project(folder, collectors or (), None if url is None else peek(url, auth)):
         print(path)
     print(f"\nNow: cd {folder} && api2db run")
 
@@ -92,13 +110,7 @@ def _init(
 def _peek(
     url: Annotated[str, typer.Argument(metavar="URL", help="A list of an HTTP API, with its query.")],
     *,
-    auth: Annotated[
-        str | None,
-        typer.Option(
-            help="bearer:$TOKEN, basic:$USER:$PASSWORD, header:NAME:$KEY or param:NAME:$KEY; in single quotes, so that "
-            "the shell leaves the variable's name as it is."
-        ),
-    ] = None,
+    auth: PeekAuth = None,
     to: Annotated[str, typer.Option(help="The target whose column types to show.")] = "DuckDB",
 ) -> None:
     """Ask an API for a list once; show its columns, guesses of key, cursor and pagination, and a collector to paste.
@@ -121,7 +133,7 @@ def _run(
     web: Annotated[
         str | None,
         typer.Option(
-            metavar="[HOST:PORT]", help=f"Also serve the live page, at {_WEB_ADDRESS} by default; see: api2db web."
+            metavar="[HOST:PORT]", help=f"Also serve the live page, at {WEB_ADDRESS} by default; see: api2db web."
         ),
     ] = None,
     home: Home = None,
@@ -129,25 +141,7 @@ def _run(
     """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
     from api2db.app._commands import run_project
 
-    run_project(main_file, _home(home), once=once, timeout_s=timeout, web=web)
-
-
-@app.command("web")
-def _web(
-    address: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="Where to listen.")] = _WEB_ADDRESS,
-    *,
-    home: Home = None,
-) -> None:
-    """Serve the live page of a project until Ctrl-C, beside a run or without one. Needs the extra web.
-
-    It also serves /metrics for Prometheus, and /healthz and /readyz for supervisors. On an address other than loopback
-    each request needs a token, which is printed once and kept in AUTH/web_token.
-    """
-    from importlib import import_module
-
-    with from_extra("starlette", "web"):
-        page: Any = import_module("api2db.web")
-    page.serve(_home(home), address, print)
+    run_project(main_file, home_of_command(home), once=once, timeout_s=timeout, web=web)
 
 
 @app.command("backfill")
@@ -168,7 +162,7 @@ def _backfill(
     """
     from api2db.app._backfill import run_backfill
 
-    _home(home)
+    home_of_command(home)
     run_backfill(main_file, collector, (begin, end, step))
 
 
@@ -206,7 +200,7 @@ def _store(
     """
     from api2db.app._storing import run_stores
 
-    if not run_stores(main_file, _home(home), collector, once=once):
+    if not run_stores(main_file, home_of_command(home), collector, once=once):
         raise typer.Exit(FAILED)
 
 
@@ -219,7 +213,7 @@ def _status(
     """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
     from api2db.app._commands import print_status
 
-    if not print_status(_home(home), as_json_text=json):
+    if not print_status(home_of_command(home), as_json_text=json):
         raise typer.Exit(UNHEALTHY)
 
 
@@ -233,7 +227,7 @@ def _forget(
     """Drop a stream that is no longer used, and all rows that wait for it."""
     from api2db.app._commands import forget_stream
 
-    forget_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
+    forget_stream(home_of_command(home), stream, lambda question: yes or typer.confirm(question, abort=True))
 
 
 @app.command("adopt")
@@ -250,7 +244,7 @@ def _adopt(
     """
     from api2db.app._commands import adopt_stream
 
-    adopt_stream(_home(home), stream, lambda question: yes or typer.confirm(question, abort=True))
+    adopt_stream(home_of_command(home), stream, lambda question: yes or typer.confirm(question, abort=True))
 
 
 @rejected.callback()
@@ -263,7 +257,7 @@ def _list_rejected(home: Home = None) -> None:
     """List the files of rejected rows."""
     from api2db.app._commands import print_rejected
 
-    print_rejected(_home(home))
+    print_rejected(home_of_command(home))
 
 
 @rejected.command("show")
@@ -276,7 +270,7 @@ def _show_rejected(
     """Show rejected rows with their reasons."""
     from api2db.app._commands import show_rejected_rows
 
-    show_rejected_rows(_home(home), file, rows)
+    show_rejected_rows(home_of_command(home), file, rows)
 
 
 @rejected.command("retry")
@@ -293,7 +287,7 @@ def _retry_rejected(
 
     if bool(files) == everything:
         raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
-    if not retry_rejected_files(_home(home), files or None):
+    if not retry_rejected_files(home_of_command(home), files or None):
         raise typer.Exit(FAILED)
 
 
@@ -312,31 +306,16 @@ def _drop_rejected(
 
     if bool(files) == everything:
         raise ConfigurationError("name files of rejected rows, or give --all; see: api2db rejected list")
-    if not drop_rejected_files(_home(home), files or None, lambda text: yes or typer.confirm(text, abort=True)):
+    if not drop_rejected_files(
+        home_of_command(home), files or None, lambda text: yes or typer.confirm(text, abort=True)
+    ):
         raise typer.Exit(FAILED)
 
 
-@app.command("demo")
-def _demo(
-    *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
-    home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
-) -> None:
-    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
-    from importlib import import_module
-
-    show: Any = import_module("api2db.demo._show")
-    raise typer.Exit(show.run_demo(seconds, home))
-
-
-def _home(home: Path | None) -> Path:
+def home_of_command(home: Path | None) -> Path:
     """Set the project's folder for this process and its children."""
     from api2db.disk.folders import project_home
 
     if home is not None:
         os.environ["API2DB_HOME"] = str(home.absolute())
     return project_home()
-
-
-if __name__ == "__main__":
-    main()

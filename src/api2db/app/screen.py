@@ -21,8 +21,9 @@ from api2db.store import StoreFigures
 _REFRESH_S: Final = 0.5
 _PLAIN_S: Final = 5.0
 _HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
+_CALLS_HEAD = ("collector", "calls", "not modified", "retried", "waited", "rows new", "repeated")
 _STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
-_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards"})
+_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards", *_CALLS_HEAD[1:]})
 
 
 class ConsoleHandler(logging.Handler):
@@ -102,11 +103,14 @@ class LiveView:
 
 
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
-    """Print a line for each stream, without rates, which a single reading can't show."""
+    """Print a line for each stream, without rates, which a single reading can't show; then the calls to REST APIs."""
     keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
     head = [_HEAD[place] for place in keep]
     rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
     _print_with_errors(console, head, rows)
+    if calls := _calls(collectors):
+        console.out("")
+        print_table(console, _CALLS_HEAD, calls)
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
@@ -140,20 +144,49 @@ def _is_live(console: Console) -> bool:
 
 
 def _live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
-    """Draw the live table; errors are below it, where there is more room.
+    """Draw the live table; errors are below it, where there is more room, and then the calls to REST APIs.
 
     The last line is empty: the ``^C`` that a terminal echoes must not move the table.
     """
-    return Group(*_table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)]), Text())
+    streams = _table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)])
+    calls = _calls(collectors)
+    return Group(*streams, *((Text(), _drawn(_CALLS_HEAD, calls)) if calls else ()), Text())
 
 
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
     """Return the live table as plain lines."""
-    return [
+    streams = [
         f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
         + (f"; {errors}" if errors else "")
         for collector in collectors
         for name, _, stream, rate, delivered, waiting, lag, errors in _rows(collector, rates)
+    ]
+    calls = [
+        f"{name}: {calls} calls, {unmodified} not modified, {retried} retried, waited {waited}; "
+        f"{new} rows new, {repeated} repeated"
+        for name, calls, unmodified, retried, waited, new, repeated in _calls(collectors)
+    ]
+    return streams + calls
+
+
+def _calls(collectors: Sequence[CollectorFigures]) -> list[list[str]]:
+    """A row for each collector whose import function counts its calls, as a resource of ``api2db.rest`` does."""
+    counts = [
+        (collector.name, collector.status.figures)
+        for collector in collectors
+        if collector.status is not None and collector.status.figures and "calls" in collector.status.figures
+    ]
+    return [
+        [
+            name,
+            f"{found['calls']:,}",
+            f"{found.get('not_modified', 0):,}",
+            f"{found.get('retried', 0):,}",
+            f"{found.get('waited_s', 0):,.1f} s",
+            f"{found.get('rows_new', 0):,}",
+            f"{found.get('rows_repeated', 0):,}",
+        ]
+        for name, found in counts
     ]
 
 

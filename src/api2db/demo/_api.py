@@ -1,41 +1,32 @@
 """The demo's API: recorded departures and weather, served over HTTP in accelerated time.
 
-    GET /departures?after=ID&limit=N   {"departures": [row, …], "next": ID, "more": bool}
-        The departures after ``after`` (without it, from the first one), at most ``limit``. Pass ``next`` as ``after``
-        to get every departure exactly once.
-    GET /weather?since=TIME            {"weather": [row, …], "until": TIME}
-        The hours from ``OVERLAP`` before ``since`` (without it, from the first one). Consecutive answers overlap: to
-        get each row once, drop those up to the ``until`` of the previous answer.
-    GET /served                        what a faultless collector would hold by now, see ``Served``; it never fails
+    GET /departures?since=TIME&after=ID&limit=N   {"departures": [row, …], "has_more": bool}
+        The departures scheduled from ``since`` on (without it, from the first one), at most ``limit``. Pass the last
+        id of a page as ``after`` to get the next page.
+    GET /weather?since=TIME                       {"weather": [row, …]}
+        The hours from ``since`` on (without it, from the first one).
+    GET /served                                   what a faultless collector holds, see ``Served``; it never fails
 
 Some requests for departures and weather are answered with 500, or with 429 and ``Retry-After`` in seconds.
 """
 
-import json
-import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from typing import Any, Self, cast
-from urllib.parse import parse_qsl, urlsplit
+from typing import Self
 
 from api2db.demo import _records
+from api2db.demo._server import Answer, JsonServer, Query
 
-OVERLAP = timedelta(hours=6)
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1000
-RETRY_AFTER_S = 1
 _FAULTS = (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.TOO_MANY_REQUESTS)
-
-Query = Mapping[str, str]
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +109,7 @@ class _Endpoint:
     def visible(self, now: datetime) -> tuple[_records.Record, ...]:
         return self.records[: bisect_right(self.records, now, key=lambda record: record.visible_from)]
 
-    def send(self, chosen: tuple[_records.Record, ...]) -> list[_records.Row]:
+    def send(self, chosen: Sequence[_records.Record]) -> list[_records.Row]:
         with self._lock:
             self._sent_rows += len(chosen)
         return [record.row for record in chosen]
@@ -182,20 +173,21 @@ class Api:
         return (fault, {"error": fault.phrase}) if fault else (HTTPStatus.OK, answer(query))
 
     def _departures(self, query: Query) -> Answer:
-        after = query.get("after", "")
-        limit = _limit(query)
-        visible = self.departures.visible(self.clock.now())
-        start = bisect_right(visible, after, key=lambda record: record.id)
-        page = visible[start : start + limit]
-        following = page[-1].id if page else after
-        more = start + limit < len(visible)
-        return {"departures": self.departures.send(page), "next": following, "more": more}
+        after, limit = query.get("after", ""), _limit(query)
+        found = [record for record in self._since(self.departures, query) if record.id > after]
+        return {"departures": self.departures.send(found[:limit]), "has_more": limit < len(found)}
 
     def _weather(self, query: Query) -> Answer:
-        visible = self.weather.visible(self.clock.now())
-        since = _moment(query["since"]) - OVERLAP if "since" in query else visible[0].visible_from
-        start = bisect_left(visible, since, key=lambda record: record.visible_from)
-        return {"weather": self.weather.send(visible[start:]), "until": _text(visible[-1].visible_from)}
+        return {"weather": self.weather.send(self._since(self.weather, query))}
+
+    def _since(self, endpoint: _Endpoint, query: Query) -> Sequence[_records.Record]:
+        visible = endpoint.visible(self.clock.now())
+        begin = (
+            bisect_left(visible, _moment(query["since"]), key=lambda record: record.visible_from)
+            if "since" in query
+            else 0
+        )
+        return visible[begin:]
 
 
 class DemoApi:
@@ -222,18 +214,16 @@ class DemoApi:
         self._seed = seed
         self._fault_share = fault_share
         self._wall_clock_s = wall_clock_s
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
+        self._running: tuple[Api, JsonServer] | None = None
 
     @property
     def url(self) -> str:
         """The address, without a trailing slash."""
-        host, port = self._running.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return self._started()[1].url
 
     def served(self) -> Served:
         """Return what ``GET /served`` answers, without the network."""
-        return self._running.api.served()
+        return self._started()[0].served()
 
     def start(self) -> None:
         """Listen, and start accelerated time.
@@ -241,18 +231,15 @@ class DemoApi:
         Raises:
             ConfigurationError: ``seconds`` is not greater than 0.
         """
-        self._server = _Server(Api(self._seconds, self._seed, self._fault_share, self._wall_clock_s))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-api", daemon=True)
-        self._thread.start()
+        api = Api(self._seconds, self._seed, self._fault_share, self._wall_clock_s)
+        self._running = api, JsonServer(api.answer)
 
     def stop(self) -> None:
         """Finish the current requests, then close the port; do nothing if the server is not running."""
-        if self._server is None or self._thread is None:
+        if self._running is None:
             return
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server = self._thread = None
+        self._running[1].close()
+        self._running = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -261,45 +248,10 @@ class DemoApi:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def _running(self) -> "_Server":
-        if self._server is None:
+    def _started(self) -> tuple[Api, JsonServer]:
+        if self._running is None:
             raise RuntimeError("The demo's API is not running; start it first.")
-        return self._server
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, api: Api) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.api = api
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that were killed in the middle of an answer: the demo does that on purpose."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 2
-
-    def do_GET(self) -> None:
-        target = urlsplit(self.path)
-        status, answer = cast("_Server", self.server).api.answer(target.path, dict(parse_qsl(target.query)))
-        self._send(status, json.dumps(answer).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing: the live table uses the terminal."""
-
-    def _send(self, status: HTTPStatus, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            self.send_header("Retry-After", str(RETRY_AFTER_S))
-        self.end_headers()
-        self.wfile.write(body)
+        return self._running
 
 
 def _limit(query: Query) -> int:

@@ -35,7 +35,7 @@ class Record:
 def departures() -> tuple[Record, ...]:
     """Return the departures by schedule; the times of a cancelled flight are None.
 
-    The columns are those of the source, and ``id``, ``airline`` (a dict) and ``route`` (a list).
+    The columns are those of the source, and ``id``, ``scheduled_at``, ``airline`` (a dict) and ``route`` (a list).
     """
     airlines = {line["carrier"]: line["name"] for line in _lines("airlines.csv")}
     return _sorted(_departure(line, airlines) for line in _lines("departures.csv"))
@@ -90,7 +90,8 @@ def _departure(line: Mapping[str, str], airlines: Mapping[str, str]) -> Record:
     airline = {"carrier": line["carrier"], "name": airlines[line["carrier"]]}
     route = [line["origin"], line["dest"]]
     id_ = f"{scheduled:%Y%m%dT%H%MZ}-{line['carrier']}{line['flight']}-{line['origin']}"
-    return Record(id_, scheduled, {"id": id_, **columns, "airline": airline, "route": route})
+    row = {"id": id_, "scheduled_at": f"{scheduled:%Y-%m-%dT%H:%M:00Z}", **columns, "airline": airline, "route": route}
+    return Record(id_, scheduled, row)
 
 
 def _observation(line: Mapping[str, str]) -> Record:

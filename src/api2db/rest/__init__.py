@@ -1,9 +1,9 @@
-"""Typed resources of REST APIs: HTTP, pagination, cursors, authentication, limits; pages and state in, frames out."""
+"""Typed resources of REST APIs: HTTP, pagination, cursors, authentication, limits. A poll turns pages into frames."""
 
 from api2db.errors import from_extra as _from_extra
 
 with _from_extra("httpx2, jmespath or msgspec", "rest"):
-    import httpx2  # noqa: F401 - told of here, once
+    import httpx2  # noqa: F401 - reported here, once
     import jmespath  # noqa: F401
     import msgspec  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""Where requests may go: http and https only, and to private addresses only where that is allowed."""
+"""Checks of the addresses of requests: http and https only, and private addresses only if they are allowed."""
 
 import ipaddress
 import socket
@@ -11,7 +11,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port: what secrets are sent to, and what a rate limit is for."""
+    """Scheme, host and port. Secrets are sent to one origin, and a rate limit holds for its host."""
 
     scheme: str
     host: str
@@ -25,7 +25,7 @@ def origin_of(url: str) -> Origin:
     """Return the origin of a URL.
 
     Raises:
-        PollError: It is not a URL of http or https.
+        PollError: It is not an http or https URL.
     """
     try:
         parts = urlsplit(url)
@@ -33,17 +33,15 @@ def origin_of(url: str) -> Origin:
     except ValueError:
         raise PollError(f"{url.partition('?')[0]!r} is not a URL") from None
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise PollError(
-            f"{url.partition('?')[0]!r} is not a URL of http or https, which are the only ones that are followed"
-        )
+        raise PollError(f"{url.partition('?')[0]!r} is not a URL of http or https; no other scheme is followed")
     return Origin(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
 
 def public_address(origin: Origin) -> str:
-    """Return an address of a host, which is the one to connect to, since another look-up may give another.
+    """Return an address of a host. Connect to this address: another look-up may return a different one.
 
     Raises:
-        PollError: The host has a private address, or none.
+        PollError: The host has a private address, or no address.
     """
     try:
         found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
@@ -54,7 +52,7 @@ def public_address(origin: Origin) -> str:
         if not _is_public(address):
             raise PollError(
                 f"{origin.host} has the address {address}, which is private; "
-                "set allow_private=True of RestApi if requests may go there"
+                "set allow_private=True of RestApi to allow requests to it"
             )
     return addresses[0]
 

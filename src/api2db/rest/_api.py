@@ -1,4 +1,4 @@
-"""RestApi: what all resources of one API share."""
+"""RestApi: the URL, authentication and limits that all resources of one API share."""
 
 import dataclasses
 import string
@@ -43,22 +43,22 @@ _OPTIONS: Final = (
 @suggesting
 @dataclass(frozen=True)
 class RestApi:
-    """An API that is polled over HTTP. Making one only records it.
+    """An API that is polled over HTTP. Creating one makes no call.
 
     Args:
-        url: Where the API is; paths of resources are appended.
-        auth: BearerToken, ApiKey, Basic, OAuth2ClientCredentials, or an authentication of httpx2.
-        rate_limit: The most calls in a period, such as ``"80/min"``. It holds for the host, over all collectors.
+        url: The base URL; the paths of resources are appended to it.
+        auth: BearerToken, ApiKey, Basic, OAuth2ClientCredentials, or an ``httpx2.Auth``.
+        rate_limit: The maximum number of calls in a period, such as ``"80/min"``, to the host, by all collectors.
         headers: Sent with each call.
-        connect_timeout: How long a connection may take.
-        timeout: How long the server may be silent.
-        max_poll_time: How long a poll may take, pauses for the rate limit included.
-        max_response_bytes: The most bytes of a response as it comes.
-        max_decompressed_bytes: The most bytes that it may decompress to.
-        max_depth: How deeply a document may be nested.
-        tries: How often a call is tried that may go better later.
-        allow_private: Whether calls may go to private and link-local addresses. By default only those to the API's own
-            host may, and not those that a redirect or a link leads to.
+        connect_timeout: The longest time to connect.
+        timeout: The longest time without a byte from the server.
+        max_poll_time: The longest time of a poll, including waits for the rate limit.
+        max_response_bytes: The maximum size of a response as received.
+        max_decompressed_bytes: The maximum size of a response once decompressed.
+        max_depth: The maximum nesting of a document.
+        tries: The maximum number of attempts of a call that fails with a temporary error.
+        allow_private: Whether calls to private and link-local addresses are allowed. By default they are allowed to the
+            API's own host only, not to other hosts that a redirect or a link leads to.
 
     Raises:
         ConfigurationError: An argument can't be used.
@@ -85,14 +85,14 @@ class RestApi:
         except PollError as error:
             raise ConfigurationError(f"url of RestApi: {error}") from None
         if "@" in self.url.partition("://")[2].partition("/")[0]:
-            raise ConfigurationError("url of RestApi has a user in it; give auth=Basic(…) instead")
+            raise ConfigurationError("url of RestApi contains a user name; use auth=Basic(…) instead")
         if "?" in self.url:
             raise ConfigurationError(
-                "url of RestApi has a query in it; give params to its resources, and keys as auth="
+                "url of RestApi contains a query; give params= to its resources, and secrets as auth="
             )
         if self.auth is not None and not isinstance(self.auth, httpx2.Auth) and not hasattr(self.auth, "added"):
             given = f"of type {type(self.auth).__name__}"
-            raise ConfigurationError(f"auth of RestApi is {given}; give one such as BearerToken('$TOKEN')")
+            raise ConfigurationError(f"auth of RestApi is {given}; use one such as BearerToken('$TOKEN')")
         object.__setattr__(self, "_limits", self._checked_limits())
 
     def _checked_limits(self) -> Limits:
@@ -130,31 +130,32 @@ class RestApi:
         at_once: int = 4,
         **path_parameters: Any,
     ) -> Resource:
-        """Describe a list that is had by GET.
+        """Describe a list that is read with GET.
 
         Args:
-            path: Below the API's URL; ``{name}`` in it stands for an argument of that name.
-            params: The parameters of the query; a list repeats its parameter.
-            headers: Sent beside those of the API.
+            path: Appended to the API's URL. ``{name}`` is replaced by the argument of that name.
+            params: Query parameters; a list repeats its parameter.
+            headers: Sent in addition to those of the API.
             records: The path of the records in the document, in JMESPath. By default the top-level list, the one list
                 of objects, or the object itself.
-            pagination: How further pages are had.
-            cursor: What each poll goes on from.
-            keys: The columns by which a row replaces an earlier one, in streams that name none of their own.
-            fields: Where each column is found in a record, in JMESPath; by default all fields become columns.
+            pagination: How to request the next page.
+            cursor: The field that marks where the next poll begins.
+            keys: The columns by which a row replaces an earlier one, in streams without ``keys`` of their own.
+            fields: For each column its path in a record, in JMESPath. By default all fields become columns.
             types: The types of columns: ``"decimal(18,8)"``, ``"int"``, ``"float"``, ``"bool"``, ``"text"``,
                 ``"date"``, ``"timestamp"``, ``"unix_s"``, ``"unix_ms"``, ``"unix_us"``, ``"unix_ns"``, ``"json"``. A
-                row with a value that is not of its type is rejected, with the reason.
-            flatten: Whether objects within a record become columns with dotted names; by default they are JSON.
-            include: Columns that are the same in each row.
+                row with a value that can't be cast is rejected with the reason.
+            flatten: Whether nested objects become columns with dotted names. By default they are JSON.
+            include: Columns with the same value in every row.
             format: ``"json"``, ``"ndjson"``, ``"csv"`` or ``"xml"``.
-            changes_only: Whether a row is loaded only where it differs from the last one of its key.
-            max_pages: The most pages of a poll.
-            for_each: Another resource: there is a list for each of its records, whose columns of these names fill the
-                braces of the path that have no argument. With a cursor only records that are new or have changed count.
-            include_parent: Columns whose values are found in the record of ``for_each``.
-            at_once: How many lists are had at a time.
-            path_parameters: What stands in braces in the path.
+            changes_only: Whether to load a row only if it differs from the last row with its key.
+            max_pages: The maximum number of pages of a poll.
+            for_each: Another resource; this list is read once for each of its records. Columns of the record fill the
+                braces in the path that have no argument. If that resource has a cursor, only new and changed records
+                are read.
+            include_parent: Columns that are copied from the record of ``for_each``.
+            at_once: How many lists are read at the same time.
+            path_parameters: The values for the braces in the path.
 
         Raises:
             ConfigurationError: An argument can't be used.
@@ -162,7 +163,7 @@ class RestApi:
         options = {name: value for name, value in locals().items() if name in _OPTIONS}
         if for_each is None:
             if include_parent:
-                raise ConfigurationError("include_parent needs for_each, whose records it includes")
+                raise ConfigurationError("include_parent needs for_each, from whose records it takes values")
             return self._resource("GET", path, path_parameters, options)
         return self._child(path, path_parameters, options, for_each, include_parent or {}, at_once)
 
@@ -187,13 +188,13 @@ class RestApi:
         max_pages: int = 10_000,
         **path_parameters: Any,
     ) -> Resource:
-        """Describe a list that is had by POST, such as a search; it is tried again as a GET is.
+        """Describe a list that is read with POST, such as a search. Calls are retried as those of ``get``.
 
         Args:
-            path: As in ``get``, as all arguments that are not listed here.
+            path: As in ``get``. So are all arguments that are not listed here.
             json: The body.
-            params_in: Where the parameters of pagination and cursor go: into the body (``"json"``, a dotted name leads
-                into its objects), or into the ``"query"``.
+            params_in: Where to send the parameters of pagination and cursor: in the body (``"json"``; a dotted name
+                sets a field of a nested object), or in the ``"query"``.
 
         Raises:
             ConfigurationError: An argument can't be used.
@@ -222,17 +223,17 @@ class RestApi:
         changes_only: bool = False,
         max_pages: int = 10_000,
     ) -> Resource:
-        """Describe a connection that is had by a GraphQL query.
+        """Describe a connection that is read with a GraphQL query.
 
-        The query asks for ``pageInfo { hasNextPage endCursor }`` and takes a variable that ``endCursor`` goes into.
+        The query must request ``pageInfo { hasNextPage endCursor }`` and take a variable for ``endCursor``.
 
         Args:
             query: The query.
             variables: Its variables.
-            records: Where the nodes are, such as ``"data.repository.issues.nodes"``.
-            path: Where the API takes queries.
+            records: The path of the nodes, such as ``"data.repository.issues.nodes"``.
+            path: The path of the GraphQL endpoint.
             after: The variable that takes ``endCursor``.
-            page_info: Where ``pageInfo`` is; by default beside the nodes.
+            page_info: The path of ``pageInfo``; by default beside the nodes.
             cursor: Its ``param`` names a variable.
 
         Raises:
@@ -256,9 +257,9 @@ class RestApi:
         include_parent: Mapping[str, str],
         at_once: int,
     ) -> Resource:
-        of_kind(parent, Resource, "for_each", "a resource, as RestApi.get gives it")
+        of_kind(parent, Resource, "for_each", "a resource, such as RestApi.get returns")
         if parent.for_each is not None:
-            raise ConfigurationError("for_each is a resource with for_each of its own; there are two levels at most")
+            raise ConfigurationError("for_each is a resource that has for_each itself; the maximum is two levels")
         for name in ("cursor", "changes_only"):
             if options[name]:
                 raise ConfigurationError(f"{name} can't be used with for_each; give it to the resource of for_each")

@@ -1,4 +1,4 @@
-"""Arguments as a user writes them: durations, sizes, rates and names, checked when an object is made."""
+"""Parsers for arguments: durations, sizes, rates and names, checked when an object is constructed."""
 
 import dataclasses
 import difflib
@@ -18,14 +18,14 @@ _PERIODS: Final = {"second": 1.0, "sec": 1.0, "minute": 60.0, "hour": 3600.0, "h
 
 
 class Rate(NamedTuple):
-    """At most so many calls in any period of so many seconds."""
+    """A maximum number of calls in any period of this length."""
 
     calls: int
     period_s: float
 
 
 def suggesting(cls: _Class) -> _Class:
-    """Make the constructor of a dataclass name the nearest argument for one that it does not have."""
+    """Make the constructor of a dataclass suggest the nearest argument for an unknown one."""
     make: Callable[..., None] = cls.__init__  # type: ignore[misc]
     known = [field.name for field in dataclasses.fields(cls) if field.init]
 
@@ -40,7 +40,7 @@ def suggesting(cls: _Class) -> _Class:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown name: the known one that is most like it, or all of them."""
+    """Return the end of a message about an unknown name: the most similar known name, or all of them."""
     choices = list(known)
     found = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else f"; it has {', '.join(choices)}"
@@ -50,19 +50,19 @@ def of_kind(value: Any, kinds: type | tuple[type, ...], name: str, says: str) ->
     """Return the value.
 
     Raises:
-        ConfigurationError: It is of another class.
+        ConfigurationError: It is of another type.
     """
     if isinstance(value, kinds) and not (isinstance(value, bool) and bool not in _listed(kinds)):
         return value
     given = f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
-    raise ConfigurationError(f"{name} must be {says}; what was given is {given}")
+    raise ConfigurationError(f"{name} must be {says}, not {given}")
 
 
 def one_of(value: Any, known: Iterable[str], name: str) -> Any:
     """Return the value.
 
     Raises:
-        ConfigurationError: It is not among those that are known.
+        ConfigurationError: It is not a known one.
     """
     choices = list(known)
     if value in choices:
@@ -74,7 +74,7 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     """Return a whole number.
 
     Raises:
-        ConfigurationError: It is not one, or less than the least.
+        ConfigurationError: It is not a whole number, or less than ``least``.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
@@ -82,7 +82,7 @@ def whole(value: Any, name: str, least: int = 1) -> int:
 
 
 def duration_s(value: object, name: str) -> float:
-    """Return the seconds of a text such as ``"5m"``, or of a number of seconds.
+    """Return the seconds of a duration: text such as ``"5m"``, or a number of seconds.
 
     Raises:
         ConfigurationError: It is neither.
@@ -96,7 +96,7 @@ def duration_s(value: object, name: str) -> float:
 
 
 def size_bytes(value: object, name: str) -> int:
-    """Return the bytes of a text such as ``"64MB"``, or of a number of bytes.
+    """Return the bytes of a size: text such as ``"64MB"``, or a number of bytes.
 
     Raises:
         ConfigurationError: It is neither.
@@ -110,10 +110,10 @@ def size_bytes(value: object, name: str) -> int:
 
 
 def rate(value: object, name: str) -> Rate:
-    """Return the rate that a text such as ``"80/min"`` or ``"10/5s"`` states.
+    """Return the rate of text such as ``"80/min"`` or ``"10/5s"``.
 
     Raises:
-        ConfigurationError: It states none.
+        ConfigurationError: It is not a rate.
     """
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     unit = {**_SECONDS, **_PERIODS}.get(found[3]) if found else None

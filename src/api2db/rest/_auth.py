@@ -1,4 +1,4 @@
-"""Authentication: what is added to a request at the moment it is sent, and to requests of the API's own origin only."""
+"""Authentication: headers and parameters added to each request when it is sent, and only to the API's own origin."""
 
 import base64
 import threading
@@ -20,7 +20,7 @@ class Added:
     """What authentication adds to one request.
 
     Attributes:
-        secrets: The values in it that no message may show.
+        secrets: The values that must not appear in any message.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -29,7 +29,7 @@ class Added:
 
 
 Post = Callable[[str, Mapping[str, str], Mapping[str, str], Sequence[str]], Any]
-"""Sends a form with headers to a URL, hides the secrets given last, and returns the decoded answer."""
+"""Posts a form with headers to a URL, masks the given secrets in errors, and returns the decoded response."""
 
 
 class Auth(Protocol):
@@ -43,11 +43,11 @@ class Auth(Protocol):
         """Return what to add to a request; ``post`` reaches a token server."""
 
     def refused(self) -> bool:
-        """Take note of a 401; return whether another try may do better."""
+        """React to a 401; return whether to try once more."""
 
 
 class _Fixed:
-    """What all forms share that always send the same."""
+    """The base of the forms whose values never change."""
 
     @property
     def secret_params(self) -> frozenset[str]:
@@ -84,8 +84,8 @@ class ApiKey(_Fixed):
 
     Args:
         key: Text, ``$NAME`` for an environment variable, or a SecretFile.
-        header: The header's name; or
-        param: the parameter's.
+        header: The name of the header. Give either this or ``param``.
+        param: The name of the query parameter.
     """
 
     key: SecretText = field(repr=False)
@@ -94,12 +94,12 @@ class ApiKey(_Fixed):
 
     def __post_init__(self) -> None:
         if (self.header is None) == (self.param is None):
-            raise ConfigurationError("ApiKey needs either header= or param=, the name under which the key is sent")
+            raise ConfigurationError("ApiKey needs either header= or param=, the name to send the key under")
         object.__setattr__(self, "key", Secret(self.key, "key of ApiKey"))
 
     @property
     def secret_params(self) -> frozenset[str]:
-        """The parameter, where there is one."""
+        """The parameter, if there is one."""
         return frozenset({self.param}) if self.param is not None else frozenset()
 
     def added(self, post: Post) -> Added:
@@ -117,7 +117,7 @@ class Basic(_Fixed):
 
     Args:
         username: Text, ``$NAME`` for an environment variable, or a SecretFile.
-        password: The same; some APIs want a key as the name and no password.
+        password: The same. Some APIs take a key as the user name, and no password.
     """
 
     username: SecretText = field(repr=False)
@@ -138,7 +138,7 @@ class Basic(_Fixed):
 
 @dataclass
 class _Token:
-    """The access token of a process, which all polls of it share."""
+    """An access token, shared by all polls of a process."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: str = ""
@@ -151,11 +151,11 @@ class OAuth2ClientCredentials:
     """OAuth 2.0 client credentials: a token that is renewed before it expires, and once after a 401.
 
     Args:
-        token_url: Where tokens are had.
+        token_url: The URL of the token endpoint.
         client_id: Text, ``$NAME`` for an environment variable, or a SecretFile.
         client_secret: The same.
         scope: The scopes, separated by blanks.
-        audience: Whom the token is for, where the server asks for it.
+        audience: The audience of the token, if the server needs it.
     """
 
     token_url: str
@@ -173,11 +173,11 @@ class OAuth2ClientCredentials:
 
     @property
     def secret_params(self) -> frozenset[str]:
-        """There are none."""
+        """No parameter holds a secret."""
         return frozenset()
 
     def added(self, post: Post) -> Added:
-        """Return the header, with a new token where the old one expires soon."""
+        """Return the header, with a new token if the old one expires soon."""
         with self._token.lock:
             if time.monotonic() >= self._token.until_s:
                 self._renew(post)
@@ -200,7 +200,7 @@ class OAuth2ClientCredentials:
         )
         token = answer.get("access_token") if isinstance(answer, dict) else None
         if not isinstance(token, str) or not token.isprintable():
-            raise PollError(f"{self.token_url} gave no access_token")
+            raise PollError(f"{self.token_url} returned no access_token")
         life_s = answer.get("expires_in")
         life_s = float(life_s) if isinstance(life_s, (int, float, str)) and str(life_s).isdigit() else _USUAL_LIFE_S
         self._token.value = token
@@ -209,7 +209,7 @@ class OAuth2ClientCredentials:
 
 @dataclass(frozen=True)
 class NoAuth(_Fixed):
-    """Nothing is added."""
+    """No authentication."""
 
     def added(self, post: Post) -> Added:
         """Return nothing."""

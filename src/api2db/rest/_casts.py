@@ -1,4 +1,4 @@
-"""Values as the types that a user names for them, and never changed to fit."""
+"""Casts of values to named types. A value that does not fit is refused, never changed."""
 
 import datetime
 import decimal
@@ -22,17 +22,17 @@ _exact: Final = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.Invali
 
 
 class Cast(NamedTuple):
-    """A named type: its column in Arrow, and what makes a value of it, which raises ValueError where it can't."""
+    """A named type: its Arrow type, and the function that casts a value or raises ValueError."""
 
     column: pa.DataType
     value: Callable[[Any], Any]
 
 
 def cast_named(name: object, where: str) -> Cast:
-    """Return the cast that a name stands for.
+    """Return the cast of a name.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: The name is unknown.
     """
     if isinstance(name, str) and name in _CASTS:
         return _CASTS[name]
@@ -51,7 +51,7 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
         try:
             fitted = number.quantize(step, context=_exact)
         except (decimal.Inexact, decimal.InvalidOperation):
-            raise ValueError(f"has more than {scale} digits behind the point") from None
+            raise ValueError(f"has more than {scale} digits after the point") from None
         if fitted.adjusted() >= precision - scale:
             raise ValueError(f"has more than {precision - scale} digits before the point")
         return fitted
@@ -61,20 +61,20 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
 
 def _number(found: Any) -> Decimal:
     if isinstance(found, bool) or not isinstance(found, (int, float, str, Decimal)):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     try:
         number = Decimal(repr(found) if isinstance(found, float) else found)
     except decimal.InvalidOperation:
-        raise ValueError("is no number") from None
+        raise ValueError("is not a number") from None
     if not number.is_finite():
-        raise ValueError("is no finite number")
+        raise ValueError("is not a finite number")
     return number
 
 
 def _int(found: Any) -> int:
     number = _number(found)
     if number != number.to_integral_value() or not -(2**63) <= number < 2**63:
-        raise ValueError("is no whole number of 64 bits")
+        raise ValueError("is not a whole number of 64 bits")
     return int(number)
 
 
@@ -99,18 +99,18 @@ def _text(found: Any) -> str:
 
 def _date(found: Any) -> datetime.date:
     if not isinstance(found, str):
-        raise ValueError("is no date of ISO 8601")
+        raise ValueError("is not an ISO 8601 date")
     try:
         return datetime.date.fromisoformat(found.strip())
     except ValueError:
-        raise ValueError("is no date of ISO 8601") from None
+        raise ValueError("is not an ISO 8601 date") from None
 
 
 def _timestamp(found: Any) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(found.strip())
     except (AttributeError, ValueError):
-        raise ValueError("is no date and time of ISO 8601") from None
+        raise ValueError("is not an ISO 8601 date and time") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
 
 
@@ -137,7 +137,7 @@ def _json_text(found: Any) -> Any:
     try:
         return json.loads(found)
     except ValueError:
-        raise ValueError("is no JSON") from None
+        raise ValueError("is not JSON") from None
 
 
 _UTC_US: Final = pa.timestamp("us", "UTC")

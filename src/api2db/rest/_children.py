@@ -1,4 +1,7 @@
-"""Lists below the records of another list, such as the lines of each order: several at a time, in order, resumable."""
+"""Child lists: one for each record of a parent list, such as the lines of each order.
+
+Several are read at the same time. Their rows are yielded in the order of the parents, and a poll can be resumed.
+"""
 
 import copy
 import dataclasses
@@ -26,13 +29,13 @@ _GONE: Final = frozenset({404, 410})
 
 @dataclass(frozen=True)
 class ForEach:
-    """The list that has a list for each of its records.
+    """The parent list of a child list.
 
     Attributes:
-        parent: Where the records are.
-        from_parent: Where a record has what fills the braces of the path.
-        include: Where a record has what the rows of its list include.
-        at_once: How many lists are fetched at a time.
+        parent: The endpoint of the parent records.
+        from_parent: For each name in braces of the path, its value in a parent record.
+        include: For each column to add, its value in a parent record.
+        at_once: How many lists are fetched at the same time.
     """
 
     parent: Endpoint
@@ -42,10 +45,10 @@ class ForEach:
 
 
 class ChildPoll:
-    """A poll of the lists of all records that are new or have changed.
+    """A poll of the child lists of all parent records that are new or have changed.
 
-    In the state ``parent`` is that of the parent's poll up to the page whose records are worked at, and ``done`` names
-    those of them whose lists have been journalled.
+    The state has two entries. ``parent`` is the state of the parent's poll before the page whose records are being
+    processed. ``done`` names the records of that page whose lists have been journalled.
     """
 
     def __init__(self, endpoint: Endpoint, for_each: ForEach, state: dict[str, Any], figures: Figures) -> None:
@@ -68,7 +71,7 @@ class ChildPoll:
             yield None
 
     def _lists_of(self, records: Sequence[Row], before: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the lists of a page of parents; the state says after each which of them are done."""
+        """Yield the lists of a page of parents, and record in the state which of them are done."""
         done = list(self._state.get("done", ()))
         endpoints = {digest(endpoint.url): endpoint for endpoint in map(self._endpoint_of, records)}
         for name, frames in self._fetched({name: one for name, one in endpoints.items() if name not in done}):
@@ -92,7 +95,9 @@ class ChildPoll:
         for name, find in self._for_each.from_parent.items():
             value = find(record)
             if value is None or isinstance(value, (dict, list)) or str(value) in {"", ".", ".."}:
-                raise PollError(f"{self._for_each.parent.url} has a record whose {name} is {value!r}: no part of a URL")
+                raise PollError(
+                    f"{self._for_each.parent.url} has a record whose {name} is {value!r}, which can't be part of a URL"
+                )
             url = url.replace("{" + name + "}", quote(str(value), safe=""))
         include = {name: find(record) for name, find in self._for_each.include.items()}
         shape = dataclasses.replace(self._endpoint.shape, include={**self._endpoint.shape.include, **include})
@@ -100,13 +105,13 @@ class ChildPoll:
 
 
 def _in_thread(endpoint: Endpoint, figures: Figures) -> "Future[list[Any]]":
-    """Fetch a list in a thread that no process waits for at its end."""
+    """Fetch a list in a daemon thread, which does not delay the end of the process."""
     future: Future[list[Any]] = Future()
 
     def work() -> None:
         try:
             future.set_result(_frames(endpoint, figures))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the future
             future.set_exception(error)
 
     threading.Thread(target=work, name="api2db-rest-child", daemon=True).start()
@@ -114,7 +119,7 @@ def _in_thread(endpoint: Endpoint, figures: Figures) -> "Future[list[Any]]":
 
 
 def _frames(endpoint: Endpoint, figures: Figures) -> list[Any]:
-    """A whole list: rows that are rejected, then all others as one frame. What is gone meanwhile has no rows."""
+    """Return a whole list: the rejected rows, then all others as one frame. A list that is gone has no rows."""
     rows: list[Row] = []
     refused: list[Refused] = []
     try:
@@ -127,5 +132,5 @@ def _frames(endpoint: Endpoint, figures: Figures) -> list[Any]:
     except PermanentStatusError as error:
         if error.status not in _GONE:
             raise
-        logger.warning("%s; it is passed over", error)
+        logger.warning("%s; the list is skipped", error)
     return [*refused, *(endpoint.shape.pages(rows) if rows else ())]

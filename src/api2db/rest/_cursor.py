@@ -1,4 +1,4 @@
-"""Cursors: from where on a poll asks, and which rows of it are known already."""
+"""Cursors: where a poll begins, and which rows of its overlap have been loaded before."""
 
 import dataclasses
 import hashlib
@@ -19,20 +19,20 @@ _HASH_BYTES: Final = 12
 @suggesting
 @dataclass(frozen=True)
 class Cursor:
-    """A field of the records that grows: each poll asks only for what is newer than the highest one so far.
+    """A growing field of the records. Each poll requests only records from its highest value so far on.
 
     Args:
-        field: Where a record has it.
-        param: The parameter that takes the value to begin at; None where the API has none.
-        until: The parameter that takes the value to end at, for ``api2db backfill``.
-        template: What the parameter is sent, with ``{}`` for the value, such as ``"modified ge {}"`` for OData.
-        overlap: How far before that value to begin, such as ``"5m"``, so that rows which come late are read, too. Rows
-            that are known already are not loaded again.
+        field: The path of the field in a record.
+        param: The parameter for the value to begin at; None if the API has none.
+        until: The parameter for the value to end at, for ``api2db backfill``.
+        template: The value of the parameter, with ``{}`` for the cursor value, such as ``"modified ge {}"`` for OData.
+        overlap: How far before the highest value to begin, such as ``"5m"``, to read rows that appear late. Rows that
+            have been loaded are not loaded again.
         initial: The value to begin at in the first poll.
         type: ``"iso"``, ``"unix_s"``, ``"unix_ms"`` or ``"number"``; by default ISO 8601 text, and numbers.
-        descending: Whether the API gives the newest records first. A poll then ends at the first record that is older
-            than where it begins.
-        remember: How many rows of the overlap are recognised.
+        descending: Whether the API returns the newest records first. A poll then ends at the first record that is older
+            than the value it begins at.
+        remember: The maximum number of rows of the overlap that are recognised.
     """
 
     field: str
@@ -61,15 +61,15 @@ class Cursor:
             )
 
     def order(self, record: Any) -> Order | None:
-        """What a record's value is compared by; None where it has none that can be."""
+        """Return the sort value of a record; None if its field is null or can't be compared."""
         return order_of(self.find(record), self.type)
 
     def renamed(self, param: str) -> "Cursor":
-        """The same with another parameter."""
+        """Return the cursor with another parameter."""
         return dataclasses.replace(self, param=param)
 
     def not_after(self, value: Any, moment_s: float) -> Any:
-        """A value that is a time, but at most a moment in seconds since 1970; others as they are."""
+        """Return a time limited to a moment in seconds since 1970; return other values unchanged."""
         order = order_of(value, self.type)
         if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
             return value
@@ -77,24 +77,24 @@ class Cursor:
         return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
 
     def of_moment(self, text: str) -> Any:
-        """A moment in ISO 8601, in the form of the cursor's values."""
+        """Convert an ISO 8601 time to the form of the cursor's values."""
         order = order_of(text, "iso")
         if order is None or self.type not in ("unix_s", "unix_ms"):
             return text
         return int(order.value * (1000 if self.type == "unix_ms" else 1))
 
     def start(self, value: Any) -> Any:
-        """The value to begin at, which lies before a cursor by the overlap."""
+        """Return the value to begin at: a cursor value minus the overlap."""
         return lowered(value, self.overlap_by, self.type, is_duration=isinstance(self.overlap, str))
 
 
 class Known:
-    """The rows of the overlap, as hashes in the state: by key with their content, or by content alone.
+    """The rows of the overlap, kept as hashes in the state. With keys each hash of a key has a hash of the content.
 
     Args:
-        kept: What the state holds: by the id of a row its content, and what it is ordered by.
-        keys: The columns of the key; none: rows are known by their content.
-        most: How many are kept; those of the lowest order go first.
+        kept: From the state: for each row id, the hash of the content and the sort value.
+        keys: The columns of the key. Without keys a row is identified by its content.
+        most: The maximum number of rows; those with the lowest sort values are removed first.
     """
 
     def __init__(self, kept: dict[str, list[Any]], keys: Sequence[str], most: int) -> None:
@@ -103,7 +103,7 @@ class Known:
         self._most = most
 
     def note(self, row: Mapping[str, Any], order: Order | None) -> bool:
-        """Remember a row; return whether it was known as it is."""
+        """Remember a row; return whether it was known with the same content."""
         content = digest(row)
         name = digest([row.get(key) for key in self._keys]) if self._keys else content
         found = self.kept.pop(name, None)
@@ -112,18 +112,18 @@ class Known:
         return same
 
     def knows(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is known as it is."""
+        """Whether a row is known with the same content."""
         content = digest(row)
         name = digest([row.get(key) for key in self._keys]) if self._keys else content
         found = self.kept.get(name)
         return found is not None and found[0] == (content if self._keys else "")
 
     def forget_below(self, window: Order | None, above: Order | None = None) -> None:
-        """Forget rows below a window, and the lowest of what is too much.
+        """Forget rows below a window, and the lowest ones above the maximum number.
 
         Args:
-            window: What lies below it goes.
-            above: Only what lies above this does.
+            window: Rows below it are forgotten.
+            above: Of those, only rows above this one.
         """
         orders = {name: Decimal(value or 0) for name, (_, value) in self.kept.items()}
         for name, value in orders.items() if window is not None else ():
@@ -137,5 +137,5 @@ class Known:
 
 
 def digest(value: Any) -> str:
-    """A hash of a value, the same in every process."""
+    """Return a hash of a value that is the same in every process."""
     return hashlib.blake2b(encode(value), digest_size=_HASH_BYTES).hexdigest()

@@ -1,4 +1,4 @@
-"""Response bodies, decompressed within a bound, and never believed when they are cut off."""
+"""Decompression of response bodies, with a limit on their size. A truncated body is an error."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ _STEP_BYTES: Final = 1 << 16
 
 class _Decoder(Protocol):
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what these bytes decompress to, in small pieces."""
+        """Decompress bytes, and yield them in small pieces."""
 
     @property
     def finished(self) -> bool:
@@ -34,7 +34,7 @@ class _Zlib:
 
 
 class _Deflate(_Zlib):
-    """``deflate`` is zlib's format by the standard, and the bare stream in some servers."""
+    """``deflate``: zlib's format by the standard; some servers send the raw stream."""
 
     def __init__(self) -> None:
         super().__init__(zlib.MAX_WBITS)
@@ -98,13 +98,13 @@ def decompressed(chunks: Iterable[bytes], encoding: str, most: int, most_decompr
     """Yield a body's decompressed pieces.
 
     Args:
-        chunks: The bytes as they come from the network.
-        encoding: What ``Content-Encoding`` says.
-        most: How many bytes may come.
-        most_decompressed: How many bytes they may become.
+        chunks: The bytes as received.
+        encoding: The value of ``Content-Encoding``.
+        most: The maximum number of bytes received.
+        most_decompressed: The maximum number of bytes once decompressed.
 
     Raises:
-        PollError: There are more, the data is damaged or cut off, or the encoding is not known.
+        PollError: The body is too large, damaged or truncated, or the encoding is unknown.
     """
     decoder = _decoder(encoding)
     taken = made = 0

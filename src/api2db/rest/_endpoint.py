@@ -1,4 +1,4 @@
-"""An endpoint as it was described: how to ask for a page, and how to read one."""
+"""Endpoint: how to request a page of a list, and how to read it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,12 +29,12 @@ _ACCEPT: Mapping[Format, str] = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What a poll needs to know; the arguments of RestApi and its methods say what each is.
+    """The description of a list that a poll reads. Most attributes are arguments of RestApi and its methods.
 
     Attributes:
-        url: With the path's parameters still in braces.
-        body: The JSON of a POST; parameters go into it where ``in_body`` is set.
-        find: The function for ``records``.
+        url: The whole URL, with path parameters in braces.
+        body: The JSON of a POST. Parameters are merged into it if ``in_body`` is set.
+        find: The compiled path of ``records``.
     """
 
     method: str
@@ -63,14 +63,14 @@ class Endpoint:
         return origin_of(self.url.partition("{")[0])
 
     def session(self, figures: Figures) -> Session:
-        """Begin the calls of a poll."""
+        """Start the session of one poll."""
         return Session(self.origin, self.auth, self.limits, figures)
 
     def request(self, start: Any, at: Position) -> Request:
         """Return the request for the page at a position.
 
         Args:
-            start: The cursor's value to begin at; None for everything.
+            start: The cursor value to begin at; None for all records.
             at: The position.
         """
         headers = {"Accept": _ACCEPT[self.format], **self.headers}
@@ -89,7 +89,7 @@ class Endpoint:
         return Request(self.method, url, headers, body)
 
     def filled_url(self) -> str:
-        """The URL with the path's parameters in it."""
+        """Return the URL with the path parameters filled in."""
         url = self.url
         for name, value in self.path.items():
             url = url.replace("{" + name + "}", quote(str(value), safe="/"))
@@ -99,7 +99,7 @@ class Endpoint:
         """Decode a response.
 
         Raises:
-            PollError: It is not of the endpoint's format.
+            PollError: It does not have the endpoint's format.
         """
         content_type = response.headers.get("content-type", "")
         return document_of(response.body, self.format, content_type, self.limits.depth)
@@ -108,11 +108,11 @@ class Endpoint:
         """Read a response.
 
         Args:
-            response: What came.
-            known_path: Where earlier pages had their records.
+            response: The response.
+            known_path: The path of the records in earlier pages.
 
         Returns:
-            The page, and where it has its records.
+            The page, and the path of its records.
 
         Raises:
             PollError: It can't be read; the message names the URL.
@@ -128,7 +128,7 @@ class Endpoint:
         return Page(response.url, response.headers, document, records), path
 
     def after(self, page: Page, at: Position) -> Position:
-        """The position of the next page, without the secrets that an API may put into its links."""
+        """Return the position of the next page, without secrets that the API put into its links."""
         found = self.pagination.after(page, at)
         if self.pagination.url(found) is None or isinstance(self.auth, httpx2.Auth):
             return found
@@ -136,7 +136,7 @@ class Endpoint:
 
 
 def _merged(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """A body with parameters in it; a dotted name leads into its objects."""
+    """Merge parameters into a body; a dotted name sets a field of a nested object."""
     merged = dict(body)
     for name, value in params.items():
         first, _, rest = name.partition(".")

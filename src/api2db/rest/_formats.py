@@ -1,4 +1,4 @@
-"""Bodies to documents: JSON, lines of JSON, CSV and XML."""
+"""Decoders of response bodies: JSON, NDJSON, CSV and XML."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ _DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def document_of(body: bytes, format_: Format, content_type: str, max_depth: int) -> Any:
-    """Return what a body holds: for JSON any document, for the others a list of records.
+    """Decode a body: a document for JSON, an element tree as objects for XML, a list of records for NDJSON and CSV.
 
     Raises:
-        PollError: The body is not of that format.
+        PollError: The body does not have that format.
     """
     match format_:
         case "json":
@@ -60,7 +60,7 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
     except csv.Error as error:
         raise PollError(f"the response is not CSV: {error}") from None
     if len(set(header)) < len(header):
-        raise PollError(f"the CSV has two columns of one name in {header!r}")
+        raise PollError(f"the CSV has two columns with the same name in {header!r}")
     for place, cells in enumerate(lines, 2):
         if len(cells) != len(header):
             raise PollError(f"row {place} of the CSV has {len(cells)} cells, and its header {len(header)}")
@@ -71,14 +71,14 @@ def _elements(body: bytes, max_depth: int) -> Any:
     if _DECLARATION.search(body):
         raise PollError("the XML declares a document type or entities, which are not read")
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - nothing is declared in it
+        root = ElementTree.fromstring(body)  # noqa: S314 - it has no declarations
     except ElementTree.ParseError as error:
         raise PollError(f"the response is not XML: {error}") from None
     return {_name(root): _element(root, max_depth)}
 
 
 def _element(element: ElementTree.Element, depth: int) -> Any:
-    """An object of attributes and children, a list where a child repeats; the text alone where there are neither."""
+    """Return an object of attributes and children, with a list for repeated children; or the text if there are none."""
     if depth <= 0:
         raise PollError("the XML is nested too deeply; raise max_depth of RestApi if that is right")
     found: dict[str, Any] = dict(element.attrib)

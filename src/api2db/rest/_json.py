@@ -1,4 +1,4 @@
-"""JSON documents, decoded without a loss: ints of any size, and every decimal that a float does not hold exactly."""
+"""Lossless decoding of JSON: integers of any size, and a Decimal where a float would not be exact."""
 
 import json
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 def decode(body: bytes, max_depth: int) -> Any:
     """Decode a document.
 
-    A number with a point or an exponent is a float where that says the same number, else a Decimal. A text that holds
-    half of a surrogate pair is kept as it is: its row is rejected later, and not the whole page.
+    A number with a point or an exponent is a float if that is exact, else a Decimal. Text with half of a surrogate pair
+    is kept: only its row is rejected later, not the whole page.
 
     Raises:
         PollError: It is not JSON, not UTF-8, or nested too deeply.
@@ -44,7 +44,7 @@ def encode(value: Any) -> bytes:
 
 
 def number(text: str) -> float | Decimal:
-    """A number with a point or an exponent: a float where that says the same number, else a Decimal."""
+    """Convert a number with a point or an exponent to a float if that is exact, else to a Decimal."""
     value = float(text)
     if len(text) <= _SURELY_EXACT and "e" not in text and "E" not in text:
         return value

@@ -1,4 +1,4 @@
-"""Cursor values, compared by what they mean: ISO 8601 text with any offset, unix times, numbers, numeric text."""
+"""Comparison of cursor values by meaning: ISO 8601 text with any offset, Unix times, numbers, numeric text."""
 
 import datetime
 import re
@@ -15,14 +15,14 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class Order(NamedTuple):
-    """What a cursor value is compared by: two of the same kind are, others are not."""
+    """The sort value of a cursor value. Only values of the same kind can be compared."""
 
     kind: str
     value: Decimal | int
 
 
 def order_of(value: Any, type_: CursorType | None) -> Order | None:
-    """Return what to compare a value by; None for a null, and for a value that is not of the type."""
+    """Return the sort value of a value; None for a null, and for a value that does not have the type."""
     if value is None or isinstance(value, (bool, dict, list)):
         return None
     if type_ in (None, "iso") and isinstance(value, str) and (moment := _moment(value)) is not None:
@@ -37,16 +37,16 @@ def order_of(value: Any, type_: CursorType | None) -> Order | None:
 
 
 def lowered(value: Any, by: float, type_: CursorType | None, *, is_duration: bool) -> Any:
-    """Return the value that lies so much lower, in the form of the given one.
+    """Subtract from a value, and keep its form.
 
     Args:
-        value: Of a cursor.
-        by: Seconds for times, otherwise a number.
-        type_: The cursor's.
-        is_duration: Whether ``by`` was written with a unit of time.
+        value: A cursor value.
+        by: What to subtract: seconds for times, otherwise a number.
+        type_: The type of the cursor.
+        is_duration: Whether ``by`` was given with a unit of time.
 
     Raises:
-        ConfigurationError: A duration can't be taken from a plain number.
+        ConfigurationError: A duration can't be subtracted from a plain number.
     """
     if not by or value is None:
         return value
@@ -77,7 +77,7 @@ def _parts(text: str) -> tuple[datetime.datetime, str] | None:
 
 def _moment(text: str) -> Decimal | int | None:
     if text[4:5] == "-" == text[7:8] and "." not in text and "," not in text:
-        try:  # the quick way, which would cut digits below a microsecond
+        try:  # faster, but only exact without a fraction
             found = datetime.datetime.fromisoformat(text)
         except ValueError:
             return None
@@ -95,7 +95,7 @@ def _moment(text: str) -> Decimal | int | None:
 
 
 def _earlier(text: str, seconds: float) -> str:
-    """An earlier moment, with the precision, the offset and the punctuation of the text."""
+    """Return an earlier time, with the precision, offset and punctuation of the text."""
     parts, found = _parts(text), _ISO.fullmatch(text)
     if parts is None or found is None:
         return text

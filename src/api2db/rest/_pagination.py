@@ -1,7 +1,7 @@
-"""Pagination: how the next page of a list is asked for, and how the last one is known.
+"""Pagination: how to request the next page of a list, and how to recognise the last one.
 
-A position is what JSON holds, for it is kept in the collector's state: a URL, a token, a number. None stands for the
-first page, and where a pagination gives it, for the end.
+A position is a JSON value, because it is kept in the collector's state: a URL, a token, a number. None as an argument
+is the first page; None as a result is the end of the list.
 """
 
 import re
@@ -21,7 +21,7 @@ Position = Any
 
 
 class Page(NamedTuple):
-    """One page of a list, as it came."""
+    """One page of a list, as received."""
 
     url: str
     headers: Mapping[str, str]
@@ -30,13 +30,13 @@ class Page(NamedTuple):
 
 
 class Pagination(Protocol):
-    """A way to ask for pages."""
+    """A way to request pages."""
 
     def params(self, at: Position) -> Mapping[str, Any]:
-        """Return the parameters that ask for the page at a position."""
+        """Return the parameters that request the page at a position."""
 
     def url(self, at: Position) -> str | None:
-        """Return the page's whole URL, where the position is one."""
+        """Return the whole URL of the page, if the position is a URL."""
 
     def after(self, page: Page, at: Position) -> Position:
         """Return the position of the next page; None after the last one."""
@@ -61,14 +61,14 @@ class NoPagination(_ByUrl):
     """The response is the whole list."""
 
     def after(self, page: Page, at: Position) -> Position:
-        """There is no next page."""
+        """Return None: there is no next page."""
         return None
 
 
 @suggesting
 @dataclass(frozen=True)
 class LinkHeader(_ByUrl):
-    """The header ``Link`` has the next page's URL, as GitHub's (RFC 8288).
+    """The header ``Link`` has the next page's URL, as in GitHub's API (RFC 8288).
 
     Args:
         relation: The link's ``rel``.
@@ -88,10 +88,10 @@ class LinkHeader(_ByUrl):
 @suggesting
 @dataclass(frozen=True)
 class NextUrl(_ByUrl):
-    """The body has the next page's URL, whole or relative.
+    """The body has the next page's URL, absolute or relative.
 
     Args:
-        path: Where, such as ``"_links.next.href"``; a name with a special character needs quotes, as in
+        path: Its path, such as ``"_links.next.href"``. A name with a special character needs quotes, as in
             ``'"@odata.nextLink"'``.
     """
 
@@ -105,19 +105,19 @@ class NextUrl(_ByUrl):
         """Return the URL."""
         found = self._find(page.document)
         if found is not None and not isinstance(found, str):
-            raise PollError(f"{self.path} holds {type(found).__name__}, which is no URL")
+            raise PollError(f"{self.path} holds a {type(found).__name__}, not a URL")
         return urljoin(page.url, found) if found else None
 
 
 @suggesting
 @dataclass(frozen=True)
 class NextToken(_ByParams):
-    """The body has a token, which asks for the next page.
+    """The body has a token that requests the next page.
 
     Args:
-        path: Where, such as ``"meta.cursor"``.
-        param: The parameter that takes it.
-        has_more: Where the body says whether there is a next page, if it does.
+        path: The path of the token, such as ``"meta.cursor"``.
+        param: The parameter for the token.
+        has_more: The path of a flag that says whether there is a next page, if the body has one.
     """
 
     path: str
@@ -138,19 +138,19 @@ class NextToken(_ByParams):
         """Return the next token."""
         found = self._find(page.document)
         if isinstance(found, (dict, list)):
-            raise PollError(f"{self.path} holds a {type(found).__name__}, which is no token")
+            raise PollError(f"{self.path} holds a {type(found).__name__}, not a token")
         return found if found not in (None, "", False) and self._more(page.document) else None
 
 
 @suggesting
 @dataclass(frozen=True)
 class LastId(_ByParams):
-    """The last record of a page asks for the next one, as Stripe's ``starting_after``.
+    """The id of a page's last record requests the next page, as Stripe's ``starting_after``.
 
     Args:
-        id: Where a record has its id.
-        param: The parameter that takes it.
-        has_more: Where the body says whether there is a next page; without it an empty page is the last.
+        id: The path of the id in a record.
+        param: The parameter for the id.
+        has_more: The path of a flag that says whether there is a next page. Without it an empty page is the last.
     """
 
     id: str
@@ -173,21 +173,21 @@ class LastId(_ByParams):
             return None
         found = self._find(page.records[-1])
         if found is None:
-            raise PollError(f"the last record of a page has no {self.id}, which asks for the next page")
+            raise PollError(f"the last record of a page has no {self.id} to request the next page with")
         return found
 
 
 @suggesting
 @dataclass(frozen=True)
 class PageNumber(_ByParams):
-    """Pages have numbers. An empty page is the last; with ``size`` also a page with fewer records.
+    """Pages have numbers. An empty page is the last. With ``size``, a page with fewer records is the last, too.
 
     Args:
-        param: The parameter that takes the number.
-        start: The first page's number.
-        size: How many records to ask for.
-        size_param: The parameter that takes the size.
-        last: Where the body has the last page's number, if it does.
+        param: The parameter for the page number.
+        start: The number of the first page.
+        size: The number of records to request.
+        size_param: The parameter for the size.
+        last: The path of the last page's number, if the body has it.
     """
 
     param: str = "page"
@@ -223,10 +223,10 @@ class Offset(_ByParams):
     """Records have numbers from 0. A page with fewer records than the limit is the last.
 
     Args:
-        limit: How many records to ask for.
-        param: The parameter that takes the first record's number.
-        limit_param: The parameter that takes the limit.
-        total: Where the body has the number of all records, if it does.
+        limit: The number of records to request.
+        param: The parameter for the offset.
+        limit_param: The parameter for the limit.
+        total: The path of the total number of records, if the body has it.
     """
 
     limit: int = 100
@@ -254,7 +254,7 @@ class Offset(_ByParams):
 
 @dataclass(frozen=True)
 class PageInfo(_ByParams):
-    """GraphQL's connections: ``pageInfo`` says whether there is a next page, and its cursor."""
+    """GraphQL connections: ``pageInfo`` has the cursor of the next page."""
 
     path: str
     param: str
@@ -271,27 +271,25 @@ class PageInfo(_ByParams):
         """Return ``endCursor``."""
         found = self._find(page.document)
         if not isinstance(found, dict) or "hasNextPage" not in found:
-            raise PollError(f"{self.path} holds no pageInfo; ask for pageInfo {{ hasNextPage endCursor }} in the query")
+            raise PollError(f"{self.path} has no pageInfo; request pageInfo {{ hasNextPage endCursor }} in the query")
         return found.get("endCursor") if found["hasNextPage"] else None
 
 
 def checked(pagination: Any) -> Pagination:
-    """Return a pagination.
+    """Return the argument.
 
     Raises:
-        ConfigurationError: It is not one.
+        ConfigurationError: It is not a pagination.
     """
     if not isinstance(pagination, type) and all(hasattr(pagination, verb) for verb in ("params", "url", "after")):
         return pagination  # type: ignore[no-any-return]
-    given = pagination.__name__ if isinstance(pagination, type) else type(pagination).__name__
-    raise ConfigurationError(
-        f"pagination must be an object such as LinkHeader(); what was given is {given}"
-        f"{' itself: call it' if isinstance(pagination, type) else ''}"
-    )
+    is_class = isinstance(pagination, type)
+    given = f"the class {pagination.__name__}; call it" if is_class else f"of type {type(pagination).__name__}"
+    raise ConfigurationError(f"pagination must be an object such as LinkHeader(), not {given}")
 
 
 def _flag(path: str | None, name: str) -> Path:
-    """Whether the body says that there is more; True where no path is given."""
+    """Return the function that reads the flag; it returns True if no path is given."""
     return (lambda _: True) if path is None else compiled(path, name)
 
 

@@ -1,4 +1,4 @@
-"""JMESPath expressions, checked when they are written down; a plain dotted path runs without the library."""
+"""JMESPath expressions, checked when an object is constructed. A plain dotted path runs without the library."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*
 
 
 def compiled(path: object, name: str) -> Path:
-    """Return the function that finds what a path names in a decoded document; None where nothing is there.
+    """Return a function that looks up a path in a decoded document, and returns None if it is missing.
 
     Raises:
         ConfigurationError: The path is not JMESPath.
@@ -47,6 +47,6 @@ def _plain(names: list[str]) -> Path:
 
 
 def _quoted(path: str) -> str:
-    """JMESPath wants names with other characters in double quotes, which an API's dialect often has."""
+    """Return a hint: JMESPath needs names with special characters in double quotes."""
     odd = all(part and not re.search(r"[\s\"'`\[\]{}()|&*]", part) for part in path.split("."))
-    return f"""; a name with other characters than letters and digits needs quotes: '"{path}"'""" if odd else ""
+    return f"""; a name with special characters needs quotes: '"{path}"'""" if odd else ""

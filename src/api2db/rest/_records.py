@@ -1,4 +1,4 @@
-"""The records of a document: at a path that the user names, or the one place where they can be."""
+"""Finding the records of a document: at a given path, or in the only list of objects."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,7 +16,7 @@ def path_of_records(document: Any) -> str:
     """Return the path of the records: the top-level list, the one list of objects, or the object itself.
 
     Raises:
-        PollError: There are several lists of objects, and it lists them.
+        PollError: There are several lists of objects; the message names them.
     """
     if isinstance(document, list):
         return WHOLE
@@ -25,15 +25,15 @@ def path_of_records(document: Any) -> str:
     candidates = full or [path for path, _ in lists]
     if len(candidates) > 1:
         said = ", ".join(f"{path!r}" for path in candidates)
-        raise PollError(f"the records may be any of {said}; name the right one, as in records={candidates[0]!r}")
+        raise PollError(f"the document has several lists: {said}; name one, as in records={candidates[0]!r}")
     return candidates[0] if candidates else WHOLE
 
 
 def records_at(document: Any, path: str, find: Path | None = None) -> list[Any]:
-    """Return the records at a path; a single object is a list of one, and nothing is an empty list.
+    """Return the records at a path. A single object becomes a list of one; a missing value is an empty list.
 
     Raises:
-        PollError: What is there is neither.
+        PollError: The value is something else.
     """
     found = document if path == WHOLE else (find or compiled(path, "records"))(document)
     if found is None:
@@ -46,7 +46,7 @@ def records_at(document: Any, path: str, find: Path | None = None) -> list[Any]:
 
 
 def _lists(found: Any, path: str, depth: int) -> Iterator[tuple[str, list[Any]]]:
-    """The lists of objects, and empty lists, that are not within other lists."""
+    """Yield the lists of objects, and empty lists, that are not inside of other lists."""
     if not isinstance(found, dict) or depth > _DEEPEST:
         return
     for name, value in found.items():

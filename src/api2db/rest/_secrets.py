@@ -1,4 +1,4 @@
-"""Secrets as they are written down, read at the moment they are sent, and never shown.
+"""Secrets: read when they are sent, and never shown.
 
 A value is text, ``$NAME`` for an environment variable (``$$`` begins a text with a dollar), or a ``SecretFile``.
 """
@@ -26,7 +26,7 @@ _SHORTEST: Final = 4
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A field of a JSON file below the project's ``AUTH/``, which nobody else may read.
+    """A field of a JSON file below the project's ``AUTH/``. The file must be readable by its owner only.
 
     Args:
         file: The file's name, below ``AUTH/``.
@@ -68,18 +68,18 @@ SecretText = str | SecretFile
 
 
 class Secret:
-    """A secret that is read when it is sent; its ``repr`` never shows it.
+    """A secret that is read when it is sent. Its ``repr`` never shows it.
 
     Args:
-        source: Text, ``$NAME``, or a file's field.
-        what: The argument that it was given as, for messages.
+        source: Text, ``$NAME``, or a SecretFile.
+        what: The name of the argument, for messages.
     """
 
     def __init__(self, source: object, what: str) -> None:
         if not isinstance(source, (str, SecretFile)) or not source:
             raise ConfigurationError(
-                f"{what} must be text, '$NAME' for an environment variable, or a SecretFile; "
-                f"what was given is of type {type(source).__name__}"
+                f"{what} must be text, '$NAME' for an environment variable, or a SecretFile, "
+                f"not of type {type(source).__name__}"
             )
         self._source = source
         self._what = what
@@ -88,17 +88,19 @@ class Secret:
         return MASK
 
     def __reduce__(self) -> tuple[type["Secret"], tuple[SecretText, str]]:
-        raise TypeError(f"{self._what} is a secret, which is not pickled")
+        raise TypeError(f"{self._what} is a secret and can't be pickled")
 
     def value(self) -> str:
         """Return the secret itself.
 
         Raises:
-            ConfigurationError: Its variable or file can't be read, or no HTTP header could hold it.
+            ConfigurationError: Its variable or file can't be read, or an HTTP header can't hold it.
         """
         value = self._read()
         if not value or not value.isprintable() or not value.isascii():
-            raise ConfigurationError(f"{self._what} is empty, or has a character that HTTP can't carry, as a newline")
+            raise ConfigurationError(
+                f"{self._what} is empty, or has a character that HTTP can't carry, such as a newline"
+            )
         return value
 
     def _read(self) -> str:
@@ -118,7 +120,7 @@ class Secret:
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Replace secrets in a text, also where they stand encoded as in URLs or base64."""
+    """Mask secrets in a text, including their forms in URLs, base64 and JSON."""
     forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, MASK)

@@ -1,4 +1,4 @@
-"""Records to rows: fields selected and renamed, values cast, nested ones flattened, constants added."""
+"""Conversion of records to rows: selects and renames fields, casts values, flattens objects, adds constants."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ class Shape:
     """How records become rows.
 
     Attributes:
-        fields: Where each column is found; none: all fields under their own names.
+        fields: For each column its path in a record. If empty, all fields keep their names.
         casts: The types of columns.
-        flatten: Whether objects within a record become dotted columns.
-        include: Columns that are the same in every row.
+        flatten: Whether nested objects become columns with dotted names.
+        include: Columns with the same value in every row.
     """
 
     fields: Mapping[str, Path] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Shape:
         """Return a record as a row.
 
         Raises:
-            PollError: It is not an object, and no fields say where its columns are.
+            PollError: It is not an object, and ``fields`` is empty.
         """
         if self.fields:
             row = {name: find(record) for name, find in self.fields.items()}
@@ -48,7 +48,7 @@ class Shape:
         return {**row, **self.include} if self.include else row
 
     def cast(self, row: Row) -> tuple[Row, str | None]:
-        """Return a row with its values cast, or as it was with the reason why that can't be."""
+        """Return a row with its values cast and None; or the unchanged row and the reason why a cast failed."""
         made = dict(row)
         for name, cast in self.casts.items():
             value = row.get(name)
@@ -59,7 +59,7 @@ class Shape:
         return made, None
 
     def pages(self, rows: Sequence[Row]) -> list[Any]:
-        """Return rows as frames, with typed columns also where a page holds only nulls."""
+        """Return rows as frames. Columns are typed even if a page holds only nulls."""
         if not self.casts or not rows:
             return [rows]
         try:
@@ -80,7 +80,7 @@ class Shape:
 
 
 def rejected(rows: Sequence[tuple[Row, str]]) -> list[Refused]:
-    """Return rows that a type refuses, as they came, together for each reason."""
+    """Return rows that a cast refused, unchanged, grouped by reason."""
     by_reason: dict[str, list[Row]] = {}
     for row, reason in rows:
         by_reason.setdefault(reason, []).append(row)

@@ -1,8 +1,9 @@
-"""A first look at an API: what its records are, and what a resource for it might be. Guesses are made here only."""
+"""Peek: one request to an API, and guesses of a resource for it. Nothing else in this package guesses."""
 
+import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,7 +30,7 @@ _UNIX_MS: Final = (10**11, 10**13)
 
 @dataclass(frozen=True)
 class Guess:
-    """A guess, as it would be written in a program, and why."""
+    """The code of an argument, and the reason for the guess."""
 
     code: str
     why: str
@@ -37,31 +38,61 @@ class Guess:
 
 @dataclass(frozen=True)
 class Peek:
-    """What one response tells.
+    """What one response shows.
 
     Attributes:
         rows: The records of the response.
-        schema: What they become in Arrow.
+        schema: Their Arrow schema.
         guesses: By the argument of ``RestApi.get``.
-        program: A collector to paste.
+        url: The URL without its query.
+        name: A name for the collector, from the URL's path.
+        classes: The classes of ``api2db.rest`` that the code needs.
+        api: The code of the ``RestApi``.
+        arguments: The code of the arguments of ``RestApi.get``, by name; the path is named ``""``.
     """
 
     rows: Sequence[Any]
     schema: pa.Schema
-    guesses: Mapping[str, Guess] = field(default_factory=dict)
-    program: str = ""
+    guesses: Mapping[str, Guess]
+    url: str
+    name: str
+    classes: Sequence[str]
+    api: str
+    arguments: Mapping[str, str]
+
+    @property
+    def program(self) -> str:
+        """A program to paste."""
+        lines = [f"    {name}={code}," if name else f"    {code}," for name, code in self.arguments.items()]
+        return "\n".join(
+            [
+                "from api2db import Collector, Run, Stream2Sql",
+                f"from api2db.rest import {', '.join(self.classes)}",
+                "",
+                f"api = {self.api}",
+                f"{self.name} = api.get(",
+                *lines,
+                ")",
+                f'streams = [Stream2Sql("{self.name}", db_name="STORE/data.duckdb", dialect="duckdb")]',
+                f'collectors = [Collector("{self.name}", 60, {self.name}, streams)]',
+                "",
+                'if __name__ == "__main__":',
+                "    Run(collectors).run()",
+                "",
+            ]
+        )
 
 
 def peek(url: str, auth: str | None = None) -> Peek:
-    """Ask for a URL once, and guess how to poll it. Nothing is stored.
+    """Request a URL once, and guess how to poll it. Nothing is stored.
 
     Args:
-        url: A list, with its query.
+        url: The URL of a list, with its query.
         auth: ``bearer:$TOKEN``, ``basic:$USER:$PASSWORD``, ``header:NAME:$KEY`` or ``param:NAME:$KEY``.
 
     Raises:
         ConfigurationError: An argument can't be used.
-        PollError: The API gives no list.
+        PollError: The API returns no list.
     """
     parts = urlsplit(url)
     api = RestApi(f"{parts.scheme}://{parts.netloc}", auth=_auth(auth), tries=2, max_poll_time="30s")
@@ -71,10 +102,21 @@ def peek(url: str, auth: str | None = None) -> Peek:
     page, guesses = _page(endpoint.document(response), response.url, response.headers)
     rows = [row for row in page.records if isinstance(row, dict)]
     if not rows:
-        raise PollError(f"{parts.netloc}{parts.path} has no records; ask for a list that has some")
+        raise PollError(f"{parts.netloc}{parts.path} has no records; give the URL of a list that has some")
     guesses |= _guessed(page, rows)
+    class_, argument = _auth_code(auth)
+    used = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
+    arguments = {"": repr(parts.path or "/"), **({"params": repr(params)} if params else {})}
+    arguments |= {name: guess.code for name, guess in guesses.items()}
     return Peek(
-        rows, to_batch(rows).schema, guesses, _program(parts.scheme, parts.netloc, parts.path, params, auth, guesses)
+        rows,
+        to_batch(rows).schema,
+        guesses,
+        url=f"{parts.scheme}://{parts.netloc}{parts.path}",
+        name=_name(parts.path),
+        classes=sorted(used - {""}),
+        api=_double_quoted(f"RestApi({f'{parts.scheme}://{parts.netloc}'!r}{argument})"),
+        arguments={name: _double_quoted(code) for name, code in arguments.items()},
     )
 
 
@@ -99,7 +141,7 @@ def _key(rows: Sequence[Mapping[str, Any]]) -> Guess | None:
     named = [name for name in _KEYS if name in unique] or [name for name in unique if name.lower().endswith("id")]
     if not named:
         return None
-    return Guess(repr(named[0]), f"{len(rows)} different values in {len(rows)} records, and its name")
+    return Guess(repr(named[0]), f"{len(rows)} different values in {len(rows)} records, and its name suggests a key")
 
 
 def _is_unique(values: Sequence[Any]) -> bool:
@@ -114,7 +156,7 @@ def _cursor(rows: Sequence[Mapping[str, Any]]) -> Guess | None:
         return None
     name = min(names, key=lambda one: next(place for place, word in enumerate(_RANKS) if word in one.lower()))
     type_ = "" if moments[name] == "iso" else f", type={moments[name]!r}"
-    why = f"{name} holds times; name the API's parameter for it as param="
+    why = f"{name} holds times; add the API's parameter for it as param="
     return Guess(f"Cursor({name!r}{type_})", why)
 
 
@@ -161,7 +203,7 @@ def _numbered(leaves: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> G
 
 
 def _walk(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What is in a document, with its path, but not within lists."""
+    """Yield the values of a document with their paths, without the elements of lists."""
     if not isinstance(found, dict):
         return
     for name, value in found.items():
@@ -188,7 +230,7 @@ def _auth(said: str | None) -> Auth | None:
 
 
 def _auth_code(said: str | None) -> tuple[str, str]:
-    """The class and the argument for a program; a secret that was given as text becomes a variable's name."""
+    """Return the class and the code of the argument. A secret given as text is replaced by ``$API_SECRET``."""
     kind, *values = (said or "").split(":")
     named = [value if value.startswith("$") else "$API_SECRET" for value in values]
     match kind:
@@ -201,30 +243,10 @@ def _auth_code(said: str | None) -> tuple[str, str]:
     return "", ""
 
 
-def _program(
-    scheme: str, host: str, path: str, params: Mapping[str, str], auth: str | None, guesses: Mapping[str, Guess]
-) -> str:
-    class_, argument = _auth_code(auth)
-    classes = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
-    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2]).strip("_").lower() or "rows"
-    name = name if not name[0].isdigit() else f"rows_{name}"
-    lines = [f"    {path or '/'!r},", *([f"    params={dict(params)!r},"] if params else [])]
-    lines += [f"    {option}={guess.code}," for option, guess in guesses.items()]
-    text = "\n".join(
-        [
-            "from api2db import Collector, Run, Stream2Sql",
-            f"from api2db.rest import {', '.join(sorted(classes - {''}))}",
-            "",
-            f"api = RestApi({f'{scheme}://{host}'!r}{argument})",
-            f"{name} = api.get(",
-            *lines,
-            ")",
-            f'streams = [Stream2Sql({name!r}, db_name="STORE/data.duckdb", dialect="duckdb")]',
-            f"collectors = [Collector({name!r}, 60, {name}, streams)]",
-            "",
-            'if __name__ == "__main__":',
-            "    Run(collectors).run()",
-            "",
-        ]
-    )
-    return text.replace("'", '"') if '"' not in "".join(guess.code for guess in guesses.values()) else text
+def _name(path: str) -> str:
+    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2]).strip("_").lower()
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"rows_{name}".rstrip("_")
+
+
+def _double_quoted(code: str) -> str:
+    return code if '"' in code else code.replace("'", '"')

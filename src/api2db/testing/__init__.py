@@ -1,6 +1,6 @@
-"""For tests of your own collectors: an API server with faults on this machine, and recorded answers of real APIs.
+"""Tools for tests of your own collectors: a local API server with faults, and recorded responses of real APIs.
 
-``pytest_plugins = ["api2db.testing.fixtures"]`` in a ``conftest.py`` brings the fixtures ``api_server`` and
+``pytest_plugins = ["api2db.testing.fixtures"]`` in a ``conftest.py`` provides the fixtures ``api_server`` and
 ``cassette``.
 """
 

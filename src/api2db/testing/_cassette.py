@@ -1,4 +1,4 @@
-"""Recorded answers of a real API, without the secrets that were sent, and a server that gives them again."""
+"""Cassette: records the responses of a real API without the secrets that were sent, and replays them."""
 
 import base64
 import json
@@ -23,15 +23,15 @@ _HOP: Final = frozenset({"host", "connection", "content-length", "accept-encodin
 
 
 class Cassette:
-    """A server that records what an API answers, or gives it again.
+    """A server that records the responses of an API, or replays them.
 
-    Secrets are replaced before anything is written: the values of headers and parameters that are named like secrets,
-    wherever they stand.
+    Secrets are masked before anything is written: the values of headers and parameters with names like those of
+    secrets, wherever they appear.
 
     Args:
-        path: The file.
-        api: The API's URL; not needed for a replay.
-        mode: ``"record"``, ``"replay"``, or ``"once"``: record where there is no file.
+        path: The file of the recording.
+        api: The API's URL; not needed to replay.
+        mode: ``"record"``, ``"replay"``, or ``"once"``, which records only if the file does not exist.
     """
 
     def __init__(self, path: Path | str, api: str = "", mode: Mode = "once") -> None:
@@ -39,14 +39,14 @@ class Cassette:
         self._api = api.rstrip("/")
         self._records = mode == "record" or (mode == "once" and not self._path.exists())
         if self._records and not api:
-            raise ConfigurationError(f"{self._path} is to be recorded, which needs the API's URL as api=")
+            raise ConfigurationError(f"{self._path} can't be recorded without the URL of the API; give it as api=")
         self._kept: dict[str, dict[str, Any]] = {} if self._records else json.loads(self._path.read_text("utf-8"))
         self._client = httpx2.Client() if self._records else None
         self._server = ApiServer(self._recorded if self._records else self._replayed)
 
     @property
     def url(self) -> str:
-        """What to give to RestApi in the API's place."""
+        """The URL for RestApi, in place of the API's."""
         return self._server.url
 
     @property
@@ -55,7 +55,7 @@ class Cassette:
         return self._server.asked
 
     def close(self) -> None:
-        """Stop, and write what was recorded."""
+        """Stop the server, and write the recording."""
         self._server.close()
         if self._client is not None:
             self._client.close()
@@ -89,7 +89,7 @@ class Cassette:
     def _replayed(self, call: Call) -> Reply:
         entry = self._kept.get(_name(call))
         if entry is None:
-            return Reply({"message": f"{self._path.name} has no answer to {_name(call)}"}, 404)
+            return Reply({"message": f"{self._path.name} has no response to {_name(call)}"}, 404)
         return _reply(entry, call.base)
 
     def _scrubbed(self, text: str, secrets: set[str]) -> str:
@@ -106,7 +106,7 @@ def _reply(entry: dict[str, Any], base: str) -> Reply:
 
 
 def _name(call: Call) -> str:
-    """A request without its secrets: what an answer is kept under."""
+    """Return the key of a recorded response: its request, without secrets."""
     params = {name: _MASK if _is_secret(name) else value for name, value in sorted(call.params.items())}
     query = f"?{urlencode(params, safe='*')}" if params else ""
     body = redact(call.body.decode("utf-8", "replace"))

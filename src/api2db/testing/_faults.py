@@ -1,4 +1,4 @@
-"""Answers with faults: each takes an answer, and returns one that does what real servers sometimes do."""
+"""Answers with faults. Each function wraps an answer, and adds one fault that real servers have."""
 
 import dataclasses
 import gzip
@@ -13,7 +13,7 @@ from api2db.testing._server import Answer, Call, Reply
 
 
 def pages_of(rows: Sequence[Any], size: int = 10) -> Answer:
-    """Answer with rows in pages: ``?page=2``, and the header ``Link`` as GitHub sends it."""
+    """Answer with pages of rows: ``?page=2``, and the header ``Link`` as GitHub sends it."""
 
     def answer(call: Call) -> Reply:
         number = int(call.params.get("page", 1))
@@ -24,7 +24,7 @@ def pages_of(rows: Sequence[Any], size: int = 10) -> Answer:
 
 
 def fail_first(answer: Answer, *replies: Reply | int) -> Answer:
-    """Answer the first calls with these replies, or statuses."""
+    """Answer the first calls with these replies or statuses."""
     left, lock = deque(replies), threading.Lock()
 
     def failing(call: Call) -> Reply:
@@ -38,7 +38,7 @@ def fail_first(answer: Answer, *replies: Reply | int) -> Answer:
 
 
 def rate_limited(answer: Answer, calls: int, period_s: float) -> Answer:
-    """Answer with 429 and ``Retry-After`` where a period has more calls."""
+    """Answer with 429 and ``Retry-After`` if there are more calls in a period."""
     times: deque[float] = deque()
     lock = threading.Lock()
 
@@ -57,7 +57,7 @@ def rate_limited(answer: Answer, calls: int, period_s: float) -> Answer:
 
 
 def slow(answer: Answer, seconds: float) -> Answer:
-    """Answer after a while."""
+    """Answer after a delay."""
 
     def waiting(call: Call) -> Reply:
         time.sleep(seconds)
@@ -67,12 +67,12 @@ def slow(answer: Answer, seconds: float) -> Answer:
 
 
 def dripping(answer: Answer, pause_s: float = 0.05) -> Answer:
-    """Send the body a byte at a time."""
+    """Send the body one byte at a time."""
     return lambda call: dataclasses.replace(answer(call), pause_s=pause_s)
 
 
 def cut_gzip(answer: Answer) -> Answer:
-    """Compress the body, and leave the end of it away."""
+    """Compress the body, and truncate it."""
 
     def cut(call: Call) -> Reply:
         reply = answer(call)
@@ -83,7 +83,7 @@ def cut_gzip(answer: Answer) -> Answer:
 
 
 def bad_utf8(answer: Answer) -> Answer:
-    """Put a byte into the body that UTF-8 does not have."""
+    """Insert a byte that is not valid UTF-8 into the body."""
 
     def broken(call: Call) -> Reply:
         reply = answer(call)
@@ -94,13 +94,13 @@ def bad_utf8(answer: Answer) -> Answer:
 
 
 def repeating(answer: Answer) -> Answer:
-    """Answer each path with its first page, whatever page is asked for."""
+    """Answer each path with its first page, whichever page is requested."""
     first: dict[str, Reply] = {}
     return lambda call: first.setdefault(call.path, answer(call))
 
 
 def endless(row: Any = None) -> Answer:
-    """Answer with pages of one row that always link to another."""
+    """Answer with pages of one row, each with a link to another page."""
 
     def answer(call: Call) -> Reply:
         number = int(call.params.get("page", 1))
@@ -111,7 +111,7 @@ def endless(row: Any = None) -> Answer:
 
 
 def with_etag(answer: Answer) -> Answer:
-    """Give answers an ``ETag``, and answer 304 where it is sent back."""
+    """Send an ``ETag``, and answer 304 if the client sends it back."""
 
     def tagged(call: Call) -> Reply:
         reply = answer(call)

@@ -1,4 +1,4 @@
-"""An API server on this machine, whose answers are a function."""
+"""A local API server whose responses come from a function."""
 
 import json
 import sys
@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True)
 class Call:
-    """A request as it reached the server.
+    """A request as the server received it.
 
     Attributes:
-        params: The parameters of the query; of a repeated one the last value.
+        params: The query parameters; a repeated one has its last value.
         headers: Their names in lower case.
         base: The server's URL, for links.
     """
@@ -37,12 +37,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server answers.
+    """A response of the server.
 
     Attributes:
-        body: Bytes as they are, everything else as JSON.
-        midway: Called when half of the body has been sent.
-        pause_s: How long to wait before each byte of the body.
+        body: Bytes are sent unchanged, everything else as JSON.
+        midway: Called after half of the body has been sent.
+        pause_s: The delay after each byte of the body.
     """
 
     body: Any = None
@@ -53,7 +53,7 @@ class Reply:
 
     @property
     def content(self) -> bytes:
-        """The body as it is sent."""
+        """The bytes of the body."""
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
@@ -61,10 +61,10 @@ Answer = Callable[[Call], Reply]
 
 
 class ApiServer:
-    """A server on a free port of this machine, which runs until it is closed.
+    """A server on a free loopback port. It runs until it is closed.
 
     Args:
-        answer: Called with each request, in a thread of its own.
+        answer: Called with each request, in its own thread.
 
     Attributes:
         answer: May be replaced at any time.
@@ -80,7 +80,7 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address, without a trailing slash."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class ApiServer:
 
 
 class _QuietServer(ThreadingHTTPServer):
-    """Clients may go away while they are answered, which is no error of the server's."""
+    """A server that ignores clients that disconnect before they have the response."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Fixtures for pytest: ``pytest_plugins = ["api2db.testing.fixtures"]``."""
+"""Fixtures for pytest. Enable them with ``pytest_plugins = ["api2db.testing.fixtures"]``."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,14 +12,14 @@ from api2db.testing._server import Answer, ApiServer
 
 @pytest.fixture
 def api_server() -> Iterator[Callable[[Answer], ApiServer]]:
-    """Start servers, which are closed after the test: ``api_server(pages_of(rows))``."""
+    """Start servers, such as ``api_server(pages_of(rows))``. They are closed after the test."""
     with ExitStack() as stack:
         yield lambda answer: stack.enter_context(ApiServer(answer))
 
 
 @pytest.fixture
 def cassette(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Cassette]]:
-    """Record the answers of an API once, in ``cassettes/`` beside the test, and replay them from then on."""
+    """Record the responses of an API in ``cassettes/`` beside the test once, and replay them from then on."""
     folder = Path(request.path).parent / "cassettes"
     with ExitStack() as stack:
 
