@@ -122,9 +122,9 @@ def _of_stream(collector: CollectorFigures, stream: StreamOverview) -> Iterator[
             "error",
             name,
             identity,
-            f"{counted(stream.rows_parked, 'row')} parked: the target refused them again and again",
+            f"{counted(stream.rows_parked, 'row')} parked after many attempts",
             oldest_s,
-            "fix the target; they are tried again by themselves, and nothing behind them is delivered before",
+            "fix the target; parked rows are tried again automatically, before all that wait behind them",
         )
     if stream.rows_rejected:
         yield Trouble(
@@ -133,7 +133,7 @@ def _of_stream(collector: CollectorFigures, stream: StreamOverview) -> Iterator[
             identity,
             f"{counted(stream.rows_rejected, 'row')} rejected",
             None,
-            "api2db rejected list shows why; api2db rejected retry puts them again",
+            "see why: api2db rejected list; then api2db rejected retry, or drop",
         )
 
 
@@ -157,7 +157,7 @@ def _of_store(store: StoreFigures) -> Iterator[Trouble]:
             store.store,
             f"{counted(store.rejected, 'row')} rejected",
             None,
-            "api2db rejected list shows why; api2db rejected retry puts them again",
+            "see why: api2db rejected list; then api2db rejected retry, or drop",
         )
 
 

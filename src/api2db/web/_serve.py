@@ -1,7 +1,9 @@
 """Serving the page."""
 
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -55,13 +57,33 @@ def serve(
         proxy_headers=False,
         lifespan="off",
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     if until is not None:
-        until(lambda: setattr(server, "should_exit", True))
+        until(server.end)
     try:
         server.run()
     except SystemExit as error:  # how uvicorn says that the port is taken
         raise ConfigurationError(f"nothing can listen on {host}:{port}; give another: --web HOST:PORT") from error
+
+
+class _Server(uvicorn.Server):
+    """Ends on SIGINT and SIGTERM with exit code 0; uvicorn's own handling kills the process by the same signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the two signals while the block runs."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(each, lambda *_: self.end()) for each in signals]
+        try:
+            yield
+        finally:
+            for each, handler in zip(signals, before, strict=True):
+                signal.signal(each, handler)
+
+    def end(self) -> None:
+        """End; open connections are closed."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def parsed(address: str | None) -> tuple[str, int]:

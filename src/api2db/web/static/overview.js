@@ -47,7 +47,7 @@ function filter() {
 function collectors(shown) {
   const columns = [{ title: "Collector", kind: "name" }, { title: "State" }, { title: "Polls", number: true },
     { title: "Failed", number: true }, { title: "Last poll", number: true }, { title: "Next poll", number: true },
-    { title: "Rows", number: true }, { title: "API calls", number: true }, { title: "Last error", kind: "value" }];
+    { title: "Rows", number: true }, { title: "API calls", number: true }, { title: "Last error", kind: "value long" }];
   const rows = shown.map((collector) => [
     element("a", { href: address(collector.name) }, collector.name),
     element("span", { class: `state ${collector.state}` }, collector.state),
@@ -70,7 +70,7 @@ function streams(shown) {
   const columns = [{ title: "Stream", kind: "name" }, { title: "Rows/s, 15 min" }, { title: "Rows/s", number: true },
     { title: "Delivered", number: true }, { title: "Waiting", number: true }, { title: "Lag", number: true },
     { title: "Last row visible", number: true }, { title: "p50 / p99", number: true }, { title: "Rejected", number: true },
-    { title: "Parked", number: true }, { title: "State", kind: "value" }];
+    { title: "Parked", number: true }, { title: "State", kind: "value long" }];
   const rows = shown.flatMap((collector) => collector.streams.map((stream) => [
     element("a", { href: address(collector.name) }, `${collector.name} → ${stream.identity}`),
     spark(stream.curve), rate(stream.rate), count(stream.delivered),

@@ -38,12 +38,12 @@ export function rejectedView() {
       { title: "Reason", kind: "value" }, { title: "Actions" }];
     const lines = files.map((file, at) => [moment(file.at), file.collector, file.stream_type, count(file.rows),
       file.reasons > 1 ? `${file.reason} (and ${count(file.reasons - 1)} other)` : file.reason,
-      element("span", {},
+      element("span", { class: "actions" },
         element("button", { id: `show-${at}`, onclick: () => {
           opened = opened === file.file ? null : file.file;
           window.dispatchEvent(new Event("hashchange"));
-        }, "aria-expanded": opened === file.file ? "true" : "false" }, "Rows"), " ",
-        element("button", { id: `retry-${at}`, onclick: (event) => act("retry", file, event.target) }, "Retry"), " ",
+        }, "aria-expanded": opened === file.file ? "true" : "false" }, "Rows"),
+        element("button", { id: `retry-${at}`, onclick: (event) => act("retry", file, event.target) }, "Retry"),
         element("button", { id: `drop-${at}`, class: "danger", onclick: (event) => act("drop", file, event.target) }, "Drop"))]);
     const parts = [element("h2", {}, "Rejected rows"), element("p", { role: "status" }, said),
       table("Rejected rows", columns, lines, "There are no rejected rows.")];
