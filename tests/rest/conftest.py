@@ -1,7 +1,9 @@
 """What the tests of REST sources share: servers that are closed, and polls that end in lists of rows."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,15 @@ Serve = Callable[[Answer], Server]
 def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
         yield lambda answer: stack.enter_context(Server(answer))
+
+
+@pytest.fixture(autouse=True)
+def shared_files(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where processes share rate limits during a test; a later test may have a server at the same port."""
+    folder = tmp_path_factory.mktemp("shared")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 class Polled:

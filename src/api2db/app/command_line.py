@@ -151,19 +151,27 @@ def _backfill(
         "main.py"
     ),
     *,
-    begin: Annotated[str, typer.Option("--from", help="Where to begin, such as 2020-01-01.")],
-    end: Annotated[str, typer.Option("--to", help="Where to end.")],
+    begin: Annotated[str | None, typer.Option("--from", help="Where to begin, such as 2020-01-01.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Where to end.")] = None,
     step: Annotated[str, typer.Option(help="The length of a window, such as 12h or 7d.")] = "1d",
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the backfill that is under way.")] = False,
     home: Home = None,
 ) -> None:
-    """Poll the history of a collector in windows, into the same table. Started again it goes on where it was.
+    """Poll the history of a collector in windows, into the same table.
 
-    The collector's resource needs keys, and a cursor with param= and until=. No run may be on.
+    The collector's resource needs keys, and a cursor with param= and until=. During a run, the run's own process polls
+    the history between its live polls, and goes on after Ctrl-C. Without a run, the command polls by itself. A backfill
+    that was interrupted continues where it was, with the next run or with the same command.
     """
-    from api2db.app._backfill import run_backfill
+    from api2db.app._backfill import end_backfill, run_backfill
 
     home_of_command(home)
-    run_backfill(main_file, collector, (begin, end, step))
+    if cancel:
+        end_backfill(main_file, collector)
+    elif begin is None or end is None:
+        raise ConfigurationError("a backfill needs --from and --to; or give --cancel to end one")
+    elif not run_backfill(main_file, collector, (begin, end, step)):
+        raise typer.Exit(FAILED)
 
 
 @app.command("compose")

@@ -146,7 +146,7 @@ def _files(collector: Collector) -> list[Path]:
 
 
 def _hosts(collector: Collector) -> list[Path]:
-    """The host that a resource polls, whose rate limit holds for a process: as a file, which only one may have."""
+    """The host that a resource polls, whose connections are a process's: as a file, which only one may have."""
     host = getattr(collector.import_target, "host", None)
     return [] if host is None else [Path(f"//{host}")]
 

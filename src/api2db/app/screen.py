@@ -214,6 +214,8 @@ def _polls(collector: CollectorFigures) -> str:
     if status is None:
         return "0"
     further = [f"{count} {what}" for count, what in ((status.failed, "failed"), (status.late, "late")) if count]
+    if status.backfill is not None and status.backfill.ended is None:
+        further.append(f"backfill {status.backfill.done} of {status.backfill.total}")
     return f"{status.polls:,}" + (f" ({', '.join(further)})" if further else "")
 
 
@@ -230,10 +232,12 @@ def _errors(collector: CollectorFigures, stream: StreamOverview, *, first: bool)
 
 def _collector_errors(collector: CollectorFigures) -> list[str]:
     status, pieces = collector.status, counted(collector.damaged, "damaged piece")
+    backfill = None if status is None else status.backfill
     said = [
         collector.error or "",
         f"{pieces} of its journal set aside in {collector.damaged_in}" if collector.damaged else "",
         f"last poll: {status.last_error}" if status is not None and status.last_error else "",
+        f"backfill: {backfill.error}" if backfill is not None and backfill.error else "",
     ]
     return list(filter(None, said))
 

@@ -1,5 +1,6 @@
 """The collector: a user's description of how to poll one API, how often, and where its frames go."""
 
+import copy
 import inspect
 import math
 import os
@@ -112,6 +113,14 @@ class Collector:
 def registered() -> Mapping[str, Collector]:
     """Return all collectors that were made in this process, the newest of each name."""
     return dict(_registered)
+
+
+def polling_instead(collector: Collector, import_target: Callable[..., Any]) -> Collector:
+    """Return the same collector with another import function and without a timeout; it is not registered."""
+    found = copy.copy(collector)
+    object.__setattr__(found, "import_target", import_target)
+    object.__setattr__(found, "poll_timeout", None)
+    return found
 
 
 def hand_keys(collector: Collector, streams: Sequence[Any]) -> None:

@@ -4,9 +4,9 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
@@ -14,7 +14,6 @@ from api2db.ingest._clock import process_clock
 from api2db.ingest._collector import Collector
 from api2db.ingest._import_call import ImportCall, thread_name
 from api2db.ingest._threads import process_threads
-from api2db.journal import Journal
 
 GROUP_BYTES: Final = 4 << 20
 GROUP_S: Final = 0.2
@@ -29,6 +28,22 @@ class Outcome:
 
     rows: int
     error: BaseException | None = None
+
+
+class PollJournal(Protocol):
+    """What a poll requires of a journal; see ``Journal``."""
+
+    def cursor(self) -> dict[str, Any]:
+        """Return the state as of the last committed group."""
+
+    def append(
+        self,
+        frames: Sequence[Rows | Refused],
+        *,
+        cursor: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Store frames together with the state; return the last sequence number."""
 
 
 class Poll:
@@ -48,7 +63,7 @@ class Poll:
     """
 
     def __init__(
-        self, collector: Collector, journal: Journal, stopping: threading.Event, on_end: Callable[[Outcome], None]
+        self, collector: Collector, journal: PollJournal, stopping: threading.Event, on_end: Callable[[Outcome], None]
     ) -> None:
         self._collector = collector
         self._journal = journal

@@ -1,6 +1,5 @@
 """The runner of a collector in this process: its streams, its journal, its polls and its stores."""
 
-import dataclasses
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
 from api2db.ingest._ticker import Ticker
+from api2db.ingest.backfill import LiveBackfill
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, LiveStatus
 from api2db.ingest.stores import StoreRounds
@@ -46,6 +46,7 @@ class Runner:
         self._handle: JournalHandle | None = None
         self._ticker: Ticker | None = None
         self._poll: Poll | Preview | None = None
+        self._backfill: LiveBackfill | None = None
         self._stores: list[StoreRounds] = []
         self._lock = threading.Lock()
         self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
@@ -79,7 +80,7 @@ class Runner:
         self._failure_log = FailureLog(f"the poll of {self.collector.name}", advice)
         if not self.collector.debug:
             try:
-                self._open(stores=polling)
+                self._open(polling=polling)
             except BaseException:
                 self.stop(_STOP_S)
                 raise
@@ -130,6 +131,8 @@ class Runner:
         if poll is not None:
             poll.stop()
             poll.wait(timeout_s)
+        if self._backfill is not None:
+            self._backfill.stop(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """Stop polls and stores, then the streams; what is not delivered by then stays in the journal."""
@@ -145,7 +148,7 @@ class Runner:
             self._handle.release()
             self._handle = None
 
-    def _open(self, *, stores: bool) -> None:
+    def _open(self, *, polling: bool) -> None:
         name = self.collector.name
         streams: list[RunnableStream] = resolved(name, "streams", self.collector.streams)
         if not streams:
@@ -157,7 +160,9 @@ class Runner:
             self.streams.append(stream)
         self._handle = journal_store(home).open(name, streams[0].durability)
         self._status.publish_in(home)
-        if stores and self.collector.stores is not None:
+        self._backfill = LiveBackfill(self.collector, self._handle.journal, self._stopping, self._status)
+        self._backfill.start(polling=polling)
+        if polling and self.collector.stores is not None:
             found = resolved(name, "stores", self.collector.stores)
             failed = partial(self._status.note, stores_failed=1)
             self._stores = [StoreRounds(name, store, self._stopping, failed) for store in found]
@@ -185,23 +190,24 @@ class Runner:
         """Start a poll; called with the lock held."""
         if self.collector.debug:
             self._poll = Preview(self.collector, on_end)
-        elif self._handle is not None:
-            self._poll = Poll(self.collector, self._handle.journal, self._stopping, on_end)
+        elif self._backfill is not None:
+            self._backfill.live_began()
+            self._poll = Poll(self.collector, self._backfill.live_journal, self._stopping, on_end)
         else:
             raise ConfigurationError(f"collector {self.collector.name} is not started")
         self._status.note(polls=1, polled_at=time.time())
         self._poll.start()
 
     def _record(self, outcome: Outcome) -> None:
-        figures = getattr(self.collector.import_target, "figures", None)
-        if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
-            self._status.note(figures=dataclasses.asdict(figures))
+        self._status.note_figures(self.collector.import_target)
         said = None if outcome.error is None else describe_error(outcome.error)
         self._status.poll_ended(outcome.rows, said)
         if said is None:
             self._failure_log.went_well()
         else:
             self._failure_log.failed(said)
+        if self._backfill is not None:
+            self._backfill.live_ended()
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

@@ -1,5 +1,6 @@
 """The figures of a collector, as ``api2db status`` shows them."""
 
+import dataclasses
 import logging
 import math
 import os
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from api2db.ingest._clock import process_clock
 from api2db.ingest._threads import process_threads
@@ -19,6 +20,31 @@ logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
 _RECENT_POLLS: Final = 200
 _POLLS: Final = "recent_polls"
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillStatus:
+    """The last backfill of a collector since its process was started.
+
+    Attributes:
+        begin: Where it begins, as it was asked for.
+        end: Where it ends.
+        step: The length of a window.
+        done: The windows that are in the journal.
+        total: All windows; 0 if that is not known.
+        ended: How it has ended; None while it is under way.
+        error: What its last call said; None where it went well.
+        error_at: When that was, seconds since 1970.
+    """
+
+    begin: str
+    end: str
+    step: str
+    done: int = 0
+    total: int = 0
+    ended: Literal["done", "cancelled"] | None = None
+    error: str | None = None
+    error_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +63,7 @@ class CollectorStatus:
         stores_failed: Runs of stores that raised.
         figures: What the import function counts itself, as a resource of api2db.rest does; None where it does not.
         interval_s: The collector's interval, seconds.
+        backfill: The last backfill; None if there was none.
     """
 
     name: str
@@ -50,6 +77,7 @@ class CollectorStatus:
     polled_at: float | None = None
     stores_failed: int = 0
     figures: dict[str, float] | None = None
+    backfill: BackfillStatus | None = None
     interval_s: float = 0.0
 
 
@@ -103,6 +131,24 @@ class LiveStatus:
             }
             self.figures = replace(self.figures, **counted)
             self._is_published = False
+        self._call_to_publish()
+
+    def note_figures(self, import_target: object) -> None:
+        """Set what an import function counts itself."""
+        figures = getattr(import_target, "figures", None)
+        if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
+            self.note(figures=asdict(figures))
+
+    def change_backfill(self, **figures: Any) -> None:
+        """Set figures of the last backfill, if there was one."""
+        with self._lock:
+            if self.figures.backfill is None:
+                return
+            self.figures = replace(self.figures, backfill=replace(self.figures.backfill, **figures))
+            self._is_published = False
+        self._call_to_publish()
+
+    def _call_to_publish(self) -> None:
         if self._home is not None:
             process_clock().call_by(self._published_s + _PUBLISH_S, self._publish_soon)
 
@@ -148,8 +194,12 @@ def publish_status(home: Path, status: CollectorStatus, polls: Sequence[PollReco
 def read_status(home: Path, name: str) -> CollectorStatus | None:
     """Return the last published figures of a collector, or None if it has published none."""
     said = journal_store(home).published(name)
+    if not said:
+        return None
     try:
-        return CollectorStatus(**{key: said[key] for key in said if key not in {"at", _POLLS}}) if said else None
+        backfill = BackfillStatus(**said["backfill"]) if said.get("backfill") else None
+        figures = {key: value for key, value in said.items() if key not in {"at", _POLLS}}
+        return CollectorStatus(**{**figures, "backfill": backfill})
     except TypeError:
         return None
 

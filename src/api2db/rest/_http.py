@@ -1,6 +1,7 @@
 """Calls to an API: paced, authenticated, tried again where that helps, and bounded in time and size."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._encoding import ACCEPTED, decompressed
 from api2db.rest._json import decode
-from api2db.rest._limits import Pace, TooLongError, limit_reset_s, retry_after_s
+from api2db.rest._limits import limit_reset_s, retry_after_s
+from api2db.rest._pace import Pace, TooLongError
 from api2db.rest._secrets import scrub
 
 logger = logging.getLogger("api2db.rest")
@@ -106,8 +108,8 @@ class PermanentStatusError(PollError):
 class _Host:
     """The connections to one host and its pace, shared by all polls of this process."""
 
-    def __init__(self) -> None:
-        self.pace = Pace()
+    def __init__(self, origin: Origin) -> None:
+        self.pace = Pace(str(origin))
         # No cookies: they would carry one user's session into the calls of another.
         self.client = httpx2.Client(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())), follow_redirects=False)
 
@@ -119,10 +121,17 @@ class _Hosts:
 
     def of(self, origin: Origin) -> _Host:
         with self._lock:
-            return self._hosts.setdefault(origin, _Host()) if origin not in self._hosts else self._hosts[origin]
+            if origin not in self._hosts:
+                self._hosts[origin] = _Host(origin)
+            return self._hosts[origin]
 
 
-_hosts = _Hosts()
+_hosts: dict[int, _Hosts] = {}
+
+
+def _host(origin: Origin) -> _Host:
+    """Return what this process has of a host; a forked child does not use its parent's connections."""
+    return _hosts.setdefault(os.getpid(), _Hosts()).of(origin)
 
 
 class Session:
@@ -210,7 +219,7 @@ class Session:
             asked_s = limit_reset_s(response.headers)
         if asked_s is None:
             return back_off.failed()
-        _hosts.of(origin_of(response.url)).pace.pause(asked_s)
+        _host(origin_of(response.url)).pace.pause(asked_s)
         return asked_s
 
     def _call(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
@@ -225,7 +234,7 @@ class Session:
 
     def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
         origin = origin_of(request.url)
-        host = _hosts.of(origin)
+        host = _host(origin)
         own = origin == self._base
         added = self._added(auth) if own and not isinstance(auth, httpx2.Auth) else Added()
         url, headers, extensions = self._pinned(origin, with_params(request.url, added.params))

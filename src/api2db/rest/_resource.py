@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from api2db.rest._children import ChildPoll, ForEach
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
 from api2db.rest._poll import Poll
+
+if TYPE_CHECKING:
+    from api2db.rest.backfill import Backfill
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,16 @@ class Resource:
         if self.for_each is not None:
             return ChildPoll(self.endpoint, self.for_each, state, self.figures).frames()
         return Poll(self.endpoint, state, self.figures).frames()
+
+    def backfill(self, begin: str, end: str, step: str = "1d") -> "Backfill":
+        """Return the import function for a part of its history.
+
+        Raises:
+            ConfigurationError: An argument, or the resource, can't be used for that.
+        """
+        from api2db.rest.backfill import Backfill
+
+        return Backfill(self, begin, end, step)
 
     def __repr__(self) -> str:
         return f"<Resource {self.endpoint.method} {self.endpoint.filled_url()}>"

@@ -21,10 +21,10 @@ _DAY_S: Final = 86_400
 
 @dataclass(frozen=True)
 class Backfill:
-    """An import function for one run over the history of a resource.
+    """An import function that polls the history of a resource, for one run or in several slices beside live polls.
 
-    It leaves the state of the live polls as it is. How far it is stands beside that, until it has got through; another
-    backfill with the same arguments goes on there.
+    It leaves the state of the live polls as it is. Its progress is in the state's ``backfill`` until it has got
+    through; another backfill with the same arguments continues there, and one with others is refused.
 
     Args:
         resource: With a cursor that has ``param`` and ``until``, and keys.
@@ -84,6 +84,11 @@ class Backfill:
             raise ConfigurationError("a backfill needs a resource with a cursor")
         return cursor
 
+    @property
+    def total(self) -> int:
+        """The number of windows."""
+        return len(self.windows())
+
     def windows(self) -> list[tuple[Any, Any]]:
         """Where each window begins and ends, in the form of the cursor's values."""
         step_s = duration_s(self.step, "step")
@@ -101,7 +106,12 @@ class Backfill:
         """Poll the windows that are left."""
         name, windows = [self.begin, self.end, self.step], self.windows()
         kept = state.get(_STATE, {})
-        kept = kept if kept.get("of") == name else {"of": name, "done": 0, "poll": {}}
+        if kept.get("of", name) != name:
+            raise ConfigurationError(
+                f"another backfill, from {kept['of'][0]} to {kept['of'][1]}, has not got through; run that one to its "
+                "end, or end it: api2db backfill COLLECTOR --cancel"
+            )
+        kept = kept or {"of": name, "done": 0, "poll": {}}
         for number in range(kept["done"], len(windows)):
             poll = dict(kept["poll"])
             kept = {"of": name, "done": number + 1, "poll": {}}
