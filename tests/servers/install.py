@@ -1,4 +1,4 @@
-"""Gets the servers that the tests start, where they are missing: ``python -m tests.servers.install``.
+"""Gets the servers and the browser that the tests start, if they are missing: ``python -m tests.servers.install``.
 
 On Debian and Ubuntu, PostgreSQL and MariaDB are installed as their packages, which takes root. MySQL, which Debian
 stable does not have, is downloaded with all it needs from Debian unstable (on Ubuntu, from its own archive) and
@@ -157,7 +157,25 @@ def missing(kinds: list[Kind]) -> Iterator[tuple[Kind, str]]:
             yield kind, str(error)
 
 
+def install_browser() -> None:
+    """Get Chromium and its driver, which look at the live page, where they are missing.
+
+    Raises:
+        NotInstalledError: They can't be had here, with the reason.
+    """
+    if shutil.which("chromium") and shutil.which("chromedriver"):
+        return
+    if _distribution() != "debian" or os.geteuid() != 0:
+        raise NotInstalledError("it takes Debian and root: apt-get install chromium chromium-driver")
+    _apt_get("update")
+    _apt_get("install", "--yes", "--no-install-recommends", "chromium", "chromium-driver")
+
+
 def main() -> None:
+    try:
+        install_browser()
+    except NotInstalledError as error:
+        sys.stderr.write(f"warning: no browser to test with: {error}\n")
     for kind, reason in missing(known(sys.argv[1:] or list(CASES))):
         sys.stderr.write(f"warning: no {kind} to test with: {reason}\n")
 

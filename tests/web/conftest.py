@@ -35,6 +35,13 @@ class Page:
     def get(self, path: str, **options: object) -> httpx2.Response:
         return httpx2.get(f"{self.url}{path}", timeout=30, **options)  # type: ignore[arg-type]
 
+    def end(self) -> None:
+        """End it, as a person or a supervisor does."""
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
     def _answers(self) -> bool:
         with suppress(httpx2.TransportError):
             httpx2.get(f"{self.url}/healthz")
@@ -47,13 +54,10 @@ def serve() -> Iterator[Callable[..., Page]]:
     """Serve the page of a project, until the test has ended."""
     pages: list[Page] = []
 
-    def serve(home: Path, host: str = "127.0.0.1") -> Page:
-        pages.append(Page(home, host, free_port()))
+    def serve(home: Path, host: str = "127.0.0.1", port: int | None = None) -> Page:
+        pages.append(Page(home, host, port or free_port()))
         return pages[-1]
 
     yield serve
     for page in pages:
-        page.process.terminate()
-        assert page.process.wait(20) == 0
-        assert page.process.stdout is not None
-        page.process.stdout.close()
+        page.end()

@@ -1,5 +1,6 @@
 """The figures for Prometheus: its own parser reads them, and they equal the status."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,3 +61,16 @@ def test_ready_says_what_is_wrong(serve: Callable[..., Page], tmp_path: Path) ->
         assert stream.flush(20)
         answer = page.get("/readyz")
         assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+def test_the_docs_name_every_metric(serve: Callable[..., Page], tmp_path: Path) -> None:
+    with Stream2Sql("cities", "cities.sqlite", "sqlite", home=tmp_path) as stream:
+        stream.q.put(pd.DataFrame({"id": [1]}))
+        assert stream.flush(20)
+    docs = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
+    named = set(re.findall(r"`(api2db_\w+)`", docs))
+    found = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in plain(serve(tmp_path).get("/metrics").text)
+    }
+    assert named == found

@@ -27,8 +27,8 @@ from api2db.web._metrics import exposition
 _TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def web_app(home: Path, host: str, token: str | None) -> ASGIApp:
-    """Return the application of a project.
+def web_app(home: Path, host: str, token: str | None) -> tuple[ASGIApp, Callable[[], None]]:
+    """Return the application of a project, and a function that ends its streams of events.
 
     Args:
         home: The project's folder.
@@ -51,19 +51,19 @@ def web_app(home: Path, host: str, token: str | None) -> ASGIApp:
     ]
     guard = Guard(Starlette(routes=routes), host, token)
     pages.csrf = guard.csrf
-    return guard
+    return guard, pages.feed.end
 
 
 class _Pages:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._documents = Documents(home)
-        self._feed = Feed(self._documents.project)
+        self.feed = Feed(self._documents.project)
         self.csrf = ""
 
     async def events(self, _: Request) -> Response:
         """Send the first screen whenever it changes."""
-        return StreamingResponse(self._feed.listen(), media_type="text/event-stream")
+        return StreamingResponse(self.feed.listen(), media_type="text/event-stream")
 
     async def collector(self, request: Request) -> Response:
         """One collector whole."""

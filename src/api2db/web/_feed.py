@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 _EVERY_S: Final = 1.0
@@ -20,49 +21,49 @@ class Feed:
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
-        self._changed = asyncio.Condition()
+        self._news = asyncio.Event()  # set once, when a newer document is there; the next one has an event of its own
         self._event = b""
-        self._number = 0
         self._listeners = 0
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = False
 
     async def listen(self) -> AsyncIterator[bytes]:
-        """Yield events: the document at once, then whenever it has changed, and a comment where nothing is to say."""
+        """Yield events: the document at once, then whenever it has changed, and a comment after some silence."""
         self._listeners += 1
-        seen = 0
+        seen = b""
         try:
             if self._task is None:
+                self._loop = asyncio.get_running_loop()
                 self._task = asyncio.create_task(self._run())
             yield b"retry: 2000\n\n"
-            while True:
-                if await self._is_newer_than(seen):
-                    seen, event = self._number, self._event
-                else:
-                    event = b": nothing new\n\n"
-                yield event
+            while not self._ended:
+                if self._event == seen:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_KEEP_ALIVE_S):
+                            await self._news.wait()
+                yield self._event if self._event != seen else b": nothing new\n\n"
+                seen = self._event
         finally:
             self._listeners -= 1
 
-    async def _is_newer_than(self, seen: int) -> bool:
-        """Wait for a newer document, but not for long: silence would look like a broken connection."""
-        try:
-            async with asyncio.timeout(_KEEP_ALIVE_S), self._changed:
-                await self._changed.wait_for(lambda: self._number > seen)
-        except TimeoutError:
-            return False
-        return True
+    def end(self) -> None:
+        """End all listeners; called by any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._news.set()
 
     async def _run(self) -> None:
-        said = ""
         try:
-            while self._listeners:
-                text = await asyncio.to_thread(self._text)
-                if text != said:
-                    said = text
-                    async with self._changed:
-                        self._event = f"data: {text}\n\n".encode()
-                        self._number += 1
-                        self._changed.notify_all()
+            while self._listeners and not self._ended:
+                event = f"data: {await asyncio.to_thread(self._text)}\n\n".encode()
+                if event != self._event:
+                    self._event, news = event, self._news
+                    self._news = asyncio.Event()
+                    news.set()
                 await asyncio.sleep(_EVERY_S)
         finally:
             self._task = None

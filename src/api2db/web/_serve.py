@@ -45,8 +45,9 @@ def serve(
         say(f"The page is at {shown}?token={token} — the token is shown only now, and kept in AUTH/web_token.")
     else:
         say(f"The page is at {shown}?token=… — the token is in AUTH/web_token.")
+    app, end_events = web_app(home, host, token)
     config = uvicorn.Config(
-        web_app(home, host, token),
+        app,
         host=host,
         port=port,
         log_level=logging.WARNING,
@@ -57,7 +58,7 @@ def serve(
         proxy_headers=False,
         lifespan="off",
     )
-    server = _Server(config)
+    server = _Server(config, end_events)
     if until is not None:
         until(server.end)
     try:
@@ -68,6 +69,10 @@ def serve(
 
 class _Server(uvicorn.Server):
     """Ends on SIGINT and SIGTERM with exit code 0; uvicorn's own handling kills the process by the same signal."""
+
+    def __init__(self, config: uvicorn.Config, end_events: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_events = end_events
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -84,6 +89,7 @@ class _Server(uvicorn.Server):
         """End; open connections are closed."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._end_events()
 
 
 def parsed(address: str | None) -> tuple[str, int]:

@@ -4,7 +4,7 @@ export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    if (key.startsWith("on")) made[key] = value;
     else made.setAttribute(key, value === true ? "" : String(value));
   }
   made.append(...children.flat().filter((child) => child !== null && child !== undefined));
@@ -35,4 +35,23 @@ export function table(caption, columns, rows, empty) {
 export function figures(pairs) {
   return element("dl", { class: "figures" },
     pairs.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+}
+
+// Makes a parent's children like others, and keeps those that are alike: a click, a focus or a selection survives.
+export function morph(parent, children) {
+  children.forEach((wanted, at) => {
+    const present = parent.childNodes[at];
+    if (!present) parent.append(wanted);
+    else if (present.nodeName !== wanted.nodeName || present.id !== wanted.id) present.replaceWith(wanted);
+    else if (present.nodeType === Node.TEXT_NODE) {
+      if (present.data !== wanted.data) present.data = wanted.data;
+    } else {
+      for (const { name } of [...present.attributes]) if (!wanted.hasAttribute(name)) present.removeAttribute(name);
+      for (const { name, value } of wanted.attributes) if (present.getAttribute(name) !== value) present.setAttribute(name, value);
+      for (const handler of ["onclick", "oninput"]) present[handler] = wanted[handler];
+      if (!wanted.disabled) present.disabled = false;
+      morph(present, [...wanted.childNodes]);
+    }
+  });
+  while (parent.childNodes.length > children.length) parent.lastChild.remove();
 }

@@ -40,7 +40,7 @@ function filter() {
   return element("label", { class: "filter", for: "filter" }, "Show names with",
     element("input", { id: "filter", type: "search", value: wanted, oninput: (event) => {
       wanted = event.target.value;
-      window.dispatchEvent(new Event("api2db-filter"));
+      window.dispatchEvent(new Event("api2db-change"));
     } }));
 }
 

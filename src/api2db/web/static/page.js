@@ -1,7 +1,7 @@
 // The page: follows the server's events, and shows the view that the address names.
 
 import { collectorView } from "./collector.js";
-import { element } from "./dom.js";
+import { element, morph } from "./dom.js";
 import { overview } from "./overview.js";
 import { rejectedView } from "./rejected.js";
 
@@ -23,14 +23,7 @@ async function show() {
   try {
     const content = await shown.render(project);
     if (shown !== view || content === null) return;
-    const focused = main.contains(document.activeElement) ? document.activeElement.id : "";
-    const scrolled = [...main.querySelectorAll(".scroll")].map((box) => [box.getAttribute("aria-label"), box.scrollLeft]);
-    main.replaceChildren(...content);
-    for (const [label, left] of scrolled) {
-      const box = [...main.querySelectorAll(".scroll")].find((each) => each.getAttribute("aria-label") === label);
-      if (box) box.scrollLeft = left;
-    }
-    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+    morph(main, content);
   } catch (error) {
     main.replaceChildren(element("p", { class: "bad", role: "alert" }, `This view can't be shown: ${error.message}`));
   }
@@ -65,7 +58,7 @@ function follow() {
   };
 }
 
-window.addEventListener("api2db-filter", show);
+window.addEventListener("api2db-change", show);
 window.addEventListener("hashchange", () => {
   changeView();
   main.focus();

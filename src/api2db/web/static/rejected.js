@@ -31,7 +31,7 @@ export function rejectedView() {
         said = error.message;
       }
       isBusy = false;
-      window.dispatchEvent(new Event("hashchange"));
+      window.dispatchEvent(new Event("api2db-change"));
     }
 
     const columns = [{ title: "Put at" }, { title: "Collector", kind: "name" }, { title: "Target" }, { title: "Rows", number: true },
@@ -41,7 +41,7 @@ export function rejectedView() {
       element("span", { class: "actions" },
         element("button", { id: `show-${at}`, onclick: () => {
           opened = opened === file.file ? null : file.file;
-          window.dispatchEvent(new Event("hashchange"));
+          window.dispatchEvent(new Event("api2db-change"));
         }, "aria-expanded": opened === file.file ? "true" : "false" }, "Rows"),
         element("button", { id: `retry-${at}`, onclick: (event) => act("retry", file, event.target) }, "Retry"),
         element("button", { id: `drop-${at}`, class: "danger", onclick: (event) => act("drop", file, event.target) }, "Drop"))]);
