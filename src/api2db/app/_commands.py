@@ -13,12 +13,13 @@ from rich.console import Console
 from api2db.app._host import wait_for_journals
 from api2db.app._page import page_beside
 from api2db.app._rejects import RejectedFile, drop_file, find_file, read_rows, rejected_files, retry_file
-from api2db.app._stopping import Stop
+from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app.figures import CollectorFigures, as_json, read_figures
+from api2db.app.live import LiveView, only_named
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, LiveView, print_figures, print_stores, print_table
+from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
 from api2db.ingest.counts import counted
@@ -67,9 +68,21 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
         console.out(f"{said}; the next run delivers them", highlight=False)
 
 
-def print_status(home: Path, *, as_json_text: bool) -> bool:
+def watch_status(home: Path, only: str | None) -> None:
+    """Show the status of the streams until Ctrl-C.
+
+    Args:
+        home: The project's folder.
+        only: A text that the name of a collector or stream must contain.
+    """
+    stop = Stop()
+    with stopped_by_signals(stop), LiveView(home, Console(), only=only):
+        stop.wait(float("inf"))
+
+
+def print_status(home: Path, *, as_json_text: bool, only: str | None = None) -> bool:
     """Print the status of the streams; return False if something needs attention."""
-    found, stores = read_figures(home), store_figures(home)
+    found, stores = only_named(read_figures(home), only), store_figures(home)
     said = as_json(home, found, stores)
     if as_json_text:
         print(json.dumps(said, indent=2))

@@ -216,12 +216,18 @@ def _store(
 def _status(
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until Ctrl-C, what is wrong first.")] = False,
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only collectors and streams with this in their name.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
-    from api2db.app._commands import print_status
+    from api2db.app._commands import print_status, watch_status
 
-    if not print_status(home_of_command(home), as_json_text=json):
+    if watch:
+        watch_status(home_of_command(home), only)
+    elif not print_status(home_of_command(home), as_json_text=json, only=only):
         raise typer.Exit(UNHEALTHY)
 
 

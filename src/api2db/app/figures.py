@@ -87,6 +87,13 @@ class Rates:
         seen.append((time.monotonic() if now_s is None else now_s, stream.rows_delivered))
         while len(seen) > 2 and seen[-1][0] - seen[0][0] > _WINDOW_S:
             seen.popleft()
+        return self.last(stream)
+
+    def last(self, stream: StreamOverview) -> float:
+        """Return the rate as of the last record; 0 without one."""
+        seen = self._seen.get((stream.collector, stream.identity))
+        if not seen:
+            return 0.0
         (begin_s, before), (end_s, after) = seen[0], seen[-1]
         return max(0.0, (after - before) / (end_s - begin_s)) if end_s > begin_s else 0.0
 

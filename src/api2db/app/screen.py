@@ -1,29 +1,25 @@
-"""Tables for a terminal, once or redrawn twice a second, and the same as plain lines for everything else."""
+"""Tables for a terminal, and the same as plain lines for everything else."""
 
 import logging
-import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from api2db.app.figures import CollectorFigures, Rates, read_figures
+from api2db.app.figures import CollectorFigures, Rates
 from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import StoreFigures
 
 _REFRESH_S: Final = 0.5
 _PLAIN_S: Final = 5.0
-_HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
-_CALLS_HEAD = ("collector", "calls", "not modified", "retried", "waited", "rows new", "repeated")
+HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
+CALLS_HEAD = ("collector", "calls", "not modified", "retried", "waited", "rows new", "repeated")
 _STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
-_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards", *_CALLS_HEAD[1:]})
+_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards", *CALLS_HEAD[1:]})
 
 
 class ConsoleHandler(logging.Handler):
@@ -42,7 +38,7 @@ class ConsoleHandler(logging.Handler):
 def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table: drawn on a terminal, otherwise in columns of plain text that is never truncated."""
     if console.is_terminal:
-        console.print(_drawn(head, rows))
+        console.print(drawn(head, rows))
         return
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
@@ -50,67 +46,15 @@ def print_table(console: Console, head: Sequence[str], rows: Sequence[Sequence[s
         console.out(line.rstrip(), highlight=False)
 
 
-class LiveView:
-    """Shows the figures of a home while the block runs. It only reads, so any process may show it.
-
-    Args:
-        home: The project's folder.
-        console: Shows a table on a terminal, else plain lines every few seconds.
-        names: The collectors to show; all by default.
-    """
-
-    def __init__(self, home: Path, console: Console, names: Collection[str] | None = None) -> None:
-        self._home = home
-        self._console = console
-        self._names = names
-        self._rates = Rates()
-        self._ended = threading.Event()
-        self._live = Live(console=console, auto_refresh=False) if _is_live(console) else None
-        self._thread = threading.Thread(target=self._show, name="api2db-live", daemon=True)
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        if self._live is not None:
-            self._draw(self._live)
-            self._live.stop()
-        else:
-            self._print()
-
-    def _show(self) -> None:
-        printed_s = time.monotonic()
-        while not self._ended.wait(_REFRESH_S):
-            if self._live is not None:
-                self._draw(self._live)
-            elif time.monotonic() - printed_s >= _PLAIN_S:
-                printed_s = time.monotonic()
-                self._print()
-
-    def _draw(self, live: Live) -> None:
-        live.update(_live_figures(read_figures(self._home, self._names), self._rates), refresh=True)
-
-    def _print(self) -> None:
-        for line in lines_of(read_figures(self._home, self._names), self._rates):
-            self._console.out(line, highlight=False)
-
-
 def print_figures(console: Console, collectors: Sequence[CollectorFigures]) -> None:
     """Print a line for each stream, without rates, which a single reading can't show; then the calls to REST APIs."""
-    keep = [place for place, name in enumerate(_HEAD) if name != "rows/s"]
-    head = [_HEAD[place] for place in keep]
-    rows = [[cells[place] for place in keep] for found in collectors for cells in _rows(found, Rates())]
+    keep = [place for place, name in enumerate(HEAD) if name != "rows/s"]
+    head = [HEAD[place] for place in keep]
+    rows = [[cells[place] for place in keep] for found in collectors for cells in stream_rows(found, Rates())]
     _print_with_errors(console, head, rows)
-    if calls := _calls(collectors):
+    if calls := call_rows(collectors):
         console.out("")
-        print_table(console, _CALLS_HEAD, calls)
+        print_table(console, CALLS_HEAD, calls)
 
 
 def print_stores(console: Console, stores: Sequence[StoreFigures]) -> None:
@@ -138,39 +82,24 @@ def _wrong(store: StoreFigures) -> str:
     return "; ".join(filter(None, said))
 
 
-def _is_live(console: Console) -> bool:
-    """Whether a table can be redrawn in the same place."""
-    return console.is_terminal and not console.is_dumb_terminal
-
-
-def _live_figures(collectors: Sequence[CollectorFigures], rates: Rates) -> Group:
-    """Draw the live table; errors are below it, where there is more room, and then the calls to REST APIs.
-
-    The last line is empty: the ``^C`` that a terminal echoes must not move the table.
-    """
-    streams = _table_and_errors(_HEAD, [cells for found in collectors for cells in _rows(found, rates)])
-    calls = _calls(collectors)
-    return Group(*streams, *((Text(), _drawn(_CALLS_HEAD, calls)) if calls else ()), Text())
-
-
 def lines_of(collectors: Sequence[CollectorFigures], rates: Rates) -> list[str]:
     """Return the live table as plain lines."""
     streams = [
         f"{name} → {stream}: {rate} rows/s, {delivered} delivered, {waiting} waiting, lag {lag}"
         + (f"; {errors}" if errors else "")
         for collector in collectors
-        for name, _, stream, rate, delivered, waiting, lag, errors in _rows(collector, rates)
+        for name, _, stream, rate, delivered, waiting, lag, errors in stream_rows(collector, rates)
     ]
     calls = [
         f"{name}: {calls} calls, {unmodified} not modified, {retried} retried, waited {waited}; "
         f"{new} rows new, {repeated} repeated"
-        for name, calls, unmodified, retried, waited, new, repeated in _calls(collectors)
+        for name, calls, unmodified, retried, waited, new, repeated in call_rows(collectors)
     ]
     return streams + calls
 
 
-def _calls(collectors: Sequence[CollectorFigures]) -> list[list[str]]:
-    """A row for each collector whose import function counts its calls, as a resource of ``api2db.rest`` does."""
+def call_rows(collectors: Sequence[CollectorFigures]) -> list[list[str]]:
+    """Return a row for each collector whose import function counts its calls, as a resource of ``api2db.rest`` does."""
     counts = [
         (collector.name, collector.status.figures)
         for collector in collectors
@@ -190,7 +119,8 @@ def _calls(collectors: Sequence[CollectorFigures]) -> list[list[str]]:
     ]
 
 
-def _rows(collector: CollectorFigures, rates: Rates) -> list[list[str]]:
+def stream_rows(collector: CollectorFigures, rates: Rates) -> list[list[str]]:
+    """Return a row of cells for each stream of a collector, under ``HEAD``."""
     polls = _polls(collector)
     if not collector.streams:
         return [[collector.name, polls, "", "", "", "", "", "; ".join(_collector_errors(collector))]]
@@ -251,14 +181,15 @@ def _print_with_errors(console: Console, head: Sequence[str], rows: Sequence[Seq
 
 def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
     """Return the table without its last column, and that column below, a paragraph for each error."""
-    yield _drawn(head[:-1], [row[:-1] for row in rows])
+    yield drawn(head[:-1], [row[:-1] for row in rows])
     stream = head.index("stream" if "stream" in head else "store")
     for row in rows:
         if row[-1]:
             yield Text(" → ".join(filter(None, (row[0], row[stream]))) + f": {row[-1]}", style="red")
 
 
-def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table; numbers stand at the right, and long names are folded."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
         right = name in _NUMBERS

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.text import Text
 
 from api2db.app.figures import read_figures
+from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, LiveView, print_table
+from api2db.app.screen import ConsoleHandler, print_table
 from api2db.demo import _records
 from api2db.demo._api import DemoApi
 from api2db.disk.atomic import make_folders
