@@ -24,6 +24,8 @@ _MOST_TROUBLES: Final = 3
 _MOST_BARS: Final = 3
 _BAR_FROM_ROWS: Final = 1_000
 _BAR_CELLS: Final = 20
+_GAP: Final = 2
+_SHORTEST_NAME: Final = 9
 
 
 class LiveView:
@@ -129,7 +131,7 @@ def live_view(
     rows = [cells[:-1] for collector in _troubled_first(collectors, wrong) for cells in stream_rows(collector, rates)]
     below = [*drains.lines(collectors, rates.last)[:_MOST_BARS]]
     free = height - 3 - sum(_lines_of(text, width) for text in (*above, *below))
-    shown = rows[: max(_FEWEST_STREAMS, free)]
+    shown = _one_line_each(rows[: max(_FEWEST_STREAMS, free)], width)
     if len(shown) < len(rows):
         more = counted(len(rows) - len(shown), "more stream")
         below.insert(0, Text(f"and {more}; to see some: api2db status --watch --only NAME", style="dim"))
@@ -152,6 +154,20 @@ def _trouble_lines(wrong: Sequence[Trouble]) -> Iterator[Text]:
 def _troubled_first(collectors: Sequence[CollectorFigures], wrong: Sequence[Trouble]) -> list[CollectorFigures]:
     places = {trouble.collector: place for place, trouble in reversed(list(enumerate(wrong)))}
     return sorted(collectors, key=lambda collector: places.get(collector.name, len(wrong)))
+
+
+def _one_line_each(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    """Cut out the middle of streams' names that have no room: they differ at their ends."""
+    at = HEAD.index("stream")
+    columns = zip(*[HEAD[:-1], *rows], strict=True)
+    others = sum(max(map(len, column)) + _GAP for place, column in enumerate(columns) if place != at)
+    room = max(_SHORTEST_NAME, width - others)
+    return [[*row[:at], _shortened(row[at], room), *row[at + 1 :]] for row in rows]
+
+
+def _shortened(name: str, room: int) -> str:
+    half = (room - 1) // 2
+    return name if len(name) <= room else f"{name[: room - 1 - half]}…{name[-half:]}"
 
 
 def _lines_of(text: Text, width: int) -> int:
