@@ -20,6 +20,7 @@ if typing.TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AlertCommand",
     "Api2dbError",
     "Collector",
     "FileConverter",
@@ -34,11 +35,13 @@ __all__ = [
     "Stream2Local",
     "Stream2Omnisci",
     "Stream2Sql",
+    "Webhook",
     "__version__",
 ]
 
 # pandas takes most of a second to import, which `api2db --help` has not: a name is imported when it is first asked for.
 _HOMES = {
+    "AlertCommand": "api2db.app.alerts",
     "Api2dbError": "api2db.errors",
     "Collector": "api2db.ingest",
     "FileConverter": "api2db.stream.file_converter",
@@ -53,6 +56,7 @@ _HOMES = {
     "Stream2Local": "api2db.stream.stream2local",
     "Stream2Omnisci": "api2db.stream.stream2omnisci",
     "Stream2Sql": "api2db.stream.stream2sql",
+    "Webhook": "api2db.app.alerts",
 }
 
 logging.getLogger("api2db").addHandler(logging.NullHandler())

@@ -48,13 +48,15 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
     """
     console = Console()
     log_to_console(logging.INFO, ConsoleHandler(console))
-    collectors = collectors_in(load(main_file))
+    loaded = load(main_file)
+    collectors = collectors_in(loaded)
     log_to_file(home, "run")
     names = [collector.name for collector in collectors]
     run = Run(
         collectors,
         main_file=main_file.absolute(),
         output=lambda line: console.out(line, highlight=False),
+        alerts=getattr(loaded.module, "alerts", ()),
     )
     if once:
         run.run(once=True, timeout=timeout_s)

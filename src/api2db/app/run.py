@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._supervisor import Supervisor, assign, plan
+from api2db.app.alerts import Alerts, Receiver, check_receivers
 from api2db.app.history import History
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
@@ -32,13 +34,19 @@ class Run:
         collectors: The collectors to run.
         main_file: The file that the processes import; by default the file that Python was started with.
         output: Takes the lines that the processes print; by default they share this process's output.
+        alerts: Who is told what: ``Webhook``, ``AlertCommand``, or an object with ``on`` and ``send``.
 
     Raises:
         ConfigurationError: Two collectors have the same name, or one is not a collector.
     """
 
     def __init__(
-        self, collectors: Sequence[Collector], *, main_file: Path | None = None, output: Output | None = None
+        self,
+        collectors: Sequence[Collector],
+        *,
+        main_file: Path | None = None,
+        output: Output | None = None,
+        alerts: Sequence[Receiver] = (),
     ) -> None:
         for collector in collectors:
             if not isinstance(collector, Collector):
@@ -49,6 +57,7 @@ class Run:
         self._collectors = list(collectors)
         self._main_file = main_file
         self._output = output
+        self._alerts = check_receivers(alerts)
         self._stop = Stop()
         self._supervisor: Supervisor | None = None
 
@@ -107,7 +116,7 @@ class Run:
         logger.info("there is no main file to start processes from, so the collectors run in threads of this process")
         host = started(enabled, self._stop)
         try:
-            with History(project_home(enabled[0].home)).recorded():
+            with self._watched(enabled):
                 host.watch(self._stop)
         finally:
             host.drain()
@@ -121,11 +130,18 @@ class Run:
         logger.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
         try:
-            with History(project_home(enabled[0].home)).recorded():
+            with self._watched(enabled):
                 self._supervisor.run(self._stop)
         finally:
             self._supervisor = None
         logger.info("all processes have ended")
+
+    @contextmanager
+    def _watched(self, enabled: Sequence[Collector]) -> Iterator[None]:
+        """Keep the history and check for alerts while the block runs."""
+        home = project_home(enabled[0].home)
+        with History(home).recorded(), Alerts(home, self._alerts).checked([each.name for each in enabled]):
+            yield
 
     def _groups(self, enabled: Sequence[Collector], main_file: Path) -> list[list[str]]:
         names = [collector.name for collector in enabled]

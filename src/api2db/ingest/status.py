@@ -79,6 +79,7 @@ class CollectorStatus:
     figures: dict[str, float] | None = None
     backfill: BackfillStatus | None = None
     interval_s: float = 0.0
+    failing_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,14 @@ class LiveStatus:
             late, self._late_before = self.figures.late - self._late_before, self.figures.late
             at = now_s if begun is None else begun
             self._polls.append(PollRecord(at, max(0.0, now_s - at), rows, late, error))
-        self.note(rows=rows, failed=int(error is not None), last_error=error, error_at=now_s if error else None)
+        failing_since = (self.figures.failing_since or at) if error else None
+        self.note(
+            rows=rows,
+            failed=int(error is not None),
+            last_error=error,
+            error_at=now_s if error else None,
+            failing_since=failing_since,
+        )
 
     def publish(self) -> None:
         """Publish now, if they have changed."""

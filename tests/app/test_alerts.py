@@ -1,0 +1,203 @@
+"""Alerts: told once when they begin, once when they are over, and never in the way of a row."""
+
+import dataclasses
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from api2db import AlertCommand, Run, Stream2Sql, Webhook
+from api2db.app.alerts import Alert, Alerts
+from api2db.app.figures import CollectorFigures, read_figures
+from api2db.errors import ConfigurationError
+from api2db.ingest import CollectorStatus
+from api2db.journal import journal_store
+from tests.app.test_figures import collector, stream
+from tests.stream.eventually import eventually
+
+NOW_S = 10_000.0
+
+
+@dataclass
+class Told:
+    """A receiver that remembers."""
+
+    on: Sequence[str]
+    alerts: list[Alert] = field(default_factory=list)
+
+    def send(self, alert: Alert) -> None:
+        self.alerts.append(alert)
+
+
+def check(home: Path, told: Told, *found: Sequence[CollectorFigures]) -> list[tuple[str, str]]:
+    """Check several states of a project, one after the other."""
+    alerts = Alerts(home, [told])
+    with alerts.sending():
+        for at, collectors in enumerate(found):
+            alerts.check(collectors, NOW_S + at)
+        ended = threading.Event()
+        eventually(lambda: alerts._queues[0]._alerts.empty() or ended.wait(0.1))
+    return [(alert.state, alert.condition) for alert in told.alerts]
+
+
+def cities(**changes: object) -> list[CollectorFigures]:
+    return [collector(stream(**changes))]
+
+
+@pytest.mark.parametrize(
+    ("condition", "wrong"),
+    [
+        ("rejected", {"rows_rejected": 1}),
+        ("parked", {"rows_parked": 1}),
+        ("dead", {"running": False}),
+        ("lag>60s", {"rows_waiting": 3, "oldest_ns": 1}),
+    ],
+)
+def test_a_condition_is_told_once_when_it_begins_and_once_when_it_is_over(
+    tmp_path: Path, condition: str, wrong: dict[str, object]
+) -> None:
+    told = Told([condition])
+    seen = check(tmp_path, told, cities(), cities(**wrong), cities(**wrong), cities(), cities())
+    assert seen == [("begun", condition), ("over", condition)]
+    assert told.alerts[0].stream == "duckdb:x#cities"
+
+
+def test_a_restart_of_the_run_tells_nothing_twice(tmp_path: Path) -> None:
+    assert check(tmp_path, Told(["rejected"]), cities(rows_rejected=1)) == [("begun", "rejected")]
+    assert check(tmp_path, Told(["rejected"]), cities(rows_rejected=2)) == []
+    assert check(tmp_path, Told(["rejected"]), cities()) == [("over", "rejected")]
+    assert (tmp_path / "CACHE" / "alerts.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_polls_that_fail_for_long_are_told(tmp_path: Path) -> None:
+    def failing(since: float) -> list[CollectorFigures]:
+        status = CollectorStatus("cities", 1, last_error="OSError: down", failing_since=since)
+        return [dataclasses.replace(collector(stream()), status=status)]
+
+    told = Told(["poll_failing>10min"])
+    assert check(tmp_path, told, failing(NOW_S - 500), failing(NOW_S - 700)) == [("begun", "poll_failing>10min")]
+    assert "OSError: down" in told.alerts[0].text
+
+
+def test_a_change_of_the_schema_is_told(tmp_path: Path) -> None:
+    told = Told(["schema_change"])
+    with Stream2Sql("cities", "cities.sqlite", "sqlite", home=tmp_path) as cities_stream:
+        cities_stream.q.put(pd.DataFrame({"id": [1]}))
+        assert cities_stream.flush(20)
+        alerts = Alerts(tmp_path, [told])
+        with alerts.sending():
+            eventually(lambda: journal_store(tmp_path).details("cities"))
+            alerts.check(read_figures(tmp_path))
+            cities_stream.q.put(pd.DataFrame({"id": [1], "name": ["Ulm"]}))
+            assert cities_stream.flush(20)
+            eventually(lambda: _checked(alerts, tmp_path, told))
+    [alert] = told.alerts
+    assert (alert.state, alert.text) == ("begun", "column 'name': new → TEXT")
+
+
+def _checked(alerts: Alerts, home: Path, told: Told) -> list[Alert]:
+    alerts.check(read_figures(home))
+    return told.alerts
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that refuses once, then takes what is sent."""
+    taken: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        refused = False
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if Handler.refused:
+                taken.append(body | {"auth": self.headers.get("Authorization")})
+            self.send_response(200 if Handler.refused else 503)
+            self.end_headers()
+            Handler.refused = True
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", taken
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("form", ["json", "slack"])
+def test_a_webhook_is_tried_again_until_it_takes_the_alert(
+    tmp_path: Path,
+    hook: tuple[str, list[dict[str, Any]]],
+    form: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url, taken = hook
+    monkeypatch.setenv("HOOK_CANARY", "canary-77")
+    receiver = Webhook(f"{url}$HOOK_CANARY", on=["rejected"], form=form, headers={"Authorization": "Bearer canary-78"})
+    alerts = Alerts(tmp_path, [receiver])
+    with alerts.sending():
+        alerts.check(cities(rows_rejected=1))
+        [body] = eventually(lambda: taken)
+    said = "api2db: cities → duckdb:x#cities: 1 row rejected (rejected)"
+    assert body["text" if form == "slack" else "message"] == said
+    assert body["auth"] == "Bearer canary-78"
+    assert "tried again" in caplog.text
+    assert "canary" not in caplog.text + repr(receiver) + (tmp_path / "CACHE" / "alerts.json").read_text()
+
+
+def test_a_command_gets_the_alert_on_its_input(tmp_path: Path) -> None:
+    file = tmp_path / "told"
+    script = f"import sys; open({str(file)!r}, 'w').write(sys.stdin.read())"
+    alerts = Alerts(tmp_path, [AlertCommand([sys.executable, "-c", script], on=["rejected"])])
+    with alerts.sending():
+        alerts.check(cities(rows_rejected=1))
+        said = json.loads(eventually(lambda: file.exists() and file.read_text()) or "")
+    assert (said["state"], said["collector"], said["text"]) == ("begun", "cities", "1 row rejected")
+
+
+def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
+    class Hanging:
+        on = ("rejected",)
+        asked = threading.Event()
+
+        def send(self, alert: Alert) -> None:
+            self.asked.set()
+            threading.Event().wait()
+
+    hanging, told = Hanging(), Told(["rejected"])
+    alerts = Alerts(tmp_path, [hanging, told])
+    with alerts.sending():
+        for at in range(3000):
+            alerts.check(cities(rows_rejected=at % 2), NOW_S + at)
+        assert hanging.asked.wait(20)
+        eventually(lambda: told.alerts)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Webhook("http://h/", on=["lag"]), "no condition 'lag'"),
+        (lambda: Webhook("http://h/", on=["lag>5"]), "no condition 'lag>5'"),
+        (lambda: Webhook("http://h/", on=["rejectd"]), "give one of: lag>60s"),
+        (lambda: Webhook("http://h/", on="rejected"), "on is a list"),
+        (lambda: Webhook("http://h/", on=[]), "such as .*'rejected'"),
+        (lambda: Webhook("ftp://h/", on=["dead"]), "http or https"),
+        (lambda: Webhook("http://h/", on=["dead"], form="teams"), "give 'json' or 'slack'"),
+        (lambda: AlertCommand("mail me", on=["dead"]), "is a list"),
+        (lambda: Run([], alerts=["http://h/"]), "list of receivers"),  # type: ignore[list-item]
+    ],
+)
+def test_what_can_not_be_used_is_said_at_once(make: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        make()
