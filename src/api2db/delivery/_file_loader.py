@@ -25,7 +25,7 @@ class FileLoader:
         self._rejects = rejects
         self._parking = parking
 
-    def recover(self) -> None:
+    def recover(self) -> int:
         self._target.connect()
         checkpoint = self._reader.checkpoint("plan")
         if checkpoint:
@@ -35,8 +35,9 @@ class FileLoader:
             drop_plan(self._reader)
         self._rejects.resolve(self._reader.position)
         self._target.acquire(self._reader.key)
+        return 0
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Batch:
         whole = [piece for piece in batch.pieces() if piece.rows.num_rows]
         pieces, reasons = _applied(batch, whole)
         try:
@@ -46,6 +47,7 @@ class FileLoader:
             reasons = {**refused, **reasons}
             plan = self._stage(pieces)
         self._carry_out(batch, plan, sum(piece.rows.num_rows for piece in pieces), reasons)
+        return batch
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._carry_out(batch, self._stage([]), 0, dict.fromkeys(range(batch.num_rows), reason))

@@ -21,18 +21,26 @@ class Loader(Protocol):
     def columns(self) -> Sequence[Column] | None:
         """The table's columns as the last batch left them; None for a target that has none of its own."""
 
-    def recover(self) -> None:
+    def recover(self) -> int:
         """Reach the target, finish what was begun, and take over how far it is.
 
         A warning is added before anything is acknowledged, so that whoever flushes finds it.
+
+        Returns:
+            How many rows of the batch that failed last are in the target though the position does not tell: always 0
+            for rows of the journal.
 
         Raises:
             TargetUnavailableError: It may be reached later.
             ForeignLedgerError: A person must decide first.
         """
 
-    def deliver(self, batch: Batch) -> None:
-        """Load a batch, set aside what is refused, and acknowledge."""
+    def deliver(self, batch: Batch) -> Batch:
+        """Load a batch or its first rows, set aside what is refused, and acknowledge.
+
+        Returns:
+            What was loaded or set aside: the batch, or its first rows.
+        """
 
     def reject(self, batch: Batch, reason: str) -> None:
         """Set all rows of a batch aside, and acknowledge."""
@@ -54,35 +62,32 @@ class TableLoader(ABC):
         """See ``Loader``."""
         return self._casting.columns
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Batch:
         """See ``Loader``. If somebody else has changed the table meanwhile, the batch is cast again, once."""
         try:
-            self._deliver(batch)
+            return self._deliver(batch)
         except TableChangedError:
-            self._deliver(batch)
+            return self._deliver(batch)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> Batch:
         if not batch.num_rows:
             prepare_empty(self._table, batch)
             self._pass(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
-            return
+            return batch
         try:
             batch, columns = self._casting.prepare(batch)
         except BatchRefusedError as error:
             self.reject(batch, str(error))
-            return
-        if columns is None:
-            self._deliver(batch)
-        else:
-            self._load_prepared(batch, columns)
+            return batch
+        return self._deliver(batch) if columns is None else self._load_prepared(batch, columns)
 
     @abstractmethod
     def reject(self, batch: Batch, reason: str) -> None:
         """See ``Loader``."""
 
     @abstractmethod
-    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
-        """Cast a batch with rows to the table's columns, load it, and acknowledge."""
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
+        """Cast a batch with rows to the table's columns, load it or its first rows, and acknowledge; return these."""
 
     @abstractmethod
     def _pass(self, reached: Position, delivered: Delivered) -> None:
@@ -114,7 +119,7 @@ def acknowledge(
         delivered = replace(delivered, rejected=pending["rows"], rejected_bytes=pending["size_bytes"])
     if parking.leave(reached):
         cleared.append("parked")
-    if cleared or reached != reader.position:
+    if cleared or reached != reader.position or delivered != Delivered():
         reader.acknowledge(reached, delivered, clear=cleared)
 
 

@@ -37,7 +37,7 @@ class TransactionalLoader(TableLoader):
         self._ledger: LedgerRow | None = None
         self._adopting = False
 
-    def recover(self) -> None:
+    def recover(self) -> int:
         self._target.connect()
         self._ledger = row = self._target.read_position(self._reader.key)
         self._adopting = row is not None and not self._reader.knows_epoch(row.epoch)
@@ -48,8 +48,9 @@ class TransactionalLoader(TableLoader):
         self._pass(self._reader.position, Delivered())
         if row is not None and self._target.columns() is None:
             logger.warning("the table is gone, though rows were delivered into it; it is created again")
+        return 0
 
-    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
@@ -57,6 +58,7 @@ class TransactionalLoader(TableLoader):
         except BatchRefusedError as error:
             reasons = self._find_refused(batch, rows, columns, reasons, error)
             self._load_rest(batch, rows, columns, reasons)
+        return batch
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))

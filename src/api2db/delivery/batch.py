@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, takewhile
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -19,6 +20,18 @@ _NO_DTYPES = Dtypes()
 _MANY_ROWS = 2_048
 
 
+class Source(NamedTuple):
+    """The frame in the journal that a user's own method made other rows of.
+
+    Attributes:
+        end: The stream's position after it.
+        rows: How many rows it has there.
+    """
+
+    end: Position
+    rows: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one load takes.
@@ -29,6 +42,8 @@ class Batch:
         put_schema: The common one.
         superseded: What stood before the newest frame and is not loaded.
         dtypes: What its rows become on their way into the target.
+        source: The frame that a user's own method made the rows of; None for the journal's own rows. No position lies
+            within rows that the journal does not have: all entries but the last end at ``start``.
     """
 
     entries: Sequence[Entry]
@@ -36,6 +51,7 @@ class Batch:
     put_schema: pa.Schema
     superseded: Superseded = _NOTHING_SUPERSEDED
     dtypes: Dtypes = _NO_DTYPES
+    source: Source | None = None
 
     @property
     def end(self) -> Position:
@@ -97,8 +113,11 @@ class Batch:
 
     def pieces(self) -> list[FrameRows]:
         """The rows frame by frame, each under its own schema."""
-        frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
-        return [FrameRows(time, _table([entry.batch for entry in frame])) for time, frame in frames]
+        return [FrameRows(frame[0].timestamp_ns, rows_of_frame(frame)) for frame in self.entries_by_frame()]
+
+    def entries_by_frame(self) -> list[list[Entry]]:
+        """The entries of each frame; the last of a frame may lack ``frame_end``, after damage."""
+        return [list(frame) for _, frame in groupby(self.entries, key=lambda entry: entry.timestamp_ns)]
 
     def head(self, rows: int) -> "Batch":
         """The first so many rows; where they end within a frame, that is cut."""
@@ -113,7 +132,7 @@ class Batch:
 
     def _cut(self, entry: Entry, rows: int) -> Entry:
         begin = self._begin(entry)
-        position = begin._replace(skip=begin.skip + rows)
+        position = self.start if self.source else begin._replace(skip=begin.skip + rows)
         return replace(entry, position=position, batch=entry.batch.slice(0, rows), frame_end=False)
 
     def _begin(self, entry: Entry) -> Position:
@@ -138,7 +157,7 @@ class Batch:
         leading = list(takewhile(belongs, self.entries))
         if len(leading) == len(self.entries):
             return self
-        return batch_of(leading, self.start, self.superseded, dtypes=self.dtypes)
+        return batch_of(leading, self.start, self.superseded, dtypes=self.dtypes, source=self.source)
 
 
 def batch_of(
@@ -149,6 +168,7 @@ def batch_of(
     whole_frames: bool = False,
     keyed: bool = False,
     dtypes: Dtypes = _NO_DTYPES,
+    source: Source | None = None,
 ) -> Batch:
     """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for.
 
@@ -160,6 +180,7 @@ def batch_of(
         keyed: Whether rows are to be replaced by key: then only entries with the same columns go together, since a
             column that a frame has not keeps what the row had, and none that was put again with one that was not.
         dtypes: What the rows become.
+        source: The frame that a user's own method made the rows of; None for the journal's own rows.
     """
     entries = _of_one_fate(entries)
     if keyed:
@@ -170,11 +191,11 @@ def batch_of(
         schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         raise AssertionError("the slices of one frame have one schema")
-    batch = Batch(entries, start, schema, superseded, dtypes)
+    batch = Batch(entries, start, schema, superseded, dtypes, source)
     first = entries[0].batch.schema
     if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
         return batch
-    return Batch(_of_one_schema(entries), start, first, superseded, dtypes)
+    return Batch(_of_one_schema(entries), start, first, superseded, dtypes, source)
 
 
 def _of_one_fate(entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -225,8 +246,9 @@ def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequ
     return kept[: ends[-1]] if whole_frames and ends else kept
 
 
-def _table(batches: list[pa.RecordBatch]) -> pa.Table:
-    """Slices of one frame; where a user's own method handed on several frames for it, under their common schema."""
+def rows_of_frame(entries: Sequence[Entry]) -> pa.Table:
+    """Rows of one frame; where a user's own method handed on several frames for it, under their common schema."""
+    batches = [entry.batch for entry in entries]
     schema = unify([batch.schema for batch in batches])
     return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
 
