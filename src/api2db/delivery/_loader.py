@@ -1,4 +1,4 @@
-"""What a loader is, and what all loaders share: moving the stream on, and plans that are dropped."""
+"""The protocol of loaders, the base of the loaders of tables, and functions that loaders share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -19,20 +19,20 @@ class Loader(Protocol):
 
     @property
     def columns(self) -> Sequence[Column] | None:
-        """The table's columns as the last batch left them; None for a target that has none of its own."""
+        """The table's columns after the last batch; None if the target has no columns of its own."""
 
     def recover(self) -> int:
-        """Reach the target, finish what was begun, and take over how far it is.
+        """Connect to the target, settle an interrupted load, and adopt the committed position.
 
-        A warning is added before anything is acknowledged, so that whoever flushes finds it.
+        A warning is added before anything is acknowledged, so that it is there when ``flush`` returns.
 
         Returns:
-            How many rows of the batch that failed last are in the target though the position does not tell: always 0
-            for rows of the journal.
+            How many rows of the batch that failed last are committed beyond the position. Always 0 for the journal's
+            own rows: there the position covers them.
 
         Raises:
-            TargetUnavailableError: It may be reached later.
-            ForeignLedgerError: A person must decide first.
+            TargetUnavailableError: It can't be reached now.
+            ForeignLedgerError: Another project wrote the ledger; a person must decide.
         """
 
     def deliver(self, batch: Batch) -> Batch:
@@ -47,7 +47,7 @@ class Loader(Protocol):
 
 
 class TableLoader(ABC):
-    """What the loaders of tables share: a batch without rows, a table that follows the data, and one retry.
+    """Base of the loaders of tables: handles batches without rows, makes the table follow the data, retries once.
 
     Args:
         target: The table.
@@ -63,7 +63,7 @@ class TableLoader(ABC):
         return self._casting.columns
 
     def deliver(self, batch: Batch) -> Batch:
-        """See ``Loader``. If somebody else has changed the table meanwhile, the batch is cast again, once."""
+        """See ``Loader``. If another program has changed the table meanwhile, the batch is cast again, once."""
         try:
             return self._deliver(batch)
         except TableChangedError:
@@ -103,15 +103,15 @@ def acknowledge(
     *,
     clear: Iterable[CheckpointKind] = (),
 ) -> None:
-    """Acknowledge, and in the same transaction settle the rows that were set aside and the batch that was parked.
+    """Acknowledge, and settle rejected rows and the parked batch in the same transaction.
 
     Args:
-        reader: The stream's.
+        reader: The stream's reader.
         rejects: Counts what was set aside before ``reached``.
-        parking: Lets go what was parked before ``reached``.
+        parking: Releases what was parked before ``reached``.
         reached: Everything before it is in the target or set aside.
-        delivered: What became of it, without what is set aside.
-        clear: Other checkpoints that this settles.
+        delivered: The outcome, without rejected rows.
+        clear: Other checkpoints to clear.
     """
     cleared = list(clear)
     if pending := rejects.resolve(reached):
@@ -124,9 +124,9 @@ def acknowledge(
 
 
 def drop_plan(reader: StreamReader) -> None:
-    """Clear a plan that was not carried out, and what a failed ``save`` may have left on disk.
+    """Clear a plan that was not carried out, and anything that a failed ``save`` left on disk.
 
-    An empty plan is saved first: the journal writes nothing when it clears a checkpoint that it does not have.
+    An empty plan is saved first, because clearing a checkpoint that the journal does not have writes nothing.
     """
     reader.save("plan", {})
     reader.acknowledge(reader.position, Delivered(), clear=["plan"])

@@ -30,7 +30,7 @@ _SLOWLY = 8
 
 
 class OverrideTarget:
-    """The user's own method as a target, in front of the one that it may hand frames on to."""
+    """The user's own method as a target, before the one that gets what the method hands on."""
 
     keys: tuple[str, ...] = ()
     largest_bytes: int | None = None
@@ -60,8 +60,8 @@ class _HandedOn:
     Attributes:
         start: The stream's position before the frame.
         source: The frame.
-        entries: All but the last end at ``start``, and the last one at the frame's end.
-        most_rows: How many rows to load at once, after the target refused too many or too large a load.
+        entries: All but the last have ``start`` as their position; the last has the frame's end.
+        most_rows: The most rows of one load; smaller after a load that was too large or had too many refusals.
     """
 
     start: Position
@@ -74,13 +74,13 @@ class OverrideLoader:
     """Calls a method with each frame; see ``Loader``.
 
     Args:
-        reader: The stream's view of its journal.
-        call: Runs the method on a DataFrame, and gives the frames that it handed on.
-        parking: Holds what the method kept raising on.
-        rejects: Takes what is refused, where the stream has no target of its own.
-        onward: Delivers those; None for a stream without a target of its own.
-        keyed: Whether that replaces rows by key, as ``batch_of`` has it.
-        dtypes: What the frames that are handed on become.
+        reader: The stream's reader.
+        call: Calls the method with a DataFrame; returns the frames that it handed on.
+        parking: Holds the parked batch.
+        rejects: Stores refused rows if the stream has no target of its own.
+        onward: Delivers the frames that are handed on; None if the stream has no target of its own.
+        keyed: Whether the target replaces rows by key; see ``batch_of``.
+        dtypes: The types that handed-on rows are cast to.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class OverrideLoader:
         rows, start, end = rows_of_frame(frame), self._reader.position, frame[-1]
         try:
             made = self._call(to_pandas(rows))
-        except Exception as error:  # whatever a user's code raises, the frame is kept and tried again
+        except Exception as error:  # whatever a user's code raises, the frame is kept and retried
             raise TargetUnavailableError(f"the overridden stream method raised {redact(repr(error))}") from error
         entries = [Entry(start, end.timestamp_ns, to_batch(each), False, end.retried) for each in made]
         if entries:
@@ -149,9 +149,9 @@ class OverrideLoader:
         return _HandedOn(start, Source(end.position, rows.num_rows), entries)
 
     def _pass_on(self, onward: Loader, handed_on: _HandedOn) -> None:
-        """Load part after part until the position moves, which it does with the last one.
+        """Load one part after another; the last one moves the position.
 
-        If one fails, the rest is kept for the next attempt, so that rows which are in are not loaded again.
+        If a load fails, the rest is kept for the next attempt, so that committed rows are not loaded again.
         """
         self._handed_on = handed_on
         while handed_on.entries and self._reader.position == handed_on.start:
@@ -168,7 +168,7 @@ class OverrideLoader:
         self._handed_on = None
 
     def _next_batch(self, handed_on: _HandedOn) -> Batch:
-        """Frames whose schemas do not go together are loaded in turn."""
+        """Return the next load; frames without a common schema are loaded one after another."""
         entries, start, source = handed_on.entries, handed_on.start, handed_on.source
         batch = batch_of(entries, start, keyed=self._keyed, dtypes=self._dtypes, source=source)
         return batch.head(handed_on.most_rows)
@@ -178,7 +178,7 @@ class OverrideLoader:
 
 
 def _after(entries: Sequence[Entry], loaded: Batch) -> list[Entry]:
-    """What follows the entries of a batch, which begins with the first of them and may end within its last."""
+    """The entries after a batch of the first ones, which may end within an entry."""
     count = len(loaded.entries)
     last, rows = entries[count - 1], loaded.entries[-1].batch.num_rows
     cut = [replace(last, batch=last.batch.slice(rows))] if rows < last.batch.num_rows else []
