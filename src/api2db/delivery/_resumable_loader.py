@@ -1,8 +1,8 @@
-"""The loader for targets without transactions that can be asked how many rows of a plan are in.
+"""The loader for targets without transactions that know how many rows of a plan are committed.
 
-A plan is on disk before any of its rows is sent. If anything goes wrong, or a killed process left the plan, the target
-is asked how many of its rows are in and will ever be. The plan says where in the journal each of its steps ends, so
-delivery continues exactly after what is in, however batches are cut then.
+A plan is on disk before any of its rows is sent. After an error, or if a killed process left the plan, the loader asks
+the target how many of its rows are committed; from then on no more of them can be. The plan names the position in the
+journal at which each of its steps ends, so delivery continues after the committed rows, whatever the next batch is.
 """
 
 import logging
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 class _Step(NamedTuple):
-    """Up to where a step of a plan reaches, as the plan's checkpoint has it.
+    """The end of one step of a plan, as in the plan's checkpoint.
 
     Attributes:
-        sent: How many rows have been sent by then.
-        rows: How many rows of the batch that is, with those that were left out.
-        frames: How many frames have ended.
+        sent: The number of rows sent up to here.
+        rows: The number of the batch's rows up to here, including those that were left out.
+        frames: The number of frames that have ended.
     """
 
     sent: int
@@ -44,7 +44,7 @@ class _Step(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Where the stream stands then."""
+        """The stream's position after the step."""
         return Position(self.sequence, self.skip)
 
 
@@ -53,10 +53,10 @@ class _Load:
     """A batch cast to its table.
 
     Attributes:
-        rows: All of it.
-        columns: What the table had when they were cast.
-        reasons: Why rows are left out, by their numbers.
-        keys: Of rows with the same values in these columns only the last is sent.
+        rows: All rows of the batch.
+        columns: The table's columns when the rows were cast.
+        reasons: Why rows are left out, by the row's number.
+        keys: Of rows with the same values in these columns, only the last is sent.
     """
 
     batch: Batch
@@ -82,16 +82,16 @@ class _Load:
         return self.rows if len(self.kept) == self.rows.num_rows else self.rows.take(pa.array(self.kept))
 
     def without(self, reasons: Mapping[int, str]) -> "_Load":
-        """Further rows are left out."""
+        """The load without further rows."""
         return replace(self, reasons={**self.reasons, **reasons})
 
     def head(self, rows: int) -> "_Load":
-        """The first so many rows of the batch."""
+        """A load of the batch's first rows."""
         reasons = {row: reason for row, reason in self.reasons.items() if row < rows}
         return replace(self, batch=self.batch.head(rows), rows=self.rows.slice(0, rows), reasons=reasons)
 
     def checkpoint(self, plan: LoadPlan) -> "_Checkpoint":
-        """What a restart needs to continue after what is in of a plan."""
+        """What a restart needs to continue after the committed rows of a plan."""
         return _Checkpoint(
             plan=plan,
             start=self.batch.start,
@@ -109,23 +109,24 @@ class _Load:
         return list(rows.items())
 
     def _step(self, sent: int) -> _Step:
-        """Up to before the next row that is sent; the last one up to the batch's end."""
+        """A step ends before the next row that is sent; the last step ends with the batch."""
         reached = self.batch if sent == len(self.kept) else self.batch.head(self.kept[sent])
         return _Step(sent, reached.num_rows, reached.frames, *reached.end)
 
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """A plan, and what a restart needs to continue after the part of it that is in.
+    """A plan, and what a restart needs to continue after its committed rows.
 
     Attributes:
-        start: Where the stream stood before the batch.
+        start: The stream's position before the batch.
         steps: Where each step of the plan ends.
         superseded: How many rows the batch's newest frame replaced.
-        duplicates: How many rows are left out because their key comes again in a later row.
+        duplicates: How many rows are left out because a later row has the same key.
         refused: Each reason to leave rows out, with the numbers of these rows.
-        source: As the batch has it.
-        unknown: How many rows in the journal have an unknown fate after each position at which a restart may stand.
+        source: The batch's.
+        unknown: For each position at which a restart may begin, how many of the journal's rows after it have an
+            unknown outcome.
     """
 
     plan: LoadPlan
@@ -139,7 +140,7 @@ class _Checkpoint:
 
     @property
     def end(self) -> Position:
-        """The end in the journal of all rows whose fate may become unknown."""
+        """The position after all rows whose outcome may become unknown."""
         return self.source.end if self.source else self.steps[-1].position
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +179,9 @@ class ResumableLoader(TableLoader):
         checkpoint = _Checkpoint.from_json(saved) if saved else None
         position, rows_in = self._reader.position, 0
         if checkpoint and position in checkpoint.unknown and position < checkpoint.end:
-            self._set_aside_unknown(checkpoint, checkpoint.unknown[position])  # as an earlier run has begun to
+            self._set_aside_unknown(
+                checkpoint, checkpoint.unknown[position]
+            )  # an earlier run was interrupted while it did that
         elif checkpoint and checkpoint.start == position:
             rows_in = self._close(checkpoint)
         else:
@@ -204,7 +207,7 @@ class ResumableLoader(TableLoader):
         self._set_aside(batch, dict.fromkeys(range(batch.num_rows), reason))
 
     def _set_aside(self, batch: Batch, reasons: Mapping[int, str], *, ends_plan: bool = True) -> None:
-        """All rows of a batch."""
+        """Set all rows of a batch aside, and acknowledge."""
         self._rejects.set_aside(batch, reasons, alone=True)
         told = Delivered(frames=batch.frames, superseded=batch.superseded.rows)
         self._pass(batch.end, told, ends_plan=ends_plan)
@@ -220,7 +223,7 @@ class ResumableLoader(TableLoader):
         return load.batch
 
     def _try(self, load: _Load) -> Batch:
-        """Rows that are set aside are so together with one step, which is in as a whole or not at all."""
+        """Send one plan. If rows are set aside, it has only one step, which is committed as a whole or not at all."""
         plan = self._target.plan(load.sent, load.columns)
         if load.reasons and len(plan.ends) > 1:
             return self._load(load.head(load.kept[plan.ends[0]]))
@@ -249,12 +252,12 @@ class ResumableLoader(TableLoader):
         raise TooManyRefusalsError
 
     def _close(self, checkpoint: _Checkpoint) -> int:
-        """Continue after what is in of a plan; set the rest aside if nobody can tell what is in.
+        """Acknowledge the committed rows of a plan; set the rest aside if the target can't tell which are committed.
 
-        If a user's own method made the rows, the frame is set aside as it was put; without rows it comes again.
+        If a user's own method made the rows, the frame is set aside as it was put; an empty frame comes again.
 
         Returns:
-            How many rows of the batch are in, with those that were left out.
+            How many rows of the batch are committed, including those that were left out.
         """
         rows_committed = self._target.rows_committed(checkpoint.plan)
         steps, source = checkpoint.steps, checkpoint.source
@@ -278,18 +281,18 @@ class ResumableLoader(TableLoader):
         self._pass(step.position, told, ends_plan=ends_plan)
 
     def _keep_unknown(self, checkpoint: _Checkpoint, left: Mapping[Position, int]) -> None:
-        """Save it before any of these rows is set aside: else a restart would send the rest again."""
+        """Save this before any of these rows is set aside; otherwise a restart would send the rest again."""
         self._reader.save("plan", replace(checkpoint, unknown=left).as_json())
 
     def _set_aside_unknown(self, checkpoint: _Checkpoint, left: int) -> None:
-        """Rows of which nobody can tell whether they are in are neither sent again nor forgotten.
+        """Set aside rows that may be committed or not; they are neither sent again nor lost.
 
-        Those that had been left out are not among them, and keep their own reasons.
+        Rows that had been left out keep their own reasons.
         """
         end = checkpoint.end
         reason = (
             "whether this row is in the table is not known: the answer to the load was lost, and the target can't tell "
-            "any more; look there, then put the row again with api2db rejected retry, or drop it"
+            "any more; check the table, then put the row again with api2db rejected retry, or drop it"
         )
         passed = checkpoint.steps[-1].rows - left
         left_out = [] if checkpoint.source else checkpoint.refused
@@ -313,14 +316,14 @@ class ResumableLoader(TableLoader):
             refused = {row - batch.num_rows: why for row, why in refused.items()}
             left = after
         if self._reader.position < end and self._reader.waiting_bytes:
-            raise TargetUnavailableError("rows that are to be set aside can't be read from the journal now")
+            raise TargetUnavailableError("rows that must be set aside can't be read from the journal now")
         self._pass(max(end, self._reader.position), Delivered())
 
     def _up_to(self, end: Position, rows: int) -> list[Entry]:
-        """Read what begins before a position.
+        """Read the entries that begin before a position.
 
-        After damage the journal may have fewer rows there than were sent. The position decides: a row that was sent
-        must not be sent again, and none may be passed over.
+        After damage the journal may have fewer rows there than were sent. So the position decides: no row that was
+        sent may be sent again, and no other row may be skipped.
         """
         entries: list[Entry] = []
         reached = self._reader.position
