@@ -89,7 +89,7 @@ def test_a_database_put_back_to_an_earlier_state_is_reported_with_its_range_and_
         puts.put(5)
         assert puts.stream.flush(30)
         said = str(puts.stream.status().last_error)
-    assert f"stands at {tuple(first)}, before {tuple(last)}" in said
+    assert f"is at {tuple(first)}, but everything up to {tuple(last)} was delivered" in said
     assert said in caplog.text
     assert judge(puts.found(), [*range(1, 6), *range(11, 16)]) == Verdict()
     assert puts.verdict() == Verdict(lost=[*range(6, 11)])

@@ -7,8 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from api2db import Stream, Stream2Local, Stream2Sql
+from api2db import Stream, Stream2Bigquery, Stream2Local, Stream2Sql
 from api2db.errors import StreamDiedError
+from api2db.targets.bigquery import _stream as write_stream
+from tests.stream.bigqueries import DATASET, target_of_bigquery, use_bigquery
 from tests.stream.cases import DATABASES, DIALECTS, execute, frame, query, rejected_rows, shards, table_rows
 from tests.stream.eventually import eventually
 
@@ -245,6 +247,101 @@ def test_what_was_handed_on_before_the_method_raised_is_not_loaded(
         stream.q.put(frame(2))
     assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2]
     assert stream.status().last_error is None
+
+
+class Negating(Stream2Sql):
+    """Passes on each frame without its text, and then negated with it."""
+
+    def __init__(self, home: Path, dialect: str) -> None:
+        super().__init__("flights", DATABASES[dialect], dialect, home=home)
+        self.calls = 0
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        self.calls += 1
+        super().stream(data[["id"]])
+        super().stream(data.assign(id=-data["id"]))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_of_two_frames_of_which_one_lacks_a_column_with_a_default_both_are_loaded_once(
+    dialect: str, tmp_path: Path
+) -> None:
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT, text VARCHAR(20) DEFAULT 'none')")
+    stream = Negating(tmp_path, dialect)
+    stream.q.put(frame(1, 2))
+    stream.q.put(frame(3))
+    stream.start()
+    assert stream.flush(20), stream.status()
+    stream.stop()
+    rows = [(row["id"], row["text"]) for row in table_rows(tmp_path, dialect)]
+    assert rows == [(1, "none"), (2, "none"), (-1, "row 1"), (-2, "row 2"), (3, "none"), (-3, "row 3")]
+    assert stream.calls == 2
+    assert (stream.status().frames_delivered, stream.status().rows_delivered) == (2, 6)
+
+
+class Renaming(Stream2Sql):
+    """Passes on each frame twice, with names that are one column to a database."""
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        super().stream(data)
+        super().stream(data.rename(columns={"text": "TEXT"}))
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb"])
+def test_of_two_frames_that_have_no_common_table_both_are_loaded_once(dialect: str, tmp_path: Path) -> None:
+    stream = Renaming("flights", DATABASES[dialect], dialect, home=tmp_path)
+    stream.q.put(frame(1, 2))
+    stream.start()
+    assert stream.flush(20), stream.status()
+    stream.stop()
+    assert [row["id"] for row in table_rows(tmp_path, dialect)] == [1, 2, 1, 2]
+    assert [row["text"] for row in table_rows(tmp_path, dialect)] == ["row 1", "row 2"] * 2
+
+
+def test_a_frame_whose_last_slice_is_damaged_on_disk_does_not_stop_the_stream(tmp_path: Path) -> None:
+    stream = Doubling("flights", DATABASES["sqlite"], "sqlite", home=tmp_path)
+    stream.q.put(pd.DataFrame({"id": range(300_000)}))
+    stream.q.put(pd.DataFrame({"id": [-1]}))
+    stream.stop()
+    [path] = (tmp_path / "STORE" / "journal" / "flights").glob("*.segment")
+    damaged = bytearray(path.read_bytes())
+    damaged[damaged.index((299_000).to_bytes(8, "little") + (299_001).to_bytes(8, "little"))] ^= 0x10
+    path.write_bytes(damaged)
+    again = Doubling("flights", DATABASES["sqlite"], "sqlite", home=tmp_path)
+    again.start()
+    assert again.flush(20), again.status()
+    again.stop()
+    ids = [row["id"] for row in table_rows(tmp_path, "sqlite")]
+    assert ids == [*range(len(ids) - 1), -1]
+    assert 200_000 < len(ids) < 299_000
+
+
+class Sorting(Stream2Bigquery):
+    """Passes on each frame in another order."""
+
+    calls = 0
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        self.calls += 1
+        super().stream(data.sort_values("id", ascending=False))
+
+
+def test_what_was_handed_on_to_bigquery_is_in_its_table_once_though_requests_fail(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_stream, "_REQUEST_BYTES", 1_000)
+    server = use_bigquery(request)
+    stream = Sorting("flights", home=tmp_path, **target_of_bigquery(server))
+    server.faults.fail("AppendRows", "before", chance=0.05)
+    server.faults.fail("AppendRows", "after", chance=0.05)
+    stream.q.put(frame(*range(1_000)))
+    stream.q.put(frame(1_000))
+    stream.start()
+    assert stream.flush(30), stream.status()
+    stream.stop()
+    assert server.faults.met["AppendRows"] >= 1
+    assert stream.calls == 2
+    assert [row["id"] for row in server.rows(DATASET, "flights")] == [*range(999, -1, -1), 1_000]
 
 
 def test_a_subclass_that_overrides_nothing_is_as_its_base(tmp_path: Path) -> None:

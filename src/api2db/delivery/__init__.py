@@ -1,11 +1,11 @@
-"""Journal to target: one worker a stream, in batches that follow the load, exactly once.
+"""Delivery from the journal into a target, exactly once: one worker for each stream.
 
-``_worker`` is the loop: read a batch, have a loader deliver it, wait while the target is unavailable. ``_scheduler``
-has a few threads take the steps of all workers. There is one loader for each way to be exact:
+``_worker`` is the loop: it reads a batch, lets a loader deliver it, and waits while the target is unavailable.
+``_scheduler`` runs the steps of all workers on a few threads. There is one loader for each way to load exactly once:
 ``_transactional_loader`` for targets with transactions, ``_file_loader`` for files, ``_resumable_loader`` for targets
-that tell how much of a plan is in, and ``_override_loader`` for a user's own method. ``_dtypes`` gives rows the types
-that the stream was asked for, ``_casting`` makes a table follow the data, ``_fitting`` finds the rows that do not fit,
-``_rejected`` sets them aside, ``_parking`` keeps a copy of the batch whose retries ran out.
+that know how many rows of a plan are committed, and ``_override_loader`` for a user's own method. ``_dtypes`` casts
+rows to the stream's dtypes, ``_casting`` makes a table follow the data, ``_fitting`` finds the rows that do not fit,
+``_rejected`` sets them aside, and ``_parking`` keeps a copy of the batch whose retries ran out.
 """
 
 from api2db.delivery._dtypes import Dtypes

@@ -1,4 +1,4 @@
-"""What a stream has delivered lately, for those who watch it: latencies, the table's columns, the newest rows."""
+"""Figures on what a stream delivered recently: latencies, the table's columns, the newest rows."""
 
 import bisect
 import threading
@@ -14,8 +14,8 @@ from api2db.journal import Position
 from api2db.targets.port import Column
 
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)
-_RECENT: Final = 1_000  # latencies that the percentiles are made of
-_MOST_FRAMES: Final = 100  # of one batch whose latencies count
+_RECENT: Final = 1_000  # latencies from which the percentiles are computed
+_MOST_FRAMES: Final = 100  # whose latencies count, of one batch
 _NEWEST_ROWS: Final = 20
 _MOST_COLUMNS: Final = 100
 _MOST_CHANGES: Final = 20
@@ -45,8 +45,8 @@ class Activity:
 
         Args:
             batch: What was delivered; its rejected rows count too.
-            reached: The stream's position; what lies behind it in the batch is delivered later.
-            columns: The table's columns; None for a target that has none of its own.
+            reached: The stream's position; entries of the batch after it are delivered later.
+            columns: The table's columns; None if the target has no columns of its own.
             more_waits: Whether further frames wait, so that these rows will not be the newest for long.
         """
         now_s = time.time()
@@ -64,12 +64,11 @@ class Activity:
                 self._copy_rows(entries[-1].batch)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all as JSON types; an empty dict before the first delivery.
+        """Return the figures as JSON types; an empty dict before the first delivery.
 
-        Its keys: ``visible_at`` (seconds since 1970); ``latency`` (``bounds_s``,
-        ``counts``, ``sum_s``, and ``p50_s`` and ``p99_s`` of the last 1,000 frames); ``columns`` (name to type);
-        ``changes`` (each with ``at``, ``column``, ``before`` and ``after``); ``rows`` (the newest 20, newest first, as
-        text).
+        Keys: ``visible_at`` (seconds since 1970); ``latency`` (``bounds_s``, ``counts``, ``sum_s``, and ``p50_s`` and
+        ``p99_s`` of the last 1,000 frames); ``columns`` (name to type); ``changes`` (each with ``at``, ``column``,
+        ``before`` and ``after``); ``rows`` (the newest 20, newest first, as text).
         """
         with self._lock:
             if self._visible_at is None:
@@ -97,7 +96,7 @@ class Activity:
         self._columns = dict(columns)
 
     def _copy_rows(self, rows: pa.RecordBatch) -> None:
-        """Copy the last rows: a slice would hold the memory of the whole batch."""
+        """Copy the last rows; a slice would keep the memory of the whole batch."""
         if rows.num_rows:
             self._newest = rows.take(pa.array(range(max(0, rows.num_rows - _NEWEST_ROWS), rows.num_rows)))
 

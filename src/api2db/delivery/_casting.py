@@ -1,4 +1,4 @@
-"""A batch cast to what a table has: columns are widened where they can be, and rows that do not fit are named."""
+"""The cast of a batch to a table's columns: the table follows the data, and rows that do not fit are found."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Casting:
     """Casts batches for one table, and warns once for each column whose values are truncated there.
 
     Attributes:
-        columns: The table's columns as the last batch found or made them.
+        columns: The table's columns after the last batch.
     """
 
     def __init__(self, target: TableTarget) -> None:
@@ -35,8 +35,8 @@ class Casting:
         """Make the table follow a batch.
 
         Returns:
-            The batch and the table's columns. If one table can't have the columns of all frames, the first frames, as
-            many as have the same columns, and None: these are to be delivered by themselves.
+            The batch and the table's columns. If one table can't have the columns of all frames: the first frames that
+            have the same columns, and None; the caller delivers these alone.
 
         Raises:
             BatchRefusedError: The table can't have the columns of a single frame.
@@ -63,10 +63,10 @@ class Casting:
     def cast(
         self, batch: Batch, rows: pa.Table, columns: Sequence[Column]
     ) -> tuple[pa.Table, Sequence[Column], dict[int, str]]:
-        """Cast to the table's types, widening those that need it; say which rows still do not fit, and why.
+        """Cast to the table's types, and widen columns if needed; return the reason for each row that does not fit.
 
         Args:
-            rows: The batch's, as the target wants them.
+            rows: The batch's rows, in the form that the target wants.
         """
         fitted = self._fitted(rows, columns)
         if fitted.mismatches and (columns_now := self._altered(columns)):
@@ -87,7 +87,7 @@ class Casting:
         return fitted.rows, columns, reasons
 
     def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:
-        """The table's columns, where somebody has altered them since they were asked for: no row is odd by old ones."""
+        """The table's columns if another program has altered them; None if not. No row is rejected by old columns."""
         if self._target.replaces_table:
             return None
         columns_now = self._target.columns()
@@ -105,17 +105,17 @@ class Casting:
     def _with_overflow(
         self, batch: Batch, fitted: Fitted, columns: Sequence[Column], extra: str
     ) -> tuple[Fitted, Sequence[Column]]:
-        """Odd values go into a JSON column of their own; but for those of a key, by which rows are known."""
+        """Move mismatches into the overflow column, except those of the keys, which identify rows."""
         odd = [mismatch for mismatch in fitted.mismatches if mismatch.name not in self._target.keys]
         if not odd and all(column.name != extra for column in columns):
             return fitted, columns
-        cells = overflow_cells(batch.put_rows, odd)  # nulls too: a row that is replaced has none of the old one's
+        cells = overflow_cells(batch.put_rows, odd)  # nulls too: a row that is replaced keeps none of the old values
         try:
             columns = self._target.prepare(batch.schema.append(pa.field(extra, cells.type)), origins_of(batch))
             if extra in self._target.unplaced:
                 raise BatchRefusedError(self._target.unplaced[extra])
         except BatchRefusedError as error:
-            logger.warning("there can be no column %r: %s", extra, redact(str(error)))
+            logger.warning("the table can't have the column %r: %s", extra, redact(str(error)))
             return fitted, columns
         beside = self._fitted(pa.table({extra: cells}), columns)
         kept = [mismatch for mismatch in fitted.mismatches if mismatch not in odd]
@@ -136,10 +136,10 @@ class Casting:
 
 
 def reasons_of(mismatches: Sequence[Mismatch], forbidden: Mapping[str, str] | None = None) -> dict[int, str]:
-    """Why rows with values that do not fit are rejected, by the row's number.
+    """The reasons to reject rows with mismatches, by the row's number.
 
     Args:
-        forbidden: By column why that can't be widened.
+        forbidden: For each column that can't be widened, the reason.
     """
     reasons: dict[int, str] = {}
     for mismatch in mismatches:
@@ -150,24 +150,24 @@ def reasons_of(mismatches: Sequence[Mismatch], forbidden: Mapping[str, str] | No
 
 
 def prepare_empty(target: TableTarget, batch: Batch) -> None:
-    """Make the table of frames without rows, where the stream's dtypes tell the types of its columns."""
+    """Create the table for frames without rows if the stream's dtypes give the types of its columns."""
     schema = batch.dtypes.schema_of_empty(batch.put_schema)
     if schema is None:
         return
     try:
         target.prepare(schema, origins_of(batch))
     except BatchRefusedError as error:
-        logger.warning("no table is made of a frame without rows: %s", redact(str(error)))
+        logger.warning("no table is created from a frame without rows: %s", redact(str(error)))
 
 
 def without(rows: pa.Table, numbers: dict[int, str]) -> pa.Table:
-    """The rows whose numbers are not among these."""
+    """The rows without those of these numbers."""
     keep = [row for row in range(rows.num_rows) if row not in numbers]
     return rows.take(pa.array(keep, pa.int64()))
 
 
 def rows_without_key(rows: pa.Table, keys: Sequence[str]) -> dict[int, str]:
-    """The rows that have no value in a column of the key, with the reason to reject them."""
+    """The rows without a value in a column of the key, by number, with the reason to reject them."""
     reasons: dict[int, str] = {}
     for key in keys:
         if key not in rows.column_names:
@@ -178,20 +178,20 @@ def rows_without_key(rows: pa.Table, keys: Sequence[str]) -> dict[int, str]:
 
 
 def last_of_each_key(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """The rows whose key does not come again in a later row."""
+    """The rows whose key no later row has."""
     repeated = comes_again(rows, keys)
     return rows.filter(pa.array(~repeated)) if repeated.any() else rows
 
 
 def comes_again(rows: pa.Table, keys: Sequence[str]) -> np.ndarray:
-    """Tell which rows have a key that comes again in a later row."""
+    """For each row, whether a later row has the same key."""
     backwards = pa.array(np.arange(rows.num_rows - 1, -1, -1))
     repeated: np.ndarray = duplicate_rows(rows.select(list(keys)).take(backwards)).to_numpy(zero_copy_only=False)
     return repeated[::-1]
 
 
 def overflow_cells(rows: pa.Table, mismatches: Sequence[Mismatch]) -> pa.Array:
-    """For each row an object of its odd values by column, null where it has none."""
+    """For each row a JSON object of its mismatches by column; null if it has none."""
     odd: list[dict[str, str]] = [{} for _ in range(rows.num_rows)]
     for mismatch in mismatches:
         places = pc.indices_nonzero(mismatch.mask)
@@ -213,11 +213,11 @@ def _overflow_object(cells: dict[str, str]) -> str:
 
 
 def origins_of(batch: Batch, masks: dict[str, pa.Array] | None = None) -> ChangeOrigins:
-    """Tell the origin of a change by the column's name.
+    """Return a function that gives the origin of a change, by the column's name.
 
     Args:
-        batch: The rows that the table is to follow.
-        masks: By column the values that made it change; where there is none, all that are not null.
+        batch: The rows that the table follows.
+        masks: By column, the values that caused its change; by default all that are not null.
     """
 
     def cause_of(column: str) -> ChangeOrigin:
@@ -241,7 +241,7 @@ def _frame_of(batch: Batch, row: int) -> int:
 
 
 def _samples(column: str, values: list[object]) -> str:
-    """At most three that differ, each behind the column's name, by which a secret is known as one."""
+    """At most three different values, each after the column's name, so that secrets are recognized and redacted."""
     texts = list(dict.fromkeys(encode_cell(value) for value in values))[:_MOST_SAMPLES]
     told = [redact(f"{column}={text}") for text in texts]
     return ", ".join(

@@ -1,7 +1,7 @@
-"""The dtypes that a stream was given, applied to what was put on its way into the target.
+"""The dtypes of a stream, to which rows are cast on their way into the target.
 
-The journal holds rows as they were put, and so do rejected rows: whoever corrects the dtypes can have them tried again.
-What a row becomes depends on the row and the dtypes alone, never on its batch, so a restart changes nothing of it.
+The journal and rejected rows keep the values as they were put, so rejected rows can be retried after the dtypes have
+been corrected. The result depends on the row and the dtypes only, never on the batch, so a restart does not change it.
 """
 
 import json
@@ -17,18 +17,18 @@ from api2db.targets.types import in_words
 
 @dataclass(frozen=True)
 class Dtypes:
-    """What each named column is to be.
+    """The type that each named column is cast to.
 
     Attributes:
         types: By the column's name.
-        said: The dtypes as they were given, for a person's eyes.
+        said: The dtypes as the user wrote them, for messages.
     """
 
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
     said: Mapping[str, str] = field(default_factory=dict)
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
-        """What a schema becomes; what pandas knew of a column that changes does not hold any more."""
+        """The schema after the cast, without pandas' metadata of the columns that change."""
         if not self.types:
             return schema
         changed = {each.name for each in schema if self._wanted(each) != each.type}
@@ -38,13 +38,13 @@ class Dtypes:
         return pa.schema(fields, _without(schema.metadata, changed))
 
     def schema_of_empty(self, schema: pa.Schema) -> pa.Schema | None:
-        """The columns of a frame without rows; those that were given where it has none; None where none has a type."""
+        """The columns of a frame without rows, or of ``types`` if it has no columns; None if no column has a type."""
         known = self.schema(schema) if len(schema) else pa.schema(list(self.types.items()))
         has_type = self.types and not all(pa.types.is_null(type_) for type_ in known.types)
         return known if has_type else None
 
     def applied(self, rows: pa.Table) -> tuple[pa.Table, list[Mismatch]]:
-        """Rows of these types, null where a value has none of it, and which values these are."""
+        """Rows cast to these types, with null for each value that can't be cast, and a list of these values."""
         schema = self.schema(rows.schema)
         if schema is rows.schema:
             return rows, []
@@ -66,8 +66,8 @@ class Dtypes:
 
     def _reason(self, name: str, type_: pa.DataType) -> str:
         return (
-            f"{name!r}: the {in_words(type_)} does not become {self.said[name]!r}, which dtypes= asks for, without a"
-            " loss; mend the value, or give the column another dtype"
+            f"{name!r}: the {in_words(type_)} can't be cast to {self.said[name]!r}, as dtypes= asks, without loss;"
+            " correct the value, or give the column another dtype"
         )
 
 

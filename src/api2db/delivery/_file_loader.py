@@ -1,4 +1,4 @@
-"""The loader for targets without transactions: a plan is on disk before anything is seen, and is finished exactly."""
+"""The loader for files: a plan is on disk before a file becomes visible, and is carried out exactly once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,18 +25,19 @@ class FileLoader:
         self._rejects = rejects
         self._parking = parking
 
-    def recover(self) -> None:
+    def recover(self) -> int:
         self._target.connect()
         checkpoint = self._reader.checkpoint("plan")
         if checkpoint:
             self._finish(_Checkpoint.from_json(checkpoint))
         else:
-            # Before ``acquire`` clears away what it may name: a plan whose files are gone counts as carried out.
+            # Before ``acquire`` removes files that it may name: a plan whose files are gone counts as carried out.
             drop_plan(self._reader)
         self._rejects.resolve(self._reader.position)
         self._target.acquire(self._reader.key)
+        return 0
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Batch:
         whole = [piece for piece in batch.pieces() if piece.rows.num_rows]
         pieces, reasons = _applied(batch, whole)
         try:
@@ -46,6 +47,7 @@ class FileLoader:
             reasons = {**refused, **reasons}
             plan = self._stage(pieces)
         self._carry_out(batch, plan, sum(piece.rows.num_rows for piece in pieces), reasons)
+        return batch
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._carry_out(batch, self._stage([]), 0, dict.fromkeys(range(batch.num_rows), reason))
@@ -76,11 +78,11 @@ class FileLoader:
     def _sort(
         self, numbers: Sequence[Sequence[int]], pieces: Sequence[FrameRows]
     ) -> tuple[list[FrameRows], dict[int, str]]:
-        """Which pieces are refused for themselves; with the reason for each of their rows.
+        """The pieces that are not refused, and the reason for each row of the others.
 
         Args:
-            numbers: Of the rows of each piece, within the batch.
-            pieces: As many.
+            numbers: For each piece the numbers of its rows within the batch.
+            pieces: As many as ``numbers``.
         """
         good: list[FrameRows] = []
         reasons: dict[int, str] = {}
@@ -98,8 +100,8 @@ class _Checkpoint:
     """What a restart needs to finish a load.
 
     Attributes:
-        end: Where the stream stands once the plan is carried out.
-        delivered: What is to be counted then.
+        end: The stream's position after the plan is carried out.
+        delivered: The counts of the load.
     """
 
     plan: FilePlan
@@ -116,7 +118,7 @@ class _Checkpoint:
 
 
 def _applied(batch: Batch, pieces: Sequence[FrameRows]) -> tuple[list[FrameRows], dict[int, str]]:
-    """Frames as the dtypes have them, without the rows of which a value is none of its dtype; and why these are not."""
+    """Frames cast to the dtypes, without the rows with a value that can't be cast; and the reason for each of these."""
     if not batch.dtypes.types:
         return list(pieces), {}
     applied: list[FrameRows] = []
@@ -132,7 +134,7 @@ def _applied(batch: Batch, pieces: Sequence[FrameRows]) -> tuple[list[FrameRows]
 
 
 def _numbered(pieces: Sequence[FrameRows], left_out: Mapping[int, str]) -> list[list[int]]:
-    """The numbers of the rows of each piece that has rows, but for those that are left out."""
+    """For each piece the numbers of its rows without those left out; pieces without such rows are skipped."""
     numbers, start = [], 0
     for piece in pieces:
         kept = [row for row in range(start, start + piece.rows.num_rows) if row not in left_out]

@@ -1,4 +1,4 @@
-"""Find the values of a batch that a table cannot hold exactly, column by column, before anything is sent."""
+"""A check of each column for values that a table cannot hold exactly, before anything is sent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +51,7 @@ class Fitted:
     Attributes:
         rows: Under the table's own column names; null where a value did not fit.
         mismatches: The values that did not fit, one item for each column.
-        truncated: Columns whose times lost digits below a microsecond, as the table of types says.
+        truncated: Columns whose times lost digits below a microsecond, as ``docs/types.md`` says.
     """
 
     rows: pa.Table
@@ -86,7 +86,7 @@ def fit(
         cast = _fit_column(name, column, home, fitted)
         arrays.append(_within(limits, name, cast, home, fitted))
         names.append(home.name)
-    if not names:  # Rows of nothing but nulls are rows too.
+    if not names:  # rows with nothing but nulls are loaded too
         some = next((column for column in columns if not column.fills), columns[0])
         arrays, names = [pa.nulls(rows.num_rows, some.type)], [some.name]
     fitted.rows = pa.table(arrays, names=names)
@@ -128,7 +128,7 @@ def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _without_nanoseconds(values: pa.Array) -> pa.Array:
-    """Cut to microseconds, rounding down, also before 1970."""
+    """Truncate to microseconds, rounding down, also before 1970."""
     ticks = values.cast(pa.int64())
     whole = np.floor_divide(ticks.fill_null(0).to_numpy(zero_copy_only=False), 1000)
     counts = pa.array(whole, pa.int64(), mask=ticks.is_null().to_numpy(zero_copy_only=False))
@@ -140,7 +140,7 @@ _MICROSECONDS = {pa.time64("ns").id: pa.time64("us"), pa.duration("ns").id: pa.d
 
 
 def _has_no_type(type_: pa.DataType) -> bool:
-    """Whether it has more digits than some database has a type for."""
+    """Whether it has more digits than the largest decimal type of some database."""
     return bool(_types.is_decimal(type_) and (type_.precision > _LONGEST_DECIMAL or type_.scale > _LONGEST_SCALE))
 
 
@@ -149,7 +149,7 @@ def _is_text(type_: pa.DataType) -> bool:
 
 
 def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
-    """What to do about values that a column does not accept."""
+    """What the user can do about values that a column does not accept."""
     values = type_.value_type if _types.is_dictionary(type_) else type_
     if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
         return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
@@ -166,16 +166,16 @@ _TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     (_types.is_integer, "a whole number within the type's range, such as 42"),
     (_types.is_floating, "a number that a float holds, such as 0.5"),
     (_types.is_decimal, "a number with the digits that the type has, such as 19.99"),
-    (_types.is_date, "a date of ISO 8601, such as 2026-03-29"),
+    (_types.is_date, "an ISO 8601 date, such as 2026-03-29"),
     (
         lambda type_: bool(_types.is_timestamp(type_) and type_.tz),
-        "a moment of ISO 8601 with an offset and no finer than the type, such as 2026-03-29T01:30:00Z",
+        "an ISO 8601 timestamp with an offset and no finer than the type, such as 2026-03-29T01:30:00Z",
     ),
     (
         _types.is_timestamp,
-        "a moment of ISO 8601 without an offset and no finer than the type, such as 2026-03-29T01:30:00",
+        "an ISO 8601 timestamp without an offset and no finer than the type, such as 2026-03-29T01:30:00",
     ),
-    (_types.is_time, "a time of ISO 8601 no finer than the type, such as 01:30:00"),
+    (_types.is_time, "an ISO 8601 time no finer than the type, such as 01:30:00"),
     (_types.is_list, "a list of values that the type takes"),
 )
 
@@ -185,7 +185,7 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 
 def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether nanoseconds meet a column of microseconds; they are cut, with one warning."""
+    """Whether nanoseconds go into a column of microseconds; they are truncated, with one warning."""
     both_zoned = _types.is_timestamp(one) and _types.is_timestamp(other) and (one.tz is None) == (other.tz is None)
     both_times = _types.is_time(one) and _types.is_time(other)
     both_durations = _types.is_duration(one) and _types.is_duration(other)

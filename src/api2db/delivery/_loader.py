@@ -1,4 +1,4 @@
-"""What a loader is, and what all loaders share: moving the stream on, and plans that are dropped."""
+"""The protocol of loaders, the base of the loaders of tables, and functions that loaders share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -19,27 +19,35 @@ class Loader(Protocol):
 
     @property
     def columns(self) -> Sequence[Column] | None:
-        """The table's columns as the last batch left them; None for a target that has none of its own."""
+        """The table's columns after the last batch; None if the target has no columns of its own."""
 
-    def recover(self) -> None:
-        """Reach the target, finish what was begun, and take over how far it is.
+    def recover(self) -> int:
+        """Connect to the target, settle an interrupted load, and adopt the committed position.
 
-        A warning is added before anything is acknowledged, so that whoever flushes finds it.
+        A warning is added before anything is acknowledged, so that it is there when ``flush`` returns.
+
+        Returns:
+            How many rows of the batch that failed last are committed beyond the position. Always 0 for the journal's
+            own rows: there the position covers them.
 
         Raises:
-            TargetUnavailableError: It may be reached later.
-            ForeignLedgerError: A person must decide first.
+            TargetUnavailableError: It can't be reached now.
+            ForeignLedgerError: Another project wrote the ledger; a person must decide.
         """
 
-    def deliver(self, batch: Batch) -> None:
-        """Load a batch, set aside what is refused, and acknowledge."""
+    def deliver(self, batch: Batch) -> Batch:
+        """Load a batch or its first rows, set aside what is refused, and acknowledge.
+
+        Returns:
+            What was loaded or set aside: the batch, or its first rows.
+        """
 
     def reject(self, batch: Batch, reason: str) -> None:
         """Set all rows of a batch aside, and acknowledge."""
 
 
 class TableLoader(ABC):
-    """What the loaders of tables share: a batch without rows, a table that follows the data, and one retry.
+    """Base of the loaders of tables: handles batches without rows, makes the table follow the data, retries once.
 
     Args:
         target: The table.
@@ -54,35 +62,32 @@ class TableLoader(ABC):
         """See ``Loader``."""
         return self._casting.columns
 
-    def deliver(self, batch: Batch) -> None:
-        """See ``Loader``. If somebody else has changed the table meanwhile, the batch is cast again, once."""
+    def deliver(self, batch: Batch) -> Batch:
+        """See ``Loader``. If another program has changed the table meanwhile, the batch is cast again, once."""
         try:
-            self._deliver(batch)
+            return self._deliver(batch)
         except TableChangedError:
-            self._deliver(batch)
+            return self._deliver(batch)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> Batch:
         if not batch.num_rows:
             prepare_empty(self._table, batch)
             self._pass(batch.end, Delivered(frames=batch.frames, superseded=batch.superseded.rows))
-            return
+            return batch
         try:
             batch, columns = self._casting.prepare(batch)
         except BatchRefusedError as error:
             self.reject(batch, str(error))
-            return
-        if columns is None:
-            self._deliver(batch)
-        else:
-            self._load_prepared(batch, columns)
+            return batch
+        return self._deliver(batch) if columns is None else self._load_prepared(batch, columns)
 
     @abstractmethod
     def reject(self, batch: Batch, reason: str) -> None:
         """See ``Loader``."""
 
     @abstractmethod
-    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
-        """Cast a batch with rows to the table's columns, load it, and acknowledge."""
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
+        """Cast a batch with rows to the table's columns, load it or its first rows, and acknowledge; return these."""
 
     @abstractmethod
     def _pass(self, reached: Position, delivered: Delivered) -> None:
@@ -98,15 +103,15 @@ def acknowledge(
     *,
     clear: Iterable[CheckpointKind] = (),
 ) -> None:
-    """Acknowledge, and in the same transaction settle the rows that were set aside and the batch that was parked.
+    """Acknowledge, and settle rejected rows and the parked batch in the same transaction.
 
     Args:
-        reader: The stream's.
+        reader: The stream's reader.
         rejects: Counts what was set aside before ``reached``.
-        parking: Lets go what was parked before ``reached``.
+        parking: Releases what was parked before ``reached``.
         reached: Everything before it is in the target or set aside.
-        delivered: What became of it, without what is set aside.
-        clear: Other checkpoints that this settles.
+        delivered: The outcome, without rejected rows.
+        clear: Other checkpoints to clear.
     """
     cleared = list(clear)
     if pending := rejects.resolve(reached):
@@ -114,14 +119,14 @@ def acknowledge(
         delivered = replace(delivered, rejected=pending["rows"], rejected_bytes=pending["size_bytes"])
     if parking.leave(reached):
         cleared.append("parked")
-    if cleared or reached != reader.position:
+    if cleared or reached != reader.position or delivered != Delivered():
         reader.acknowledge(reached, delivered, clear=cleared)
 
 
 def drop_plan(reader: StreamReader) -> None:
-    """Clear a plan that was not carried out, and what a failed ``save`` may have left on disk.
+    """Clear a plan that was not carried out, and anything that a failed ``save`` left on disk.
 
-    An empty plan is saved first: the journal writes nothing when it clears a checkpoint that it does not have.
+    An empty plan is saved first, because clearing a checkpoint that the journal does not have writes nothing.
     """
     reader.save("plan", {})
     reader.acknowledge(reader.position, Delivered(), clear=["plan"])

@@ -1,7 +1,7 @@
-"""The head batch whose tries ran out, as a Parquet file that a person can look at.
+"""The parked batch: a Parquet copy of the head batch after its retries ran out, for a person to look at.
 
-The rows stay in the journal and are delivered from there, first, when the target is back; the file then goes. It says
-which journal, stream and range it is of, so nothing ever loads it twice.
+The rows stay in the journal. They are the first to be delivered from there when the target is back; then the file is
+removed. The file names its journal, stream and range, so it is never loaded twice.
 """
 
 import json
@@ -20,24 +20,24 @@ logger = logging.getLogger(__name__)
 
 
 class ParkedBatches(Protocol):
-    """What becomes of a head batch whose tries ran out."""
+    """What happens to a head batch whose retries ran out."""
 
     @property
     def occupied(self) -> bool:
         """Whether a batch is parked."""
 
     def park(self, batch: Batch) -> None:
-        """Take a batch that is tried on all the same."""
+        """Park a batch; the worker continues to retry it."""
 
     def leave(self, reached: Position) -> bool:
-        """What was parked is in the target up to here; true where a checkpoint is to be cleared."""
+        """Release what was parked before a position; return whether the caller must clear the checkpoint."""
 
 
 class Parking:
     """The parked batch of one stream: at most one.
 
-    Streams to two targets of one kind share the folder. So a file gets its name only once a durable checkpoint has it,
-    and never in place of another: while the temporary file is there, the named one is not ours.
+    Streams to two targets of one kind share the folder. So a file gets its name only after a durable checkpoint has
+    that name, and never replaces another file: while the temporary file exists, the file of that name is another's.
     """
 
     def __init__(self, reader: StreamReader, folder: Path) -> None:
@@ -51,16 +51,16 @@ class Parking:
         return checkpoint is not None and not (self._folder / checkpoint["temporary"]).exists()
 
     def park(self, batch: Batch) -> None:
-        """Write a batch down; where the disk refuses that too, it waits in the journal alone."""
+        """Write a copy of a batch. If the disk refuses that too, the batch waits only in the journal."""
         try:
             path = self._park(batch)
         except (OSError, JournalError) as error:
-            logger.warning("the batch waits in the journal only, %s can't be written to: %s", self._folder, error)
+            logger.warning("the batch waits only in the journal; %s can't be written to: %s", self._folder, error)
             return
-        logger.error("%d rows are parked in %s; they go first when the target is back", batch.num_rows, path)
+        logger.error("%d rows are parked in %s; they are loaded first when the target is back", batch.num_rows, path)
 
     def leave(self, reached: Position) -> bool:
-        """Drop the file once its rows are in the target; true where a checkpoint is to be cleared."""
+        """Remove the file if its rows are in the target; return whether the caller must clear the checkpoint."""
         checkpoint = self._reader.checkpoint("parked")
         if checkpoint is None or Position(*checkpoint["end"]) > reached:
             return False

@@ -1,4 +1,4 @@
-"""Read the next batch while the target is busy with this one."""
+"""Prefetch: the next batch is read while the target is busy with this one."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ _LEAST_BYTES = 1 << 18
 
 
 class Prefetch:
-    """The entries behind the batch in flight, read in a thread: at most as many as one read gives.
+    """The entries after the batch in flight, read in a thread: at most as many as one read returns.
 
     Args:
         reader: The stream's.
@@ -26,13 +26,13 @@ class Prefetch:
         self._start: tuple[Position, ReadLimit] | None = None
 
     def tell_news(self) -> None:
-        """More may be there to read; called by any thread."""
+        """Announce that there may be more to read; called by any thread."""
         if not self._news.is_set():
             self._news.set()
 
     @contextmanager
     def behind(self, position: Position, limit: ReadLimit) -> Iterator[None]:
-        """While entered, read what stands behind a position. A small backlog is left to the next read."""
+        """Within the block, read what follows a position. A small backlog is left to the next read."""
         if self._reader.waiting_bytes < _LEAST_BYTES:
             yield
             return
@@ -41,7 +41,7 @@ class Prefetch:
         thread = threading.Thread(target=self._run, args=(position, limit), daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # at the interpreter's exit no thread can be started
+        except RuntimeError:  # no thread can be started while the interpreter exits
             yield
             return
         try:
@@ -52,12 +52,12 @@ class Prefetch:
             thread.join()
 
     def take(self, position: Position, limit: ReadLimit) -> list[Entry]:
-        """Give up the entries; none unless they stand behind this position, and were read within this limit."""
+        """Hand over the entries; none unless they follow this position and were read within this limit."""
         entries, self._entries = self._entries, []
         return entries if self._start == (position, limit) else []
 
     def _run(self, after: Position, limit: ReadLimit) -> None:
-        """Read until the limit is reached. An error, say of the disk, is met again by the next read."""
+        """Read until the limit is reached. An error, for instance of the disk, is raised again by the next read."""
         with suppress(JournalError, OSError):
             while not self._ended.is_set():
                 self._news.clear()

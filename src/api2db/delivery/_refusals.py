@@ -1,4 +1,4 @@
-"""Which rows of a batch a target refuses, found by trials that are rolled back."""
+"""A search for the rows of a batch that a target refuses, by trials that are rolled back."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,14 +6,14 @@ from api2db.errors import BatchRefusedError
 
 
 class TooManyRefusalsError(Exception):
-    """The rows at fault can't be told by trials, or by so few: the batch is to be taken again in smaller ones."""
+    """Trials can't find the rows at fault, or would be too many: the batch must be retried in smaller ones."""
 
 
 class TooLargeError(TooManyRefusalsError):
-    """The batch is larger than one load may be, so it is to be taken again in smaller ones.
+    """The batch is larger than one load may be: it must be retried in smaller ones.
 
     Args:
-        rows: How many of its rows to take instead.
+        rows: The number of its rows to load instead.
     """
 
     def __init__(self, rows: int) -> None:
@@ -27,19 +27,19 @@ def find_refused(
     refusal: BatchRefusedError,
     most_trials: int | None,
 ) -> dict[int, str]:
-    """Find row after row that is refused alone, or beside those before it: of two that clash the first is kept.
+    """Find each row that is refused, alone or together with earlier rows: of two that conflict the first is kept.
 
     Args:
-        rows: The batch, by numbers.
-        refusal_of: Tries some of the rows.
-        refusal: What the target said of them all.
-        most_trials: None for as many as it takes, which is about log2(rows) for each row at fault.
+        rows: The numbers of the batch's rows.
+        refusal_of: Tries to load some of the rows; returns the refusal, if any.
+        refusal: The refusal of all rows together.
+        most_trials: The largest number of trials; None for no limit. Each row at fault needs about log2(rows).
 
     Returns:
-        The reason for each row at fault; the others are taken together.
+        The reason for each row at fault; the others are accepted together.
 
     Raises:
-        TooManyRefusalsError: The trials ran out, or a trial of all rows is not refused.
+        TooManyRefusalsError: The trials ran out, or a trial of all rows was not refused.
     """
     found: dict[int, str] = {}
     left, taken, trials = list(rows), 0, 0

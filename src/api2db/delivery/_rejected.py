@@ -1,7 +1,7 @@
-"""Rows that a target refused for themselves: a Parquet file with the reason beside each row.
+"""Rejected rows: rows that a target refused for themselves, in a Parquet file with the reason for each row.
 
-The file is written under a temporary name, and its checkpoint is durable, before the good rows are committed. Once the
-ledger says that they are in, the file gets its final name; if the ledger says that they are not, the file is removed.
+The file is written under a temporary name, and its checkpoint is durable, before the other rows are committed. If the
+ledger says that they were committed, the file gets its final name; otherwise the file is removed.
 """
 
 import json
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def origin(reader: StreamReader, first: Position, last: Position) -> dict[str, Any]:
-    """Whose rows a file holds, so that no other stream ever takes them."""
+    """The journal, stream and range of a file's rows, so that no other stream loads them."""
     return {
         "journal": reader.journal_id,
         "stream": reader.key,
@@ -37,14 +37,14 @@ def origin(reader: StreamReader, first: Position, last: Position) -> dict[str, A
 
 
 def without_added(rows: pa.Table) -> pa.Table:
-    """Rows as they were put, without the columns that say why they were refused."""
+    """Rows as they were put, without the added columns."""
     own = json.loads((rows.schema.metadata or {}).get(METADATA_KEY, b"{}")).get(_OWN, {})
     rows = rows.drop_columns([name for name in ADDED_COLUMNS if name in rows.column_names])
     return rows.rename_columns([own.get(name, name) for name in rows.column_names])
 
 
 def _own_names(names: Sequence[str]) -> dict[str, str]:
-    """Other names for columns of the rows' own that are named as those which are added: the other name to the own."""
+    """New names for the rows' own columns that have the name of an added column: new name to own name."""
     other: dict[str, str] = {}
     for name in ADDED_COLUMNS:
         if name in names:
@@ -56,14 +56,14 @@ def _own_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def sweep(folder: Path, key: str) -> None:
-    """Clear away the temporary files that a stream left where it was killed before it could checkpoint them."""
+    """Remove the temporary files that a stream left if it was killed before it saved their checkpoint."""
     for path in folder.glob(f".{key}.*"):
         if is_temporary(path):
             path.unlink(missing_ok=True)
 
 
 def _writable(table: pa.Table) -> pa.Table:
-    """A column that Parquet has no place for, say of seconds too far off for its milliseconds, is kept as text."""
+    """Cast columns that Parquet can't hold to text, for instance seconds beyond the range of its milliseconds."""
     if _is_writable(table):
         return table
     for place, field in enumerate(table.schema):
@@ -88,12 +88,12 @@ class Rejects:
         self._folder = folder
 
     def set_aside(self, batch: Batch, reasons: Mapping[int, str], *, alone: bool = False) -> None:
-        """Write refused rows down as pending; what was pending before was rolled back, and is removed.
+        """Write refused rows as pending; rows that were pending before were rolled back, and are removed.
 
         Args:
             batch: The batch of the rows.
-            reasons: Why each is refused, by the row's number in the batch.
-            alone: Whether no other row of the batch is loaded, so that no target will tell what became of it.
+            reasons: Why each row is refused, by its number in the batch.
+            alone: Whether no other row of the batch is loaded, so that no target knows the outcome.
         """
         make_folders(self._folder)
         sweep(self._folder, self._reader.key)
@@ -121,10 +121,10 @@ class Rejects:
         self._reader.save("pending", checkpoint)
 
     def resolve(self, reached: Position) -> Mapping[str, Any]:
-        """What the ledger says of pending rows: theirs has been committed, or it has not and they go.
+        """Make pending rows final if their batch was committed; otherwise remove them.
 
         Returns:
-            The checkpoint of what has become final, empty where nothing has; the caller clears it.
+            The checkpoint of the rows that became final, for the caller to clear; empty if there are none.
         """
         checkpoint = self._reader.checkpoint("pending")
         if checkpoint is None:
@@ -138,7 +138,7 @@ class Rejects:
         return checkpoint
 
     def settle(self) -> None:
-        """Make pending rows final if nothing is left that could tell: they are alone, or the position is past them."""
+        """Make pending rows final if they are alone, or if the position is past them."""
         checkpoint = self._reader.checkpoint("pending")
         if checkpoint is None:
             return
@@ -166,4 +166,4 @@ class Rejects:
             if checkpoint["rows"] == 1
             else f"{checkpoint['rows']} rows were refused; they are"
         )
-        logger.warning("%s in %s with the reason beside each", refused, self._folder)
+        logger.warning("%s in %s with the reason for each", refused, self._folder)

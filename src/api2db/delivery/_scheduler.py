@@ -127,7 +127,7 @@ class Scheduler:
             self._watch.notify()
 
     def call(self, task: Task, *, now: bool = False) -> None:
-        """Schedule a step, unless the task waits for its next try; with ``now`` even then."""
+        """Schedule a step, unless the task waits for its next attempt; with ``now`` even then."""
         self._inbox.append((task, now))
         with self._lock:
             if now:  # a signal may have interrupted ``add``
@@ -182,7 +182,7 @@ class Scheduler:
                     self._serving -= 1
 
     def _wait_for_work(self) -> Task | None:
-        """Wait for a task; None after some idle seconds. If none can be started, none ends; all watch the clock."""
+        """Wait for a task; None after some idle seconds. If no thread can start, none ends; all watch the clock."""
         while True:
             until_s = None if self._can_start else self._until_next_s()
             self._idle += 1
@@ -206,7 +206,7 @@ class Scheduler:
             if self._next() is not None:
                 (self._work if self._idle else self._watch).notify()
         elif self._ready:
-            self._watch.notify()  # a long step makes room
+            self._watch.notify()  # the keeper makes room once a step is long
         return task
 
     def _next(self) -> Task | None:
@@ -267,13 +267,13 @@ class Scheduler:
         try:
             if not task.worker.is_stopping:
                 wait_s = task.worker.step()
-        except BaseException as raised:  # noqa: BLE001 - whatever ended the worker is told by on_end
+        except BaseException as raised:  # noqa: BLE001 - on_end gets whatever ended the worker
             error = raised
-        if error is not None or not self._goes_on(task, wait_s):
+        if error is not None or not self._schedule_next(task, wait_s):
             self._end(task, error)
         thread.name = own_name
 
-    def _goes_on(self, task: Task, wait_s: float | None) -> bool:
+    def _schedule_next(self, task: Task, wait_s: float | None) -> bool:
         """Schedule the task's next step; False if there is none."""
         with self._lock:
             self._sort()
@@ -295,7 +295,7 @@ class Scheduler:
     def _end(self, task: Task, error: BaseException | None) -> None:
         try:
             task.end(error)
-        except Exception:  # the task has ended all the same, and must leave its group
+        except Exception:  # the task has ended nevertheless, and must leave its group
             logger.exception("on_end of %s failed", task.name)
         with self._lock:
             task.state = "ended"

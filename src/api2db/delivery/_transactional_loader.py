@@ -1,7 +1,7 @@
-"""The loader for targets with transactions: the ledger alone says what is in.
+"""The loader for targets with transactions: only the ledger says which rows are committed.
 
-Batch boundaries move after a restart, so nothing is concluded from what a batch was: after a connect, and after
-anything that went wrong, the ledger is read under a lock, and delivery goes on behind it.
+Batch boundaries change after a restart, so they prove nothing. After each connect and each error the loader reads the
+ledger under a lock, and delivery continues after the position there.
 """
 
 import logging
@@ -37,7 +37,7 @@ class TransactionalLoader(TableLoader):
         self._ledger: LedgerRow | None = None
         self._adopting = False
 
-    def recover(self) -> None:
+    def recover(self) -> int:
         self._target.connect()
         self._ledger = row = self._target.read_position(self._reader.key)
         self._adopting = row is not None and not self._reader.knows_epoch(row.epoch)
@@ -48,8 +48,9 @@ class TransactionalLoader(TableLoader):
         self._pass(self._reader.position, Delivered())
         if row is not None and self._target.columns() is None:
             logger.warning("the table is gone, though rows were delivered into it; it is created again")
+        return 0
 
-    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> None:
+    def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
         try:
@@ -57,12 +58,13 @@ class TransactionalLoader(TableLoader):
         except BatchRefusedError as error:
             reasons = self._find_refused(batch, rows, columns, reasons, error)
             self._load_rest(batch, rows, columns, reasons)
+        return batch
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
 
     def _filled_alike(self, batch: Batch, columns: Sequence[Column]) -> Batch:
-        """A column that a frame lacks is the table's own to fill, so it goes with no frame that has it."""
+        """The leading frames that lack the same columns with defaults, which the table fills."""
         filled = [column.name for column in columns if column.fills]
         own = {name for name in batch.schema.names if any(self._target.same_column(name, each) for each in filled)}
         return batch.leading_with_same_of(own) if own else batch
@@ -85,12 +87,12 @@ class TransactionalLoader(TableLoader):
         self._pass(batch.end, delivered)
 
     def _load_rest(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:
-        """What is refused though the rows at fault are gone is taken again in smaller batches, or later."""
+        """Load without the rows at fault; if that is refused too, raise so that smaller batches follow, or a retry."""
         try:
             self._load(batch, rows, columns, reasons)
         except BatchRefusedError as error:
             if len(reasons) == batch.num_rows:
-                raise TargetUnavailableError(f"the ledger can't be moved: {error}") from error
+                raise TargetUnavailableError(f"the ledger can't be updated: {error}") from error
             if not self._target.replaces_table:
                 raise TooManyRefusalsError from error
             self.reject(batch, str(error))
@@ -122,33 +124,33 @@ class TransactionalLoader(TableLoader):
             raise ForeignLedgerError(
                 "the target's ledger was last written under an epoch that this journal never had: a copy of this "
                 "project delivers there too, or the journal was restored from a backup. Stop the other one, look at "
-                "the target, then let this one go on with: api2db adopt"
+                "the target, then let this one continue with: api2db adopt"
             )
-        logger.warning("the target's ledger, which a copy of this project has written, is this stream's again")
+        logger.warning("this stream adopts the target's ledger, which a copy of this project has written")
 
     def _compare(self, reached: Position) -> None:
-        """Take over what the ledger says; what it says is missing is told."""
+        """Adopt the ledger's position; if it is behind, warn that rows are missing in the target."""
         if reached > self._reader.position:
             self._catch_up(reached)
         elif reached < self._reader.position and (reached.sequence or self._reader.delivered.rows):
             self._report_gap(reached)
 
     def _catch_up(self, reached: Position) -> None:
-        """What was committed before the last stop, but not acknowledged in the journal any more."""
+        """Acknowledge what was committed before the last stop and not acknowledged then."""
         passed = self._reader.seek(reached)
         self._reader.acknowledge(reached, Delivered(frames=passed.frames, rows=passed.rows))
 
     def _report_gap(self, reached: Position) -> None:
         message = (
-            f"the target's ledger stands at {tuple(reached)}, before {tuple(self._reader.position)}, which was "
+            f"the target's ledger is at {tuple(reached)}, but everything up to {tuple(self._reader.position)} was "
             "delivered: the target was restored to an earlier state or its ledger was dropped, and the rows "
-            "between are missing there; delivery goes on behind them"
+            "between are missing there; delivery continues after them"
         )
         logger.error("%s", message)
         self._reader.add_warning(message)
 
     def _pass(self, reached: Position, delivered: Delivered) -> None:
-        """What was pending, and the wish to adopt a ledger once it has an epoch of ours."""
+        """Acknowledge, and clear the request to adopt a ledger once an epoch of this journal is in it."""
         is_adopted = self._adopting and self._ledger is not None and self._ledger.epoch == self._reader.epoch
         clear: list[CheckpointKind] = ["adopt"] if is_adopted else []
         acknowledge(self._reader, self._rejects, self._parking, reached, delivered, clear=clear)

@@ -1,7 +1,7 @@
-"""The loop of one stream: deliver what the journal holds, up to a limit, as one batch; then what came meanwhile.
+"""The delivery loop of one stream. Each step delivers what waits in the journal, up to a limit, as one batch.
 
-So a batch is one frame under light load and thousands under heavy load. Only if hundreds of tiny frames arrive each
-second does the worker rest between two loads.
+So a batch is one frame under light load and thousands under heavy load. The worker rests between two loads only if
+hundreds of tiny frames arrive each second.
 """
 
 import logging
@@ -28,11 +28,11 @@ from api2db.targets.port import Target
 logger = logging.getLogger(__name__)
 LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
-# Rest after a batch of many frames if less than this waits: as long as two or three loads of a nearby server.
+# The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
 _REST_S = 0.02
 _MANY_FRAMES = 10
 _SMALL_BYTES = 1 << 16
-# Grow slowly after a batch that was too large: the next one soon is too large as well, and is read in vain.
+# After a batch that was too large, the limit grows slowly: a batch that is too large again was read in vain.
 _SLOWLY = 8
 # Broken connections in a row before the batch is halved, and before a single row is rejected.
 _BREAKS = 3
@@ -94,7 +94,7 @@ class Worker:
         reader.on_news(self._tell_news)
 
     def run(self) -> None:
-        """Deliver until ``stop``; what is left stays in the journal.
+        """Deliver until ``stop``; the rest stays in the journal.
 
         Raises:
             ForeignLedgerError: A copy of this project writes into the target under this stream's name.
@@ -176,7 +176,7 @@ class Worker:
         self._ready()
 
     def _try(self, timeout_s: float | None) -> float | None:
-        if self._stopping.is_set():  # after a failure, a look at the head batch may have consumed the wake-up
+        if self._stopping.is_set():  # after a failure, reading the head batch may have consumed the wake-up
             return None
         batch = self._next(timeout_s)
         if batch is not None and not self._recovered:
@@ -186,7 +186,7 @@ class Worker:
             if batch is None:  # everything was committed, and only the answer was lost
                 self._succeeded()
         if batch is None:
-            return 0 if self._reader.waiting_bytes else None  # what the disk could not return now is read later
+            return 0 if self._reader.waiting_bytes else None  # if the disk failed to return it now, read it later
         try:
             self._deliver(batch)
         except TooLargeError as error:
@@ -247,7 +247,7 @@ class Worker:
 
     def _step_back(self, error: Exception, trouble: str) -> None:
         if not self._troubled:
-            logger.warning("not delivered, will be tried again: %s", trouble)
+            logger.warning("not delivered, will be retried: %s", trouble)
         self._troubled = True
         self._reader.set_error(trouble)
         if isinstance(error, ConnectionBrokenError) and self._recovered:
@@ -268,7 +268,7 @@ class Worker:
             self._parking.park(batch)
 
     def _make_smaller(self, reason: str) -> None:
-        """Halve a batch that breaks every connection while the target itself is well, down to the row at fault."""
+        """Halve a batch that breaks every connection to a healthy target, until only the row at fault is left."""
         batch = self._next(0)
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, takewhile
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -19,16 +20,30 @@ _NO_DTYPES = Dtypes()
 _MANY_ROWS = 2_048
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What one load takes.
+class Source(NamedTuple):
+    """The frame in the journal from which a user's own method made other rows.
 
     Attributes:
-        entries: Consecutive, and of schemas that have a common one.
+        end: The stream's position after it.
+        rows: The number of its rows in the journal.
+    """
+
+    end: Position
+    rows: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one load.
+
+    Attributes:
+        entries: Consecutive entries whose schemas have a common schema.
         start: The stream's position before them.
-        put_schema: The common one.
-        superseded: What stood before the newest frame and is not loaded.
-        dtypes: What its rows become on their way into the target.
+        put_schema: The common schema.
+        superseded: What is before the newest frame and not loaded.
+        dtypes: The types that rows are cast to on their way into the target.
+        source: The frame from which a user's own method made the rows; None for the journal's own rows. There is no
+            position within rows that the journal does not have: all entries but the last end at ``start``.
     """
 
     entries: Sequence[Entry]
@@ -36,6 +51,7 @@ class Batch:
     put_schema: pa.Schema
     superseded: Superseded = _NOTHING_SUPERSEDED
     dtypes: Dtypes = _NO_DTYPES
+    source: Source | None = None
 
     @property
     def end(self) -> Position:
@@ -49,12 +65,12 @@ class Batch:
 
     @property
     def refused(self) -> str | None:
-        """Why no target takes its rows; None where they are to be loaded."""
+        """Why no target accepts its rows; None if they can be loaded."""
         return reason_of(self.entries[0].batch.schema) if self.entries[0].refused else None
 
     @property
     def frames(self) -> int:
-        """How many frames end in it, those that it supersedes among them."""
+        """How many frames end in it, including those that it supersedes."""
         return sum(entry.frame_end for entry in self.entries) + self.superseded.frames
 
     @property
@@ -64,17 +80,17 @@ class Batch:
 
     @property
     def schema(self) -> pa.Schema:
-        """What its rows have."""
+        """The schema of ``rows``."""
         return self.dtypes.schema(self.put_schema)
 
     @property
     def rows(self) -> pa.Table:
-        """All rows, as the stream's dtypes have them; null where a value is none of its dtype."""
+        """All rows, cast to the stream's dtypes; null for each value that can't be cast."""
         return self._applied[0]
 
     @property
     def mismatches(self) -> list[Mismatch]:
-        """The values that are none of their dtype."""
+        """The values that can't be cast to their dtype."""
         return self._applied[1]
 
     @cached_property
@@ -85,7 +101,7 @@ class Batch:
     def put_rows(self) -> pa.Table:
         """All rows as they were put, under the common schema.
 
-        Small entries that follow each other with one schema are cast as one.
+        Consecutive small entries with one schema are cast together.
         """
         runs = groupby((entry.batch for entry in self.entries), key=lambda batch: batch.schema)
         joined = [batch for _, run in runs for batch in _joined(list(run))]
@@ -96,12 +112,15 @@ class Batch:
         return ((entry.timestamp_ns, entry.batch.num_rows) for entry in self.entries)
 
     def pieces(self) -> list[FrameRows]:
-        """The rows frame by frame, each under its own schema."""
-        frames = groupby(self.entries, key=lambda entry: entry.timestamp_ns)
-        return [FrameRows(time, _table([entry.batch for entry in frame])) for time, frame in frames]
+        """The rows of each frame, under the frame's own schema."""
+        return [FrameRows(frame[0].timestamp_ns, rows_of_frame(frame)) for frame in self.entries_by_frame()]
+
+    def entries_by_frame(self) -> list[list[Entry]]:
+        """The entries of each frame; the last of a frame may lack ``frame_end``, after damage."""
+        return [list(frame) for _, frame in groupby(self.entries, key=lambda entry: entry.timestamp_ns)]
 
     def head(self, rows: int) -> "Batch":
-        """The first so many rows; where they end within a frame, that is cut."""
+        """The batch's first rows; the last frame may be cut."""
         kept: list[Entry] = []
         for entry in self.entries:
             if entry.batch.num_rows > rows:
@@ -113,23 +132,23 @@ class Batch:
 
     def _cut(self, entry: Entry, rows: int) -> Entry:
         begin = self._begin(entry)
-        position = begin._replace(skip=begin.skip + rows)
+        position = self.start if self.source else begin._replace(skip=begin.skip + rows)
         return replace(entry, position=position, batch=entry.batch.slice(0, rows), frame_end=False)
 
     def _begin(self, entry: Entry) -> Position:
-        """Where a stream stands before an entry, in terms of its own record."""
+        """The stream's position before an entry, counted in the entry's own record."""
         if entry.position.skip:
             return Position(entry.position.sequence, entry.position.skip - entry.batch.num_rows)
         before = entry.position.sequence - 1
         return Position(before, self.start.skip if self.start.sequence == before else 0)
 
     def leading_alike(self) -> "Batch":
-        """The first entries, as many as have the columns of the very first."""
+        """The leading entries that have the columns of the first one."""
         names = self.entries[0].batch.schema.names
         return self._leading(lambda entry: entry.batch.schema.names == names)
 
     def leading_with_same_of(self, columns: set[str]) -> "Batch":
-        """The first entries, as many as have the same ones of some columns; one without rows has none that counts."""
+        """The leading entries that have the same of some columns as the first one; those without rows don't count."""
         some = next((entry for entry in self.entries if entry.batch.num_rows), self.entries[0])
         same = columns & {*some.batch.schema.names}
         return self._leading(lambda entry: not entry.batch.num_rows or columns & {*entry.batch.schema.names} == same)
@@ -138,7 +157,7 @@ class Batch:
         leading = list(takewhile(belongs, self.entries))
         if len(leading) == len(self.entries):
             return self
-        return batch_of(leading, self.start, self.superseded, dtypes=self.dtypes)
+        return batch_of(leading, self.start, self.superseded, dtypes=self.dtypes, source=self.source)
 
 
 def batch_of(
@@ -149,17 +168,19 @@ def batch_of(
     whole_frames: bool = False,
     keyed: bool = False,
     dtypes: Dtypes = _NO_DTYPES,
+    source: Source | None = None,
 ) -> Batch:
-    """As many of the entries, from the first on, as have a common schema; whole frames where those are asked for.
+    """The batch of the leading entries that have a common schema.
 
     Args:
         entries: At least one.
         start: The stream's position before them.
-        superseded: What stood before the newest frame and is not loaded.
+        superseded: What is before the newest frame and not loaded.
         whole_frames: Whether it must not end within a frame.
-        keyed: Whether rows are to be replaced by key: then only entries with the same columns go together, since a
-            column that a frame has not keeps what the row had, and none that was put again with one that was not.
-        dtypes: What the rows become.
+        keyed: Whether rows are replaced by key. Then all entries have the same columns, because a row keeps its values
+            in columns that its frame lacks, and retried entries are not mixed with others.
+        dtypes: The types that rows are cast to.
+        source: The frame from which a user's own method made the rows; None for the journal's own rows.
     """
     entries = _of_one_fate(entries)
     if keyed:
@@ -170,15 +191,15 @@ def batch_of(
         schema = unify([entry.batch.schema for entry in entries])
     if schema is None:
         raise AssertionError("the slices of one frame have one schema")
-    batch = Batch(entries, start, schema, superseded, dtypes)
+    batch = Batch(entries, start, schema, superseded, dtypes, source)
     first = entries[0].batch.schema
     if all(entry.batch.schema.equals(first) for entry in entries) or _can_be_cast(batch):
         return batch
-    return Batch(_of_one_schema(entries), start, first, superseded, dtypes)
+    return Batch(_of_one_schema(entries), start, first, superseded, dtypes, source)
 
 
 def _of_one_fate(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first entries that no target takes, of one frame, or those before the first of that kind."""
+    """The leading refused entries, of one frame; or, if the first is not refused, all before the first refused one."""
     first = entries[0]
     if first.refused:
         return list(takewhile(lambda entry: entry.refused and entry.timestamp_ns == first.timestamp_ns, entries))
@@ -187,7 +208,7 @@ def _of_one_fate(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 
 def _of_one_kind(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first entries that have the columns of the very first; of those put again, a single frame's."""
+    """The leading entries that have the columns of the first one; if that was retried, those of its frame."""
     first = entries[0]
     if first.retried:
         return list(takewhile(lambda entry: entry.timestamp_ns == first.timestamp_ns, entries))
@@ -201,7 +222,7 @@ def _of_one_kind(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 
 def _can_be_cast(batch: Batch) -> bool:
-    """Whether the common schema holds every value: of times in two units, the finer one reaches less far."""
+    """Whether the common schema holds every value: of two units of time, the finer one has the smaller range."""
     try:
         _ = batch.put_rows
     except DataError:
@@ -215,7 +236,7 @@ def _of_one_schema(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 
 def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequence[Entry]:
-    """The entries before the first whose schema does not go with those before it."""
+    """The leading entries that have a common schema."""
     count, schema = 0, unify([entries[0].batch.schema])
     while schema is not None and count < len(entries):
         count += 1
@@ -225,13 +246,14 @@ def _with_common_schema(entries: Sequence[Entry], *, whole_frames: bool) -> Sequ
     return kept[: ends[-1]] if whole_frames and ends else kept
 
 
-def _table(batches: list[pa.RecordBatch]) -> pa.Table:
-    """Slices of one frame; where a user's own method handed on several frames for it, under their common schema."""
+def rows_of_frame(entries: Sequence[Entry]) -> pa.Table:
+    """The rows of one frame; if a user's own method handed on several frames for it, under their common schema."""
+    batches = [entry.batch for entry in entries]
     schema = unify([batch.schema for batch in batches])
     return pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
 
 
 def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """One batch, unless those that there are have many rows each: to copy them would cost more than it saves."""
+    """One batch, or the batches as they are if they have many rows: copying these would cost more than it saves."""
     rows = sum(batch.num_rows for batch in batches)
     return batches if len(batches) == 1 or rows >= _MANY_ROWS * len(batches) else [pa.concat_batches(batches)]

@@ -1,4 +1,4 @@
-"""How a table follows the data: the names it cannot have, the columns to add, and the types to widen.
+"""The rules by which a table follows the data: names it cannot have, columns to add, types to widen.
 
 These are the rules of ``schema="evolve"`` that SQL databases, BigQuery and HeavyDB share. They do no I/O.
 """
@@ -95,7 +95,7 @@ def wider_type(
     """The type that holds the column's values and another type's exactly; None if there is none.
 
     Args:
-        is_undecided: Whether the column was created for nulls and has no value yet, so that any type will do.
+        is_undecided: Whether the column was created for nulls and has no value yet, so that it can take any type.
         is_exact_as_float: Whether no row meets ``inexact_as_float``; asked for a column of integers.
     """
     wider = widened(column.type, to)
@@ -109,5 +109,5 @@ def wider_type(
 
 
 def inexact_as_float(name: str) -> str:
-    """The condition that an integer may not be exact as a float; the name is quoted."""
+    """The SQL condition for an integer that may not be exact as a float; the name is quoted."""
     return f"{name} > {_LARGEST_EXACT_INTEGER} OR {name} < -{_LARGEST_EXACT_INTEGER}"

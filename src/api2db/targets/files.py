@@ -1,4 +1,6 @@
-"""Targets of files: written under temporary names, then planned, then renamed; a missing temporary file is published.
+"""Targets of files: each file gets a temporary name, then a plan is saved, then the file is renamed.
+
+So a file of a plan whose temporary name is missing has been published.
 
 Duplicate rows are dropped: within a frame for shards, within the whole file for a file that is updated.
 """
@@ -106,7 +108,7 @@ class SingleFileTarget:
         path: The file.
         fmt: Its format.
         keys: Rows that repeat these columns of an earlier row are dropped; None for all columns.
-        replace: Whether the file is the newest frame, or everything so far.
+        replace: Whether the file holds the newest frame only; otherwise everything so far.
     """
 
     loader: Literal["file"] = "file"
@@ -163,7 +165,7 @@ class SingleFileTarget:
 
 
 def _as_in_files(rows: pa.Table, fmt: Format) -> pa.Table:
-    """A CSV file does not keep types, so rows are joined to it in the form in which they would be read."""
+    """A CSV file does not keep types, so rows are joined to it in the form in which they will be read."""
     if fmt != "csv":
         return rows
     try:
@@ -191,7 +193,7 @@ def _conformed(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def _conformed_in_microseconds(tables: Sequence[pa.Table]) -> pa.Table:
-    """Nanoseconds only reach from 1677 to 2262: if no digit is lost, times beyond turn all into microseconds."""
+    """Nanoseconds only reach from 1677 to 2262, so times beyond turn all into microseconds if no digit is lost."""
     tables = [_in_microseconds(table) for table in tables]
     try:
         return _conformed(tables, unify([table.schema for table in tables]))
@@ -268,7 +270,7 @@ def _reach(folder: Path) -> None:
 
 
 def _sweep(folder: Path, owner: str) -> None:
-    """Remove what a crash left of this stream before its plan was saved."""
+    """Remove the files of this stream that a crash left before their plan was saved."""
     for path in folder.glob(f".{owner}.*"):
         if is_temporary(path):
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What delivery asks of a target.
+"""The protocols that targets implement for delivery.
 
 A target names its loader. ``"transactional"``: rows and ledger are committed together. ``"file"``: files are prepared
-unseen, and published by a plan. ``"resumable"``: the target can be asked how many rows of a plan are in.
+under temporary names, and published by a plan. ``"resumable"``: the target knows how many rows of a plan are committed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ OnConflict = Literal["reject", "json"]
 
 
 class LedgerRow(NamedTuple):
-    """How far a stream has been committed, as the target's ledger has it.
+    """How far a stream has been committed, as a row of the target's ledger.
 
     Attributes:
-        epoch: The opening of the journal that wrote it.
-        sequence: All records up to this number are in.
-        skip: So many rows of the next one too.
+        epoch: The epoch of the journal that wrote the row.
+        sequence: All records up to this number are committed.
+        skip: The number of committed rows of the next record.
     """
 
     epoch: str
@@ -34,14 +34,14 @@ class LedgerRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerUpdate:
-    """The step of a ledger that one load makes: it is made only where the ledger stands at ``before``.
+    """A load's update of the ledger, which is made only if the ledger's row equals ``before``.
 
     Attributes:
         stream: The stream's key.
-        before: What the ledger said when it was last read or written; None for no row.
-        after: What it will say.
+        before: The row when the ledger was last read or written; None for no row.
+        after: The row after the load.
         rows: How many rows the load adds.
-        only_new: With keys, whether a row whose key is in the table is refused, where else it would replace that one.
+        only_new: With keys, whether a row whose key is in the table is refused instead of replacing that row.
     """
 
     stream: str
@@ -56,10 +56,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        type: The Arrow type that holds exactly what the column holds.
-        declared: The type as the target itself writes it.
-        fills: Whether the target puts in a value of its own, such as a default, where rows lack the column.
-        reads_text: Whether the target itself reads text for the column, in a form of its own.
+        type: The Arrow type with exactly the values that the column can hold.
+        declared: The type as the target writes it.
+        fills: Whether the target fills in a value, such as a default, if rows lack the column.
+        reads_text: Whether the target itself parses text for the column.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class ChangeOrigin:
-    """What brought a change of a table about.
+    """Why a table's schema was changed.
 
     Attributes:
-        frame_ns: The ``timestamp_ns`` of the first frame that has such values.
+        frame_ns: The ``timestamp_ns`` of the first frame whose values needed the change.
         samples: Some of these values, for a log line; without secrets.
     """
 
@@ -86,17 +86,17 @@ ChangeOrigins = Callable[[str], ChangeOrigin]
 
 
 def unknown_origin(_column: str) -> ChangeOrigin:
-    """For changes that no frame brought about."""
+    """The origin of a change that no frame caused."""
     return ChangeOrigin()
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """A change of a table's schema, as its row in ``_api2db_schema_changes``.
+    """A change of a table's schema, as in its row of ``_api2db_schema_changes``.
 
     Attributes:
-        before: None for a column that is new.
-        after: None for a column that is gone.
+        before: The old type; None for a new column.
+        after: The new type; None for a removed column.
     """
 
     column: str
@@ -117,7 +117,7 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class FrameRows:
-    """Rows of one frame, or a part of them, for targets that keep frames apart."""
+    """Rows of one frame, or a part of them, for targets with one file for each frame."""
 
     timestamp_ns: int
     rows: pa.Table
@@ -125,7 +125,7 @@ class FrameRows:
 
 @dataclass(slots=True)
 class PlannedFile:
-    """A file that is durable under a temporary name, and the name that it is to have; both without their folder."""
+    """A file that is durable under a temporary name, and its final name; both without their folder."""
 
     temporary: str
     final: str
@@ -133,10 +133,10 @@ class PlannedFile:
 
 @dataclass(slots=True)
 class FilePlan:
-    """What is left to do to publish the files of one load.
+    """The steps that are left to publish the files of one load.
 
     Attributes:
-        files: In the order in which they are published.
+        files: In the order of their publication.
         duplicates: How many rows were dropped because they repeat earlier ones.
     """
 
@@ -155,11 +155,12 @@ class FilePlan:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """Where the rows of one load go.
+    """The steps in which the rows of one load are sent.
 
     Attributes:
-        ends: After how many rows each step ends. A step is all or nothing, and is not in before the one in front of it.
-        details: What the target itself needs in order to tell later how many rows are in, as JSON.
+        ends: The number of rows after which each step ends. A step is committed as a whole or not at all, and never
+            before the previous one.
+        details: What the target needs to tell later how many rows are committed, as JSON.
     """
 
     ends: Sequence[int]
@@ -181,28 +182,28 @@ class LoadPlan:
 
 
 class Target(Protocol):
-    """Where rows land. All methods are called by one worker.
+    """Where rows are stored. One worker calls all methods.
 
     Attributes:
-        keys: A row replaces the one with the same values in these columns; none: rows are added.
-        largest_bytes: How large one load may be in Arrow's memory; None for no limit.
+        keys: A row replaces the row with the same values in these columns. Empty: rows are added.
+        largest_bytes: The largest size of one load in Arrow's memory; None for no limit.
     """
 
     keys: tuple[str, ...]
     largest_bytes: int | None
 
     def connect(self) -> None:
-        """Reach the target; does nothing where it is reached already.
+        """Connect to the target; does nothing if it is connected.
 
         Raises:
             TargetUnavailableError: It can't be reached now; the message says why.
         """
 
     def close(self) -> None:
-        """Let everything go; never raises. ``connect`` may follow."""
+        """Release all connections and files; never raises. ``connect`` may follow."""
 
     def end_waiting(self) -> None:
-        """From now on a method that waits for other streams of this process, or would, raises; called by any thread."""
+        """From now on, raise instead of waiting for other streams of this process; called by any thread."""
 
     @property
     def replaces_table(self) -> bool:
@@ -218,54 +219,54 @@ class TableTarget(Target, Protocol):
 
     @property
     def unplaced(self) -> Mapping[str, str]:
-        """Columns of the schema prepared last that the table can't have, each with the reason; as ``fit`` sees them."""
+        """Columns of the schema prepared last that the table can't have, each with the reason, for ``fit``."""
 
     @property
     def limits(self) -> Sequence[ValueLimit]:
-        """Values that it has no place for, though their type has a column type."""
+        """Values that it cannot hold, although their type has a column type."""
 
     def columns(self) -> Sequence[Column] | None:
-        """The table's columns as they are now; None where there is no table."""
+        """The table's current columns; None if there is no table."""
 
     @property
     def overflow_column(self) -> str | None:
-        """The name of the JSON column for values that fit no column; None where their rows are rejected."""
+        """The name of the JSON column for mismatches; None if their rows are rejected."""
 
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
-        """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
+        """Create the table, or add the columns of a schema that it lacks; return its columns."""
 
     def same_column(self, one: str, other: str) -> bool:
-        """Whether two names are one column to it."""
+        """Whether the target treats two names as one column."""
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
-        """Change a column to hold another type too, where all its rows stay exact; None where that can't be.
+        """Widen a column to hold another type too, if all its rows stay exact; return None if that is impossible.
 
         Raises:
-            BatchRefusedError: The table forbids it, for an index or a rule of its own.
+            BatchRefusedError: The table forbids it, for instance because of an index.
         """
 
 
 class LedgerTarget(TableTarget, Protocol):
-    """A target with transactions: rows and ledger are committed together, so the ledger alone says what is in."""
+    """A target with transactions: rows and ledger are committed together, so the ledger says which rows are."""
 
     loader: Literal["transactional"]
 
     def read_position(self, stream: str) -> LedgerRow | None:
-        """Read the ledger under a lock, so that a commit that is still under way has ended first."""
+        """Read the ledger under a lock, so after the end of any commit that is still under way."""
 
     def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
-        """Rows and update in one transaction.
+        """Load rows and update the ledger in one transaction.
 
         Args:
-            rows: Cast to the types of ``columns``, in any order, some of the columns.
-            columns: What the table had when the rows were cast.
-            update: The step of the ledger.
+            rows: Cast to the types of ``columns``; they may lack columns, and the order is free.
+            columns: The table's columns when the rows were cast.
+            update: The update of the ledger.
 
         Raises:
-            TableChangedError: The table's columns are others by now; nothing was loaded.
-            LedgerMovedError: The ledger does not stand at ``update.before``; nothing was loaded.
+            TableChangedError: The table has other columns now; nothing was loaded.
+            LedgerMovedError: The ledger's row is not ``update.before``; nothing was loaded.
             BatchRefusedError: A row is refused for itself; nothing was loaded.
-            TargetUnavailableError: Whether it was loaded is for the ledger to say.
+            TargetUnavailableError: Only the ledger says whether the rows were loaded.
         """
 
     def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
@@ -273,71 +274,73 @@ class LedgerTarget(TableTarget, Protocol):
 
 
 class PlannedTarget(Target, Protocol):
-    """A target without transactions: what a load is about to do is on disk before it is done."""
+    """A target without transactions: the plan of a load is on disk before it is carried out."""
 
     loader: Literal["file"]
 
     def acquire(self, owner: str) -> None:
-        """Mark what ``stage`` will leave as one stream's, and clear what an earlier life of it left without a plan."""
+        """Mark the files of ``stage`` as one stream's, and remove those that an earlier run left without a plan."""
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
-        """Prepare all that can be prepared unseen, and say what is left to do.
+        """Write the files under temporary names, and return the plan to publish them.
 
         Args:
-            pieces: What to load.
-            known: Whether a piece may have been loaded before (the journal's positions were rebuilt).
+            pieces: The rows to load.
+            known: Whether a piece may have been loaded before, because the journal's positions were rebuilt.
         """
 
     def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
-        """Do what a plan says, whatever part of it has been done; a plan that must change is kept first."""
+        """Carry out the rest of a plan. A plan that must change is first saved with ``keep``."""
 
     def discard(self, plan: FilePlan) -> None:
-        """Undo what ``stage`` left, where its plan was never kept."""
+        """Remove the files of a plan that was never saved."""
 
 
 class SteppedTarget(TableTarget, Protocol):
-    """A target without transactions that can be asked, whenever there is doubt, how many rows of a plan are in."""
+    """A target without transactions that knows how many rows of a plan are committed."""
 
     loader: Literal["resumable"]
 
     def acquire(self, owner: str) -> None:
-        """Take the table as one stream's.
+        """Claim the table for one stream.
 
         Raises:
-            TargetUnavailableError: It is somebody else's, and not to be shared.
+            TargetUnavailableError: The table belongs to another program and must not be shared.
         """
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
-        """Rows under the table's names, and of kinds of values that it has; as many, in the same order."""
+        """Rows with the table's column names and kinds of values; as many, in the same order."""
 
     def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        """Why its table can't take rows, though they are of its types; by the row's number."""
+        """Rows that the table can't take although they have its types: the reason by the row's number."""
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
-        """Say where rows will go; none of them is sent yet.
+        """Plan the load of rows, without sending any.
 
         Args:
-            rows: Cast to the types of ``columns``, some of them.
-            columns: What the table had when the rows were cast.
+            rows: Cast to the types of ``columns``; they may lack columns.
+            columns: The table's columns when the rows were cast.
 
         Raises:
-            RowsRefusedError: Rows that can't be sent at all.
+            RowsRefusedError: Some rows can't be sent at all.
         """
 
     def append(self, plan: LoadPlan, rows: pa.Table, columns: Sequence[Column]) -> None:
-        """Do what a plan says, with the rows that it was made for.
+        """Carry out a plan, with the rows that it was made for.
+
+        After an error only ``rows_committed`` says how many rows were loaded.
 
         Raises:
-            TableChangedError: The table's columns are others by now; nothing was loaded.
+            TableChangedError: The table has other columns now.
             BatchRefusedError: Rows are refused for themselves.
-            TargetUnavailableError: How much was loaded is for ``rows_committed`` to say.
+            TargetUnavailableError: The outcome is unknown.
         """
 
     def rows_committed(self, plan: LoadPlan) -> int | None:
-        """How many rows of a plan are in; from now on no more of it will get in.
+        """Return how many rows of a plan are committed, and prevent that more of them ever are.
 
         Returns:
-            None where nobody can tell any more.
+            None if the target can no longer tell.
         """
 
 

@@ -1,4 +1,4 @@
-"""How to reach a database server; no ``repr`` shows a secret."""
+"""The description of a database server; no ``repr`` shows a secret."""
 
 import os
 from collections.abc import Callable, Hashable
@@ -36,8 +36,8 @@ class Password:
         """The current password.
 
         Raises:
-            TargetUnavailableError: There is none at the moment.
-            MissingExtraError: The library that makes it is not installed.
+            TargetUnavailableError: There is no password at the moment.
+            MissingExtraError: The library that makes the password is not installed.
         """
         self._last = self._ask()
         return self._last
@@ -75,7 +75,7 @@ class Tls:
         """
         for path in filter(None, (self.ca, self.cert, self.key)):
             if not os.access(path, os.R_OK):
-                raise TargetUnavailableError(f"{path}, which tls names, can't be read; put it there, or name another")
+                raise TargetUnavailableError(f"the file {path} of tls can't be read; put it there, or name another one")
 
 
 @dataclass(frozen=True, slots=True)
