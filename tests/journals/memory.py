@@ -217,9 +217,8 @@ class MemoryReader:
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
         self._journal.check_process()
         with self._changed:
-            return self._changed.wait_for(
-                lambda: all(record.sequence > mark for record in self._behind(self.position)), timeout_s
-            )
+            self._changed.wait_for(lambda: self._has_passed(mark) or self._journal.closed, timeout_s)
+            return self._has_passed(mark)
 
     def has_room(self, size_bytes: int) -> bool:
         quota, waiting = self.stream.identity.quota_bytes, self.waiting_bytes
@@ -270,6 +269,9 @@ class MemoryReader:
         for record in self._journal.kept.records:
             if record.sequence > position.sequence and record.stream_no in {ALL, self.stream.stream_no}:
                 yield record
+
+    def _has_passed(self, mark: int) -> bool:
+        return all(record.sequence > mark for record in self._behind(self.position))
 
     def _waits(self) -> bool:
         return next(self._behind(self.position), None) is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.disk.atomic import replacing
-from api2db.errors import JournalWriteError
+from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._state_file import (
     SCHEMA,
     STATE_NAME,
@@ -64,6 +64,7 @@ class State:
         self._lock = threading.Lock()
         self._identities: dict[int, int] = {}
         self._is_durable: bool | None = None
+        self._is_open = True
         path = folder / STATE_NAME
         self._folder = folder
         self._log_path = folder / f"{STATE_NAME}-wal"
@@ -83,9 +84,21 @@ class State:
             raise
 
     @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Hold the lock, and the file open.
+
+        Raises:
+            JournalError: It has been closed.
+        """
+        with self._lock:
+            if not self._is_open:
+                raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
+            yield self._connection
+
+    @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """Run one transaction. A transaction that need not survive a power cut skips the fsync, and is never torn."""
-        with self._lock:
+        with self._opened():
             try:
                 self._be_durable(durable)
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -112,8 +125,8 @@ class State:
 
     def meta(self, key: str) -> Any:
         """Return the value saved under a key, or None."""
-        with self._lock:
-            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        with self._opened() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return unseal(row[0]) if row else None
 
     def keep_meta(self, values: Mapping[str, Any], *, durable: bool = True) -> None:
@@ -130,13 +143,13 @@ class State:
 
     def epochs(self) -> dict[str, int]:
         """Return all opens: epoch and counter."""
-        with self._lock:
-            return dict(self._connection.execute("SELECT epoch, counter FROM epochs"))
+        with self._opened() as connection:
+            return dict(connection.execute("SELECT epoch, counter FROM epochs"))
 
     def streams(self) -> list[StreamRow]:
         """Return all registered streams."""
-        with self._lock:
-            return read_streams(self._connection)
+        with self._opened() as connection:
+            return read_streams(connection)
 
     def add_stream(self, row: StreamRow) -> None:
         """Register a stream; durable."""
@@ -196,8 +209,8 @@ class State:
 
     def checkpoint(self, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
         """Return a stream's checkpoint, or None."""
-        with self._lock:
-            return read_checkpoint(self._connection, stream_no, kind)
+        with self._opened() as connection:
+            return read_checkpoint(connection, stream_no, kind)
 
     def save_checkpoint(self, stream_no: int, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         """Save a checkpoint; durable."""
@@ -238,8 +251,8 @@ class State:
 
     def segments(self) -> dict[int, dict[str, Any]]:
         """Return the summaries of finished segments."""
-        with self._lock:
-            return read_segments(self._connection)
+        with self._opened() as connection:
+            return read_segments(connection)
 
     def shrink(self) -> bool:
         """Shrink the write-ahead log; return whether that freed anything."""
@@ -247,7 +260,7 @@ class State:
         if size_bytes <= _LOG_BYTES:
             return False
         with suppress(JournalWriteError):
-            with self._lock:
+            with self._opened():
                 self._reuse_log()
             with self._transaction(durable=False) as connection:  # The next transaction truncates it.
                 connection.execute("PRAGMA user_version = 0")
@@ -264,6 +277,7 @@ class State:
         hold_reserve(self._folder)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; whoever still uses it gets a JournalError."""
         with self._lock:
+            self._is_open = False
             self._connection.close()

@@ -253,10 +253,10 @@ class Progress(Protocol):
         """Whether a put would have to wait, because the stream's quota is spent."""
 
     def mark(self) -> int:
-        """Return a mark behind everything that is visible now."""
+        """Return a mark behind everything that is visible now; later opens of the journal know it too."""
 
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        """Wait until everything before a mark is acknowledged; return whether it is."""
+        """Wait until everything before a mark is acknowledged; return whether it is. A release ends the wait."""
 
 
 class StreamReader(Reader, Checkpoints, Health, News, Origin, Protocol):

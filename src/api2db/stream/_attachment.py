@@ -95,7 +95,7 @@ class Attachment:
             JournalError: The journal can't be read.
         """
         self.check_process()
-        known = self.handle.journal.overview() if self.handle is not None else self._seen_from_outside()
+        known = self._seen_from_inside() or self._seen_from_outside()
         identity = self._identity().name
         return next((stream for stream in known if stream.identity == identity), None)
 
@@ -120,6 +120,16 @@ class Attachment:
         """
         if self._pid is not None and self.is_of_another_process:
             check_process(self._collector, self._pid)
+
+    def _seen_from_inside(self) -> Sequence[StreamOverview]:
+        """Look at the open journal; return nothing if it is not open, or released meanwhile."""
+        handle = self.handle
+        try:
+            return () if handle is None else handle.journal.overview()
+        except JournalError:
+            if self.handle is handle:
+                raise
+            return ()
 
     def _seen_from_outside(self) -> Sequence[StreamOverview]:
         known = journal_store(self._home).overview(self._collector)
