@@ -87,7 +87,11 @@ class _Housekeeper:
         self._thread: threading.Thread | None = None
 
     def look_after(self, core: Core) -> House:
-        """Serve a journal until ``leave``."""
+        """Serve a journal until ``leave``.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
         house = House(core)
 
         def changed() -> None:
@@ -95,10 +99,11 @@ class _Housekeeper:
 
         core.on_change = changed
         with self._lock:
-            self._houses = [*self._houses, house]
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="api2db-housekeeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="api2db-housekeeper", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._houses = [*self._houses, house]
         return house
 
     def leave(self, house: House) -> None:
