@@ -1,9 +1,10 @@
 """Many streams of one process are delivered by a few threads; a target that hangs delays no other stream."""
 
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.delivery._scheduler import Scheduler, process_scheduler
+from api2db.frames import rows_and_refused
 from api2db.journal import journal_store
 from api2db.stream.stream import Stream
 from tests.kills.here import running
@@ -190,6 +192,28 @@ def test_a_put_sees_to_it_that_its_stream_is_delivered_after_the_keeper_is_gone(
         assert not keeper.is_alive()
         stream.q.put(frame(2))
         assert stream.flush(20)
+
+
+@pytest.mark.every_journal
+def test_frames_for_a_stream_that_has_died_are_not_announced_to_the_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.delivery._scheduler._schedulers", {})
+    monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
+    stream = Stream2Sql("flights", "x.sqlite", "sqlite", home=tmp_path)
+    with stream:
+        stream.q.put(frame(1))
+    with closing(sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE _api2db_ledger SET epoch = 'a stranger'")
+    stream.start()
+    stream.q.put(frame(2))
+    eventually(lambda: not stream.lock.locked() and not delivery_threads())
+    handle = journal_store(tmp_path).open("flights")
+    handle.journal.append(rows_and_refused(frame(3)))
+    handle.release()
+    assert stream.status().frames_waiting == 2
+    assert not process_scheduler()._inbox
+    stream.stop()
 
 
 def _refuse(_thread: threading.Thread) -> None:
