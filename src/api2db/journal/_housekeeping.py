@@ -16,6 +16,7 @@ from typing import Final
 from api2db.journal._control import serve_requests, when_rung
 from api2db.journal._core import Core
 from api2db.journal._overview import describe, publish, publish_details, withdraw
+from api2db.journal._removal import finish_removals
 from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class House:
     def _serve(self, *, requests: bool) -> None:
         if requests:
             serve_requests(self.core.folder, self.core.answers)
+            self._finish_removals()
         if self.changed and time.monotonic() - self.published_s >= _PUBLISH_S:
             self.changed = False  # before the look: what changes meanwhile is published next time
             self.published_s = time.monotonic()
@@ -76,6 +78,11 @@ class House:
             self.has_details = False
             self.details_s = time.monotonic()
             publish_details(self.core)
+
+    def _finish_removals(self) -> None:
+        if self.core.removals and not self.core.lock.is_lost:
+            with self.core.changed:
+                finish_removals(self.core)
 
 
 class _Housekeeper:

@@ -175,7 +175,7 @@ class RegisteredStream:
     @property
     def stored_bytes(self) -> int:
         """Bytes on disk for this stream: waiting, parked and rejected."""
-        return self.waiting.size_bytes + self.parked_bytes + self.delivered.rejected_bytes
+        return self.waiting.size_bytes + self.parked_bytes + max(0, self.delivered.rejected_bytes)
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether the quota allows more; if nothing waits, a single group is always allowed."""

@@ -4,8 +4,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._state_file import (
     SCHEMA,
     STATE_NAME,
+    Removal,
     StreamRow,
     check,
     identity_checksum,
@@ -29,6 +31,7 @@ from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
 
 _LOG_BYTES = 256 << 10
 _LEAST_BYTES = 32 << 10
+_REMOVALS = "removals"
 _RESERVE_NAME = "reserve"
 _RESERVE_BYTES = (128 << 10, 64 << 10)
 
@@ -227,12 +230,42 @@ class State:
                 (error, error and time.time(), stream_no),
             )
 
-    def set_rejected(self, stream_no: int, rows: int, size_bytes: int) -> None:
-        """Set the totals of rejected rows."""
+    def removals(self) -> list[Removal]:
+        """Return the removals that are not finished."""
+        return [Removal(*values) for values in self.meta(_REMOVALS) or ()]
+
+    def keep_removals(self, removals: Sequence[Removal]) -> None:
+        """Save the removals that are not finished."""
+        self.keep_meta({_REMOVALS: [astuple(removal) for removal in removals]}, durable=False)
+
+    def finish_removal(self, removal: Removal, left: Sequence[Removal]) -> tuple[int, int]:
+        """Save the removals that are left, and no longer count the rows of one as rejected, in one transaction.
+
+        Pending rows are published before they are counted. Otherwise no count falls below 0, as it could after the
+        file was rebuilt.
+
+        Returns:
+            How many rows, and bytes, are no longer counted.
+        """
         with self._transaction(durable=False) as connection:
+            found = connection.execute(
+                "SELECT max(0, rejected), max(0, rejected_bytes), EXISTS (SELECT 1 FROM checkpoints"
+                " WHERE checkpoints.stream_no = streams.stream_no AND kind = 'pending')"
+                " FROM streams WHERE stream_no = ?",
+                (removal.stream_no,),
+            ).fetchone()
+            rows, size_bytes, has_pending = found or (0, 0, False)
+            if has_pending:
+                rows, size_bytes = removal.rows, removal.size_bytes
+            rows, size_bytes = min(rows, removal.rows), min(size_bytes, removal.size_bytes)
             connection.execute(
-                "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE stream_no = ?", (rows, size_bytes, stream_no)
+                "UPDATE streams SET rejected = rejected - ?, rejected_bytes = rejected_bytes - ? WHERE stream_no = ?",
+                (rows, size_bytes, removal.stream_no),
             )
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_REMOVALS, seal([astuple(other) for other in left]))
+            )
+        return rows, size_bytes
 
     def keep_segment(self, number: int, summary: Mapping[str, Any]) -> None:
         """Save the summary of a finished segment, so that it need not be scanned again."""
