@@ -1,8 +1,11 @@
 """Async import functions: their pages and state are journalled as those of plain ones, on one event loop."""
 
 import asyncio
+import os
+import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from api2db.errors import PollError
-from api2db.ingest import Collector, Runner
+from api2db.ingest import Collector, Runner, _async
 from tests.ingest.test_polls import Bench
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
@@ -94,6 +97,59 @@ def test_all_async_functions_of_a_process_run_on_one_event_loop(tmp_path: Path) 
         for runner in runners:
             runner.stop()
     assert len({id(loop) for loop, _ in seen}) == len({thread for _, thread in seen}) == 1
+
+
+def _exit() -> None:
+    sys.exit("a library gives up")
+
+
+def _stop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+@pytest.mark.parametrize("end", [_exit, _stop])
+def test_the_loop_goes_on_when_a_task_of_a_function_ends_it(end: Callable[[], None], bench: Bench) -> None:
+    async def ends() -> None:
+        end()
+
+    async def bad() -> list[dict[str, Any]]:
+        task = asyncio.ensure_future(ends())
+        await asyncio.wait([task])
+        return [{"id": 1}]
+
+    async def good() -> list[dict[str, Any]]:
+        await asyncio.sleep(0)
+        return [{"id": 2}]
+
+    bench.poll(bad)
+    bench.poll(good)
+    assert bench.rows == [{"id": 1}, {"id": 2}]
+
+
+def test_a_loop_whose_thread_has_ended_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cities() -> list[dict[str, Any]]:
+        return [{"id": 1}]
+
+    with closing(asyncio.new_event_loop()) as loop:
+        monkeypatch.setattr(_async._loops, "of", {os.getpid(): (loop, threading.Thread())})
+        bench.poll(cities)
+    assert bench.rows == [{"id": 1}]
+
+
+def test_a_loop_whose_thread_could_not_be_started_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cities() -> list[dict[str, Any]]:
+        return [{"id": 1}]
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_async._loops, "of", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            _async._loop()
+    bench.poll(cities)
+    assert bench.rows == [{"id": 1}]
 
 
 def test_a_coroutine_that_takes_too_long_is_cancelled(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from api2db.errors import ConfigurationError
+from api2db.errors import ConfigurationError, JournalError
 from api2db.journal import ALL, Delivered, Position, ReadLimit, StreamIdentity, StreamNo
 from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
@@ -574,6 +574,52 @@ def test_a_flush_waits_for_what_was_put_before_its_mark(opened: Opener) -> None:
     log.acknowledge(entries[-1].position, Delivered(rows=1))
     assert log.wait_for(mark, 0)
     assert not log.wait_for(log.mark(), 0.01)
+
+
+def test_a_mark_is_known_to_a_later_open(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([frame(1)])
+    mark = log.mark()
+    journal.close()
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([frame(2)], cursor={"page": 2})
+    assert not log.wait_for(mark, 0.01)
+    entries = log.read(ReadLimit(1, 1), 0)
+    log.acknowledge(entries[-1].position, Delivered(rows=1))
+    assert log.wait_for(mark, 0)
+    assert drain(log) == [2]
+    journal.close()
+    assert opened().readers[1].wait_for(mark, 0)
+
+
+def test_a_wait_ends_when_the_journal_is_closed(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([frame(1)])
+    found: list[bool] = []
+    threads = in_threads(lambda _: found.append(log.wait_for(log.mark(), None)), 1)
+    journal.close()
+    threads[0].join(30)
+    assert found == [False]
+
+
+def test_whoever_still_uses_a_closed_journal_is_told_so(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.close()
+    for use in (
+        journal.overview,
+        journal.core.state.streams,
+        journal.core.state.epochs,
+        journal.core.state.segments,
+        lambda: journal.core.state.meta("journal"),
+        lambda: log.checkpoint("plan"),
+        lambda: log.set_error("the target is down"),
+    ):
+        with pytest.raises(JournalError, match="has been closed"):
+            use()
 
 
 def test_a_waiting_read_ends_when_woken_or_when_a_frame_comes(opened: Opener) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from api2db.errors import ConfigurationError
-from api2db.journal import Delivered, ReadLimit
+from api2db.errors import ConfigurationError, JournalWriteError
+from api2db.journal import Delivered, ReadLimit, StreamNo
 from api2db.journal._journal import SegmentedJournal, journal_folder
+from api2db.journal._removal import finish_removals
+from api2db.journal._state import State
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, drain, frame, segments, take
 
@@ -97,6 +99,70 @@ def test_a_removal_that_a_crash_cut_short_is_finished_at_the_next_open(opened: O
     still_there.rename(rejected)
     reopen_walking(opened, journal)
     assert not rejected.exists()
+
+
+def set_aside(journal: SegmentedJournal, home: Path) -> StreamNo:
+    """Reject two rows, and have them in a file."""
+    stream_no, log = journal.attach(STREAM)
+    journal.append([frame(0, rows=2)])
+    (home / "rejected.parquet").write_bytes(b"x" * 100)
+    log.acknowledge(log.read(LIMIT, 0)[-1].position, Delivered(rejected=2, rejected_bytes=100))
+    return stream_no
+
+
+def counts(journal: SegmentedJournal) -> tuple[int, int]:
+    """The rows and bytes that count as rejected, in the state file and in memory."""
+    [row] = journal.core.state.streams()
+    assert row.delivered == journal.core.streams[row.stream_no].delivered
+    return row.delivered.rejected, row.delivered.rejected_bytes
+
+
+@pytest.mark.parametrize("cut", ["api2db.journal._journal.remove", "api2db.journal._removal._finish"])
+def test_rows_of_a_removal_that_a_crash_cut_short_no_longer_count(
+    cut: str, opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, copy = tmp_path / "home", tmp_path / "copy"
+    journal = opened(home)
+    stream_no = set_aside(journal, home)
+    with monkeypatch.context() as patched:
+        patched.setattr(cut, lambda *_: None)
+        journal.append([frame(1)], stream_no=stream_no, removes="rejected.parquet")
+        assert counts(journal) == (2, 100)
+        shutil.copytree(home, copy)
+    for _ in range(2):
+        journal = opened(copy)
+        assert not (copy / "rejected.parquet").exists()
+        assert counts(journal) == (1, 0)
+        journal.close()
+
+
+def test_rows_of_a_file_that_is_gone_no_longer_count_once_the_state_can_be_written(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise JournalWriteError("no space left")
+
+    journal = opened()
+    stream_no = set_aside(journal, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "finish_removal", refuse)
+        journal.drop_rejected(stream_no, "rejected.parquet", 2)
+    assert not (tmp_path / "rejected.parquet").exists()
+    assert counts(journal) == (2, 100)
+    finish_removals(journal.core)
+    assert counts(journal) == (0, 0)
+    assert not journal.core.removals
+
+
+def test_rows_that_a_rebuilt_state_does_not_know_are_not_counted_down(opened: Opener, tmp_path: Path) -> None:
+    journal = opened()
+    stream_no = set_aside(journal, tmp_path)
+    journal.close()
+    for state in journal.folder.glob("state.sqlite*"):
+        state.unlink()
+    journal = opened()
+    journal.drop_rejected(stream_no, "rejected.parquet", 2)
+    assert counts(journal) == (0, 0)
 
 
 def test_a_file_that_has_taken_the_name_of_a_removed_one_stays(opened: Opener, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,16 @@ class _Stream:
     error_at: float | None = None
 
 
+@dataclass(frozen=True)
+class _Removal:
+    """A file whose rows were put again or dropped, until it is gone."""
+
+    file: Path
+    known_by: tuple[int, int]
+    stream_no: StreamNo
+    rows: int
+
+
 @dataclass
 class _Kept:
     """What is kept of a journal while nobody has it open."""
@@ -86,6 +97,7 @@ class _Kept:
     last_stream_no: int = 0
     figures: str | None = None
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    removals: list["_Removal"] = field(default_factory=list)
     open: "MemoryJournal | None" = None
     users: int = 0
 
@@ -217,9 +229,8 @@ class MemoryReader:
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
         self._journal.check_process()
         with self._changed:
-            return self._changed.wait_for(
-                lambda: all(record.sequence > mark for record in self._behind(self.position)), timeout_s
-            )
+            self._changed.wait_for(lambda: self._has_passed(mark) or self._journal.closed, timeout_s)
+            return self._has_passed(mark)
 
     def has_room(self, size_bytes: int) -> bool:
         quota, waiting = self.stream.identity.quota_bytes, self.waiting_bytes
@@ -254,7 +265,7 @@ class MemoryReader:
             frames_delivered=told.frames,
             rows_delivered=told.rows,
             rows_parked=parked.get("rows", 0),
-            rows_rejected=told.rejected,
+            rows_rejected=max(0, told.rejected),
             rows_superseded=told.superseded,
             duplicates_dropped=told.duplicates,
             oldest_ns=oldest.timestamp_ns if oldest else None,
@@ -264,12 +275,15 @@ class MemoryReader:
 
     def _stored_bytes(self, waiting_bytes: int) -> int:
         parked = self.checkpoint("parked") or {}
-        return waiting_bytes + int(parked.get("size_bytes", 0)) + self.delivered.rejected_bytes
+        return waiting_bytes + int(parked.get("size_bytes", 0)) + max(0, self.delivered.rejected_bytes)
 
     def _behind(self, position: Position) -> Iterator[_Record]:
         for record in self._journal.kept.records:
             if record.sequence > position.sequence and record.stream_no in {ALL, self.stream.stream_no}:
                 yield record
+
+    def _has_passed(self, mark: int) -> bool:
+        return all(record.sequence > mark for record in self._behind(self.position))
 
     def _waits(self) -> bool:
         return next(self._behind(self.position), None) is not None
@@ -316,6 +330,7 @@ class MemoryJournal:
         self._pid = os.getpid()
         kept.epochs.append(secrets.token_hex(8))
         self._readers = {stream_no: MemoryReader(self, stream) for stream_no, stream in kept.streams.items()}
+        self._finish_removals()
 
     @property
     def journal_id(self) -> str:
@@ -449,16 +464,28 @@ class MemoryJournal:
     def _file(self, name: str) -> Path:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ConfigurationError(f"{name} is not below {self._home}")
-        return self._home / name
+        file = self._home / name
+        if any((file, _known_by(file)) == (other.file, other.known_by) for other in self.kept.removals):
+            raise ConfigurationError(f"the rows of {name} were put again or dropped before")
+        return file
 
     def _remove(self, file: Path, stream_no: StreamNo, rows: int) -> None:
-        size_bytes = file.stat().st_size if file.exists() else 0
-        file.unlink(missing_ok=True)
-        if size_bytes and stream_no in self._readers:
-            stream = self._readers[stream_no].stream
-            rejected = max(0, stream.delivered.rejected - rows)
-            rejected_bytes = max(0, stream.delivered.rejected_bytes - size_bytes)
-            stream.delivered = replace(stream.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
+        known_by = _known_by(file)
+        if known_by is not None:
+            self.kept.removals.append(_Removal(file, known_by, stream_no, rows))
+            self._finish_removals()
+
+    def _finish_removals(self) -> None:
+        for removal in list(self.kept.removals):
+            with suppress(OSError):
+                if _known_by(removal.file) == removal.known_by:
+                    removal.file.unlink()
+                self.kept.removals.remove(removal)
+                if removal.stream_no in self.kept.streams:
+                    stream = self.kept.streams[removal.stream_no]
+                    rejected = stream.delivered.rejected - removal.rows
+                    rejected_bytes = stream.delivered.rejected_bytes - removal.known_by[0]
+                    stream.delivered = replace(stream.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
 
     @staticmethod
     def _json(cursor: Mapping[str, Any]) -> str:
@@ -551,6 +578,14 @@ class MemoryJournalStore:
 def forget_all() -> None:
     """Drop every journal of this process."""
     _homes.clear()
+
+
+def _known_by(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _stored(batch: pa.RecordBatch) -> pa.RecordBatch:

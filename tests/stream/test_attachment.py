@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -39,3 +40,27 @@ def test_a_put_while_another_thread_releases_the_journal_stores_the_frame_or_rai
     assert releasing.wait(20)
     assert stream.status().frames_waiting == 1
     stream.stop()
+
+
+def test_a_look_while_another_thread_releases_the_journal_finds_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader is gone right after the first look at it."""
+
+    class Released(Attachment):
+        readers: ClassVar[list[object]] = []
+
+        @property
+        def reader(self) -> Any:
+            return self.readers.pop(0) if self.readers else None
+
+        @reader.setter
+        def reader(self, reader: object) -> None:
+            """Keep it for the looks of the test alone."""
+
+    stream = Stream2Local("flights", home=tmp_path)
+    attachment = Released(tmp_path, "flights", "full", stream._stream_identity)
+    with stream:
+        attachment.readers.append(stream._attachment.reader)
+        assert attachment.has_room
+        assert attachment.has_room

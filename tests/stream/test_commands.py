@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
+from api2db.delivery._rejected import Rejects
 from api2db.errors import Api2dbError, BacklogFullError, ConfigurationError
 from api2db.journal import StreamIdentity, journal_store
 from api2db.stream.commands import drop, forget, retry
@@ -90,6 +91,100 @@ def test_dropped_rows_are_gone_and_count_no_longer(owner: str, make: Make, diale
     assert stream.status().rows_rejected == 0
     with pytest.raises(Api2dbError, match="there is no file"):
         drop(tmp_path, file)
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While this is set, no file of rejected rows can be removed."""
+    is_stuck, real = threading.Event(), Path.unlink
+    is_stuck.set()
+
+    def unlink(path: Path, *arguments: Any, **options: Any) -> None:
+        if is_stuck.is_set() and path.suffix == ".parquet":
+            raise PermissionError(13, "planted")
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    return is_stuck
+
+
+@pytest.mark.every_journal
+@pytest.mark.parametrize("owner", ["running", "stopped"])
+@pytest.mark.parametrize("again", [retry, drop])
+def test_rows_of_a_file_that_can_not_be_removed_are_not_put_twice(
+    owner: str, again: Callable[..., int], make: Make, dialect: str, stuck: threading.Event, tmp_path: Path
+) -> None:
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    mend(tmp_path, dialect)
+    if owner == "stopped":
+        stream.stop()
+    assert retry(tmp_path, file) == 2
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="put again or dropped before"):
+            again(tmp_path, file)
+        assert stream.status().rows_rejected == 2, "the file is still there"
+        stream.stop()
+        stream.start()
+    assert stream.flush(20)
+    assert sorted(row["id"] for row in table_rows(tmp_path, dialect)) == [1, 2, 3, 4]
+    stream.stop()
+    stuck.clear()
+    stream.start()
+    assert rejected_files(tmp_path) == []
+    assert stream.status().rows_rejected == 0
+
+
+@pytest.mark.disk_journal
+@pytest.mark.parametrize("command", [retry, drop])
+def test_a_file_that_could_not_be_removed_is_removed_in_a_later_round(
+    command: Callable[..., int],
+    make: Make,
+    dialect: str,
+    stuck: threading.Event,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api2db.journal._housekeeping._ROUND_S", 0.05)
+    stream = make()
+    stream.start()
+    file = reject_two_rows(stream, tmp_path, dialect)
+    assert command(tmp_path, file) == 2
+    assert rejected_files(tmp_path)[0] == file
+    stuck.clear()
+    eventually(lambda: file not in rejected_files(tmp_path))
+    assert stream.flush(20)
+    assert eventually(lambda: stream.status().rows_rejected == (2 if command is retry else 0))
+
+
+@pytest.mark.every_journal
+def test_rows_that_are_put_again_before_they_are_counted_count_once(
+    make: Make, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, real, retried = make(), Rejects._publish, list[int]()
+
+    def publish(rejects: Rejects, checkpoint: Any) -> None:
+        real(rejects, checkpoint)
+        if not retried:
+            mend(tmp_path, dialect)
+            retried.append(retry(tmp_path, *rejected_files(tmp_path)))
+            assert stream.status().rows_rejected == 0
+
+    execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT CHECK (id NOT IN (2, 3)), text VARCHAR)")
+    monkeypatch.setattr(Rejects, "_publish", publish)
+    stream.start()
+    stream.q.put(frame(1, 2, 3, 4))
+    assert stream.flush(20)
+    assert retried == [2]
+    handle = stream._attachment.handle
+    assert handle is not None
+    assert stream.status().rows_rejected == 0
+    stream.stop()
+    assert stream.status().rows_rejected == 0
+    stream.start()
+    assert stream._attachment.reader is not None
+    assert (stream._attachment.reader.delivered.rejected, stream._attachment.reader.delivered.rejected_bytes) == (0, 0)
 
 
 def test_what_is_still_set_aside_beside_retried_rows_counts(make: Make, dialect: str, tmp_path: Path) -> None:

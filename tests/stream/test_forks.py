@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from api2db.journal._journal import SegmentedJournal
 from api2db.stream.stream2local import Stream2Local
 from tests.faults.children import in_fork
 
@@ -75,6 +77,28 @@ def test_a_forked_child_is_refused_at_once_whatever_locks_its_parents_threads_he
     assert said.startswith("JournalBusyError"), said
     assert str(os.getpid()) in said
     assert stream.flush(20)
+
+
+@pytest.mark.disk_journal
+def test_a_child_that_is_forked_while_the_stream_stops_is_refused(
+    stream: Stream2Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, closing, forked = SegmentedJournal.close, threading.Event(), threading.Event()
+
+    def close(journal: SegmentedJournal) -> None:
+        closing.set()
+        assert forked.wait(30)
+        real(journal)
+
+    monkeypatch.setattr(SegmentedJournal, "close", close)
+    stopping = threading.Thread(target=stream.stop)
+    stopping.start()
+    try:
+        assert closing.wait(20)
+        assert in_fork(lambda: stream.q.put(FRAME)).startswith("JournalBusyError")
+    finally:
+        forked.set()
+        stopping.join(20)
 
 
 def test_a_forked_child_that_ends_within_the_block_ends_as_it_wants(stream: Stream2Local) -> None:

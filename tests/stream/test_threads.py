@@ -1,9 +1,11 @@
 """Many streams of one process are delivered by a few threads; a target that hangs delays no other stream."""
 
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import pandas as pd
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
+from api2db.delivery._scheduler import Scheduler, process_scheduler
+from api2db.frames import rows_and_refused
+from api2db.journal import journal_store
 from api2db.stream.stream import Stream
 from tests.kills.here import running
 from tests.stream.eventually import eventually, sampled
@@ -140,6 +145,75 @@ def test_where_no_thread_can_be_started_any_more_streams_are_delivered_and_stop(
     with streams[0]:
         streams[0].q.put(frame(2))
     assert streams[0].status().frames_delivered == 2
+
+
+@pytest.mark.parametrize("refused", ["api2db-delivery", "api2db-housekeeper"])
+def test_a_start_without_a_thread_raises_and_the_next_one_delivers(
+    refused: str, journal_kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if refused == "api2db-housekeeper" and journal_kind == "memory":
+        pytest.skip("only a journal on disk has a housekeeper")
+    monkeypatch.setattr("api2db.delivery._scheduler._schedulers", {})
+    monkeypatch.setattr("api2db.journal._housekeeping._housekeepers", {})
+    stream, real = Stream2Local("flights", home=tmp_path), threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == refused:
+            _refuse(thread)
+        real(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            stream.start()
+        assert not stream.lock.locked()
+        assert not stream.status().running
+    with stream:
+        stream.q.put(frame(1))
+        assert stream.flush(20)
+        answer = partial(journal_store(tmp_path).request, "flights", "adopt", {"stream": stream.identity})
+        assert answer() is None, "the housekeeper answers"
+    assert stream.status().frames_delivered == 1
+
+
+def test_a_put_sees_to_it_that_its_stream_is_delivered_after_the_keeper_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.delivery._scheduler._schedulers", {})
+    monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
+    with Stream2Local("flights", home=tmp_path) as stream:
+        eventually(lambda: len(delivery_threads()) == 1)
+        keeper = process_scheduler()._keeper
+        assert keeper is not None
+        with monkeypatch.context() as patched:
+            patched.setattr(Scheduler, "_wait_for_start", lambda _: None)
+            stream.q.put(frame(1))
+            keeper.join(20)
+        assert not keeper.is_alive()
+        stream.q.put(frame(2))
+        assert stream.flush(20)
+
+
+@pytest.mark.every_journal
+def test_frames_for_a_stream_that_has_died_are_not_announced_to_the_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.delivery._scheduler._schedulers", {})
+    monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
+    stream = Stream2Sql("flights", "x.sqlite", "sqlite", home=tmp_path)
+    with stream:
+        stream.q.put(frame(1))
+    with closing(sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None)) as connection:
+        connection.execute("UPDATE _api2db_ledger SET epoch = 'a stranger'")
+    stream.start()
+    stream.q.put(frame(2))
+    eventually(lambda: not stream.lock.locked() and not delivery_threads())
+    handle = journal_store(tmp_path).open("flights")
+    handle.journal.append(rows_and_refused(frame(3)))
+    handle.release()
+    assert stream.status().frames_waiting == 2
+    assert not process_scheduler()._inbox
+    stream.stop()
 
 
 def _refuse(_thread: threading.Thread) -> None:

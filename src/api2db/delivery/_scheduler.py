@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -117,20 +118,39 @@ class Scheduler:
     def add(self, task: Task) -> None:
         """Run a task from now on.
 
+        If this raises, the task has ended, or is stopping.
+
         Raises:
-            RuntimeError: The interpreter is exiting.
+            RuntimeError: No thread can be started; the interpreter may be exiting.
         """
         task.worker.call_when_ready(lambda: self.call(task), lambda: self.call(task, now=True))
-        self._inbox.append((task, False))
+        try:
+            with self._lock:
+                self._see_to_keeper()
+                self._inbox.append((task, False))
+                self._watch.notify()
+        except BaseException:
+            self._withdraw(task)
+            raise
+
+    def _withdraw(self, task: Task) -> None:
+        """End a task that no thread has seen; stop another one."""
         with self._lock:
-            self._see_to_keeper()
-            self._watch.notify()
+            is_unseen = task.state == "new"
+            if is_unseen:
+                task.state = "ended"
+        if is_unseen:
+            task.end(None)
+        else:
+            task.worker.stop()
 
     def call(self, task: Task, *, now: bool = False) -> None:
         """Schedule a step, unless the task waits for its next attempt; with ``now`` even then."""
+        if task.state == "ended":
+            return
         self._inbox.append((task, now))
         with self._lock:
-            if now:  # a signal may have interrupted ``add``
+            with suppress(RuntimeError):  # without a keeper the next call tries again
                 self._see_to_keeper()
             (self._work if self._idle else self._watch).notify()
 
@@ -232,7 +252,7 @@ class Scheduler:
         """Read the inbox and the clock."""
         while self._inbox:
             task, now = self._inbox.popleft()
-            if task.state == "new":
+            if task.state == "new":  # not a task that was withdrawn
                 members = self._groups.setdefault(task.group.key, _Members())
                 members.tasks.add(task)
                 members.count()

@@ -43,6 +43,10 @@ _JITTER_S = 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
+def _nobody() -> None:
+    """Nobody waits for news."""
+
+
 class Worker:
     """Delivers one stream until it is stopped.
 
@@ -137,7 +141,8 @@ class Worker:
         self._ready, self._ready_now = ready, ready_now
 
     def close(self) -> None:
-        """Close the target, after the last step."""
+        """Close the target and take no more news, after the last step."""
+        self._reader.on_news(_nobody)
         self._target.close()
 
     def stop(self) -> None:

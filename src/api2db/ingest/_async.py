@@ -6,6 +6,7 @@ rows.
 
 import asyncio
 import inspect
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +14,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from api2db.ingest._threads import process_threads
+
+logger = logging.getLogger("api2db.ingest")
 
 
 def is_async(result: object) -> bool:
@@ -68,7 +71,7 @@ class _Loops:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.of: dict[int, asyncio.AbstractEventLoop] = {}
+        self.of: dict[int, tuple[asyncio.AbstractEventLoop, threading.Thread]] = {}
 
     def after_fork(self) -> None:
         """Make a new lock: another thread may have held the old one when the process was forked."""
@@ -81,8 +84,23 @@ os.register_at_fork(after_in_child=_loops.after_fork)
 
 def _loop() -> asyncio.AbstractEventLoop:
     with _loops.lock:
-        loop = _loops.of.get(os.getpid())
-        if loop is None:
-            loop = _loops.of[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="api2db-event-loop", daemon=True).start()
+        loop, thread = _loops.of.get(os.getpid(), (None, None))
+        if loop is None or thread is None or not thread.is_alive():
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=_serve, args=(loop,), name="api2db-event-loop", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                loop.close()
+                raise
+            _loops.of[os.getpid()] = loop, thread
         return loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is closed. A task that a user's function created may stop the loop, or exit."""
+    while not loop.is_closed():
+        try:
+            loop.run_forever()
+        except BaseException:
+            logger.exception("a task of an async import function has exited; the others continue")

@@ -53,8 +53,9 @@ Crash rules
       epochs from ``epochs``, the rest from the targets' ledgers. A target without a ledger (files) recognises existing
       shards by their names. Shards that somebody consumed since that preamble was written are delivered again, and the
       log says so.
-    * A removal names a file whose rows the same group contains. The file is removed once the group is durable, at the
-      latest when the journal is opened again. Another file that has taken its name by then stays.
+    * A removal names a file whose rows the same group contains. The file is removed once the group is durable. If that
+      fails, ``state.sqlite`` keeps the removal: the file is refused from then on, and removed later. Another file that
+      has taken its name by then stays.
 """
 
 from api2db.journal._lock import check_process

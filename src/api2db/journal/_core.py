@@ -17,6 +17,7 @@ from api2db.journal._scan import anything
 from api2db.journal._segment import BEGINNING, Location
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal._state import State
+from api2db.journal._state_file import Removal
 from api2db.journal._synced import Synced, keep_synced
 from api2db.journal.port import Backlog, Durability
 
@@ -49,6 +50,7 @@ class Core:
         cursor: The newest visible state of the collector; ``durable_cursor`` is the newest that is durable.
         answers: Who answers the requests of commands, by verb.
         on_change: Called when the figures of a stream may have changed.
+        removals: The files that are being removed; see ``_removal``.
     """
 
     home: Path
@@ -72,6 +74,7 @@ class Core:
     _unsynced_cursors: deque[Cursor] = field(default_factory=deque)
     answers: dict[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     on_change: Callable[[], None] = lambda: None
+    removals: list[Removal] = field(default_factory=list)
 
     def stream_named(self, identity: str) -> RegisteredStream | None:
         """The registered stream of an identity."""

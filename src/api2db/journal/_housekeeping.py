@@ -16,6 +16,7 @@ from typing import Final
 from api2db.journal._control import serve_requests, when_rung
 from api2db.journal._core import Core
 from api2db.journal._overview import describe, publish, publish_details, withdraw
+from api2db.journal._removal import finish_removals
 from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class House:
     def _serve(self, *, requests: bool) -> None:
         if requests:
             serve_requests(self.core.folder, self.core.answers)
+            self._finish_removals()
         if self.changed and time.monotonic() - self.published_s >= _PUBLISH_S:
             self.changed = False  # before the look: what changes meanwhile is published next time
             self.published_s = time.monotonic()
@@ -77,6 +79,11 @@ class House:
             self.details_s = time.monotonic()
             publish_details(self.core)
 
+    def _finish_removals(self) -> None:
+        if self.core.removals and not self.core.lock.is_lost:
+            with self.core.changed:
+                finish_removals(self.core)
+
 
 class _Housekeeper:
     """Its thread lives while there are journals."""
@@ -87,7 +94,11 @@ class _Housekeeper:
         self._thread: threading.Thread | None = None
 
     def look_after(self, core: Core) -> House:
-        """Serve a journal until ``leave``."""
+        """Serve a journal until ``leave``.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
         house = House(core)
 
         def changed() -> None:
@@ -95,10 +106,11 @@ class _Housekeeper:
 
         core.on_change = changed
         with self._lock:
-            self._houses = [*self._houses, house]
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="api2db-housekeeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="api2db-housekeeper", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._houses = [*self._houses, house]
         return house
 
     def leave(self, house: House) -> None:

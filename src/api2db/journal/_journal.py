@@ -1,7 +1,6 @@
 """The segmented journal: implements ``Journal`` with the parts of this package."""
 
 import json
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from api2db.errors import ConfigurationError, JournalError, JournalWriteError
+from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import Refused, Rows
 from api2db.journal._appender import Appender
 from api2db.journal._opening import open_core
@@ -17,7 +16,7 @@ from api2db.journal._overview import describe
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._registered import RegisteredStream
-from api2db.journal._removal import removal_of
+from api2db.journal._removal import payload_of, removal_of, remove
 from api2db.journal._retention import Retention
 from api2db.journal._rows import json_part, parts_of
 from api2db.journal._state_file import StreamRow
@@ -33,7 +32,6 @@ from api2db.journal.port import (
     StreamOverview,
 )
 
-logger = logging.getLogger(__name__)
 SEGMENT_BYTES: Final = 64 << 20
 SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
 
@@ -100,8 +98,9 @@ class SegmentedJournal:
                 part.flags |= Flag.RETRIED
         if cursor is not None:
             parts.append(json_part(RecordKind.CURSOR, _json(cursor)))
-        if removes is not None:
-            parts.append(json_part(RecordKind.REMOVAL, removal_of(self.home, removes)))
+        removal = None if removes is None else removal_of(core, removes, stream_no, sum(part.rows for part in parts))
+        if removal is not None:
+            parts.append(json_part(RecordKind.REMOVAL, payload_of(removal)))
         if not parts:
             return core.sequence
         size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
@@ -111,9 +110,9 @@ class SegmentedJournal:
             group = self.appender.append(parts, stream_no)
             self.appender.wait_durable(group)
             lock.check()
-            if removes is not None:
+            if removal is not None:
                 self.appender.sync(group)
-                self._remove(removes, stream_no, sum(part.rows for part in parts))
+                remove(core, removal)
         return group.last_sequence
 
     def attach(self, identity: StreamIdentity) -> tuple[StreamNo, SegmentedReader]:
@@ -226,25 +225,7 @@ class SegmentedJournal:
     def drop_rejected(self, stream_no: StreamNo, file: str, rows: int) -> None:
         self.core.lock.check()
         with self.core.changed:
-            self._remove(file, stream_no, rows)
-
-    def _remove(self, removes: str, stream_no: StreamNo, rows: int) -> None:
-        """Remove a file of rejected rows, and no longer count these as rejected."""
-        path = self.home / removes
-        try:
-            size_bytes = path.stat().st_size
-            path.unlink()
-            if stream_no in self.core.streams:
-                stream = self.core.streams[stream_no]
-                rejected = max(0, stream.delivered.rejected - rows)
-                rejected_bytes = max(0, stream.delivered.rejected_bytes - size_bytes)
-                stream.delivered = replace(stream.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
-                self.core.state.set_rejected(stream_no, rejected, rejected_bytes)
-                self.core.on_change()
-        except FileNotFoundError:
-            return
-        except (OSError, JournalWriteError) as error:
-            logger.warning("%s is removed when the journal is opened again: %s", path, error)
+            remove(self.core, removal_of(self.core, file, stream_no, rows))
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

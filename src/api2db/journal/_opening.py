@@ -17,14 +17,14 @@ from api2db.journal._lock import JournalLock
 from api2db.journal._overview import withdraw
 from api2db.journal._record import RecordKind
 from api2db.journal._registered import RegisteredStream, parked_bytes
-from api2db.journal._removal import finish_removal
+from api2db.journal._removal import removal_in, resume_removals
 from api2db.journal._repair import repair
 from api2db.journal._retention import Retention
 from api2db.journal._scan import Record
 from api2db.journal._segment import read_preambles, segment_paths
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal._state import State, hold_reserve, release_reserve
-from api2db.journal._state_file import STATE_NAME, DamagedStateError, registered
+from api2db.journal._state_file import STATE_NAME, DamagedStateError, Removal, registered
 from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses
 from api2db.journal.port import Durability
 
@@ -82,6 +82,7 @@ class _Opening:
         self._preambles = preambles
         self._newest = newest
         self._retention = Retention(core)
+        self._removals: list[Removal] = []
 
     def recover(self) -> None:
         core = self._core
@@ -102,6 +103,7 @@ class _Opening:
             self._retention.reclaim()
             release_reserve(core.folder)
             self._count_open(at_least)
+        resume_removals(core, self._removals)
         self._retention.discard(self._retention.take_finished())
         hold_reserve(core.folder)
 
@@ -114,7 +116,8 @@ class _Opening:
         for _, record in repair(core.folder, core.segment_set, summaries, ends):
             core.cursor = _newest_of([core.cursor, _cursor_in(record)])
             if record.header.kind == RecordKind.REMOVAL and _is_sound(record):
-                finish_removal(core.home, record.payload)
+                removal = removal_in(record)
+                self._removals += [] if removal is None else [removal]
         core.durable_cursor = core.cursor
         self._report(missing)
         segments = core.segment_set.segments

@@ -198,7 +198,7 @@ def _overview(
         frames_delivered=row.delivered.frames,
         rows_delivered=row.delivered.rows,
         rows_parked=parked,
-        rows_rejected=row.delivered.rejected,
+        rows_rejected=max(0, row.delivered.rejected),  # Rows may be put again before they are counted.
         rows_superseded=row.delivered.superseded,
         duplicates_dropped=row.delivered.duplicates,
         oldest_ns=oldest_ns,

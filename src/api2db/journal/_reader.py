@@ -146,15 +146,13 @@ class SegmentedReader:
     def mark(self) -> int:
         self.core.lock.check_process()
         with self.core.changed:
-            return self.stream.enqueued_bytes
+            return self.stream.newest_sequence
 
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
         self.core.lock.check_process()
-        stream = self.stream
         with self.core.changed:
-            return self.core.changed.wait_for(
-                lambda: stream.enqueued_bytes - stream.waiting.size_bytes >= mark, timeout_s
-            )
+            self.core.changed.wait_for(lambda: self.stream.has_passed(mark) or not self.core.lock.is_held, timeout_s)
+            return self.stream.has_passed(mark)
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         self.core.lock.check_process()

@@ -63,7 +63,7 @@ class RegisteredStream:
         read_end: Where the last of these reads has ended; None if nothing is known of that.
         attached: Whether a stream of this process uses it.
         refused_bytes: The size of the group that the quota refused last; 0 once a group was accepted.
-        enqueued_bytes: All that was ever waiting since the journal was opened.
+        newest_sequence: The number of its newest visible record, or a higher one that no later record has.
         tell_news: Called when a waiting read would end.
         details: Returns what else there is to see of the stream.
     """
@@ -79,7 +79,7 @@ class RegisteredStream:
     read_end: ReadEnd | None = None
     attached: bool = False
     refused_bytes: int = 0
-    enqueued_bytes: int = 0
+    newest_sequence: int = 0
     tell_news: Callable[[], None] = _nobody
     details: Callable[[], Mapping[str, Any]] = _no_details
     _oldest: tuple[Position, int | None] | None = None
@@ -87,7 +87,8 @@ class RegisteredStream:
     def __post_init__(self) -> None:
         self.position, self.delivered = self.row.position, self.row.delivered
         self.place()
-        self.enqueued_bytes = self.waiting.size_bytes
+        numbers = (segment.last_sequence for segment in self.segment_set.segments.values())
+        self.newest_sequence = max(numbers, default=0)
 
     @property
     def stream_no(self) -> int:
@@ -107,7 +108,7 @@ class RegisteredStream:
         if self.owns(header):
             frames, rows, size_bytes = counts_of(header)
             self.waiting.add(frames, rows, size_bytes)
-            self.enqueued_bytes += size_bytes
+            self.newest_sequence = header.sequence
             self.refused_bytes = 0
             self.tell_news()
 
@@ -167,10 +168,14 @@ class RegisteredStream:
         """The stream's row with its current counts; needs no lock."""
         return replace(self.row, position=self.position, delivered=self.delivered)
 
+    def has_passed(self, sequence: int) -> bool:
+        """Whether everything up to a record is acknowledged. Damaged records are passed without a position."""
+        return self.position.sequence >= sequence or self.waiting.size_bytes <= 0
+
     @property
     def stored_bytes(self) -> int:
         """Bytes on disk for this stream: waiting, parked and rejected."""
-        return self.waiting.size_bytes + self.parked_bytes + self.delivered.rejected_bytes
+        return self.waiting.size_bytes + self.parked_bytes + max(0, self.delivered.rejected_bytes)
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether the quota allows more; if nothing waits, a single group is always allowed."""

@@ -4,16 +4,18 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from api2db.disk.atomic import replacing
-from api2db.errors import JournalWriteError
+from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._state_file import (
     SCHEMA,
     STATE_NAME,
+    Removal,
     StreamRow,
     check,
     identity_checksum,
@@ -29,6 +31,7 @@ from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
 
 _LOG_BYTES = 256 << 10
 _LEAST_BYTES = 32 << 10
+_REMOVALS = "removals"
 _RESERVE_NAME = "reserve"
 _RESERVE_BYTES = (128 << 10, 64 << 10)
 
@@ -64,6 +67,7 @@ class State:
         self._lock = threading.Lock()
         self._identities: dict[int, int] = {}
         self._is_durable: bool | None = None
+        self._is_open = True
         path = folder / STATE_NAME
         self._folder = folder
         self._log_path = folder / f"{STATE_NAME}-wal"
@@ -83,9 +87,21 @@ class State:
             raise
 
     @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Hold the lock, and the file open.
+
+        Raises:
+            JournalError: It has been closed.
+        """
+        with self._lock:
+            if not self._is_open:
+                raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
+            yield self._connection
+
+    @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """Run one transaction. A transaction that need not survive a power cut skips the fsync, and is never torn."""
-        with self._lock:
+        with self._opened():
             try:
                 self._be_durable(durable)
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -112,8 +128,8 @@ class State:
 
     def meta(self, key: str) -> Any:
         """Return the value saved under a key, or None."""
-        with self._lock:
-            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        with self._opened() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return unseal(row[0]) if row else None
 
     def keep_meta(self, values: Mapping[str, Any], *, durable: bool = True) -> None:
@@ -130,13 +146,13 @@ class State:
 
     def epochs(self) -> dict[str, int]:
         """Return all opens: epoch and counter."""
-        with self._lock:
-            return dict(self._connection.execute("SELECT epoch, counter FROM epochs"))
+        with self._opened() as connection:
+            return dict(connection.execute("SELECT epoch, counter FROM epochs"))
 
     def streams(self) -> list[StreamRow]:
         """Return all registered streams."""
-        with self._lock:
-            return read_streams(self._connection)
+        with self._opened() as connection:
+            return read_streams(connection)
 
     def add_stream(self, row: StreamRow) -> None:
         """Register a stream; durable."""
@@ -196,8 +212,8 @@ class State:
 
     def checkpoint(self, stream_no: int, kind: CheckpointKind) -> Checkpoint | None:
         """Return a stream's checkpoint, or None."""
-        with self._lock:
-            return read_checkpoint(self._connection, stream_no, kind)
+        with self._opened() as connection:
+            return read_checkpoint(connection, stream_no, kind)
 
     def save_checkpoint(self, stream_no: int, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         """Save a checkpoint; durable."""
@@ -214,12 +230,42 @@ class State:
                 (error, error and time.time(), stream_no),
             )
 
-    def set_rejected(self, stream_no: int, rows: int, size_bytes: int) -> None:
-        """Set the totals of rejected rows."""
+    def removals(self) -> list[Removal]:
+        """Return the removals that are not finished."""
+        return [Removal(*values) for values in self.meta(_REMOVALS) or ()]
+
+    def keep_removals(self, removals: Sequence[Removal]) -> None:
+        """Save the removals that are not finished."""
+        self.keep_meta({_REMOVALS: [astuple(removal) for removal in removals]}, durable=False)
+
+    def finish_removal(self, removal: Removal, left: Sequence[Removal]) -> tuple[int, int]:
+        """Save the removals that are left, and no longer count the rows of one as rejected, in one transaction.
+
+        Pending rows are published before they are counted. Otherwise no count falls below 0, as it could after the
+        file was rebuilt.
+
+        Returns:
+            How many rows, and bytes, are no longer counted.
+        """
         with self._transaction(durable=False) as connection:
+            found = connection.execute(
+                "SELECT max(0, rejected), max(0, rejected_bytes), EXISTS (SELECT 1 FROM checkpoints"
+                " WHERE checkpoints.stream_no = streams.stream_no AND kind = 'pending')"
+                " FROM streams WHERE stream_no = ?",
+                (removal.stream_no,),
+            ).fetchone()
+            rows, size_bytes, has_pending = found or (0, 0, False)
+            if has_pending:
+                rows, size_bytes = removal.rows, removal.size_bytes
+            rows, size_bytes = min(rows, removal.rows), min(size_bytes, removal.size_bytes)
             connection.execute(
-                "UPDATE streams SET rejected = ?, rejected_bytes = ? WHERE stream_no = ?", (rows, size_bytes, stream_no)
+                "UPDATE streams SET rejected = rejected - ?, rejected_bytes = rejected_bytes - ? WHERE stream_no = ?",
+                (rows, size_bytes, removal.stream_no),
             )
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_REMOVALS, seal([astuple(other) for other in left]))
+            )
+        return rows, size_bytes
 
     def keep_segment(self, number: int, summary: Mapping[str, Any]) -> None:
         """Save the summary of a finished segment, so that it need not be scanned again."""
@@ -238,8 +284,8 @@ class State:
 
     def segments(self) -> dict[int, dict[str, Any]]:
         """Return the summaries of finished segments."""
-        with self._lock:
-            return read_segments(self._connection)
+        with self._opened() as connection:
+            return read_segments(connection)
 
     def shrink(self) -> bool:
         """Shrink the write-ahead log; return whether that freed anything."""
@@ -247,7 +293,7 @@ class State:
         if size_bytes <= _LOG_BYTES:
             return False
         with suppress(JournalWriteError):
-            with self._lock:
+            with self._opened():
                 self._reuse_log()
             with self._transaction(durable=False) as connection:  # The next transaction truncates it.
                 connection.execute("PRAGMA user_version = 0")
@@ -264,6 +310,7 @@ class State:
         hold_reserve(self._folder)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; whoever still uses it gets a JournalError."""
         with self._lock:
+            self._is_open = False
             self._connection.close()

@@ -64,6 +64,28 @@ class StreamRow:
     error_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A file of rejected rows that were put again or dropped.
+
+    Attributes:
+        file: Relative to the home.
+        known_by: Size in bytes and time of the file; None if there was none.
+        stream_no: The stream that rejected the rows.
+        rows: How many rows it has.
+    """
+
+    file: str
+    known_by: list[int] | None
+    stream_no: int
+    rows: int
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self.known_by[0] if self.known_by is not None else 0
+
+
 class DamagedStateError(Exception):
     """The state file's content can't be trusted; never leaves this package."""
 

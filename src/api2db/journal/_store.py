@@ -118,8 +118,7 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
     with _registry.lock:
         shared = _registry.open.get(key)
         if shared is None:
-            journal = SegmentedJournal(key[1], name, durability)
-            shared = _registry.open[key] = _Shared(journal, housekeeper().look_after(journal.core))
+            shared = _registry.open[key] = _open(key[1], name, durability)
         elif shared.journal.core.durability != durability:
             message = (
                 f"the journal of {name} is open with durability={shared.journal.core.durability!r}; "
@@ -128,6 +127,15 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
             raise ConfigurationError(message)
         shared.users += 1
         return _Handle(shared.journal, key)
+
+
+def _open(home: Path, name: str, durability: Durability) -> _Shared:
+    journal = SegmentedJournal(home, name, durability)
+    try:
+        return _Shared(journal, housekeeper().look_after(journal.core))
+    except BaseException:
+        journal.close()
+        raise
 
 
 new_store: Callable[[Path], JournalStore] = DiskJournalStore

@@ -253,10 +253,10 @@ class Progress(Protocol):
         """Whether a put would have to wait, because the stream's quota is spent."""
 
     def mark(self) -> int:
-        """Return a mark behind everything that is visible now."""
+        """Return a mark behind everything that is visible now; later opens of the journal know it too."""
 
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
-        """Wait until everything before a mark is acknowledged; return whether it is."""
+        """Wait until everything before a mark is acknowledged; return whether it is. A release ends the wait."""
 
 
 class StreamReader(Reader, Checkpoints, Health, News, Origin, Protocol):
@@ -300,12 +300,14 @@ class Journal(Protocol):
             frames: They become visible together, in this order. Refused rows belong to the frame behind them.
             stream_no: All streams, or one.
             cursor: The collector's state, stored with the frames.
-            removes: A file below the home whose rows are put again here; it is removed once they are durable.
+            removes: A file below the home whose rows are put again here; it is removed once they are durable, and
+                refused from then on.
             block: Whether to wait while a stream's quota is spent.
             timeout_s: How long to wait for that, seconds.
 
         Raises:
             BacklogFullError: A quota is spent.
+            ConfigurationError: The rows of the file to remove were put again or dropped before.
             JournalWriteError: The disk refused; it is unknown whether the frames count.
             JournalBusyError: This process does not own the journal, or no longer does.
         """
@@ -337,6 +339,9 @@ class Journal(Protocol):
             stream_no: The stream that rejected them.
             file: Relative to the home.
             rows: How many rows it has.
+
+        Raises:
+            ConfigurationError: They were put again or dropped before.
         """
 
     def overview(self) -> list[StreamOverview]:

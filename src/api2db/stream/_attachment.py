@@ -78,15 +78,17 @@ class Attachment:
         self.check_process()
         with self.lock:
             self.attach()
-            if self.handle is None:
+            handle = self.handle
+            if handle is None:
                 raise AssertionError("an attached stream has a handle of its journal")
-            return self.handle
+            return handle
 
     @property
     def has_room(self) -> bool:
         """Whether a ``put`` would not have to wait for the stream's quota."""
         self.check_process()
-        return self.reader is None or not self.reader.is_full
+        reader = self.reader
+        return reader is None or not reader.is_full
 
     def overview(self) -> StreamOverview | None:
         """Return what the journal knows of the stream; None if the stream was never attached.
@@ -95,22 +97,26 @@ class Attachment:
             JournalError: The journal can't be read.
         """
         self.check_process()
-        known = self.handle.journal.overview() if self.handle is not None else self._seen_from_outside()
+        known = self._seen_from_inside() or self._seen_from_outside()
         identity = self._identity().name
         return next((stream for stream in known if stream.identity == identity), None)
 
     def release(self) -> None:
         """Close the journal, unless another stream of this process uses it; the caller holds the lock."""
         handle, self.handle = self.handle, None
-        self.reader = self._pid = None
-        if handle is not None:
-            handle.journal.detach(self._stream_no)
-            handle.release()
+        self.reader = None
+        try:
+            if handle is not None:
+                handle.journal.detach(self._stream_no)
+                handle.release()
+        finally:
+            self._pid = None  # Last: a child that is forked meanwhile has a copy of the held lock, and must not wait.
 
     @property
     def is_of_another_process(self) -> bool:
         """Whether this process is a forked child of the one that opened the journal."""
-        return self._pid is not None and self._pid != os.getpid()
+        pid = self._pid
+        return pid is not None and pid != os.getpid()
 
     def check_process(self) -> None:
         """Raise in a forked child. Call it before any lock: the child's copy of a held lock is never released.
@@ -118,8 +124,19 @@ class Attachment:
         Raises:
             JournalBusyError: The journal belongs to the parent process.
         """
-        if self._pid is not None and self.is_of_another_process:
-            check_process(self._collector, self._pid)
+        pid = self._pid
+        if pid is not None:
+            check_process(self._collector, pid)
+
+    def _seen_from_inside(self) -> Sequence[StreamOverview]:
+        """Look at the open journal; return nothing if it is not open, or released meanwhile."""
+        handle = self.handle
+        try:
+            return () if handle is None else handle.journal.overview()
+        except JournalError:
+            if self.handle is handle:
+                raise
+            return ()
 
     def _seen_from_outside(self) -> Sequence[StreamOverview]:
         known = journal_store(self._home).overview(self._collector)

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from api2db.delivery import Group, Task, Worker, process_scheduler
-from api2db.errors import Api2dbError, ConfigurationError, StreamDiedError
+from api2db.errors import Api2dbError, ConfigurationError, JournalError, StreamDiedError
 from api2db.journal import AttachedStream
 from api2db.redaction import redact
 from api2db.stream._attachment import Attachment
@@ -45,6 +45,7 @@ class Running:
         self._worker: Worker | None = None
         self._task: Task | None = None
         self._thread: threading.Thread | None = None  # The thread of ``run_here``.
+        self._over = threading.Event()  # Whether the worker has ended; each worker has its own.
         self._death: BaseException | None = None
 
     @property
@@ -55,24 +56,36 @@ class Running:
     @property
     def connected(self) -> bool | None:
         """Whether the last attempt reached the target; None before the first."""
-        return None if self._worker is None else self._worker.connected
+        worker = self._worker
+        return None if worker is None else worker.connected
 
     def start(self, group: Group, thread_name: str) -> None:
-        """Start the worker; do nothing if it is running.
+        """Start the worker; do nothing if it is running, and wait for the end of one that is stopping.
 
         Args:
             group: The streams that share the target.
             thread_name: The name of a thread while it works for the stream.
         """
         self._attachment.check_process()
+        while (stopping := self._start(group, thread_name)) is not None:
+            stopping.wait()
+
+    def _start(self, group: Group, thread_name: str) -> threading.Event | None:
+        """Start the worker unless one is running; if that one is stopping, return what is set at its end."""
         with self._attachment.lock:
             if self.is_alive:
-                return
+                return self._over if self._is_stopping_elsewhere() else None
             worker = self._begin()
             self._thread = None
             self._task = Task(worker, group, thread_name, self._ended)
             process_scheduler().add(self._task)
         self._begun()
+        return None
+
+    def _is_stopping_elsewhere(self) -> bool:
+        """Whether a worker is stopping. One that calls this itself could not wait for its own end."""
+        working = self._task.thread if self._task is not None else self._thread
+        return self._worker is not None and self._worker.is_stopping and working is not threading.current_thread()
 
     def run_here(self) -> None:
         """Run the worker in this thread until it is stopped.
@@ -116,23 +129,8 @@ class Running:
             StreamDiedError: The worker has stopped with an error.
             ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
-        reader = self._attachment.attach()
-        mark = reader.mark()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            remaining_s = _GLANCE_S if deadline is None else min(_GLANCE_S, deadline - time.monotonic())
-            if reader.wait_for(mark, max(0.0, remaining_s)):
-                return True
-            self.check_alive()
-            if self._task is not None:
-                # An interrupt may have come between a put and its notification of the worker.
-                process_scheduler().call(self._task)
-            if deadline is None and not self._lock.locked():
-                raise ConfigurationError(
-                    f"{self._describe()} is not running, so nothing is delivered; start it before you flush"
-                )
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
+        mark = self._attachment.attach().mark()
+        return self._wait_for(mark, None if timeout_s is None else time.monotonic() + timeout_s)
 
     def deliver(self, put: Callable[[], Any], retries: int | None) -> None:
         """Put, and wait until what was put is delivered or parked.
@@ -140,21 +138,55 @@ class Running:
         Args:
             put: Puts a frame.
             retries: How often a batch is retried meanwhile before it is parked; None for the usual number.
+
+        Raises:
+            StreamDiedError: The worker has stopped with an error.
+            ConfigurationError: The stream was stopped meanwhile.
         """
-        reader, worker = self._attachment.attach(), self._worker
+        worker = self._worker
         with nullcontext() if worker is None or retries is None else worker.retrying(max(0, retries)):
             put()
-            mark = reader.mark()
-            while not reader.wait_for(mark, _GLANCE_S):
-                self.check_alive()
-                if reader.checkpoint("parked") is not None:
-                    return
+            self._wait_for(self._attachment.attach().mark(), None, _has_parked)
+
+    def _wait_for(
+        self, mark: int, deadline: float | None, is_enough: Callable[[AttachedStream], bool] = lambda _: False
+    ) -> bool:
+        """Wait until everything before a mark is delivered, also by a worker that is started meanwhile.
+
+        Args:
+            mark: Where to wait for.
+            deadline: When to give up, by ``time.monotonic``; None for never, as long as a worker is running.
+            is_enough: Ends the wait.
+
+        Returns:
+            Whether it is delivered.
+        """
+        while True:
+            was_running = self._lock.locked()
+            pause_s = _GLANCE_S if deadline is None else max(0.0, min(_GLANCE_S, deadline - time.monotonic()))
+            reader = self._attachment.reader
+            if reader is None:  # The stream was stopped. Wait for another start without opening the journal.
+                time.sleep(pause_s)
+            elif reader.wait_for(mark, pause_s):
+                return True
+            self.check_alive()
+            if reader is not None and is_enough(reader):
+                return False
+            task = self._task
+            if task is not None:
+                # An interrupt may have come between a put and its notification of the worker.
+                process_scheduler().call(task)
+            if deadline is None and not was_running and not self._lock.locked():
+                raise ConfigurationError(f"{self._describe()} is not running, so nothing is delivered; start it first")
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
 
     def retry_now(self) -> None:
         """Have the worker try again now, instead of after its pause."""
         self._attachment.check_process()
-        if self._worker is not None:
-            self._worker.retry_now()
+        worker = self._worker
+        if worker is not None:
+            worker.retry_now()
 
     def check_alive(self) -> None:
         """Raise StreamDiedError if the worker has stopped with an error."""
@@ -170,6 +202,7 @@ class Running:
             raise ConfigurationError(f"{self._describe()} is already running")
         try:
             self._death = None
+            self._over = threading.Event()
             self._worker = build(reader)
             return self._worker
         except BaseException:
@@ -182,12 +215,23 @@ class Running:
                 self._death = error
                 self._tell_of_death(error)
         finally:
+            over = self._over
             self._lock.release()
+            over.set()
 
     def _tell_of_death(self, error: BaseException) -> None:
         """Log and record the error; an unexpected one is logged with its traceback."""
         where = "" if isinstance(error, Api2dbError) else f"\n{''.join(traceback.format_exception(error)).rstrip()}"
         said = str(error) or type(error).__name__
         logger.error("%s has stopped; its frames stay in the journal: %s", self._describe(), redact(f"{said}{where}"))
-        if self._attachment.reader is not None:
-            self._attachment.reader.set_error(f"stopped: {redact(said)}")
+        reader = self._attachment.reader
+        if reader is not None:
+            reader.set_error(f"stopped: {redact(said)}")
+
+
+def _has_parked(reader: AttachedStream) -> bool:
+    """Whether a batch is parked. A reader whose journal was released meanwhile does not know."""
+    try:
+        return reader.checkpoint("parked") is not None
+    except JournalError:
+        return False

@@ -129,7 +129,7 @@ class Stream(FileConverter):
         return self.identity
 
     def start(self) -> None:
-        """Start the worker; do nothing if it is running.
+        """Start the worker; do nothing if it is running, and wait for the end of one that is stopping.
 
         Raises:
             JournalBusyError: Another process owns the collector's journal.
