@@ -20,6 +20,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _GLANCE_S: Final = 0.1
 _GRACE_S: Final = 2.0
+_IDLE_S: Final = 3.0
 
 
 class InterruptedCallError(Exception):
@@ -125,7 +126,7 @@ class _Call:
 
 
 class _Threads:
-    """The threads that make the calls: one that idles, and more while calls wait.
+    """The threads that make the calls: at most one that idles, for some seconds, and more while calls wait.
 
     In the main thread every step is one call of C code, or leaves nothing wrong behind if it is interrupted.
     """
@@ -165,7 +166,12 @@ class _Threads:
             self._idle += 1
         stays = True
         while stays:
-            call = self._calls.get()
+            try:
+                call = self._calls.get(timeout=_IDLE_S)
+            except queue.Empty:
+                if self._may_end():
+                    return
+                continue
             with self._lock:
                 self._idle -= 1
             self._see_to_threads()  # A signal handler may have handed over two calls before the first was taken.
@@ -175,6 +181,15 @@ class _Threads:
                 self._idle += stays
             call.end()
             del call
+
+    def _may_end(self) -> bool:
+        """Whether a thread that has idled may end; not if somebody counts on it who has just handed over a call."""
+        with self._lock:
+            self._idle -= 1
+            if self._calls.empty():
+                return True
+            self._idle += 1
+            return False
 
 
 _current = threading.local()

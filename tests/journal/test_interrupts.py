@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from api2db import interrupts
 from api2db.errors import BacklogFullError
 from api2db.interrupts import uninterrupted
 from api2db.journal import NotAttachedError, StreamIdentity
@@ -139,6 +140,17 @@ def test_an_interrupt_is_raised_when_the_call_has_ended() -> None:
     with pytest.raises(Interrupt):
         call()
     assert ended.is_set()
+
+
+def test_calls_are_made_although_the_thread_that_idles_ends_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_IDLE_S", 0.0005)
+    threads = interrupts._Threads()
+    for number in range(1000):
+        assert threads.make(lambda number=number: number) == number  # type: ignore[misc]
+        time.sleep(0.0005)
+    while any(thread.name == "api2db-calls" for thread in threading.enumerate()):
+        time.sleep(0.01)
+    assert threads._idle == 0
 
 
 def test_after_an_unexpected_error_the_journal_is_closed_and_the_next_open_repairs_it(

@@ -54,10 +54,12 @@ class _Handle:
         self._shared = shared
         self._key: tuple[int, Path, str] | None = key
 
-    @uninterrupted
     def release(self) -> None:
-        if self._key is not None and self._key[0] != os.getpid():
-            return
+        if self._key is not None and self._key[0] == os.getpid():
+            self._release()
+
+    @uninterrupted
+    def _release(self) -> None:
         with _registry.lock:
             key, self._key = self._key, None
             if key is None:
