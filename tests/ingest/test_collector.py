@@ -26,7 +26,7 @@ def test_making_a_collector_opens_nothing(tmp_path: Path) -> None:
     before = threading.active_count()
     collector(streams=[TinyStream("cities", home=tmp_path / "home")], home=tmp_path / "home")
     assert list(tmp_path.iterdir()) == []
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_a_collector_is_found_by_its_name_whatever_variable_holds_it() -> None:

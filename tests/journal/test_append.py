@@ -11,11 +11,22 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import ConfigurationError, JournalError
-from api2db.journal import ALL, Delivered, Position, ReadLimit, StreamIdentity, StreamNo
+from api2db.journal import ALL, Delivered, NotAttachedError, Position, ReadLimit, StreamIdentity, StreamNo
 from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
 from tests.journal.conftest import Opener
-from tests.journal.tools import LIMIT, OTHER, STREAM, drain, frame, numbers, random_frame, segments, take
+from tests.journal.tools import (
+    LIMIT,
+    OTHER,
+    STREAM,
+    delivered_from,
+    drain,
+    frame,
+    numbers,
+    random_frame,
+    segments,
+    take,
+)
 
 
 class Fsyncs:
@@ -716,3 +727,55 @@ def test_a_read_of_a_few_frames_among_many_of_another_stream_keeps_only_those(op
     tracemalloc.stop()
     assert len(entries) == 40
     assert kept < 8 << 20
+
+
+def test_a_put_that_waits_for_an_fsync_while_the_journal_is_closed_returns(opened: Opener, fsyncs: Fsyncs) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    raised: list[Exception] = []
+
+    def put(number: int) -> None:
+        try:
+            journal.append([frame(number)])
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            raised.append(error)
+
+    fsyncs.gate.clear()
+    fsyncs.begun.clear()
+    first = in_threads(put, 1)
+    assert fsyncs.begun.wait(30)
+    closing = in_threads(lambda _: journal.close(), 1)
+    while not journal.appender._closing:
+        threading.Event().wait(0.001)
+    late = in_threads(lambda _: put(2), 1)
+    fsyncs.gate.set()
+    for thread in (*first, *closing, *late):
+        thread.join(30)
+    assert [type(error) for error in raised] == [NotAttachedError], "only the late one, of which nothing is stored"
+    with pytest.raises(NotAttachedError):
+        log.read(LIMIT, 0)
+    assert delivered_from(journal.home) == [0]
+
+
+def test_a_put_that_waits_for_room_while_its_stream_is_forgotten_raises(opened: Opener) -> None:
+    journal = opened()
+    small = StreamIdentity("small", "local.parquet", quota_bytes=1000)
+    stream_no, _ = journal.attach(small)
+    journal.append([frame(0, size_bytes=500)], stream_no=stream_no)
+    raised: list[Exception] = []
+
+    def put(number: int) -> None:
+        try:
+            journal.append([frame(number, size_bytes=500)], stream_no=stream_no)
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            raised.append(error)
+
+    waiting = in_threads(put, 1)
+    while not journal.core.changed._waiters:  # type: ignore[attr-defined]
+        threading.Event().wait(0.001)
+    journal.detach(stream_no)
+    assert journal.forget(small.name)
+    waiting[0].join(30)
+    assert [type(error) for error in raised] == [NotAttachedError]
+    with pytest.raises(NotAttachedError):
+        journal.append([frame(1)], stream_no=stream_no)

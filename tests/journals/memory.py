@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from api2db.errors import BacklogFullError, ConfigurationError, JournalBusyError, JournalError
+from api2db.errors import BacklogFullError, ConfigurationError, JournalBusyError
 from api2db.frames import Refused, Rows, one_batch
 from api2db.journal import (
     ALL,
@@ -29,6 +29,7 @@ from api2db.journal import (
     Entry,
     JournalHandle,
     JournalOverview,
+    NotAttachedError,
     Position,
     ReadLimit,
     Registered,
@@ -342,7 +343,7 @@ class MemoryJournal:
     def check(self) -> None:
         self.check_process()
         if self.closed:
-            raise JournalError(f"the journal of {self._name} has been closed; start the stream again")
+            raise NotAttachedError(f"the journal of {self._name} has been closed; start the stream again")
 
     def checked(self) -> threading.Condition:
         """The lock, where this process may use the journal."""
@@ -367,6 +368,8 @@ class MemoryJournal:
             if records:
                 self._wait_for_room(readers, sum(record.size_bytes for record in records), timeout_s if block else 0)
             self.check()
+            if stream_no not in self._readers and stream_no != ALL:
+                raise NotAttachedError("the stream was forgotten; start it again")
             records = self._records(frames, stream_no, retried=removes is not None)
             self.kept.records += records
             if records:

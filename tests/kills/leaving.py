@@ -1,6 +1,7 @@
 """A process that puts frames and ends: python -m tests.kills.leaving PROJECT-AS-JSON FRAMES HOW.
 
-HOW: ``exit`` ends as any program does; ``wait`` waits for a signal; ``raise`` ends by an error of its own.
+HOW: ``exit`` ends as any program does; ``wait`` waits for a signal; ``raise`` ends by an error of its own; ``put`` puts
+until a signal arrives.
 """
 
 import json
@@ -18,6 +19,10 @@ def main(project: str, frames: str, how: str) -> None:
         stream.start()
     with Producer(told, streams) as producer:
         producer.put(int(frames))
+        if how == "put":
+            say("ready")
+            while True:
+                producer.put(1)
     say("ready")
     if how == "wait":
         while True:  # a signal that falls just before a wait without end would not be seen by Python until its end

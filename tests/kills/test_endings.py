@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import time
 from contextlib import ExitStack
@@ -58,3 +59,40 @@ def test_a_process_that_ends_while_a_target_is_held_keeps_what_waits_on_disk(
         assert home.judge("sqlite").lost, "one that is held is not"
         fork_server.run("produce", home.project, frames=1)
         assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
+
+
+def end_puts(fork_server: ForkServer, tmp_path: Path, told: int, at_once: int, rounds: int) -> None:
+    dice = random.Random(told)
+    homes = [
+        Home(tmp_path / str(number), ("sqlite", "shards"), options={"durability": "process"})
+        for number in range(at_once * rounds)
+    ]
+    while homes:
+        some, homes = homes[:at_once], homes[at_once:]
+        with ExitStack() as ends:
+            children = [ends.enter_context(leaving(home, "put", 1)) for home in some]
+            for child in children:
+                assert child.wait_for_line() == "ready"
+                time.sleep(dice.uniform(0.01, 0.1))
+                os.kill(child.pid, told)
+            for child in children:
+                child.wait(LONGEST_S)
+        for home in some:
+            fork_server.run("produce", home.project, frames=1)
+            assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_is_told_to_end_while_it_puts_ends_and_loses_nothing(
+    fork_server: ForkServer, tmp_path: Path, told: int
+) -> None:
+    end_puts(fork_server, tmp_path, told, at_once=2, rounds=1)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_many_processes_that_are_told_to_end_while_they_put_end_and_lose_nothing(
+    fork_server: ForkServer, tmp_path: Path, told: int
+) -> None:
+    end_puts(fork_server, tmp_path, told, at_once=2, rounds=50)

@@ -172,7 +172,7 @@ def test_constructors_make_nothing_on_disk_and_start_no_thread(tmp_path: Path, k
     store = MAKERS[kind](tmp_path / "home")
     assert store.status().frames_delivered == 0
     assert repr(store)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert list(tmp_path.iterdir()) == []
 
 

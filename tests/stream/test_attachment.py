@@ -8,8 +8,11 @@ import pytest
 
 from api2db import Stream2Local
 from api2db.errors import Api2dbError
+from api2db.journal._journal import SegmentedJournal
 from api2db.stream._attachment import Attachment
+from api2db.stream.commands import forget
 from tests.stream.cases import frame
+from tests.stream.eventually import eventually
 
 _LONG_ENOUGH_S = 0.2  # for a release that nothing holds up
 
@@ -64,3 +67,44 @@ def test_a_look_while_another_thread_releases_the_journal_finds_an_answer(
         attachment.readers.append(stream._attachment.reader)
         assert attachment.has_room
         assert attachment.has_room
+
+
+def test_a_put_that_waits_for_room_while_its_stream_is_forgotten_is_stored_for_the_stream_as_it_starts_again(
+    tmp_path: Path,
+) -> None:
+    stream = Stream2Local("flights", home=tmp_path, stream_id="small", max_backlog_bytes=1)
+    other = Stream2Local("flights", home=tmp_path, stream_id="other")
+    other.q.put(frame(0))  # it keeps the journal open
+    stream.q.put(frame(1))
+    waiting = threading.Thread(target=stream.q.put, args=(frame(2),), daemon=True)
+    waiting.start()
+    attached = stream._attachment.handle
+    assert attached is not None
+    eventually(lambda: attached.journal.core.changed._waiters)  # type: ignore[attr-defined]
+    stream.stop()
+    forget(tmp_path, "flights", stream.identity)
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert stream.status().rows_waiting == 1, "the row of the put that has returned"
+    stream.stop()
+    other.stop()
+
+
+def test_a_put_into_a_journal_that_another_thread_closes_opens_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream2Local("flights", home=tmp_path)
+    stream.q.put(frame(1))
+    real = SegmentedJournal.append
+
+    def append(journal: SegmentedJournal, *arguments: Any, **options: Any) -> int:
+        monkeypatch.undo()
+        stopping = threading.Thread(target=stream.stop)
+        stopping.start()
+        stopping.join(20)
+        return real(journal, *arguments, **options)
+
+    monkeypatch.setattr(SegmentedJournal, "append", append)
+    stream.q.put(frame(2))
+    assert stream.status().rows_waiting == 2
+    stream.stop()

@@ -282,7 +282,7 @@ def test_constructors_make_nothing_on_disk_and_start_no_thread(make: Callable[..
     stream = make(tmp_path / "home")
     assert stream.status() == StreamStatus(False, 0, 0, 0, 0, 0, 0, 0, 0, None, 0.0)
     assert repr(stream)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert list(tmp_path.iterdir()) == []
 
 

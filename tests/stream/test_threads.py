@@ -40,12 +40,12 @@ def mixed_streams(home: Path, number: int) -> list[Stream]:
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
-    """Collect the number of threads at several moments, without those of the test and the housekeeper."""
+    """Collect the number of threads at several moments, without those of the test and the journals."""
     before = set(threading.enumerate())
 
     def look() -> int:
         new = set(threading.enumerate()) - before - {threading.current_thread()}
-        return sum(thread.name != "api2db-housekeeper" for thread in new)
+        return sum(thread.name not in {"api2db-housekeeper", "api2db-calls"} for thread in new)
 
     with sampled(look, 0.005) as found:
         yield found

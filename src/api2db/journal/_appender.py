@@ -3,18 +3,19 @@
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from api2db.errors import JournalWriteError
+from api2db.errors import JournalError, JournalWriteError
 from api2db.journal._core import COUNTER_BITS, Core
 from api2db.journal._group import Group
 from api2db.journal._record import HEADER_BYTES
 from api2db.journal._retention import Retention
 from api2db.journal._rows import Part
 from api2db.journal._segment import Location, SegmentWriter
+from api2db.journal.port import ALL, NotAttachedError
 
 logger = logging.getLogger(__name__)
 _UNSYNCED_BYTES = 8 << 20
@@ -40,6 +41,7 @@ class Appender:
     _syncing: bool = False
     _unsynced: deque[Group] = field(default_factory=deque)
     _unsynced_bytes: int = 0
+    _closing: bool = False
 
     def __post_init__(self) -> None:
         self._last_segment = max(self.core.segment_set.segments, default=0)
@@ -50,20 +52,25 @@ class Appender:
         Once the segment is ready the lock is held throughout, so that the order of numbers is the order of bytes.
 
         Raises:
+            NotAttachedError: The journal is being closed, or the stream was forgotten; nothing of the group is in it.
             JournalWriteError: Nothing of the group is in the journal.
         """
-        try:
-            group = self._write_down(parts, stream_no)
-        except OSError as error:
-            self.needs_new_segment = True
-            message = f"the journal in {self.core.folder} can't be written ({error}); free disk space and put again"
-            raise JournalWriteError(message) from error
+        with self._closing_after_faults():
+            try:
+                group = self._write_down(parts, stream_no)
+            except OSError as error:
+                self.needs_new_segment = True
+                message = f"the journal in {self.core.folder} can't be written ({error}); free disk space and put again"
+                raise JournalWriteError(message) from error
+            self._count(group)
+            return group
+
+    def _count(self, group: Group) -> None:
         self._unsynced.append(group)
         self._unsynced_bytes += group.size_bytes
         if self.core.durability == "process":
             self.core.publish(group)
             self.core.changed.notify_all()
-        return group
 
     def wait_durable(self, group: Group) -> None:
         """Wait until a group is durable or, with ``process``, until few enough bytes wait for an fsync.
@@ -87,14 +94,16 @@ class Appender:
             if self._syncing:
                 self.core.changed.wait()
             else:
-                self._lead()
+                with self._closing_after_faults():
+                    self._lead()
 
     def close(self) -> None:
-        """Sync and release the segment.
+        """Sync and release the segment; nothing can be appended from now on.
 
         Raises:
             JournalWriteError: The disk refuses; the segment is released all the same.
         """
+        self._closing = True  # a sync releases the lock, and what is appended meanwhile would not be synced
         try:
             self.sync()
             self._seal()
@@ -102,11 +111,31 @@ class Appender:
             self.release()
 
     def release(self) -> None:
-        """Close the segment without a sync."""
+        """Close the segment without a sync; those who wait for one get an error."""
+        self._closing = True
+        while self._syncing:
+            self.core.changed.wait()
+        for group in self._unsynced:
+            group.error = OSError(errno.EBADF, "the journal was closed")
+        self._unsynced.clear()
+        self._unsynced_bytes = 0
         for writer in (self._writer, self._dead):
             if writer is not None:
                 writer.close()
         self._writer = self._dead = None
+
+    @contextmanager
+    def _closing_after_faults(self) -> Iterator[None]:
+        """Close the journal after an unexpected error: its memory may differ from its files, which an open repairs."""
+        try:
+            yield
+        except (JournalError, OSError):
+            raise
+        except BaseException:
+            logger.exception("%s is closed; stop its streams and start them again", self.core.folder)
+            self.release()
+            self.core.release()
+            raise
 
     def _write_down(self, parts: Sequence[Part], stream_no: int) -> Group:
         try:
@@ -122,6 +151,9 @@ class Appender:
 
     def _write_group(self, parts: Sequence[Part], stream_no: int) -> Group:
         writer = self._ready()
+        if stream_no not in self.core.streams and stream_no != ALL:
+            message = f"the stream was forgotten, nothing was stored in {self.core.folder}; stop it and start it again"
+            raise NotAttachedError(message)
         group = self._number(parts, stream_no)
         group.write(writer)
         return group
@@ -164,13 +196,15 @@ class Appender:
 
     def _sync_unlocked(self, writer: SegmentWriter) -> OSError | None:
         self._syncing = True
-        self.core.changed.release()
         try:
-            writer.sync()
+            self.core.changed.release()
+            try:
+                writer.sync()
+            finally:
+                self.core.changed.acquire()
         except OSError as failure:
             return failure
         finally:
-            self.core.changed.acquire()
             self._syncing = False
             self.core.changed.notify_all()
         return None
@@ -236,6 +270,7 @@ class Appender:
 
     def _ready(self) -> SegmentWriter:
         """Return the segment to write to: a new one at first, at the size limit, on request, and after an error."""
+        self._check_open()
         while self._writer is not None:
             if not self.needs_new_segment and self._writer.segment.end < self.segment_bytes:
                 return self._writer
@@ -245,8 +280,13 @@ class Appender:
                 self.sync()
             else:
                 self._seal()
+            self._check_open()  # It may have been closed during a wait.
         writer = self._rewrite_unsynced() if self._unsynced else None
         return writer or self._begin()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise self.core.lock.closed()
 
     def _begin(self) -> SegmentWriter:
         """Start a new segment, and write the groups that have lost theirs into it."""

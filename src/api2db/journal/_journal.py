@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import Refused, Rows
+from api2db.interrupts import check, uninterrupted
 from api2db.journal._appender import Appender
 from api2db.journal._opening import open_core
 from api2db.journal._overview import describe
@@ -18,8 +19,8 @@ from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._registered import RegisteredStream
 from api2db.journal._removal import payload_of, removal_of, remove
 from api2db.journal._retention import Retention
-from api2db.journal._rows import json_part, parts_of
-from api2db.journal._state_file import StreamRow
+from api2db.journal._rows import Part, json_part, parts_of
+from api2db.journal._state_file import Removal, StreamRow
 from api2db.journal.port import (
     ALL,
     Delivered,
@@ -89,8 +90,7 @@ class SegmentedJournal:
         block: bool = True,
         timeout_s: float | None = None,
     ) -> int:
-        core, lock = self.core, self.core.lock
-        lock.check()
+        self.core.lock.check()
         plain_bytes = self._retention.plain_bytes(stream_no, self._slice_limit.size_bytes)
         parts = parts_of(frames, self._slice_limit, plain_bytes)
         if removes is not None:
@@ -98,23 +98,34 @@ class SegmentedJournal:
                 part.flags |= Flag.RETRIED
         if cursor is not None:
             parts.append(json_part(RecordKind.CURSOR, _json(cursor)))
-        removal = None if removes is None else removal_of(core, removes, stream_no, sum(part.rows for part in parts))
+        removal = (
+            None if removes is None else removal_of(self.core, removes, stream_no, sum(part.rows for part in parts))
+        )
         if removal is not None:
             parts.append(json_part(RecordKind.REMOVAL, payload_of(removal)))
         if not parts:
-            return core.sequence
+            return self.core.sequence
+        return self._append(parts, stream_no, removal, timeout_s if block else 0)
+
+    @uninterrupted
+    def _append(
+        self, parts: Sequence[Part], stream_no: StreamNo, removal: Removal | None, timeout_s: float | None
+    ) -> int:
+        core, lock = self.core, self.core.lock
         size_bytes = sum(part.size_bytes + HEADER_BYTES for part in parts)
         with core.changed:
-            self._retention.wait_for_room(stream_no, size_bytes, timeout_s if block else 0)
+            check()
+            self._retention.wait_for_room(stream_no, size_bytes, timeout_s)
             lock.check_open()
             group = self.appender.append(parts, stream_no)
             self.appender.wait_durable(group)
-            lock.check()
-            if removal is not None:
+            lock.check_not_lost()
+            if removal is not None and lock.is_held:
                 self.appender.sync(group)
                 remove(core, removal)
         return group.last_sequence
 
+    @uninterrupted
     def attach(self, identity: StreamIdentity) -> tuple[StreamNo, SegmentedReader]:
         self.core.lock.check()
         with self.core.changed:
@@ -134,6 +145,7 @@ class SegmentedJournal:
             self.core.on_change()
             return StreamNo(stream.stream_no), self.readers[stream.stream_no]
 
+    @uninterrupted
     def detach(self, stream_no: StreamNo) -> None:
         self.core.lock.check_process()
         with self.core.changed:
@@ -141,6 +153,7 @@ class SegmentedJournal:
                 self.core.streams[stream_no].attached = False
                 self.core.on_change()
 
+    @uninterrupted
     def forget(self, identity: str) -> bool:
         self.core.lock.check()
         with self.core.changed:
@@ -158,6 +171,7 @@ class SegmentedJournal:
         self._retention.discard(finished)
         return True
 
+    @uninterrupted
     def registered(self) -> list[Registered]:
         readers = list(self.readers.items())
         return [
@@ -165,9 +179,11 @@ class SegmentedJournal:
             for stream_no, reader in readers
         ]
 
+    @uninterrupted
     def overview(self) -> list[StreamOverview]:
         return describe(self.core)
 
+    @uninterrupted
     def cursor(self) -> dict[str, Any]:
         self.core.lock.check_process()
         with self.core.changed:
@@ -176,12 +192,14 @@ class SegmentedJournal:
     def on_request(self, verb: str, answer: Callable[[Mapping[str, Any]], Any]) -> None:
         self.core.answers[verb] = answer
 
+    @uninterrupted
     def sync(self) -> None:
         """Make everything appended so far durable."""
         self.core.lock.check_process()
         with self.core.changed:
             self.appender.sync()
 
+    @uninterrupted
     def close(self) -> None:
         """Sync and release the journal; a no-op in a forked child, and when called again.
 
@@ -222,6 +240,7 @@ class SegmentedJournal:
         core.last_stream_no, self.appender.needs_new_segment = stream_no, True
         return stream
 
+    @uninterrupted
     def drop_rejected(self, stream_no: StreamNo, file: str, rows: int) -> None:
         self.core.lock.check()
         with self.core.changed:

@@ -9,7 +9,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from api2db.errors import JournalBusyError, JournalError
+from api2db.errors import JournalBusyError
+from api2db.journal.port import NotAttachedError
 
 LOCK_NAME = "owner.lock"
 _File = tuple[int, int]
@@ -89,10 +90,18 @@ class JournalLock:
 
         Raises:
             JournalBusyError: This is a forked child, or other code has removed or closed the lock file.
-            JournalError: The journal has been closed.
+            NotAttachedError: The journal has been closed.
         """
         self.check_open()
-        if not self._is_there():
+        self.check_not_lost()
+
+    def check_not_lost(self) -> None:
+        """Raise if the lock was lost; do nothing if it was released.
+
+        Raises:
+            JournalBusyError: Other code has removed or closed the lock file.
+        """
+        if self.is_lost:
             message = (
                 f"the lock of the journal {self._folder} is lost: {LOCK_NAME} was removed, or closed by other "
                 "code of this process, so another process may own it by now; stop the stream and start it again"
@@ -102,8 +111,12 @@ class JournalLock:
     def check_open(self) -> None:
         """Like ``check``, but do not look at the lock file."""
         if not self._held:
-            raise JournalError(f"the journal {self._folder} has been closed; start the stream again")
+            raise self.closed()
         self.check_process()
+
+    def closed(self) -> NotAttachedError:
+        """The error of those who use a closed journal."""
+        return NotAttachedError(f"the journal {self._folder} has been closed; stop the stream and start it again")
 
     def check_process(self) -> None:
         """Raise in a forked child.

@@ -65,7 +65,7 @@ def publish_details(core: Core) -> None:
         stream.row.identity: stream.details() or before.get(stream.row.identity, {})
         for stream in list(core.streams.values())
     }
-    if found != before:
+    if any(found.values()) and found != before:
         write_figures(core.folder / DETAILS_NAME, found)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from api2db.errors import JournalWriteError
+from api2db.interrupts import uninterrupted, wait_for
 from api2db.journal._appender import Appender
 from api2db.journal._batch_reader import BatchReader, newest_frame
 from api2db.journal._core import Core
@@ -73,15 +74,18 @@ class SegmentedReader:
         return epoch in self.core.epochs
 
     @property
+    @uninterrupted
     def waiting_bytes(self) -> int:
         with self.core.changed:
             return self.stream.waiting.size_bytes
 
     @property
+    @uninterrupted
     def is_full(self) -> bool:
         with self.core.changed:
             return self.stream.is_full
 
+    @uninterrupted
     def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         self.core.lock.check()
         if after is not None:
@@ -94,6 +98,7 @@ class SegmentedReader:
         self._was_woken()
         return []
 
+    @uninterrupted
     def newest(self) -> tuple[list[Entry], Superseded]:
         self.core.lock.check()
         if not self._wait_for_rows(time.monotonic()):
@@ -110,6 +115,7 @@ class SegmentedReader:
             self.stream.hand_over((passed, *map(in_flight, records)))
         return entries, Superseded(before.frames, before.rows)
 
+    @uninterrupted
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
         self.core.lock.check()
         _record(self.core, self.stream.stream_no, position, delivered, clear)
@@ -124,6 +130,7 @@ class SegmentedReader:
             self._tell_change()
         self.retention.discard(finished)
 
+    @uninterrupted
     def seek(self, position: Position) -> Backlog:
         self.core.lock.check()
         if position == self.stream.position:
@@ -138,26 +145,31 @@ class SegmentedReader:
             before.add(-left.frames, skipped - left.rows, -left.size_bytes)
             return Backlog(max(0, before.frames), max(0, before.rows), max(0, before.size_bytes), None)
 
+    @uninterrupted
     def backlog(self) -> Backlog:
         """Return what waits."""
         self.core.lock.check_process()
         return self.core.backlog(self.stream)
 
+    @uninterrupted
     def mark(self) -> int:
         self.core.lock.check_process()
         with self.core.changed:
             return self.stream.newest_sequence
 
+    @uninterrupted
     def wait_for(self, mark: int, timeout_s: float | None) -> bool:
         self.core.lock.check_process()
         with self.core.changed:
-            self.core.changed.wait_for(lambda: self.stream.has_passed(mark) or not self.core.lock.is_held, timeout_s)
+            wait_for(self.core.changed, lambda: self.stream.has_passed(mark) or not self.core.lock.is_held, timeout_s)
             return self.stream.has_passed(mark)
 
+    @uninterrupted
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         self.core.lock.check_process()
         return self.core.state.checkpoint(self.stream.stream_no, kind)
 
+    @uninterrupted
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         self.core.lock.check()
         self.core.state.save_checkpoint(self.stream.stream_no, kind, checkpoint)
@@ -166,6 +178,7 @@ class SegmentedReader:
             with self.core.changed:
                 self.stream.parked_bytes = parked_bytes(checkpoint)
 
+    @uninterrupted
     def set_error(self, trouble: str | None) -> None:
         self.core.lock.check_process()
         error = redact(trouble) if trouble else self._warning  # Whoever sets it: a status shows no secret.
@@ -179,10 +192,12 @@ class SegmentedReader:
         except JournalWriteError as failure:
             logger.warning("%s", failure)
 
+    @uninterrupted
     def add_warning(self, warning: str) -> None:
         self._warning = redact(warning)
         self.set_error(None)
 
+    @uninterrupted
     def wake(self) -> None:
         self.core.lock.check_process()
         with self.core.changed:
@@ -190,6 +205,7 @@ class SegmentedReader:
             self.core.changed.notify_all()
             self.stream.tell_news()
 
+    @uninterrupted
     def on_news(self, tell: Callable[[], None]) -> None:
         self.core.lock.check_process()
         with self.core.changed:
@@ -211,7 +227,7 @@ class SegmentedReader:
 
     def _wait_for_rows(self, deadline: float | None) -> bool:
         with self.core.changed:
-            self.core.changed.wait_for(self._has_news, None if deadline is None else deadline - time.monotonic())
+            wait_for(self.core.changed, self._has_news, None if deadline is None else deadline - time.monotonic())
             self.core.lock.check()
             return self.stream.waiting.size_bytes > 0
 
@@ -231,7 +247,7 @@ class SegmentedReader:
             except JournalWriteError as error:
                 logger.warning("only what is on disk is delivered for now: %s", error)
                 durable = self.core.durable
-                self.core.changed.wait_for(lambda: self._may_go_on(durable), _PAUSE_S)
+                wait_for(self.core.changed, lambda: self._may_go_on(durable), _PAUSE_S)
             return self.stream.at, self.core.durable
 
     def _sync(self) -> None:

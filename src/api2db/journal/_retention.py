@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from api2db.errors import BacklogFullError, JournalWriteError
+from api2db.interrupts import wait
 from api2db.journal._core import Core
 from api2db.journal._registered import RegisteredStream
 from api2db.journal._segment import Location, Segment
@@ -91,7 +92,7 @@ class Retention:
             if not told:
                 logger.warning("put waits: %s", message)
                 told = True
-            self._core.changed.wait(remaining)
+            wait(self._core.changed, remaining)
 
     def plain_bytes(self, stream_no: StreamNo, slice_bytes: int) -> int:
         """How many bytes may wait before frames are compressed; needs no lock. What exceeds a slice always is."""

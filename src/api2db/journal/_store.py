@@ -10,6 +10,7 @@ from typing import Any
 
 from api2db.disk.atomic import is_temporary
 from api2db.errors import ConfigurationError
+from api2db.interrupts import uninterrupted
 from api2db.journal._control import ask
 from api2db.journal._housekeeping import House, housekeeper
 from api2db.journal._journal import SegmentedJournal, journal_folder
@@ -48,20 +49,26 @@ os.register_at_fork(after_in_child=_registry.after_fork)
 
 
 class _Handle:
-    def __init__(self, journal: SegmentedJournal, key: tuple[int, Path, str]) -> None:
-        self.journal = journal
+    def __init__(self, shared: _Shared, key: tuple[int, Path, str]) -> None:
+        self.journal = shared.journal
+        self._shared = shared
         self._key: tuple[int, Path, str] | None = key
 
     def release(self) -> None:
+        if self._key is not None and self._key[0] == os.getpid():
+            self._release()
+
+    @uninterrupted
+    def _release(self) -> None:
         with _registry.lock:
             key, self._key = self._key, None
-            if key is None or key[0] != os.getpid():
+            if key is None:
                 return
-            shared = _registry.open[key]
-            shared.users -= 1
-            if not shared.users:
-                del _registry.open[key]
-                shared.close()
+            self._shared.users -= 1
+            if not self._shared.users:
+                if _registry.open[key] is self._shared:
+                    del _registry.open[key]
+                self._shared.close()
 
 
 class DiskJournalStore:
@@ -106,6 +113,7 @@ class DiskJournalStore:
         return read_figures(journal_folder(self._home, name) / _FIGURES_NAME)
 
 
+@uninterrupted
 def open_shared(home: Path, name: str, durability: Durability = "full") -> _Handle:
     """The journal of a collector, opened by the first who asks in this process.
 
@@ -117,6 +125,10 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
     key = (os.getpid(), home.resolve(), name)
     with _registry.lock:
         shared = _registry.open.get(key)
+        if shared is not None and not shared.journal.core.lock.is_held:
+            # An unexpected error has closed it. Its users still have to release their handles.
+            housekeeper().leave(shared.house)
+            shared = None
         if shared is None:
             shared = _registry.open[key] = _open(key[1], name, durability)
         elif shared.journal.core.durability != durability:
@@ -126,7 +138,7 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
             )
             raise ConfigurationError(message)
         shared.users += 1
-        return _Handle(shared.journal, key)
+        return _Handle(shared, key)
 
 
 def _open(home: Path, name: str, durability: Durability) -> _Shared:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, NewType, Protocol
 
 import pyarrow as pa
 
+from api2db.errors import JournalError
 from api2db.frames import Refused, Rows
 
 Durability = Literal["full", "process"]
@@ -18,6 +19,10 @@ StreamNo = NewType("StreamNo", int)
 ALL = StreamNo(0)
 CheckpointKind = Literal["plan", "parked", "pending", "rebuilt", "adopt"]
 Checkpoint = dict[str, Any]
+
+
+class NotAttachedError(JournalError):
+    """The journal was closed, or the stream was forgotten, before anything was stored: attach again."""
 
 
 class Position(NamedTuple):
@@ -307,6 +312,7 @@ class Journal(Protocol):
 
         Raises:
             BacklogFullError: A quota is spent.
+            NotAttachedError: The journal is closed, or the stream does not exist; nothing was stored.
             ConfigurationError: The rows of the file to remove were put again or dropped before.
             JournalWriteError: The disk refused; it is unknown whether the frames count.
             JournalBusyError: This process does not own the journal, or no longer does.

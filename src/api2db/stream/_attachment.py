@@ -8,10 +8,12 @@ from typing import Any
 
 from api2db.errors import JournalError
 from api2db.frames import rows_and_refused
+from api2db.interrupts import uninterrupted
 from api2db.journal import (
     AttachedStream,
     Durability,
     JournalHandle,
+    NotAttachedError,
     StreamIdentity,
     StreamNo,
     StreamOverview,
@@ -60,23 +62,24 @@ class Attachment:
         with self.lock:
             if self.reader is not None:
                 return self.reader
-            self._pid = os.getpid()
-            try:
-                return self._attach()
-            except BaseException:
-                self._pid = None
-                raise
+            return self._attach()
 
     def put(self, frame: Any, *, block: bool, timeout_s: float | None) -> None:
         """Append a frame to the journal."""
         rows = rows_and_refused(frame)
         handle = self.handle or self._attached_handle()
-        handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
+        try:
+            handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
+        except NotAttachedError:  # Another thread has stopped the stream meanwhile, or the stream was forgotten.
+            handle = self._attached_handle(instead_of=handle)
+            handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)
 
-    def _attached_handle(self) -> JournalHandle:
+    def _attached_handle(self, instead_of: JournalHandle | None = None) -> JournalHandle:
         """Attach, and take the handle before another thread can release it."""
         self.check_process()
         with self.lock:
+            if self.handle is not None and self.handle is instead_of:
+                self.release()
             self.attach()
             handle = self.handle
             if handle is None:
@@ -101,6 +104,7 @@ class Attachment:
         identity = self._identity().name
         return next((stream for stream in known if stream.identity == identity), None)
 
+    @uninterrupted
     def release(self) -> None:
         """Close the journal, unless another stream of this process uses it; the caller holds the lock."""
         handle, self.handle = self.handle, None
@@ -144,6 +148,7 @@ class Attachment:
             raise JournalError(f"{self._identity().name} of {self._collector}: {known.error}")
         return known.streams
 
+    @uninterrupted
     def _attach(self) -> AttachedStream:
         handle = journal_store(self._home).open(self._collector, self._durability)
         try:
@@ -152,5 +157,5 @@ class Attachment:
             handle.release()
             raise
         register_requests(self._home, handle.journal)
-        self.handle, self.reader = handle, reader
+        self._pid, self.handle, self.reader = os.getpid(), handle, reader
         return reader

@@ -33,6 +33,8 @@ class JournalQueue(queue.Queue[Any]):
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Return when the frame is on disk.
 
+        After an interrupt (KeyboardInterrupt, or what another signal handler raises) it may or may not be stored.
+
         Raises:
             FrameError: It is not a frame; nothing was stored.
             queue.Full: The stream's quota is spent, and ``block`` is false or the timeout has passed.
