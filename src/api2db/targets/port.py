@@ -234,8 +234,8 @@ class TableTarget(Target, Protocol):
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         """Make the table, or add the columns that a schema has and the table lacks; give what it has then."""
 
-    def same_column(self, one: str, other: str) -> bool:
-        """Whether two names are one column to it."""
+    def fold(self, name: str) -> str:
+        """A name as the target compares names: those that are equal then are one column."""
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         """Change a column to hold another type too, where all its rows stay exact; None where that can't be.
