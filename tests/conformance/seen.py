@@ -153,6 +153,8 @@ def _span(value: Any, type_: pa.DataType, reading: Reading) -> int:
     if reading == "a count of its unit":
         _is(value, int, str)
         return int(value) * _TICK_NS[type_.unit]
+    if reading == "text of its seconds":
+        return int(Decimal(value.removesuffix(" seconds")) * NS_OF_A_SECOND)
     if isinstance(value, pa.MonthDayNano):
         assert value.months == 0
         return int(value.days) * NS_OF_A_DAY + int(value.nanoseconds)

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -223,9 +224,9 @@ def one_place(case: TargetCase, home: Path) -> Stream:
     return case.stream(home, **({} if case.is_table else in_one_file))
 
 
-@pytest.mark.parametrize("one_load", [False, True], ids=["frame by frame", "in one load"])
+@pytest.mark.parametrize("together", ["frame by frame", "in one load", "in one frame"])
 def test_dates_and_then_times_widen_the_column_and_each_value_stays(
-    case: TargetCase, tmp_path: Path, *, one_load: bool
+    case: TargetCase, tmp_path: Path, together: str
 ) -> None:
     # Arrow's reader tells no type from a far date beside a fraction, so in CSV these are text.
     first, last = ("1970-01-01", "2199-12-31") if case.types.client == "csv" else ("0001-01-01", "9999-12-31")
@@ -237,9 +238,9 @@ def test_dates_and_then_times_widen_the_column_and_each_value_stays(
         [{"number": 4, "day": times[1]}],
     ]
     with one_place(case, tmp_path) as stream:
-        for frame in frames:
+        for frame in [list(chain(*frames))] if together == "in one frame" else frames:
             stream.q.put(frame)
-            if not one_load:
+            if together == "frame by frame":
                 stream.flush()
     assert [row["_api2db_reason"] for row in rejected_rows(tmp_path, case.stream_type)] == []
     read = case.read(tmp_path)

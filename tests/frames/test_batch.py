@@ -104,6 +104,8 @@ def test_the_schema_does_not_depend_on_the_number_of_rows_or_categories() -> Non
         ([True, 2], JSON, ["true", "2"]),
         ([1, 2.5, None], pa.float64(), [1.0, 2.5, None]),
         ([1, float("nan")], pa.int64(), [1, None]),
+        ([1e16, 10**16], pa.float64(), [1e16, 1e16]),
+        ([10**400, 0.5], JSON, [str(10**400), "0.5"]),
         ([2**53 + 1, 0.5], JSON, ["9007199254740993", "0.5"]),
         ([2**64 - 1, 1], pa.uint64(), [2**64 - 1, 1]),
         ([2**64, -1], pa.decimal128(38, 0), [decimal.Decimal(2**64), decimal.Decimal(-1)]),
@@ -114,9 +116,19 @@ def test_the_schema_does_not_depend_on_the_number_of_rows_or_categories() -> Non
         ([decimal.Decimal("Infinity"), decimal.Decimal(1)], JSON, ['"Infinity"', "1"]),
         (["x", b"x"], JSON, ['"x"', '\t"eA=="']),
         (
-            [datetime.date(2020, 1, 1), pd.Timestamp(2020, 1, 1, 5)],
+            [datetime.date(2020, 1, 1), pd.Timestamp(2020, 1, 1, 5), None],
+            pa.timestamp("us"),
+            [datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 1, 5), None],  # noqa: DTZ001
+        ),
+        (
+            [pd.Timestamp(5), datetime.date(2020, 1, 1)],
+            pa.timestamp("ns"),
+            [pd.Timestamp(5), pd.Timestamp(2020, 1, 1)],
+        ),
+        (
+            [datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 5, tzinfo=datetime.UTC)],
             JSON,
-            [' "2020-01-01"', ' "2020-01-01T05:00:00"'],
+            [' "2020-01-01"', ' "2020-01-01T05:00:00+00:00"'],
         ),
         ([datetime.time(1, tzinfo=datetime.UTC)], JSON, [' "01:00:00+00:00"']),
         ([{1, 2}], JSON, ["[1, 2]"]),

@@ -16,6 +16,7 @@ from api2db.formats import read
 from api2db.formats.folder_types import join_types
 from api2db.targets.sql import SqlTarget
 from tests.store.test_plain_readers import put
+from tests.stream.cases import rejected_rows
 
 VALUES: dict[str, list[Any]] = {
     "decimals": [Decimal("1.25"), Decimal("-7.00"), None],
@@ -76,17 +77,54 @@ def test_composed_and_moved_csv_files_keep_their_types(tmp_path: Path) -> None:
 
 
 def test_text_is_never_read_as_what_it_looks_like(tmp_path: Path) -> None:
-    put(tmp_path, [Decimal("1.5"), "1.5", "YWJj", b"abc"], "csv")
+    put(tmp_path, [Decimal("1.5"), "1.5", "YWJj", "5 seconds"], "csv")
     found = [read(path, "csv").column("v").to_pylist() for path in sorted((tmp_path / "STORE/x/csv").glob("*.csv"))]
-    assert found == [["1.5"], ["1.5"], ["YWJj"], ["YWJj"]]
+    assert found == [["1.5"], ["1.5"], ["YWJj"], ["5 seconds"]]
 
 
-def test_spans_of_two_units_are_never_mixed_up(tmp_path: Path) -> None:
+def test_spans_of_two_units_come_back_in_the_finer_one(tmp_path: Path) -> None:
+    counts = {"s": [5, -86_400], "ms": [5, None], "ns": [5, -1], "us": [2**63 - 1, -(2**63) + 1]}
     with Stream2Local("x", fmt="csv", home=tmp_path) as stream:
-        for unit in ("s", "us"):
-            stream.q.put(pa.table({"v": pa.array([5], pa.duration(unit))}))
+        for unit, values in counts.items():
+            stream.q.put(pa.table({"v": pa.array(values, pa.duration(unit))}))
+            stream.flush()
+    found = [read(path, "csv").column("v") for path in sorted((tmp_path / "STORE/x/csv").glob("*.csv"))]
+    assert [str(column.type) for column in found] == ["duration[ns]"] * 3 + ["duration[us]"]
+    assert [column.cast(pa.int64()).to_pylist() for column in found] == [
+        [5_000_000_000, -86_400_000_000_000],
+        [5_000_000, None],
+        [5, -1],
+        [2**63 - 1, -(2**63) + 1],
+    ]
+
+
+ALIKE: list[list[Any]] = [
+    [b"ab", "x"],
+    ["x", b"ab"],
+    [b"1234", Decimal("1.5")],
+    [{"a": 1}, b"ab"],
+    [datetime.timedelta(1), "1 day"],
+    ["x", datetime.timedelta(1)],
+]
+
+
+@pytest.mark.parametrize("values", ALIKE, ids=str)
+def test_what_csv_can_t_tell_apart_is_rejected_before_it_is_written(tmp_path: Path, values: list[Any]) -> None:
+    first, second = values
+    put(tmp_path, [first, second, first], "csv")
+    found = FileConverter.static_compose_df_from_dir(str(tmp_path / "STORE" / "x" / "csv"), "csv")
+    assert found is not None
+    assert [meant(value) for value in found["v"]] == [first, first]
+    [row] = rejected_rows(tmp_path, "local", "x")
+    assert "'v'" in row["_api2db_reason"]
+    assert 'use fmt="parquet"' in row["_api2db_reason"]
+
+
+def test_an_int_beside_a_span_and_bytes_beside_an_int_stay_what_they_are(tmp_path: Path) -> None:
+    values = [datetime.timedelta(1), 5, b"1234", 1234, b"123456==", datetime.timedelta(2)]
+    put(tmp_path, values, "csv")
     found = [read(path, "csv").column("v").to_pylist() for path in sorted((tmp_path / "STORE/x/csv").glob("*.csv"))]
-    assert found == [[5], [5]]
+    assert [cell for [cell] in found] == values
 
 
 def test_far_moments_of_a_file_without_known_types_are_microseconds(tmp_path: Path) -> None:

@@ -260,6 +260,7 @@ def test_two_streams_never_make_two_rows_of_a_key(
 KEYS: dict[str, list[Any]] = {
     "json": [{"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1.0, "b": 2}, {"c": [1, 2]}, {"c": [1, 2]}],
     "zeros": [0.0, -0.0, 1.5, 1.5],
+    "large": [1e16, 10**16, 0.5, 2**60, float(2**60)],
     "nan": [float("nan"), 1.0, float("nan")],
     "infinite": [float("inf"), float("inf"), float("-inf")],
     "long": ["x" * 300, "x" * 300, "x" * 300 + "z"],
@@ -271,7 +272,7 @@ KEYS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_equal_keys_in_one_load_are_as_in_two_loads(kind: str, make: Make, dialect: str, tmp_path: Path) -> None:
-    keys = pd.Series(KEYS[kind], dtype=float if isinstance(KEYS[kind][0], float) else object)
+    keys = pd.Series(KEYS[kind], dtype=float if isinstance(KEYS[kind][0], float) and kind != "large" else object)
     frame = pd.DataFrame({"key": keys, "n": range(len(keys))})
     found = []
     for name, frames in {"one": [frame], "each": [frame[n : n + 1] for n in range(len(frame))]}.items():

@@ -54,6 +54,30 @@ def test_a_column_that_a_view_or_an_index_needs_stays_and_is_told_once(
     assert len(warned) == (2 if dialect == "postgresql" else 1)
 
 
+def test_columns_of_nested_values_are_gone_too(dialect: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with stream_into(dialect, tmp_path, if_exists="replace") as stream:
+        stream.stream(pd.DataFrame([{"id": 1, "list": [1], "the `object`\nof it": {"a": 1}}]))
+        stream.stream(pd.DataFrame([{"id": 2, "new": {"b": 2}}]))
+        stream.stream(pd.DataFrame([{"id": 3}]))
+    assert table_rows(tmp_path, dialect) == [{"id": 3}]
+    assert "with nulls" not in caplog.text
+
+
+@pytest.mark.parametrize("dialect", ["mariadb"], indirect=True)
+def test_a_column_that_the_check_of_another_names_stays(dialect: str, tmp_path: Path) -> None:
+    execute(
+        tmp_path,
+        dialect,
+        "CREATE TABLE flights (id BIGINT, least BIGINT CHECK (least > 0), most BIGINT CHECK (most >= least))",
+    )
+    with stream_into(dialect, tmp_path, if_exists="replace") as stream:
+        stream.stream(pd.DataFrame([{"id": 1, "most": None}]))
+        assert list(types(tmp_path, dialect)) == ["id", "least", "most"]
+        stream.stream(pd.DataFrame([{"id": 2}]))
+        stream.stream(pd.DataFrame([{"id": 3}]))
+    assert table_rows(tmp_path, dialect) == [{"id": 3}]
+
+
 @pytest.mark.parametrize("dialect", ["mariadb", "mysql"], indirect=True)
 def test_columns_left_by_a_kill_after_the_commit_are_dropped_with_the_next_load(
     dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

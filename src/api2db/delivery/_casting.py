@@ -96,7 +96,7 @@ class Casting:
         return columns_now if list(columns_now) != list(columns) else None
 
     def _fitted(self, rows: pa.Table, columns: Sequence[Column]) -> Fitted:
-        fitted = fit(rows, columns, self._target.same_column, self._target.limits, self._target.unplaced)
+        fitted = fit(rows, columns, self._target.fold, self._target.limits, self._target.unplaced)
         for name in set(fitted.truncated) - self._told:
             self._told.add(name)
             logger.warning("%r is truncated to microseconds: the column's type has no nanoseconds", name)

@@ -62,22 +62,23 @@ class Fitted:
 def fit(
     rows: pa.Table,
     columns: Sequence[Column],
-    same_column: Callable[[str, str], bool] = str.__eq__,
+    fold: Callable[[str], str] = str,
     limits: Sequence[ValueLimit] = (),
     unplaced: Mapping[str, str] = MappingProxyType({}),
 ) -> Fitted:
     """Cast every column to the type of the table's column.
 
     Args:
-        same_column: Whether two different names are the same column to the target, for instance in another case.
+        fold: Names that are equal after it are the same column to the target, for instance in another case.
         limits: Values that the target cannot hold.
         unplaced: Columns that the table cannot have, each with the reason.
     """
     exact = {column.name: column for column in columns}
+    folded = {fold(column.name): column for column in reversed(columns)}
     fitted = Fitted(rows)
     arrays, names = [], []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        home = exact.get(name) or next((each for each in columns if same_column(name, each.name)), None)
+        home = exact.get(name) or folded.get(fold(name))
         if home is None or name in unplaced:
             if column.null_count < len(column):
                 mask = pc.is_valid(column).combine_chunks()

@@ -65,8 +65,8 @@ class TransactionalLoader(TableLoader):
 
     def _filled_alike(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         """The leading frames that lack the same columns with defaults, which the table fills."""
-        filled = [column.name for column in columns if column.fills]
-        own = {name for name in batch.schema.names if any(self._target.same_column(name, each) for each in filled)}
+        filled = {self._target.fold(column.name) for column in columns if column.fills}
+        own = {name for name in batch.schema.names if self._target.fold(name) in filled} if filled else set()
         return batch.leading_with_same_of(own) if own else batch
 
     def _load(self, batch: Batch, rows: pa.Table, columns: Sequence[Column], reasons: dict[int, str]) -> None:

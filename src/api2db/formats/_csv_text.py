@@ -4,8 +4,8 @@ Text is always quoted and nothing else is, so an empty cell is a null, ``""`` is
 like a number stays text when read here. The file stores no other types. A folder of shards or composed files keeps
 them (``folder_types``), and a column is read with the one known type that holds all its values exactly. Elsewhere ints,
 floats, booleans, dates and times are inferred (a column of whole floats is read as ints). Values that can't be inferred
-are text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits. Durations are
-counts of their unit.
+are text: decimals, base64 of bytes, JSON of nested cells, columns with ints beyond a signed 64 bits, and durations,
+which are written as ``86400.000005 seconds`` with the digits of their unit.
 """
 
 import base64
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from api2db.errors import FormatError
-from api2db.formats._csv_types import candidates, far_moments, told
+from api2db.formats._csv_types import candidates, duration_texts, far_moments, told
 from api2db.frames import is_json
 
 _FIELD = re.compile(rb'("(?:[^"]++|"")*+"|[^,\r\n]*+)(,|\r\n|\n|\r|\Z)')
@@ -84,7 +84,7 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if _types.is_decimal(type_):
         return column.cast(pa.utf8())
     if _types.is_duration(type_):
-        return column.cast(pa.int64())
+        return pa.chunked_array([duration_texts(chunk) for chunk in column.chunks], pa.utf8())
     if _types.is_date(type_) or _types.is_timestamp(type_):
         return _reachable(column)
     if _types.is_uint64(type_) and (pc.max(column).as_py() or 0) > _LARGEST_INT64:

@@ -1,8 +1,10 @@
 """Reads CSV cells as values of a known type: all cells exactly, or the column not at all."""
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +13,9 @@ from api2db.frames import JSON, cast_exactly, decode_cell, is_json
 
 _types = pa.types
 _LONGEST_WHOLE = 15  # digits that every float holds
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_SPAN = re.compile(r"(-?[0-9]{1,19}(?:\.[0-9]{1,9})?) seconds")
+_INT64 = 2**63
 
 
 def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.DataType]:  # noqa: FBT001 - what a column is
@@ -20,7 +25,19 @@ def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.Data
     types = [known.field(place).type for place in known.get_all_field_indices(name)]
     if quoted:
         return [] if any(map(_is_text, types)) else list(filter(_may_be_quoted, types))
-    return [type_ for type_ in types if not (_is_text(type_) or is_json(type_) or _is_bytes(type_))]
+    return [type_ for type_ in types if not (_is_text(type_) or is_json(type_) or _is_only_quoted(type_))]
+
+
+def are_alike(types: Sequence[pa.DataType]) -> bool:
+    """Whether cells of some of these types can't be told apart: bytes beside other quoted cells, durations beside text.
+
+    Text beside JSON or decimals is alike too, but is allowed: all of it is read as text.
+    """
+    quoted = list(filter(_may_be_quoted, types))
+    has_text = any(map(_is_text, types))
+    has_bytes, has_durations = any(map(_is_bytes, quoted)), any(map(_types.is_duration, quoted))
+    has_others = has_text or not all(_is_bytes(type_) or _types.is_duration(type_) for type_ in quoted)
+    return (has_bytes and has_others) or (has_durations and has_text)
 
 
 def told(column: pa.ChunkedArray, types: Sequence[pa.DataType]) -> pa.ChunkedArray | None:
@@ -53,7 +70,11 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 
 def _may_be_quoted(type_: pa.DataType) -> bool:
-    return bool(is_json(type_) or _is_bytes(type_) or _types.is_decimal(type_) or _types.is_uint64(type_))
+    return bool(is_json(type_) or _is_only_quoted(type_) or _types.is_decimal(type_) or _types.is_uint64(type_))
+
+
+def _is_only_quoted(type_: pa.DataType) -> bool:
+    return _is_bytes(type_) or bool(_types.is_duration(type_))
 
 
 def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
@@ -102,8 +123,31 @@ def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
 
 
+def duration_texts(array: pa.Array) -> pa.Array:
+    """Write durations as seconds, which tells them from ints and does not depend on a unit."""
+    digits = _DIGITS[array.type.unit]
+    counts = array.cast(pa.int64()).to_pylist()
+    texts = (None if count is None else f"{Decimal(count).scaleb(-digits):f} seconds" for count in counts)
+    return pa.array(texts, pa.utf8())
+
+
 def _durations(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    return texts.cast(pa.int64()).view(type_)
+    """Read durations; if one is out of the range of the unit, as durations of the coarser unit that holds them all."""
+    spans = [None if text is None else _span(text) for text in texts.to_pylist()]
+    for unit in reversed(list(_DIGITS)[: list(_DIGITS).index(type_.unit) + 1]):
+        counts = [None if span is None else span.scaleb(_DIGITS[unit]) for span in spans]
+        if all(count is None or (count == int(count) and abs(count) < _INT64) for count in counts):
+            return pa.array([None if count is None else int(count) for count in counts], pa.int64()).view(
+                pa.duration(unit)
+            )
+    raise ValueError("durations that no unit holds")
+
+
+def _span(text: str) -> Decimal:
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise ValueError("a text that is no duration")
+    return Decimal(found[1])
 
 
 _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataType], pa.Array]], ...] = (

@@ -19,7 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from api2db.disk.atomic import make_folders, removed_on_failure, sweep, sync_folder, write_temporary
-from api2db.errors import FormatError
+from api2db.errors import FormatError, FrameError
+from api2db.formats._csv_types import are_alike
 from api2db.frames import JSON, cast_exactly, is_json, widened
 
 _types = pa.types
@@ -72,7 +73,9 @@ def known_types(folder: Path, fmt: str) -> pa.Schema:
         ) from error
 
 
-def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str) -> pa.Schema:
+def join_types(
+    folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str, *, told_apart: bool = False
+) -> pa.Schema:
     """Join the types of new rows to those of a folder, durably, and return all of them.
 
     Args:
@@ -81,9 +84,11 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str)
         schemas: The schemas of the rows to be written there.
         owner: A name that only one writer uses at a time. It names the temporary file, so that a later call with that
             name removes one that a kill has left.
+        told_apart: Whether to refuse a type that can't be told from the known ones of its column when it is read.
 
     Raises:
         FormatError: The file of types is damaged.
+        FrameError: A type can't be told from those of its column; nothing is joined.
         OSError: It can't be read or written.
     """
     known = known_types(folder, fmt)
@@ -93,6 +98,8 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str)
     for schema in schemas:
         joined = _joined(joined, schema.remove_metadata(), fmt)
     if not joined.equals(known):
+        if told_apart and fmt == "csv":
+            _check_told_apart(known, joined)
         content = {"version": _VERSION, "arrow": types_as_text(joined)}
         path = types_path(folder, fmt)
         make_folders(path.parent)
@@ -103,6 +110,16 @@ def join_types(folder: Path, fmt: str, schemas: Iterable[pa.Schema], owner: str)
             temporary.path.replace(path)
         sync_folder(path.parent)
     return joined
+
+
+def _check_told_apart(known: pa.Schema, joined: pa.Schema) -> None:
+    for name in dict.fromkeys(joined.names):
+        types = _types_of(joined, name)
+        if are_alike(types) and not are_alike(_types_of(known, name)):
+            raise FrameError(
+                f"the column {name!r} of this folder has {' and '.join(map(str, types))}, which can't be told apart in"
+                ' CSV files; use fmt="parquet", or give one of them another name'
+            )
 
 
 def keeps_types(folder: Path, fmt: str) -> bool:
@@ -190,8 +207,6 @@ def _with_type(types: list[pa.DataType], new: pa.DataType, fmt: str) -> list[pa.
 
 
 def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | None:
-    if fmt == "csv" and _types.is_duration(one) and _types.is_duration(other):
-        return one if one == other else None  # In CSV it is a count, which has another meaning in another unit.
     common = widened(one, other)
     if common is not None:
         return common

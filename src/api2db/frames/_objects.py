@@ -29,7 +29,8 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
     """Build an array that holds these values exactly; missing ones (None, NaN, NaT, NA) become nulls.
 
     Each value is what ``value_of`` returns for it. One class gets its own type (an int stays an int beside nulls).
-    Ints with floats become float64 if that is exact. Anything else, and any other mix, becomes JSON cells.
+    Ints with floats become float64 if that is exact, and dates with datetimes without a zone become timestamps.
+    Anything else, and any other mix, becomes JSON cells.
 
     Raises:
         FrameError: A text is not valid Unicode, or a cell has no JSON form; it names the column and the row.
@@ -91,7 +92,10 @@ def _ints(cells: list[Any]) -> pa.Array:
 
 
 def _floats(cells: list[Any]) -> pa.Array:
-    return pa.array(cells, pa.float64())
+    floats = pa.array([cell if cell is None else float(cell) for cell in cells], pa.float64())
+    if any(isinstance(cell, int) and cell != float(cell) for cell in cells):
+        raise ValueError("an int that no float holds")
+    return floats
 
 
 def _decimals(cells: list[Any]) -> pa.Array:
@@ -107,9 +111,16 @@ def _blobs(cells: list[Any]) -> pa.Array:
 
 
 def _dates(cells: list[Any]) -> pa.Array:
-    if any(isinstance(cell, datetime.datetime) for cell in cells):
-        return _mixed(cells)
-    return pa.array(cells, pa.date32())
+    moments = [cell for cell in cells if isinstance(cell, datetime.datetime)]
+    if not moments:
+        return pa.array(cells, pa.date32())
+    if any(moment.tzinfo is not None for moment in moments):
+        return _mixed(cells)  # A date is its midnight, but not an instant.
+    return _datetimes([_midnight(cell) if type(cell) is datetime.date else cell for cell in cells])
+
+
+def _midnight(day: datetime.date) -> datetime.datetime:
+    return datetime.datetime(day.year, day.month, day.day)  # noqa: DTZ001 - it has no zone
 
 
 def _datetimes(cells: list[Any]) -> pa.Array:

@@ -13,12 +13,12 @@ from api2db.targets.port import Column
 
 # All integers up to this one are exact in a double.
 _LARGEST_EXACT_INTEGER = 2**53
-SameColumn = Callable[[str, str], bool]
+Fold = Callable[[str], str]
 TypeName = Callable[[pa.DataType], str | None]
 
 
 def unplaced_names(
-    names: Sequence[str], known: Collection[str], check: Callable[[str], object], same_column: SameColumn
+    names: Sequence[str], known: Collection[str], check: Callable[[str], object], fold: Fold
 ) -> dict[str, str]:
     """The names that a table cannot have beside the others, each with the reason.
 
@@ -26,20 +26,18 @@ def unplaced_names(
         names: A frame's columns.
         known: Names that take precedence if two are the same column: the table's columns, and keys.
         check: Raises BatchRefusedError for a name that no column can have.
-        same_column: Whether two names are the same column to the target.
+        fold: Names that are equal after it are the same column to the target.
     """
     reasons: dict[str, str] = {}
-    first: list[str] = []
+    first: dict[str, str] = {}
     for name in sorted(names, key=lambda name: name not in known):
         try:
             check(name)
         except BatchRefusedError as error:
             reasons[name] = str(error)
             continue
-        twin = next((other for other in first if same_column(name, other)), None)
-        if twin is None:
-            first.append(name)
-        else:
+        twin = first.setdefault(fold(name), name)
+        if twin != name:
             reasons[name] = (
                 f"the columns {twin!r} and {name!r} are one column to the database; rename one before it is put"
             )
@@ -65,16 +63,10 @@ def typed_columns(schema: pa.Schema, type_name: TypeName) -> list[tuple[str, str
     return [(field.name, declared) for field in schema if (declared := type_name(field.type)) is not None]
 
 
-def new_columns(
-    schema: pa.Schema, columns: Sequence[Column], same_column: SameColumn, type_name: TypeName
-) -> list[tuple[str, str]]:
+def new_columns(schema: pa.Schema, columns: Sequence[Column], fold: Fold, type_name: TypeName) -> list[tuple[str, str]]:
     """Name and type of each column that a schema has and the table lacks."""
-    known = {column.name for column in columns}
-    return [
-        (name, declared)
-        for name, declared in typed_columns(schema, type_name)
-        if name not in known and not any(same_column(name, other) for other in known)
-    ]
+    known = {fold(column.name) for column in columns}
+    return [(name, declared) for name, declared in typed_columns(schema, type_name) if fold(name) not in known]
 
 
 def replacement_columns(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.errors import BatchRefusedError, DataError, FormatError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, DataError, FormatError, FrameError, TargetUnavailableError
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.folder_types import join_types
 from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
@@ -237,7 +237,9 @@ def _without_duplicates(rows: pa.Table, keys: Sequence[str] | None) -> tuple[pa.
 def _known_types(folder: Path, fmt: Format, pieces: Sequence[FrameRows], owner: str) -> pa.Schema:
     """The types in which all files of the folder, including these pieces, can be read."""
     try:
-        return join_types(folder, fmt, [piece.rows.schema for piece in pieces], owner)
+        return join_types(folder, fmt, [piece.rows.schema for piece in pieces], owner, told_apart=True)
+    except FrameError as error:
+        raise BatchRefusedError(str(error)) from error
     except FormatError as error:
         raise TargetUnavailableError(str(error)) from error
     except OSError as error:

@@ -235,8 +235,8 @@ class TableTarget(Target, Protocol):
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         """Create the table, or add the columns of a schema that it lacks; return its columns."""
 
-    def same_column(self, one: str, other: str) -> bool:
-        """Whether the target treats two names as one column."""
+    def fold(self, name: str) -> str:
+        """Return a name as the target compares names: those that are equal then are one column."""
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         """Widen a column to hold another type too, if all its rows stay exact; return None if that is impossible.

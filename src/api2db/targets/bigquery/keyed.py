@@ -117,8 +117,8 @@ class BigqueryKeyedTarget:
     def unplaced(self) -> Mapping[str, str]:
         return self._following.unplaced
 
-    def same_column(self, one: str, other: str) -> bool:
-        return self._following.same_column(one, other)
+    def fold(self, name: str) -> str:
+        return self._following.fold(name)
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         return self._following.widen(column, to, origins)

@@ -123,8 +123,8 @@ class BigqueryTarget:
     def columns(self) -> Sequence[Column] | None:
         return self._table.columns()
 
-    def same_column(self, one: str, other: str) -> bool:
-        return one.casefold() == other.casefold()
+    def fold(self, name: str) -> str:
+        return name.casefold()
 
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):
@@ -202,7 +202,7 @@ class BigqueryTarget:
     def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
         columns = self._table.columns()
         known = [column.name for column in columns or []]
-        self.unplaced = unplaced_names(schema.names, {*known, *self.keys}, check_name, self.same_column)
+        self.unplaced = unplaced_names(schema.names, {*known, *self.keys}, check_name, self.fold)
         schema = placed(schema, self.unplaced, self.keys)
         if columns is None:
             return self._create(schema)
@@ -210,7 +210,7 @@ class BigqueryTarget:
             replacement = replaced_columns(schema, columns)
             self._replaces = replacement != columns
             return replacement
-        new = new_columns(schema, columns, self.same_column, bigquery_type)
+        new = new_columns(schema, columns, self.fold, bigquery_type)
         if self._schema == "freeze" or not new:
             return columns
         self._end_stream()

@@ -90,7 +90,7 @@ class HeavydbTarget:
         try:
             details = self._session.ask("get_table_details", self._table)
         except RefusedByServerError as error:
-            if not any(self.same_column(name, self._table) for name in self._session.ask("get_tables")):
+            if self.fold(self._table) not in map(self.fold, self._session.ask("get_tables")):
                 return None
             raise TargetUnavailableError(f"the table {self._table} can't be looked at: {error}") from None
         if details.shard_count:
@@ -106,8 +106,8 @@ class HeavydbTarget:
             self._prepared = schema, self._prepare(schema, origins)
         return self._prepared[1]
 
-    def same_column(self, one: str, other: str) -> bool:
-        return one.upper() == other.upper()
+    def fold(self, name: str) -> str:
+        return name.upper()
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
@@ -217,7 +217,7 @@ class HeavydbTarget:
     def _prepare(self, schema: pa.Schema, origins: ChangeOrigins) -> Sequence[Column]:
         there = self.columns()
         known = {column.name.removesuffix(SUFFIX) for column in there or []}
-        unplaced = unplaced_names(schema.names, known, quoted, self.same_column)
+        unplaced = unplaced_names(schema.names, known, quoted, self.fold)
         self.unplaced = {f"{name}{SUFFIX}": reason for name, reason in unplaced.items()}
         schema = pa.schema([field.with_name(f"{field.name}{SUFFIX}") for field in placed(schema, unplaced)])
         if there is None:
@@ -241,7 +241,7 @@ class HeavydbTarget:
             ) from None
 
     def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
-        new = new_columns(schema, there, self.same_column, heavydb_type)
+        new = new_columns(schema, there, self.fold, heavydb_type)
         for name, declared in new:
             try:
                 self._session.execute(f"ALTER TABLE {quoted(self._table)} ADD COLUMN {quoted(name)} {declared}")

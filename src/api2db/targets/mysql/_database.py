@@ -1,6 +1,7 @@
 """A database of MySQL or MariaDB: its transactions, dialect and errors, and how its connections are opened."""
 
 import logging
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ _SESSION = (
     # Joins without an index use hashing; MariaDB does so only on request.
     " join_buffer_size = 4194304 /*M! , join_cache_level = 4, join_buffer_space_limit = 16777216 */"
 )
+# Names may contain the end of a line.
+_REST_OF_LINE = r"(?:'(?:[^']|'')*'|`(?:[^`]|``)*`|[^'`\n])*"
 # With this level, the first of two streams that find a key absent locks the gap, so that they do not both insert it.
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
@@ -207,10 +210,16 @@ def _drop_surplus(session: Session, table: str, surplus: Sequence[str]) -> Seque
     The table is rebuilt (FORCE): columns dropped instantly would still count.
     """
     needing = needing_columns(session, table)
-    kept = [name for name in surplus if needing is None or needing.count(quote(name).lower()) > 1]
+    kept = [name for name in surplus if needing is None or _is_named_elsewhere(quote(name).lower(), needing)]
     if dropped := [f"DROP COLUMN {quote(name)}" for name in surplus if name not in kept]:
         session.run(f"ALTER TABLE {quote(table)} {', '.join(dropped)}, FORCE")
     return kept
+
+
+def _is_named_elsewhere(name: str, needing: str) -> bool:
+    """Whether a name occurs beside the column's own line, which in MariaDB has its CHECK (json_valid(…)) too."""
+    own = re.search(rf"^  {re.escape(name)} {_REST_OF_LINE}", needing, re.MULTILINE)
+    return needing.count(name) > (own.group().count(name) if own else 1)
 
 
 class _Opener:

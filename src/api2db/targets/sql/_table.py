@@ -153,7 +153,7 @@ class Table:
             if name not in there:
                 self._dialect.check_column_name(name)
 
-        return unplaced_names(names, there | {*self._keys}, check, self._dialect.same_column)
+        return unplaced_names(names, there | {*self._keys}, check, self._dialect.fold)
 
     def _turns_to_text(self, column: Column, declared: str) -> bool:
         """Whether the database has no numeric type with so many digits; a number column never becomes text for that."""

@@ -139,8 +139,8 @@ class SqlTarget:
             self._prepared = schema, self._prepare(schema)
         return self._prepared[1]
 
-    def same_column(self, one: str, other: str) -> bool:
-        return self._database.dialect.same_column(one, other)
+    def fold(self, name: str) -> str:
+        return self._database.dialect.fold(name)
 
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
@@ -231,7 +231,7 @@ class SqlTarget:
 
     def _new_columns(self, schema: pa.Schema, columns: Sequence[Column]) -> list[tuple[str, str]]:
         dialect = self._database.dialect
-        return new_columns(schema, columns, dialect.same_column, dialect.type_name)
+        return new_columns(schema, columns, dialect.fold, dialect.type_name)
 
     def _replacement(self, schema: pa.Schema, columns: Sequence[Column]) -> Sequence[Column] | None:
         replacement = self._table.replacement(schema, columns)

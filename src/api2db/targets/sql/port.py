@@ -137,10 +137,6 @@ class Dialect:
         declared = self.types.column(type_)
         return self.key_type(declared) if key and declared is not None else declared
 
-    def same_column(self, one: str, other: str) -> bool:
-        """Whether two names are the same column."""
-        return one == other or self.fold(one) == self.fold(other)
-
     def colliding_keys(self, table: str, staged: str, keys: Sequence[str], texts: Sequence[str]) -> str:
         """The query for a staged row whose key equals that of a row of the table, though the letters differ."""
         exact = self.exact_text.format

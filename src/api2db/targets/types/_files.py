@@ -66,7 +66,7 @@ CSV = Types(
         Rule(is_bytes, named("in quotes"), "base64 text"),
         Rule(_types.is_decimal, named("in quotes"), "text of its digits"),
         Rule(_types.is_uint64, named("in quotes where one is beyond 2⁶³"), "text of its digits"),
-        Rule(_types.is_duration, named("bare"), "a count of its unit"),
+        Rule(_types.is_duration, named("in quotes"), "text of its seconds"),
         Rule(lambda type_: bool(_types.is_timestamp(type_) and type_.tz), named("bare"), "ISO text, with the offset"),
         Rule(_types.is_temporal, named("bare"), "ISO text"),
         Rule(_types.is_boolean, named("bare"), "text"),

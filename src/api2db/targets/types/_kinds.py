@@ -45,7 +45,9 @@ KINDS = (
     ValueKind("date", "datetime.date", pa.date32()),
     ValueKind("time", "datetime.time", pa.time64("us")),
     ValueKind("time of nanoseconds", "Arrow's `time64[ns]`", pa.time64("ns")),
-    ValueKind("naive", "`datetime64[us]`, coarser ones, datetime.datetime", pa.timestamp("us")),
+    ValueKind(
+        "naive", "`datetime64[us]`, coarser ones, datetime.datetime, also beside datetime.date", pa.timestamp("us")
+    ),
     ValueKind("naive of nanoseconds", "`datetime64[ns]`", pa.timestamp("ns")),
     ValueKind("zoned", "`datetime64[us, zone]`, datetime.datetime with a zone", pa.timestamp("us", "UTC")),
     ValueKind("zoned of nanoseconds", "`datetime64[ns, zone]`", pa.timestamp("ns", "UTC")),

@@ -35,6 +35,7 @@ Reading = Literal[
     "timedelta",
     "nanoseconds, an int",
     "a count of its unit",
+    "text of its seconds",
     "base64 text",
     "JSON text",
     "parsed JSON",
