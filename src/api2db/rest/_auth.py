@@ -1,8 +1,10 @@
 """Authentication: what is added to a request at the moment it is sent, and to requests of the API's own origin only."""
 
 import base64
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -136,13 +138,31 @@ class Basic(_Fixed):
         return Added({"Authorization": header}, secrets=(username, password, header.removeprefix("Basic ")))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Token:
     """The access token of a process, which all polls of it share."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
     value: str = ""
     until_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.after_fork()
+        _tokens.add(self)
+
+    def after_fork(self) -> None:
+        """Make a new lock: another thread may have held the old one when the process was forked."""
+        self.lock = threading.Lock()
+
+
+_tokens: "weakref.WeakSet[_Token]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for token in list(_tokens):
+        token.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @suggesting

@@ -1,12 +1,10 @@
 """Calls to an API: paced, authenticated, tried again where that helps, and bounded in time and size."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -18,6 +16,7 @@ from api2db.rest._addresses import Origin, origin_of, public_address
 from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._encoding import ACCEPTED, decompressed
+from api2db.rest._hosts import host_of
 from api2db.rest._json import decode
 from api2db.rest._limits import Pace, TooLongError, limit_reset_s, retry_after_s
 from api2db.rest._secrets import scrub
@@ -101,28 +100,6 @@ class PermanentStatusError(PollError):
 
     def __reduce__(self) -> tuple[type["PermanentStatusError"], tuple[str, int]]:
         return type(self), (str(self), self.status)
-
-
-class _Host:
-    """The connections to one host and its pace, shared by all polls of this process."""
-
-    def __init__(self) -> None:
-        self.pace = Pace()
-        # No cookies: they would carry one user's session into the calls of another.
-        self.client = httpx2.Client(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())), follow_redirects=False)
-
-
-class _Hosts:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._hosts: dict[Origin, _Host] = {}
-
-    def of(self, origin: Origin) -> _Host:
-        with self._lock:
-            return self._hosts.setdefault(origin, _Host()) if origin not in self._hosts else self._hosts[origin]
-
-
-_hosts = _Hosts()
 
 
 class Session:
@@ -210,7 +187,7 @@ class Session:
             asked_s = limit_reset_s(response.headers)
         if asked_s is None:
             return back_off.failed()
-        _hosts.of(origin_of(response.url)).pace.pause(asked_s)
+        host_of(origin_of(response.url)).pace.pause(asked_s)
         return asked_s
 
     def _call(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
@@ -225,7 +202,7 @@ class Session:
 
     def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
         origin = origin_of(request.url)
-        host = _hosts.of(origin)
+        host = host_of(origin)
         own = origin == self._base
         added = self._added(auth) if own and not isinstance(auth, httpx2.Auth) else Added()
         url, headers, extensions = self._pinned(origin, with_params(request.url, added.params))
