@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest._arguments import suggesting
@@ -35,7 +35,11 @@ Post = Callable[[str, Mapping[str, str], Mapping[str, str], Sequence[str]], Any]
 
 
 class Auth(Protocol):
-    """A form of authentication."""
+    """A form of authentication.
+
+    A form that has an attribute ``is_ready`` which is true adds what it adds without asking anyone; ``added`` of the
+    others is called in a thread where it may block.
+    """
 
     @property
     def secret_params(self) -> frozenset[str]:
@@ -50,6 +54,8 @@ class Auth(Protocol):
 
 class _Fixed:
     """What all forms share that always send the same."""
+
+    is_ready: ClassVar[bool] = True
 
     @property
     def secret_params(self) -> frozenset[str]:
@@ -195,6 +201,11 @@ class OAuth2ClientCredentials:
     def secret_params(self) -> frozenset[str]:
         """There are none."""
         return frozenset()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a token."""
+        return time.monotonic() < self._token.until_s
 
     def added(self, post: Post) -> Added:
         """Return the header, with a new token where the old one expires soon."""

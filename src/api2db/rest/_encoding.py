@@ -1,7 +1,7 @@
 """Response bodies, decompressed within a bound, and never believed when they are cut off."""
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from api2db.errors import PollError, from_extra
@@ -94,32 +94,49 @@ class _Identity:
         yield data
 
 
-def decompressed(chunks: Iterable[bytes], encoding: str, most: int, most_decompressed: int) -> Iterator[bytes]:
-    """Yield a body's decompressed pieces.
+class Decompression:
+    """Decompresses a body piece by piece.
 
     Args:
-        chunks: The bytes as they come from the network.
         encoding: What ``Content-Encoding`` says.
         most: How many bytes may come.
         most_decompressed: How many bytes they may become.
 
     Raises:
-        PollError: There are more, the data is damaged or cut off, or the encoding is not known.
+        PollError: The encoding is not known.
     """
-    decoder = _decoder(encoding)
-    taken = made = 0
-    try:
-        for chunk in chunks:
-            taken += len(chunk)
-            _check(taken, most, "the response", "max_response_bytes")
-            for piece in decoder.feed(chunk):
-                made += len(piece)
-                _check(made, most_decompressed, "the decompressed response", "max_decompressed_bytes")
+
+    def __init__(self, encoding: str, most: int, most_decompressed: int) -> None:
+        self._decoder = _decoder(encoding)
+        self._encoding = encoding
+        self._most = most
+        self._most_decompressed = most_decompressed
+        self._taken = self._made = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what a piece of the body decompresses to.
+
+        Raises:
+            PollError: There is more than may be, or the data is damaged.
+        """
+        self._taken += len(data)
+        _check(self._taken, self._most, "the response", "max_response_bytes")
+        try:
+            for piece in self._decoder.feed(data):
+                self._made += len(piece)
+                _check(self._made, self._most_decompressed, "the decompressed response", "max_decompressed_bytes")
                 yield piece
-    except zlib.error as error:
-        raise PollError(f"the response is not valid {encoding}: {error}") from None
-    if taken and not decoder.finished:
-        raise PollError(f"the response ends in the middle of its {encoding} data")
+        except zlib.error as error:
+            raise PollError(f"the response is not valid {self._encoding}: {error}") from None
+
+    def end(self) -> None:
+        """Check that the data was not cut off.
+
+        Raises:
+            PollError: It was.
+        """
+        if self._taken and not self._decoder.finished:
+            raise PollError(f"the response ends in the middle of its {self._encoding} data")
 
 
 def _decoder(encoding: str) -> _Decoder:

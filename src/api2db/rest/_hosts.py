@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import cached_property
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx2
@@ -15,8 +16,20 @@ class Host:
 
     def __init__(self) -> None:
         self.pace = Pace()
-        # No cookies: they would carry one user's session into the calls of another.
-        self.client = httpx2.Client(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())), follow_redirects=False)
+
+    @cached_property
+    def client(self) -> httpx2.Client:
+        """The client of the threads that poll."""
+        return httpx2.Client(cookies=_no_cookies(), follow_redirects=False)
+
+    def async_client(self) -> httpx2.AsyncClient:
+        """Make the client of an event loop."""
+        return httpx2.AsyncClient(cookies=_no_cookies(), follow_redirects=False)
+
+
+def _no_cookies() -> CookieJar:
+    """They would carry one user's session into the calls of another."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 class _Hosts:

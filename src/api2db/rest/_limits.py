@@ -11,6 +11,8 @@ from typing import Final
 
 from api2db.rest._arguments import Rate
 
+_CALL_S: Final = 0.05
+"""How long to wait where a call under way must end first."""
 _EPOCH_FROM_S: Final = 1e9
 _EPOCH_FROM_MS: Final = 1e12
 _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
@@ -60,39 +62,53 @@ class Pace:
         Raises:
             TooLongError: It would take longer; the call is not counted.
         """
-        begin_s = time.monotonic()
-        windows = self._begin(rates, begin_s + longest_s)
+        waited_s = self.begin(rates, longest_s)
         try:
-            yield time.monotonic() - begin_s
+            yield waited_s
         finally:
-            with self._changed:
-                for window in windows:
-                    window.under_way -= 1
-                    window.ended_s.append(time.monotonic())
-                self._changed.notify_all()
+            self.end(rates)
+
+    def begin(self, rates: tuple[Rate, ...], longest_s: float) -> float:
+        """Wait as ``call`` does; return the seconds waited. The call counts until ``end``."""
+        begin_s = time.monotonic()
+        with self._changed:
+            while (wait_s := self._try_begin(rates)) is not None:
+                left_s = begin_s + longest_s - time.monotonic()
+                if left_s <= wait_s:
+                    raise TooLongError(wait_s)
+                self._changed.wait(wait_s)
+        return time.monotonic() - begin_s
+
+    def try_begin(self, rates: tuple[Rate, ...]) -> float | None:
+        """Begin a call without waiting; return None, or in how many seconds to try again if it may not begin."""
+        with self._changed:
+            return self._try_begin(rates)
+
+    def end(self, rates: tuple[Rate, ...]) -> None:
+        """End a call."""
+        with self._changed:
+            for rate in rates:
+                self._windows[rate].under_way -= 1
+                self._windows[rate].ended_s.append(time.monotonic())
+            self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Let no further call begin for so long."""
         with self._changed:
             self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
 
-    def _begin(self, rates: tuple[Rate, ...], deadline_s: float) -> list[_Window]:
-        with self._changed:
-            windows = [self._windows.setdefault(rate, _Window(rate)) for rate in rates]
-            while (wait_s := self._wait_s(windows, time.monotonic())) != 0:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= (wait_s or 0):
-                    raise TooLongError(wait_s or 0.0)
-                self._changed.wait(left_s if wait_s is None else wait_s)
-            for window in windows:
-                window.under_way += 1
-            return windows
+    def _try_begin(self, rates: tuple[Rate, ...]) -> float | None:
+        windows = [self._windows.setdefault(rate, _Window(rate)) for rate in rates]
+        if (wait_s := self._wait_s(windows, time.monotonic())) > 0:
+            return wait_s
+        for window in windows:
+            window.under_way += 1
+        return None
 
-    def _wait_s(self, windows: list[_Window], now_s: float) -> float | None:
+    def _wait_s(self, windows: list[_Window], now_s: float) -> float:
         found = [window.free_in_s(now_s) for window in windows]
-        known = [wait_s for wait_s in found if wait_s is not None]
-        wait_s = max([0.0, self._paused_until_s - now_s, *known])
-        return None if None in found and wait_s == 0 else wait_s
+        waits_s = [_CALL_S if wait_s is None else wait_s for wait_s in found]
+        return max([0.0, self._paused_until_s - now_s, *waits_s])
 
 
 class TooLongError(Exception):

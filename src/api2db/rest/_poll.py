@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from api2db.errors import PollError
 from api2db.rest._cursor import Known, digest
+from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError, Request, Response
 from api2db.rest._limits import date_s
@@ -73,14 +74,14 @@ class Poll:
         self._safe: tuple[Any, Any] = (None, None)
         self._begin(state.get("poll"))
 
-    def frames(self) -> Iterator[Any]:
-        """Yield the frames of all pages, changing the state before each.
+    def frames(self) -> Steps[None]:
+        """Yield effects, and the frames of all pages, changing the state before each.
 
         Raises:
             PollError: A call failed, a page can't be read, or there is no end; what came before is kept.
         """
         for number in range(1, self._endpoint.max_pages + 1):
-            response = self._fetched()
+            response = yield from self._fetched()
             if response.status == 304 or self._is_unchanged(response):
                 self._figures.not_modified += 1
                 self._state.pop("poll", None)
@@ -120,10 +121,10 @@ class Poll:
         if self._cursor is not None:
             self._start = self._cursor.initial if reached is None else self._cursor.start(reached)
 
-    def _fetched(self) -> Response:
+    def _fetched(self) -> Steps[Response]:
         """The page at the position; a position that the API no longer knows is given up for the beginning, once."""
         try:
-            return self._session.fetch(*self._asked())
+            return (yield from self._session.fetch(*self._asked()))
         except PermanentStatusError as error:
             if not self._resumed or self._at is None or error.status not in _STALE:
                 raise
@@ -131,7 +132,7 @@ class Poll:
         self._begin(None)
         self._resumed = False
         self._seen.clear()
-        return self._session.fetch(*self._asked())
+        return (yield from self._session.fetch(*self._asked()))
 
     def _asked(self) -> tuple[Request, Any]:
         request = self._endpoint.request(self._start, self._at)
