@@ -17,6 +17,7 @@ from api2db.ingest._collector import Collector, RunnableStream, check_each, hand
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
+from api2db.ingest._slowdown import Slowdown
 from api2db.ingest._ticker import Ticker
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, LiveStatus
@@ -31,6 +32,8 @@ class Runner:
 
     ``start`` starts its streams before the first poll, so that they get every frame. Use either ``start``, which polls
     at the collector's interval until ``stop``, or ``start(polling=False)`` and ``poll_once``.
+
+    A collector that fails five times in a row is polled more rarely until a poll succeeds.
 
     It has no thread of its own: the process's clock starts its polls, and each has a thread while it runs.
 
@@ -47,6 +50,7 @@ class Runner:
         self._ticker: Ticker | None = None
         self._poll: Poll | Preview | None = None
         self._stores: list[StoreRounds] = []
+        self._slowdown = Slowdown(collector.seconds)
         self._lock = threading.Lock()
         self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
 
@@ -174,11 +178,11 @@ class Runner:
         with self._lock:
             if self._ticker is None or self._stopping.is_set():
                 return
-            passed = self._ticker.passed()
+            passed, tick_s = self._ticker.passed(), time.monotonic()
             process_clock().call_by(self._ticker.next_s, self._tick)
             if self._poll is not None and self._poll.is_under_way:
                 self._status.note(late=passed)
-            elif passed:
+            elif passed and not self._slowdown.holds(tick_s):
                 self._begin(self._record)
 
     def _begin(self, on_end: Callable[[Outcome], None]) -> None:
@@ -197,12 +201,23 @@ class Runner:
         if dataclasses.is_dataclass(figures) and not isinstance(figures, type):
             self._status.note(figures=dataclasses.asdict(figures))
         if outcome.error is None:
-            self._status.note(rows=outcome.rows, last_error=None, error_at=None)
+            self._slowdown.succeeded()
+            self._status.note(rows=outcome.rows, last_error=None, error_at=None, next_poll_at=None)
             self._failure_log.went_well()
         else:
             said = describe_error(outcome.error)
-            self._status.note(rows=outcome.rows, failed=1, last_error=said, error_at=time.time())
+            self._slowdown.failed()
+            self._status.note(
+                rows=outcome.rows, failed=1, last_error=said, error_at=time.time(), next_poll_at=self._delayed_until()
+            )
             self._failure_log.failed(said)
+
+    def _delayed_until(self) -> float | None:
+        """When the next poll begins, if that is later than the next tick."""
+        if self._ticker is None:
+            return None
+        tick_s = self._slowdown.next_tick_s(self._ticker.next_s)
+        return None if tick_s is None else time.time() + tick_s - time.monotonic()
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

@@ -30,6 +30,8 @@ class CollectorStatus:
         last_error: What the last poll said; None where it went well.
         error_at: When that was, seconds since 1970.
         polled_at: When the last poll began, seconds since 1970.
+        next_poll_at: When the next poll begins, seconds since 1970, if that is later than the collector's interval says
+            because many polls in a row have failed; None otherwise.
         stores_failed: Runs of stores that raised.
         figures: What the import function counts itself, as a resource of api2db.rest does; None where it does not.
     """
@@ -43,6 +45,7 @@ class CollectorStatus:
     last_error: str | None = None
     error_at: float | None = None
     polled_at: float | None = None
+    next_poll_at: float | None = None
     stores_failed: int = 0
     figures: dict[str, float] | None = None
 
