@@ -211,3 +211,24 @@ def test_a_poll_that_is_cancelled_ends_at_once_and_frees_its_call(serve: Serve, 
         time.sleep(0.01)
     assert time.monotonic() - begin_s < 2
     hanging.set()
+
+
+def test_lines_are_taken_in_pieces_and_a_cancelled_poll_frees_its_call(serve: Serve, submit: Submit) -> None:
+    body = b"".join(b'{"id": %d, "text": "%s"}\n' % (number, b"x" * 1000) for number in range(5000))
+    hanging = threading.Event()
+    server = serve(lambda asked: Reply(body))
+    resource = RestApi(server.url, rate_limit="1000/s").get("/x", format="ndjson")
+    polled = AsyncPolled(resource)
+    assert len(submit(polled.poll_async()).result(20)) == 5000
+    server.answer = lambda asked: Reply(body, midway=lambda: hanging.wait(20))
+    polled = AsyncPolled(resource)
+    poll = submit(polled.poll_async())
+    while not polled.rows:
+        time.sleep(0.01)
+    poll.cancel()
+    pace = hosts.host_of(resource.endpoint.origin).pace
+    begin_s = time.monotonic()
+    while any(window.under_way for window in pace._windows.values()):
+        time.sleep(0.01)
+    assert time.monotonic() - begin_s < 2
+    hanging.set()

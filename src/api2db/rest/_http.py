@@ -21,6 +21,7 @@ from api2db.rest._encoding import ACCEPTED, Decompression
 from api2db.rest._hosts import Host, host_of
 from api2db.rest._json import decode
 from api2db.rest._limits import TooLongError, limit_reset_s, retry_after_s
+from api2db.rest._lines import Lines
 from api2db.rest._secrets import scrub
 
 logger = logging.getLogger("api2db.rest")
@@ -62,27 +63,31 @@ class Request:
 
     Attributes:
         json: The body of a POST, encoded already.
+        in_lines: Whether the body of a 2xx response is left to be read as lines.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
+    in_lines: bool = False
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back, whole.
+    """What came back.
 
     Attributes:
         url: Where it came from, after redirects.
         headers: Their names in lower case.
+        lines: The body, where it is read in pieces; close it.
     """
 
     status: int
     url: str
     headers: Mapping[str, str]
     body: bytes
+    lines: Lines | None = None
 
 
 @dataclass
@@ -215,14 +220,18 @@ class Session:
         added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
         prepared = yield from self._prepared(origin, request, added)
         yield from self._begun(host)
+        lines = None
         try:
             if own and isinstance(auth, httpx2.Auth):
                 answer, body = yield from self._exchange(host, prepared, auth)
             else:
-                answer, body = yield from self._answered(host, prepared)
+                answer, body = yield from self._answered(host, prepared, in_lines=request.in_lines)
+            if isinstance(body, Lines):
+                lines, body = body, b""
         finally:
-            host.pace.end(self._limits.rates)
-        response = Response(answer.status_code, request.url, _lowered(answer.headers), body)
+            if lines is None:
+                host.pace.end(self._limits.rates)
+        response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines)
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
         return response
@@ -252,10 +261,15 @@ class Session:
         finally:
             flow.close()
 
-    def _answered(self, host: Host, request: httpx2.Request) -> Steps[tuple[httpx2.Response, bytes]]:
-        """Send a request as it is, and read the body."""
+    def _answered(
+        self, host: Host, request: httpx2.Request, *, in_lines: bool = False
+    ) -> Steps[tuple[httpx2.Response, Any]]:
+        """Send a request as it is, and read the body, or return the lines of it."""
         answer: Answer = yield Send(host, request, self._deadline_s)
         self._note_secrets(answer.response.request)
+        if in_lines and 200 <= answer.response.status_code < 300:
+            ended = partial(host.pace.end, self._limits.rates)
+            return answer.response, Lines(answer, self._limits.response_bytes, self._deadline_s, ended)
         return answer.response, (yield from self._body(answer))
 
     def _pinned(self, origin: Origin, url: str) -> Steps[tuple[str, dict[str, str], dict[str, Any]]]:
@@ -397,8 +411,8 @@ def _redirected(request: Request, status: int, url: str) -> Request:
     becomes_get = status == 303 or (status in {301, 302} and request.method == "POST")
     same = origin_of(url) == origin_of(request.url)
     if becomes_get:
-        return Request("GET", url, request.headers if same else {})
-    return Request(request.method, url, request.headers if same else {}, request.json)
+        return Request("GET", url, request.headers if same else {}, in_lines=request.in_lines)
+    return Request(request.method, url, request.headers if same else {}, request.json, request.in_lines)
 
 
 def _may_help(response: Response) -> bool:
