@@ -26,8 +26,10 @@ def polling(**changes: Any) -> CollectorFigures:
         ({"polled_at": NOW_S - 61}, "ok"),
         ({"polled_at": NOW_S - 123}, "late"),
         ({"polled_at": NOW_S - 183}, "failing"),
-        ({"last_error": "down", "failed": 1}, "late"),
-        ({"last_error": "down", "failed": 2}, "failing"),
+        ({"last_error": "down", "failed": 1, "failed_in_row": 1}, "late"),
+        ({"last_error": "down", "failed": 7, "failed_in_row": 1}, "late"),
+        ({"last_error": "down", "failed": 2, "failed_in_row": 2}, "failing"),
+        ({"last_error": "down", "failed": 1, "failed_in_row": 1, "polled_at": NOW_S - 63}, "failing"),
         ({"interval_s": 0.0}, "stopped"),
     ],
 )

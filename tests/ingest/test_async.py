@@ -189,3 +189,21 @@ def test_a_page_that_comes_after_its_poll_was_given_up_is_dropped_and_the_genera
         assert ended.wait(10)
         assert runner.flush(10)
     assert rows_in(tmp_path, "cities") == [{"id": 1}]
+
+
+class Source:
+    """An import function that can be called in a thread, and run on the event loop."""
+
+    def __call__(self, state: dict[str, Any]) -> list[dict[str, Any]]:
+        raise AssertionError("called in a thread")
+
+    async def poll_async(self, state: dict[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+        for page in range(3):
+            await asyncio.sleep(0)
+            state["page"] = page
+            yield [{"id": page}]
+
+
+def test_an_import_function_that_has_an_async_form_runs_on_the_event_loop(bench: Bench) -> None:
+    bench.poll(Source())
+    assert (bench.rows, bench.state()) == ([{"id": 0}, {"id": 1}, {"id": 2}], {"page": 2})

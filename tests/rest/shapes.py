@@ -1,6 +1,7 @@
 """APIs of well-known shapes: a server that behaves as the published docs say, and the resource that polls it."""
 
 import datetime
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from email.utils import format_datetime
@@ -131,6 +132,34 @@ class BinanceTicker(Shape):
         return Reply(self.rows)
 
 
+class LargeLines(Shape):
+    """One body of lines, which is some MB."""
+
+    is_paged = False
+
+    @staticmethod
+    def resource(url: str) -> Resource:
+        return RestApi(url).get("/export.ndjson", format="ndjson", keys="id")
+
+    def row(self, number: int) -> Row:
+        return {"id": f"{number:05}", "text": f"{number} " * 4000}
+
+    def change(self) -> None:
+        super().change()
+        self.rows[7] = self.rows[7] | {"text": f"changed with {len(self.rows)}"}
+
+    def __call__(self, asked: Asked) -> Reply:
+        return Reply(b"".join(json.dumps(row).encode() + b"\n" for row in self.rows))
+
+
+class LinesWithoutKeys(LargeLines):
+    """The same, of which nothing says which row is which."""
+
+    @staticmethod
+    def resource(url: str) -> Resource:
+        return RestApi(url).get("/export.ndjson", format="ndjson")
+
+
 class Hal(Shape):
     """Links to the next page in the body; nothing says what is new."""
 
@@ -211,13 +240,15 @@ SHAPES: dict[str, type[Shape]] = {
     "hal": Hal,
     "odata": OData,
     "graphql": GraphQl,
+    "lines": LargeLines,
 }
 
 
 def collect_shape(shape: str, url: str, home: Path) -> None:
     """Poll once, and deliver what that gives into DuckDB."""
     stream = Stream2Sql("rows", "rows.duckdb", "duckdb", home=home)
-    Run([Collector("rows", 60, SHAPES[shape].resource(url), [stream])]).run(once=True)
+    found = SHAPES.get(shape, LinesWithoutKeys)
+    Run([Collector("rows", 60, found.resource(url), [stream])]).run(once=True)
 
 
 def rows_in(home: Path, shape: Shape) -> list[tuple[str, ...]]:

@@ -141,7 +141,7 @@ class Project:
 
     @contextmanager
     def command(self, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
-        command = [sys.executable, "-m", "api2db.app.command_line", *arguments]
+        command = [sys.executable, "-m", "api2db", *arguments]
         environment = os.environ | {"API2DB_HOME": str(self.home), "NO_COLOR": "1"}
         with (self.home / f"{arguments[0]}.txt").open("a+") as output:
             process = subprocess.Popen(

@@ -184,7 +184,7 @@ def test_lines_of_json_are_records(serve: Serve) -> None:
     assert Polled(RestApi(server.url).get("/x", format="ndjson")).poll() == [{"a": 1}, {"a": 2.5}]
 
 
-def test_a_broken_line_names_itself_and_nothing_is_loaded(serve: Serve) -> None:
+def test_a_broken_line_names_itself_and_nothing_of_its_piece_is_loaded(serve: Serve) -> None:
     server = serve(lambda asked: reply_of('{"a": 1}\n{"a": '))
     polled = Polled(RestApi(server.url).get("/x", format="ndjson"))
     with pytest.raises(PollError, match="line 2: the response is not JSON"):

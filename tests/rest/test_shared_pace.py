@@ -1,5 +1,6 @@
 """Rate limits and pauses over several processes of one user."""
 
+import fcntl
 import logging
 import os
 import subprocess
@@ -153,18 +154,18 @@ def test_a_process_that_waits_holds_up_nobody() -> None:
 def test_a_forked_child_counts_for_itself() -> None:
     forks = """
         import os, threading
-        from api2db.rest import _http as http
+        from api2db.rest import _hosts as hosts
         from api2db.rest._addresses import origin_of
 
         def called():
             try:
-                with http._host(origin_of("http://host")).pace.call((rate("3/h", "rate"),), 0):
+                with hosts.host_of(origin_of("http://host")).pace.call((rate("3/h", "rate"),), 0):
                     return True
             except TooLongError:
                 return False
 
         def hold():
-            with http._host(origin_of("http://host")).pace.call((rate("3/h", "rate"),), 0):
+            with hosts.host_of(origin_of("http://host")).pace.call((rate("3/h", "rate"),), 0):
                 inside.set()
                 time.sleep(1)
 
@@ -179,6 +180,22 @@ def test_a_forked_child_counts_for_itself() -> None:
     """
     with python(CALL, forks) as process:
         assert process.wait(60) == 0
+
+
+def test_a_process_that_is_stopped_with_the_lock_does_not_block_the_event_loop(shared_files: Path) -> None:
+    pace, rates = Pace("host"), (rate("1/h", "rate"),)
+    assert pace.try_begin(()) is None
+    [path] = (shared_files / f"api2db-{os.getuid()}").iterdir()
+    ending = threading.Thread(target=pace.end, args=((),))
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ending.start()
+        begin_s = time.monotonic()
+        assert pace.try_begin(rates) is not None
+        assert ending.is_alive()
+        assert time.monotonic() - begin_s < 5
+    ending.join(20)
+    assert pace.try_begin(rates) is None
 
 
 def test_the_files_belong_to_this_user_alone(shared_files: Path) -> None:

@@ -55,8 +55,8 @@ def timeliness(collector: CollectorFigures, now_s: float) -> Timeliness:
     if not collector.running or status is None or not status.interval_s:
         return "stopped"
     missed = (now_s - _SLACK_S - (status.polled_at or now_s)) / status.interval_s
-    failed = 0 if status.last_error is None else 1
-    if missed >= 3 or (failed and (missed >= 1 or status.failed >= 2)):
+    failed = status.failed_in_row
+    if missed >= 3 or failed >= 2 or (failed and missed >= 1):
         return "failing"
     return "late" if missed >= 2 or failed else "ok"
 

@@ -168,8 +168,13 @@ def _collector_errors(collector: CollectorFigures) -> list[str]:
         f"{pieces} of its journal set aside in {collector.damaged_in}" if collector.damaged else "",
         f"last poll: {status.last_error}" if status is not None and status.last_error else "",
         f"backfill: {backfill.error}" if backfill is not None and backfill.error else "",
+        _next_poll(status.next_poll_at) if status is not None and status.next_poll_at else "",
     ]
     return list(filter(None, said))
+
+
+def _next_poll(at: float) -> str:
+    return f"after many failures, next poll in {max(0.0, at - time.time()):.0f} s"
 
 
 def _print_with_errors(console: Console, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -41,9 +41,8 @@ class ImportCall:
 
     def run(self, state: dict[str, Any]) -> None:
         """Run a plain function to its end in this thread; an async one continues on the event loop."""
-        target = self._collector.import_target
         try:
-            result = target(state) if takes_state(target, self._collector.name) else target()
+            result = _called(self._collector, state)
             if is_async(result):
                 self._run_async(result)
                 return
@@ -72,3 +71,12 @@ class ImportCall:
 
     def _take_all(self, result: Any) -> bool:
         return all(self._take(parts) for parts in batches(result, self._collector.transform))
+
+
+def _called(collector: Collector, state: dict[str, Any]) -> Any:
+    """Call the import function; one that has also an async form, as a resource of api2db.rest has, by that."""
+    target = collector.import_target
+    poll_async = getattr(target, "poll_async", None)
+    if poll_async is not None:
+        return poll_async(state)
+    return target(state) if takes_state(target, collector.name) else target()

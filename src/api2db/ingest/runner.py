@@ -16,6 +16,7 @@ from api2db.ingest._collector import Collector, RunnableStream, check_each, hand
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
+from api2db.ingest._slowdown import Slowdown
 from api2db.ingest._ticker import Ticker
 from api2db.ingest.backfill import LiveBackfill
 from api2db.ingest.error_text import describe_error
@@ -31,6 +32,8 @@ class Runner:
 
     ``start`` starts its streams before the first poll, so that they get every frame. Use either ``start``, which polls
     at the collector's interval until ``stop``, or ``start(polling=False)`` and ``poll_once``.
+
+    A collector that fails five times in a row is polled more rarely until a poll succeeds.
 
     It has no thread of its own: the process's clock starts its polls, and each has a thread while it runs.
 
@@ -48,6 +51,7 @@ class Runner:
         self._poll: Poll | Preview | None = None
         self._backfill: LiveBackfill | None = None
         self._stores: list[StoreRounds] = []
+        self._slowdown = Slowdown(collector.seconds)
         self._lock = threading.Lock()
         self._failure_log = FailureLog(f"the poll of {collector.name}", self._advice(again=True))
 
@@ -179,11 +183,11 @@ class Runner:
         with self._lock:
             if self._ticker is None or self._stopping.is_set():
                 return
-            passed = self._ticker.passed()
+            passed, tick_s = self._ticker.passed(), time.monotonic()
             process_clock().call_by(self._ticker.next_s, self._tick)
             if self._poll is not None and self._poll.is_under_way:
                 self._status.note(late=passed)
-            elif passed:
+            elif passed and not self._slowdown.holds(tick_s):
                 self._begin(self._record)
 
     def _begin(self, on_end: Callable[[Outcome], None]) -> None:
@@ -201,13 +205,23 @@ class Runner:
     def _record(self, outcome: Outcome) -> None:
         self._status.note_figures(self.collector.import_target)
         said = None if outcome.error is None else describe_error(outcome.error)
-        self._status.poll_ended(outcome.rows, said)
         if said is None:
+            self._slowdown.succeeded()
+            self._status.poll_ended(outcome.rows, None)
             self._failure_log.went_well()
         else:
+            self._slowdown.failed()
+            self._status.poll_ended(outcome.rows, said, self._delayed_until())
             self._failure_log.failed(said)
         if self._backfill is not None:
             self._backfill.live_ended()
+
+    def _delayed_until(self) -> float | None:
+        """When the next poll begins, if that is later than the next tick."""
+        if self._ticker is None:
+            return None
+        tick_s = self._slowdown.next_tick_s(self._ticker.next_s)
+        return None if tick_s is None else time.time() + tick_s - time.monotonic()
 
 
 def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:

@@ -60,9 +60,12 @@ class CollectorStatus:
         last_error: What the last poll said; None where it went well.
         error_at: When that was, seconds since 1970.
         polled_at: When the last poll began, seconds since 1970.
+        next_poll_at: When the next poll begins, seconds since 1970, if that is later than the collector's interval says
+            because many polls in a row have failed; None otherwise.
         stores_failed: Runs of stores that raised.
         figures: What the import function counts itself, as a resource of api2db.rest does; None where it does not.
         interval_s: The collector's interval, seconds.
+        failed_in_row: The polls that have failed since the last one that succeeded.
         backfill: The last backfill; None if there was none.
     """
 
@@ -75,11 +78,13 @@ class CollectorStatus:
     last_error: str | None = None
     error_at: float | None = None
     polled_at: float | None = None
+    next_poll_at: float | None = None
     stores_failed: int = 0
     figures: dict[str, float] | None = None
     backfill: BackfillStatus | None = None
     interval_s: float = 0.0
     failing_since: float | None = None
+    failed_in_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +158,8 @@ class LiveStatus:
         if self._home is not None:
             process_clock().call_by(self._published_s + _PUBLISH_S, self._publish_soon)
 
-    def poll_ended(self, rows: int, error: str | None) -> None:
-        """Record the end of the poll that began last."""
+    def poll_ended(self, rows: int, error: str | None, next_poll_at: float | None = None) -> None:
+        """Record the end of the poll that began last, and when the next one begins if that is delayed."""
         now_s, begun = time.time(), self.figures.polled_at
         with self._lock:
             late, self._late_before = self.figures.late - self._late_before, self.figures.late
@@ -164,8 +169,10 @@ class LiveStatus:
         self.note(
             rows=rows,
             failed=int(error is not None),
+            failed_in_row=-self.figures.failed_in_row if error is None else 1,
             last_error=error,
-            error_at=now_s if error else None,
+            error_at=None if error is None else now_s,
+            next_poll_at=next_poll_at,
             failing_since=failing_since,
         )
 

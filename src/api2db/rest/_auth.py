@@ -1,11 +1,13 @@
 """Authentication: headers and parameters added to each request when it is sent, and only to the API's own origin."""
 
 import base64
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest._arguments import suggesting
@@ -33,7 +35,11 @@ Post = Callable[[str, Mapping[str, str], Mapping[str, str], Sequence[str]], Any]
 
 
 class Auth(Protocol):
-    """A form of authentication."""
+    """A form of authentication.
+
+    A form that has an attribute ``is_ready`` which is true adds what it adds without asking anyone; ``added`` of the
+    others is called in a thread where it may block.
+    """
 
     @property
     def secret_params(self) -> frozenset[str]:
@@ -48,6 +54,8 @@ class Auth(Protocol):
 
 class _Fixed:
     """The base of the forms whose values never change."""
+
+    is_ready: ClassVar[bool] = True
 
     @property
     def secret_params(self) -> frozenset[str]:
@@ -136,13 +144,31 @@ class Basic(_Fixed):
         return Added({"Authorization": header}, secrets=(username, password, header.removeprefix("Basic ")))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Token:
     """An access token, shared by all polls of a process."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
     value: str = ""
     until_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.after_fork()
+        _tokens.add(self)
+
+    def after_fork(self) -> None:
+        """Make a new lock: another thread may have held the old one when the process was forked."""
+        self.lock = threading.Lock()
+
+
+_tokens: "weakref.WeakSet[_Token]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for token in list(_tokens):
+        token.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @suggesting
@@ -175,6 +201,11 @@ class OAuth2ClientCredentials:
     def secret_params(self) -> frozenset[str]:
         """No parameter holds a secret."""
         return frozenset()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a token."""
+        return time.monotonic() < self._token.until_s
 
     def added(self, post: Post) -> Added:
         """Return the header, with a new token if the old one expires soon."""

@@ -6,10 +6,8 @@ Several are read at the same time. Their rows are yielded in the order of the pa
 import copy
 import dataclasses
 import logging
-import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +15,7 @@ from urllib.parse import quote
 from api2db.errors import PollError
 from api2db.frames import Refused
 from api2db.rest._cursor import digest
+from api2db.rest._effects import End, Join, Start, Steps, next_frame
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError
 from api2db.rest._paths import Path
@@ -57,12 +56,12 @@ class ChildPoll:
         self._state = state
         self._figures = figures
 
-    def frames(self) -> Iterator[Any]:
-        """Yield a frame for each list, changing the state before each."""
+    def frames(self) -> Steps[None]:
+        """Yield effects, and a frame for each list, changing the state before each."""
         reached = copy.deepcopy(self._state.get("parent", {}))
         before = copy.deepcopy(reached)
-        poll = Poll(self._for_each.parent, reached, self._figures, conditional=False, shaped=False)
-        for parts in poll.frames():
+        steps = Poll(self._for_each.parent, reached, self._figures, conditional=False, shaped=False).frames()
+        while not isinstance(parts := (yield from next_frame(steps)), End):
             records = [record for part in parts or () if isinstance(part, list) for record in part]
             yield from self._lists_of(records, before)
             before = copy.deepcopy(reached)
@@ -70,25 +69,21 @@ class ChildPoll:
             self._state.pop("done", None)
             yield None
 
-    def _lists_of(self, records: Sequence[Row], before: Mapping[str, Any]) -> Iterator[Any]:
+    def _lists_of(self, records: Sequence[Row], before: Mapping[str, Any]) -> Steps[None]:
         """Yield the lists of a page of parents, and record in the state which of them are done."""
         done = list(self._state.get("done", ()))
         endpoints = {digest(endpoint.url): endpoint for endpoint in map(self._endpoint_of, records)}
-        for name, frames in self._fetched({name: one for name, one in endpoints.items() if name not in done}):
+        todo = deque((name, one) for name, one in endpoints.items() if name not in done)
+        running: deque[tuple[str, Any]] = deque()
+        while todo or running:
+            while todo and len(running) < self._for_each.at_once:
+                name, endpoint = todo.popleft()
+                running.append((name, (yield Start(_list_of(endpoint, self._figures)))))
+            name, started = running.popleft()
+            frames = yield Join(started)
             done.append(name)
             self._state["parent"], self._state["done"] = before, list(done)
             yield tuple(frames)
-
-    def _fetched(self, todo: Mapping[str, Endpoint]) -> Iterator[tuple[str, list[Any]]]:
-        """Fetch lists, several at a time, and yield them in order."""
-        running: deque[tuple[str, Future[list[Any]]]] = deque()
-        for name, endpoint in todo.items():
-            running.append((name, _in_thread(endpoint, self._figures)))
-            if len(running) > self._for_each.at_once - 1:
-                first, future = running.popleft()
-                yield first, future.result()
-        for name, future in running:
-            yield name, future.result()
 
     def _endpoint_of(self, record: Row) -> Endpoint:
         url = self._endpoint.url
@@ -104,26 +99,13 @@ class ChildPoll:
         return dataclasses.replace(self._endpoint, url=url, shape=shape)
 
 
-def _in_thread(endpoint: Endpoint, figures: Figures) -> "Future[list[Any]]":
-    """Fetch a list in a daemon thread, which does not delay the end of the process."""
-    future: Future[list[Any]] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(_frames(endpoint, figures))
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the future
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="api2db-rest-child", daemon=True).start()
-    return future
-
-
-def _frames(endpoint: Endpoint, figures: Figures) -> list[Any]:
-    """Return a whole list: the rejected rows, then all others as one frame. A list that is gone has no rows."""
+def _list_of(endpoint: Endpoint, figures: Figures) -> Steps[list[Any]]:
+    """Fetch a whole list: the rejected rows, then all others as one frame. A list that is gone has no rows."""
     rows: list[Row] = []
     refused: list[Refused] = []
     try:
-        for parts in Poll(endpoint, {}, figures, shaped=False).frames():
+        steps = Poll(endpoint, {}, figures, shaped=False).frames()
+        while not isinstance(parts := (yield from next_frame(steps)), End):
             for part in parts or ():
                 if isinstance(part, Refused):
                     refused.append(part)

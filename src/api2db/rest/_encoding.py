@@ -1,7 +1,7 @@
 """Decompression of response bodies, with a limit on their size. A truncated body is an error."""
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from api2db.errors import PollError, from_extra
@@ -94,32 +94,49 @@ class _Identity:
         yield data
 
 
-def decompressed(chunks: Iterable[bytes], encoding: str, most: int, most_decompressed: int) -> Iterator[bytes]:
-    """Yield a body's decompressed pieces.
+class Decompression:
+    """Decompresses a body piece by piece.
 
     Args:
-        chunks: The bytes as received.
         encoding: The value of ``Content-Encoding``.
         most: The maximum number of bytes received.
         most_decompressed: The maximum number of bytes once decompressed.
 
     Raises:
-        PollError: The body is too large, damaged or truncated, or the encoding is unknown.
+        PollError: The encoding is unknown.
     """
-    decoder = _decoder(encoding)
-    taken = made = 0
-    try:
-        for chunk in chunks:
-            taken += len(chunk)
-            _check(taken, most, "the response", "max_response_bytes")
-            for piece in decoder.feed(chunk):
-                made += len(piece)
-                _check(made, most_decompressed, "the decompressed response", "max_decompressed_bytes")
+
+    def __init__(self, encoding: str, most: int, most_decompressed: int) -> None:
+        self._decoder = _decoder(encoding)
+        self._encoding = encoding
+        self._most = most
+        self._most_decompressed = most_decompressed
+        self._taken = self._made = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed pieces of a piece of the body.
+
+        Raises:
+            PollError: The body is too large or damaged.
+        """
+        self._taken += len(data)
+        _check(self._taken, self._most, "the response", "max_response_bytes")
+        try:
+            for piece in self._decoder.feed(data):
+                self._made += len(piece)
+                _check(self._made, self._most_decompressed, "the decompressed response", "max_decompressed_bytes")
                 yield piece
-    except zlib.error as error:
-        raise PollError(f"the response is not valid {encoding}: {error}") from None
-    if taken and not decoder.finished:
-        raise PollError(f"the response ends in the middle of its {encoding} data")
+        except zlib.error as error:
+            raise PollError(f"the response is not valid {self._encoding}: {error}") from None
+
+    def end(self) -> None:
+        """Check that the body is complete.
+
+        Raises:
+            PollError: It is truncated.
+        """
+        if self._taken and not self._decoder.finished:
+            raise PollError(f"the response ends in the middle of its {self._encoding} data")
 
 
 def _decoder(encoding: str) -> _Decoder:

@@ -16,7 +16,7 @@ from api2db.rest._http import Figures, Limits, Request, Response, Session, with_
 from api2db.rest._json import encode
 from api2db.rest._pagination import NoPagination, Page, Pagination, Position
 from api2db.rest._paths import Path
-from api2db.rest._records import path_of_records, records_at
+from api2db.rest._records import WHOLE, path_of_records, records_at
 from api2db.rest._shaping import Shape
 
 _ACCEPT: Mapping[Format, str] = {
@@ -94,6 +94,26 @@ class Endpoint:
         for name, value in self.path.items():
             url = url.replace("{" + name + "}", quote(str(value), safe="/"))
         return url
+
+    @property
+    def is_in_lines(self) -> bool:
+        """Whether the list is one body of lines, which is read in pieces."""
+        of_client = isinstance(self.auth, httpx2.Auth)  # its requests are sent as it says, and their answers are whole
+        is_whole = isinstance(self.pagination, NoPagination) and self.records in (None, WHOLE)
+        return self.format == "ndjson" and is_whole and not of_client
+
+    def page_of_lines(self, response: Response, body: bytes, first_line: int) -> Page:
+        """Read some lines of a response.
+
+        Raises:
+            PollError: One can't be read; the message names the URL.
+        """
+        content_type = response.headers.get("content-type", "")
+        try:
+            found = document_of(body, self.format, content_type, self.limits.depth, first_line)
+        except PollError as error:
+            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+        return Page(response.url, response.headers, found, found)
 
     def document(self, response: Response) -> Any:
         """Decode a response.

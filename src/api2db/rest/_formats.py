@@ -15,7 +15,7 @@ _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 _DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
-def document_of(body: bytes, format_: Format, content_type: str, max_depth: int) -> Any:
+def document_of(body: bytes, format_: Format, content_type: str, max_depth: int, first_line: int = 1) -> Any:
     """Decode a body: a document for JSON, an element tree as objects for XML, a list of records for NDJSON and CSV.
 
     Raises:
@@ -26,7 +26,7 @@ def document_of(body: bytes, format_: Format, content_type: str, max_depth: int)
             return decode(_as_utf8(body, content_type), max_depth)
         case "ndjson":
             lines = _as_utf8(body, content_type).splitlines()
-            return [_line(line, place, max_depth) for place, line in enumerate(lines, 1) if line.strip()]
+            return [_line(line, place, max_depth) for place, line in enumerate(lines, first_line) if line.strip()]
         case "csv":
             return _rows(_as_utf8(body, content_type))
         case "xml":

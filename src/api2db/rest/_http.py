@@ -1,13 +1,10 @@
 """Calls to an API: paced, authenticated, tried again where that helps, and bounded in time and size."""
 
 import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -18,10 +15,14 @@ from api2db.errors import PollError
 from api2db.rest._addresses import Origin, origin_of, public_address
 from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
-from api2db.rest._encoding import ACCEPTED, decompressed
+from api2db.rest._blocking_driver import finished
+from api2db.rest._effects import Answer, Begin, Call, Read, Send, Steps, Wait
+from api2db.rest._encoding import ACCEPTED, Decompression
+from api2db.rest._hosts import Host, host_of
 from api2db.rest._json import decode
 from api2db.rest._limits import limit_reset_s, retry_after_s
-from api2db.rest._pace import Pace, TooLongError
+from api2db.rest._lines import Lines
+from api2db.rest._pace import TooLongError
 from api2db.rest._secrets import scrub
 
 logger = logging.getLogger("api2db.rest")
@@ -33,7 +34,13 @@ _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 10
 _SHOWN: Final = 200
-_AGENT: Final = "api2db"
+_HEADERS: Final = {
+    "Accept": "*/*",
+    "Connection": "keep-alive",
+    "User-Agent": "api2db",
+    "Accept-Encoding": ACCEPTED,
+}
+_OF_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 @dataclass(frozen=True)
@@ -57,27 +64,31 @@ class Request:
 
     Attributes:
         json: The body of a POST, encoded already.
+        in_lines: Whether the body of a 2xx response is left to be read as lines.
     """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     json: bytes | None = None
+    in_lines: bool = False
 
 
 @dataclass(frozen=True)
 class Response:
-    """What came back, whole.
+    """What came back.
 
     Attributes:
         url: Where it came from, after redirects.
         headers: Their names in lower case.
+        lines: The body, where it is read in pieces; close it.
     """
 
     status: int
     url: str
     headers: Mapping[str, str]
     body: bytes
+    lines: Lines | None = None
 
 
 @dataclass
@@ -105,35 +116,6 @@ class PermanentStatusError(PollError):
         return type(self), (str(self), self.status)
 
 
-class _Host:
-    """The connections to one host and its pace, shared by all polls of this process."""
-
-    def __init__(self, origin: Origin) -> None:
-        self.pace = Pace(str(origin))
-        # No cookies: they would carry one user's session into the calls of another.
-        self.client = httpx2.Client(cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())), follow_redirects=False)
-
-
-class _Hosts:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._hosts: dict[Origin, _Host] = {}
-
-    def of(self, origin: Origin) -> _Host:
-        with self._lock:
-            if origin not in self._hosts:
-                self._hosts[origin] = _Host(origin)
-            return self._hosts[origin]
-
-
-_hosts: dict[int, _Hosts] = {}
-
-
-def _host(origin: Origin) -> _Host:
-    """Return what this process has of a host; a forked child does not use its parent's connections."""
-    return _hosts.setdefault(os.getpid(), _Hosts()).of(origin)
-
-
 class Session:
     """The calls of one poll.
 
@@ -153,8 +135,8 @@ class Session:
         self._trusted = {base}
         self._deadline_s = time.monotonic() + limits.poll_s
 
-    def fetch(self, request: Request, accept: Callable[[int], bool] = lambda _: False) -> Response:
-        """Make a call, with its retries.
+    def fetch(self, request: Request, accept: Callable[[int], bool] = lambda _: False) -> Steps[Response]:
+        """Make a call, with its retries; return the response.
 
         Args:
             request: What to ask for.
@@ -164,7 +146,7 @@ class Session:
             PollError: No try gave an answer, or time is up. No secret is in the message.
         """
         try:
-            return self._fetch(request, accept)
+            return (yield from self._fetch(request, accept))
         except PermanentStatusError as error:
             raise PermanentStatusError(self.scrub(str(error)), error.status) from None
         except PollError as error:
@@ -178,11 +160,11 @@ class Session:
         """Whether a text has a secret in it that this poll has sent."""
         return self.scrub(text) != text
 
-    def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Response:
+    def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Steps[Response]:
         renewed, why, back_off = False, "", _new_back_off()
         for attempt in range(1, self._limits.tries + 1):
             try:
-                response = self._call(request, self._auth)
+                response = yield from self._call(request, self._auth)
             except httpx2.TransportError as error:
                 why, wait_s = f"{type(error).__name__}: {error}", back_off.failed()
             else:
@@ -194,17 +176,17 @@ class Session:
                 why = _said(response)
                 wait_s = self._asked_s(response, back_off)
             if attempt < self._limits.tries:
-                self._pause(request, why, wait_s)
+                yield from self._pause(request, why, wait_s)
         raise PollError(f"{request.method} {_shown(request.url)} failed {self._limits.tries} times: {why}")
 
     def _renews(self, response: Response) -> bool:
         """Whether authentication may do better after this 401."""
         return response.status == 401 and not isinstance(self._auth, httpx2.Auth) and self._auth.refused()
 
-    def _pause(self, request: Request, why: str, wait_s: float) -> None:
+    def _pause(self, request: Request, why: str, wait_s: float) -> Steps[None]:
         self._figures.retried += 1
         logger.info("%s", self.scrub(f"{_shown(request.url)}: {why}; trying again in {wait_s:.1f} s"))
-        self._sleep(wait_s, why)
+        yield from self._sleep(wait_s, why)
 
     def _asked_s(self, response: Response, back_off: BackOff) -> float:
         """How long to wait after a response that says to come again; the whole host waits where it was asked to.
@@ -219,51 +201,84 @@ class Session:
             asked_s = limit_reset_s(response.headers)
         if asked_s is None:
             return back_off.failed()
-        _host(origin_of(response.url)).pace.pause(asked_s)
+        host_of(origin_of(response.url)).pace.pause(asked_s)
         return asked_s
 
-    def _call(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
+    def _call(self, request: Request, auth: Auth | httpx2.Auth) -> Steps[Response]:
         """Send a request and follow its redirects."""
         for _ in range(_MOST_REDIRECTS + 1):
-            response = self._send(request, auth)
+            response = yield from self._send(request, auth)
             target = response.headers.get("location")
             if response.status not in _REDIRECTS or target is None:
                 return response
             request = _redirected(request, response.status, urljoin(request.url, target))
         raise PollError(f"{_shown(request.url)}: more than {_MOST_REDIRECTS} redirects")
 
-    def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Response:
+    def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Steps[Response]:
         origin = origin_of(request.url)
-        host = _host(origin)
+        host = host_of(origin)
         own = origin == self._base
-        added = self._added(auth) if own and not isinstance(auth, httpx2.Auth) else Added()
-        url, headers, extensions = self._pinned(origin, with_params(request.url, added.params))
-        prepared = host.client.build_request(
-            request.method,
-            url,
-            headers={"User-Agent": _AGENT, "Accept-Encoding": ACCEPTED, **headers, **request.headers, **added.headers},
-            content=request.json,
-            timeout=httpx2.Timeout(self._limits.read_s, connect=self._limits.connect_s),
-            extensions=extensions,
-        )
-        theirs = auth if own and isinstance(auth, httpx2.Auth) else None
-        with self._paced(host.pace):
-            streamed = host.client.send(prepared, stream=True, auth=theirs)
-            try:
-                self._note_secrets(streamed.request)
-                response = Response(streamed.status_code, request.url, _lowered(streamed.headers), self._body(streamed))
-            finally:
-                streamed.close()
+        added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
+        prepared = yield from self._prepared(origin, request, added)
+        yield from self._begun(host)
+        lines = None
+        try:
+            if own and isinstance(auth, httpx2.Auth):
+                answer, body = yield from self._exchange(host, prepared, auth)
+            else:
+                answer, body = yield from self._answered(host, prepared, in_lines=request.in_lines)
+            if isinstance(body, Lines):
+                lines, body = body, b""
+        finally:
+            if lines is None:
+                host.pace.end(self._limits.rates)
+        response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines)
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
         return response
 
-    def _pinned(self, origin: Origin, url: str) -> tuple[str, dict[str, str], dict[str, Any]]:
+    def _prepared(self, origin: Origin, request: Request, added: Added) -> Steps[httpx2.Request]:
+        url, headers, extensions = yield from self._pinned(origin, with_params(request.url, added.params))
+        # Waiting for a connection of the pool says nothing about the server: it may last as long as the poll.
+        timeout = httpx2.Timeout(self._limits.read_s, connect=self._limits.connect_s, pool=max(1.0, self._left_s()))
+        return httpx2.Request(
+            request.method,
+            url,
+            headers={**_HEADERS, **headers, **request.headers, **added.headers},
+            content=request.json,
+            extensions={"timeout": timeout.as_dict(), **extensions},
+        )
+
+    def _exchange(self, host: Host, request: httpx2.Request, auth: httpx2.Auth) -> Steps[tuple[httpx2.Response, bytes]]:
+        """Carry out an authentication of httpx2, which may send several requests. Its code may block."""
+        flow = auth.sync_auth_flow(request)
+        try:
+            sent = yield Call(partial(next, flow))
+            while True:
+                answer, body = yield from self._answered(host, sent)
+                sent = yield Call(partial(_next, flow, _whole(answer, body)))
+                if sent is None:
+                    return answer, body
+        finally:
+            flow.close()
+
+    def _answered(
+        self, host: Host, request: httpx2.Request, *, in_lines: bool = False
+    ) -> Steps[tuple[httpx2.Response, Any]]:
+        """Send a request as it is, and read the body, or return the lines of it."""
+        answer: Answer = yield Send(host, request, self._deadline_s)
+        self._note_secrets(answer.response.request)
+        if in_lines and 200 <= answer.response.status_code < 300:
+            ended = partial(host.pace.end, self._limits.rates)
+            return answer.response, Lines(answer, self._limits.response_bytes, self._deadline_s, ended)
+        return answer.response, (yield from self._body(answer))
+
+    def _pinned(self, origin: Origin, url: str) -> Steps[tuple[str, dict[str, str], dict[str, Any]]]:
         """A URL with the address that was checked instead of the host's name, where private ones are refused."""
         allowed = self._limits.allow_private
         if allowed or (allowed is None and origin in self._trusted):
             return url, {}, {}
-        address = public_address(origin)
+        address: str = yield Call(lambda: public_address(origin))
         parts = urlsplit(url)
         netloc = f"[{address}]:{origin.port}" if ":" in address else f"{address}:{origin.port}"
         return (
@@ -272,8 +287,11 @@ class Session:
             {"sni_hostname": origin.host},
         )
 
-    def _added(self, auth: Auth) -> Added:
-        added = auth.added(self._post_form)
+    def _added(self, auth: Auth) -> Steps[Added]:
+        if getattr(auth, "is_ready", False):
+            added = auth.added(self._post_form)
+        else:
+            added = yield Call(lambda: auth.added(self._post_form), auth)
         self._secrets.update(secret for secret in added.secrets if secret)
         return added
 
@@ -288,52 +306,72 @@ class Session:
         content = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         request = Request("POST", url, {**content, **headers}, urlencode(form).encode())
         self._trusted.add(origin_of(url))
-        return decode(self._fetch_once(request).body, self._limits.depth)
+        return decode(finished(self._fetch_once(request)).body, self._limits.depth)
 
-    def _fetch_once(self, request: Request) -> Response:
+    def _fetch_once(self, request: Request) -> Steps[Response]:
         """Without redirects: a form of secrets goes nowhere else."""
-        attempt, response, back_off = 1, self._send(request, NoAuth()), _new_back_off()
+        attempt, response, back_off = 1, (yield from self._send(request, NoAuth())), _new_back_off()
         while _may_help(response) and attempt < self._limits.tries:
-            self._sleep(self._asked_s(response, back_off), _said(response))
-            attempt, response = attempt + 1, self._send(request, NoAuth())
+            yield from self._sleep(self._asked_s(response, back_off), _said(response))
+            attempt, response = attempt + 1, (yield from self._send(request, NoAuth()))
         if 200 <= response.status < 300:
             return response
         raise PermanentStatusError(f"{request.method} {_shown(request.url)}: {_said(response)}", response.status)
 
-    @contextmanager
-    def _paced(self, pace: Pace) -> Iterator[None]:
+    def _begun(self, host: Host) -> Steps[None]:
+        """Wait for the pace of a host; the call counts until its end."""
         try:
-            with pace.call(self._limits.rates, max(0.0, self._deadline_s - time.monotonic())) as waited_s:
-                self._figures.waited_s += waited_s
-                self._figures.calls += 1
-                yield
+            if host.pace.try_begin(self._limits.rates) is not None:
+                self._figures.waited_s += yield Begin(host, self._limits.rates, max(0.0, self._left_s()))
         except TooLongError as error:
             raise PollError(
                 f"{self._base.host} asks for a pause of {error.wait_s:.0f} s, or its rate limit is spent, and the poll "
                 f"may take {self._limits.poll_s:g} s (max_poll_time of RestApi); the next poll goes on"
             ) from None
+        self._figures.calls += 1
 
-    def _sleep(self, seconds: float, why: str) -> None:
+    def _left_s(self) -> float:
+        return self._deadline_s - time.monotonic()
+
+    def _sleep(self, seconds: float, why: str) -> Steps[None]:
         if time.monotonic() + seconds > self._deadline_s:
             raise PollError(
                 f"{why}; another try in {seconds:.0f} s would be later than max_poll_time of RestApi allows "
                 f"({self._limits.poll_s:g} s); the next poll goes on"
             )
         self._figures.waited_s += seconds
-        time.sleep(seconds)  # in a poll's own thread, which nobody waits for when the process ends
+        yield Wait(seconds)
 
-    def _body(self, response: httpx2.Response) -> bytes:
-        encoding = response.headers.get("content-encoding", "")
-        pieces = []
-        chunks = response.iter_raw()
-        for piece in decompressed(chunks, encoding, self._limits.response_bytes, self._limits.decompressed_bytes):
-            pieces.append(piece)
-            if time.monotonic() > self._deadline_s:
+    def _body(self, answer: Answer) -> Steps[bytes]:
+        encoding = answer.response.headers.get("content-encoding", "")
+        decompression = Decompression(encoding, self._limits.response_bytes, self._limits.decompressed_bytes)
+        pieces: list[bytes] = []
+        data = answer.first
+        while True:
+            pieces += decompression.feed(data)
+            if answer.is_over:
+                decompression.end()
+                return b"".join(pieces)
+            if self._left_s() < 0:
                 raise PollError(
                     f"the response did not end within {self._limits.poll_s:g} s; raise max_poll_time of RestApi if the "
                     "API is that slow"
                 )
-        return b"".join(pieces)
+            data = yield Read(answer, self._deadline_s)
+
+
+def _next(flow: Generator[httpx2.Request, httpx2.Response, None], response: httpx2.Response) -> httpx2.Request | None:
+    """The next request of an authentication; None if the response is its last."""
+    try:
+        return flow.send(response)
+    except StopIteration:
+        return None
+
+
+def _whole(response: httpx2.Response, body: bytes) -> httpx2.Response:
+    """A response with its body, which is decompressed already."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_BODY]
+    return httpx2.Response(response.status_code, headers=headers, content=body, request=response.request)
 
 
 def _new_back_off() -> BackOff:
@@ -374,8 +412,8 @@ def _redirected(request: Request, status: int, url: str) -> Request:
     becomes_get = status == 303 or (status in {301, 302} and request.method == "POST")
     same = origin_of(url) == origin_of(request.url)
     if becomes_get:
-        return Request("GET", url, request.headers if same else {})
-    return Request(request.method, url, request.headers if same else {}, request.json)
+        return Request("GET", url, request.headers if same else {}, in_lines=request.in_lines)
+    return Request(request.method, url, request.headers if same else {}, request.json, request.in_lines)
 
 
 def _may_help(response: Response) -> bool:

@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Final, Protocol
 
 from api2db.rest._arguments import Rate
@@ -13,7 +14,10 @@ from api2db.rest._shared_pace import SharedPace
 
 logger = logging.getLogger("api2db.rest")
 _GLANCE_S: Final = 0.02
-"""How often to look for the end of another process's call, of which nothing tells."""
+"""How often to look for the end of a call, which nothing tells if it is another process's."""
+
+_LOCKED_S: Final = 0.002
+"""When to try again while another process has the files locked, which takes it some microseconds."""
 
 _told: set[str] = set()
 
@@ -68,6 +72,7 @@ class Pace:
     def __init__(self, host: str | None = None) -> None:
         self._changed = threading.Condition()
         self._windows: dict[Rate, Window] = {}
+        self._under_way: dict[tuple[Rate, ...], list[list[Window]]] = {}
         self._paused_until_s = 0.0
         self._shared = None if host is None else SharedPace(host)
 
@@ -85,50 +90,72 @@ class Pace:
         Raises:
             TooLongError: It would take longer; the call is not counted.
         """
-        begin_s = time.monotonic()
-        windows = self._begin(rates, begin_s + longest_s)
+        waited_s = self.begin(rates, longest_s)
         try:
-            yield time.monotonic() - begin_s
+            yield waited_s
         finally:
-            self._end(windows)
+            self.end(rates)
+
+    def begin(self, rates: tuple[Rate, ...], longest_s: float) -> float:
+        """Wait as ``call`` does; return the seconds waited. The call counts until ``end``."""
+        begin_s = time.monotonic()
+        with self._changed:
+            while (wait_s := self._try_begin(rates)) is not None:
+                left_s = begin_s + longest_s - time.monotonic()
+                if left_s <= wait_s:
+                    raise TooLongError(wait_s)
+                self._changed.wait(wait_s)
+        return time.monotonic() - begin_s
+
+    def try_begin(self, rates: tuple[Rate, ...]) -> float | None:
+        """Begin a call; return None, or in how many seconds to try again. It does not wait."""
+        with self._changed:
+            return self._try_begin(rates)
+
+    def end(self, rates: tuple[Rate, ...]) -> None:
+        """End a call of these rates."""
+        with self._changed:
+            windows, now_s = self._under_way[rates].pop(), time.monotonic()
+            self._when_locked(partial(_end, windows, now_s))
+            self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Let no further call begin for so long."""
         with self._changed:
-            self._paused_until_s = max(self._paused_until_s, time.monotonic() + seconds)
-            if self._shared is not None:
-                try:
-                    with self._shared.locked():
-                        self._shared.pause(time.monotonic(), seconds)
-                except OSError as error:
-                    self._stop_sharing(error)
+            now_s = time.monotonic()
+            self._paused_until_s = max(self._paused_until_s, now_s + seconds)
+            self._when_locked(lambda: None if self._shared is None else self._shared.pause(now_s, seconds))
 
-    def _begin(self, rates: tuple[Rate, ...], deadline_s: float) -> list[Window]:
-        with self._changed:
-            while True:
-                windows, wait_s = self._try(rates)
-                if wait_s == 0:
-                    return windows
-                left_s = deadline_s - time.monotonic()
-                if left_s <= (wait_s or 0):
-                    raise TooLongError(wait_s or 0.0)
-                self._changed.wait(self._glance_s(left_s) if wait_s is None else wait_s)
-
-    def _glance_s(self, left_s: float) -> float:
-        return left_s if self._shared is None else min(left_s, _GLANCE_S)
-
-    def _try(self, rates: tuple[Rate, ...]) -> tuple[list[Window], float | None]:
-        """Count a call if it may begin; return its windows, and in how many seconds to try again."""
+    def _try_begin(self, rates: tuple[Rate, ...]) -> float | None:
+        """Count a call if it may begin; else return in how many seconds to try again."""
         try:
             with self._locked():
                 windows, now_s = [self._window(rate) for rate in rates], time.monotonic()
                 wait_s = self._wait_s(windows, now_s)
                 for window in windows if wait_s == 0 else ():
                     window.begin()
+        except BlockingIOError:
+            return _LOCKED_S
         except OSError as error:
             self._stop_sharing(error)
-            return self._try(rates)
-        return windows, wait_s
+            return self._try_begin(rates)
+        if wait_s == 0:
+            self._under_way.setdefault(rates, []).append(windows)
+        return wait_s or None
+
+    def _when_locked(self, change: Callable[[], object]) -> None:
+        """Make a change with the files locked. Other threads go on while it waits for another process's lock."""
+        while True:
+            try:
+                with self._locked():
+                    change()
+            except BlockingIOError:
+                self._changed.wait(_LOCKED_S)
+            except OSError as error:
+                self._stop_sharing(error)
+                return
+            else:
+                return
 
     def _locked(self) -> AbstractContextManager[None]:
         return nullcontext() if self._shared is None else self._shared.locked()
@@ -138,24 +165,13 @@ class Pace:
             return self._shared.window(rate)
         return self._windows.setdefault(rate, LocalWindow(rate))
 
-    def _wait_s(self, windows: list[Window], now_s: float) -> float | None:
+    def _wait_s(self, windows: list[Window], now_s: float) -> float:
         paused_until_s = self._paused_until_s
         if self._shared is not None:
             paused_until_s = max(paused_until_s, self._shared.paused_until_s(now_s))
         found = [window.free_in_s(now_s) for window in windows]
-        known = [wait_s for wait_s in found if wait_s is not None]
-        wait_s = max([0.0, paused_until_s - now_s, *known])
-        return None if None in found and wait_s == 0 else wait_s
-
-    def _end(self, windows: list[Window]) -> None:
-        with self._changed:
-            try:
-                with self._locked():
-                    for window in windows:
-                        window.end(time.monotonic())
-            except OSError as error:
-                self._stop_sharing(error)
-            self._changed.notify_all()
+        waits_s = [_GLANCE_S if wait_s is None else wait_s for wait_s in found]
+        return max([0.0, paused_until_s - now_s, *waits_s])
 
     def _stop_sharing(self, error: OSError) -> None:
         """Count within this process from now on."""
@@ -169,6 +185,11 @@ class Pace:
                 "in the way, then start api2db again",
                 error,
             )
+
+
+def _end(windows: Sequence[Window], now_s: float) -> None:
+    for window in windows:
+        window.end(now_s)
 
 
 class TooLongError(Exception):

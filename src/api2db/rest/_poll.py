@@ -7,8 +7,8 @@ The state of a collector that polls an endpoint:
     changes     the last row of each key, as hashes, with ``changes_only``
     records     where the records are, where nobody has named that
     validators  what the last poll of one page was told to ask with, and the hash of its body
-    poll        only while a poll is under way: where and when it began, the position of the next page, the highest
-                value so far, and its last rows as hashes
+    poll        only while a poll is under way: where and when it began, the position of the next page or line, the
+                highest value so far, and its last rows as hashes
 
 A frame is yielded with the state that is right once it has been journalled. So whatever ends the process, the next poll
 goes on at the page after the last one that was journalled.
@@ -21,11 +21,15 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
+import httpx2
+
 from api2db.errors import PollError
 from api2db.rest._cursor import Known, digest
+from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError, Request, Response
 from api2db.rest._limits import date_s
+from api2db.rest._lines import Lines
 from api2db.rest._order import Order, order_of
 from api2db.rest._pagination import Page, Position
 from api2db.rest._shaping import Row, rejected
@@ -73,18 +77,19 @@ class Poll:
         self._safe: tuple[Any, Any] = (None, None)
         self._begin(state.get("poll"))
 
-    def frames(self) -> Iterator[Any]:
-        """Yield the frames of all pages, changing the state before each.
+    def frames(self) -> Steps[None]:
+        """Yield effects, and the frames of all pages, changing the state before each.
 
         Raises:
             PollError: A call failed, a page can't be read, or there is no end; what came before is kept.
         """
+        if self._endpoint.is_in_lines:
+            yield from self._frames_of_lines()
+            return
         for number in range(1, self._endpoint.max_pages + 1):
-            response = self._fetched()
+            response = yield from self._fetched()
             if response.status == 304 or self._is_unchanged(response):
-                self._figures.not_modified += 1
-                self._state.pop("poll", None)
-                yield None
+                yield from self._not_modified()
                 return
             if self._begun_s is None:
                 self._begun_s = date_s(response.headers)
@@ -105,6 +110,52 @@ class Poll:
             "after them; raise max_pages if the list is that long"
         )
 
+    def _frames_of_lines(self) -> Steps[None]:
+        """Yield the frames of a body of lines: a piece of it at a time.
+
+        The position is the lines that have been yielded. A poll that goes on passes over them if the body still begins
+        with just these, and asks again for the whole body if it does not.
+        """
+        before, self._at = self._at if isinstance(self._at, dict) else None, None
+        unchanged = None if self._resumed else self._validators_for(self._endpoint.request(self._start, None))
+        known = (unchanged or {}).get("lines") if before is None else before
+        while True:
+            response = yield from self._fetched()
+            if response.lines is None:  # 304
+                yield from self._not_modified()
+                return
+            try:
+                if known is None or ((yield from response.lines.skip(known)) and before is not None):
+                    yield from self._pieces(response, response.lines)
+                    return
+                if response.lines.position == known and (yield from response.lines.is_over()):
+                    yield from self._not_modified()
+                    return
+            except httpx2.TransportError as error:
+                url, said = response.url.partition("?")[0], self._session.scrub(str(error))
+                raise PollError(f"{url} broke off: {said}; the next poll goes on there") from None
+            finally:
+                response.lines.close()
+            known = before = None
+            self._begin(None)
+            self._resumed = False
+
+    def _pieces(self, response: Response, lines: Lines) -> Steps[None]:
+        if self._begun_s is None:
+            self._begun_s = date_s(response.headers)
+        is_last = False
+        while not is_last:
+            first_line = lines.count + 1
+            page = self._endpoint.page_of_lines(response, (yield from lines.next()), first_line)
+            is_last, rows, refused = self._sorted_rows(page)
+            is_last = is_last or (yield from lines.is_over())
+            yield from self._committing(page, response, None if is_last else lines.position, rows, refused)
+
+    def _not_modified(self) -> Steps[None]:
+        self._figures.not_modified += 1
+        self._state.pop("poll", None)
+        yield None
+
     def _begin(self, kept: Mapping[str, Any] | None) -> None:
         """Begin at the position that an unfinished poll left, or at the cursor."""
         self._set_place(kept)
@@ -120,10 +171,10 @@ class Poll:
         if self._cursor is not None:
             self._start = self._cursor.initial if reached is None else self._cursor.start(reached)
 
-    def _fetched(self) -> Response:
+    def _fetched(self) -> Steps[Response]:
         """The page at the position; a position that the API no longer knows is given up for the beginning, once."""
         try:
-            return self._session.fetch(*self._asked())
+            return (yield from self._session.fetch(*self._asked()))
         except PermanentStatusError as error:
             if not self._resumed or self._at is None or error.status not in _STALE:
                 raise
@@ -131,7 +182,7 @@ class Poll:
         self._begin(None)
         self._resumed = False
         self._seen.clear()
-        return self._session.fetch(*self._asked())
+        return (yield from self._session.fetch(*self._asked()))
 
     def _asked(self) -> tuple[Request, Any]:
         request = self._endpoint.request(self._start, self._at)
@@ -141,7 +192,7 @@ class Poll:
         conditional = headers != request.headers
         self._request = request
         return (
-            Request(request.method, request.url, headers, request.json),
+            Request(request.method, request.url, headers, request.json, self._endpoint.is_in_lines),
             lambda status: conditional and status == 304,
         )
 
@@ -155,7 +206,8 @@ class Poll:
 
     def _validators(self, response: Response) -> dict[str, Any]:
         headers = response.headers
-        found = {"for": _name(self._request), "body": _hash(response.body)}
+        found: dict[str, Any] = {"for": _name(self._request)}
+        found |= {"body": _hash(response.body)} if response.lines is None else {"lines": response.lines.position}
         named = {"etag": headers.get("etag"), "modified": headers.get("last-modified")}
         return found | {name: value for name, value in named.items() if value}
 
@@ -274,7 +326,9 @@ class Poll:
 
     def _move(self, response: Response, after: Position) -> None:
         """Let the state say where the next poll goes on."""
-        is_only_page = after is None and self._at is None and not self._resumed
+        # A poll that went on within lines has compared those before with what it was given.
+        is_whole = response.lines is not None or (self._at is None and not self._resumed)
+        is_only_page = after is None and is_whole
         if self._endpoint.records is None and self._records is not None:
             self._state["records"] = self._records
         if self._endpoint.changes_only:

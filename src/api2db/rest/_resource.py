@@ -1,10 +1,12 @@
 """Resources: what a collector polls, as its import_target."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from api2db.rest import _async_driver, _blocking_driver
 from api2db.rest._children import ChildPoll, ForEach
+from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
 from api2db.rest._poll import Poll
@@ -26,9 +28,11 @@ class Resource:
 
     def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
         """Poll: yield frames, and change the state before each as it belongs to it."""
-        if self.for_each is not None:
-            return ChildPoll(self.endpoint, self.for_each, state, self.figures).frames()
-        return Poll(self.endpoint, state, self.figures).frames()
+        return _blocking_driver.frames(self._steps(state))
+
+    def poll_async(self, state: dict[str, Any]) -> AsyncIterator[Any]:
+        """Do the same on an event loop: no thread waits for the network or for a pause."""
+        return _async_driver.frames(self._steps(state))
 
     def backfill(self, begin: str, end: str, step: str = "1d") -> "Backfill":
         """Return the import function for a part of its history.
@@ -42,6 +46,11 @@ class Resource:
 
     def __repr__(self) -> str:
         return f"<Resource {self.endpoint.method} {self.endpoint.filled_url()}>"
+
+    def _steps(self, state: dict[str, Any]) -> Steps[None]:
+        if self.for_each is not None:
+            return ChildPoll(self.endpoint, self.for_each, state, self.figures).frames()
+        return Poll(self.endpoint, state, self.figures).frames()
 
     @property
     def keys(self) -> tuple[str, ...]:

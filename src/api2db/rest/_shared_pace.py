@@ -4,7 +4,8 @@
                                        /<host>-<rate>      the calls of one rate
 
 The folder belongs to the user, and nobody else may use it. A process locks the host's file while it reads or changes
-any of them, which takes some microseconds; it never waits for a call or sleeps meanwhile.
+any of them, which takes some microseconds; it never waits for a call or sleeps meanwhile. Nobody waits for the lock
+itself, since the process that has it may be stopped: BlockingIOError says that it is locked.
 
 The file of a rate has a slot for each process, with the number of its calls that are under way, and a ring of the times
 when the last calls ended. A process keeps a byte of the file locked as long as it lives, one for its slot. The kernel
@@ -58,7 +59,11 @@ class SharedPace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep all other processes out during the block."""
+        """Keep all other processes out during the block.
+
+        Raises:
+            BlockingIOError: Another process has the files locked.
+        """
         file = self._locked_file()
         try:
             yield
@@ -257,8 +262,8 @@ class _File:
         os.pwrite(self._fd, content, at)
 
     def lock(self) -> None:
-        """Wait for the lock of the file; of this kind the kernel does not suspect deadlocks between threads."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Lock the file, or raise BlockingIOError if another process has it locked."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def unlock(self) -> None:
         if not self.is_closed:

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Final
 
 from api2db.errors import ConfigurationError
 from api2db.rest._arguments import duration_s
+from api2db.rest._blocking_driver import frames
 from api2db.rest._cursor import Cursor
+from api2db.rest._effects import End, Steps, next_frame
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
 from api2db.rest._order import lowered, order_of
@@ -104,6 +106,9 @@ class Backfill:
 
     def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
         """Poll the windows that are left."""
+        return frames(self._steps(state))
+
+    def _steps(self, state: dict[str, Any]) -> Steps[None]:
         name, windows = [self.begin, self.end, self.step], self.windows()
         kept = state.get(_STATE, {})
         if kept.get("of", name) != name:
@@ -115,7 +120,8 @@ class Backfill:
         for number in range(kept["done"], len(windows)):
             poll = dict(kept["poll"])
             kept = {"of": name, "done": number + 1, "poll": {}}
-            for frame in Poll(self._endpoint(*windows[number]), poll, self.figures, conditional=False).frames():
+            steps = Poll(self._endpoint(*windows[number]), poll, self.figures, conditional=False).frames()
+            while not isinstance(frame := (yield from next_frame(steps)), End):
                 within = {"of": name, "done": number, "poll": {"poll": poll["poll"]}} if "poll" in poll else kept
                 state[_STATE] = within
                 yield frame

@@ -13,6 +13,7 @@ from api2db.errors import ConfigurationError, PollError
 from api2db.frames import to_batch
 from api2db.rest._api import RestApi
 from api2db.rest._auth import ApiKey, Auth, Basic, BearerToken
+from api2db.rest._blocking_driver import finished
 from api2db.rest._http import Figures
 from api2db.rest._order import order_of
 from api2db.rest._pagination import LinkHeader, Page
@@ -98,7 +99,7 @@ def peek(url: str, auth: str | None = None) -> Peek:
     api = RestApi(f"{parts.scheme}://{parts.netloc}", auth=_auth(auth), tries=2, max_poll_time="30s")
     params = dict(parse_qsl(parts.query, keep_blank_values=True))
     endpoint = api.get(parts.path.replace("{", "%7B").replace("}", "%7D") or "/", params=params).endpoint
-    response = endpoint.session(Figures()).fetch(endpoint.request(None, None))
+    response = finished(endpoint.session(Figures()).fetch(endpoint.request(None, None)))
     page, guesses = _page(endpoint.document(response), response.url, response.headers)
     rows = [row for row in page.records if isinstance(row, dict)]
     if not rows:

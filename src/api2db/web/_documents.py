@@ -188,4 +188,4 @@ def _cell(value: Any) -> str | None:
 def _next_at(status: CollectorStatus | None) -> float | None:
     if status is None or status.polled_at is None or not status.interval_s:
         return None
-    return status.polled_at + status.interval_s
+    return status.next_poll_at or status.polled_at + status.interval_s

@@ -1,0 +1,211 @@
+"""Carries out the effects of steps on the event loop that asks for their frames.
+
+The steps themselves decompress, decode and cast, so they run in a few threads, which all polls of a process share: a
+large page does not hold up the event loop.
+"""
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
+
+import httpx2
+
+from api2db.rest._arguments import Rate
+from api2db.rest._effects import (
+    Answer,
+    Begin,
+    Call,
+    Effect,
+    End,
+    Join,
+    Piece,
+    Read,
+    Send,
+    Start,
+    Steps,
+    Wait,
+    advance,
+)
+from api2db.rest._hosts import Host
+from api2db.rest._pace import TooLongError
+
+_THREADS: Final = 4
+
+
+async def frames(steps: Steps[Any]) -> AsyncIterator[Any]:
+    """Yield the frames of steps. Cancelling ends them at their next effect."""
+    driver = _Driver(steps)
+    try:
+        while not isinstance(item := await driver.next(), End):
+            yield item
+    finally:
+        await driver.close()
+
+
+async def _finished(steps: Steps[Any]) -> Any:
+    """Run steps that yield no frames; return what they return."""
+    driver = _Driver(steps)
+    try:
+        return (await driver.next()).value
+    finally:
+        await driver.close()
+
+
+class _Driver:
+    def __init__(self, steps: Steps[Any]) -> None:
+        self._steps = steps
+        self._under_way: Future[Any] | None = None
+        self._open: set[Answer] = set()
+        self._started: list[asyncio.Task[Any]] = []
+
+    async def next(self) -> Any:
+        """Return the next frame, or the End."""
+        result: Any = None
+        error: BaseException | None = None
+        while isinstance(item := await self._advanced(result, error), Effect):
+            result = error = None
+            try:
+                result = await self._carried_out(item)
+            except Exception as failure:  # noqa: BLE001 - it is thrown into the steps that wait for the effect
+                error = failure
+        return item
+
+    async def close(self) -> None:
+        """End the steps, and what they have started and left open."""
+        for task in self._started:
+            task.cancel()
+        if self._under_way is None:
+            self._steps.close()
+        elif inspect.getgeneratorstate(self._steps) != inspect.GEN_CLOSED:
+            # After a cancellation the steps may still run in their thread. They end their call in a thread, too: other
+            # processes may have its pace locked.
+            self._under_way.add_done_callback(lambda _: _pools.pool().submit(self._steps.close))
+        for answer in self._open:
+            await answer.response.aclose()
+
+    async def _advanced(self, result: Any, error: BaseException | None) -> Any:
+        self._under_way = _pools.pool().submit(advance, self._steps, result, error)
+        return await asyncio.wrap_future(self._under_way)
+
+    async def _carried_out(self, effect: Effect) -> Any:
+        match effect:
+            case Begin():
+                return await _loop().begun(effect)
+            case Send():
+                return await self._sent(effect)
+            case Read():
+                return await self._read(effect.answer, effect.until_s)
+            case Wait():
+                return await asyncio.sleep(effect.seconds)
+            case Call():
+                async with _loop().turn_of(effect.alone):
+                    return await asyncio.wrap_future(_in_thread(effect.function))
+            case Start():
+                self._started.append(asyncio.create_task(_finished(effect.steps)))
+                return self._started[-1]
+            case Join():
+                self._started.remove(effect.started)
+                return await effect.started
+        raise TypeError(f"{effect!r} is no effect")
+
+    async def _sent(self, effect: Send) -> Answer:
+        response = await _loop().client_of(effect.host).send(effect.request, stream=True, auth=None)
+        answer = Answer(response, response.aiter_raw())
+        self._open.add(answer)
+        answer.first = await self._read(answer, effect.until_s)
+        return answer
+
+    async def _read(self, answer: Answer, until_s: float) -> bytes:
+        piece = Piece(until_s)
+        async for chunk in answer.chunks:
+            if piece.add(chunk):
+                return bytes(piece)
+        answer.is_over = True
+        self._open.discard(answer)
+        return bytes(piece)
+
+
+class _Loop:
+    """What the polls on one event loop share: connections, and whose turn it is."""
+
+    def __init__(self) -> None:
+        self._clients: dict[Host, httpx2.AsyncClient] = {}
+        self._paces: dict[tuple[Host, tuple[Rate, ...]], asyncio.Lock] = {}
+        self._turns: dict[int, tuple[object, asyncio.Lock]] = {}
+
+    def client_of(self, host: Host) -> httpx2.AsyncClient:
+        if host not in self._clients:
+            self._clients[host] = host.async_client()
+        return self._clients[host]
+
+    def turn_of(self, owner: object) -> asyncio.Lock:
+        if owner is None:
+            return asyncio.Lock()
+        return self._turns.setdefault(id(owner), (owner, asyncio.Lock()))[1]
+
+    async def begun(self, effect: Begin) -> float:
+        """Wait for the pace of a host in the order of coming: only the first one tries."""
+        begin_s = time.monotonic()
+        turn = self._paces.setdefault((effect.host, effect.rates), asyncio.Lock())
+        try:
+            await asyncio.wait_for(turn.acquire(), effect.longest_s)
+        except TimeoutError:
+            raise TooLongError(effect.longest_s) from None
+        try:
+            while (wait_s := effect.host.pace.try_begin(effect.rates)) is not None:
+                if time.monotonic() + wait_s >= begin_s + effect.longest_s:
+                    raise TooLongError(wait_s)
+                await asyncio.sleep(wait_s)
+        finally:
+            turn.release()
+        return time.monotonic() - begin_s
+
+
+_loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop]" = weakref.WeakKeyDictionary()
+
+
+def _loop() -> _Loop:
+    return _loops.setdefault(asyncio.get_running_loop(), _Loop())
+
+
+class _Pools:
+    """The threads in which steps run; a forked child has its own."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, "api2db-rest")
+            return self._pool
+
+
+_pools = _Pools()
+os.register_at_fork(after_in_child=_pools.forget)
+
+
+def _in_thread(function: Callable[[], Any]) -> "Future[Any]":
+    """Call a function in a thread that no process waits for at its end."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="api2db-rest-call", daemon=True).start()
+    return future
