@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +237,7 @@ def test_dates_and_then_times_widen_the_column_and_each_value_stays(
         [{"number": 4, "day": times[1]}],
     ]
     with one_place(case, tmp_path) as stream:
-        for frame in [list(chain(*frames))] if together == "in one frame" else frames:
+        for frame in [[row for each in frames for row in each]] if together == "in one frame" else frames:
             stream.q.put(frame)
             if together == "frame by frame":
                 stream.flush()
