@@ -55,6 +55,27 @@ def test_compressed_data_that_is_cut_off_is_an_error(serve: Serve, encoding: str
         poll(serve, body[:-3], {"Content-Encoding": encoding})
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_compressed_data_of_several_parts_is_read_to_its_end(serve: Serve, encoding: str) -> None:
+    compress = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]
+    parts = [compress(part) for part in (BODY[:9], b"", BODY[9:])]
+    assert poll(serve, b"".join(parts), {"Content-Encoding": encoding}) == ROWS
+    with pytest.raises(PollError, match=f"in the middle of its {encoding}"):
+        poll(serve, b"".join(parts)[:-3], {"Content-Encoding": encoding})
+
+
+def test_gzip_may_be_padded_with_zeros(serve: Serve) -> None:
+    assert poll(serve, gzip.compress(BODY) + bytes(100), {"Content-Encoding": "gzip"}) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [case for name, case in ENCODINGS.items() if name != "none"], ids=[*ENCODINGS][:-1]
+)
+def test_other_data_behind_compressed_data_is_an_error(serve: Serve, encoding: str, body: bytes) -> None:
+    with pytest.raises(PollError, match=f"not valid {encoding}"):
+        poll(serve, body + b"junk", {"Content-Encoding": encoding})
+
+
 def bomb(encoding: str) -> bytes:
     compress = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstandard.compress}
     return bytes(compress[encoding](bytes(10_000_000)))
