@@ -1,6 +1,6 @@
 """An endpoint as it was described: how to ask for a page, and how to read one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -110,9 +110,9 @@ class Endpoint:
         """
         content_type = response.headers.get("content-type", "")
         try:
-            found = document_of(body, self.format, content_type, self.limits.depth, first_line)
+            found = document_of(body, self.format, content_type, self.limits.depth, first_line, response.scrub)
         except PollError as error:
-            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+            raise _of_url(response, error) from None
         return Page(response.url, response.headers, found, found)
 
     def document(self, response: Response) -> Any:
@@ -122,7 +122,7 @@ class Endpoint:
             PollError: It is not of the endpoint's format.
         """
         content_type = response.headers.get("content-type", "")
-        return document_of(response.body, self.format, content_type, self.limits.depth)
+        return document_of(response.body, self.format, content_type, self.limits.depth, scrub=response.scrub)
 
     def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
         """Read a response.
@@ -140,11 +140,11 @@ class Endpoint:
         try:
             document = self.document(response)
             if self.is_graphql:
-                _check_graphql(document)
+                _check_graphql(document, response.scrub)
             path = self.records or known_path or path_of_records(document)
             records = records_at(document, path, self.find)
         except PollError as error:
-            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+            raise _of_url(response, error) from None
         return Page(response.url, response.headers, document, records), path
 
     def after(self, page: Page, at: Position) -> Position:
@@ -165,8 +165,14 @@ def _merged(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _check_graphql(document: Any) -> None:
+def _of_url(response: Response, error: PollError) -> PollError:
+    """An error on what a response holds, without the secrets that the API may repeat in it."""
+    return PollError(response.scrub(f"{response.url.partition('?')[0]}: {error}"))
+
+
+def _check_graphql(document: Any, scrub: Callable[[str], str]) -> None:
     errors = document.get("errors") if isinstance(document, dict) else None
     if errors:
-        first = errors[0].get("message", errors[0]) if isinstance(errors[0], dict) else errors[0]
-        raise PollError(f"GraphQL: {str(first)[:200]}")
+        first = errors[0] if isinstance(errors, list) else errors
+        said = first.get("message", first) if isinstance(first, dict) else first
+        raise PollError(f"GraphQL: {scrub(str(said))[:200]}")

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Callable
 from typing import Any, Final, Literal
 from xml.etree import ElementTree
 
@@ -15,18 +16,35 @@ _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
 _DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
-def document_of(body: bytes, format_: Format, content_type: str, max_depth: int, first_line: int = 1) -> Any:
+def document_of(
+    body: bytes,
+    format_: Format,
+    content_type: str,
+    max_depth: int,
+    first_line: int = 1,
+    scrub: Callable[[str], str] = str,
+) -> Any:
     """Return what a body holds: for JSON any document, for the others a list of records.
+
+    Args:
+        body: The body, or some lines of it.
+        format_: What it is.
+        content_type: What the server says it is.
+        max_depth: How deeply a document may be nested.
+        first_line: The number of its first line in the whole body.
+        scrub: Hides secrets in what a message shows of it.
 
     Raises:
         PollError: The body is not of that format.
     """
     match format_:
         case "json":
-            return decode(_as_utf8(body, content_type), max_depth)
+            return decode(_as_utf8(body, content_type), max_depth, scrub)
         case "ndjson":
             lines = _as_utf8(body, content_type).splitlines()
-            return [_line(line, place, max_depth) for place, line in enumerate(lines, first_line) if line.strip()]
+            return [
+                _line(line, place, max_depth, scrub) for place, line in enumerate(lines, first_line) if line.strip()
+            ]
         case "csv":
             return _rows(_as_utf8(body, content_type))
         case "xml":
@@ -43,9 +61,9 @@ def _as_utf8(body: bytes, content_type: str) -> bytes:
         raise PollError(f"the response is not text in its charset {found[1]!r}") from None
 
 
-def _line(line: bytes, place: int, max_depth: int) -> Any:
+def _line(line: bytes, place: int, max_depth: int, scrub: Callable[[str], str]) -> Any:
     try:
-        return decode(line, max_depth)
+        return decode(line, max_depth, scrub)
     except PollError as error:
         raise PollError(f"line {place}: {error}") from None
 
