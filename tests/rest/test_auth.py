@@ -4,8 +4,10 @@ import base64
 import json
 import logging
 import pickle
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -192,7 +194,7 @@ def test_no_error_shows_a_secret_that_a_body_repeats(
 
 def test_no_error_shows_a_secret_that_graphql_repeats(serve: Serve) -> None:
     server = serve(lambda asked: Reply({"errors": [{"message": f"{'x' * 190}{CANARY}"}]}))
-    with pytest.raises(PollError, match="GraphQL: x+[*]+$"):
+    with pytest.raises(PollError, match=r"GraphQL: x+[*]+$"):
         Polled(RestApi(server.url, auth=BearerToken(CANARY)).graphql("query", records="data.x.nodes")).poll()
 
 
@@ -274,6 +276,34 @@ def test_a_401_after_a_new_token_is_an_error(serve: Serve) -> None:
     with pytest.raises(PollError, match='HTTP 401: "no"'):
         Polled(RestApi(server.url, auth=oauth(server)).get("/items")).poll()
     assert [asked.path for asked in server.asked] == ["/token", "/items", "/token", "/items"]
+
+
+def test_with_one_try_there_is_still_a_second_one_with_a_new_token(serve: Serve) -> None:
+    api = Guarded()
+    server = serve(api)
+    resource = RestApi(server.url, auth=oauth(server), tries=1).get("/items")
+    Polled(resource).poll()
+    api.token = "another"
+    assert len(Polled(resource).poll()) == 1
+
+
+def test_polls_that_are_refused_at_a_time_renew_the_token_once(serve: Serve) -> None:
+    api = Guarded()
+    both = threading.Barrier(4)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/items" and "another" not in asked.headers["authorization"] and api.token == "another":
+            both.wait(10)
+        return api(asked)
+
+    server = serve(answer)
+    resource = RestApi(server.url, auth=oauth(server)).get("/items")
+    Polled(resource).poll()
+    api.token = "another"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Polled(resource).poll(), range(4)))
+    assert [len(rows) for rows in found] == [1] * 4
+    assert api.tokens == 2
 
 
 def test_an_oauth_token_is_renewed_before_it_expires(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

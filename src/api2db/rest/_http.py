@@ -137,6 +137,7 @@ class Session:
         self._figures = figures
         self._secrets: set[str] = set()
         self._secret_params: set[str] = set()
+        self._sent = Added()
         self._trusted = {base}
         self._deadline_s = time.monotonic() + limits.poll_s
 
@@ -166,8 +167,9 @@ class Session:
         return self.scrub(text) != text
 
     def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Steps[Response]:
-        renewed, why, back_off = False, "", _new_back_off()
-        for attempt in range(1, self._limits.tries + 1):
+        renewed, why, back_off, attempt = False, "", _new_back_off(), 0
+        while attempt < self._limits.tries:
+            attempt += 1
             try:
                 response = yield from self._call(request, self._auth)
             except httpx2.TransportError as error:
@@ -176,7 +178,7 @@ class Session:
                 if 200 <= response.status < 300 or accept(response.status):
                     return response
                 if not renewed and self._renews(response):
-                    renewed = True
+                    renewed, attempt = True, attempt - 1
                     continue
                 why = _said(response)
                 wait_s = self._asked_s(response, back_off)
@@ -186,7 +188,7 @@ class Session:
 
     def _renews(self, response: Response) -> bool:
         """Whether authentication may do better after this 401."""
-        return response.status == 401 and not isinstance(self._auth, httpx2.Auth) and self._auth.refused()
+        return response.status == 401 and not isinstance(self._auth, httpx2.Auth) and self._auth.refused(self._sent)
 
     def _pause(self, request: Request, why: str, wait_s: float) -> Steps[None]:
         self._figures.retried += 1
@@ -301,6 +303,7 @@ class Session:
         else:
             added = yield Call(lambda: auth.added(self._post_form), auth)
         self._secrets.update(secret for secret in added.secrets if secret)
+        self._sent = added
         return added
 
     def _note_secrets(self, prepared: httpx2.Request, sent: httpx2.Request) -> None:
