@@ -19,6 +19,7 @@ from api2db.rest._paths import Path
 from api2db.rest._records import WHOLE, path_of_records, records_at
 from api2db.rest._shaping import Shape
 
+_NO_CONTENT = 204
 _ACCEPT: Mapping[Format, str] = {
     "json": "application/json",
     "ndjson": "application/x-ndjson, application/jsonl, */*;q=0.5",
@@ -137,6 +138,8 @@ class Endpoint:
         Raises:
             PollError: It can't be read; the message names the URL.
         """
+        if response.status == _NO_CONTENT:
+            return Page(response.url, response.headers, None, []), known_path or ""
         try:
             document = self.document(response)
             if self.is_graphql:
@@ -149,7 +152,15 @@ class Endpoint:
 
     def after(self, page: Page, at: Position) -> Position:
         """The position of the next page, without the secrets that an API may put into its links."""
-        found = self.pagination.after(page, at)
+        try:
+            found = self.pagination.after(page, at)
+        except PollError:
+            raise
+        except (ValueError, TypeError, KeyError, OverflowError) as error:  # such as a total that is no number
+            name, url = type(self.pagination).__name__, page.url.partition("?")[0]
+            raise PollError(
+                f"{url}: what the response has for the next page is of no use to {name} ({type(error).__name__})"
+            ) from None
         if self.pagination.url(found) is None or isinstance(self.auth, httpx2.Auth):
             return found
         return without_params(str(found), self.auth.secret_params)

@@ -13,7 +13,6 @@ from api2db.rest._json import decode
 Format = Literal["json", "ndjson", "csv", "xml"]
 FORMATS: Final = ("json", "ndjson", "csv", "xml")
 _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
-_DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 def document_of(
@@ -76,7 +75,8 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
     try:
         header, *lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if cells] or [[]]
     except csv.Error as error:
-        raise PollError(f"the response is not CSV: {error}") from None
+        hint = "; raise Python's csv.field_size_limit if that is right" if "field limit" in str(error) else ""
+        raise PollError(f"the response is not CSV that can be read: {error}{hint}") from None
     if len(set(header)) < len(header):
         raise PollError(f"the CSV has two columns of one name in {header!r}")
     for place, cells in enumerate(lines, 2):
@@ -86,13 +86,20 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
 
 
 def _elements(body: bytes, max_depth: int) -> Any:
-    if _DECLARATION.search(body):
-        raise PollError("the XML declares a document type or entities, which are not read")
+    parser = ElementTree.XMLParser(target=_WithoutDeclarations())  # noqa: S314 - it reads no declarations
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - nothing is declared in it
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(body, parser)  # noqa: S314
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise PollError(f"the response is not XML: {error}") from None
     return {_name(root): _element(root, max_depth)}
+
+
+class _WithoutDeclarations(ElementTree.TreeBuilder):
+    """Builds a tree, and refuses a declaration of a document type where the parser finds it, in any encoding."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Refuse the declaration; entities can only be declared within one."""
+        raise PollError("the XML declares a document type or entities, which are not read")
 
 
 def _element(element: ElementTree.Element, depth: int) -> Any:

@@ -172,6 +172,8 @@ class Session:
             attempt += 1
             try:
                 response = yield from self._call(request, self._auth)
+            except (httpx2.InvalidURL, UnicodeError):
+                raise PollError(f"{_shown(request.url)!r} is not a URL that can be asked") from None
             except httpx2.TransportError as error:
                 why, wait_s = f"{type(error).__name__}: {error}", back_off.failed()
             else:
@@ -218,7 +220,7 @@ class Session:
             target = response.headers.get("location")
             if response.status not in _REDIRECTS or target is None:
                 return response
-            request = _redirected(request, response.status, urljoin(request.url, target))
+            request = _redirected(request, response.status, joined(request.url, target))
         raise PollError(f"{_shown(request.url)}: more than {_MOST_REDIRECTS} redirects")
 
     def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Steps[Response]:
@@ -427,6 +429,18 @@ def with_params(url: str, params: Mapping[str, Any]) -> str:
 def without_params(url: str, names: frozenset[str]) -> str:
     """Return a URL without the parameters of these names."""
     return with_params(url, dict.fromkeys(names)) if names else url
+
+
+def joined(url: str, target: str) -> str:
+    """A URL that a response leads to, which may be relative.
+
+    Raises:
+        PollError: It is no URL.
+    """
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise PollError(f"{target.partition('?')[0]!r} is not a URL") from None
 
 
 def _listed(value: Any) -> Sequence[Any]:
