@@ -4,10 +4,13 @@ import base64
 import json
 import logging
 import pickle
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -144,6 +147,108 @@ def test_another_host_is_not_sent_the_secret(serve: Serve, form: Callable[[Serve
     assert "authorization" not in asked.headers
 
 
+class ClientsHeader(httpx2.Auth):
+    def auth_flow(self, request: httpx2.Request) -> Any:
+        request.headers["X-Api-Key"] = CANARY
+        yield request
+
+
+class ClientsParam(httpx2.Auth):
+    def auth_flow(self, request: httpx2.Request) -> Any:
+        request.url = request.url.copy_merge_params({"api_key": CANARY})
+        yield request
+
+
+CLIENTS: dict[str, Callable[[Server], Any]] = {
+    "the client's own in a header": lambda server: ClientsHeader(),
+    "the client's own in the query": lambda server: ClientsParam(),
+}
+ECHOES: dict[str, tuple[Callable[[str], Reply], Any]] = {
+    "no JSON": (lambda said: Reply(f"unknown {said}".encode()), {}),
+    "cut off by the message": (lambda said: Reply(f"{'x' * 50}{said}".encode()), {}),
+    "cut off in an error": (lambda said: Reply(f"{'x' * 190}{said}".encode(), 400), {}),
+    "CSV": (lambda said: Reply(f'"{said}","{said}"\n1,2\n'.encode()), {"format": "csv"}),
+    "lines": (lambda said: Reply(f"{said}\n".encode()), {"format": "ndjson"}),
+}
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), *CLIENTS.values()], ids=[*FORMS, *CLIENTS])
+@pytest.mark.parametrize(("echo", "options"), ECHOES.values(), ids=ECHOES)
+def test_no_error_shows_a_secret_that_a_body_repeats(
+    serve: Serve, form: Callable[[Server], Any], echo: Callable[[str], Reply], options: Any
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/token":
+            return Reply({"access_token": TOKEN})
+        given = asked.headers.get("authorization", "").partition(" ")[2]
+        return echo(given or asked.headers.get("x-key") or asked.headers.get("x-api-key") or asked.params["api_key"])
+
+    server = serve(answer)
+    with pytest.raises(PollError) as caught:
+        Polled(RestApi(server.url, auth=form(server)).get("/items", **options)).poll()
+    said = "".join(traceback.format_exception(caught.value))
+    assert "canary"[:4] not in said
+    assert "token-91c2" not in said
+    assert "bWU6" not in said
+
+
+def test_no_error_shows_a_secret_that_graphql_repeats(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"errors": [{"message": f"{'x' * 190}{CANARY}"}]}))
+    with pytest.raises(PollError, match=r"GraphQL: x+[*]+$"):
+        Polled(RestApi(server.url, auth=BearerToken(CANARY)).graphql("query", records="data.x.nodes")).poll()
+
+
+@pytest.mark.parametrize("body", [f"access_token={TOKEN}", f'{{"access_token": "{TOKEN}'], ids=["a form", "cut off"])
+def test_no_error_shows_the_answer_of_a_token_server(serve: Serve, body: str) -> None:
+    server = serve(lambda asked: Reply(body.encode()))
+    with pytest.raises(PollError, match="gave no access_token; its answer is not JSON") as caught:
+        Polled(RestApi(server.url, auth=oauth(server)).get("/items")).poll()
+    assert not shows_secret("".join(traceback.format_exception(caught.value)))
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), *CLIENTS.values()], ids=[*FORMS, *CLIENTS])
+@pytest.mark.parametrize("how", ["redirect", "link"])
+def test_another_host_is_not_sent_a_query_that_repeats_the_secret(
+    serve: Serve, form: Callable[[Server], Any], how: str
+) -> None:
+    other = serve(lambda asked: Reply({"items": [{"id": 2}], "next": None}))
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/token":
+            return Reply({"access_token": TOKEN})
+        query = urlencode({**asked.params, "x": "1", "echo": CANARY, "token": TOKEN})
+        if how == "redirect":
+            return Reply(status=302, headers={"Location": f"{other.url}/elsewhere?{query}"})
+        return Reply({"items": [{"id": 1}], "next": f"{other.url}/elsewhere?{query}"})
+
+    server = serve(answer)
+    api = RestApi(server.url, auth=form(server), allow_private=True)
+    Polled(api.get("/items", pagination=NextUrl("next"))).poll()
+    [asked] = other.asked
+    given = {name: value for name, value in asked.params.items() if name not in ("echo", "token")}
+    assert given == {"x": "1"}
+    sent = server.asked[-1]
+    for name, value in (("echo", CANARY), ("token", TOKEN)):
+        assert name not in asked.params or value not in f"{sent.headers}{sent.params}"
+
+
+@pytest.mark.parametrize("form", [*FORMS.values(), *CLIENTS.values()], ids=[*FORMS, *CLIENTS])
+def test_no_log_of_a_library_shows_a_secret_that_a_header_repeats(
+    serve: Serve, caplog: pytest.LogCaptureFixture, form: Callable[[Server], Any]
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/token":
+            return Reply({"access_token": TOKEN})
+        said = f"{CANARY} {TOKEN} {asked.headers.get('authorization')} {asked.params}"
+        return Reply([{"id": 1}], headers={"X-Echo": said, "Set-Cookie": f"session={CANARY}"})
+
+    server = serve(answer)
+    with caplog.at_level(logging.DEBUG):
+        Polled(RestApi(server.url, auth=form(server)).get("/items")).poll()
+    assert "receive_response_headers.complete" in caplog.text
+    assert not shows_secret(caplog.text)
+
+
 def test_a_redirect_within_the_api_keeps_the_secret(serve: Serve) -> None:
     def answer(asked: Asked) -> Reply:
         if asked.path == "/old":
@@ -171,6 +276,34 @@ def test_a_401_after_a_new_token_is_an_error(serve: Serve) -> None:
     with pytest.raises(PollError, match='HTTP 401: "no"'):
         Polled(RestApi(server.url, auth=oauth(server)).get("/items")).poll()
     assert [asked.path for asked in server.asked] == ["/token", "/items", "/token", "/items"]
+
+
+def test_with_one_try_there_is_still_a_second_one_with_a_new_token(serve: Serve) -> None:
+    api = Guarded()
+    server = serve(api)
+    resource = RestApi(server.url, auth=oauth(server), tries=1).get("/items")
+    Polled(resource).poll()
+    api.token = "another"
+    assert len(Polled(resource).poll()) == 1
+
+
+def test_polls_that_are_refused_at_a_time_renew_the_token_once(serve: Serve) -> None:
+    api = Guarded()
+    both = threading.Barrier(4)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/items" and "another" not in asked.headers["authorization"] and api.token == "another":
+            both.wait(10)
+        return api(asked)
+
+    server = serve(answer)
+    resource = RestApi(server.url, auth=oauth(server)).get("/items")
+    Polled(resource).poll()
+    api.token = "another"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Polled(resource).poll(), range(4)))
+    assert [len(rows) for rows in found] == [1] * 4
+    assert api.tokens == 2
 
 
 def test_an_oauth_token_is_renewed_before_it_expires(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from api2db.errors import PollError
-from api2db.rest import NextUrl, RestApi
+from api2db.rest import ApiKey, NextUrl, Offset, RestApi
 from api2db.rest import _addresses as addresses
 from api2db.rest import _http as http
 from tests.rest.conftest import Polled, Serve
@@ -53,6 +53,27 @@ def test_responses_may_be_compressed(serve: Serve, encoding: str, body: bytes) -
 def test_compressed_data_that_is_cut_off_is_an_error(serve: Serve, encoding: str, body: bytes) -> None:
     with pytest.raises(PollError, match=f"in the middle of its {encoding}|not valid {encoding}"):
         poll(serve, body[:-3], {"Content-Encoding": encoding})
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_compressed_data_of_several_parts_is_read_to_its_end(serve: Serve, encoding: str) -> None:
+    compress = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]
+    parts = [compress(part) for part in (BODY[:9], b"", BODY[9:])]
+    assert poll(serve, b"".join(parts), {"Content-Encoding": encoding}) == ROWS
+    with pytest.raises(PollError, match=f"in the middle of its {encoding}"):
+        poll(serve, b"".join(parts)[:-3], {"Content-Encoding": encoding})
+
+
+def test_gzip_may_be_padded_with_zeros(serve: Serve) -> None:
+    assert poll(serve, gzip.compress(BODY) + bytes(100), {"Content-Encoding": "gzip"}) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [case for name, case in ENCODINGS.items() if name != "none"], ids=[*ENCODINGS][:-1]
+)
+def test_other_data_behind_compressed_data_is_an_error(serve: Serve, encoding: str, body: bytes) -> None:
+    with pytest.raises(PollError, match=f"not valid {encoding}"):
+        poll(serve, body + b"junk", {"Content-Encoding": encoding})
 
 
 def bomb(encoding: str) -> bytes:
@@ -159,6 +180,12 @@ PRIVATE = [
     "::ffff:10.0.0.1",
     "100.64.0.1",
     "224.0.0.1",
+    "::127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::1",
+    "fec0::1",
+    "::ffff:0:127.0.0.1",
+    "::",
 ]
 
 
@@ -183,3 +210,53 @@ def test_cookies_are_not_kept(serve: Serve) -> None:
     for _ in range(2):
         Polled(RestApi(server.url).get("/x")).poll()
     assert [asked.headers.get("cookie") for asked in server.asked] == [None, None]
+
+
+BAD_LINKS = ["http://[bad/x", "http://a:99999/", f"http://{'a' * 70}.com/", "http://x y/\x00"]
+
+
+@pytest.mark.parametrize("allow_private", [None, True])
+@pytest.mark.parametrize("how", ["redirect", "link"])
+@pytest.mark.parametrize("target", BAD_LINKS)
+def test_a_link_that_is_no_url_is_a_poll_error(serve: Serve, target: str, how: str, allow_private: bool | None) -> None:
+    def answer(asked: Any) -> Reply:
+        if how == "redirect":
+            return Reply(status=302, headers={"Location": target.replace("\x00", "%00")})
+        return Reply({"items": [{"id": 1}], "next": target})
+
+    api = RestApi(serve(answer).url, tries=1, allow_private=allow_private)
+    with pytest.raises(PollError):
+        Polled(api.get("/x", records="items", pagination=NextUrl("next"))).poll()
+
+
+def test_a_total_that_is_no_number_is_a_poll_error(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"total": "many", "items": [{"id": 1}]}))
+    with pytest.raises(PollError, match="is of no use to Offset"):
+        Polled(RestApi(server.url).get("/x", records="items", pagination=Offset(1, total="total"))).poll()
+
+
+@pytest.mark.parametrize("errors", ["nope", {"message": "nope"}, ["nope"], [{"message": "nope"}]])
+def test_errors_of_graphql_may_have_any_form(serve: Serve, errors: Any) -> None:
+    server = serve(lambda asked: Reply({"errors": errors}))
+    with pytest.raises(PollError, match=r"GraphQL: nope$"):
+        Polled(RestApi(server.url).graphql("query", records="data.x.nodes")).poll()
+
+
+def test_no_content_is_no_record(serve: Serve) -> None:
+    resource = RestApi(serve(lambda asked: Reply(b"", 204)).url).get("/x", records="items")
+    assert Polled(resource).poll() == []
+
+
+def test_a_declaration_in_any_encoding_of_xml_is_refused(serve: Serve) -> None:
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY e "x">]><a><b><id>&e;</id></b></a>'
+    server = serve(lambda asked: Reply(text.encode("utf-16")))
+    with pytest.raises(PollError, match="declares a document type"):
+        Polled(RestApi(server.url).get("/x", format="xml", records="a.b")).poll()
+
+
+def test_a_link_keeps_bytes_that_are_no_utf_8(serve: Serve) -> None:
+    pages = [{"items": [{"id": 1}], "next": "/x?tok=%FF%FE&api_key=kkkk"}, {"items": [], "next": None}]
+    server = serve(lambda asked: Reply(pages[min(1, len(server.asked) - 1)]))
+    api = RestApi(server.url, auth=ApiKey("kkkk", param="api_key"))
+    Polled(api.get("/x", records="items", pagination=NextUrl("next"))).poll()
+    assert server.asked[1].query == "tok=%FF%FE&api_key=kkkk"

@@ -13,8 +13,7 @@ from api2db.errors import PollError
 from api2db.rest import BearerToken, PageNumber, RestApi
 from api2db.rest import _http as http
 from api2db.rest._arguments import rate
-from api2db.rest._limits import limit_reset_s, retry_after_s
-from api2db.rest._pace import Pace, TooLongError
+from api2db.rest._limits import Pace, TooLongError, date_s, limit_reset_s, retry_after_s
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply
 
@@ -126,12 +125,41 @@ def test_retry_after_is_read_as_a_date() -> None:
     assert retry_after_s({"retry-after": in_future(-60)}) == 0
 
 
+UNBELIEVABLE = [
+    "99999999999999999999",
+    "90000",
+    "9" * 5000,
+    "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
+    "Mon, 01 Jan 0001 00:00:00 +2359",
+    "Fri, 31 Dec 9999 23:59:59 GMT",
+    "-5",
+]
+
+
+@pytest.mark.parametrize("said", UNBELIEVABLE)
+def test_a_pause_of_more_than_a_day_is_not_believed(said: str) -> None:
+    assert not retry_after_s({"retry-after": said})
+
+
+def test_retry_after_may_be_a_moment_since_1970() -> None:
+    assert retry_after_s({"retry-after": str(int(time.time()) + 60)}) == pytest.approx(60, abs=2)
+
+
+def test_a_date_header_that_no_clock_can_say_is_passed_over() -> None:
+    assert date_s({"date": "Wed, 21 Oct 99999999999999999999 07:28:00 GMT"}) == pytest.approx(time.time(), abs=2)
+
+
 RESETS: dict[str, tuple[Callable[[], dict[str, str]], float | None]] = {
     "GitHub": (lambda: {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 60)}, 60),
     "milliseconds": (
         lambda: {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time() * 1000) + 60000)},
         60,
     ),
+    "microseconds": (
+        lambda: {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int((time.time() + 60) * 1e6))},
+        60,
+    ),
+    "beyond a day": (lambda: {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2000000"}, None),
     "from now": (lambda: {"x-rate-limit-remaining": "0", "x-rate-limit-reset": "60"}, 60),
     "draft 6": (lambda: {"ratelimit-remaining": "0", "ratelimit-reset": "60"}, 60),
     "draft 7": (lambda: {"ratelimit": "limit=100, remaining=0, reset=60"}, 60),

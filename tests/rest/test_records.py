@@ -115,6 +115,54 @@ def test_values_become_what_their_type_says(serve: Serve, type_: str, value: Any
     assert row["v"] == expected
 
 
+POISON: dict[str, tuple[str, Any]] = {
+    "a moment before the year 1": ("timestamp", "0001-01-01T00:00:00+05:00"),
+    "nanoseconds": ("timestamp", "2024-01-01T00:00:00.123456789Z"),
+    "unix seconds without an end": ("unix_s", "1e99999999"),
+    "a decimal without an end": ("decimal(18,8)", "1e999999999"),
+    "an int without an end": ("int", "1e999999999"),
+    "an int with underscores": ("int", "1_0"),
+    "beyond floats": ("float", "1e400"),
+    "below floats": ("float", "1e-400"),
+    "an int of 23 digits": ("float", 12345678901234567890123),
+    "an int of 16 digits": ("float", 9007199254740993),
+    "Arrow's NaT": ("unix_ns", -(2**63)),
+    "NaN in JSON": ("json", "[1, NaN]"),
+    "endless nesting": ("json", "[" * 100_000),
+}
+
+
+@pytest.mark.parametrize(("type_", "value"), POISON.values(), ids=POISON)
+def test_a_value_that_would_be_changed_or_is_out_of_range_rejects_its_row_alone(
+    serve: Serve, type_: str, value: Any
+) -> None:
+    good = {"timestamp": "2024-01-01", "json": "[]"}.get(type_, 5)
+    server = serve(lambda asked: Reply([{"id": 1, "v": value}, {"id": 2, "v": good}]))
+    polled = Polled(RestApi(server.url).get("/x", types={"v": type_}))
+    assert [row["id"] for row in polled.poll()] == [2]
+    assert len(polled.refused) == 1
+
+
+@pytest.mark.parametrize("text", ["0.1", "0.1000000000000000055511151231257827", "0.30000000000000004", "1e22"])
+def test_a_float_may_be_written_with_few_digits_or_with_all_of_them(serve: Serve, text: str) -> None:
+    [row] = Polled(RestApi(serve(lambda asked: Reply([{"v": text}])).url).get("/x", types={"v": "float"})).poll()
+    assert row == {"v": float(text)}
+
+
+def test_a_json_text_keeps_the_digits_of_its_numbers(serve: Serve) -> None:
+    text = "[1.10000000000000000000000001]"
+    [row] = Polled(RestApi(serve(lambda asked: Reply([{"v": text}])).url).get("/x", types={"v": "json"})).poll()
+    assert row == {"v": text}
+
+
+@pytest.mark.parametrize("value", ["1e999999999", 1e300])
+def test_a_cursor_passes_over_a_number_without_an_end(serve: Serve, value: Any) -> None:
+    server = serve(lambda asked: Reply(f'[{{"id": 1, "v": {value}}}, {{"id": 2, "v": 5}}]'.encode()))
+    polled = Polled(RestApi(server.url).get("/x", cursor=Cursor("v", overlap=5)))
+    assert len(polled.poll()) == 2
+    polled.poll()
+
+
 REFUSED: dict[str, tuple[str, Any, str]] = {
     "too many digits behind": ("decimal(18,2)", "1.101", "'v' has more than 2 digits after the point"),
     "too many digits before": ("decimal(4,2)", 100, "'v' has more than 2 digits before the point"),

@@ -1,6 +1,9 @@
 """The servers for users' tests: each fault is one that a resource gets over by itself, or tells of clearly."""
 
+import base64
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 
 from api2db import testing
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest import ApiKey, BearerToken, LinkHeader, RestApi
+from api2db.rest import ApiKey, Basic, BearerToken, LinkHeader, OAuth2ClientCredentials, RestApi
 from api2db.rest import _http as http
 from api2db.testing import Answer, ApiServer, Call, Cassette, Reply, pages_of
 from tests.rest.conftest import Polled
@@ -116,6 +119,72 @@ def test_a_cassette_gives_again_what_an_api_answered_without_the_secrets(
         with pytest.raises(PollError, match="has no response to GET /other"):
             Polled(api.get("/other")).poll()
     assert len(server.asked) == before
+
+
+def echoing(call: Call) -> Reply:
+    if call.path == "/token":
+        return Reply({"access_token": f"{CANARY}-token", "refresh_token": f"{CANARY}-refresh", "expires_in": 3600})
+    given = f"{call.headers.get('authorization', '')}{call.headers.get('x-mine', '')}{call.query}"
+    assert CANARY in given or base64.b64decode(given.partition(" ")[2])
+    assert "***" not in given
+    user = "canary-user" if "authorization" in call.headers else ""
+    return Reply([{"id": 1, "echo": f"{given} {user} {call.params.get('signed')}"}])
+
+
+SENT: dict[str, Callable[[str], Any]] = {
+    "appid": lambda url: ApiKey(CANARY, param="appid"),
+    "a parameter that is named": lambda url: ApiKey(CANARY, param="signed"),
+    "any header": lambda url: ApiKey(CANARY, header="X-Mine"),
+    "basic": lambda url: Basic("canary-user", CANARY),
+    "oauth2": lambda url: OAuth2ClientCredentials(f"{url}/token", "canary-user", CANARY),
+}
+
+
+@pytest.mark.parametrize("auth", SENT.values(), ids=SENT)
+def test_a_cassette_holds_no_secret_of_any_form(api_server: Start, tmp_path: Path, auth: Callable[[str], Any]) -> None:
+    server = api_server(echoing)
+    for _ in ("record", "replay"):
+        with Cassette(tmp_path / "x.json", server.url, secret_params=["signed"]) as cassette:
+            assert len(Polled(RestApi(cassette.url, auth=auth(cassette.url)).get("/x")).poll()) == 1
+    assert "canary" not in (tmp_path / "x.json").read_text()
+
+
+def test_a_cassette_tells_repeated_parameters_apart(api_server: Start, tmp_path: Path) -> None:
+    server = api_server(lambda call: Reply([{"query": call.query}]))
+    for _ in ("record", "replay"):
+        with Cassette(tmp_path / "x.json", server.url) as cassette:
+            api = RestApi(cassette.url)
+            for states in (["a", "b"], ["c", "b"]):
+                [row] = Polled(api.get("/x", params={"state": states})).poll()
+                assert row == {"query": "&".join(f"state={state}" for state in states)}
+    assert len(server.asked) == 2
+
+
+def test_a_recording_that_failed_is_not_kept(api_server: Start, tmp_path: Path) -> None:
+    server = api_server(pages_of(ROWS))
+    with pytest.raises(RuntimeError), Cassette(tmp_path / "x.json", server.url):
+        raise RuntimeError
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_the_fixture_takes_any_name_and_keeps_no_recording_of_a_failed_test(
+    tmp_path: Path, api_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["api2db.testing.fixtures"]\n')
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\nfrom api2db.rest import RestApi\n\n"
+        f'@pytest.mark.parametrize("path", ["/a", "/b"])\ndef test_it(cassette, path):\n'
+        f'    list(RestApi(cassette("{api_server(pages_of(ROWS)).url}").url).get(path)({{}}))\n'
+        '    assert path == "/a"\n'
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 failed, 1 passed" in run.stdout
+    assert [file.name for file in (tmp_path / "cassettes").iterdir()] == ["test_it[_a].json"]
 
 
 def test_a_recording_needs_the_api(tmp_path: Path) -> None:

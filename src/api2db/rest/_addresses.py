@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from api2db.errors import PollError
 
 _PORTS = {"http": 80, "https": 443}
+_WITHIN = [ipaddress.IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")]
+"""Networks whose addresses hold one of IPv4 at their end: compatible, mapped, translated, and NAT64."""
 
 
 class Origin(NamedTuple):
@@ -45,7 +47,7 @@ def public_address(origin: Origin) -> str:
     """
     try:
         found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a label that is too long has no encoding
         raise PollError(f"{origin.host} can't be resolved: {error}") from None
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     for address in addresses:
@@ -59,5 +61,10 @@ def public_address(origin: Origin) -> str:
 
 def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address)
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_global and not (mapped or found).is_multicast
+    if isinstance(found, ipaddress.IPv4Address):
+        return found.is_global and not found.is_multicast
+    if any(found in network for network in _WITHIN):
+        return _is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+    if found.sixtofour is not None:
+        return _is_public(str(found.sixtofour))
+    return found.is_global and not (found.is_multicast or found.is_site_local)

@@ -48,8 +48,8 @@ class Auth(Protocol):
     def added(self, post: Post) -> Added:
         """Return what to add to a request; ``post`` reaches a token server."""
 
-    def refused(self) -> bool:
-        """React to a 401; return whether to try once more."""
+    def refused(self, sent: Added) -> bool:
+        """Take note of a 401 to what was sent; return whether another try may do better."""
 
 
 class _Fixed:
@@ -61,7 +61,7 @@ class _Fixed:
     def secret_params(self) -> frozenset[str]:
         return frozenset()
 
-    def refused(self) -> bool:
+    def refused(self, sent: Added) -> bool:
         return False
 
 
@@ -215,10 +215,11 @@ class OAuth2ClientCredentials:
             token = self._token.value
         return Added({"Authorization": f"Bearer {token}"}, secrets=(token, _value(self.client_secret)))
 
-    def refused(self) -> bool:
-        """Forget the token."""
+    def refused(self, sent: Added) -> bool:
+        """Forget the token that was sent, unless another poll has renewed it since."""
         with self._token.lock:
-            self._token.until_s = 0.0
+            if self._token.value in sent.secrets:
+                self._token.until_s = 0.0
         return True
 
     def _renew(self, post: Post) -> None:

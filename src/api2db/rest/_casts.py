@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -12,13 +13,17 @@ import pyarrow as pa
 
 from api2db.errors import ConfigurationError
 from api2db.rest._arguments import nearest
-from api2db.rest._json import encode
+from api2db.rest._json import encode, number
 
 _DECIMAL: Final = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _MOST_DIGITS: Final = 76
 _WORDS: Final = {"true": True, "false": False, "1": True, "0": False, "t": True, "f": False, "yes": True, "no": False}
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_exact: Final = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation])
+_exact: Final = decimal.Context(prec=100, traps=[decimal.Inexact, decimal.InvalidOperation, decimal.Overflow])
+_NUMERAL: Final = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
+_BELOW_MICROSECONDS: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
+_MOST_EXPONENT: Final = 1_000
+"""Beyond it a number is none that any type holds, and its arithmetic would take long."""
 
 
 class Cast(NamedTuple):
@@ -50,8 +55,8 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
         number = _number(found)
         try:
             fitted = number.quantize(step, context=_exact)
-        except (decimal.Inexact, decimal.InvalidOperation):
-            raise ValueError(f"has more than {scale} digits after the point") from None
+        except (decimal.Inexact, decimal.InvalidOperation, decimal.Overflow):
+            raise ValueError(f"has more than {scale} digits behind the point") from None
         if fitted.adjusted() >= precision - scale:
             raise ValueError(f"has more than {precision - scale} digits before the point")
         return fitted
@@ -61,13 +66,14 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
 
 def _number(found: Any) -> Decimal:
     if isinstance(found, bool) or not isinstance(found, (int, float, str, Decimal)):
-        raise ValueError("is not a number")
-    try:
-        number = Decimal(repr(found) if isinstance(found, float) else found)
-    except decimal.InvalidOperation:
-        raise ValueError("is not a number") from None
+        raise ValueError("is no number")
+    if isinstance(found, str) and not _NUMERAL.fullmatch(found):
+        raise ValueError("is no number")
+    number = Decimal(repr(found) if isinstance(found, float) else found)
     if not number.is_finite():
-        raise ValueError("is not a finite number")
+        raise ValueError("is no finite number")
+    if number and abs(number.adjusted()) > _MOST_EXPONENT:
+        raise ValueError("is too large or too small for any type")
     return number
 
 
@@ -79,7 +85,16 @@ def _int(found: Any) -> int:
 
 
 def _float(found: Any) -> float:
-    return float(_number(found))
+    """The nearest float, where the number is how that float is written, with few digits or with all of them."""
+    number = _number(found)
+    value = float(number)
+    if math.isinf(value) or (value == 0) != (number == 0):
+        raise ValueError("is out of the range of a float")
+    if Decimal(repr(value)) != number:
+        digits = len(number.as_tuple().digits)
+        if decimal.Context(prec=digits).create_decimal_from_float(value) != number:
+            raise ValueError("has more digits than a float holds")
+    return value
 
 
 def _bool(found: Any) -> bool:
@@ -110,8 +125,13 @@ def _timestamp(found: Any) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(found.strip())
     except (AttributeError, ValueError):
-        raise ValueError("is not an ISO 8601 date and time") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+        raise ValueError("is no date and time of ISO 8601") from None
+    if _BELOW_MICROSECONDS.search(found):
+        raise ValueError("has digits below a microsecond")
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except OverflowError:
+        raise ValueError("is outside of the years 1 to 9999") from None
 
 
 def _unix(ticks: int) -> Callable[[Any], datetime.datetime]:
@@ -128,16 +148,23 @@ def _unix(ticks: int) -> Callable[[Any], datetime.datetime]:
 
 
 def _unix_ns(found: Any) -> int:
-    return _int(found)
+    ticks = _int(found)
+    if ticks == -(2**63):  # Arrow's and pandas' NaT
+        raise ValueError("is outside of the times that nanoseconds of 64 bits hold")
+    return ticks
 
 
 def _json_text(found: Any) -> Any:
     if not isinstance(found, str):
         return found
     try:
-        return json.loads(found)
-    except ValueError:
-        raise ValueError("is not JSON") from None
+        return json.loads(found, parse_float=number, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise ValueError("is no JSON") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 _UTC_US: Final = pa.timestamp("us", "UTC")

@@ -19,25 +19,32 @@ class _Decoder(Protocol):
         """Whether the end of the compressed data has been seen."""
 
 
-class _Zlib:
-    def __init__(self, window: int) -> None:
-        self._decoder = zlib.decompressobj(window)
+class _Gzip:
+    """One member, or several that follow each other and are one body."""
+
+    def __init__(self) -> None:
+        self._decoder = _new_gzip()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
-            yield self._decoder.decompress(data, _STEP_BYTES)
-            data = self._decoder.unconsumed_tail
+            if self._decoder.eof:
+                data = data.lstrip(b"\0")  # some writers pad to a block
+                if not data:
+                    return
+                self._decoder = _new_gzip()
+            yield from _inflated(self._decoder, data)
+            data = self._decoder.unused_data if self._decoder.eof else b""
 
     @property
     def finished(self) -> bool:
         return self._decoder.eof
 
 
-class _Deflate(_Zlib):
-    """``deflate``: zlib's format by the standard; some servers send the raw stream."""
+class _Deflate:
+    """``deflate`` is zlib's format by the standard, and the bare stream in some servers."""
 
     def __init__(self) -> None:
-        super().__init__(zlib.MAX_WBITS)
+        self._decoder = zlib.decompressobj(zlib.MAX_WBITS)
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -45,7 +52,29 @@ class _Deflate(_Zlib):
             self._begun = True
             if data[0] & 0x0F != zlib.DEFLATED:
                 self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
-        yield from super().feed(data)
+        if data and self._decoder.eof:
+            raise zlib.error("there is data behind its end")
+        yield from _inflated(self._decoder, data)
+        if self._decoder.unused_data:
+            raise zlib.error("there is data behind its end")
+
+    @property
+    def finished(self) -> bool:
+        return self._decoder.eof
+
+
+def _new_gzip() -> "zlib._Decompress":
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+
+def _inflated(decoder: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Decompress data in steps. After a full step the decoder may hold more although it has taken all data."""
+    while True:
+        piece = decoder.decompress(data, _STEP_BYTES)
+        yield piece
+        data = decoder.unconsumed_tail
+        if decoder.eof or (not data and len(piece) < _STEP_BYTES):
+            return
 
 
 class _Brotli:
@@ -69,16 +98,24 @@ class _Brotli:
 
 
 class _Zstandard:
+    """One frame, or several that follow each other and are one body."""
+
     def __init__(self) -> None:
         with from_extra("zstandard", "rest"):
             import zstandard
-        self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        self._frames = zstandard.ZstdDecompressor()
+        self._decoder = self._frames.decompressobj()
         self.errors: type[Exception] = zstandard.ZstdError
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         try:
             for start in range(0, len(data), 1024):
-                yield self._decoder.decompress(data[start : start + 1024])
+                step = data[start : start + 1024]
+                while step:
+                    if self._decoder.eof:
+                        self._decoder = self._frames.decompressobj()
+                    yield self._decoder.decompress(step)
+                    step = self._decoder.unused_data
         except self.errors as error:
             raise zlib.error(str(error)) from None
 
@@ -144,7 +181,7 @@ def _decoder(encoding: str) -> _Decoder:
         case "" | "identity":
             return _Identity()
         case "gzip" | "x-gzip":
-            return _Zlib(zlib.MAX_WBITS | 16)
+            return _Gzip()
         case "deflate":
             return _Deflate()
         case "br":

@@ -1,6 +1,6 @@
 """Endpoint: how to request a page of a list, and how to read it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from api2db.rest._paths import Path
 from api2db.rest._records import WHOLE, path_of_records, records_at
 from api2db.rest._shaping import Shape
 
+_NO_CONTENT = 204
 _ACCEPT: Mapping[Format, str] = {
     "json": "application/json",
     "ndjson": "application/x-ndjson, application/jsonl, */*;q=0.5",
@@ -110,9 +111,9 @@ class Endpoint:
         """
         content_type = response.headers.get("content-type", "")
         try:
-            found = document_of(body, self.format, content_type, self.limits.depth, first_line)
+            found = document_of(body, self.format, content_type, self.limits.depth, first_line, response.scrub)
         except PollError as error:
-            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+            raise _of_url(response, error) from None
         return Page(response.url, response.headers, found, found)
 
     def document(self, response: Response) -> Any:
@@ -122,7 +123,7 @@ class Endpoint:
             PollError: It does not have the endpoint's format.
         """
         content_type = response.headers.get("content-type", "")
-        return document_of(response.body, self.format, content_type, self.limits.depth)
+        return document_of(response.body, self.format, content_type, self.limits.depth, scrub=response.scrub)
 
     def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
         """Read a response.
@@ -137,19 +138,29 @@ class Endpoint:
         Raises:
             PollError: It can't be read; the message names the URL.
         """
+        if response.status == _NO_CONTENT:
+            return Page(response.url, response.headers, None, []), known_path or ""
         try:
             document = self.document(response)
             if self.is_graphql:
-                _check_graphql(document)
+                _check_graphql(document, response.scrub)
             path = self.records or known_path or path_of_records(document)
             records = records_at(document, path, self.find)
         except PollError as error:
-            raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
+            raise _of_url(response, error) from None
         return Page(response.url, response.headers, document, records), path
 
     def after(self, page: Page, at: Position) -> Position:
-        """Return the position of the next page, without secrets that the API put into its links."""
-        found = self.pagination.after(page, at)
+        """The position of the next page, without the secrets that an API may put into its links."""
+        try:
+            found = self.pagination.after(page, at)
+        except PollError:
+            raise
+        except (ValueError, TypeError, KeyError, OverflowError) as error:  # such as a total that is no number
+            name, url = type(self.pagination).__name__, page.url.partition("?")[0]
+            raise PollError(
+                f"{url}: what the response has for the next page is of no use to {name} ({type(error).__name__})"
+            ) from None
         if self.pagination.url(found) is None or isinstance(self.auth, httpx2.Auth):
             return found
         return without_params(str(found), self.auth.secret_params)
@@ -165,8 +176,14 @@ def _merged(body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _check_graphql(document: Any) -> None:
+def _of_url(response: Response, error: PollError) -> PollError:
+    """An error on what a response holds, without the secrets that the API may repeat in it."""
+    return PollError(response.scrub(f"{response.url.partition('?')[0]}: {error}"))
+
+
+def _check_graphql(document: Any, scrub: Callable[[str], str]) -> None:
     errors = document.get("errors") if isinstance(document, dict) else None
     if errors:
-        first = errors[0].get("message", errors[0]) if isinstance(errors[0], dict) else errors[0]
-        raise PollError(f"GraphQL: {str(first)[:200]}")
+        first = errors[0] if isinstance(errors, list) else errors
+        said = first.get("message", first) if isinstance(first, dict) else first
+        raise PollError(f"GraphQL: {scrub(str(said))[:200]}")

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Callable
 from typing import Any, Final, Literal
 from xml.etree import ElementTree
 
@@ -12,21 +13,37 @@ from api2db.rest._json import decode
 Format = Literal["json", "ndjson", "csv", "xml"]
 FORMATS: Final = ("json", "ndjson", "csv", "xml")
 _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([\w.:-]+)", re.IGNORECASE)
-_DECLARATION: Final = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
-def document_of(body: bytes, format_: Format, content_type: str, max_depth: int, first_line: int = 1) -> Any:
-    """Decode a body: a document for JSON, an element tree as objects for XML, a list of records for NDJSON and CSV.
+def document_of(
+    body: bytes,
+    format_: Format,
+    content_type: str,
+    max_depth: int,
+    first_line: int = 1,
+    scrub: Callable[[str], str] = str,
+) -> Any:
+    """Return what a body holds: for JSON any document, for the others a list of records.
+
+    Args:
+        body: The body, or some lines of it.
+        format_: What it is.
+        content_type: What the server says it is.
+        max_depth: How deeply a document may be nested.
+        first_line: The number of its first line in the whole body.
+        scrub: Hides secrets in what a message shows of it.
 
     Raises:
         PollError: The body does not have that format.
     """
     match format_:
         case "json":
-            return decode(_as_utf8(body, content_type), max_depth)
+            return decode(_as_utf8(body, content_type), max_depth, scrub)
         case "ndjson":
             lines = _as_utf8(body, content_type).splitlines()
-            return [_line(line, place, max_depth) for place, line in enumerate(lines, first_line) if line.strip()]
+            return [
+                _line(line, place, max_depth, scrub) for place, line in enumerate(lines, first_line) if line.strip()
+            ]
         case "csv":
             return _rows(_as_utf8(body, content_type))
         case "xml":
@@ -43,9 +60,9 @@ def _as_utf8(body: bytes, content_type: str) -> bytes:
         raise PollError(f"the response is not text in its charset {found[1]!r}") from None
 
 
-def _line(line: bytes, place: int, max_depth: int) -> Any:
+def _line(line: bytes, place: int, max_depth: int, scrub: Callable[[str], str]) -> Any:
     try:
-        return decode(line, max_depth)
+        return decode(line, max_depth, scrub)
     except PollError as error:
         raise PollError(f"line {place}: {error}") from None
 
@@ -58,7 +75,8 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
     try:
         header, *lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if cells] or [[]]
     except csv.Error as error:
-        raise PollError(f"the response is not CSV: {error}") from None
+        hint = "; raise Python's csv.field_size_limit if that is right" if "field limit" in str(error) else ""
+        raise PollError(f"the response is not CSV that can be read: {error}{hint}") from None
     if len(set(header)) < len(header):
         raise PollError(f"the CSV has two columns with the same name in {header!r}")
     for place, cells in enumerate(lines, 2):
@@ -68,13 +86,20 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
 
 
 def _elements(body: bytes, max_depth: int) -> Any:
-    if _DECLARATION.search(body):
-        raise PollError("the XML declares a document type or entities, which are not read")
+    parser = ElementTree.XMLParser(target=_WithoutDeclarations())  # noqa: S314 - it reads no declarations
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - it has no declarations
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(body, parser)  # noqa: S314
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise PollError(f"the response is not XML: {error}") from None
     return {_name(root): _element(root, max_depth)}
+
+
+class _WithoutDeclarations(ElementTree.TreeBuilder):
+    """Builds a tree, and refuses a declaration of a document type where the parser finds it, in any encoding."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Refuse the declaration; entities can only be declared within one."""
+        raise PollError("the XML declares a document type or entities, which are not read")
 
 
 def _element(element: ElementTree.Element, depth: int) -> Any:

@@ -3,10 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx2
 
@@ -34,12 +34,15 @@ _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 10
 _SHOWN: Final = 200
+_READ: Final = 1 << 16
+"""How much of an error's body is searched for secrets before it is cut to what is shown."""
 _HEADERS: Final = {
     "Accept": "*/*",
     "Connection": "keep-alive",
     "User-Agent": "api2db",
     "Accept-Encoding": ACCEPTED,
 }
+_NO_SECRETS: Final = frozenset({"host", "content-length", "content-type", "accept", "accept-encoding", "user-agent"})
 _OF_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
@@ -82,6 +85,7 @@ class Response:
         url: Where it came from, after redirects.
         headers: Their names in lower case.
         lines: The body, where it is read in pieces; close it.
+        scrub: Hides the secrets that the poll has sent, in a text that is shown.
     """
 
     status: int
@@ -89,6 +93,7 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
     lines: Lines | None = None
+    scrub: Callable[[str], str] = field(default=str, repr=False, compare=False)
 
 
 @dataclass
@@ -132,6 +137,8 @@ class Session:
         self._limits = limits
         self._figures = figures
         self._secrets: set[str] = set()
+        self._secret_params: set[str] = set()
+        self._sent = Added()
         self._trusted = {base}
         self._deadline_s = time.monotonic() + limits.poll_s
 
@@ -161,17 +168,20 @@ class Session:
         return self.scrub(text) != text
 
     def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Steps[Response]:
-        renewed, why, back_off = False, "", _new_back_off()
-        for attempt in range(1, self._limits.tries + 1):
+        renewed, why, back_off, attempt = False, "", _new_back_off(), 0
+        while attempt < self._limits.tries:
+            attempt += 1
             try:
                 response = yield from self._call(request, self._auth)
+            except (httpx2.InvalidURL, UnicodeError):
+                raise PollError(f"{_shown(request.url)!r} is not a URL that can be asked") from None
             except httpx2.TransportError as error:
                 why, wait_s = f"{type(error).__name__}: {error}", back_off.failed()
             else:
                 if 200 <= response.status < 300 or accept(response.status):
                     return response
                 if not renewed and self._renews(response):
-                    renewed = True
+                    renewed, attempt = True, attempt - 1
                     continue
                 why = _said(response)
                 wait_s = self._asked_s(response, back_off)
@@ -181,7 +191,7 @@ class Session:
 
     def _renews(self, response: Response) -> bool:
         """Whether authentication may do better after this 401."""
-        return response.status == 401 and not isinstance(self._auth, httpx2.Auth) and self._auth.refused()
+        return response.status == 401 and not isinstance(self._auth, httpx2.Auth) and self._auth.refused(self._sent)
 
     def _pause(self, request: Request, why: str, wait_s: float) -> Steps[None]:
         self._figures.retried += 1
@@ -211,13 +221,15 @@ class Session:
             target = response.headers.get("location")
             if response.status not in _REDIRECTS or target is None:
                 return response
-            request = _redirected(request, response.status, urljoin(request.url, target))
+            request = _redirected(request, response.status, joined(request.url, target))
         raise PollError(f"{_shown(request.url)}: more than {_MOST_REDIRECTS} redirects")
 
     def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Steps[Response]:
         origin = origin_of(request.url)
         host = host_of(origin)
         own = origin == self._base
+        if origin not in self._trusted:
+            request = replace(request, url=self._without_secrets(request.url))
         added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
         prepared = yield from self._prepared(origin, request, added)
         yield from self._begun(host)
@@ -232,7 +244,7 @@ class Session:
         finally:
             if lines is None:
                 host.pace.end(self._limits.rates)
-        response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines)
+        response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines, self.scrub)
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
         return response
@@ -251,10 +263,12 @@ class Session:
 
     def _exchange(self, host: Host, request: httpx2.Request, auth: httpx2.Auth) -> Steps[tuple[httpx2.Response, bytes]]:
         """Carry out an authentication of httpx2, which may send several requests. Its code may block."""
+        prepared = httpx2.Request(request.method, request.url, headers=request.headers)
         flow = auth.sync_auth_flow(request)
         try:
             sent = yield Call(partial(next, flow))
             while True:
+                self._note_secrets(prepared, sent)
                 answer, body = yield from self._answered(host, sent)
                 sent = yield Call(partial(_next, flow, _whole(answer, body)))
                 if sent is None:
@@ -267,7 +281,6 @@ class Session:
     ) -> Steps[tuple[httpx2.Response, Any]]:
         """Send a request as it is, and read the body, or return the lines of it."""
         answer: Answer = yield Send(host, request, self._deadline_s)
-        self._note_secrets(answer.response.request)
         if in_lines and 200 <= answer.response.status_code < 300:
             ended = partial(host.pace.end, self._limits.rates)
             return answer.response, Lines(answer, self._limits.response_bytes, self._deadline_s, ended)
@@ -293,12 +306,26 @@ class Session:
         else:
             added = yield Call(lambda: auth.added(self._post_form), auth)
         self._secrets.update(secret for secret in added.secrets if secret)
+        self._sent = added
         return added
 
-    def _note_secrets(self, request: httpx2.Request) -> None:
-        """An authentication of httpx2 puts what nobody else may see into this header."""
-        value = request.headers.get("authorization", "")
-        self._secrets.update(part for part in value.split()[1:] if part)
+    def _note_secrets(self, prepared: httpx2.Request, sent: httpx2.Request) -> None:
+        """Take every header and parameter that an authentication of httpx2 has added or changed for a secret."""
+        for name, value in sent.headers.items():
+            if name not in _NO_SECRETS and prepared.headers.get(name) != value:
+                self._secrets.update({value, *value.split()[1:]})
+        before = set(prepared.url.params.multi_items())
+        for name, value in sent.url.params.multi_items():
+            if (name, value) not in before and value:
+                self._secrets.add(value)
+                self._secret_params.add(name)
+
+    def _without_secrets(self, url: str) -> str:
+        """A URL for another host without the parameters that are secret, which a redirect or a link may repeat."""
+        names = self._secret_params | set(getattr(self._auth, "secret_params", ()))
+        query = urlsplit(url).query
+        holders = {name for name, value in parse_qsl(query) if name in names or value in self._secrets}
+        return without_params(url, frozenset(holders))
 
     def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str], secrets: Sequence[str]) -> Any:
         """Ask a token server, which is trusted with the secrets that it is sent."""
@@ -306,7 +333,11 @@ class Session:
         content = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         request = Request("POST", url, {**content, **headers}, urlencode(form).encode())
         self._trusted.add(origin_of(url))
-        return decode(finished(self._fetch_once(request)).body, self._limits.depth)
+        body = finished(self._fetch_once(request)).body
+        try:
+            return decode(body, self._limits.depth)
+        except PollError:  # its message shows the beginning of the body, which may be a token
+            raise PollError(f"{_shown(url)} gave no access_token; its answer is not JSON") from None
 
     def _fetch_once(self, request: Request) -> Steps[Response]:
         """Without redirects: a form of secrets goes nowhere else."""
@@ -385,18 +416,32 @@ def _shown(url: str) -> str:
 
 
 def with_params(url: str, params: Mapping[str, Any]) -> str:
-    """Return a URL whose query has these parameters, in place of those of the same names."""
+    """Return a URL whose query has these parameters, in place of those of the same names; others stay as they are."""
     if not params:
         return url
     parts = urlsplit(url)
-    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in params]
-    added = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
-    return urlunsplit(parts._replace(query=urlencode(kept + added, quote_via=quote, safe=":,/")))
+    pieces = parts.query.split("&")
+    kept = [piece for piece in pieces if piece and unquote_plus(piece.partition("=")[0]) not in params]
+    given = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
+    added = urlencode(given, quote_via=quote, safe=":,/")
+    return urlunsplit(parts._replace(query="&".join([*kept, added] if added else kept)))
 
 
 def without_params(url: str, names: frozenset[str]) -> str:
     """Return a URL without the parameters of these names."""
     return with_params(url, dict.fromkeys(names)) if names else url
+
+
+def joined(url: str, target: str) -> str:
+    """A URL that a response leads to, which may be relative.
+
+    Raises:
+        PollError: It is no URL.
+    """
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise PollError(f"{target.partition('?')[0]!r} is not a URL") from None
 
 
 def _listed(value: Any) -> Sequence[Any]:
@@ -424,12 +469,22 @@ def _may_help(response: Response) -> bool:
 
 
 def _said(response: Response) -> str:
-    body = " ".join(response.body.decode("utf-8", "replace").split())
+    body = " ".join(response.scrub(response.body[:_READ].decode("utf-8", "replace")).split())
     return f"HTTP {response.status}{f': {body[:_SHOWN]}' if body else ''}"
 
 
 def _lowered(headers: httpx2.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
+
+
+class _WithoutHeaders(logging.Filter):
+    """Takes headers out of what the transport logs: links may repeat a key, and cookies are secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event, _, said = record.getMessage().partition(" ")
+        if said and "headers" in event:
+            record.msg, record.args = f"{event} ***", ()
+        return True
 
 
 class _WithoutQuery(logging.Filter):
@@ -446,3 +501,5 @@ def _cut(value: Any) -> Any:
 
 
 logging.getLogger("httpx2").addFilter(_WithoutQuery())
+for _part in ("connection", "http11", "http2", "proxy", "socks"):
+    logging.getLogger(f"httpcore2.{_part}").addFilter(_WithoutHeaders())

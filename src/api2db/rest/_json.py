@@ -1,7 +1,7 @@
 """Lossless decoding of JSON: integers of any size, and a Decimal where a float would not be exact."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,14 +10,21 @@ import msgspec
 from api2db.errors import PollError
 
 _SURELY_EXACT: Final = 16
+_SHOWN: Final = 60
+_READ: Final = 1 << 16
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def decode(body: bytes, max_depth: int) -> Any:
+def decode(body: bytes, max_depth: int, scrub: Callable[[str], str] = str) -> Any:
     """Decode a document.
 
     A number with a point or an exponent is a float if that is exact, else a Decimal. Text with half of a surrogate pair
     is kept: only its row is rejected later, not the whole page.
+
+    Args:
+        body: The document.
+        max_depth: How deeply it may be nested.
+        scrub: Hides secrets in what a message shows of it.
 
     Raises:
         PollError: It is not JSON, not UTF-8, or nested too deeply.
@@ -30,7 +37,7 @@ def decode(body: bytes, max_depth: int) -> Any:
     except UnicodeDecodeError as error:
         raise PollError(f"the response is not UTF-8: {error.reason} at byte {error.start}") from None
     except ValueError as error:
-        raise PollError(f"the response is not JSON: {error}; it begins with {_head(body)}") from None
+        raise PollError(f"the response is not JSON: {error}; it begins with {_head(body, scrub)}") from None
     _check_depth(found, max_depth)
     return found
 
@@ -84,5 +91,6 @@ def _too_deep(max_depth: int) -> PollError:
     )
 
 
-def _head(body: bytes) -> str:
-    return repr(body[:60].decode("utf-8", "replace"))
+def _head(body: bytes, scrub: Callable[[str], str]) -> str:
+    """The beginning of a body, cut after its secrets are hidden: half of one would not be recognised."""
+    return repr(scrub(body[:_READ].decode("utf-8", "replace"))[:_SHOWN])

@@ -1,42 +1,47 @@
 """What a response's headers say about rate limits and pauses."""
 
+import datetime
 import email.utils
 import re
 import time
 from collections.abc import Mapping
 from typing import Final
 
-_EPOCH_FROM_S: Final = 1e9
-_EPOCH_FROM_MS: Final = 1e12
+from api2db.rest._arguments import Rate
+
+_CALL_S: Final = 0.05
+"""How long to wait where a call under way must end first."""
+_LONGEST_S: Final = 86_400.0
+"""The longest pause that an API is believed to ask for."""
+_EPOCHS: Final = ((1e18, 1e9), (1e15, 1e6), (1e12, 1e3), (1e9, 1.0))
+"""From which value on a number is a moment since 1970, and its ticks in a second."""
 _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
 _RESET: Final = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, given in seconds or as a date; None where it asks for nothing."""
+    """What ``Retry-After`` asks for, given in seconds or as a date; None where it asks for nothing.
+
+    A pause of more than a day is taken for a mistake of the API, so for nothing.
+    """
     said = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d+(?:\.\d+)?", said):
-        return float(said)
-    try:
-        until = email.utils.parsedate_to_datetime(said)
-    except ValueError:
-        return None
-    return max(0.0, until.timestamp() - time.time())
+    if _is_number(said):
+        return _pause_s(float(said))
+    until_s = _moment_s(said)
+    return None if until_s is None else _bounded_s(until_s - time.time())
 
 
 def date_s(headers: Mapping[str, str]) -> float:
     """When a response was made, by the server's clock where it tells, in seconds since 1970."""
-    try:
-        return email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except ValueError:
-        return time.time()
+    made_s = _moment_s(headers.get("date", ""))
+    return time.time() if made_s is None else made_s
 
 
 def limit_reset_s(headers: Mapping[str, str]) -> float | None:
     """In how many seconds a spent rate limit begins again; None where calls are left, or nothing is said.
 
-    Three forms are read: ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (seconds since 1970, or from now),
-    ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds from now), and the one header ``RateLimit``.
+    Three forms are read: ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (a moment since 1970, or seconds from
+    now), ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds from now), and the one header ``RateLimit``.
     """
     remaining, reset = _first(headers, _REMAINING), _first(headers, _RESET)
     if (said := headers.get("ratelimit")) is not None:
@@ -45,10 +50,28 @@ def limit_reset_s(headers: Mapping[str, str]) -> float | None:
         reset = fields.get("reset", fields.get("t", reset))
     if remaining is None or reset is None or not _is_number(remaining) or not _is_number(reset) or float(remaining) > 0:
         return None
-    value = float(reset)
-    if value >= _EPOCH_FROM_MS:
-        return max(0.0, value / 1000 - time.time())
-    return max(0.0, value - time.time()) if value >= _EPOCH_FROM_S else value
+    return _pause_s(float(reset))
+
+
+def _pause_s(value: float) -> float | None:
+    """A pause that is given in seconds, or as the moment of its end since 1970 in any unit; None if it is too long."""
+    for epoch_from, ticks in _EPOCHS:
+        if value >= epoch_from:
+            return _bounded_s(value / ticks - time.time())
+    return _bounded_s(value)
+
+
+def _bounded_s(pause_s: float) -> float | None:
+    return max(0.0, pause_s) if pause_s <= _LONGEST_S else None
+
+
+def _moment_s(text: str) -> float | None:
+    """A date of HTTP in seconds since 1970; None where it is none, or lies outside of what a clock can say."""
+    try:
+        found = email.utils.parsedate_to_datetime(text)
+        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str | None:

@@ -11,6 +11,7 @@ CursorType = Literal["iso", "unix_s", "unix_ms", "number"]
 TYPES: Final = ("iso", "unix_s", "unix_ms", "number")
 _ISO: Final = re.compile(r"(\d{4}-\d\d-\d\d)(?:([T ])(\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|[+-]\d\d:?(?:\d\d)?)?)?")
 _DIGITS: Final = 12
+_MOST_EXPONENT: Final = 1_000
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -33,7 +34,9 @@ def order_of(value: Any, type_: CursorType | None) -> Order | None:
         number = Decimal(str(value).strip())
     except InvalidOperation:
         return None
-    return Order("number", number) if number.is_finite() else None
+    # The arithmetic of larger exponents overflows or takes long.
+    is_usable = number.is_finite() and abs(number.adjusted()) <= _MOST_EXPONENT
+    return Order("number", number) if is_usable else None
 
 
 def lowered(value: Any, by: float, type_: CursorType | None, *, is_duration: bool) -> Any:

@@ -1,6 +1,7 @@
 """Fixtures for pytest. Enable them with ``pytest_plugins = ["api2db.testing.fixtures"]``."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from api2db.testing._cassette import Cassette
 from api2db.testing._server import Answer, ApiServer
+
+_failed: pytest.StashKey[bool] = pytest.StashKey()
 
 
 @pytest.fixture
@@ -17,14 +20,32 @@ def api_server() -> Iterator[Callable[[Answer], ApiServer]]:
         yield lambda answer: stack.enter_context(ApiServer(answer))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep whether a test has failed, for its fixtures."""
+    report = yield
+    if report.when == "call":
+        item.stash[_failed] = report.failed
+    return report
+
+
 @pytest.fixture
 def cassette(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Cassette]]:
-    """Record the responses of an API in ``cassettes/`` beside the test once, and replay them from then on."""
+    """Record the answers of an API once, in ``cassettes/`` beside the test, and replay them from then on.
+
+    A test that fails records nothing.
+    """
     folder = Path(request.path).parent / "cassettes"
+    file = re.sub(r"[^\w.\[\]=-]", "_", request.node.name)
+    made: list[Cassette] = []
     with ExitStack() as stack:
 
-        def made(api: str) -> Cassette:
+        def make(api: str) -> Cassette:
             folder.mkdir(exist_ok=True)
-            return stack.enter_context(Cassette(folder / f"{request.node.name}.json", api))
+            made.append(stack.enter_context(Cassette(folder / f"{file}.json", api)))
+            return made[-1]
 
-        yield made
+        yield make
+        if request.node.stash.get(_failed, False):
+            for recording in made:
+                recording.discard()
