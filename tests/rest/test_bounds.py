@@ -57,7 +57,8 @@ def test_compressed_data_that_is_cut_off_is_an_error(serve: Serve, encoding: str
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_compressed_data_of_several_parts_is_read_to_its_end(serve: Serve, encoding: str) -> None:
-    compress = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]
+    compressors: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstandard.compress}
+    compress = compressors[encoding]
     parts = [compress(part) for part in (BODY[:9], b"", BODY[9:])]
     assert poll(serve, b"".join(parts), {"Content-Encoding": encoding}) == ROWS
     with pytest.raises(PollError, match=f"in the middle of its {encoding}"):
@@ -218,7 +219,12 @@ BAD_LINKS = ["http://[bad/x", "http://a:99999/", f"http://{'a' * 70}.com/", "htt
 @pytest.mark.parametrize("allow_private", [None, True])
 @pytest.mark.parametrize("how", ["redirect", "link"])
 @pytest.mark.parametrize("target", BAD_LINKS)
-def test_a_link_that_is_no_url_is_a_poll_error(serve: Serve, target: str, how: str, allow_private: bool | None) -> None:
+def test_a_link_that_is_no_url_is_a_poll_error(
+    serve: Serve,
+    target: str,
+    how: str,
+    allow_private: bool | None,  # noqa: FBT001 - as pytest gives it
+) -> None:
     def answer(asked: Any) -> Reply:
         if how == "redirect":
             return Reply(status=302, headers={"Location": target.replace("\x00", "%00")})

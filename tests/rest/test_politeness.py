@@ -13,7 +13,8 @@ from api2db.errors import PollError
 from api2db.rest import BearerToken, PageNumber, RestApi
 from api2db.rest import _http as http
 from api2db.rest._arguments import rate
-from api2db.rest._limits import Pace, TooLongError, date_s, limit_reset_s, retry_after_s
+from api2db.rest._limits import date_s, limit_reset_s, retry_after_s
+from api2db.rest._pace import Pace, TooLongError
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from api2db.rest._arguments import Rate
-
 _CALL_S: Final = 0.05
 """How long to wait where a call under way must end first."""
 _LONGEST_S: Final = 86_400.0
