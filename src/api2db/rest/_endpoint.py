@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx2
@@ -16,9 +16,10 @@ from api2db.rest._http import Figures, Limits, Request, Response, Session, with_
 from api2db.rest._json import encode
 from api2db.rest._pagination import NoPagination, Page, Pagination, Position
 from api2db.rest._paths import Path
-from api2db.rest._records import WHOLE, path_of_records, records_at
+from api2db.rest._records import WHOLE, check_list, check_path, guessed_records, records_at
 from api2db.rest._shaping import Shape
 
+_NO_CONTENT: Final = 204
 _ACCEPT: Mapping[Format, str] = {
     "json": "application/json",
     "ndjson": "application/x-ndjson, application/jsonl, */*;q=0.5",
@@ -124,28 +125,41 @@ class Endpoint:
         content_type = response.headers.get("content-type", "")
         return document_of(response.body, self.format, content_type, self.limits.depth)
 
-    def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
+    def page(self, response: Response, known_path: str | None, *, is_first: bool) -> tuple[Page, str | None]:
         """Read a response.
 
         Args:
             response: What came.
             known_path: Where earlier pages had their records.
+            is_first: Whether it is the list's first page, which may be empty: of a later one that is a failure.
 
         Returns:
-            The page, and where it has its records.
+            The page, and where it has its records; None if that says nothing about further pages.
 
         Raises:
             PollError: It can't be read; the message names the URL.
         """
+        if response.status == _NO_CONTENT or (self.format == "json" and is_first and not response.body.strip()):
+            return Page(response.url, response.headers, None, []), None
         try:
             document = self.document(response)
             if self.is_graphql:
                 _check_graphql(document)
-            path = self.records or known_path or path_of_records(document)
-            records = records_at(document, path, self.find)
+            path, records = self._found(document, known_path)
         except PollError as error:
             raise PollError(f"{response.url.partition('?')[0]}: {error}") from None
         return Page(response.url, response.headers, document, records), path
+
+    def _found(self, document: Any, known_path: str | None) -> tuple[str | None, list[Any]]:
+        """The path of the records, if it is to be kept, and the records."""
+        path = self.records or known_path
+        if path is None:
+            return guessed_records(document)
+        if path != WHOLE:
+            check_path(document, path, is_xml=self.format == "xml")
+        elif self.records is None:
+            check_list(document)
+        return path, records_at(document, path, self.find)
 
     def after(self, page: Page, at: Position) -> Position:
         """The position of the next page, without the secrets that an API may put into its links."""

@@ -225,7 +225,8 @@ class Poll:
         if response.status == 304:
             return _Fetched(self._at, request, response, None, None)
         try:
-            page, self._records = self._endpoint.page(response, self._state.get("records"))
+            known_path = self._state.get("records")
+            page, self._records = self._endpoint.page(response, known_path, is_first=self._at is None)
             after = self._endpoint.after(page, self._at)
         except PollError as error:
             raise PollError(self._session.scrub(str(error))) from None
