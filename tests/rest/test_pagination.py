@@ -115,6 +115,14 @@ def test_a_search_by_post_has_its_parameters_in_the_body(serve: Serve) -> None:
     assert {asked.method for asked in server.asked} == {"POST"}
 
 
+def test_the_params_of_a_post_are_in_its_query(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"items": []}))
+    api = RestApi(server.url)
+    Polled(api.post("/search", json={"q": 1}, params={"api-version": "2024"}, pagination=Offset(5))).poll()
+    assert server.asked[0].params == {"api-version": "2024"}
+    assert server.asked[0].json == {"q": 1, "offset": 0, "limit": 5}
+
+
 QUERY = "query ($after: String) { items(first: 10, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } }"
 
 

@@ -64,9 +64,10 @@ class Cursor:
         """What a record's value is compared by; None where it has none that can be."""
         return order_of(self.find(record), self.type)
 
-    def renamed(self, param: str) -> "Cursor":
-        """The same with another parameter."""
-        return dataclasses.replace(self, param=param)
+    def within(self, place: str) -> "Cursor":
+        """The same with its parameters within an object of the body."""
+        param, until = (None if name is None else f"{place}.{name}" for name in (self.param, self.until))
+        return dataclasses.replace(self, param=param, until=until)
 
     def not_after(self, value: Any, moment_s: float) -> Any:
         """A value that is a time, but at most a moment in seconds since 1970; others as they are."""

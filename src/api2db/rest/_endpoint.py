@@ -34,7 +34,8 @@ class Endpoint:
 
     Attributes:
         url: With the path's parameters still in braces.
-        body: The JSON of a POST; parameters go into it where ``in_body`` is set.
+        body: The JSON of a POST; the parameters of pagination and cursor go into it where ``in_body`` is set.
+        until: The value of the cursor to end at, in a backfill.
         find: The function for ``records``.
     """
 
@@ -52,6 +53,7 @@ class Endpoint:
     find: Path | None = None
     pagination: Pagination = field(default_factory=NoPagination)
     cursor: Cursor | None = None
+    until: Any = None
     keys: tuple[str, ...] = ()
     shape: Shape = field(default_factory=Shape)
     format: Format = "json"
@@ -76,18 +78,23 @@ class Endpoint:
         """
         headers = {"Accept": _ACCEPT[self.format], **self.headers}
         url = self.pagination.url(at)
-        params = dict(self.params) | dict(self.pagination.params(at))
-        if self.cursor is not None and self.cursor.param is not None and start is not None:
-            params[self.cursor.param] = (
-                start if self.cursor.template == "{}" else self.cursor.template.replace("{}", str(start))
-            )
+        asked = dict(self.pagination.params(at)) | self._window(start)
         body = None
         if self.body is not None:
             headers["Content-Type"] = "application/json"
-            body = encode(_merged(self.body, params) if self.in_body else self.body)
+            body = encode(_merged(self.body, asked) if self.in_body else self.body)
         if url is None:
-            url = with_params(self.filled_url(), {} if self.in_body else params)
+            url = with_params(self.filled_url(), self.params if self.in_body else dict(self.params) | asked)
         return Request(self.method, url, headers, body)
+
+    def _window(self, start: Any) -> dict[str, Any]:
+        """The parameters that say where the cursor's values begin and end."""
+        cursor, found = self.cursor, dict[str, Any]()
+        if cursor is not None and cursor.param is not None and start is not None:
+            found[cursor.param] = start if cursor.template == "{}" else cursor.template.replace("{}", str(start))
+        if cursor is not None and cursor.until is not None and self.until is not None:
+            found[cursor.until] = self.until
+        return found
 
     def filled_url(self) -> str:
         """The URL with the path's parameters in it."""

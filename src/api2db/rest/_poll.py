@@ -42,6 +42,10 @@ _MOST_FAILURES: Final = 3
 _MOST_EQUAL: Final = 10
 
 
+class ListError(PollError):
+    """An answer came, but the list can't be read from it."""
+
+
 class _Fetched(NamedTuple):
     """A page as it was asked for, and the position of the next one; no page if the list has not changed."""
 
@@ -107,7 +111,7 @@ class Poll:
             if repeats.has_no_end(fetched.page, fetched.after):
                 self._state.pop("poll", None)
                 yield None
-                raise PollError(
+                raise ListError(
                     self._session.scrub(
                         f"page {number} or its next position {fetched.after!r} repeats: no end; check that the "
                         "parameters of pagination= are those of the API"
@@ -121,7 +125,7 @@ class Poll:
             yield from self._committing(fetched, found)
             if self._at is None:
                 return
-        raise PollError(
+        raise ListError(
             f"the list has more than max_pages={self._endpoint.max_pages} pages; the next poll goes on at the page "
             "after them; raise max_pages if the list is that long"
         )
@@ -229,7 +233,7 @@ class Poll:
             page, self._records = self._endpoint.page(response, known_path, is_first=self._at is None)
             after = self._endpoint.after(page, self._at)
         except PollError as error:
-            raise PollError(self._session.scrub(str(error))) from None
+            raise ListError(self._session.scrub(str(error))) from None
         is_unchanged = after is None and self._validators.have(request, response)
         return _Fetched(self._at, request, response, None if is_unchanged else page, after)
 
