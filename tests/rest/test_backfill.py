@@ -77,6 +77,34 @@ def test_windows_are_in_the_form_of_the_cursor(serve: Serve) -> None:
     assert Backfill(resource(server, type="unix_ms"), "1970-01-01", "1970-01-02").windows() == [(0, 86_400_000)]
 
 
+@pytest.mark.parametrize("options", [{"changes_only": True}, {}], ids=["changes", "cursor"])
+def test_a_live_poll_loads_what_differs_from_the_backfill(serve: Serve, options: dict[str, Any]) -> None:
+    row = {"id": 1, "at": "2024-01-01T00:00:00Z", "value": "old"}
+    cursor = Cursor("at", param="since", until="until")
+    found = RestApi(serve(lambda asked: Reply([row])).url).get("/x", cursor=cursor, keys="id", **options)
+    polled = Polled(found)
+    polled.poll()
+    row["value"] = "new"
+    for page in Backfill(found, "2024-01-01", "2024-01-02")(polled.state):
+        polled.take(page)
+    assert polled.rows[-1]["value"] == "new"
+    row["value"] = "old"
+    polled.poll()
+    assert polled.rows[-1]["value"] == "old"
+
+
+QUERY = "query ($after: String, $since: DateTime, $until: DateTime) { items { nodes pageInfo } }"
+
+
+def test_windows_of_graphql_are_variables(serve: Serve) -> None:
+    info = {"hasNextPage": False, "endCursor": None}
+    server = serve(lambda asked: Reply({"data": {"items": {"nodes": [], "pageInfo": info}}}))
+    cursor = Cursor("at", param="since", until="until")
+    found = RestApi(server.url).graphql(QUERY, records="data.items.nodes", keys="id", cursor=cursor)
+    Polled(Backfill(found, "2024-01-01", "2024-01-02")).poll()  # type: ignore[arg-type]
+    assert server.asked[0].json == {"query": QUERY, "variables": {"since": "2024-01-01", "until": "2024-01-02"}}
+
+
 def test_what_a_backfill_needs_is_told(serve: Serve) -> None:
     server = serve(answer)
     with pytest.raises(ConfigurationError, match="param= and until="):

@@ -1,13 +1,15 @@
 """Cursors: what the next poll asks for, which rows it knows, and that a cursor never moves back."""
 
+import datetime
 import logging
 from collections.abc import Sequence
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
 from api2db.errors import ConfigurationError
-from api2db.rest import Cursor, PageNumber, RestApi
+from api2db.rest import Cursor, NextToken, PageNumber, RestApi
 from api2db.rest._order import lowered, order_of
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
@@ -230,3 +232,103 @@ def test_the_cursor_does_not_pass_the_moment_when_the_poll_began(serve: Serve) -
     assert {row["id"] for row in polled.rows} == {1, 2, 3}
     assert len(polled.rows) == 3
     assert polled.state["cursor"] == "2024-05-01T10:05:00Z"
+
+
+class Clocked:
+    """Rows from a given value on, in pages, with the clock of the server in ``Date``, which has whole seconds."""
+
+    def __init__(self, size: int, *, newest_first: bool = False) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.now_s = 1714550000
+        self._size = size
+        self._newest_first = newest_first
+
+    def __call__(self, asked: Asked) -> Reply:
+        floor = order_of(asked.params.get("since", 0), None)
+        orders = [(order_of(row["at"], None), row) for row in self.rows]
+        found = [row for order, row in orders if order is not None and floor is not None and order.value >= floor.value]
+        page = int(asked.params["page"]) - 1
+        shown = found[::-1] if self._newest_first else found
+        date = datetime.datetime.fromtimestamp(self.now_s, datetime.UTC)
+        headers = {"Date": format_datetime(date, usegmt=True)}
+        return Reply(shown[page * self._size : (page + 1) * self._size], headers=headers)
+
+
+def test_a_row_of_the_second_in_which_the_poll_began_is_recognised_on_any_page_of_the_next(serve: Serve) -> None:
+    clocked = Clocked(3, newest_first=True)
+    cursor = Cursor("at", param="since", type="unix_ms")
+    polled = Polled(RestApi(serve(clocked).url).get("/x", cursor=cursor, pagination=PageNumber()))
+    clocked.rows.append({"at": clocked.now_s * 1000 + 500})
+    polled.poll()
+    assert polled.state["cursor"] == clocked.now_s * 1000
+    clocked.rows += [{"at": (clocked.now_s + 5) * 1000 + number} for number in range(4)]
+    clocked.now_s += 10
+    polled.poll()
+    assert sorted(row["at"] for row in polled.rows) == [row["at"] for row in clocked.rows]
+
+
+def test_the_bound_by_the_moment_of_the_poll_never_falls(serve: Serve) -> None:
+    clocked = Clocked(1)
+    clocked.now_s = 1714550011
+    found = RestApi(serve(clocked).url).get("/x", cursor=Cursor("at", param="since"), pagination=PageNumber())
+    polled = Polled(found)
+    clocked.rows.append({"at": "2024-05-01T07:53:30.750Z"})
+    frames = found(polled.state)
+    polled.take(next(frames))
+    clocked.rows += [{"at": "2024-05-01T07:53:32.000Z"}, {"at": "2024-05-01T07:53:32.250Z"}]  # while it is polled
+    for page in frames:
+        polled.take(page)
+    assert polled.state["cursor"] == "2024-05-01T07:53:31.000Z"
+    clocked.now_s += 60
+    polled.poll()
+    assert [row["at"] for row in polled.rows] == [row["at"] for row in clocked.rows]
+
+
+BOUNDED: list[tuple[Any, Any, Any]] = [
+    ("2024-05-01T07:53:32.250Z", None, "2024-05-01T07:53:31.000Z"),
+    ("2024-05-01T09:53:32+02:00", None, "2024-05-01T09:53:31+02:00"),
+    ("2024-05-01 07:54", None, "2024-05-01 07:53"),
+    ("2024-05-02", None, "2024-05-01"),
+    ("2024-05-01T07:53:30.750Z", None, "2024-05-01T07:53:30.750Z"),
+    (1714550012123, "unix_ms", 1714550011000),
+    ("1714550012", "unix_s", "1714550011"),
+    (17145500129, None, 17145500129),
+]
+
+
+@pytest.mark.parametrize(("value", "type_", "expected"), BOUNDED, ids=repr)
+def test_a_value_after_a_moment_becomes_that_moment_in_its_form(value: Any, type_: Any, expected: Any) -> None:
+    assert Cursor("at", type=type_).not_after(value, 1714550011.0) == expected
+
+
+def test_a_zero_in_place_of_a_time_does_not_hold_the_cursor(serve: Serve) -> None:
+    rows: list[dict[str, Any]] = [{"n": 0, "at": 0}, *({"n": n, "at": f"2024-01-0{n}T00:00:00Z"} for n in range(1, 5))]
+    server = serve(lambda asked: Reply(rows))
+    polled = Polled(RestApi(server.url).get("/x", cursor=Cursor("at", param="since")))
+    assert numbers(polled.poll()) == [0, 1, 2, 3, 4]
+    assert polled.state["cursor"] == "2024-01-04T00:00:00Z"
+    assert [polled.poll(), polled.poll()] == [[], []]
+
+
+def test_a_list_that_is_begun_again_in_the_middle_gives_no_row_twice(serve: Serve) -> None:
+    rows = [{"n": n, "at": n} for n in range(10)]
+    expired: list[bool] = []
+
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.params.get("token", 0))
+        if at and expired:
+            expired.clear()
+            return Reply("gone", 410)
+        return Reply({"items": rows[at : at + 2], "next": at + 2 if at < 8 else None})
+
+    pagination = NextToken("next", param="token")
+    found = RestApi(serve(answer).url).get(
+        "/x", cursor=Cursor("at", param="since"), pagination=pagination, records="items"
+    )
+    polled = Polled(found)
+    frames = found(polled.state)
+    for _ in range(3):
+        polled.take(next(frames))
+    expired.append(True)
+    polled.poll()
+    assert numbers(polled.rows) == list(range(10))

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest import LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber, RestApi
+from api2db.rest import Basic, LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber, RestApi
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Answer, Asked, Reply
 
@@ -113,6 +113,14 @@ def test_a_search_by_post_has_its_parameters_in_the_body(serve: Serve) -> None:
     resource = RestApi(server.url).post("/search", json={"filter": {"kind": "x"}}, pagination=pagination)
     assert Polled(resource).poll() == ROWS
     assert {asked.method for asked in server.asked} == {"POST"}
+
+
+def test_the_params_of_a_post_are_in_its_query(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"items": []}))
+    api = RestApi(server.url)
+    Polled(api.post("/search", json={"q": 1}, params={"api-version": "2024"}, pagination=Offset(5))).poll()
+    assert server.asked[0].params == {"api-version": "2024"}
+    assert server.asked[0].json == {"q": 1, "offset": 0, "limit": 5}
 
 
 QUERY = "query ($after: String) { items(first: 10, after: $after) { nodes { id } pageInfo { hasNextPage endCursor } } }"
@@ -222,3 +230,106 @@ def test_a_link_without_its_query_is_joined_to_the_page(serve: Serve) -> None:
         return Reply({"items": ROWS[:1] if not asked.params else ROWS[1:2], "next": more})
 
     assert Polled(RestApi(serve(answer).url).get("/items", pagination=NextUrl("next"))).poll() == ROWS[:2]
+
+
+@pytest.mark.parametrize("tag", ["", '"one"'])
+def test_a_list_that_grows_onto_a_second_page_has_changed_though_its_first_page_has_not(serve: Serve, tag: str) -> None:
+    rows = ROWS[:SIZE]
+
+    def answer(asked: Asked) -> Reply:
+        page = int(asked.params.get("page", 1))
+        found = rows[(page - 1) * SIZE : page * SIZE]
+        more = {"Link": f'<{asked.path}?page={page + 1}>; rel="next"'} if page * SIZE < len(rows) else {}
+        headers = more | ({"ETag": tag} if tag and page == 1 else {})
+        if tag and asked.headers.get("If-None-Match") == tag:
+            return Reply(status=304, headers=headers)
+        return Reply(found, headers=headers)
+
+    polled = Polled(RestApi(serve(answer).url).get("/items", pagination=LinkHeader(), keys="id"))
+    polled.poll()
+    assert polled.poll() == []
+    rows = ROWS[: SIZE + 2]
+    assert polled.poll() == rows
+
+
+def test_pages_of_equal_rows_are_all_loaded(serve: Serve) -> None:
+    rows = [{"v": 0}] * 9 + [{"v": 1}]
+
+    def answer(asked: Asked) -> Reply:
+        first = int(asked.params["offset"])
+        return Reply(rows[first : first + 2])
+
+    assert Polled(RestApi(serve(answer).url).get("/x", pagination=Offset(2))).poll() == rows
+    rows = [{"v": 0}] * 5
+    assert Polled(RestApi(serve(answer).url).get("/x", pagination=Offset(2))).poll() == rows
+
+
+def test_an_api_that_ignores_the_number_of_the_page_has_its_rows_loaded_once(serve: Serve) -> None:
+    polled = Polled(RestApi(serve(lambda asked: Reply(ROWS)).url).get("/items", pagination=PageNumber()))
+    with pytest.raises(PollError, match="repeats: no end"):
+        polled.poll()
+    assert polled.rows == ROWS
+
+
+def cut_off_after_two_pages(resource: Any) -> Polled:
+    polled = Polled(resource)
+    frames = resource(polled.state)
+    for _ in range(2):
+        polled.take(next(frames))
+    frames.close()
+    return polled
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 500])
+def test_a_position_at_which_three_polls_fail_is_given_up_if_the_list_begins(serve: Serve, status: int) -> None:
+    forgotten: set[int] = set()
+
+    def answer(asked: Asked) -> Reply:
+        at = int(asked.json["variables"].get("after", 0))
+        return Reply({"errors": [{"message": "no such cursor"}]}, status) if at in forgotten else by_graphql(asked)
+
+    resource = RestApi(serve(answer).url, tries=1).graphql(QUERY, records="data.items.nodes", keys="id")
+    polled = cut_off_after_two_pages(resource)
+    forgotten.add(20)
+    for _ in range(2):
+        with pytest.raises(PollError):
+            polled.poll()
+    with pytest.raises(PollError):
+        polled.poll()
+    assert polled.rows == [*ROWS[:20], *ROWS[:20]]
+    forgotten.clear()
+    polled.poll()
+    assert polled.rows[-5:] == ROWS[20:]
+
+
+def test_a_position_is_kept_while_the_api_is_down(serve: Serve) -> None:
+    left = [0]
+
+    def answer(asked: Asked) -> Reply:
+        left[0] -= 1
+        return Reply("down", 500) if left[0] >= 0 else by_number(asked)
+
+    server = serve(answer)
+    polled = cut_off_after_two_pages(RestApi(server.url, tries=1).get("/items", pagination=PageNumber(last="pages")))
+    for calls in (1, 1, 2, 2):
+        left[0] = calls
+        with pytest.raises(PollError, match="HTTP 500"):
+            polled.poll()
+    left[0] = 1  # it comes back in the middle of a poll
+    polled.poll()
+    assert polled.rows == ROWS
+    assert [asked.params["page"] for asked in server.asked[-3:]] == ["3", "1", "3"]
+
+
+@pytest.mark.parametrize("name", ["item", "items"])
+def test_a_user_name_that_occurs_in_the_url_does_not_keep_a_poll_from_going_on(serve: Serve, name: str) -> None:
+    def answer(asked: Asked) -> Reply:
+        reply = by_link(asked)
+        return Reply(reply.body, headers={"Link": reply.headers["Link"].replace("?page", f"?owner={name}&page")})
+
+    api = RestApi(serve(answer).url, auth=Basic(name, "x7-of-nobody"))
+    polled = Polled(api.get("/items", pagination=LinkHeader(), max_pages=2))
+    with pytest.raises(PollError, match="max_pages"):
+        polled.poll()
+    polled.poll()
+    assert polled.rows == ROWS

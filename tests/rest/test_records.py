@@ -13,9 +13,9 @@ import pytest
 from api2db import Collector, Run, Stream2Sql
 from api2db.errors import PollError
 from api2db.frames import Refused, reason_of
-from api2db.rest import Cursor, RestApi
+from api2db.rest import Cursor, NextToken, PageNumber, RestApi
 from tests.rest.conftest import Polled, Serve
-from tests.rest.servers import Reply
+from tests.rest.servers import Asked, Reply
 
 DOCUMENTS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
     "a list": ([{"a": 1}], [{"a": 1}]),
@@ -56,6 +56,114 @@ def test_where_records_were_once_they_are_looked_for_again(serve: Serve) -> None
     assert polled.poll() == [{"a": 1}]
     assert polled.poll() == []
     assert polled.poll() == []
+
+
+GUESSES: dict[str, list[Any]] = {
+    "null": [{"items": None}, {"items": [{"id": 1}, {"id": 2}]}],
+    "an empty list": [{"data": [], "warnings": [{"code": 7}]}, {"data": [{"id": 1}, {"id": 2}], "warnings": []}],
+    "another empty list": [{"hits": []}, {"items": [{"id": 1}, {"id": 2}]}],
+}
+
+
+@pytest.mark.parametrize("documents", GUESSES.values(), ids=GUESSES)
+def test_a_document_without_records_says_nothing_about_where_they_are(serve: Serve, documents: list[Any]) -> None:
+    left = list(documents)
+    polled = Polled(RestApi(serve(lambda asked: Reply(left.pop(0))).url).get("/x"))
+    assert polled.poll() == []
+    assert "records" not in polled.state
+    assert polled.poll() == [{"id": 1}, {"id": 2}]
+
+
+def test_a_full_and_an_empty_list_are_two_places(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"data": [], "facets": [{"a": 1}]}))
+    with pytest.raises(PollError, match=r"any of 'data', 'facets'"):
+        Polled(RestApi(server.url).get("/x")).poll()
+
+
+@pytest.mark.parametrize("first", [[{"id": 1}], {"items": [{"id": 1}]}], ids=["a list", "a path"])
+def test_a_place_that_was_found_and_is_missing_later_is_an_error(serve: Serve, first: Any) -> None:
+    documents = [first, {"message": "try again later"}]
+    polled = Polled(RestApi(serve(lambda asked: Reply(documents.pop(0))).url).get("/x"))
+    assert polled.poll() == [{"id": 1}]
+    with pytest.raises(PollError, match="an object with 'message'"):
+        polled.poll()
+
+
+def test_an_object_that_looks_like_an_error_is_no_record(serve: Serve) -> None:
+    server = serve(lambda asked: Reply({"status": 500, "message": "try again later"}))
+    with pytest.raises(PollError, match=r"looks like an error.*records='@'"):
+        Polled(RestApi(server.url).get("/x")).poll()
+    assert len(Polled(RestApi(server.url).get("/x", records="@")).poll()) == 1
+
+
+def test_a_page_without_the_named_records_does_not_end_the_list(serve: Serve) -> None:
+    rows = [{"id": number, "at": 100 - number} for number in range(6)]
+    is_down = True
+
+    def answer(asked: Asked) -> Reply:
+        page, since = int(asked.params["page"]), int(asked.params.get("since", 0))
+        found = [row for row in rows if row["at"] >= since]
+        return Reply({"message": "later"} if page == 2 and is_down else {"items": found[(page - 1) * 2 : page * 2]})
+
+    cursor = Cursor("at", param="since")
+    resource = RestApi(serve(answer).url).get("/x", records="items", pagination=PageNumber(), cursor=cursor, keys="id")
+    polled = Polled(resource)
+    with pytest.raises(PollError, match="nothing at records='items'; it is an object with 'message'"):
+        polled.poll()
+    is_down = False
+    polled.poll()
+    assert polled.rows == rows
+
+
+WITHOUT: dict[str, tuple[Any, str]] = {
+    "null": ({"items": None}, "items"),
+    "null above": ({"data": None}, "data.items"),
+    "an empty list": ({"items": []}, "items"),
+    "a choice": ({}, "items || `[]`"),
+    "an element": ({"groups": []}, "groups[0].items"),
+}
+MISSING: dict[str, tuple[Any, str]] = {
+    "nothing": ({}, "items"),
+    "nothing below": ({"data": {}}, "data.items"),
+    "a list": ([], "data.items"),
+    "a quoted name": ({}, '"@items"'),
+    "a filter": ({}, "items[?a]"),
+}
+
+
+@pytest.mark.parametrize(("document", "path"), WITHOUT.values(), ids=WITHOUT)
+def test_a_place_that_is_there_may_be_empty(serve: Serve, document: Any, path: str) -> None:
+    assert Polled(RestApi(serve(lambda asked: Reply(document)).url).get("/x", records=path)).poll() == []
+
+
+@pytest.mark.parametrize(("document", "path"), MISSING.values(), ids=MISSING)
+def test_a_place_that_is_not_there_is_an_error(serve: Serve, document: Any, path: str) -> None:
+    polled = Polled(RestApi(serve(lambda asked: Reply(document)).url).get("/x", records=path))
+    with pytest.raises(PollError, match="nothing at records="):
+        polled.poll()
+
+
+def test_xml_without_an_element_of_the_records_has_none_of_them(serve: Serve) -> None:
+    texts = ["<feed><title>x</title></feed>", "<error>later</error>"]
+    polled = Polled(RestApi(serve(lambda asked: reply_of(texts.pop(0))).url).get("/x", format="xml", records="feed.e"))
+    assert polled.poll() == []
+    with pytest.raises(PollError, match="nothing at records="):
+        polled.poll()
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_empty_body_is_a_list_without_records(serve: Serve, status: int) -> None:
+    polled = Polled(RestApi(serve(lambda asked: Reply(b"", status)).url).get("/x", records="items", keys="id"))
+    assert polled.poll() == []
+
+
+def test_an_empty_body_in_the_middle_of_a_list_is_an_error(serve: Serve) -> None:
+    def answer(asked: Asked) -> Reply:
+        return Reply(b"") if asked.params else Reply({"items": [{"id": 1}], "next": "a"})
+
+    polled = Polled(RestApi(serve(answer).url).get("/x", pagination=NextToken("next", param="token")))
+    with pytest.raises(PollError, match="not JSON"):
+        polled.poll()
 
 
 def test_a_record_that_is_no_object_needs_fields(serve: Serve) -> None:

@@ -233,8 +233,8 @@ class RestApi:
             records: The path of the nodes, such as ``"data.repository.issues.nodes"``.
             path: The path of the GraphQL endpoint.
             after: The variable that takes ``endCursor``.
-            page_info: The path of ``pageInfo``; by default beside the nodes.
-            cursor: Its ``param`` names a variable.
+            page_info: Where ``pageInfo`` is; by default beside the nodes.
+            cursor: Its ``param`` and ``until`` name variables.
 
         Raises:
             ConfigurationError: An argument can't be used.
@@ -243,8 +243,8 @@ class RestApi:
         of_kind(query, str, "query", "a GraphQL query")
         beside = page_info or f"{records.partition('[')[0].rpartition('.')[0]}.pageInfo".removeprefix(".")
         options["pagination"] = PageInfo(beside, f"variables.{after}")
-        if cursor is not None and cursor.param is not None:
-            options["cursor"] = cursor.renamed(f"variables.{cursor.param}")
+        if cursor is not None:
+            options["cursor"] = of_kind(cursor, Cursor, "cursor", "a Cursor").within("variables")
         body = {"query": query, "variables": dict(variables or {})}
         return self._resource("POST", path, {}, options, body=body, in_body=True, is_graphql=True)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from api2db.errors import ConfigurationError
 from api2db.rest._arguments import duration_s, one_of, suggesting, whole
 from api2db.rest._json import encode
-from api2db.rest._order import TYPES, CursorType, Order, lowered, order_of
+from api2db.rest._order import TYPES, CursorType, Order, at_moment, lowered, order_of
 from api2db.rest._paths import Path, compiled
 
 _HASH_BYTES: Final = 12
@@ -64,17 +64,18 @@ class Cursor:
         """Return the sort value of a record; None if its field is null or can't be compared."""
         return order_of(self.find(record), self.type)
 
-    def renamed(self, param: str) -> "Cursor":
-        """Return the cursor with another parameter."""
-        return dataclasses.replace(self, param=param)
+    def within(self, place: str) -> "Cursor":
+        """The same with its parameters within an object of the body."""
+        param, until = (None if name is None else f"{place}.{name}" for name in (self.param, self.until))
+        return dataclasses.replace(self, param=param, until=until)
 
     def not_after(self, value: Any, moment_s: float) -> Any:
         """Return a time limited to a moment in seconds since 1970; return other values unchanged."""
         order = order_of(value, self.type)
         if order is None or (order.kind != "iso" and self.type not in ("unix_s", "unix_ms")):
             return value
-        beyond = float(Decimal(order.value) / (1000 if self.type == "unix_ms" else 1) - Decimal(moment_s))
-        return lowered(value, beyond, self.type, is_duration=True) if beyond > 0 else value
+        scale = 1000 if self.type == "unix_ms" else 1
+        return at_moment(value, moment_s, self.type) if order.value > Decimal(moment_s) * scale else value
 
     def of_moment(self, text: str) -> Any:
         """Convert an ISO 8601 time to the form of the cursor's values."""
@@ -118,18 +119,23 @@ class Known:
         found = self.kept.get(name)
         return found is not None and found[0] == (content if self._keys else "")
 
-    def forget_below(self, window: Order | None, above: Order | None = None) -> None:
-        """Forget rows below a window, and the lowest ones above the maximum number.
+    def highest(self) -> str | None:
+        """What the highest row is ordered by; None if no row has an order."""
+        return max((value for _, value in self.kept.values() if value is not None), key=Decimal, default=None)
+
+    def forget_below(self, window: Order | None, above: str | None = None) -> None:
+        """Forget rows below a window, and the lowest of what is too much.
 
         Args:
             window: Rows below it are forgotten.
             above: Of those, only rows above this one.
         """
         orders = {name: Decimal(value or 0) for name, (_, value) in self.kept.items()}
+        spared = None if above is None else Decimal(above)
         for name, value in orders.items() if window is not None else ():
-            if self.kept[name][1] is None or window is None:
-                continue
-            if value < window.value and (above is None or value > above.value):
+            if self.kept[name][1] is None or window is None or (value == 0 and window.kind != "number"):
+                continue  # a zero among times stands for a missing one
+            if value < window.value and (spared is None or value > spared):
                 del self.kept[name]
         excess = len(self.kept) - self._most
         for name in sorted(self.kept, key=lambda one: orders[one])[:excess] if excess > 0 else ():

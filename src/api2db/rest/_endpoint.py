@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx2
@@ -16,10 +16,10 @@ from api2db.rest._http import Figures, Limits, Request, Response, Session, with_
 from api2db.rest._json import encode
 from api2db.rest._pagination import NoPagination, Page, Pagination, Position
 from api2db.rest._paths import Path
-from api2db.rest._records import WHOLE, path_of_records, records_at
+from api2db.rest._records import WHOLE, check_list, check_path, guessed_records, records_at
 from api2db.rest._shaping import Shape
 
-_NO_CONTENT = 204
+_NO_CONTENT: Final = 204
 _ACCEPT: Mapping[Format, str] = {
     "json": "application/json",
     "ndjson": "application/x-ndjson, application/jsonl, */*;q=0.5",
@@ -33,9 +33,10 @@ class Endpoint:
     """The description of a list that a poll reads. Most attributes are arguments of RestApi and its methods.
 
     Attributes:
-        url: The whole URL, with path parameters in braces.
-        body: The JSON of a POST. Parameters are merged into it if ``in_body`` is set.
-        find: The compiled path of ``records``.
+        url: With the path's parameters still in braces.
+        body: The JSON of a POST; the parameters of pagination and cursor go into it where ``in_body`` is set.
+        until: The value of the cursor to end at, in a backfill.
+        find: The function for ``records``.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Endpoint:
     find: Path | None = None
     pagination: Pagination = field(default_factory=NoPagination)
     cursor: Cursor | None = None
+    until: Any = None
     keys: tuple[str, ...] = ()
     shape: Shape = field(default_factory=Shape)
     format: Format = "json"
@@ -76,18 +78,23 @@ class Endpoint:
         """
         headers = {"Accept": _ACCEPT[self.format], **self.headers}
         url = self.pagination.url(at)
-        params = dict(self.params) | dict(self.pagination.params(at))
-        if self.cursor is not None and self.cursor.param is not None and start is not None:
-            params[self.cursor.param] = (
-                start if self.cursor.template == "{}" else self.cursor.template.replace("{}", str(start))
-            )
+        asked = dict(self.pagination.params(at)) | self._window(start)
         body = None
         if self.body is not None:
             headers["Content-Type"] = "application/json"
-            body = encode(_merged(self.body, params) if self.in_body else self.body)
+            body = encode(_merged(self.body, asked) if self.in_body else self.body)
         if url is None:
-            url = with_params(self.filled_url(), {} if self.in_body else params)
+            url = with_params(self.filled_url(), self.params if self.in_body else dict(self.params) | asked)
         return Request(self.method, url, headers, body)
+
+    def _window(self, start: Any) -> dict[str, Any]:
+        """The parameters that say where the cursor's values begin and end."""
+        cursor, found = self.cursor, dict[str, Any]()
+        if cursor is not None and cursor.param is not None and start is not None:
+            found[cursor.param] = start if cursor.template == "{}" else cursor.template.replace("{}", str(start))
+        if cursor is not None and cursor.until is not None and self.until is not None:
+            found[cursor.until] = self.until
+        return found
 
     def filled_url(self) -> str:
         """Return the URL with the path parameters filled in."""
@@ -125,30 +132,41 @@ class Endpoint:
         content_type = response.headers.get("content-type", "")
         return document_of(response.body, self.format, content_type, self.limits.depth, scrub=response.scrub)
 
-    def page(self, response: Response, known_path: str | None) -> tuple[Page, str]:
+    def page(self, response: Response, known_path: str | None, *, is_first: bool) -> tuple[Page, str | None]:
         """Read a response.
 
         Args:
-            response: The response.
-            known_path: The path of the records in earlier pages.
+            response: What came.
+            known_path: Where earlier pages had their records.
+            is_first: Whether it is the list's first page, which may be empty: of a later one that is a failure.
 
         Returns:
-            The page, and the path of its records.
+            The page, and where it has its records; None if that says nothing about further pages.
 
         Raises:
             PollError: It can't be read; the message names the URL.
         """
-        if response.status == _NO_CONTENT:
-            return Page(response.url, response.headers, None, []), known_path or ""
+        if response.status == _NO_CONTENT or (self.format == "json" and is_first and not response.body.strip()):
+            return Page(response.url, response.headers, None, []), None
         try:
             document = self.document(response)
             if self.is_graphql:
-                _check_graphql(document, response.scrub)
-            path = self.records or known_path or path_of_records(document)
-            records = records_at(document, path, self.find)
+                _check_graphql(document)
+            path, records = self._found(document, known_path)
         except PollError as error:
             raise _of_url(response, error) from None
         return Page(response.url, response.headers, document, records), path
+
+    def _found(self, document: Any, known_path: str | None) -> tuple[str | None, list[Any]]:
+        """The path of the records, if it is to be kept, and the records."""
+        path = self.records or known_path
+        if path is None:
+            return guessed_records(document)
+        if path != WHOLE:
+            check_path(document, path, is_xml=self.format == "xml")
+        elif self.records is None:
+            check_list(document)
+        return path, records_at(document, path, self.find)
 
     def after(self, page: Page, at: Position) -> Position:
         """The position of the next page, without the secrets that an API may put into its links."""

@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any, Final, Literal, NamedTuple
 
 from api2db.errors import ConfigurationError
@@ -20,6 +20,11 @@ class Order(NamedTuple):
 
     kind: str
     value: Decimal | int
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is the number 0, which some APIs write where there is no time."""
+        return self.kind == "number" and self.value == 0
 
 
 def order_of(value: Any, type_: CursorType | None) -> Order | None:
@@ -65,6 +70,15 @@ def lowered(value: Any, by: float, type_: CursorType | None, *, is_duration: boo
     return str(number) if isinstance(value, str) else int(number) if isinstance(value, int) else float(number)
 
 
+def at_moment(value: Any, moment_s: float, type_: CursorType | None) -> Any:
+    """Return a moment in the form of a value that is a time; what the form has no digits for is cut off."""
+    if isinstance(value, str) and _ISO.fullmatch(value.strip()) and type_ in (None, "iso"):
+        return _at(value, moment_s)
+    number = Decimal(moment_s) * (1000 if type_ == "unix_ms" else 1)
+    number = number if isinstance(value, float) else number.to_integral_value(ROUND_FLOOR)
+    return str(number) if isinstance(value, str) else int(number) if isinstance(value, int) else float(number)
+
+
 def _parts(text: str) -> tuple[datetime.datetime, str] | None:
     found = _ISO.fullmatch(text.strip())
     if found is None:
@@ -106,9 +120,23 @@ def _earlier(text: str, seconds: float) -> str:
         moment = parts[0] - datetime.timedelta(seconds=-(-seconds // 1))
     except OverflowError:
         return text
+    return _in_form_of(found, moment, found[5] or "")
+
+
+def _at(text: str, moment_s: float) -> str:
+    """A moment with the precision, the offset and the punctuation of the text."""
+    parts, found = _parts(text), _ISO.fullmatch(text.strip())
+    if parts is None or found is None:
+        return text
+    moment = _EPOCH + datetime.timedelta(seconds=moment_s // 1)
+    return _in_form_of(found, moment.astimezone(parts[0].tzinfo), "0" * len(found[5] or ""))
+
+
+def _in_form_of(found: re.Match[str], moment: datetime.datetime, fraction: str) -> str:
     if found[2] is None:
         return moment.date().isoformat()
-    tail = text[found.start(4) if found[4] else found.end(3) :]
-    tail = tail[3:] if found[4] else tail
+    tail = found[0][found.end(4) if found[4] else found.end(3) :]
+    if found[5]:
+        tail = f"{tail[0]}{fraction}{tail[1 + len(fraction) :]}"
     clock = moment.strftime("%H:%M:%S" if found[4] else "%H:%M")
     return f"{moment.date().isoformat()}{found[2]}{clock}{tail}"

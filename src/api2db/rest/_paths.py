@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import jmespath
@@ -29,6 +30,28 @@ def compiled(path: object, name: str) -> Path:
         said = str(error).splitlines()[0]
         raise ConfigurationError(f"{name}={path!r} is not JMESPath: {said}{_quoted(path)}") from None
     return expression.search
+
+
+@cache
+def names_of(path: str) -> tuple[str, ...]:
+    """Return the names that a path begins with, as far as it only leads into objects."""
+    if _PLAIN.fullmatch(path):
+        return tuple(path.split("."))
+    return _leading(jmespath.compile(path).parsed)[0]
+
+
+def _leading(node: Any) -> tuple[tuple[str, ...], bool]:
+    """The names at the left of an expression, and whether they are all of it."""
+    match node["type"]:
+        case "field":
+            return (node["value"],), True
+        case "subexpression":
+            names, is_all = _leading(node["children"][0])
+            below, is_rest = _leading(node["children"][1]) if is_all else ((), False)
+            return names + below, is_all and is_rest
+        case "index_expression" | "projection" | "value_projection" | "filter_projection" | "flatten" | "pipe":
+            return _leading(node["children"][0])[0], False
+    return (), False
 
 
 def _plain(names: list[str]) -> Path:

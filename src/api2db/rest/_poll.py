@@ -5,10 +5,10 @@ The state of a collector that polls an endpoint:
     cursor      the highest value of the cursor's field in the polls that got through
     known       the rows of the cursor's overlap, as hashes
     changes     the last row of each key, as hashes, with ``changes_only``
-    records     where the records are, where nobody has named that
+    records     where the list of records is, where nobody has named that
     validators  what the last poll of one page was told to ask with, and the hash of its body
-    poll        only while a poll is under way: where and when it began, the position of the next page or line, the
-                highest value so far, and its last rows as hashes
+    poll        only while a poll is under way: where and when it began, the position of the next page or line, how many
+                polls have failed there, the highest value so far, and its last rows as hashes
 
 A frame is yielded with the state that is right once it has been journalled. So whatever ends the process, the next poll
 goes on at the page after the last one that was journalled.
@@ -18,27 +18,42 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx2
 
 from api2db.errors import PollError
-from api2db.rest._cursor import Known, digest
+from api2db.rest._auth import Basic
+from api2db.rest._cursor import digest
 from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError, Request, Response
-from api2db.rest._limits import date_s
 from api2db.rest._lines import Lines
-from api2db.rest._order import Order, order_of
-from api2db.rest._pagination import Page, Position
-from api2db.rest._shaping import Row, rejected
+from api2db.rest._pagination import LinkHeader, Page, Position
+from api2db.rest._reach import Reach
+from api2db.rest._secrets import Secret, scrub
+from api2db.rest._shaping import rejected
+from api2db.rest._sorting import Sorted, Sorting, replace_remembered
 
 logger = logging.getLogger("api2db.rest")
 State = dict[str, Any]
 _STALE: Final = frozenset({400, 404, 409, 410, 422})
-_MOST_CHANGES: Final = 20_000
-_MOST_RECENT: Final = 1_000
+_MOST_FAILURES: Final = 3
+_MOST_EQUAL: Final = 10
+
+
+class ListError(PollError):
+    """An answer came, but the list can't be read from it."""
+
+
+class _Fetched(NamedTuple):
+    """A page as it was asked for, and the position of the next one; no page if the list has not changed."""
+
+    at: Position
+    request: Request
+    response: Response
+    page: Page | None
+    after: Position
 
 
 class Poll:
@@ -50,32 +65,32 @@ class Poll:
         figures: Where calls and rows are counted.
         conditional: Whether a list that has not changed gives no rows.
         shaped: Whether frames have the columns' types; otherwise they are lists of rows.
+        beside: The state of the live polls, if this poll is a backfill into their table.
     """
 
     def __init__(
-        self, endpoint: Endpoint, state: State, figures: Figures, *, conditional: bool = True, shaped: bool = True
+        self,
+        endpoint: Endpoint,
+        state: State,
+        figures: Figures,
+        *,
+        conditional: bool = True,
+        shaped: bool = True,
+        beside: State | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._cursor = endpoint.cursor
-        self._conditional = conditional
         self._shaped = shaped
         self._state = state
+        self._beside = beside
         self._figures = figures
         self._session = endpoint.session(figures)
-        self._seen: set[str] = set()
-        self._page_again = False
-        self._pages_again = 0
-        self._recent: dict[str, None] = {}
-        self._resumed = "poll" in state
+        self._validators = _Validators(state if conditional else {})
         self._records: str | None = None
-        self._start: Any = None
-        self._at: Position = None
-        self._high: Any = None
-        self._high_order: Order | None = None
-        self._window: Order | None = None
-        self._begun_s: float | None = None
-        self._safe: tuple[Any, Any] = (None, None)
-        self._begin(state.get("poll"))
+        kept = state.get("poll")
+        self._resumed = kept is not None
+        self._at: Position = None if kept is None else kept["at"]
+        self._reach = Reach(endpoint.cursor, state.get("cursor"), kept)
+        self._sorting = Sorting(endpoint, state, kept, self._reach, figures)
 
     def frames(self) -> Steps[None]:
         """Yield effects, and the frames of all pages, changing the state before each.
@@ -86,26 +101,31 @@ class Poll:
         if self._endpoint.is_in_lines:
             yield from self._frames_of_lines()
             return
+        repeats = _Repeats()
         for number in range(1, self._endpoint.max_pages + 1):
-            response = yield from self._fetched()
-            if response.status == 304 or self._is_unchanged(response):
+            fetched = yield from (self._first() if number == 1 else self._fetched())
+            if fetched.page is None:
                 yield from self._not_modified()
                 return
-            if self._begun_s is None:
-                self._begun_s = date_s(response.headers)
-            page, self._records = self._endpoint.page(response, self._state.get("records"))
-            after = self._endpoint.after(page, self._at)
-            if self._repeats(page, after):
+            self._reach.begin(fetched.response.headers)
+            if repeats.has_no_end(fetched.page, fetched.after):
                 self._state.pop("poll", None)
                 yield None
-                raise PollError(self._session.scrub(f"page {number} or its next position {after!r} repeats: no end"))
-            reached_known, rows, refused = self._sorted_rows(page)
-            after = None if reached_known else after
-            yield from self._committing(page, response, after, rows, refused)
-            if after is None:
+                raise ListError(
+                    self._session.scrub(
+                        f"page {number} or its next position {fetched.after!r} repeats: no end; check that the "
+                        "parameters of pagination= are those of the API"
+                    )
+                )
+            self._at = fetched.after
+            if repeats.holds(fetched.page) and self._at is not None:
+                continue
+            found = self._sorting.sort(repeats.released())
+            self._at = None if found.is_last else fetched.after
+            yield from self._committing(fetched, found)
+            if self._at is None:
                 return
-            self._at = after
-        raise PollError(
+        raise ListError(
             f"the list has more than max_pages={self._endpoint.max_pages} pages; the next poll goes on at the page "
             "after them; raise max_pages if the list is that long"
         )
@@ -117,16 +137,16 @@ class Poll:
         with just these, and asks again for the whole body if it does not.
         """
         before, self._at = self._at if isinstance(self._at, dict) else None, None
-        unchanged = None if self._resumed else self._validators_for(self._endpoint.request(self._start, None))
-        known = (unchanged or {}).get("lines") if before is None else before
+        request = self._endpoint.request(self._reach.start, None)
+        known = self._validators.of(request).get("lines") if not self._resumed else before
         while True:
-            response = yield from self._fetched()
+            request, response = yield from self._asked()
             if response.lines is None:  # 304
                 yield from self._not_modified()
                 return
             try:
                 if known is None or ((yield from response.lines.skip(known)) and before is not None):
-                    yield from self._pieces(response, response.lines)
+                    yield from self._pieces(request, response, response.lines)
                     return
                 if response.lines.position == known and (yield from response.lines.is_over()):
                     yield from self._not_modified()
@@ -137,244 +157,211 @@ class Poll:
             finally:
                 response.lines.close()
             known = before = None
-            self._begin(None)
-            self._resumed = False
+            self._restart()
 
-    def _pieces(self, response: Response, lines: Lines) -> Steps[None]:
-        if self._begun_s is None:
-            self._begun_s = date_s(response.headers)
+    def _pieces(self, request: Request, response: Response, lines: Lines) -> Steps[None]:
+        self._reach.begin(response.headers)
         is_last = False
         while not is_last:
             first_line = lines.count + 1
             page = self._endpoint.page_of_lines(response, (yield from lines.next()), first_line)
-            is_last, rows, refused = self._sorted_rows(page)
-            is_last = is_last or (yield from lines.is_over())
-            yield from self._committing(page, response, None if is_last else lines.position, rows, refused)
+            found = self._sorting.sort(page.records)
+            is_last = found.is_last or (yield from lines.is_over())
+            self._at = None if is_last else lines.position
+            yield from self._committing(_Fetched(None, request, response, page, self._at), found)
 
     def _not_modified(self) -> Steps[None]:
         self._figures.not_modified += 1
         self._state.pop("poll", None)
         yield None
 
-    def _begin(self, kept: Mapping[str, Any] | None) -> None:
-        """Begin at the position that an unfinished poll left, or at the cursor."""
-        self._set_place(kept)
-        self._high_order = None if self._cursor is None else order_of(self._high, self._cursor.type)
-
-    def _set_place(self, kept: Mapping[str, Any] | None) -> None:
-        self._recent = dict.fromkeys(kept["recent"] if kept is not None else ())
-        if kept is not None:
-            self._start, self._at, self._high, self._begun_s = (kept[name] for name in ("start", "at", "high", "begun"))
-            return
-        reached = self._state.get("cursor")
-        self._at, self._high, self._start, self._begun_s = None, reached, None, None
-        if self._cursor is not None:
-            self._start = self._cursor.initial if reached is None else self._cursor.start(reached)
-
-    def _fetched(self) -> Steps[Response]:
-        """The page at the position; a position that the API no longer knows is given up for the beginning, once."""
-        try:
-            return (yield from self._session.fetch(*self._asked()))
-        except PermanentStatusError as error:
-            if not self._resumed or self._at is None or error.status not in _STALE:
-                raise
-            logger.info("the API no longer knows the page where the last poll ended: it begins again")
-        self._begin(None)
+    def _restart(self) -> None:
+        """Begin at the cursor in place of the position that an unfinished poll left."""
         self._resumed = False
-        self._seen.clear()
-        return (yield from self._session.fetch(*self._asked()))
+        self._at = None
+        self._reach = Reach(self._endpoint.cursor, self._state.get("cursor"), None)
+        self._sorting = self._sorting.restart(self._reach)
 
-    def _asked(self) -> tuple[Request, Any]:
-        request = self._endpoint.request(self._start, self._at)
-        validators = self._validators_for(request)
-        conditions = {"If-None-Match": validators.get("etag"), "If-Modified-Since": validators.get("modified")}
-        headers = {name: value for name, value in conditions.items() if value} | dict(request.headers)
-        conditional = headers != request.headers
-        self._request = request
-        return (
-            Request(request.method, request.url, headers, request.json, self._endpoint.is_in_lines),
-            lambda status: conditional and status == 304,
-        )
+    def _first(self) -> Steps[_Fetched]:
+        """The first page; a position that the API no longer knows is given up for the beginning."""
+        kept = self._state.get("poll")
+        if kept is None or self._at is None:
+            return (yield from self._fetched())
+        try:
+            return (yield from self._fetched())
+        except PermanentStatusError as error:
+            failure: PollError = error
+            is_stale = error.status in _STALE
+        except PollError as error:
+            failure, is_stale = error, False
+        failures = kept.get("failures", 0) + 1
+        if not is_stale and failures < _MOST_FAILURES:
+            self._state["poll"] = {**kept, "failures": failures}
+            yield None
+            raise failure
+        return (yield from self._from_beginning(failure, is_stale=is_stale))
 
-    def _validators_for(self, request: Request) -> Mapping[str, Any]:
-        kept = self._state.get("validators", {})
-        return kept if self._conditional and kept.get("for") == _name(request) else {}
+    def _from_beginning(self, failure: PollError, *, is_stale: bool) -> Steps[_Fetched]:
+        """The page at the cursor, if the API gives that one but not the page at the position.
 
-    def _is_unchanged(self, response: Response) -> bool:
-        known = self._validators_for(self._request).get("body")
-        return known is not None and known == _hash(response.body)
-
-    def _validators(self, response: Response) -> dict[str, Any]:
-        headers = response.headers
-        found: dict[str, Any] = {"for": _name(self._request)}
-        found |= {"body": _hash(response.body)} if response.lines is None else {"lines": response.lines.position}
-        named = {"etag": headers.get("etag"), "modified": headers.get("last-modified")}
-        return found | {name: value for name, value in named.items() if value}
-
-    def _repeats(self, page: Page, after: Position) -> bool:
-        """Whether the list has no end: a position comes again, or a page's records do for the second time.
-
-        Once they may: a page's worth of new rows has moved them to the next page while the list was read.
+        Raises:
+            PollError: It gives neither. The position is kept.
         """
-        at, records = digest(["at", after]), digest(["page", page.records])
-        self._page_again = bool(page.records) and records in self._seen
-        self._pages_again += self._page_again
-        endless = (after is not None and at in self._seen) or self._pages_again > 1
-        self._seen.update((at, records))
-        return endless
+        place = self._at, self._reach, self._sorting
+        self._restart()
+        try:
+            beginning = yield from self._fetched()
+        except PollError as error:
+            raise (error if is_stale else failure) from None
+        if not is_stale:  # the API may only have come back meanwhile
+            self._resumed = True
+            self._at, self._reach, self._sorting = place
+            try:
+                return (yield from self._fetched())
+            except PollError:
+                self._restart()
+        logger.info("the API no longer knows the page where the last poll ended: it begins again")
+        return beginning
 
-    def _sorted_rows(self, page: Page) -> tuple[bool, list[Row], list[tuple[Row, str]]]:
-        """The rows of a page that are new, and those that a type refuses; and whether it reached what is known."""
-        self._known = Known(
-            dict(self._state.get("known", {})), self._endpoint.keys, self._cursor.remember if self._cursor else 0
-        )
-        self._changes = dict(self._state.get("changes", {}))
-        floor = None if self._cursor is None else order_of(self._start, self._cursor.type)
-        self._window = self._window_now()
-        rows: list[Row] = []
-        refused: list[tuple[Row, str]] = []
-        self._figures.rows_repeated += len(page.records) if self._page_again else 0
-        for record in page.records if not self._page_again else ():
-            row = self._endpoint.shape.row(record)
-            order = self._order(record)
-            below = floor is not None and order is not None and order.kind == floor.kind and order < floor
-            if below and self._cursor is not None and self._cursor.descending:
-                return True, rows, refused
-            if (below and self._drops_below()) or self._is_recent(row) or self._is_known(row, order):
-                self._figures.rows_repeated += 1
-                continue
-            if not self._changed(row):
-                self._figures.rows_repeated += 1
-                continue
-            made, reason = self._endpoint.shape.cast(row)
-            if reason is None:
-                rows.append(made)
-            else:
-                refused.append((row, reason))
-        return False, rows, refused
+    def _fetched(self) -> Steps[_Fetched]:
+        """The page at the position."""
+        request, response = yield from self._asked()
+        if response.status == 304:
+            return _Fetched(self._at, request, response, None, None)
+        try:
+            known_path = self._state.get("records")
+            page, self._records = self._endpoint.page(response, known_path, is_first=self._at is None)
+            after = self._endpoint.after(page, self._at)
+        except PollError as error:
+            raise ListError(self._session.scrub(str(error))) from None
+        is_unchanged = after is None and self._validators.have(request, response)
+        return _Fetched(self._at, request, response, None if is_unchanged else page, after)
 
-    def _order(self, record: Any) -> Order | None:
-        """What a record is ordered by; the highest of the poll is remembered."""
-        if self._cursor is None:
-            return None
-        order, high = self._cursor.order(record), self._high_order
-        if order is None or (high is not None and high.kind != order.kind):
-            self._without_cursor()
-            return None
-        if high is None or order > high:
-            value = self._cursor.find(record)
-            self._high, self._high_order = str(value) if isinstance(value, Decimal) else value, order
-        return order
+    def _asked(self) -> Steps[tuple[Request, Response]]:
+        """Ask for the page at the position, if it has changed."""
+        found = self._endpoint.request(self._reach.start, self._at)
+        request = Request(found.method, found.url, found.headers, found.json, self._endpoint.is_in_lines)
+        asked = self._validators.conditional(request)
+        response = yield from self._session.fetch(asked, lambda status: asked is not request and status == 304)
+        if response.status == 304 and self._has_next(response):
+            # The page has not changed, and there is another one now.
+            response = yield from self._session.fetch(request)
+        return request, response
 
-    def _without_cursor(self) -> None:
-        if not self._figures.rows_without_cursor and self._cursor is not None:
-            logger.warning(
-                "%s has records whose %s is missing or can't be compared; they are loaded, and don't move the cursor",
-                self._endpoint.url,
-                self._cursor.field,
-            )
-        self._figures.rows_without_cursor += 1
+    def _has_next(self, response: Response) -> bool:
+        pagination = self._endpoint.pagination
+        bare = Page(response.url, response.headers, None, ())
+        return isinstance(pagination, LinkHeader) and pagination.after(bare, None) is not None
 
-    def _drops_below(self) -> bool:
-        """Whether what is older than where the poll began was loaded before, as far as anyone can tell."""
-        return self._cursor is not None and (self._cursor.param is None or not self._endpoint.keys)
-
-    def _is_recent(self, row: Row) -> bool:
-        """Whether an earlier page of this poll had the row: new rows shift the pages of a list that is numbered."""
-        if self._cursor is None or self._endpoint.keys:
-            return False
-        name = digest(row)
-        known = name in self._recent
-        self._recent[name] = None
-        if len(self._recent) > _MOST_RECENT:
-            del self._recent[next(iter(self._recent))]
-        return known
-
-    def _is_known(self, row: Row, order: Order | None) -> bool:
-        """Whether the row was loaded before; a new one is remembered where a later poll may give it again."""
-        if self._cursor is None:
-            return False
-        window = self._window
-        if order is not None and window is not None and order.kind == window.kind and order < window:
-            return self._known.knows(row)
-        return self._known.note(row, order)
-
-    def _window_now(self) -> Order | None:
-        """Where the next poll would begin if this one ended now."""
-        high = self._safe_high()
-        return None if high is None or self._cursor is None else order_of(self._cursor.start(high), self._cursor.type)
-
-    def _changed(self, row: Row) -> bool:
-        if not self._endpoint.changes_only:
-            return True
-        name, content = digest([row.get(key) for key in self._endpoint.keys]), digest(row)
-        same = self._changes.pop(name, None) == content
-        self._changes[name] = content
-        if len(self._changes) > _MOST_CHANGES:
-            del self._changes[next(iter(self._changes))]
-        return not same
-
-    def _committing(
-        self, page: Page, response: Response, after: Position, rows: list[Row], refused: list[tuple[Row, str]]
-    ) -> Iterator[Any]:
+    def _committing(self, fetched: _Fetched, found: Sorted) -> Iterator[Any]:
         """Yield what a page gave in one tuple, which is journalled together with the state after it."""
-        pages = [rows] if not self._shaped else self._endpoint.shape.pages(rows)
-        self._move(response, after)
-        self._figures.rows_new += len(rows)
-        self._figures.rows_rejected += len(refused)
-        yield (*rejected(refused), *(pages if rows else ()))
+        pages = [found.rows] if not self._shaped else self._endpoint.shape.pages(found.rows)
+        self._move(fetched)
+        if self._beside is not None:
+            replace_remembered(self._beside, found.contents)
+        self._figures.rows_new += len(found.rows)
+        self._figures.rows_rejected += len(found.refused)
+        yield (*rejected(found.refused), *(pages if found.rows else ()))
 
-    def _move(self, response: Response, after: Position) -> None:
+    def _move(self, fetched: _Fetched) -> None:
         """Let the state say where the next poll goes on."""
         # A poll that went on within lines has compared those before with what it was given.
-        is_whole = response.lines is not None or (self._at is None and not self._resumed)
-        is_only_page = after is None and is_whole
+        is_whole = fetched.response.lines is not None or (fetched.at is None and not self._resumed)
+        is_over = self._at is None
         if self._endpoint.records is None and self._records is not None:
             self._state["records"] = self._records
-        if self._endpoint.changes_only:
-            self._state["changes"] = self._changes
-        if is_only_page:
-            self._state["validators"] = self._validators(response)
-        if after is None:
-            self._end()
+        if is_over and is_whole:
+            self._validators.note(fetched.request, fetched.response)
+        if is_over:
+            self._state.pop("poll", None)
+            if self._endpoint.cursor is not None and self._reach.safe is not None:
+                self._state["cursor"] = self._reach.safe
         else:
-            secret = self._session.holds_secret(json.dumps(after))
-            self._state["poll"] = {
-                "start": self._start,
-                "at": None if secret else after,
-                "high": self._high,
-                "begun": self._begun_s,
-                "recent": list(self._recent),
-            }
-        if self._cursor is not None:
-            # What lies below the old cursor was known before this poll, whose later pages may have it.
-            before = order_of(self._state.get("cursor"), self._cursor.type) if after is not None else None
-            self._known.forget_below(self._window_now(), before)
-            self._state["known"] = self._known.kept
+            at = None if self._holds_secret(self._at) else self._at
+            self._state["poll"] = {"at": at, **self._reach.kept(), **self._sorting.kept()}
+        self._sorting.keep(is_over=is_over)
 
-    def _end(self) -> None:
-        """Move the cursor: the poll has got through."""
-        self._state.pop("poll", None)
-        reached = self._safe_high()
-        if self._cursor is not None and reached is not None:
-            self._state["cursor"] = reached
+    def _holds_secret(self, position: Position) -> bool:
+        """Whether a position has a secret in it. A user name that has a password is none: it may be any word."""
+        text, auth = json.dumps(position), self._endpoint.auth
+        if isinstance(auth, Basic) and auth.password and isinstance(auth.username, Secret):
+            name = auth.username.value()
+            secrets = [secret for secret in auth.added(_no_post).secrets if secret != name]
+            return scrub(text, secrets) != text
+        return self._session.holds_secret(text)
 
-    def _safe_high(self) -> Any:
-        """The highest value, but not beyond when the poll began, and not below the cursor.
 
-        A long poll may see a row on its last page that changed later than others which its first pages could not have.
-        """
-        if self._safe[0] != self._high or self._high is None:
-            self._safe = (self._high, self._bounded())
-        return self._safe[1]
+class _Validators:
+    """What the last poll of one page was told to ask with, and what it was given.
 
-    def _bounded(self) -> Any:
-        if self._cursor is None or self._begun_s is None:
-            return self._high
-        bounded = self._cursor.not_after(self._high, self._begun_s)
-        before = self._state.get("cursor")
-        low, order = order_of(before, self._cursor.type), order_of(bounded, self._cursor.type)
-        return before if low is not None and order is not None and order.kind == low.kind and order < low else bounded
+    Args:
+        state: The collector's.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def of(self, request: Request) -> Mapping[str, Any]:
+        """Return those for a request."""
+        kept: Mapping[str, Any] = self._state.get("validators", {})
+        return kept if kept.get("for") == _name(request) else {}
+
+    def conditional(self, request: Request) -> Request:
+        """Return the request with them; itself if there are none."""
+        kept = self.of(request)
+        conditions = {"If-None-Match": kept.get("etag"), "If-Modified-Since": kept.get("modified")}
+        headers = {name: value for name, value in conditions.items() if value} | dict(request.headers)
+        if headers == request.headers:
+            return request
+        return Request(request.method, request.url, headers, request.json, request.in_lines)
+
+    def have(self, request: Request, response: Response) -> bool:
+        """Whether the body is that of the last poll."""
+        known = self.of(request).get("body")
+        return known is not None and known == _hash(response.body)
+
+    def note(self, request: Request, response: Response) -> None:
+        """Keep those of a response."""
+        found: dict[str, Any] = {"for": _name(request)}
+        found |= {"body": _hash(response.body)} if response.lines is None else {"lines": response.lines.position}
+        named = {"etag": response.headers.get("etag"), "modified": response.headers.get("last-modified")}
+        self._state["validators"] = found | {name: value for name, value in named.items() if value}
+
+
+class _Repeats:
+    """Tells a list without an end from one that has equal pages.
+
+    Pages that are equal to the one before them are held until another one comes: if none does, nothing is loaded twice.
+    """
+
+    def __init__(self) -> None:
+        self._positions: set[str] = set()
+        self._last = ""
+        self._equal = 0
+        self._held: list[Any] = []
+
+    def has_no_end(self, page: Page, after: Position) -> bool:
+        """Whether a position comes again, or too many pages in a row are equal."""
+        position, records = digest(after), digest(page.records)
+        comes_again = after is not None and position in self._positions
+        self._positions.add(position)
+        self._equal = self._equal + 1 if page.records and records == self._last else 0
+        self._last = records
+        return comes_again or self._equal > _MOST_EQUAL
+
+    def holds(self, page: Page) -> bool:
+        """Take a page; return whether it is equal to the one before it."""
+        self._held += page.records
+        return self._equal > 0
+
+    def released(self) -> list[Any]:
+        """Return the records of the pages taken."""
+        found, self._held = self._held, []
+        return found
+
+
+def _no_post(*_: object) -> None:
+    """Basic authentication asks no server for a token."""
 
 
 def _hash(body: bytes) -> str:

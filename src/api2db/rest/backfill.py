@@ -25,8 +25,9 @@ _DAY_S: Final = 86_400
 class Backfill:
     """An import function that polls the history of a resource, for one run or in several slices beside live polls.
 
-    It leaves the state of the live polls as it is. Its progress is in the state's ``backfill`` until it has got
-    through; another backfill with the same arguments continues there, and one with others is refused.
+    It leaves the cursor of the live polls as it is. What they remember of a row becomes what the backfill has loaded,
+    so they load it again if it differs from that. How far it is stands beside their state, until it has got through;
+    another backfill with the same arguments goes on there.
 
     Args:
         resource: With a cursor that has ``param`` and ``until``, and keys.
@@ -120,7 +121,8 @@ class Backfill:
         for number in range(kept["done"], len(windows)):
             poll = dict(kept["poll"])
             kept = {"of": name, "done": number + 1, "poll": {}}
-            steps = Poll(self._endpoint(*windows[number]), poll, self.figures, conditional=False).frames()
+            endpoint = self._endpoint(*windows[number])
+            steps = Poll(endpoint, poll, self.figures, conditional=False, beside=state).frames()
             while not isinstance(frame := (yield from next_frame(steps)), End):
                 within = {"of": name, "done": number, "poll": {"poll": poll["poll"]}} if "poll" in poll else kept
                 state[_STATE] = within
@@ -133,8 +135,7 @@ class Backfill:
     def _endpoint(self, begin: Any, end: Any) -> Endpoint:
         endpoint, cursor = self.resource.endpoint, self._cursor
         window = dataclasses.replace(cursor, initial=begin, overlap=0, remember=0, descending=False)
-        params = {**endpoint.params, str(cursor.until): end}
-        return dataclasses.replace(endpoint, cursor=window, params=params, changes_only=False)
+        return dataclasses.replace(endpoint, cursor=window, until=end, changes_only=False)
 
 
 def _with_time(text: str) -> str:

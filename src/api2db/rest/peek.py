@@ -126,6 +126,8 @@ def _page(document: Any, url: str, headers: Mapping[str, str]) -> tuple[Page, di
         path, why = path_of_records(document), "the one list of objects"
     except PollError:
         lists = {path: found for path, found in _walk(document) if isinstance(found, list) and found}
+        if not lists:
+            raise
         path = max(lists, key=lambda name: len(lists[name]))
         why = f"the longest list; others are {', '.join(sorted(set(lists) - {path}))}"
     guesses = {} if path == WHOLE else {"records": Guess(repr(path), why)}
