@@ -151,7 +151,7 @@ class Endpoint:
         try:
             document = self.document(response)
             if self.is_graphql:
-                _check_graphql(document)
+                _check_graphql(document, response.scrub)
             path, records = self._found(document, known_path)
         except PollError as error:
             raise _of_url(response, error) from None
