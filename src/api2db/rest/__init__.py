@@ -13,6 +13,8 @@ from api2db.rest._cursor import Cursor
 from api2db.rest._pagination import LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber
 from api2db.rest._resource import Resource
 from api2db.rest._secrets import SecretFile
+from api2db.rest._session_token import LoginCall, SessionToken
+from api2db.rest._signing import Signature, Signed, Unsigned
 
 __all__ = [
     "ApiKey",
@@ -21,6 +23,7 @@ __all__ = [
     "Cursor",
     "LastId",
     "LinkHeader",
+    "LoginCall",
     "NextToken",
     "NextUrl",
     "OAuth2ClientCredentials",
@@ -29,4 +32,8 @@ __all__ = [
     "Resource",
     "RestApi",
     "SecretFile",
+    "SessionToken",
+    "Signature",
+    "Signed",
+    "Unsigned",
 ]

@@ -21,15 +21,33 @@ class Added:
 
     Attributes:
         secrets: The values in it that no message may show.
+        sign: Called with the request if it has to be signed; returns what is added instead.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: Sequence[str] = field(default=(), repr=False)
+    sign: "Callable[[Outgoing], Added] | None" = field(default=None, repr=False)
 
 
-Post = Callable[[str, Mapping[str, str], Mapping[str, str], Sequence[str]], Any]
-"""Sends a form with headers to a URL, hides the secrets given last, and returns the decoded answer."""
+class Outgoing(Protocol):
+    """A request before authentication adds to it."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def json(self) -> bytes | None: ...
+
+
+Post = Callable[[str, Mapping[str, str] | bytes | None, Mapping[str, str], Sequence[str]], Any]
+"""Sends a form, or a body as it is, with headers to a URL, and returns the decoded answer.
+
+Without a body it is a GET. It hides the secrets given last.
+"""
 
 
 class Auth(Protocol):
@@ -137,7 +155,7 @@ class Basic(_Fixed):
 
 
 @dataclass
-class _Token:
+class Token:
     """The access token of a process, which all polls of it share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -163,7 +181,7 @@ class OAuth2ClientCredentials:
     client_secret: SecretText = field(repr=False)
     scope: str | None = None
     audience: str | None = None
-    _token: _Token = field(init=False, repr=False, compare=False, default_factory=_Token)
+    _token: Token = field(init=False, repr=False, compare=False, default_factory=Token)
 
     def __post_init__(self) -> None:
         if not str(self.token_url).startswith(("http://", "https://")):
