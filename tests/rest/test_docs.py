@@ -53,6 +53,15 @@ def portal(asked: Asked) -> Reply:
     return Reply([{"number": 1}]) if asked.headers.get("x-session") == "t-123456" else Reply("who?", 401)
 
 
+def warehouse(asked: Asked) -> Reply:
+    assert asked.headers["authorization"] == "Bearer secret-1234"
+    if asked.method == "POST":
+        return Reply({"id": "e1", "state": "pending"})
+    if asked.path == "/exports/e1":
+        return Reply({"state": "completed", "download_url": f"{asked.base}/files/e1.csv"})
+    return Reply(b"id,total,updated\n1,9.90,2024-05-01T10:00:00Z\n")
+
+
 SERVERS: dict[str, Any] = {
     "api.github.com/graphql": GraphQl,
     "api.github.com": GitHubIssues,
@@ -62,6 +71,7 @@ SERVERS: dict[str, Any] = {
     "erp.example.com": OData,
     "exchange.example.com": lambda: exchange,
     "portal.example.com": lambda: portal,
+    "warehouse.example.com": lambda: warehouse,
     "/lines": lambda: orders,
     "/search": lambda: search,
 }
@@ -90,4 +100,4 @@ def test_an_example_polls_an_api_of_its_shape(serve: Serve, block: Block, monkey
 
 
 def test_there_is_an_example_of_each_shape() -> None:
-    assert len(EXAMPLES) == 10
+    assert len(EXAMPLES) == 11

@@ -13,7 +13,7 @@ from tests.kills.fork_server import ForkServer, Newborn
 from tests.kills.homes import Home
 from tests.rest.conftest import Serve
 from tests.rest.servers import Answer, Asked, Reply
-from tests.rest.shapes import SHAPES, Shape, rows_in, rows_of
+from tests.rest.shapes import KILLED, SHAPES, Shape, rows_in, rows_of
 
 MOMENTS = ("before", "within", "after")
 
@@ -71,7 +71,7 @@ class Killing:
 def kill_often(fork_server: ForkServer, serve: Serve, place: Path, name: str, rounds: int) -> str:
     """Collect the whole list, then what changes, with a kill in each of many polls."""
     dice = random.Random(f"{name} {rounds}")
-    shape: Shape = SHAPES[name]()
+    shape: Shape = KILLED[name]()
     killing = Killing(shape)
     server, home = serve(killing), Home(place)
     kills = 0
@@ -96,7 +96,7 @@ def kill_often(fork_server: ForkServer, serve: Serve, place: Path, name: str, ro
     return f"{name}: {kills} kills, {killing.calls} calls, {len(shape.rows)} rows"
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", KILLED)
 def test_whenever_a_poll_is_killed_each_row_is_there_once(
     fork_server: ForkServer, serve: Serve, tmp_path: Path, say: list[str], name: str
 ) -> None:

@@ -10,6 +10,7 @@ with _from_extra("httpx2, jmespath or msgspec", "rest"):
 from api2db.rest._api import RestApi
 from api2db.rest._auth import ApiKey, Basic, BearerToken, OAuth2ClientCredentials
 from api2db.rest._cursor import Cursor
+from api2db.rest._jobs import Job
 from api2db.rest._pagination import LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber
 from api2db.rest._resource import Resource
 from api2db.rest._secrets import SecretFile
@@ -21,6 +22,7 @@ __all__ = [
     "Basic",
     "BearerToken",
     "Cursor",
+    "Job",
     "LastId",
     "LinkHeader",
     "LoginCall",

@@ -18,6 +18,7 @@ from api2db.rest._cursor import Cursor
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._formats import FORMATS, Format
 from api2db.rest._http import TRIES, Limits
+from api2db.rest._jobs import Job
 from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
 from api2db.rest._paths import compiled
 from api2db.rest._resource import Resource
@@ -172,6 +173,7 @@ class RestApi:
         *,
         json: Mapping[str, Any],
         params_in: str = "json",
+        job: Job | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         records: str | None = None,
@@ -194,6 +196,8 @@ class RestApi:
             json: The body.
             params_in: Where the parameters of pagination and cursor go: into the body (``"json"``, a dotted name leads
                 into its objects), or into the ``"query"``.
+            job: How the list is had if the call only submits a job that makes it. ``records``, ``format`` and
+                ``pagination`` are then those of the job's result.
 
         Raises:
             ConfigurationError: An argument can't be used.
@@ -201,7 +205,14 @@ class RestApi:
         options = {name: value for name, value in locals().items() if name in _OPTIONS}
         one_of(params_in, ("json", "query"), "params_in")
         body = dict(of_kind(json, Mapping, "json", "a dict"))
-        return self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+        resource = self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+        if job is None:
+            return resource
+        if of_kind(job, Job, "job", "a Job").result_url is not None and pagination is not None:
+            raise ConfigurationError(
+                "pagination can't be used with result_url of Job; name the result's path as result="
+            )
+        return dataclasses.replace(resource, job=job.below(self.url))
 
     def graphql(
         self,
@@ -257,6 +268,8 @@ class RestApi:
         at_once: int,
     ) -> Resource:
         of_kind(parent, Resource, "for_each", "a resource, as RestApi.get gives it")
+        if parent.job is not None:
+            raise ConfigurationError("for_each is a list that a job makes; give a resource that is polled")
         if parent.for_each is not None:
             raise ConfigurationError("for_each is a resource with for_each of its own; there are two levels at most")
         for name in ("cursor", "changes_only"):
