@@ -4,7 +4,7 @@ import dataclasses
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import httpx2
 
@@ -39,6 +39,21 @@ _OPTIONS: Final = (
     "changes_only",
     "max_pages",
 )
+_DEFAULTS: Final = {"keys": (), "flatten": False, "changes_only": False, "max_pages": 10_000}
+
+
+class ListOptions(TypedDict, total=False):
+    """Options that ``graphql`` shares with ``get``, which describes them."""
+
+    headers: Mapping[str, str] | None
+    cursor: Cursor | None
+    keys: str | Sequence[str]
+    fields: Mapping[str, str] | None
+    types: Mapping[str, str] | None
+    flatten: bool
+    include: Mapping[str, Any] | None
+    changes_only: bool
+    max_pages: int
 
 
 @suggesting
@@ -223,15 +238,7 @@ class RestApi:
         path: str = "/graphql",
         after: str = "after",
         page_info: str | None = None,
-        cursor: Cursor | None = None,
-        keys: str | Sequence[str] = (),
-        fields: Mapping[str, str] | None = None,
-        types: Mapping[str, str] | None = None,
-        flatten: bool = False,
-        include: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        changes_only: bool = False,
-        max_pages: int = 10_000,
+        **options: Unpack[ListOptions],
     ) -> Resource:
         """Describe a connection that is had by a GraphQL query.
 
@@ -244,19 +251,23 @@ class RestApi:
             path: Where the API takes queries.
             after: The variable that takes ``endCursor``.
             page_info: Where ``pageInfo`` is; by default beside the nodes.
-            cursor: Its ``param`` names a variable.
+            options: As in ``get``; the ``param`` of a cursor names a variable.
 
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        for name in options:
+            if name not in ListOptions.__annotations__:
+                raise ConfigurationError(f"there is no argument {name!r}{nearest(name, ListOptions.__annotations__)}")
         of_kind(query, str, "query", "a GraphQL query")
         beside = page_info or f"{records.partition('[')[0].rpartition('.')[0]}.pageInfo".removeprefix(".")
-        options["pagination"] = PageInfo(beside, f"variables.{after}")
-        if cursor is not None and cursor.param is not None:
+        cursor = options.get("cursor")
+        if isinstance(cursor, Cursor) and cursor.param is not None:
             options["cursor"] = cursor.renamed(f"variables.{cursor.param}")
+        pagination = PageInfo(beside, f"variables.{after}")
+        given = {**_DEFAULTS, **options, "records": records, "pagination": pagination}
         body = {"query": query, "variables": dict(variables or {})}
-        return self._resource("POST", path, {}, options, body=body, in_body=True, is_graphql=True)
+        return self._resource("POST", path, {}, given, body=body, in_body=True, is_graphql=True)
 
     def _child(
         self,
