@@ -15,7 +15,7 @@ from api2db.rest._json import encode
 from api2db.rest._secrets import SecretText, named_secrets, revealed, scrub
 
 _sent: Final = ContextVar("api2db_sent_session_token", default="")
-"""The token of this poll's last call, so that a 401 does not discard the token that another poll got meanwhile."""
+"""The token of this poll's last call, if known: its 401 does not discard a token that another poll got meanwhile."""
 
 
 @suggesting
@@ -122,7 +122,7 @@ class SessionToken:
     def refused(self) -> bool:
         """Discard the token, unless there is a newer one than the one that was refused."""
         with self._token.lock:
-            if self._token.value == _sent.get():
+            if _sent.get() in {"", self._token.value}:
                 self._token.until_s = 0.0
         return True
 
