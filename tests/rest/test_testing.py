@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from api2db import testing
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest import ApiKey, BearerToken, LinkHeader, RestApi
+from api2db.rest import ApiKey, BearerToken, LinkHeader, LoginCall, RestApi, SessionToken
 from api2db.rest import _http as http
 from api2db.testing import Answer, ApiServer, Call, Cassette, Reply, pages_of
 from tests.rest.conftest import Polled
@@ -116,6 +116,30 @@ def test_a_cassette_gives_again_what_an_api_answered_without_the_secrets(
         with pytest.raises(PollError, match="has no response to GET /other"):
             Polled(api.get("/other")).poll()
     assert len(server.asked) == before
+
+
+def test_the_answer_to_a_login_is_recorded_without_its_token_and_replayed(api_server: Start, tmp_path: Path) -> None:
+    def portal(call: Call) -> Reply:
+        if call.path == "/login":
+            assert call.json == {"password": CANARY}
+            return Reply({"token": f"token-{CANARY}"})
+        assert call.headers["x-session"] == f"token-{CANARY}"
+        return pages_of(ROWS)(call)
+
+    server = api_server(portal)
+    file = tmp_path / "items.json"
+    for _ in ("record", "replay"):
+        with Cassette(file, server.url) as cassette:
+
+            def login(secrets: Mapping[str, str], at: str = cassette.url) -> Generator[LoginCall, Any, str]:
+                answer = yield LoginCall(f"{at}/login", json={"password": secrets["password"]})
+                return str(answer["token"])
+
+            auth = SessionToken(login, {"password": CANARY}, header="X-Session")
+            resource = RestApi(cassette.url, auth=auth).get("/items", pagination=LinkHeader())
+            assert Polled(resource).poll() == ROWS
+    assert CANARY not in file.read_text()
+    assert len(server.asked) == 4
 
 
 def test_a_recording_needs_the_api(tmp_path: Path) -> None:

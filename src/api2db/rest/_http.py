@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx2
 
@@ -218,7 +218,7 @@ class Session:
         origin = origin_of(request.url)
         host = host_of(origin)
         own = origin == self._base
-        added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
+        added = (yield from self._added(auth, request)) if own and not isinstance(auth, httpx2.Auth) else Added()
         prepared = yield from self._prepared(origin, request, added)
         yield from self._begun(host)
         lines = None
@@ -287,12 +287,15 @@ class Session:
             {"sni_hostname": origin.host},
         )
 
-    def _added(self, auth: Auth) -> Steps[Added]:
+    def _added(self, auth: Auth, request: Request) -> Steps[Added]:
         if getattr(auth, "is_ready", False):
             added = auth.added(self._post_form)
         else:
             added = yield Call(lambda: auth.added(self._post_form), auth)
         self._secrets.update(secret for secret in added.secrets if secret)
+        if added.sign is not None:
+            added = added.sign(request)
+            self._secrets.update(secret for secret in added.secrets if secret)
         return added
 
     def _note_secrets(self, request: httpx2.Request) -> None:
@@ -300,13 +303,22 @@ class Session:
         value = request.headers.get("authorization", "")
         self._secrets.update(part for part in value.split()[1:] if part)
 
-    def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str], secrets: Sequence[str]) -> Any:
+    def _post_form(
+        self, url: str, form: Mapping[str, str] | bytes | None, headers: Mapping[str, str], secrets: Sequence[str]
+    ) -> Any:
         """Ask a token server, which is trusted with the secrets that it is sent."""
         self._secrets.update(secret for secret in secrets if secret)
-        content = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        request = Request("POST", url, {**content, **headers}, urlencode(form).encode())
+        content = {"Accept": "application/json"}
+        if form is not None:
+            content["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(form).encode() if isinstance(form, Mapping) else form
+        request = Request("GET" if form is None else "POST", url, {**content, **headers}, body)
         self._trusted.add(origin_of(url))
-        return decode(finished(self._fetch_once(request)).body, self._limits.depth)
+        answer = finished(self._fetch_once(request)).body
+        try:
+            return decode(answer, self._limits.depth)
+        except PollError:  # its message shows the begin of the answer, which may be a token
+            raise PollError(f"{request.method} {_shown(url)}: the answer is not JSON") from None
 
     def _fetch_once(self, request: Request) -> Steps[Response]:
         """Without redirects: a form of secrets goes nowhere else."""
@@ -389,9 +401,11 @@ def with_params(url: str, params: Mapping[str, Any]) -> str:
     if not params:
         return url
     parts = urlsplit(url)
-    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in params]
+    # What stays is not encoded again: a signature is for the query as it is.
+    kept = [one for one in parts.query.split("&") if one and unquote_plus(one.partition("=")[0]) not in params]
     added = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
-    return urlunsplit(parts._replace(query=urlencode(kept + added, quote_via=quote, safe=":,/")))
+    query = "&".join([*kept, urlencode(added, quote_via=quote, safe=":,/")]) if added else "&".join(kept)
+    return urlunsplit(parts._replace(query=query))
 
 
 def without_params(url: str, names: frozenset[str]) -> str:

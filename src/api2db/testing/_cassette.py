@@ -42,6 +42,7 @@ class Cassette:
             raise ConfigurationError(f"{self._path} can't be recorded without the URL of the API; give it as api=")
         self._kept: dict[str, dict[str, Any]] = {} if self._records else json.loads(self._path.read_text("utf-8"))
         self._client = httpx2.Client() if self._records else None
+        self._secrets: set[str] = set()
         self._server = ApiServer(self._recorded if self._records else self._replayed)
 
     @property
@@ -59,6 +60,7 @@ class Cassette:
         self._server.close()
         if self._client is not None:
             self._client.close()
+            self._scrub_again()
             self._path.write_text(json.dumps(self._kept, indent=1, sort_keys=True) + "\n", "utf-8")
 
     def __enter__(self) -> Self:
@@ -74,6 +76,7 @@ class Cassette:
         query = f"?{urlencode(call.params)}" if call.params else ""
         answer = self._client.request(call.method, f"{self._api}{call.path}{query}", headers=headers, content=call.body)
         secrets = _secrets_of(call)
+        self._secrets |= secrets
         kept = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in _NOT_KEPT}
         entry: dict[str, Any] = {
             "status": answer.status_code,
@@ -91,6 +94,13 @@ class Cassette:
         if entry is None:
             return Reply({"message": f"{self._path.name} has no response to {_name(call)}"}, 404)
         return _reply(entry, call.base)
+
+    def _scrub_again(self) -> None:
+        """Hide what a later request sent as a secret: the answer to a login has the token in it."""
+        for entry in self._kept.values():
+            if "text" in entry:
+                entry["text"] = self._scrubbed(entry["text"], self._secrets)
+            entry["headers"] = {name: self._scrubbed(value, self._secrets) for name, value in entry["headers"].items()}
 
     def _scrubbed(self, text: str, secrets: set[str]) -> str:
         for secret in sorted(secrets, key=len, reverse=True):
@@ -122,4 +132,4 @@ def _secrets_of(call: Call) -> set[str]:
 
 
 def _is_secret(name: str) -> bool:
-    return redact(f"{name}=value") != f"{name}=value"
+    return "session" in name.lower() or redact(f"{name}=value") != f"{name}=value"

@@ -20,6 +20,7 @@ class Call:
         params: The query parameters; a repeated one has its last value.
         headers: Their names in lower case.
         base: The server's URL, for links.
+        query: The query as it came, for signatures.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Call:
     headers: Mapping[str, str]
     body: bytes
     base: str
+    query: str = ""
 
     @property
     def json(self) -> Any:
@@ -152,7 +154,7 @@ def _handler_for(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             params = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            return Call(self.command, parts.path, params, headers, body, server.url)
+            return Call(self.command, parts.path, params, headers, body, server.url, parts.query)
 
         def log_message(self, *arguments: object) -> None:
             pass
