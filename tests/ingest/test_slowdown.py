@@ -64,7 +64,9 @@ def test_a_collector_that_fails_polls_more_rarely_until_it_succeeds(tmp_path: Pa
         wait_until(lambda: runner.status.next_poll_at)
         assert runner.status.next_poll_at is not None
         assert runner.status.next_poll_at - time.time() < 0.6
+        assert runner.status.failed_in_row == runner.status.failed >= FAILURES
         fails = False
         wait_until(lambda: runner.status.rows >= 3)
         assert min(after - before for before, after in zip(polled_s[-3:], polled_s[-2:], strict=False)) < 0.3
         assert runner.status.next_poll_at is None
+        assert runner.status.failed_in_row == 0

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import duckdb
 
 from api2db import Collector, Run, Stream2Sql
-from api2db.rest import Cursor, LastId, LinkHeader, NextUrl, Resource, RestApi
+from api2db.rest import Cursor, Job, LastId, LinkHeader, NextUrl, Resource, RestApi
 from tests.rest.servers import Asked, GitHub, Reply, issue
 
 SIZE = 5
@@ -233,6 +233,52 @@ class GraphQl(Shape):
         return Reply({"data": {"repository": {"issues": issues}}})
 
 
+class Export(Shape):
+    """A job makes the list, in two files; one that is submitted again by the same key is the same job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[list[Row]] = []
+        self.keys: list[str] = []
+        self.looks = 0
+
+    @staticmethod
+    def resource(url: str) -> Resource:
+        return RestApi(url).post(
+            "/exports",
+            json={"kind": "orders"},
+            job=Job(
+                id="job.id",
+                status="/exports/{id}",
+                state="state",
+                done="done",
+                failed="failed",
+                result_url="files",
+                every="10ms",
+                idempotency_header="Idempotency-Key",
+            ),
+            format="ndjson",
+            cursor=Cursor("updated", param="since", overlap="3s", type="unix_s"),
+        )
+
+    def row(self, number: int) -> Row:
+        return {"id": number, "updated": 1714557600 + number // 2}
+
+    def __call__(self, asked: Asked) -> Reply:
+        parts = asked.path.split("/")
+        if asked.path == "/exports":
+            if asked.headers["idempotency-key"] not in self.keys:
+                self.keys.append(asked.headers["idempotency-key"])
+                self.jobs.append([row for row in self.rows if row["updated"] >= asked.json.get("since", 0)])
+            return Reply({"job": {"id": self.keys.index(asked.headers["idempotency-key"])}}, 202)
+        rows, self.looks = self.jobs[int(parts[2])], self.looks + 1
+        if len(parts) == 3:
+            files = [f"{asked.base}{asked.path}/{number}?signature=canary" for number in (0, 1)]
+            return Reply({"state": "done", "files": files} if self.looks % 2 else {"state": "running"})
+        half = rows[: len(rows) // 2] if parts[3] == "0" else rows[len(rows) // 2 :]
+        return Reply("".join(f"{json.dumps(row)}\n" for row in half).encode())
+
+
 SHAPES: dict[str, type[Shape]] = {
     "github": GitHubIssues,
     "stripe": StripeCharges,
@@ -242,12 +288,13 @@ SHAPES: dict[str, type[Shape]] = {
     "graphql": GraphQl,
     "lines": LargeLines,
 }
+KILLED: dict[str, type[Shape]] = {**SHAPES, "export": Export}
 
 
 def collect_shape(shape: str, url: str, home: Path) -> None:
     """Poll once, and deliver what that gives into DuckDB."""
     stream = Stream2Sql("rows", "rows.duckdb", "duckdb", home=home)
-    found = SHAPES.get(shape, LinesWithoutKeys)
+    found = KILLED.get(shape, LinesWithoutKeys)
     Run([Collector("rows", 60, found.resource(url), [stream])]).run(once=True)
 
 

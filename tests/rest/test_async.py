@@ -18,6 +18,8 @@ from api2db.testing import cut_gzip, dripping, fail_first, pages_of, slow
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
 from tests.rest.test_children import EXPECTED, Orders, lines
+from tests.rest.test_hooks import Portal, bearer
+from tests.rest.test_jobs import Exports, exported
 
 ROWS = [{"id": number} for number in range(25)]
 Submit = Callable[[Any], "Future[Any]"]
@@ -98,6 +100,36 @@ def test_the_lists_of_all_parents_come_in_order(serve: Serve, submit: Submit) ->
     polled = AsyncPolled(lines(serve(orders)))
     assert submit(polled.poll_async()).result(20) == EXPECTED
     assert 1 < orders.most_at_once <= 4
+
+
+def test_a_job_is_followed_as_by_the_sync_face(serve: Serve, submit: Submit) -> None:
+    asynchronous, plain = AsyncPolled(exported(serve(Exports()))), Polled(exported(serve(Exports())))
+    assert submit(asynchronous.poll_async()).result(20) == plain.poll()
+    assert len(asynchronous.rows) == 10
+    assert asynchronous.state.keys() == plain.state.keys()
+
+
+def test_a_late_refusal_of_an_old_session_token_does_not_discard_the_new_one(serve: Serve, submit: Submit) -> None:
+    portal, asked_late, others_are_done = Portal(), threading.Event(), threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/late" and asked.headers["authorization"] == "Bearer token-1":
+            asked_late.set()
+            assert others_are_done.wait(20)
+        return portal(asked)
+
+    server = serve(answer)
+    api = RestApi(server.url, auth=bearer(server))
+    late, other = (api.get(path, pagination=PageNumber()) for path in ("/late", "/items"))
+    submit(AsyncPolled(other).poll_async()).result(20)
+    portal.revoked = 1
+    refused = submit(AsyncPolled(late).poll_async())
+    assert asked_late.wait(20)
+    polls = [submit(AsyncPolled(other).poll_async()) for _ in range(16)]
+    assert [len(poll.result(20)) for poll in polls] == [3] * 16
+    others_are_done.set()
+    assert len(refused.result(20)) == 3
+    assert portal.logins == 2
 
 
 class Secretive(httpx2.Auth):

@@ -6,7 +6,7 @@ import logging
 import pickle
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,20 @@ import pytest
 
 from api2db import Collector, Run, Stream2Sql
 from api2db.errors import Api2dbError, ConfigurationError, PollError
-from api2db.rest import ApiKey, Basic, BearerToken, NextUrl, OAuth2ClientCredentials, RestApi, SecretFile
+from api2db.rest import (
+    ApiKey,
+    Basic,
+    BearerToken,
+    LoginCall,
+    NextUrl,
+    OAuth2ClientCredentials,
+    RestApi,
+    SecretFile,
+    SessionToken,
+    Signature,
+    Signed,
+    Unsigned,
+)
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
 
@@ -53,6 +66,24 @@ def oauth(server: Server) -> OAuth2ClientCredentials:
     return OAuth2ClientCredentials(f"{server.url}/token", "me", CANARY, scope="read")
 
 
+def session_token(server: Server) -> SessionToken:
+    def login(secrets: Mapping[str, str]) -> Generator[LoginCall, Any, str]:
+        header = base64.b64encode(f"me:{secrets['password']}".encode()).decode()
+        form = {"grant_type": "client_credentials", "scope": "read"}
+        answer = yield LoginCall(f"{server.url}/token", form=form, headers={"Authorization": f"Basic {header}"})
+        return str(answer["access_token"])
+
+    return SessionToken(login, {"password": CANARY}, header="X-Key")
+
+
+def signed(server: Server) -> Signed:
+    def sign(request: Unsigned, secrets: Mapping[str, str]) -> Signature:
+        # A real signature shows nothing of its secret; this one is the secret, so that it would be found.
+        return Signature({"X-Signature": secrets["secret"]}, {"timestamp": 1714557600, "api_key": secrets["secret"]})
+
+    return Signed(sign, {"secret": CANARY})
+
+
 FORMS: dict[str, Callable[[Server], Any]] = {
     "bearer": lambda server: BearerToken(CANARY),
     "from the environment": lambda server: BearerToken("$CANARY"),
@@ -61,6 +92,8 @@ FORMS: dict[str, Callable[[Server], Any]] = {
     "in the query": lambda server: ApiKey(CANARY, param="api_key"),
     "basic": lambda server: Basic("me", CANARY),
     "oauth2": oauth,
+    "a session token": session_token,
+    "signed": signed,
     "the client's own": lambda server: httpx2.BasicAuth("me", CANARY),
 }
 
@@ -121,7 +154,9 @@ def test_no_error_repr_or_state_shows_a_secret_that_the_api_repeats(
     assert not shows_secret(repr(form(server)).replace("BasicAuth", ""))
 
 
-@pytest.mark.parametrize("form", [name for name in FORMS if name != "the client's own"])
+@pytest.mark.parametrize(
+    "form", [name for name in FORMS if name not in {"the client's own", "a session token", "signed"}]
+)
 def test_a_secret_is_not_pickled(serve: Serve, form: str) -> None:
     with pytest.raises(TypeError):
         pickle.dumps(FORMS[form](serve(Guarded())))
@@ -259,10 +294,11 @@ def test_a_redirect_within_the_api_keeps_the_secret(serve: Serve) -> None:
     assert Polled(RestApi(serve(answer).url, auth=BearerToken(CANARY)).get("/old")).poll() == [{"id": 1}]
 
 
-def test_an_oauth_token_is_used_until_a_401_and_then_renewed_once(serve: Serve) -> None:
+@pytest.mark.parametrize("form", [oauth, session_token])
+def test_a_token_is_used_until_a_401_and_then_renewed_once(serve: Serve, form: Callable[[Server], Any]) -> None:
     api = Guarded()
     server = serve(api)
-    auth = oauth(server)
+    auth = form(server)
     for _ in range(2):
         Polled(RestApi(server.url, auth=auth).get("/items")).poll()
     assert api.tokens == 1
@@ -271,10 +307,11 @@ def test_an_oauth_token_is_used_until_a_401_and_then_renewed_once(serve: Serve) 
     assert api.tokens == 2
 
 
-def test_a_401_after_a_new_token_is_an_error(serve: Serve) -> None:
+@pytest.mark.parametrize("form", [oauth, session_token])
+def test_a_401_after_a_new_token_is_an_error(serve: Serve, form: Callable[[Server], Any]) -> None:
     server = serve(lambda asked: Reply({"access_token": TOKEN}) if asked.path == "/token" else Reply("no", 401))
     with pytest.raises(PollError, match='HTTP 401: "no"'):
-        Polled(RestApi(server.url, auth=oauth(server)).get("/items")).poll()
+        Polled(RestApi(server.url, auth=form(server)).get("/items")).poll()
     assert [asked.path for asked in server.asked] == ["/token", "/items", "/token", "/items"]
 
 

@@ -1,5 +1,8 @@
 """Each example of docs/rest.md polls a local server of that shape."""
 
+import hmac
+import re
+import time
 from typing import Any
 
 import pytest
@@ -31,6 +34,34 @@ def search(asked: Asked) -> Reply:
     return Reply({"hits": [{"id": 1}]})
 
 
+def exchange(asked: Asked) -> Reply:
+    """As the published docs of Binance's signed endpoints say."""
+    signature = hmac.new(b"secret-1234", asked.query.rpartition("&signature=")[0].encode(), "sha256").hexdigest()
+    assert asked.headers["x-api-key"] == "secret-1234"
+    assert list(asked.params) == ["symbol", "timestamp", "signature"]
+    assert abs(time.time() - int(asked.params["timestamp"]) / 1000) < 5
+    return Reply([{"id": 1}]) if asked.params["signature"] == signature else Reply({"code": -1022}, 400)
+
+
+def portal(asked: Asked) -> Reply:
+    if asked.path == "/login":
+        assert asked.json == {"user": "secret-1234"}
+        return Reply({"step": "s-123456"})
+    if asked.path == "/login/password":
+        assert asked.json == {"step": "s-123456", "password": "secret-1234"}
+        return Reply({"token": "t-123456"})
+    return Reply([{"number": 1}]) if asked.headers.get("x-session") == "t-123456" else Reply("who?", 401)
+
+
+def warehouse(asked: Asked) -> Reply:
+    assert asked.headers["authorization"] == "Bearer secret-1234"
+    if asked.method == "POST":
+        return Reply({"id": "e1", "state": "pending"})
+    if asked.path == "/exports/e1":
+        return Reply({"state": "completed", "download_url": f"{asked.base}/files/e1.csv"})
+    return Reply(b"id,total,updated\n1,9.90,2024-05-01T10:00:00Z\n")
+
+
 SERVERS: dict[str, Any] = {
     "api.github.com/graphql": GraphQl,
     "api.github.com": GitHubIssues,
@@ -38,6 +69,9 @@ SERVERS: dict[str, Any] = {
     "api.binance.com": BinanceTicker,
     "login.example.com": lambda: oauth,
     "erp.example.com": OData,
+    "exchange.example.com": lambda: exchange,
+    "portal.example.com": lambda: portal,
+    "warehouse.example.com": lambda: warehouse,
     "/lines": lambda: orders,
     "/search": lambda: search,
 }
@@ -50,7 +84,7 @@ def server_of(text: str) -> Any:
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=str)
 def test_an_example_polls_an_api_of_its_shape(serve: Serve, block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GITHUB_TOKEN", "STRIPE_KEY", "CLIENT_ID", "CLIENT_SECRET"):
+    for name in set(re.findall(r"\"\$([A-Z_]+)\"", block.text)):
         monkeypatch.setenv(name, "secret-1234")
     server = serve(server_of(block.text))
     hosts = [part.split('"')[0].split("/")[0] for part in block.text.split("https://")[1:]]
@@ -66,4 +100,4 @@ def test_an_example_polls_an_api_of_its_shape(serve: Serve, block: Block, monkey
 
 
 def test_there_is_an_example_of_each_shape() -> None:
-    assert len(EXAMPLES) == 8
+    assert len(EXAMPLES) == 11

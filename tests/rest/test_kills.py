@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.kills.fork_server import ForkServer, Newborn
 from tests.kills.homes import Home
 from tests.rest.conftest import Serve
 from tests.rest.servers import Answer, Asked, Reply
-from tests.rest.shapes import SHAPES, Shape, rows_in, rows_of
+from tests.rest.shapes import KILLED, SHAPES, Shape, rows_in, rows_of
 
 MOMENTS = ("before", "within", "after")
 
@@ -68,23 +69,24 @@ class Killing:
         self._killed.wait(30)
 
 
-def kill_often(fork_server: ForkServer, serve: Serve, place: Path, name: str, rounds: int) -> str:
-    """Collect the whole list, then what changes, with a kill in each of many polls."""
-    dice = random.Random(f"{name} {rounds}")
-    shape: Shape = SHAPES[name]()
+def kill_often(fork_server: ForkServer, serve: Serve, place: Path, name: str, wanted: int) -> str:
+    """Collect the whole list, then what changes, until so many polls have been killed; the rest end by themselves."""
+    dice = random.Random(f"{name} {wanted}")
+    shape: Shape = KILLED[name]()
     killing = Killing(shape)
     server, home = serve(killing), Home(place)
-    kills = 0
+    kills: Counter[str] = Counter()
 
-    def poll(kill_at: int) -> bool:
-        killing.plan(kill_at, dice.choice(MOMENTS))
+    def poll(kill_at: int) -> None:
+        moment = dice.choice(MOMENTS)
+        killing.plan(kill_at, moment)
         with fork_server.start("collect", home.project, shape=name, url=server.url) as child:
             was_killed = bool(kill_at) and killing.kill(child, dice.uniform(0, 0.03))
             assert was_killed or child.wait() == 0, fork_server.errors()
-            return was_killed
+            kills[moment] += was_killed
 
-    for _ in range(rounds):
-        kills += poll(dice.randint(1, 5) if shape.is_paged else 1)
+    while kills.total() < wanted:
+        poll(dice.randint(1, 5) if shape.is_paged else 1)
         if dice.random() < 0.2:
             shape.change()
     for _ in range(2):  # the first may only end the poll that was killed last, and rows came since that began
@@ -93,10 +95,11 @@ def kill_often(fork_server: ForkServer, serve: Serve, place: Path, name: str, ro
     shape.change()
     poll(0)
     assert rows_in(home.path, shape) == rows_of(shape)
-    return f"{name}: {kills} kills, {killing.calls} calls, {len(shape.rows)} rows"
+    said = ", ".join(f"{kills[moment]} {moment}" for moment in MOMENTS)
+    return f"{name}: {kills.total()} kills ({said} an answer), {killing.calls} calls, {len(shape.rows)} rows"
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", KILLED)
 def test_whenever_a_poll_is_killed_each_row_is_there_once(
     fork_server: ForkServer, serve: Serve, tmp_path: Path, say: list[str], name: str
 ) -> None:
@@ -125,8 +128,8 @@ def test_a_kill_costs_one_call_at_most(fork_server: ForkServer, serve: Serve, tm
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", SHAPES)
-def test_five_hundred_random_kills(
+@pytest.mark.parametrize("name", KILLED)
+def test_five_hundred_random_kills_over_all_shapes(
     fork_server: ForkServer, serve: Serve, tmp_path: Path, say: list[str], name: str
 ) -> None:
-    say.append(kill_often(fork_server, serve, tmp_path, name, 500))
+    say.append(kill_often(fork_server, serve, tmp_path, name, -(-500 // len(SHAPES))))

@@ -199,6 +199,7 @@ def test_a_position_that_the_api_no_longer_knows_is_given_up_for_the_beginning(s
 
 WRONG: dict[str, tuple[Callable[[RestApi], Any], str]] = {
     "an option of get": (lambda api: api.get("/x", paginaton=LinkHeader()), "'paginaton'; did you mean 'pagination'"),
+    "an option of graphql": (lambda api: api.graphql("q", records="a.nodes", key="id"), "'key'; did you mean 'keys'"),  # type: ignore[call-arg]
     "a path parameter": (lambda api: api.get("/{repo}/x", rpo="a"), "'rpo'; did you mean 'repo'"),
     "a missing path parameter": (lambda api: api.get("/{repo}/x"), "needs the argument repo="),
     "a way up": (lambda api: api.get("/{repo}/x", repo="../admin"), "can't stand in the path"),

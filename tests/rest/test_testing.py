@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ import pytest
 
 from api2db import testing
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest import ApiKey, Basic, BearerToken, LinkHeader, OAuth2ClientCredentials, RestApi
+from api2db.rest import (
+    ApiKey,
+    Basic,
+    BearerToken,
+    LinkHeader,
+    LoginCall,
+    OAuth2ClientCredentials,
+    RestApi,
+    SessionToken,
+)
 from api2db.rest import _http as http
 from api2db.testing import Answer, ApiServer, Call, Cassette, Reply, pages_of
 from tests.rest.conftest import Polled
@@ -185,6 +194,30 @@ def test_the_fixture_takes_any_name_and_keeps_no_recording_of_a_failed_test(
     )
     assert "1 failed, 1 passed" in run.stdout
     assert [file.name for file in (tmp_path / "cassettes").iterdir()] == ["test_it[_a].json"]
+
+
+def test_the_answer_to_a_login_is_recorded_without_its_token_and_replayed(api_server: Start, tmp_path: Path) -> None:
+    def portal(call: Call) -> Reply:
+        if call.path == "/login":
+            assert call.json == {"password": CANARY}
+            return Reply({"token": f"token-{CANARY}"})
+        assert call.headers["x-session"] == f"token-{CANARY}"
+        return pages_of(ROWS)(call)
+
+    server = api_server(portal)
+    file = tmp_path / "items.json"
+    for _ in ("record", "replay"):
+        with Cassette(file, server.url) as cassette:
+
+            def login(secrets: Mapping[str, str], at: str = cassette.url) -> Generator[LoginCall, Any, str]:
+                answer = yield LoginCall(f"{at}/login", json={"password": secrets["password"]})
+                return str(answer["token"])
+
+            auth = SessionToken(login, {"password": CANARY}, header="X-Session")
+            resource = RestApi(cassette.url, auth=auth).get("/items", pagination=LinkHeader())
+            assert Polled(resource).poll() == ROWS
+    assert CANARY not in file.read_text()
+    assert len(server.asked) == 4
 
 
 def test_a_recording_needs_the_api(tmp_path: Path) -> None:

@@ -10,17 +10,22 @@ with _from_extra("httpx2, jmespath or msgspec", "rest"):
 from api2db.rest._api import RestApi
 from api2db.rest._auth import ApiKey, Basic, BearerToken, OAuth2ClientCredentials
 from api2db.rest._cursor import Cursor
+from api2db.rest._jobs import Job
 from api2db.rest._pagination import LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber
 from api2db.rest._resource import Resource
 from api2db.rest._secrets import SecretFile
+from api2db.rest._session_token import LoginCall, SessionToken
+from api2db.rest._signing import Signature, Signed, Unsigned
 
 __all__ = [
     "ApiKey",
     "Basic",
     "BearerToken",
     "Cursor",
+    "Job",
     "LastId",
     "LinkHeader",
+    "LoginCall",
     "NextToken",
     "NextUrl",
     "OAuth2ClientCredentials",
@@ -29,4 +34,8 @@ __all__ = [
     "Resource",
     "RestApi",
     "SecretFile",
+    "SessionToken",
+    "Signature",
+    "Signed",
+    "Unsigned",
 ]

@@ -4,7 +4,7 @@ import dataclasses
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import httpx2
 
@@ -18,6 +18,7 @@ from api2db.rest._cursor import Cursor
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._formats import FORMATS, Format
 from api2db.rest._http import TRIES, Limits
+from api2db.rest._jobs import Job
 from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
 from api2db.rest._paths import compiled
 from api2db.rest._resource import Resource
@@ -38,6 +39,21 @@ _OPTIONS: Final = (
     "changes_only",
     "max_pages",
 )
+_DEFAULTS: Final = {"keys": (), "flatten": False, "changes_only": False, "max_pages": 10_000}
+
+
+class ListOptions(TypedDict, total=False):
+    """Options that ``graphql`` shares with ``get``, which describes them."""
+
+    headers: Mapping[str, str] | None
+    cursor: Cursor | None
+    keys: str | Sequence[str]
+    fields: Mapping[str, str] | None
+    types: Mapping[str, str] | None
+    flatten: bool
+    include: Mapping[str, Any] | None
+    changes_only: bool
+    max_pages: int
 
 
 @suggesting
@@ -173,6 +189,7 @@ class RestApi:
         *,
         json: Mapping[str, Any],
         params_in: str = "json",
+        job: Job | None = None,
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         records: str | None = None,
@@ -195,6 +212,8 @@ class RestApi:
             json: The body.
             params_in: Where to send the parameters of pagination and cursor: in the body (``"json"``; a dotted name
                 sets a field of a nested object), or in the ``"query"``.
+            job: How to get the list if the call only submits a job that makes it. ``records``, ``format`` and
+                ``pagination`` then describe the job's result.
 
         Raises:
             ConfigurationError: An argument can't be used.
@@ -202,7 +221,14 @@ class RestApi:
         options = {name: value for name, value in locals().items() if name in _OPTIONS}
         one_of(params_in, ("json", "query"), "params_in")
         body = dict(of_kind(json, Mapping, "json", "a dict"))
-        return self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+        resource = self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+        if job is None:
+            return resource
+        if of_kind(job, Job, "job", "a Job").result_url is not None and pagination is not None:
+            raise ConfigurationError(
+                "pagination can't be used with result_url of Job; name the result's path as result="
+            )
+        return dataclasses.replace(resource, job=job.below(self.url))
 
     def graphql(
         self,
@@ -213,15 +239,7 @@ class RestApi:
         path: str = "/graphql",
         after: str = "after",
         page_info: str | None = None,
-        cursor: Cursor | None = None,
-        keys: str | Sequence[str] = (),
-        fields: Mapping[str, str] | None = None,
-        types: Mapping[str, str] | None = None,
-        flatten: bool = False,
-        include: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        changes_only: bool = False,
-        max_pages: int = 10_000,
+        **options: Unpack[ListOptions],
     ) -> Resource:
         """Describe a connection that is read with a GraphQL query.
 
@@ -233,20 +251,24 @@ class RestApi:
             records: The path of the nodes, such as ``"data.repository.issues.nodes"``.
             path: The path of the GraphQL endpoint.
             after: The variable that takes ``endCursor``.
-            page_info: Where ``pageInfo`` is; by default beside the nodes.
-            cursor: Its ``param`` and ``until`` name variables.
+            page_info: The path of ``pageInfo``; by default beside the nodes.
+            options: As in ``get``; the ``param`` and ``until`` of a cursor name variables.
 
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        for name in options:
+            if name not in ListOptions.__annotations__:
+                raise ConfigurationError(f"there is no argument {name!r}{nearest(name, ListOptions.__annotations__)}")
         of_kind(query, str, "query", "a GraphQL query")
         beside = page_info or f"{records.partition('[')[0].rpartition('.')[0]}.pageInfo".removeprefix(".")
-        options["pagination"] = PageInfo(beside, f"variables.{after}")
+        cursor = options.get("cursor")
         if cursor is not None:
             options["cursor"] = of_kind(cursor, Cursor, "cursor", "a Cursor").within("variables")
+        pagination = PageInfo(beside, f"variables.{after}")
+        given = {**_DEFAULTS, **options, "records": records, "pagination": pagination}
         body = {"query": query, "variables": dict(variables or {})}
-        return self._resource("POST", path, {}, options, body=body, in_body=True, is_graphql=True)
+        return self._resource("POST", path, {}, given, body=body, in_body=True, is_graphql=True)
 
     def _child(
         self,
@@ -258,6 +280,8 @@ class RestApi:
         at_once: int,
     ) -> Resource:
         of_kind(parent, Resource, "for_each", "a resource, such as RestApi.get returns")
+        if parent.job is not None:
+            raise ConfigurationError("for_each is a list that a job makes; give a resource that is polled")
         if parent.for_each is not None:
             raise ConfigurationError("for_each is a resource that has for_each itself; the maximum is two levels")
         for name in ("cursor", "changes_only"):

@@ -1,10 +1,11 @@
 """Carries out the effects of steps on the event loop that asks for their frames.
 
 The steps themselves decompress, decode and cast, so they run in a few threads, which all polls of a process share: a
-large page does not hold up the event loop.
+large page does not hold up the event loop. All steps of a poll have the same context variables, whatever the thread.
 """
 
 import asyncio
+import contextvars
 import inspect
 import os
 import threading
@@ -12,6 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import httpx2
@@ -60,6 +62,7 @@ async def _finished(steps: Steps[Any]) -> Any:
 class _Driver:
     def __init__(self, steps: Steps[Any]) -> None:
         self._steps = steps
+        self._context = contextvars.copy_context()
         self._under_way: Future[Any] | None = None
         self._open: set[Answer] = set()
         self._started: list[asyncio.Task[Any]] = []
@@ -82,15 +85,15 @@ class _Driver:
             task.cancel()
         if self._under_way is None:
             self._steps.close()
+        elif not self._under_way.done():  # after a cancellation the steps may still run in their thread
+            self._under_way.add_done_callback(lambda _: self._steps.close())
         elif inspect.getgeneratorstate(self._steps) != inspect.GEN_CLOSED:
-            # After a cancellation the steps may still run in their thread. They end their call in a thread, too: other
-            # processes may have its pace locked.
-            self._under_way.add_done_callback(lambda _: _pools.pool().submit(self._steps.close))
+            _pools.pool().submit(self._steps.close)  # not here: another process may have the pace of its call locked
         for answer in self._open:
             await answer.response.aclose()
 
     async def _advanced(self, result: Any, error: BaseException | None) -> Any:
-        self._under_way = _pools.pool().submit(advance, self._steps, result, error)
+        self._under_way = _pools.pool().submit(self._context.run, advance, self._steps, result, error)
         return await asyncio.wrap_future(self._under_way)
 
     async def _carried_out(self, effect: Effect) -> Any:
@@ -105,7 +108,7 @@ class _Driver:
                 return await asyncio.sleep(effect.seconds)
             case Call():
                 async with _loop().turn_of(effect.alone):
-                    return await asyncio.wrap_future(_in_thread(effect.function))
+                    return await asyncio.wrap_future(_in_thread(partial(self._context.run, effect.function)))
             case Start():
                 self._started.append(asyncio.create_task(_finished(effect.steps)))
                 return self._started[-1]

@@ -23,15 +23,31 @@ class Added:
 
     Attributes:
         secrets: The values that must not appear in any message.
+        sign: Called with the request if it has to be signed; returns what is added instead.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: Sequence[str] = field(default=(), repr=False)
+    sign: "Callable[[Outgoing], Added] | None" = field(default=None, repr=False)
 
 
-Post = Callable[[str, Mapping[str, str], Mapping[str, str], Sequence[str]], Any]
-"""Posts a form with headers to a URL, masks the given secrets in errors, and returns the decoded response."""
+class Outgoing(Protocol):
+    """A request before authentication adds to it."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def json(self) -> bytes | None: ...
+
+
+Post = Callable[[str, Mapping[str, str] | bytes | None, Mapping[str, str], Sequence[str]], Any]
+"""Posts a form, or a body as it is, with headers to a URL, masks the given secrets in errors, and returns the decoded
+response. Without a body it is a GET."""
 
 
 class Auth(Protocol):
@@ -145,7 +161,7 @@ class Basic(_Fixed):
 
 
 @dataclass(eq=False)
-class _Token:
+class Token:
     """An access token, shared by all polls of a process."""
 
     value: str = ""
@@ -160,7 +176,7 @@ class _Token:
         self.lock = threading.Lock()
 
 
-_tokens: "weakref.WeakSet[_Token]" = weakref.WeakSet()
+_tokens: "weakref.WeakSet[Token]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
@@ -189,7 +205,7 @@ class OAuth2ClientCredentials:
     client_secret: SecretText = field(repr=False)
     scope: str | None = None
     audience: str | None = None
-    _token: _Token = field(init=False, repr=False, compare=False, default_factory=_Token)
+    _token: Token = field(init=False, repr=False, compare=False, default_factory=Token)
 
     def __post_init__(self) -> None:
         if not str(self.token_url).startswith(("http://", "https://")):

@@ -230,7 +230,7 @@ class Session:
         own = origin == self._base
         if origin not in self._trusted:
             request = replace(request, url=self._without_secrets(request.url))
-        added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
+        added = (yield from self._added(auth, request)) if own and not isinstance(auth, httpx2.Auth) else Added()
         prepared = yield from self._prepared(origin, request, added)
         yield from self._begun(host)
         lines = None
@@ -300,12 +300,15 @@ class Session:
             {"sni_hostname": origin.host},
         )
 
-    def _added(self, auth: Auth) -> Steps[Added]:
+    def _added(self, auth: Auth, request: Request) -> Steps[Added]:
         if getattr(auth, "is_ready", False):
             added = auth.added(self._post_form)
         else:
             added = yield Call(lambda: auth.added(self._post_form), auth)
         self._secrets.update(secret for secret in added.secrets if secret)
+        if added.sign is not None:
+            added = added.sign(request)
+            self._secrets.update(secret for secret in added.secrets if secret)
         self._sent = added
         return added
 
@@ -327,17 +330,22 @@ class Session:
         holders = {name for name, value in parse_qsl(query) if name in names or value in self._secrets}
         return without_params(url, frozenset(holders))
 
-    def _post_form(self, url: str, form: Mapping[str, str], headers: Mapping[str, str], secrets: Sequence[str]) -> Any:
+    def _post_form(
+        self, url: str, form: Mapping[str, str] | bytes | None, headers: Mapping[str, str], secrets: Sequence[str]
+    ) -> Any:
         """Ask a token server, which is trusted with the secrets that it is sent."""
         self._secrets.update(secret for secret in secrets if secret)
-        content = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-        request = Request("POST", url, {**content, **headers}, urlencode(form).encode())
+        content = {"Accept": "application/json"}
+        if form is not None:
+            content["Content-Type"] = "application/x-www-form-urlencoded"
+        body = urlencode(form).encode() if isinstance(form, Mapping) else form
+        request = Request("GET" if form is None else "POST", url, {**content, **headers}, body)
         self._trusted.add(origin_of(url))
-        body = finished(self._fetch_once(request)).body
+        answer = finished(self._fetch_once(request)).body
         try:
-            return decode(body, self._limits.depth)
+            return decode(answer, self._limits.depth)
         except PollError:  # its message shows the beginning of the body, which may be a token
-            raise PollError(f"{_shown(url)} gave no access_token; its answer is not JSON") from None
+            raise PollError(f"{request.method} {_shown(url)}: the answer is not JSON") from None
 
     def _fetch_once(self, request: Request) -> Steps[Response]:
         """Without redirects: a form of secrets goes nowhere else."""
@@ -420,11 +428,11 @@ def with_params(url: str, params: Mapping[str, Any]) -> str:
     if not params:
         return url
     parts = urlsplit(url)
-    pieces = parts.query.split("&")
-    kept = [piece for piece in pieces if piece and unquote_plus(piece.partition("=")[0]) not in params]
-    given = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
-    added = urlencode(given, quote_via=quote, safe=":,/")
-    return urlunsplit(parts._replace(query="&".join([*kept, added] if added else kept)))
+    # What stays is not encoded again: a signature is for the query as it is.
+    kept = [one for one in parts.query.split("&") if one and unquote_plus(one.partition("=")[0]) not in params]
+    added = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
+    query = "&".join([*kept, urlencode(added, quote_via=quote, safe=":,/")]) if added else "&".join(kept)
+    return urlunsplit(parts._replace(query=query))
 
 
 def without_params(url: str, names: frozenset[str]) -> str:

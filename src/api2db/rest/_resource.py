@@ -9,6 +9,7 @@ from api2db.rest._children import ChildPoll, ForEach
 from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
+from api2db.rest._jobs import Job, JobPoll
 from api2db.rest._poll import Poll
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Resource:
 
     endpoint: Endpoint = field(repr=False)
     for_each: ForEach | None = field(default=None, repr=False)
+    job: Job | None = field(default=None, repr=False)
     figures: Figures = field(default_factory=Figures, repr=False, compare=False)
 
     def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
@@ -50,6 +52,8 @@ class Resource:
     def _steps(self, state: dict[str, Any]) -> Steps[None]:
         if self.for_each is not None:
             return ChildPoll(self.endpoint, self.for_each, state, self.figures).frames()
+        if self.job is not None:
+            return JobPoll(self.endpoint, self.job, state, self.figures).frames()
         return Poll(self.endpoint, state, self.figures).frames()
 
     @property

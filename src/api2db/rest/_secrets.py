@@ -8,7 +8,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -117,6 +117,26 @@ class Secret:
                 "begins with $"
             )
         return value
+
+
+def named_secrets(sources: object, what: str) -> dict[str, Secret]:
+    """Return secrets by their names.
+
+    Raises:
+        ConfigurationError: They are not given as a dict of names, or one is not a secret.
+    """
+    if not isinstance(sources, Mapping) or not all(isinstance(name, str) for name in sources):
+        raise ConfigurationError(f"{what} must be a dict such as {{'key': '$API_KEY'}}")
+    return {name: Secret(source, f"{name!r} in {what}") for name, source in sources.items()}
+
+
+def revealed(secrets: Mapping[str, object]) -> dict[str, str]:
+    """Return the values of named secrets.
+
+    Raises:
+        ConfigurationError: One can't be read.
+    """
+    return {name: secret.value() for name, secret in secrets.items() if isinstance(secret, Secret)}
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

@@ -50,6 +50,8 @@ class Backfill:
 
     def __post_init__(self) -> None:
         cursor = self._cursor
+        if self.resource.job is not None:
+            raise ConfigurationError("a backfill can't have the windows of a list that a job makes")
         if self.resource.for_each is not None or not self.resource.keys:
             raise ConfigurationError(
                 "a backfill needs a resource with keys, by which its rows replace those of live polls"

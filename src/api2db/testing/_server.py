@@ -21,6 +21,7 @@ class Call:
         query: The query as it was sent.
         headers: Their names in lower case.
         base: The server's URL, for links.
+        query: The query as it came, for signatures.
     """
 
     method: str
