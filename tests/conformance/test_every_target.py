@@ -232,7 +232,7 @@ def test_dates_and_then_times_widen_the_column_and_each_value_stays(
     first, last = ("1970-01-01", "2199-12-31") if case.types.client == "csv" else ("0001-01-01", "9999-12-31")
     days = [datetime.date(2026, 1, 2), None, datetime.date.fromisoformat(last)]
     times = [datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.date.fromisoformat(first)]  # noqa: DTZ001
-    frames = [
+    frames: list[list[dict[str, Any]]] = [
         [{"number": 0, "day": days[0]}, {"number": 1, "day": days[1]}, {"number": 2, "day": days[2]}],
         [{"number": 3, "day": times[0]}],
         [{"number": 4, "day": times[1]}],
