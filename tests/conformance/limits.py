@@ -19,7 +19,10 @@ def reasons_of(types: Types, values: pa.Array) -> list[str | None]:
 
 def _reason_of_scalar(types: Types, type_: pa.DataType, text: str | None) -> str | None:
     is_scalar = text is not None and not isinstance(json.loads(text), (str, list, dict))
-    return f"JSON does not fit the column's type {types.column(type_)}" if is_scalar else None
+    said = (
+        f"JSON does not fit the column's type {types.column(type_)}; correct the value, or give the column another type"
+    )
+    return said if is_scalar else None
 
 
 def _as_held(types: Types, values: pa.Array) -> pa.Array:

@@ -1,12 +1,13 @@
 """Which rows of a batch a table holds exactly."""
 
+import datetime
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
 
 from api2db.delivery._fitting import fit
-from api2db.frames import JSON
+from api2db.frames import JSON, to_batch
 from api2db.targets.port import Column
 
 
@@ -25,7 +26,8 @@ def test_a_value_that_does_not_fit_is_null_and_its_row_is_told() -> None:
     fitted = fit(pa.table({"a": [1, 300, None, -1]}), [column("a", pa.uint8())])
     [mismatch] = fitted.mismatches
     assert mismatch.mask.to_pylist() == [False, True, False, True]
-    assert mismatch.reason == "'a': int64 does not fit the column's type UINT8"
+    reason = "'a': int64 does not fit the column's type UINT8; give the column a type that holds it"
+    assert mismatch.reason == reason
     assert fitted.rows["a"].to_pylist() == [1, None, None, None]
 
 
@@ -36,6 +38,26 @@ def test_a_column_that_the_table_lacks_is_a_misfit_where_it_has_values() -> None
     assert (mismatch.name, mismatch.column, mismatch.mask.to_pylist()) == ("new", None, [True, False])
     assert mismatch.reason == "the table has no column 'new'"
     assert fitted.rows.column_names == ["id"]
+
+
+REMEDIES: list[tuple[pa.Array, pa.DataType, str]] = [
+    (pa.array([1]), pa.bool_(), "dtypes={'a': 'boolean'}"),
+    (pa.array([True]), pa.float64(), "dtypes={'a': 'Int64'}"),
+    (pa.array([1]), pa.string(), "dtypes={'a': 'str'}"),
+    (pa.array([0.1 + 0.2]), pa.decimal128(12, 2), "round it to the digits that the type has"),
+    (pa.array([5]), pa.list_(pa.int32()), "each item of the list must be a whole number"),
+    (to_batch([{"a": [1]}]).column(0), pa.list_(pa.string()), "each item of the list must be text"),
+    (pa.array([datetime.timedelta(1)]), pa.date32(), "correct the value, or give the column another type"),
+    (pa.array([b"x"]), pa.int64(), "correct the value, or give the column another type"),
+    (pa.array(["x"]), pa.int64(), "correct the value"),
+]
+
+
+@pytest.mark.parametrize(("values", "home", "remedy"), REMEDIES, ids=str)
+def test_each_reason_names_the_column_and_what_to_do(values: pa.Array, home: pa.DataType, remedy: str) -> None:
+    [mismatch] = fit(pa.table({"a": values}), [column("a", home)]).mismatches
+    assert mismatch.reason.startswith("'a': ")
+    assert remedy in mismatch.reason
 
 
 def test_a_column_is_found_in_spite_of_its_case_but_its_own_name_first() -> None:

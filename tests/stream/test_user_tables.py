@@ -180,6 +180,31 @@ def test_what_a_trigger_refuses_is_rejected_with_its_words(make: Make, dialect: 
     assert ["no sevens" in reason for reason in reasons(tmp_path, dialect)] == [True]
 
 
+READ_BY_THE_DATABASE = [("uuid", "no"), ("inet", "no"), ("text[]", '["a"]'), ("int[]", "x"), ("mood", "glum")]
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("declared", "text"), READ_BY_THE_DATABASE)
+def test_what_the_database_itself_does_not_read_is_rejected_with_column_and_remedy(
+    make: Make, dialect: str, tmp_path: Path, declared: str, text: str
+) -> None:
+    execute(tmp_path, dialect, "CREATE TYPE mood AS ENUM ('glad', 'sad')", f"CREATE TABLE flights (x {declared})")
+    with make() as stream:
+        stream.stream(pa.table({"x": [text]}))
+    [reason] = reasons(tmp_path, dialect)
+    assert reason.startswith("'x': ")
+    assert "; correct the value" in reason
+
+
+def test_what_duckdb_does_not_read_is_rejected_with_column_and_remedy(tmp_path: Path) -> None:
+    execute(tmp_path, "duckdb", "CREATE TABLE flights (x UUID)")
+    with stream_into("duckdb", tmp_path) as stream:
+        stream.stream(pd.DataFrame({"x": ["no"]}))
+    [reason] = reasons(tmp_path, "duckdb")
+    assert "x" in reason
+    assert "; correct the value" in reason
+
+
 TEXT = pa.array(["abc", "abcd", "", None])
 LOADED_POSTGRESQL: list[tuple[str, pa.Array, list[Any]]] = [
     ("varchar(3)", TEXT, ["abc", "", None]),

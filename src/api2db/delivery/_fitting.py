@@ -154,8 +154,28 @@ def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
     values = type_.value_type if _types.is_dictionary(type_) else type_
     if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
         return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
-    said = next((said for is_kind, said in _TAKEN if is_kind(home)), "")
-    return f"; text is taken as {said}, nothing else: correct the value" if said and _may_be_text(values) else ""
+    if _types.is_list(home):
+        item = "text" if _is_text(home.value_type) else _taken(home.value_type) or "a value of its type"
+        return f"; each item of the list must be {item}: correct the value, since dtypes= does not change items"
+    if _may_be_text(values) and (said := _taken(home)):
+        return f"; text is taken as {said}, nothing else: correct the value"
+    if _types.is_integer(values) and _types.is_boolean(home):
+        return f"; to store 0 and 1 as booleans, give the stream dtypes={{{name!r}: 'boolean'}}"
+    if _types.is_boolean(values) and _is_number(home):
+        return f"; to store it as 0 or 1, give the stream dtypes={{{name!r}: 'Int64'}}"
+    if _is_number(values) and _is_number(home):
+        rounded = "" if _types.is_integer(values) else "round it to the digits that the type has, or "
+        return f"; {rounded}give the column a type that holds it"
+    return "; correct the value, or give the column another type"
+
+
+def _taken(home: pa.DataType) -> str:
+    """What text is taken as for a type; empty for types that take no text."""
+    return next((said for is_kind, said in _TAKEN if is_kind(home)), "")
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(_types.is_integer(type_) or _types.is_floating(type_) or _types.is_decimal(type_))
 
 
 def _may_be_text(type_: pa.DataType) -> bool:
@@ -177,7 +197,6 @@ _TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
         "an ISO 8601 timestamp without an offset and no finer than the type, such as 2026-03-29T01:30:00",
     ),
     (_types.is_time, "an ISO 8601 time no finer than the type, such as 01:30:00"),
-    (_types.is_list, "a list of values that the type takes"),
 )
 
 

@@ -117,7 +117,7 @@ class Cassette:
         name = self._name(call)
         entry = self._kept.get(name)
         if entry is None:
-            return Reply({"message": f"{self._path.name} has no answer to {name}"}, 404)
+            return Reply({"message": f"{self._path.name} has no response to {name}"}, 404)
         return _reply(entry, call.base)
 
     def _whole(self) -> dict[str, Any]:

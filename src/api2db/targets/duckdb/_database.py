@@ -92,6 +92,10 @@ class DuckdbDatabase:
                     with suppress(duckdb.Error):
                         cursor.rollback()
                     raise
+        except duckdb.ConversionException as error:
+            raise BatchRefusedError(
+                f"{_first_line(error)}; correct the value, or give the column another type"
+            ) from error
         except refused as error:
             raise BatchRefusedError(_first_line(error)) from error
         except (duckdb.FatalException, duckdb.InternalException) as error:

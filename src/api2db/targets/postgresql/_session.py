@@ -118,13 +118,15 @@ class PostgresqlSession(Session):
             value = f"trim_scale({name}::numeric)" if base == "numeric" else name
             cast = f"({value}::{column.declared})"
             condition = changed(name, cast, base, respelled=respells(base) or is_foreign)
-            if not _is_exact(rows.field(column.name).type) and self.rows(
-                f"SELECT 1 FROM _api2db_staged WHERE {condition} LIMIT 1"
-            ):
-                raise BatchRefusedError(
-                    f"{column.name!r}: a value does not come back from the column's type {column.declared} as it was"
-                )
-            self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
+            with _naming(column):
+                if not _is_exact(rows.field(column.name).type) and self.rows(
+                    f"SELECT 1 FROM _api2db_staged WHERE {condition} LIMIT 1"
+                ):
+                    raise BatchRefusedError(
+                        f"{column.name!r}: a value does not come back from the column's type {column.declared} as it "
+                        "was; correct the value, or give the column another type"
+                    )
+                self.run(f"ALTER TABLE _api2db_staged ALTER COLUMN {name} TYPE {column.declared} USING {cast}")
 
     def _collate_staged(self, table: str, keys: Sequence[Column]) -> None:
         """Apply the collations last: they decide which keys are equal, not whether a cast has changed a text."""
@@ -175,6 +177,21 @@ class PostgresqlSession(Session):
 
     def _execute(self, sql: str, values: Sequence[Any]) -> Any:
         return self._connection.execute(_MARKS.sub(_as_sent, sql), values) if values else self._connection.execute(sql)
+
+
+@contextmanager
+def _naming(column: Column) -> Iterator[None]:
+    """Name the column in the server's message about its values, and say what to do."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.DataError as error:
+        list_ = '; put a list, not its text, into an array, such as ["a", "b"]' if pa.types.is_list(column.type) else ""
+        raise BatchRefusedError(
+            f"{column.name!r}: {' '.join(str(error).split())}{list_}; correct the value, or give the column another "
+            f"type than {column.declared}"
+        ) from None
 
 
 def _is_exact(type_: pa.DataType) -> bool:
