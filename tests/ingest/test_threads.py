@@ -59,9 +59,9 @@ def hanging() -> Iterator[threading.Event]:
 
 
 def names() -> list[str]:
-    """The names of our threads, without the event loop, which stays once it was used."""
-    found = sorted(thread.name for thread in threading.enumerate())
-    return [name for name in found if name.startswith("api2db-") and name != "api2db-event-loop"]
+    """The names of our threads, without the event loop and the pool of REST polls, which stay once they were used."""
+    found = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("api2db-"))
+    return [name for name in found if not name.startswith(("api2db-event-loop", "api2db-rest_"))]
 
 
 def under_way() -> int:
