@@ -113,7 +113,7 @@ FAULTS: dict[str, tuple[bytes, Mapping[str, str], str]] = {
     "not UTF-8": (b'[{"a": "\xff"}]', {}, "not UTF-8: invalid start byte at byte"),
     "cut JSON": (BODY[:-5], {}, "not JSON: .*it begins with"),
     "a page of HTML": (b"<html>login</html>", {}, "not JSON: .*'<html>login</html>'"),
-    "nothing": (b"", {}, "not JSON"),
+    "nothing": (b" ", {}, "not JSON"),
     "NaN": (b'[{"a": NaN}]', {}, "not JSON"),
     "an unknown encoding": (BODY, {"Content-Encoding": "lzma"}, "Content-Encoding 'lzma'; it may be one of gzip"),
     "no gzip": (BODY, {"Content-Encoding": "gzip"}, "not valid gzip"),

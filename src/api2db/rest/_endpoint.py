@@ -146,7 +146,8 @@ class Endpoint:
         Raises:
             PollError: It can't be read; the message names the URL.
         """
-        if response.status == _NO_CONTENT or (self.format == "json" and is_first and not response.body.strip()):
+        is_empty = self.format == "json" and response.headers.get("content-length") == "0"
+        if response.status == _NO_CONTENT or (is_empty and is_first):
             return Page(response.url, response.headers, None, []), None
         try:
             document = self.document(response)
