@@ -13,6 +13,7 @@ import polars
 import pyarrow as pa
 import pytest
 
+from api2db import Stream2Local
 from api2db.errors import FrameError
 from api2db.frames import Refused, rows_and_refused, to_batch, to_pandas
 from tests.frames.examples import objects
@@ -113,6 +114,15 @@ def test_that_an_index_is_kept_is_said_once(caplog: pytest.LogCaptureFixture) ->
         to_batch(pd.DataFrame({"said once": [1, 2]}, index=DAYS))
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert ["'said once'" in text and "stored as 'index'" in text for text in said] == [True]
+
+
+def test_that_an_index_is_kept_is_said_with_the_collector_s_name(
+    caplog: pytest.LogCaptureFixture, tmp_path: pathlib.Path
+) -> None:
+    with Stream2Local("ticks of an index", home=tmp_path) as stream:
+        stream.q.put(pd.DataFrame({"v": [1, 2]}, index=DAYS))
+    said = [record.getMessage() for record in caplog.records if "stored as 'index'" in record.getMessage()]
+    assert [text.partition(": ")[0] for text in said] == ["ticks of an index"]
 
 
 def test_an_index_without_a_name_takes_the_names_that_reset_index_gives() -> None:

@@ -2,10 +2,12 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from api2db import Store2Sql, Stream2Local
 from api2db.errors import ConfigurationError, InvalidNameError
 from api2db.stream._dtypes_file import dtypes_path, merge_dtypes_file, read_dtypes, write_dtypes
 
@@ -50,3 +52,14 @@ def test_what_another_stream_has_kept_stays(tmp_path: Path) -> None:
     assert merge_dtypes_file(tmp_path, "flights", {"a": "int64"}) == {"a": "int64"}
     both = {"a": "Int64", "b": "float64"}
     assert merge_dtypes_file(tmp_path, "flights", {"b": "float64"}) == both == read_dtypes(tmp_path, "flights")
+
+
+WRONG: list[Any] = ["str", [("a", "str")], {"a": None}, {"a": "no dtype"}, 7]
+
+
+@pytest.mark.parametrize("dtypes", WRONG, ids=repr)
+def test_dtypes_are_a_dict_of_column_and_dtype(tmp_path: Path, dtypes: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"such as dtypes=\{'price': 'float64'\}|DataFrame.astype accepts"):
+        Stream2Local("flights", dtypes=dtypes, home=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"such as dtypes=\{'price': 'float64'\}|DataFrame.astype accepts"):
+        Store2Sql("flights", 60, dtypes=dtypes, db_name="x.sqlite", dialect="sqlite", home=tmp_path)

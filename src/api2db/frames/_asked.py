@@ -23,6 +23,8 @@ def type_of_dtype(dtype: object) -> pa.DataType | None:
     Raises:
         ConfigurationError: It is not a dtype.
     """
+    if dtype is None:  # which pandas takes for float64
+        raise ConfigurationError("None is not a dtype; give one that DataFrame.astype accepts, such as 'float64'")
     try:
         known = pd.api.types.pandas_dtype(dtype)
         type_ = pa.Array.from_pandas(pd.Series([], dtype=known)).type

@@ -1,7 +1,9 @@
 """The index of a DataFrame as columns, in frames and in the Arrow tables that pandas creates from them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +15,7 @@ from api2db.frames._names import column_names
 logger = logging.getLogger(__name__)
 _COUNTS = frozenset({"integer", "empty"})
 _SAID = 5
+_collector = ContextVar("_collector", default="")
 
 
 def with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
@@ -57,15 +60,26 @@ def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterab
                 "the index has no name, and there are columns named 'index' and 'level_0'; name it first, as in "
                 "frame.rename_axis('time'), or leave it out: frame.reset_index(drop=True)"
             )
-    _say_that_index_is_kept(tuple(kept), others)
+    _say_that_index_is_kept(_collector.get(), tuple(kept), others)
     return kept
 
 
+@contextmanager
+def naming_collector(name: str) -> Iterator[None]:
+    """Name a collector in what is logged about its frames, which are converted within the block."""
+    before = _collector.set(name)
+    try:
+        yield
+    finally:
+        _collector.reset(before)
+
+
 @lru_cache(maxsize=1024)
-def _say_that_index_is_kept(kept: tuple[str, ...], others: tuple[str, ...]) -> None:
+def _say_that_index_is_kept(collector: str, kept: tuple[str, ...], others: tuple[str, ...]) -> None:
     logger.warning(
-        "the index of a frame with the columns %s has no name; it is stored as %s. Name it with frame.rename_axis, or "
-        "leave it out with frame.reset_index(drop=True)",
+        "%sthe index of a frame with the columns %s has no name; it is stored as %s. Name it with "
+        "frame.rename_axis, or leave it out with frame.reset_index(drop=True)",
+        collector and f"{collector}: ",
         ", ".join(map(repr, others[:_SAID])) + (", …" if len(others) > _SAID else ""),
         ", ".join(map(repr, kept)),
     )

@@ -17,7 +17,7 @@ from api2db.frames._batch import to_batch, to_rows
 from api2db.frames._cell_values import value_of
 from api2db.frames._cells import decode_cell, encode_cell
 from api2db.frames._from_arrow import Rows
-from api2db.frames._index import with_index_as_columns
+from api2db.frames._index import naming_collector, with_index_as_columns
 
 _REASON = b"api2db.refused"
 _HALF = re.compile("[\ud800-\udfff]")
@@ -63,18 +63,23 @@ def set_aside(rows: Sequence[Mapping[str, Any]], reason: str) -> list[Refused]:
     ]
 
 
-def rows_and_refused(frame: object) -> list[Rows | Refused]:
+def rows_and_refused(frame: object, collector: str = "") -> list[Rows | Refused]:
     """Convert as ``to_rows`` does, but return rows with invalid text separately, before the others.
+
+    Args:
+        frame: See ``to_batch``.
+        collector: Whose frame it is, for the log.
 
     Raises:
         FrameError: As ``to_batch``.
     """
-    try:
-        return [to_rows(frame)]
-    except FrameError as error:
-        if not isinstance(error.__cause__, UnicodeEncodeError):
-            raise
-    return _sorted_dataframe(frame) if isinstance(frame, pd.DataFrame) else _sorted_rows(frame)  # type: ignore[arg-type]
+    with naming_collector(collector):
+        try:
+            return [to_rows(frame)]
+        except FrameError as error:
+            if not isinstance(error.__cause__, UnicodeEncodeError):
+                raise
+        return _sorted_dataframe(frame) if isinstance(frame, pd.DataFrame) else _sorted_rows(frame)  # type: ignore[arg-type]
 
 
 def _sorted_dataframe(frame: pd.DataFrame) -> list[Rows | Refused]:

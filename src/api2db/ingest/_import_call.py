@@ -70,7 +70,7 @@ class ImportCall:
         process_threads().run(thread_name(self._collector), partial(self._on_end, error))
 
     def _take_all(self, result: Any) -> bool:
-        return all(self._take(parts) for parts in batches(result, self._collector.transform))
+        return all(self._take(parts) for parts in batches(result, self._collector.transform, self._collector.name))
 
 
 def _called(collector: Collector, state: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from api2db.frames import Refused, Rows, rows_and_refused, to_pandas
 from api2db.ingest._collector import Transform
 
 
-def batches(result: Any, transform: Transform | None) -> Iterator[list[Rows | Refused]]:
+def batches(result: Any, transform: Transform | None, collector: str = "") -> Iterator[list[Rows | Refused]]:
     """Yield the parts of each page, none for a page without rows; yield nothing if there is nothing new.
 
     The rows of a page that no target takes come before its other rows.
@@ -21,19 +21,19 @@ def batches(result: Any, transform: Transform | None) -> Iterator[list[Rows | Re
     if result is None:
         return
     if not isinstance(result, Iterator):
-        yield list(_batches(result, transform))
+        yield list(_batches(result, transform, collector))
         return
     for page in result:
         # A resource of api2db.rest yields the frames of a page in a tuple.
         parts = page if isinstance(page, tuple) else (page,)
         # A generator may change its DataFrame in place after the yield; the rows must be those that it yielded.
         copied = (part.copy() if isinstance(part, pd.DataFrame) else part for part in parts)
-        yield [batch for part in copied for batch in _batches(part, transform)]
+        yield [batch for part in copied for batch in _batches(part, transform, collector)]
 
 
-def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused]:
+def _batches(page: Any, transform: Transform | None, collector: str) -> Iterator[Rows | Refused]:
     if page is not None and transform is not None and not isinstance(page, (pd.DataFrame, Refused)):
-        *refused, rows = rows_and_refused(page)
+        *refused, rows = rows_and_refused(page, collector)
         yield from refused
         page = to_pandas(rows) if not isinstance(rows, Refused) else rows
     if isinstance(page, Refused):
@@ -41,7 +41,7 @@ def _batches(page: Any, transform: Transform | None) -> Iterator[Rows | Refused]
         return
     frame = page if page is None or transform is None else _transformed(page, transform)
     if frame is not None:
-        yield from (batch for batch in rows_and_refused(frame) if batch.num_rows)
+        yield from (batch for batch in rows_and_refused(frame, collector) if batch.num_rows)
 
 
 def _transformed(page: pd.DataFrame, transform: Transform) -> object:

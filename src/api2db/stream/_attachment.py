@@ -66,7 +66,7 @@ class Attachment:
 
     def put(self, frame: Any, *, block: bool, timeout_s: float | None) -> None:
         """Append a frame to the journal."""
-        rows = rows_and_refused(frame)
+        rows = rows_and_refused(frame, self._collector)
         handle = self.handle or self._attached_handle()
         try:
             handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)

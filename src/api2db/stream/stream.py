@@ -91,7 +91,7 @@ class Stream(FileConverter):
     ) -> None:
         self.home = project_home(home)
         check_name(name)
-        self._given_dtypes = dict(dtypes or {})
+        self._given_dtypes = dict(_checked(dtypes) or {})
         self._applied_dtypes = _applied(self._given_dtypes)
         super().__init__(name=name, dtypes=dtypes, path=path, fmt=fmt)
         self.name: str = name
@@ -297,6 +297,15 @@ def _free_table_name(name: str) -> str:
     if encodes and "\0" not in name and not name.lower().startswith("_api2db_"):
         return name
     raise ConfigurationError(f"a table can't be named {name!r}; give another one with table=")
+
+
+def _checked(dtypes: object) -> Mapping[str, Any] | None:
+    if dtypes is None or isinstance(dtypes, Mapping):
+        return dtypes
+    raise ConfigurationError(
+        f"dtypes={dtypes!r} does not say which columns it is for; give a dict of column and dtype, such as "
+        "dtypes={'price': 'float64'}"
+    )
 
 
 def _applied(dtypes: Mapping[str, Any]) -> Dtypes:
