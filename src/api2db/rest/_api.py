@@ -10,7 +10,22 @@ import httpx2
 
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest._addresses import origin_of
-from api2db.rest._arguments import duration_s, nearest, of_kind, one_of, rate, size_bytes, suggesting, whole
+from api2db.rest._arguments import (
+    flag,
+    headers_of,
+    nearest,
+    of_kind,
+    one_of,
+    optional_text,
+    params_of,
+    positive_s,
+    rate,
+    size_bytes,
+    suggesting,
+    suggesting_call,
+    text,
+    whole,
+)
 from api2db.rest._auth import Auth, NoAuth
 from api2db.rest._casts import cast_named
 from api2db.rest._children import ForEach
@@ -101,11 +116,16 @@ class RestApi:
         except PollError as error:
             raise ConfigurationError(f"url of RestApi: {error}") from None
         if "@" in self.url.partition("://")[2].partition("/")[0]:
-            raise ConfigurationError("url of RestApi contains a user name; use auth=Basic(…) instead")
+            raise ConfigurationError("url of RestApi has a user in it; give auth=Basic(…) instead")
+        if "#" in self.url or not self.url.isprintable() or " " in self.url:
+            raise ConfigurationError("url of RestApi has a fragment, a blank or a control character in it")
         if "?" in self.url:
             raise ConfigurationError(
                 "url of RestApi contains a query; give params= to its resources, and secrets as auth="
             )
+        headers_of(self.headers, "headers of RestApi")
+        if isinstance(self.auth, type):
+            raise ConfigurationError(f"auth of RestApi is the class {self.auth.__name__} itself: call it")
         if self.auth is not None and not isinstance(self.auth, httpx2.Auth) and not hasattr(self.auth, "added"):
             given = f"of type {type(self.auth).__name__}"
             raise ConfigurationError(f"auth of RestApi is {given}; use one such as BearerToken('$TOKEN')")
@@ -114,16 +134,17 @@ class RestApi:
     def _checked_limits(self) -> Limits:
         return Limits(
             rates=() if self.rate_limit is None else (rate(self.rate_limit, "rate_limit of RestApi"),),
-            connect_s=duration_s(self.connect_timeout, "connect_timeout of RestApi"),
-            read_s=duration_s(self.timeout, "timeout of RestApi"),
-            poll_s=duration_s(self.max_poll_time, "max_poll_time of RestApi"),
+            connect_s=positive_s(self.connect_timeout, "connect_timeout of RestApi"),
+            read_s=positive_s(self.timeout, "timeout of RestApi"),
+            poll_s=positive_s(self.max_poll_time, "max_poll_time of RestApi"),
             response_bytes=size_bytes(self.max_response_bytes, "max_response_bytes of RestApi"),
             decompressed_bytes=size_bytes(self.max_decompressed_bytes, "max_decompressed_bytes of RestApi"),
             depth=whole(self.max_depth, "max_depth of RestApi"),
             tries=whole(self.tries, "tries of RestApi"),
-            allow_private=self.allow_private,
+            allow_private=None if self.allow_private is None else flag(self.allow_private, "allow_private of RestApi"),
         )
 
+    @suggesting_call
     def get(
         self,
         path: str,
@@ -183,6 +204,7 @@ class RestApi:
             return self._resource("GET", path, path_parameters, options)
         return self._child(path, path_parameters, options, for_each, include_parent or {}, at_once)
 
+    @suggesting_call
     def post(
         self,
         path: str,
@@ -230,6 +252,7 @@ class RestApi:
             )
         return dataclasses.replace(resource, job=job.below(self.url))
 
+    @suggesting_call
     def graphql(
         self,
         query: str,
@@ -257,10 +280,11 @@ class RestApi:
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        for name in options:
-            if name not in ListOptions.__annotations__:
-                raise ConfigurationError(f"there is no argument {name!r}{nearest(name, ListOptions.__annotations__)}")
-        of_kind(query, str, "query", "a GraphQL query")
+        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        text(query, "query")
+        text(records, "records")
+        text(after, "after")
+        of_kind(variables or {}, Mapping, "variables", "a dict")
         beside = page_info or f"{records.partition('[')[0].rpartition('.')[0]}.pageInfo".removeprefix(".")
         cursor = options.get("cursor")
         if cursor is not None:
@@ -294,6 +318,7 @@ class RestApi:
         for name in names:
             if columns and name not in columns:
                 raise ConfigurationError(f"path={path!r} names {name!r}, which for_each lacks{nearest(name, columns)}")
+        of_kind(include_parent, Mapping, "include_parent", "a dict")
         include = {name: compiled(found, f"include_parent[{name!r}]") for name, found in include_parent.items()}
         for_each = ForEach(
             parent.endpoint, {name: compiled(name, "path") for name in names}, include, whole(at_once, "at_once")
@@ -311,12 +336,17 @@ class RestApi:
         **more: Any,
     ) -> Resource:
         of_kind(path, str, "path", "text such as '/items'")
+        if "://" in path.partition("?")[0] or "#" in path:
+            raise ConfigurationError(f"path={path!r} must be a path below the url of RestApi, without a fragment")
         _check_path(path, path_parameters)
-        fields = options.get("fields") or {}
+        fields = of_kind(options.get("fields") or {}, Mapping, "fields", "a dict")
+        of_kind(options.get("include") or {}, Mapping, "include", "a dict")
         keys = _checked_keys(options["keys"], {**fields, **(options.get("include") or {})} if fields else {})
         if options["changes_only"] and not keys:
             raise ConfigurationError("changes_only needs keys, by which a row is compared with the last one")
-        cursor, records = options.get("cursor"), options.get("records")
+        cursor, records = options.get("cursor"), optional_text(options.get("records"), "records")
+        if options.get("format") == "xml" and records is None:
+            raise ConfigurationError("format='xml' needs records=, the path of the elements that are the records")
         return Resource(
             Endpoint(
                 method=method,
@@ -324,16 +354,16 @@ class RestApi:
                 auth=self.auth or NoAuth(),
                 limits=self._limits,
                 path={name: value for name, value in path_parameters.items() if name not in but},
-                params=dict(of_kind(options.get("params") or {}, Mapping, "params", "a dict")),
-                headers={**self.headers, **(options.get("headers") or {})},
+                params=_checked_params(options.get("params") or {}, in_body=more.get("in_body", False)),
+                headers={**self.headers, **headers_of(options.get("headers") or {}, "headers")},
                 records=records,
                 find=None if records is None else compiled(records, "records"),
                 pagination=checked(options.get("pagination") or NoPagination()),
-                cursor=None if cursor is None else of_kind(cursor, Cursor, "cursor", "a Cursor"),
+                cursor=_checked_cursor(cursor),
                 keys=keys,
                 shape=_shape(options),
                 format=one_of(options.get("format", "json"), FORMATS, "format"),
-                changes_only=options["changes_only"],
+                changes_only=flag(options["changes_only"], "changes_only"),
                 max_pages=whole(options["max_pages"], "max_pages"),
                 **more,
             )
@@ -345,7 +375,7 @@ def _check_path(path: str, given: Mapping[str, Any]) -> None:
     names = _names_in(path)
     for name in given:
         if name not in names:
-            raise ConfigurationError(f"there is no argument {name!r}{nearest(name, [*names, *_OPTIONS])}")
+            raise ConfigurationError(f"there is no argument {name!r}{nearest(name, [*names, *_OPTIONS, 'json'])}")
     if missing := [name for name in names if name not in given]:
         raise ConfigurationError(f"path={path!r} needs the argument {missing[0]}=")
     for name, value in given.items():
@@ -355,9 +385,32 @@ def _check_path(path: str, given: Mapping[str, Any]) -> None:
 
 def _names_in(path: str) -> list[str]:
     try:
-        return [name for _, name, _, _ in string.Formatter().parse(path) if name is not None]
+        found = [part[1:] for part in string.Formatter().parse(path) if part[1] is not None]
     except ValueError as error:
         raise ConfigurationError(f"path={path!r}: {error}") from None
+    for name, format_, conversion in found:
+        if not str(name).isidentifier() or format_ or conversion:
+            raise ConfigurationError(f"path={path!r}: braces may hold a plain name, such as {{id}}, and nothing else")
+    return [str(name) for name, _, _ in found]
+
+
+def _checked_params(params: Any, *, in_body: bool) -> dict[str, Any]:
+    """Those of a JSON body may hold objects."""
+    return dict(of_kind(params, Mapping, "params", "a dict")) if in_body else params_of(params, "params")
+
+
+def _checked_cursor(cursor: Any) -> Cursor | None:
+    if cursor is None:
+        return None
+    found: Cursor = of_kind(cursor, Cursor, "cursor", "a Cursor")
+    optional_text(found.param, "param of Cursor")
+    optional_text(found.until, "until of Cursor")
+    flag(found.descending, "descending of Cursor")
+    if found.type == "number" and isinstance(found.overlap, str):
+        raise ConfigurationError(
+            f"overlap of Cursor is {found.overlap!r}, a duration, and its type is 'number'; write a plain number"
+        )
+    return found
 
 
 def _checked_keys(keys: object, columns: Mapping[str, Any]) -> tuple[str, ...]:
@@ -382,6 +435,6 @@ def _shape(options: Mapping[str, Any]) -> Shape:
     return Shape(
         fields={name: compiled(path, f"fields[{name!r}]") for name, path in fields.items()},
         casts={name: cast_named(type_, f"types[{name!r}]") for name, type_ in types.items()},
-        flatten=bool(options["flatten"]),
+        flatten=flag(options["flatten"], "flatten"),
         include=dict(include),
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Protocol
 
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest._arguments import suggesting
+from api2db.rest._arguments import headers_of, optional_text, suggesting
 from api2db.rest._secrets import Secret, SecretText
 
 _MARGIN_S: Final = 60.0
@@ -118,7 +118,10 @@ class ApiKey(_Fixed):
 
     def __post_init__(self) -> None:
         if (self.header is None) == (self.param is None):
-            raise ConfigurationError("ApiKey needs either header= or param=, the name to send the key under")
+            raise ConfigurationError("ApiKey needs either header= or param=, the name under which the key is sent")
+        if self.header is not None:
+            headers_of({self.header: ""}, "header of ApiKey")
+        optional_text(self.param, "param of ApiKey")
         object.__setattr__(self, "key", Secret(self.key, "key of ApiKey"))
 
     @property

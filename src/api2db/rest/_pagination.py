@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urljoin
 
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest._arguments import suggesting, whole
+from api2db.rest._arguments import suggesting, text, whole
 from api2db.rest._paths import Path, compiled
 
 _LINK: Final = re.compile(r"<([^>]*)>([^<]*)")
@@ -127,6 +127,7 @@ class NextToken(_ByParams):
     _more: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        text(self.param, "param of NextToken")
         object.__setattr__(self, "_find", compiled(self.path, "path of NextToken"))
         object.__setattr__(self, "_more", _flag(self.has_more, "has_more of NextToken"))
 
@@ -160,6 +161,7 @@ class LastId(_ByParams):
     _more: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        text(self.param, "param of LastId")
         object.__setattr__(self, "_find", compiled(self.id, "id of LastId"))
         object.__setattr__(self, "_more", _flag(self.has_more, "has_more of LastId"))
 
@@ -198,6 +200,8 @@ class PageNumber(_ByParams):
     _last: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        text(self.param, "param of PageNumber")
+        text(self.size_param, "size_param of PageNumber")
         whole(self.start, "start of PageNumber", 0)
         if self.size is not None:
             whole(self.size, "size of PageNumber")
@@ -236,6 +240,8 @@ class Offset(_ByParams):
     _total: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        text(self.param, "param of Offset")
+        text(self.limit_param, "limit_param of Offset")
         whole(self.limit, "limit of Offset")
         object.__setattr__(self, "_total", _optional(self.total, "total of Offset"))
 

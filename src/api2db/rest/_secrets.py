@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError
+from api2db.rest._arguments import suggesting, text
 
 MASK: Final = "***"
 _VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
@@ -24,6 +25,7 @@ _OTHERS: Final = 0o077
 _SHORTEST: Final = 4
 
 
+@suggesting
 @dataclass(frozen=True)
 class SecretFile:
     """A field of a JSON file below the project's ``AUTH/``. The file must be readable by its owner only.
@@ -37,7 +39,8 @@ class SecretFile:
     field: str
 
     def __post_init__(self) -> None:
-        path = Path(self.file)
+        text(self.field, "field of SecretFile")
+        path = Path(text(self.file, "file of SecretFile"))
         if path.is_absolute() or ".." in path.parts:
             raise ConfigurationError(f"SecretFile takes a file below AUTH/, not {self.file!r}")
 
