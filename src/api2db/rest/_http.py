@@ -464,6 +464,11 @@ def _redirected(request: Request, status: int, url: str) -> Request:
     """The request that a redirect asks for. What the user's own headers hold may be meant for the first host only."""
     becomes_get = status == 303 or (status in {301, 302} and request.method == "POST")
     same = origin_of(url) == origin_of(request.url)
+    if request.json is not None and not becomes_get and not same:
+        raise PollError(
+            f"{_shown(request.url)} redirects a POST to {_shown(url)}, another host, which is not sent the body; give "
+            "RestApi the URL of that host if it is right"
+        )
     if becomes_get:
         return Request("GET", url, request.headers if same else {}, in_lines=request.in_lines)
     return Request(request.method, url, request.headers if same else {}, request.json, request.in_lines)
