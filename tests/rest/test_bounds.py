@@ -271,6 +271,6 @@ def test_a_link_keeps_bytes_that_are_no_utf_8(serve: Serve) -> None:
 def test_another_host_is_not_sent_the_body_of_a_post(serve: Serve) -> None:
     other = serve(lambda asked: Reply([]))
     server = serve(lambda asked: Reply(status=307, headers={"Location": f"{other.url}/y?k=v"}))
-    with pytest.raises(PollError, match="redirects a POST to .*/y, another host"):
+    with pytest.raises(PollError, match=r"redirects a POST to .*/y, another host"):
         Polled(RestApi(server.url, allow_private=True).post("/x", json={"api_key": "canary"})).poll()
     assert not other.asked

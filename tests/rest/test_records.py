@@ -377,7 +377,7 @@ def test_xml_elements_are_records(serve: Serve) -> None:
 @pytest.mark.parametrize("text", ["<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", "<x>"])
 def test_xml_with_declarations_or_faults_is_refused(serve: Serve, text: str) -> None:
     with pytest.raises(PollError, match="XML"):
-        Polled(RestApi(serve(lambda asked: reply_of(text)).url).get("/x", format="xml")).poll()
+        Polled(RestApi(serve(lambda asked: reply_of(text)).url).get("/x", format="xml", records="x")).poll()
 
 
 def test_nested_values_are_json_in_the_table(serve: Serve, tmp_path: Path) -> None:
