@@ -4,7 +4,7 @@ import gzip
 import socket
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import brotli

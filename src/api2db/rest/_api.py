@@ -280,7 +280,11 @@ class RestApi:
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        for name in options:
+            if name not in ListOptions.__annotations__:
+                raise ConfigurationError(
+                    f"graphql of RestApi has no argument {name!r}{nearest(name, ListOptions.__annotations__)}"
+                )
         text(query, "query")
         text(records, "records")
         text(after, "after")
