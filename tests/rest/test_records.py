@@ -41,7 +41,7 @@ def test_records_are_found_where_there_is_one_place_for_them(
 
 def test_where_there_are_several_places_the_error_lists_them(serve: Serve) -> None:
     server = serve(lambda asked: Reply({"users": [{"a": 1}], "data": {"posts": [{"b": 1}]}}))
-    with pytest.raises(PollError, match=r"lists: 'users', 'data.posts'; name one, as in records='users'"):
+    with pytest.raises(PollError, match=r"any of 'users', 'data.posts'; name the right one, as in records='users'"):
         Polled(RestApi(server.url).get("/x")).poll()
     assert Polled(RestApi(server.url).get("/x", records="data.posts")).poll() == [{"b": 1}]
 

@@ -93,6 +93,7 @@ def _module(name: str, peeked: Peek | None) -> str:
         if argument in peeked.guesses:
             lines.append(f"    # {peeked.guesses[argument].why}\n")
         lines.append(f"    {argument}={code},\n" if argument else f"    {code},\n")
+    lines += [f"    # {comment}\n" for comment in peeked.cursor_comment]
     return _template(
         "peeked",
         NAME=name,

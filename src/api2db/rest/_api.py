@@ -280,11 +280,10 @@ class RestApi:
         Raises:
             ConfigurationError: An argument can't be used.
         """
+        known = ["query", "variables", "records", "path", "after", "page_info", *ListOptions.__annotations__]
         for name in options:
-            if name not in ListOptions.__annotations__:
-                raise ConfigurationError(
-                    f"graphql of RestApi has no argument {name!r}{nearest(name, ListOptions.__annotations__)}"
-                )
+            if name not in known:
+                raise ConfigurationError(f"graphql of RestApi has no argument {name!r}{nearest(name, known)}")
         text(query, "query")
         text(records, "records")
         text(after, "after")

@@ -56,7 +56,7 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
         try:
             fitted = number.quantize(step, context=_exact)
         except (decimal.Inexact, decimal.InvalidOperation, decimal.Overflow):
-            raise ValueError(f"has more than {scale} digits behind the point") from None
+            raise ValueError(f"has more than {scale} digits after the point") from None
         if fitted.adjusted() >= precision - scale:
             raise ValueError(f"has more than {precision - scale} digits before the point")
         return fitted
@@ -66,9 +66,9 @@ def _decimal_cast(precision: int, scale: int) -> Cast:
 
 def _number(found: Any) -> Decimal:
     if isinstance(found, bool) or not isinstance(found, (int, float, str, Decimal)):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     if isinstance(found, str) and not _NUMERAL.fullmatch(found):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     number = Decimal(repr(found) if isinstance(found, float) else found)
     if not number.is_finite():
         raise ValueError("is no finite number")
@@ -125,7 +125,7 @@ def _timestamp(found: Any) -> datetime.datetime:
     try:
         moment = datetime.datetime.fromisoformat(found.strip())
     except (AttributeError, ValueError):
-        raise ValueError("is no date and time of ISO 8601") from None
+        raise ValueError("is not an ISO 8601 date and time") from None
     if _BELOW_MICROSECONDS.search(found):
         raise ValueError("has digits below a microsecond")
     try:
@@ -160,11 +160,11 @@ def _json_text(found: Any) -> Any:
     try:
         return json.loads(found, parse_float=number, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise ValueError("is no JSON") from None
+        raise ValueError("is not JSON") from None
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _UTC_US: Final = pa.timestamp("us", "UTC")

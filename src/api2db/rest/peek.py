@@ -1,5 +1,6 @@
 """Peek: one request to an API, and guesses of a resource for it. Nothing else in this package guesses."""
 
+import json
 import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,9 @@ _TOKEN: Final = re.compile(r"(next_?)?(cursor|(page_?|continuation_?)token)", re
 _LAST_PAGE: Final = re.compile(r"(total_?pages|page_?count|last_?page|pages)", re.IGNORECASE)
 _UNIX_S: Final = (10**8, 10**10)
 _UNIX_MS: Final = (10**11, 10**13)
+
+
+_TAKEN: Final = frozenset({"api", "collectors", "streams", "run"})  # names of the program
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,18 @@ class Peek:
     arguments: Mapping[str, str]
 
     @property
+    def cursor_comment(self) -> Sequence[str]:
+        """The guessed cursor, as comments: without the parameter of the API it would lose rows that change late."""
+        if "cursor" not in self.guesses:
+            return ()
+        code = _double_quoted(self.guesses["cursor"].code).removesuffix(")")
+        return (self.guesses["cursor"].why, f'cursor={code}, param="the parameter"),')
+
+    @property
     def program(self) -> str:
         """A program to paste."""
         lines = [f"    {name}={code}," if name else f"    {code}," for name, code in self.arguments.items()]
+        lines += [f"    # {comment}" for comment in self.cursor_comment]
         return "\n".join(
             [
                 "from api2db import Collector, Run, Stream2Sql",
@@ -97,7 +110,9 @@ def peek(url: str, auth: str | None = None) -> Peek:
     """
     parts = urlsplit(url)
     api = RestApi(f"{parts.scheme}://{parts.netloc}", auth=_auth(auth), tries=2, max_poll_time="30s")
-    params = dict(parse_qsl(parts.query, keep_blank_values=True))
+    params: dict[str, Any] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        params[name] = value if name not in params else [*_listed(params[name]), value]
     endpoint = api.get(parts.path.replace("{", "%7B").replace("}", "%7D") or "/", params=params).endpoint
     response = finished(endpoint.session(Figures()).fetch(endpoint.request(None, None)))
     page, guesses = _page(endpoint.document(response), response.url, response.headers)
@@ -106,9 +121,10 @@ def peek(url: str, auth: str | None = None) -> Peek:
         raise PollError(f"{parts.netloc}{parts.path} has no records; give the URL of a list that has some")
     guesses |= _guessed(page, rows)
     class_, argument = _auth_code(auth)
-    used = {"RestApi", class_, *(guess.code.partition("(")[0] for guess in guesses.values() if "(" in guess.code)}
-    arguments = {"": repr(parts.path or "/"), **({"params": repr(params)} if params else {})}
-    arguments |= {name: guess.code for name, guess in guesses.items()}
+    used = {"RestApi", class_}
+    used |= {guess.code.partition("(")[0] for name, guess in guesses.items() if "(" in guess.code and name != "cursor"}
+    arguments = {"": _literal(parts.path or "/"), **({"params": _literal(params)} if params else {})}
+    arguments |= {name: _double_quoted(guess.code) for name, guess in guesses.items() if name != "cursor"}
     return Peek(
         rows,
         to_batch(rows).schema,
@@ -116,8 +132,8 @@ def peek(url: str, auth: str | None = None) -> Peek:
         url=f"{parts.scheme}://{parts.netloc}{parts.path}",
         name=_name(parts.path),
         classes=sorted(used - {""}),
-        api=_double_quoted(f"RestApi({f'{parts.scheme}://{parts.netloc}'!r}{argument})"),
-        arguments={name: _double_quoted(code) for name, code in arguments.items()},
+        api=f"RestApi({_literal(f'{parts.scheme}://{parts.netloc}')}{_double_quoted(argument)})",
+        arguments=arguments,
     )
 
 
@@ -247,9 +263,21 @@ def _auth_code(said: str | None) -> tuple[str, str]:
 
 
 def _name(path: str) -> str:
-    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2]).strip("_").lower()
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"rows_{name}".rstrip("_")
+    """What a program calls a list: the last part of its path, if that can be a name."""
+    name = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2], flags=re.ASCII).strip("_").lower() or "rows"
+    name = name if not name[0].isdigit() else f"rows_{name}"
+    return f"{name}_rows" if keyword.iskeyword(name) or name in _TAKEN else name
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _literal(value: Any) -> str:
+    """Text, and lists and dicts of text, as a program has them: JSON's form of these is Python's."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _double_quoted(code: str) -> str:
-    return code if '"' in code else code.replace("'", '"')
+    """Code with double quotes, if that does not change it."""
+    return code if '"' in code or "\\" in code else code.replace("'", '"')
