@@ -5,10 +5,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from api2db.app._stopping import restart_pauses
+from api2db.errors import from_extra
 
 _UNUSABLE: Final = 2
 _END_S: Final = 5.0
@@ -22,7 +24,12 @@ def page_beside(home: Path, address: str, say: Callable[[str], None]) -> Iterato
         home: The project's folder.
         address: As ``api2db web`` takes it.
         say: Takes the lines that the process prints.
+
+    Raises:
+        MissingExtraError: The extra ``web`` is not installed.
     """
+    with from_extra("uvicorn", "web"):
+        import_module("uvicorn")
     ended = threading.Event()
     process: list[subprocess.Popen[str]] = []
 
