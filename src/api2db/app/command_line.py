@@ -1,5 +1,6 @@
 """The command line, without the demo. Each command imports what it needs when it runs, so that --help is fast."""
 
+import enum
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,14 @@ app = typer.Typer(
 )
 rejected = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(rejected, name="rejected")
+
+
+class LogFormat(enum.StrEnum):
+    """The form of log files."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 Home = Annotated[
     Path | None, typer.Option(help="The project's folder; by default API2DB_HOME, else the current folder.")
@@ -136,10 +145,17 @@ def _run(
             metavar="[HOST:PORT]", help=f"Also serve the live page, at {WEB_ADDRESS} by default; see: api2db web."
         ),
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How to write the files in LOGS/: text, or one JSON object per line.")
+    ] = LogFormat.TEXT,
     home: Home = None,
 ) -> None:
     """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
     from api2db.app._commands import run_project
+    from api2db.app.logs import FORMAT_VARIABLE
+
+    if log_format is LogFormat.JSON:
+        os.environ[FORMAT_VARIABLE] = log_format
 
     run_project(main_file, home_of_command(home), once=once, timeout_s=timeout, web=web)
 
