@@ -1,5 +1,6 @@
 """The figures for Prometheus: its own parser reads them, and they equal the status."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -74,3 +75,13 @@ def test_the_docs_name_every_metric(serve: Callable[..., Page], tmp_path: Path) 
         for family in plain(serve(tmp_path).get("/metrics").text)
     }
     assert named == found
+
+
+def test_the_dashboard_uses_only_metrics_that_there_are() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    named = set(re.findall(r"`(api2db_\w+)`", (docs / "watching.md").read_text()))
+    dashboard = json.loads((docs / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    used = {name.removesuffix("_bucket") for query in queries for name in re.findall(r"api2db_\w+", query)}
+    assert len(queries) > 10
+    assert used <= named
