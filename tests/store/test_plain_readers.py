@@ -125,6 +125,17 @@ def test_union_by_name_reads_the_shards_before_the_drift_as_well(tmp_path: Path)
     assert rows == [(0, None), (1, 5.0), (2, 0.5), (3, None)]
 
 
+def test_text_beside_objects_is_read_by_name_once_it_is_composed(tmp_path: Path) -> None:
+    put(tmp_path, ["x", {"a": 1}])
+    shards, composed = (tmp_path / "STORE" / "x" / folder / "*.parquet" for folder in ("parquet", "composed"))
+    with duckdb.connect() as connection:
+        query = "SELECT v FROM read_parquet('{}', union_by_name = true)".format
+        with pytest.raises(duckdb.ConversionException, match="Malformed JSON"):
+            connection.sql(query(shards)).fetchall()
+        Store2Local("x", 60, home=tmp_path).store()
+        assert connection.sql(query(composed)).fetchall() == [('"x"',), ('{"a": 1}',)]
+
+
 def test_a_shard_gives_back_here_exactly_the_frame_that_was_put(tmp_path: Path) -> None:
     frames: list[Any] = [
         pd.DataFrame({"a": [1.5], "b": ["x"], "c": [{"k": 1}], "d": [Decimal("123.456")]}),
