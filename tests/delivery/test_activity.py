@@ -1,9 +1,11 @@
 """What a stream says of its last deliveries."""
 
+import json
 import time
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from api2db.delivery._activity import LATENCY_BOUNDS_S, Activity
 from api2db.delivery.batch import batch_of
@@ -72,3 +74,30 @@ def test_what_a_load_left_for_later_does_not_count() -> None:
     said = activity.as_json()
     assert (said["rows"], said["columns"]) == ([{"id": "1"}], {"id": "BIGINT"})
     assert sum(said["latency"]["counts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (pa.array([2**31 - 1], pa.date32()), None),
+        (pa.array([2**62], pa.timestamp("us")), None),
+        (pa.array([1], pa.timestamp("ns")), "1970-01-01 00:00:00.000000001"),
+        (pa.array([2**62], pa.duration("s")), None),
+        (pa.array([b"\xff"]), "b'\\xff'"),
+        (pa.array([[1, None]]), "[1, None]"),
+        (pa.array([{"a": 2**62}]), "{'a': 4611686018427387904}"),
+        (pa.array([float("inf")]), "inf"),
+        (pa.array([None]), "null"),
+    ],
+    ids=lambda each: str(each.type) if isinstance(each, pa.Array) else "",
+)
+def test_whatever_a_cell_holds_is_text(values: pa.Array, text: str | None) -> None:
+    activity = Activity()
+    entry = Entry(Position(1), time.time_ns(), pa.record_batch({"v": values}), frame_end=True)
+    activity.delivered(batch_of([entry], Position(0)), Position(1), None, more_waits=False)
+    [row] = json.loads(json.dumps(activity.as_json()))["rows"]
+    if text == "null":
+        assert row == {"v": None}
+    else:
+        assert isinstance(row["v"], str)
+        assert text is None or row["v"] == text

@@ -111,13 +111,22 @@ def _declared(batch: Batch, columns: Sequence[Column] | None) -> dict[str, str]:
 
 
 def _readable(rows: pa.RecordBatch) -> list[dict[str, str | None]]:
-    chosen = rows.select(list(range(min(rows.num_columns, _MOST_COLUMNS))))
-    return [{name: _cell(value) for name, value in row.items()} for row in reversed(chosen.to_pylist())]
+    names = rows.schema.names[:_MOST_COLUMNS]
+    columns = [_texts(column) for column in rows.columns[:_MOST_COLUMNS]]
+    return [dict(zip(names, row, strict=True)) for row in reversed(list(zip(*columns, strict=True)))]
 
 
-def _cell(value: Any) -> str | None:
-    """A value as text: JSON has no exact form for large integers, decimals, times and infinities."""
-    if value is None:
-        return None
-    text = str(value)
-    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+def _texts(column: pa.Array) -> list[str | None]:
+    """Values as text: JSON has no exact form for large integers, decimals, times and infinities."""
+    try:
+        texts = column.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        texts = [_text(value) for value in column]
+    return [text if text is None or len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…" for text in texts]
+
+
+def _text(value: pa.Scalar) -> str | None:
+    try:
+        return str(value.as_py()) if value.is_valid else None
+    except (OverflowError, ValueError):
+        return f"a {value.type} that Python has no value for"
