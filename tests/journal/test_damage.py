@@ -146,16 +146,17 @@ def test_a_lost_page_costs_the_frames_on_it_for_a_later_copy_of_the_schema_is_fo
     assert delivered_from(tmp_path) == list(range(5000))
 
 
+@pytest.mark.parametrize("every", [23, pytest.param(3, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "killed"])
 def test_whichever_byte_of_a_segment_is_flipped_one_frame_is_lost_at_most_and_it_is_reported(
-    opened: Opener, tmp_path: Path, *, close: bool
+    opened: Opener, tmp_path: Path, every: int, *, close: bool
 ) -> None:
     journal = put(opened, tmp_path / "a", 5)
     if close:
         journal.close()
     home = crashed(opened, tmp_path / "a", tmp_path / "b")
     content = segments(home / "STORE/journal/flights")[0].read_bytes()
-    for at in range(0, len(content), 7):
+    for at in range(0, len(content), every):
         shutil.rmtree(home)
         crashed(opened, tmp_path / "a", home)
         flip(segments(home / "STORE/journal/flights")[0], at)

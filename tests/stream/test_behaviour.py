@@ -419,6 +419,10 @@ def test_a_frame_becomes_shards_of_at_most_chunk_size_rows(fmt: str, make: Make,
     assert len(shards(tmp_path, fmt)) == 4
 
 
+WATCHED = [case for case in CASES if case.name in {"sqlite", "duckdb", "shard_parquet", "omnisci", "bigquery"}]
+
+
+@pytest.mark.parametrize("case", WATCHED, ids=lambda case: case.name, indirect=True)
 def test_the_last_delivery_can_be_watched(case: TargetCase, make: Make, tmp_path: Path) -> None:
     with make(case) as stream:
         stream.q.put(frame(1, 2))
