@@ -170,10 +170,11 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
     class Hanging:
         on = ("rejected",)
         asked = threading.Event()
+        ended = threading.Event()
 
         def send(self, alert: Alert) -> None:
             self.asked.set()
-            threading.Event().wait()
+            self.ended.wait()
 
     hanging, told = Hanging(), Told(["rejected"])
     alerts = Alerts(tmp_path, [hanging, told])
@@ -182,6 +183,7 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
             alerts.check(cities(rows_rejected=at % 2), NOW_S + at)
         assert hanging.asked.wait(20)
         eventually(lambda: told.alerts)
+    hanging.ended.set()
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def _drain(stream: Stream) -> None:
 
 def deliver(project: Project, frames: int, go: str = "") -> None:
     """Put frames, wait until told to go on, then deliver them in this thread."""
+    planted.make_all_calls_here()
     streams = project.streams()
     (stream,) = streams.values()
     with Producer(project, streams) as producer:
@@ -136,6 +137,7 @@ def deliver(project: Project, frames: int, go: str = "") -> None:
 
 def store(project: Project, go: str = "") -> None:
     """Wait until told to go on, then do one round of a store in this thread."""
+    planted.make_all_calls_here()
     planted.take_away(project.without)
     (kind,) = project.kinds
     found = STORES[kind](project.db, home=project.home, **project.options)

@@ -18,6 +18,7 @@ from api2db.journal import ALL, StreamIdentity, StreamReader
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget
+from tests.kills.planted import make_all_calls_here
 from tests.kills.rows import frame
 from tests.kills.saying import say
 
@@ -65,6 +66,7 @@ def wait_before_the_next_note(go: Path) -> None:
 
 
 def main(home: str, go: str) -> None:
+    make_all_calls_here()
     with opened_loader(Path(home)) as found:
         found.loader.recover()
         found.journal.append((frame("own", 1),), stream_no=ALL)
