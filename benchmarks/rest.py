@@ -169,10 +169,10 @@ def _collect(home: Path, url: str, seconds: float, window_s: float) -> float:
     )
     host.start()
     while any(not one.figures.rows_new for one in resources.values()):
-        time.sleep(0.2)
+        time.sleep(0.2)  # a resource's figures tell nobody that they have changed
     time.sleep(5.0)  # until the first rows are in their tables, and what only the first load needed is gone
     began_s, cpu_s = time.monotonic(), time.process_time()
-    time.sleep(window_s)
+    time.sleep(window_s)  # idle: what the process uses meanwhile is what is measured
     cpu = 100 * (time.process_time() - cpu_s) / (time.monotonic() - began_s)
     host.drain(60)
     return cpu

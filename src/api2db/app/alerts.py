@@ -271,7 +271,7 @@ class _Queue:
         while not ended.is_set():
             try:
                 self._receiver.send(alert)
-            except Exception as error:  # noqa: BLE001 - the receiver is foreign: whatever it does, rows go on
+            except Exception as error:  # noqa: BLE001 - the receiver is foreign: whatever it raises, the alert is tried again
                 kind = type(self._receiver).__name__
                 if time.time() - alert.at > _KEEP_TRYING_S:
                     logger.error("an alert could not be sent by %s: %s", kind, redact(str(error)))  # noqa: TRY400 - given up

@@ -27,12 +27,11 @@ from api2db.web._metrics import exposition
 _TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
-def web_app(home: Path, host: str, token: str | None) -> tuple[ASGIApp, Callable[[], None]]:
+def web_app(home: Path, token: str | None) -> tuple[ASGIApp, Callable[[], None]]:
     """Return the application of a project, and a function that ends its streams of events.
 
     Args:
         home: The project's folder.
-        host: The address that it listens on.
         token: See ``Guard``.
     """
     pages = _Pages(home)
@@ -49,7 +48,7 @@ def web_app(home: Path, host: str, token: str | None) -> tuple[ASGIApp, Callable
         Route("/healthz", pages.health),
         Route("/readyz", pages.ready),
     ]
-    guard = Guard(Starlette(routes=routes), host, token)
+    guard = Guard(Starlette(routes=routes), token)
     pages.csrf = guard.csrf
     return guard, pages.feed.end
 

@@ -78,13 +78,11 @@ class Guard:
 
     Args:
         app: What it guards.
-        host: The address that is listened on.
         token: What a request needs on an address that is not loopback; None on a loopback address.
     """
 
-    def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app
-        self._host = host
         self._token = token
         self.csrf = secrets.token_urlsafe(32)
 

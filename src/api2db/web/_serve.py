@@ -45,7 +45,7 @@ def serve(
         say(f"The page is at {shown}?token={token} — the token is shown only now, and kept in AUTH/web_token.")
     else:
         say(f"The page is at {shown}?token=… — the token is in AUTH/web_token.")
-    app, end_events = web_app(home, host, token)
+    app, end_events = web_app(home, token)
     config = uvicorn.Config(
         app,
         host=host,
