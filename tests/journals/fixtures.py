@@ -1,7 +1,7 @@
 """On which kind of journal a test runs: ``pytest --journal memory`` runs on journals in memory what can be.
 
-Tests marked ``every_journal`` run on both kinds in the ordinary suite, those of many targets (``way``) on the targets
-that the mark names. Those marked ``disk_journal`` are about the
+Tests marked ``every_journal`` run on both kinds in the ordinary suite. Where the mark names ``cases``, those of other
+target cases run on the disk alone. Those marked ``disk_journal`` are about the
 files of a journal, about other processes or about a crash: they run on the disk alone.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.journals.memory import MemoryJournalStore, forget_all
+from tests.stream.cases import TargetCase
 
 KINDS = ("disk", "memory")
 
@@ -31,13 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_one_too_many(item: pytest.Item) -> bool:
-    params: dict[str, Any] = (
-        item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    )
     mark = item.get_closest_marker("every_journal")
-    if mark is None or "ways" not in mark.kwargs or params.get("journal_kind") != "memory" or "way" not in params:
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    if mark is None or "cases" not in mark.kwargs or params.get("journal_kind") != "memory":
         return False
-    return params["way"].name not in mark.kwargs["ways"]
+    return not any(isinstance(each, TargetCase) and each.name in mark.kwargs["cases"] for each in params.values())
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from api2db.stream import StreamStatus
 from tests.stream.cases import APPENDING, CASES, COLLECTOR, LIVE, REPLACING, TargetCase, files, frame, shards, sql
 from tests.stream.eventually import eventually
 
-pytestmark = pytest.mark.every_journal(ways=["sqlite", "shard_parquet"])
+pytestmark = pytest.mark.every_journal(cases=["sqlite", "shard_parquet"])
 Make = Callable[..., Stream]
 
 
