@@ -40,8 +40,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "NextToken": (lambda: NextToken("a", param=""), "param of NextToken must be text"),
     "Offset": (lambda: Offset(5, limit_param=""), "limit_param of Offset must be text"),
     "ApiKey": (lambda: ApiKey("k", header="X\n"), "no name of a header"),
-    "Cursor": (lambda: API.get("/a", cursor=Cursor("a", param=5)), "param of Cursor"),  # type: ignore[arg-type]
-    "overlap": (lambda: API.get("/a", cursor=Cursor("a", type="number", overlap="5m")), "a duration, and its type is"),
+    "Cursor": (lambda: Cursor("a", param=5), "param of Cursor"),  # type: ignore[arg-type]
+    "overlap": (lambda: Cursor("a", type="number", overlap="5m"), "a duration, and its values are numbers"),
+    "overlap of a number": (lambda: Cursor("a", initial=5, overlap="5m"), "a duration, and its values are numbers"),
+    "template": (lambda: Cursor("a", template=5), "template of Cursor must be text"),  # type: ignore[arg-type]
     "SecretFile": (lambda: SecretFile(fil="x", field="y"), "did you mean 'file'"),  # type: ignore[call-arg]
     "no path": (API.get, "missing a required argument: 'path'"),
     "graphql": (lambda: API.graphql("q", recrods="x", records="a"), "no argument 'recrods'; did you mean 'records'"),

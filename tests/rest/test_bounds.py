@@ -2,9 +2,11 @@
 
 import gzip
 import socket
+import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import brotli
@@ -107,6 +109,43 @@ def test_a_poll_ends_in_time_though_the_server_drips(serve: Serve) -> None:
     with pytest.raises(PollError):
         Polled(RestApi(serve(answer).url, timeout=0.1, max_poll_time="1s", tries=2).get("/x")).poll()
     assert time.monotonic() - begin_s < 5
+
+
+@contextmanager
+def dripping_headers() -> Iterator[str]:
+    """A server that sends the headers of its response byte by byte, without an end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve_one() -> None:
+            with suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nX-A: ")
+                    while True:
+                        connection.sendall(b"a")
+                        time.sleep(0.02)
+
+        thread = threading.Thread(target=serve_one)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_a_poll_ends_in_time_though_the_headers_drip() -> None:
+    with dripping_headers() as url, pytest.raises(PollError, match="max_poll_time"):
+        Polled(RestApi(url, max_poll_time="200ms").get("/x")).poll()
+
+
+def test_a_poll_ends_in_time_though_a_name_is_not_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = threading.Event()
+    monkeypatch.setattr(http, "public_address", lambda origin: resolved.wait(20))
+    api = RestApi("http://api.example", allow_private=False, max_poll_time="100ms")
+    with pytest.raises(PollError, match="max_poll_time"):
+        Polled(api.get("/x")).poll()
+    assert not resolved.is_set()
+    resolved.set()
 
 
 FAULTS: dict[str, tuple[bytes, Mapping[str, str], str]] = {

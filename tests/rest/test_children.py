@@ -117,9 +117,33 @@ def test_lists_beyond_max_pages_keep_no_other_from_being_read(serve: Serve) -> N
     api = RestApi(serve(answer).url)
     parents = api.get("/orders", keys="id")
     polled = Polled(api.get("/orders/{id}/lines", for_each=parents, pagination=PageNumber(), max_pages=2))
-    with pytest.raises(PollError, match=r"8 of the lists.*max_pages=2"):
+    with pytest.raises(PollError, match=r"8 of the lists.*max_pages=2 pages; raise max_pages"):
         polled.poll()
     assert polled.rows == [{"line": "1"}]
+
+
+def test_the_time_of_a_poll_is_that_of_all_its_lists(serve: Serve) -> None:
+    orders = Orders()
+    hanging = threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path != "/orders":
+            hanging.wait(0.2)
+        return orders(asked)
+
+    server = serve(answer)
+    api = RestApi(server.url, max_poll_time="500ms")
+    parents = api.get("/orders", pagination=PageNumber(size=3), cursor=Cursor("at", param="since"), keys="id")
+    options: dict[str, Any] = {"include_parent": {"order_id": "id"}, "pagination": PageNumber(size=2), "at_once": 1}
+    resource = api.get("/orders/{id}/lines", for_each=parents, keys=["order_id", "line"], **options)
+    polled = Polled(resource)
+    with pytest.raises(PollError, match="max_poll_time"):
+        polled.poll()
+    assert len(polled.rows) < len(EXPECTED)
+    assert "failed" not in polled.state
+    hanging.set()
+    polled.poll()
+    assert polled.rows == EXPECTED
 
 
 def test_a_record_that_changes_before_a_poll_goes_on_is_asked_for_its_list_again(serve: Serve) -> None:

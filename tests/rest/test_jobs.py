@@ -215,7 +215,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "no place of the id": (lambda: job(status="/exports"), r"status of Job is '/exports'; it needs \{id\}"),
     "two results": (lambda: job(result="/{id}", result_url="urls"), "either result="),
     "no result": (lambda: Job("id", "/{id}", "state", "done"), "either result="),
-    "a state that is both": (lambda: job(failed=("error", "done")), "done of Job needs a state"),
+    "a state that is both": (lambda: job(failed=("error", "done")), "done of Job needs at least one state"),
     "no path": (lambda: job(state="a..b"), "state of Job"),
     "no duration": (lambda: job(every="often"), "every of Job"),
     "no Job": (lambda: resource(job={"id": "id"}), "job must be a Job"),

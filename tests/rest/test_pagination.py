@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from api2db.errors import ConfigurationError, PollError
-from api2db.rest import Basic, LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber, RestApi
+from api2db.rest import Basic, BearerToken, LastId, LinkHeader, NextToken, NextUrl, Offset, PageNumber, RestApi
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Answer, Asked, Reply
 
@@ -320,6 +320,18 @@ def test_a_position_is_kept_while_the_api_is_down(serve: Serve) -> None:
     polled.poll()
     assert polled.rows == ROWS
     assert [asked.params["page"] for asked in server.asked[-3:]] == ["3", "1", "3"]
+
+
+def test_a_secret_that_stands_in_the_resources_own_url_does_not_keep_a_poll_from_going_on(serve: Serve) -> None:
+    server = serve(by_link)
+    for token in ("items", "item", "page1234"):
+        api = RestApi(server.url, auth=BearerToken(token))
+        polled = Polled(api.get("/items", pagination=LinkHeader(), max_pages=2))
+        with pytest.raises(PollError, match="max_pages"):
+            polled.poll()
+        assert polled.state["poll"]["at"] is not None
+        polled.poll()
+        assert polled.rows == ROWS
 
 
 @pytest.mark.parametrize("name", ["item", "items"])

@@ -1,6 +1,7 @@
 """Politeness: rates, pauses that the API asks for, tries again, and requests that ask whether anything changed."""
 
 import email.utils
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from api2db.backoff import BackOff
 from api2db.errors import PollError
 from api2db.rest import BearerToken, PageNumber, RestApi
 from api2db.rest import _http as http
-from api2db.rest._arguments import rate
+from api2db.rest._addresses import origin_of
+from api2db.rest._arguments import Rate, rate
+from api2db.rest._hosts import rates_of
 from api2db.rest._limits import date_s, limit_reset_s, retry_after_s
 from api2db.rest._pace import Pace, TooLongError
 from tests.rest.conftest import Polled, Serve
@@ -75,7 +78,7 @@ def test_a_server_that_is_silent_is_a_timeout(serve: Serve) -> None:
         time.sleep(0.5)
         return Reply([])
 
-    with pytest.raises(PollError, match="failed 2 times: ReadTimeout"):
+    with pytest.raises(PollError, match=r"failed 2 times: ReadTimeout.*raise timeout of RestApi"):
         Polled(RestApi(serve(slow).url, timeout=0.05, tries=2).get("/x")).poll()
 
 
@@ -213,6 +216,23 @@ def test_no_period_has_more_calls_than_the_rate(serve: Serve) -> None:
     assert len(times) == 32
     times.sort()
     assert all(later - earlier >= 0.5 for earlier, later in zip(times, times[10:], strict=False))
+
+
+def test_the_rates_of_all_apis_of_a_host_hold_for_each_call(serve: Serve) -> None:
+    times: list[float] = []
+
+    def answer(asked: Asked) -> Reply:
+        times.append(time.monotonic())
+        return Reply([{"id": 1}])
+
+    url = serve(answer).url
+    apis = [RestApi(url, rate_limit=rate) for rate in ("5/200ms", "100/s", None)]
+    for number in range(12):
+        Polled(apis[number % 3].get("/x")).poll()
+    assert all(later - earlier >= 0.2 for earlier, later in zip(times, times[5:], strict=False))
+    del apis[0]
+    gc.collect()
+    assert rates_of(origin_of(url), RestApi(url)._limits) == (Rate(100, 1.0),)
 
 
 def test_a_call_that_would_wait_too_long_is_not_counted() -> None:

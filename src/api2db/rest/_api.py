@@ -32,6 +32,7 @@ from api2db.rest._children import ForEach
 from api2db.rest._cursor import Cursor
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._formats import FORMATS, Format
+from api2db.rest._hosts import add_rates
 from api2db.rest._http import TRIES, Limits
 from api2db.rest._jobs import Job
 from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
@@ -79,7 +80,8 @@ class RestApi:
     Args:
         url: The base URL; the paths of resources are appended to it.
         auth: BearerToken, ApiKey, Basic, OAuth2ClientCredentials, or an ``httpx2.Auth``.
-        rate_limit: The maximum number of calls in a period, such as ``"80/min"``, to the host, by all collectors.
+        rate_limit: The maximum number of calls in a period, such as ``"80/min"``, to the host, by all collectors. If
+            several APIs of one host have different rates, all of them hold for each call.
         headers: Sent with each call.
         connect_timeout: The longest time to connect.
         timeout: The longest time without a byte from the server.
@@ -130,6 +132,7 @@ class RestApi:
             given = f"of type {type(self.auth).__name__}"
             raise ConfigurationError(f"auth of RestApi is {given}; use one such as BearerToken('$TOKEN')")
         object.__setattr__(self, "_limits", self._checked_limits())
+        add_rates(origin_of(self.url), self._limits)
 
     def _checked_limits(self) -> Limits:
         return Limits(
@@ -144,6 +147,7 @@ class RestApi:
             allow_private=None if self.allow_private is None else flag(self.allow_private, "allow_private of RestApi"),
         )
 
+    # get and post both list their options: a TypedDict leaves no room for the names in the path's braces.
     @suggesting_call
     def get(
         self,
@@ -187,9 +191,9 @@ class RestApi:
             format: ``"json"``, ``"ndjson"``, ``"csv"`` or ``"xml"``.
             changes_only: Whether to load a row only if it differs from the last row with its key.
             max_pages: The maximum number of pages of a poll.
-            for_each: Another resource; this list is read once for each of its records. Columns of the record fill the
-                braces in the path that have no argument. If that resource has a cursor, only new and changed records
-                are read.
+            for_each: Another resource. This list is read once for each of its records. Columns of the record fill the
+                braces in the path that have no argument. If the other resource has a cursor, the lists of new and
+                changed records are read.
             include_parent: Columns that are copied from the record of ``for_each``.
             at_once: How many lists are read at the same time.
             path_parameters: The values for the braces in the path.
@@ -232,9 +236,9 @@ class RestApi:
         Args:
             path: As in ``get``. So are all arguments that are not listed here.
             json: The body.
-            params_in: Where to send the parameters of pagination and cursor: in the body (``"json"``; a dotted name
-                sets a field of a nested object), or in the ``"query"``.
-            job: How to get the list if the call only submits a job that makes it. ``records``, ``format`` and
+            params_in: Where to send the parameters of pagination and cursor: in the body (``"json"``) or in the
+                ``"query"``. In the body a dotted name sets a field of a nested object.
+            job: The description of the job, if the call submits a job that makes the list. ``records``, ``format`` and
                 ``pagination`` then describe the job's result.
 
         Raises:
@@ -406,13 +410,6 @@ def _checked_cursor(cursor: Any) -> Cursor | None:
     if cursor is None:
         return None
     found: Cursor = of_kind(cursor, Cursor, "cursor", "a Cursor")
-    optional_text(found.param, "param of Cursor")
-    optional_text(found.until, "until of Cursor")
-    flag(found.descending, "descending of Cursor")
-    if found.type == "number" and isinstance(found.overlap, str):
-        raise ConfigurationError(
-            f"overlap of Cursor is {found.overlap!r}, a duration, and its type is 'number'; write a plain number"
-        )
     return found
 
 

@@ -11,29 +11,15 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-import httpx2
-
+from api2db.rest import _effects as effects
+from api2db.rest import _network as network
 from api2db.rest._arguments import Rate
-from api2db.rest._effects import (
-    Answer,
-    Begin,
-    Call,
-    Effect,
-    End,
-    Join,
-    Piece,
-    Read,
-    Send,
-    Start,
-    Steps,
-    Wait,
-    advance,
-)
+from api2db.rest._effects import Answer, Effect, End, Steps, advance
 from api2db.rest._hosts import Host
 from api2db.rest._pace import TooLongError
 
@@ -98,61 +84,50 @@ class _Driver:
 
     async def _carried_out(self, effect: Effect) -> Any:
         match effect:
-            case Begin():
+            case effects.Begin():
                 return await _loop().begun(effect)
-            case Send():
-                return await self._sent(effect)
-            case Read():
-                return await self._read(effect.answer, effect.until_s)
-            case Wait():
+            case effects.Send():
+                answer = await network.sent(effect)
+                self._open.add(answer)
+                return self._noted(answer)
+            case effects.Read():
+                piece = await network.read(effect.answer, effect.until_s)
+                self._noted(effect.answer)
+                return piece
+            case effects.Wait():
                 return await asyncio.sleep(effect.seconds)
-            case Call():
-                async with _loop().turn_of(effect.alone):
-                    return await asyncio.wrap_future(_in_thread(partial(self._context.run, effect.function)))
-            case Start():
+            case effects.Call():
+                function = partial(self._context.run, effect.function)
+                async with network.bounded(effect.until_s), _loop().turn_of(effect.alone):
+                    return await asyncio.wrap_future(network.in_thread(function))
+            case effects.Start():
                 self._started.append(asyncio.create_task(_finished(effect.steps)))
                 return self._started[-1]
-            case Join():
+            case effects.Join():
                 self._started.remove(effect.started)
                 return await effect.started
         raise TypeError(f"{effect!r} is no effect")
 
-    async def _sent(self, effect: Send) -> Answer:
-        response = await _loop().client_of(effect.host).send(effect.request, stream=True, auth=None)
-        answer = Answer(response, response.aiter_raw())
-        self._open.add(answer)
-        answer.first = await self._read(answer, effect.until_s)
+    def _noted(self, answer: Answer) -> Answer:
+        """Forget an answer whose body has been read to its end."""
+        if answer.is_over:
+            self._open.discard(answer)
         return answer
-
-    async def _read(self, answer: Answer, until_s: float) -> bytes:
-        piece = Piece(until_s)
-        async for chunk in answer.chunks:
-            if piece.add(chunk):
-                return bytes(piece)
-        answer.is_over = True
-        self._open.discard(answer)
-        return bytes(piece)
 
 
 class _Loop:
-    """What the polls on one event loop share: connections, and whose turn it is."""
+    """What the polls on one event loop share: whose turn it is."""
 
     def __init__(self) -> None:
-        self._clients: dict[Host, httpx2.AsyncClient] = {}
         self._paces: dict[tuple[Host, tuple[Rate, ...]], asyncio.Lock] = {}
         self._turns: dict[int, tuple[object, asyncio.Lock]] = {}
-
-    def client_of(self, host: Host) -> httpx2.AsyncClient:
-        if host not in self._clients:
-            self._clients[host] = host.async_client()
-        return self._clients[host]
 
     def turn_of(self, owner: object) -> asyncio.Lock:
         if owner is None:
             return asyncio.Lock()
         return self._turns.setdefault(id(owner), (owner, asyncio.Lock()))[1]
 
-    async def begun(self, effect: Begin) -> float:
+    async def begun(self, effect: effects.Begin) -> float:
         """Wait for the pace of a host in the order of coming: only the first one tries."""
         begin_s = time.monotonic()
         turn = self._paces.setdefault((effect.host, effect.rates), asyncio.Lock())
@@ -196,19 +171,3 @@ class _Pools:
 
 _pools = _Pools()
 os.register_at_fork(after_in_child=_pools.forget)
-
-
-def _in_thread(function: Callable[[], Any]) -> "Future[Any]":
-    """Call a function in a thread that no process waits for at its end."""
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="api2db-rest-call", daemon=True).start()
-    return future

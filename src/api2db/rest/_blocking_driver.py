@@ -1,26 +1,16 @@
-"""Carries out the effects of steps in the thread that asks for their frames."""
+"""Carries out the effects of steps for a thread that waits for their frames.
 
-import threading
+The steps themselves run in that thread. Requests are sent by the event loop of ``_network``.
+"""
+
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
-from api2db.rest._effects import (
-    Answer,
-    Begin,
-    Call,
-    Effect,
-    End,
-    Join,
-    Piece,
-    Read,
-    Send,
-    Start,
-    Steps,
-    Wait,
-    advance,
-)
+from api2db.rest import _effects as effects
+from api2db.rest import _network as network
+from api2db.rest._effects import Answer, Effect, End, Steps, advance
 
 
 def frames(steps: Steps[Any]) -> Iterator[Any]:
@@ -63,61 +53,43 @@ class _Driver:
         """End the steps, and close what they left open."""
         self._steps.close()
         for answer in self._open:
-            answer.response.close()
+            network.close(answer)
 
     def _carried_out(self, effect: Effect) -> Any:
         match effect:
-            case Begin():
+            case effects.Begin():
                 return effect.host.pace.begin(effect.rates, effect.longest_s)
-            case Send():
-                return self._sent(effect)
-            case Read():
-                return self._read(effect.answer, effect.until_s)
-            case Wait():
+            case effects.Send():
+                answer = network.result_of(network.sent(effect))
+                self._open.add(answer)
+                return self._noted(answer)
+            case effects.Read():
+                piece = network.result_of(network.read(effect.answer, effect.until_s))
+                self._noted(effect.answer)
+                return piece
+            case effects.Wait():
                 # In a poll's own thread, which nobody waits for when the process ends.
                 return time.sleep(effect.seconds)
-            case Call():
-                return effect.function()
-            case Start():
-                return _in_thread(effect.steps)
-            case Join():
+            case effects.Call():
+                return _called(effect)
+            case effects.Start():
+                return network.in_thread(partial(finished, effect.steps))
+            case effects.Join():
                 return effect.started.result()
         raise TypeError(f"{effect!r} is no effect")
 
-    def _sent(self, effect: Send) -> Answer:
-        response = effect.host.client.send(effect.request, stream=True, auth=None)
-        answer = Answer(response, response.iter_raw())
-        self._open.add(answer)
-        answer.first = self._read(answer, effect.until_s)
+    def _noted(self, answer: Answer) -> Answer:
+        """Forget an answer whose body has been read to its end."""
+        if answer.is_over:
+            self._open.discard(answer)
         return answer
 
-    def _read(self, answer: Answer, until_s: float) -> bytes:
-        piece = Piece(until_s)
-        try:
-            for chunk in answer.chunks:
-                if piece.add(chunk):
-                    return bytes(piece)
-        except BaseException:
-            self._forget(answer)
+
+def _called(effect: effects.Call) -> Any:
+    future = network.in_thread(effect.function)
+    try:
+        return future.result(max(0.0, effect.until_s - time.monotonic()))
+    except TimeoutError:
+        if future.done():  # it is the function's own
             raise
-        self._forget(answer)
-        return bytes(piece)
-
-    def _forget(self, answer: Answer) -> None:
-        answer.is_over = True
-        self._open.discard(answer)
-        answer.response.close()
-
-
-def _in_thread(steps: Steps[Any]) -> "Future[Any]":
-    """Run steps in a thread that no process waits for at its end."""
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(finished(steps))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="api2db-rest-child", daemon=True).start()
-    return future
+        raise effects.TimeUpError from None

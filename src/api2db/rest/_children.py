@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import json
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ import msgspec
 from api2db.errors import PollError
 from api2db.frames import Refused
 from api2db.rest._cursor import digest
-from api2db.rest._effects import End, Join, Start, Steps, next_frame
+from api2db.rest._effects import End, Join, Start, Steps, TimeUpError, next_frame
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures, PermanentStatusError
 from api2db.rest._json import decode
@@ -57,9 +58,9 @@ class ForEach:
 class ChildPoll:
     """A poll of the child lists of all parent records that are new or have changed.
 
-    In the state ``parent`` is that of the parent's poll up to the page whose records are worked at, ``done`` names
-    those of them whose lists have been journalled, and ``failed`` has the records whose lists could not be polled. The
-    others go on without these, and the next poll asks for them again.
+    In the state, ``parent`` is the state of the parent's poll before the current page, ``done`` names the records of
+    this page whose lists have been journalled, and ``failed`` holds the records whose lists could not be polled. The
+    next poll requests the failed lists again.
     """
 
     def __init__(self, endpoint: Endpoint, for_each: ForEach, state: dict[str, Any], figures: Figures) -> None:
@@ -70,17 +71,19 @@ class ChildPoll:
         self._tried: set[str] = set()
         self._error: PollError | None = None
         self._in_a_row = 0
+        self._until_s = time.monotonic() + endpoint.limits.poll_s
 
     def frames(self) -> Steps[None]:
         """Yield effects, and a frame for each list, changing the state before each.
 
         Raises:
-            PollError: The list of records can't be polled, or one of theirs; what came before is kept.
+            PollError: The parent list or a child list can't be polled. Earlier frames are kept.
         """
         reached = copy.deepcopy(self._state.get("parent", {}))
         before = copy.deepcopy(reached)
         waiting = list(self._state.get("failed", ()))
-        steps = Poll(self._parent(), reached, self._figures, conditional=False, shaped=False).frames()
+        poll = Poll(self._parent(), reached, self._figures, conditional=False, shaped=False, until_s=self._until_s)
+        steps = poll.frames()
         while not isinstance(parts := (yield from next_frame(steps)), End):
             records = [record for part in parts or () if isinstance(part, list) for record in part]
             yield from self._lists_of(records, before)
@@ -99,12 +102,12 @@ class ChildPoll:
             )
 
     def _parent(self) -> Endpoint:
-        """The list of records, without types: a record that one refuses has a list all the same."""
+        """Return the parent without types: a record that a type refuses has a list, too."""
         parent = self._for_each.parent
         return dataclasses.replace(parent, shape=dataclasses.replace(parent.shape, casts={}))
 
     def _lists_of(self, records: Sequence[Row], before: Mapping[str, Any]) -> Steps[None]:
-        """Yield the lists of a page of parents; the state says after each which of them are done."""
+        """Yield the lists of a page of parents. The state after each names those that are done."""
         done = set(self._state.get("done", ()))
         found = {digest(record): record for record in records}
         todo = deque((name, record) for name, record in found.items() if name not in done)
@@ -114,8 +117,8 @@ class ChildPoll:
         """Yield the lists of records.
 
         Args:
-            todo: The records, by the names that they have in ``done``.
-            before: The parent's state before their page; None if they are of earlier polls.
+            todo: The records, with their names in ``done``.
+            before: The parent's state before their page; None if the records are from earlier polls.
         """
         running: deque[tuple[str, Row, Any]] = deque()
         while todo or running:
@@ -126,6 +129,8 @@ class ChildPoll:
             frames: list[Any] = []
             try:
                 frames = yield Join(started)
+            except TimeUpError:
+                raise
             except PollError as error:
                 self._remember(record, error)
             else:
@@ -135,10 +140,10 @@ class ChildPoll:
             yield tuple(frames)
 
     def _remember(self, record: Row, error: PollError) -> None:
-        """Let the next poll ask for a list again.
+        """Store a record whose list failed, for the next poll.
 
         Raises:
-            PollError: It seems that all lists fail, or too many have.
+            PollError: Several lists in a row failed, or too many.
         """
         refused = isinstance(error, PermanentStatusError) and error.status != _UNAUTHORIZED
         is_of_list = refused or isinstance(error, ListError)
@@ -161,7 +166,7 @@ class ChildPoll:
                 del self._state["failed"]
 
     def _name_of(self, record: Row) -> str:
-        """What names a record, whose later version takes its place."""
+        """Return the name of a record, which is the same for a later version of it."""
         keys = self._for_each.parent.keys
         if keys:
             return name_of(record, keys)
@@ -169,10 +174,10 @@ class ChildPoll:
         return digest([find(record) for find in finds])
 
     def _list_of(self, record: Row) -> Steps[list[Any]]:
-        return (yield from _list_of(self._endpoint_of(self._cast(record)), self._figures))
+        return (yield from _list_of(self._endpoint_of(self._cast(record)), self._figures, self._until_s))
 
     def _cast(self, record: Row) -> Row:
-        """A record with the types of its columns, where its values have them."""
+        """Return a record with the types of its columns; values that do not fit stay as they are."""
         row = dict(record)
         for name, cast in self._for_each.parent.shape.casts.items():
             with suppress(ValueError, ArithmeticError):
@@ -205,12 +210,12 @@ def _text_of(record: Row) -> str:
         return json.dumps(record, default=str)
 
 
-def _list_of(endpoint: Endpoint, figures: Figures) -> Steps[list[Any]]:
+def _list_of(endpoint: Endpoint, figures: Figures, until_s: float) -> Steps[list[Any]]:
     """Fetch a whole list: the rejected rows, then all others as one frame. A list that is gone has no rows."""
     rows: list[Row] = []
     refused: list[Refused] = []
     try:
-        steps = Poll(endpoint, {}, figures, shaped=False).frames()
+        steps = Poll(endpoint, {}, figures, shaped=False, until_s=until_s, is_resumed=False).frames()
         while not isinstance(parts := (yield from next_frame(steps)), End):
             for part in parts or ():
                 if isinstance(part, Refused):

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from api2db.errors import ConfigurationError
-from api2db.rest._arguments import duration_s, one_of, suggesting, whole
+from api2db.rest._arguments import duration_s, flag, of_kind, one_of, optional_text, suggesting, whole
 from api2db.rest._json import encode
 from api2db.rest._order import TYPES, CursorType, Order, at_moment, lowered, order_of
 from api2db.rest._paths import Path, compiled
@@ -33,6 +33,9 @@ class Cursor:
         descending: Whether the API returns the newest records first. A poll then ends at the first record that is older
             than the value it begins at.
         remember: The maximum number of rows of the overlap that are recognised.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     field: str
@@ -50,14 +53,27 @@ class Cursor:
     def __post_init__(self) -> None:
         object.__setattr__(self, "find", compiled(self.field, "field of Cursor"))
         object.__setattr__(self, "overlap_by", duration_s(self.overlap, "overlap of Cursor"))
+        optional_text(self.param, "param of Cursor")
+        optional_text(self.until, "until of Cursor")
+        flag(self.descending, "descending of Cursor")
         whole(self.remember, "remember of Cursor", 0)
-        if self.template.count("{}") != 1:
+        if of_kind(self.template, str, "template of Cursor", "text").count("{}") != 1:
             raise ConfigurationError(f"template of Cursor is {self.template!r}; it needs {{}} once, for the value")
         if self.type is not None:
             one_of(self.type, TYPES, "type of Cursor")
-        if self.initial is not None and order_of(self.initial, self.type) is None:
+        self._check_values()
+
+    def _check_values(self) -> None:
+        initial = order_of(self.initial, self.type)
+        if self.initial is not None and initial is None:
             raise ConfigurationError(
                 f"initial of Cursor is {self.initial!r}, which is neither ISO 8601 text nor a number"
+            )
+        is_number = self.type == "number" or (self.type is None and initial is not None and initial.kind == "number")
+        if is_number and isinstance(self.overlap, str):
+            raise ConfigurationError(
+                f"overlap of Cursor is {self.overlap!r}, a duration, and its values are numbers; write a plain number, "
+                "or type='unix_s' or type='unix_ms' if they are times"
             )
 
     def order(self, record: Any) -> Order | None:
@@ -65,7 +81,7 @@ class Cursor:
         return order_of(self.find(record), self.type)
 
     def within(self, place: str) -> "Cursor":
-        """The same with its parameters within an object of the body."""
+        """Return the same cursor with its parameters within an object of the body."""
         param, until = (None if name is None else f"{place}.{name}" for name in (self.param, self.until))
         return dataclasses.replace(self, param=param, until=until)
 

@@ -2,8 +2,8 @@
 
 Paging, retries and pacing are written once, as generators that do no I/O. Such steps yield an effect where they would
 wait, and a driver sends its result back, or throws its error in. Everything else that they yield is a frame, which the
-driver hands to whoever polls. ``_blocking_driver`` carries effects out in the caller's thread, ``_async_driver`` on an
-event loop.
+driver hands to whoever polls. ``_blocking_driver`` carries out effects for a thread that waits, ``_async_driver`` on an
+event loop. Both send requests through ``_network``.
 """
 
 import time
@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 
+from api2db.errors import PollError
 from api2db.rest._arguments import Rate
 from api2db.rest._hosts import Host
 
@@ -21,8 +22,18 @@ T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 
 
+class TimeUpError(PollError):
+    """A poll has taken as long as it may."""
+
+    def __init__(self, said: str = "it did not end within max_poll_time of RestApi; raise it if that is right") -> None:
+        super().__init__(said)
+
+
 class Effect:
-    """Something that a driver does for steps."""
+    """Something that a driver does for steps.
+
+    An effect with ``until_s`` ends then at the latest, in seconds of ``time.monotonic``, with a TimeUpError.
+    """
 
 
 @dataclass(frozen=True)
@@ -36,11 +47,7 @@ class Begin(Effect):
 
 @dataclass(frozen=True)
 class Send(Effect):
-    """Send a request; the result is its Answer, with the first piece of the body.
-
-    Attributes:
-        until_s: When to return with what has come of the body, in seconds of ``time.monotonic``.
-    """
+    """Send a request; the result is its Answer, with the first piece of the body, or what has come of it in time."""
 
     host: Host
     request: httpx2.Request
@@ -55,17 +62,19 @@ class Answer:
         chunks: The driver's iterator of what comes from the network.
         first: The first piece, as it was sent.
         is_over: Whether the body has been read to its end.
+        is_cut_off: Whether time was up before its end.
     """
 
     response: httpx2.Response
     chunks: Any
     first: bytes = b""
     is_over: bool = False
+    is_cut_off: bool = False
 
 
 @dataclass(frozen=True)
 class Read(Effect):
-    """Read the next piece of a body; the result is empty only at its end."""
+    """Read the next piece of a body, or what has come of it in time; the result is empty only at its end."""
 
     answer: Answer
     until_s: float
@@ -87,6 +96,7 @@ class Call(Effect):
     """
 
     function: Callable[[], Any]
+    until_s: float
     alone: object = None
 
 

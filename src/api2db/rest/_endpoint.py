@@ -65,9 +65,9 @@ class Endpoint:
         """The API's own origin."""
         return origin_of(self.url.partition("{")[0])
 
-    def session(self, figures: Figures) -> Session:
-        """Start the session of one poll."""
-        return Session(self.origin, self.auth, self.limits, figures)
+    def session(self, figures: Figures, until_s: float | None = None) -> Session:
+        """Start the session of one poll, which ends at ``until_s`` if that is given."""
+        return Session(self.origin, self.auth, self.limits, figures, until_s)
 
     def request(self, start: Any, at: Position) -> Request:
         """Return the request for the page at a position.

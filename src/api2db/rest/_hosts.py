@@ -1,13 +1,18 @@
-"""The connections to each host and its pace, shared by all polls of a process; a forked child has its own."""
+"""The connections to each host, its pace and its rates, shared by all polls of a process.
+
+A forked child has connections and paces of its own.
+"""
 
 import os
 import threading
-from functools import cached_property
+import weakref
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Protocol
 
 import httpx2
 
 from api2db.rest._addresses import Origin
+from api2db.rest._arguments import Rate
 from api2db.rest._pace import Pace
 
 
@@ -21,12 +26,7 @@ class Host:
     def __init__(self, origin: Origin) -> None:
         self.pace = Pace(str(origin))
 
-    @cached_property
-    def client(self) -> httpx2.Client:
-        """The client of the threads that poll."""
-        return httpx2.Client(cookies=_no_cookies(), follow_redirects=False)
-
-    def async_client(self) -> httpx2.AsyncClient:
+    def client(self) -> httpx2.AsyncClient:
         """Make the client of an event loop."""
         return httpx2.AsyncClient(cookies=_no_cookies(), follow_redirects=False)
 
@@ -61,3 +61,24 @@ os.register_at_fork(after_in_child=_hosts.forget)
 def host_of(origin: Origin) -> Host:
     """Return the host of an origin in this process."""
     return _hosts.of(origin)
+
+
+class Rated(Protocol):
+    """What has the rate limits of one RestApi."""
+
+    @property
+    def rates(self) -> tuple[Rate, ...]: ...
+
+
+_rated: "dict[Origin, weakref.WeakValueDictionary[int, Rated]]" = {}
+
+
+def add_rates(origin: Origin, limits: Rated) -> None:
+    """Let all calls to a host count for these rates, too, as long as the object exists."""
+    _rated.setdefault(origin, weakref.WeakValueDictionary())[id(limits)] = limits
+
+
+def rates_of(origin: Origin, limits: Rated) -> tuple[Rate, ...]:
+    """Return the rates for which a call to a host counts: its own, and those of the host."""
+    found = {rate for other in list(_rated.get(origin, {}).values()) for rate in other.rates}
+    return tuple(sorted(found | set(limits.rates)))

@@ -16,14 +16,14 @@ from api2db.rest._addresses import Origin, origin_of, public_address
 from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._blocking_driver import finished
-from api2db.rest._effects import Answer, Begin, Call, Read, Send, Steps, Wait
+from api2db.rest._effects import Answer, Begin, Call, Read, Send, Steps, TimeUpError, Wait
 from api2db.rest._encoding import ACCEPTED, Decompression
-from api2db.rest._hosts import Host, host_of
+from api2db.rest._hosts import Host, host_of, rates_of
 from api2db.rest._json import decode
 from api2db.rest._limits import limit_reset_s, retry_after_s
 from api2db.rest._lines import Lines
 from api2db.rest._pace import TooLongError
-from api2db.rest._secrets import scrub
+from api2db.rest._secrets import holds_secret, scrub
 
 logger = logging.getLogger("api2db.rest")
 TRIES: Final = 5
@@ -129,9 +129,17 @@ class Session:
         auth: A form of authentication, or one of httpx2.
         limits: What bounds the calls.
         figures: Where calls are counted.
+        until_s: When the poll must have ended, in seconds of ``time.monotonic``; by default ``limits`` tell.
     """
 
-    def __init__(self, base: Origin, auth: Auth | httpx2.Auth, limits: Limits, figures: Figures) -> None:
+    def __init__(
+        self,
+        base: Origin,
+        auth: Auth | httpx2.Auth,
+        limits: Limits,
+        figures: Figures,
+        until_s: float | None = None,
+    ) -> None:
         self._base = base
         self._auth = auth
         self._limits = limits
@@ -140,7 +148,7 @@ class Session:
         self._secret_params: set[str] = set()
         self._sent = Added()
         self._trusted = {base}
-        self._deadline_s = time.monotonic() + limits.poll_s
+        self._until_s = time.monotonic() + limits.poll_s if until_s is None else until_s
 
     def fetch(self, request: Request, accept: Callable[[int], bool] = lambda _: False) -> Steps[Response]:
         """Make a call, with its retries; return the response.
@@ -150,12 +158,17 @@ class Session:
             accept: Which statuses beside 2xx are answers.
 
         Raises:
-            PollError: No try gave an answer, or time is up. No secret is in the message.
+            PollError: No try gave an answer.
+            TimeUpError: The poll has taken as long as it may.
+
+        No secret is in the messages.
         """
         try:
             return (yield from self._fetch(request, accept))
         except PermanentStatusError as error:
             raise PermanentStatusError(self.scrub(str(error)), error.status) from None
+        except TimeUpError as error:
+            raise TimeUpError(self.scrub(f"{request.method} {_shown(request.url)}: {error}")) from None
         except PollError as error:
             raise PollError(self.scrub(str(error))) from None
 
@@ -165,7 +178,7 @@ class Session:
 
     def holds_secret(self, text: str) -> bool:
         """Whether a text has a secret in it that this poll has sent."""
-        return self.scrub(text) != text
+        return holds_secret(text, self._secrets)
 
     def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Steps[Response]:
         renewed, why, back_off, attempt = False, "", _new_back_off(), 0
@@ -176,7 +189,7 @@ class Session:
             except (httpx2.InvalidURL, UnicodeError):
                 raise PollError(f"{_shown(request.url)!r} is not a URL that can be asked") from None
             except httpx2.TransportError as error:
-                why, wait_s = f"{type(error).__name__}: {error}", back_off.failed()
+                why, wait_s = _failed(error), back_off.failed()
             else:
                 if 200 <= response.status < 300 or accept(response.status):
                     return response
@@ -232,18 +245,19 @@ class Session:
             request = replace(request, url=self._without_secrets(request.url))
         added = (yield from self._added(auth, request)) if own and not isinstance(auth, httpx2.Auth) else Added()
         prepared = yield from self._prepared(origin, request, added)
-        yield from self._begun(host)
-        lines = None
+        rates = rates_of(origin, self._limits)
+        yield from self._begun(host, rates)
+        ended, lines = partial(host.pace.end, rates), None
         try:
             if own and isinstance(auth, httpx2.Auth):
                 answer, body = yield from self._exchange(host, prepared, auth)
             else:
-                answer, body = yield from self._answered(host, prepared, in_lines=request.in_lines)
+                answer, body = yield from self._answered(host, prepared, ended if request.in_lines else None)
             if isinstance(body, Lines):
                 lines, body = body, b""
         finally:
             if lines is None:
-                host.pace.end(self._limits.rates)
+                ended()
         response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines, self.scrub)
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
@@ -266,24 +280,29 @@ class Session:
         prepared = httpx2.Request(request.method, request.url, headers=request.headers)
         flow = auth.sync_auth_flow(request)
         try:
-            sent = yield Call(partial(next, flow))
+            sent = yield Call(partial(next, flow), self._until_s)
             while True:
                 self._note_secrets(prepared, sent)
                 answer, body = yield from self._answered(host, sent)
-                sent = yield Call(partial(_next, flow, _whole(answer, body)))
+                sent = yield Call(partial(_next, flow, _whole(answer, body)), self._until_s)
                 if sent is None:
                     return answer, body
         finally:
             flow.close()
 
     def _answered(
-        self, host: Host, request: httpx2.Request, *, in_lines: bool = False
+        self, host: Host, request: httpx2.Request, ended: Callable[[], object] | None = None
     ) -> Steps[tuple[httpx2.Response, Any]]:
-        """Send a request as it is, and read the body, or return the lines of it."""
-        answer: Answer = yield Send(host, request, self._deadline_s)
-        if in_lines and 200 <= answer.response.status_code < 300:
-            ended = partial(host.pace.end, self._limits.rates)
-            return answer.response, Lines(answer, self._limits.response_bytes, self._deadline_s, ended)
+        """Send a request as it is, and read the body, or return the lines of it.
+
+        Args:
+            host: Where to send it.
+            request: What to send.
+            ended: Called when the lines have been read; None if the body is read whole.
+        """
+        answer: Answer = yield Send(host, request, self._until_s)
+        if ended is not None and 200 <= answer.response.status_code < 300:
+            return answer.response, Lines(answer, self._limits.response_bytes, self._until_s, ended)
         return answer.response, (yield from self._body(answer))
 
     def _pinned(self, origin: Origin, url: str) -> Steps[tuple[str, dict[str, str], dict[str, Any]]]:
@@ -291,7 +310,7 @@ class Session:
         allowed = self._limits.allow_private
         if allowed or (allowed is None and origin in self._trusted):
             return url, {}, {}
-        address: str = yield Call(lambda: public_address(origin))
+        address: str = yield Call(lambda: public_address(origin), self._until_s)
         parts = urlsplit(url)
         netloc = f"[{address}]:{origin.port}" if ":" in address else f"{address}:{origin.port}"
         return (
@@ -304,7 +323,7 @@ class Session:
         if getattr(auth, "is_ready", False):
             added = auth.added(self._post_form)
         else:
-            added = yield Call(lambda: auth.added(self._post_form), auth)
+            added = yield Call(lambda: auth.added(self._post_form), self._until_s, auth)
         self._secrets.update(secret for secret in added.secrets if secret)
         if added.sign is not None:
             added = added.sign(request)
@@ -357,24 +376,24 @@ class Session:
             return response
         raise PermanentStatusError(f"{request.method} {_shown(request.url)}: {_said(response)}", response.status)
 
-    def _begun(self, host: Host) -> Steps[None]:
+    def _begun(self, host: Host, rates: tuple[Rate, ...]) -> Steps[None]:
         """Wait for the pace of a host; the call counts until its end."""
         try:
-            if host.pace.try_begin(self._limits.rates) is not None:
-                self._figures.waited_s += yield Begin(host, self._limits.rates, max(0.0, self._left_s()))
+            if host.pace.try_begin(rates) is not None:
+                self._figures.waited_s += yield Begin(host, rates, max(0.0, self._left_s()))
         except TooLongError as error:
-            raise PollError(
+            raise TimeUpError(
                 f"{self._base.host} asks for a pause of {error.wait_s:.0f} s, or its rate limit is spent, and the poll "
                 f"may take {self._limits.poll_s:g} s (max_poll_time of RestApi); the next poll goes on"
             ) from None
         self._figures.calls += 1
 
     def _left_s(self) -> float:
-        return self._deadline_s - time.monotonic()
+        return self._until_s - time.monotonic()
 
     def _sleep(self, seconds: float, why: str) -> Steps[None]:
-        if time.monotonic() + seconds > self._deadline_s:
-            raise PollError(
+        if time.monotonic() + seconds > self._until_s:
+            raise TimeUpError(
                 f"{why}; another try in {seconds:.0f} s would be later than max_poll_time of RestApi allows "
                 f"({self._limits.poll_s:g} s); the next poll goes on"
             )
@@ -391,12 +410,7 @@ class Session:
             if answer.is_over:
                 decompression.end()
                 return b"".join(pieces)
-            if self._left_s() < 0:
-                raise PollError(
-                    f"the response did not end within {self._limits.poll_s:g} s; raise max_poll_time of RestApi if the "
-                    "API is that slow"
-                )
-            data = yield Read(answer, self._deadline_s)
+            data = yield Read(answer, self._until_s)
 
 
 def _next(flow: Generator[httpx2.Request, httpx2.Response, None], response: httpx2.Response) -> httpx2.Request | None:
@@ -484,6 +498,13 @@ def _may_help(response: Response) -> bool:
 def _said(response: Response) -> str:
     body = " ".join(response.scrub(response.body[:_READ].decode("utf-8", "replace")).split())
     return f"HTTP {response.status}{f': {body[:_SHOWN]}' if body else ''}"
+
+
+def _failed(error: httpx2.TransportError) -> str:
+    """Describe an error of the network, with the option that bounds the time."""
+    option = "connect_timeout" if isinstance(error, httpx2.ConnectTimeout) else "timeout"
+    hint = f"; raise {option} of RestApi if the API is that slow" if isinstance(error, httpx2.TimeoutException) else ""
+    return f"{type(error).__name__}{f': {error}' if str(error) else ''}{hint}"
 
 
 def _lowered(headers: httpx2.Headers) -> dict[str, str]:

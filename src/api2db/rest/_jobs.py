@@ -1,7 +1,7 @@
-"""Asynchronous jobs: a poll submits one, waits until it is done, and downloads the list that it made.
+"""Job: a list that an API makes in an asynchronous job. A poll submits the job, waits for it, and downloads its list.
 
-In the state ``job`` has the job's id and when it was submitted, until its list has been journalled. So after a crash
-the next poll goes on with the same job. The URLs of the result are not kept there: they may have signatures in them.
+The key ``job`` of the state holds the job's id and the time of its submission until its list has been journalled. After
+a crash the next poll continues with the same job. The URLs of the result are not stored, because they may be signed.
 """
 
 import dataclasses
@@ -33,21 +33,24 @@ _GONE: Final = frozenset({404, 410})
 @suggesting
 @dataclass(frozen=True)
 class Job:
-    """A list that an API makes in a job: the request submits it, and its result is downloaded once it is done.
+    """A list that an API makes in an asynchronous job. The request submits the job, and the result is downloaded.
 
     Args:
-        id: Where the answer to the request has the job's id.
-        status: The path that tells how far the job is, with ``{id}`` for its id.
-        state: Where that answer has the job's state.
-        done: The state, or states, of a job whose result can be had.
-        failed: The states of a job that will have no result; in any other state it is waited for.
-        result: The path of the result, with ``{id}``; or
-        result_url: where the last answer has the URL of the result, or a list of them.
-        every: The longest pause between two looks at the state. The first is a second, and each is twice as long as the
-            one before. ``Retry-After`` of the answer is kept to.
-        give_up_after: How old a job may get before another is submitted.
-        idempotency_header: The header by which the API knows a request that it was sent before, such as
-            ``"Idempotency-Key"``. With it not even a crash right after the request submits a second job.
+        id: The path of the job's id in the answer to the request, in JMESPath.
+        status: The URL path of the job's status, with ``{id}`` for the id.
+        state: The path of the job's state in the status, in JMESPath.
+        done: The state or states of a job that has its result.
+        failed: The state or states of a job that will have no result. In any other state the poll waits.
+        result: The URL path of the result, with ``{id}`` for the id. Give either this or ``result_url``.
+        result_url: The path of the result's URL in the status, in JMESPath; it may hold a list of URLs.
+        every: The longest pause between two requests of the status. The first pause is one second, and each further
+            one is twice as long. ``Retry-After`` of the answer replaces it.
+        give_up_after: The age at which a job is given up. The next poll submits another one.
+        idempotency_header: The header for a key by which the API recognises a repeated request, such as
+            ``"Idempotency-Key"``. With it, a crash right after the request does not submit a second job.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     id: str
@@ -79,7 +82,7 @@ class Job:
             object.__setattr__(self, name, value)
 
     def below(self, base: str) -> "Job":
-        """The same with whole URLs in place of paths."""
+        """Return the same job with whole URLs in place of URL paths."""
         urls = {name: getattr(self, name) for name in ("status", "result")}
         urls = {name: path and f"{base.rstrip('/')}/{path.lstrip('/')}" for name, path in urls.items()}
         return dataclasses.replace(self, **urls)
@@ -92,12 +95,12 @@ class Job:
         if (self.result is None) == (self.result_url is None):
             raise ConfigurationError("Job needs either result=, the path of its result, or result_url=")
         if not self.done or set(_listed(self.done)) & set(_listed(self.failed)):
-            raise ConfigurationError("done of Job needs a state at least, and none that is in failed, too")
+            raise ConfigurationError("done of Job needs at least one state, and none of those of failed")
 
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of a result; a position is the number of one."""
+    """The pagination of a result in several files. A position is the number of a file."""
 
     urls: tuple[str, ...]
 
@@ -113,7 +116,7 @@ class _Files:
 
 
 class _Result(Endpoint):
-    """The list that a job made: what it begins at was said when the job was submitted."""
+    """The list that a job made. It is requested without the cursor, which was sent when the job was submitted."""
 
     def request(self, start: Any, at: Position) -> Request:
         return super().request(None, at)
@@ -127,8 +130,8 @@ class JobPoll:
 
     Args:
         endpoint: The request that submits the job, and the records of its result.
-        job: How the job is followed.
-        state: The collector's; changed in place before each frame.
+        job: The description of the job.
+        state: The collector's state, changed in place before each frame.
         figures: Where calls and rows are counted.
     """
 
@@ -137,14 +140,14 @@ class JobPoll:
         self._job = job
         self._state = state
         self._figures = figures
-        self._session = endpoint.session(figures)
-        self._deadline_s = time.monotonic() + endpoint.limits.poll_s
+        self._until_s = time.monotonic() + endpoint.limits.poll_s
+        self._session = endpoint.session(figures, self._until_s)
 
     def frames(self) -> Steps[None]:
         """Yield effects, and the frames of the result, changing the state before each.
 
         Raises:
-            PollError: A call failed, the job failed, or it is not done in time; the next poll goes on with it.
+            PollError: A call failed, the job failed, or it was not done in time. The next poll continues.
         """
         if self._is_too_old():
             logger.warning("%s: the job is older than give_up_after; another is submitted", self._endpoint.url)
@@ -172,7 +175,7 @@ class JobPoll:
         self._state.pop("poll", None)
 
     def _submitted(self) -> Steps[None]:
-        """Submit the job, and store its id before anything else is done."""
+        """Submit the job, and store its id before the next call."""
         cursor, reached = self._endpoint.cursor, self._state.get("cursor")
         start = None if cursor is None else cursor.initial if reached is None else cursor.start(reached)
         request = dataclasses.replace(self._endpoint, pagination=NoPagination(), format="json").request(start, None)
@@ -189,7 +192,7 @@ class JobPoll:
         if not isinstance(found, (str, int)) or isinstance(found, bool) or str(found) in {"", ".", ".."}:
             raise PollError(f"{self._shown(response.url)}: the answer has no id of a job at {self._job.id!r}")
         self._state["job"] = {"id": found, "begun": time.time()}
-        # The download is a poll that began when the job was submitted: it may lack what has changed since.
+        # The download counts as a poll that began at the submission: it may lack what has changed since.
         self._state["poll"] = {
             "start": start,
             "at": None,
@@ -200,7 +203,7 @@ class JobPoll:
         yield None
 
     def _waited_for(self) -> Steps[Any]:
-        """Look at the job until it is done; return what was said of it last."""
+        """Request the status until the job is done; return the last status."""
         url = self._url(self._job.status)
         first_s = min(_FIRST_PAUSE_S, self._job.every_s)
         back_off = BackOff(first_s, self._job.every_s, jitter_share=_JITTER_SHARE)
@@ -219,7 +222,7 @@ class JobPoll:
             yield from self._wait(pause_s if asked_s is None else max(asked_s, first_s), str(state))
 
     def _wait(self, seconds: float, state: str) -> Steps[None]:
-        if time.monotonic() + seconds > self._deadline_s:
+        if time.monotonic() + seconds > self._until_s:
             raise PollError(
                 f"the job is still {state!r}, and the poll may take {self._endpoint.limits.poll_s:g} s (max_poll_time "
                 "of RestApi); the next poll goes on with it"
@@ -240,7 +243,8 @@ class JobPoll:
                 return
             endpoint = dataclasses.replace(endpoint, pagination=_Files(urls))
         try:
-            yield from Poll(endpoint, self._state, self._figures, conditional=False).frames()
+            poll = Poll(endpoint, self._state, self._figures, conditional=False, until_s=self._until_s)
+            yield from poll.frames()
         except PermanentStatusError as error:
             if error.status not in _GONE:
                 raise
@@ -252,7 +256,7 @@ class JobPoll:
         if not isinstance(urls, list) or not all(isinstance(url, str) and url for url in urls):
             raise PollError(
                 f"{self._endpoint.url}: the job is done, and has no URL at result_url={self._job.result_url!r}; if "
-                f"that means no rows, write result_url={f'{self._job.result_url} || `[]`'!r}"
+                f"this means that it has no rows, write result_url={f'{self._job.result_url} || `[]`'!r}"
             )
         return tuple(urljoin(self._url(self._job.status), url) for url in urls)
 
@@ -276,7 +280,7 @@ class JobPoll:
 
 
 class _LostError(PollError):
-    """A job that will give no result."""
+    """A job that will have no result."""
 
 
 def _listed(states: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A body of lines that is read piece by piece, so that its size does not matter: only a piece of it is in memory."""
+"""Lines: a reader of large bodies of lines. It keeps one piece of the body in memory."""
 
 import hashlib
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from api2db.errors import PollError
-from api2db.rest._effects import Answer, Read, Steps
+from api2db.rest._effects import Answer, Read, Steps, TimeUpError
 from api2db.rest._encoding import Decompression
 
 _PIECE_BYTES: Final = 1 << 20
@@ -18,12 +18,12 @@ class Lines:
 
     Args:
         answer: The response.
-        longest_bytes: The most bytes of a line.
+        longest_bytes: The maximum size of a line.
         until_s: When the poll ends, in seconds of ``time.monotonic``.
-        on_close: Called once, when no more is read.
+        on_close: Called once, when reading ends.
 
     Attributes:
-        count: The lines read so far.
+        count: The number of lines read so far.
     """
 
     def __init__(self, answer: Answer, longest_bytes: int, until_s: float, on_close: Callable[[], object]) -> None:
@@ -42,11 +42,11 @@ class Lines:
 
     @property
     def position(self) -> dict[str, Any]:
-        """What names the lines read so far: their bytes and their hash. JSON holds it."""
+        """The lines read so far, as their number, size and hash: a JSON value."""
         return {"bytes": self._size_bytes, "lines": self.count, "hash": self._hash.hexdigest()}
 
     def skip(self, position: Mapping[str, Any]) -> Steps[bool]:
-        """Pass over the lines of a position; return whether the body begins with just these."""
+        """Skip the lines of a position; return whether the body begins with the same lines."""
         while self._size_bytes < position["bytes"]:
             left = position["bytes"] - self._size_bytes
             if not self._buffer and not (yield from self._more()):
@@ -55,10 +55,11 @@ class Lines:
         return self.position == position
 
     def next(self) -> Steps[bytes]:
-        """Return the next lines, about a MB of them; nothing at the end.
+        """Return the next lines, about 1 MB of them; empty at the end.
 
         Raises:
-            PollError: A line is too long, or the poll's time is up.
+            PollError: A line is too long.
+            TimeUpError: The poll has taken as long as it may.
         """
         searched = cut = 0
         while not cut:
@@ -75,14 +76,14 @@ class Lines:
         return self._taken(cut)
 
     def is_over(self) -> Steps[bool]:
-        """Whether nothing is left."""
+        """Return whether the body has been read to its end."""
         while not self._buffer:
             if not (yield from self._more()):
                 return True
         return False
 
     def close(self) -> None:
-        """Read no more."""
+        """End reading."""
         if not self._is_closed:
             self._is_closed = True
             self._on_close()
@@ -96,7 +97,7 @@ class Lines:
         return piece
 
     def _more(self) -> Steps[bool]:
-        """Take a little more into the buffer; return False at the end."""
+        """Read more into the buffer; return False at the end of the body."""
         for data in self._pieces:
             self._buffer += data
             return True
@@ -104,7 +105,7 @@ class Lines:
             self._decompression.end()
             return False
         if time.monotonic() > self._until_s:
-            raise PollError(
+            raise TimeUpError(
                 f"the response did not end within max_poll_time of RestApi, and the next poll goes on at line "
                 f"{self.count + 1}; raise it if the API is that slow"
             )

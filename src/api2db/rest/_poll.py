@@ -2,16 +2,16 @@
 
 The state of a collector that polls an endpoint:
 
-    cursor      the highest value of the cursor's field in the polls that got through
-    known       the rows of the cursor's overlap, as hashes
-    changes     the last row of each key, as hashes, with ``changes_only``
-    records     where the list of records is, where nobody has named that
-    validators  what the last poll of one page was told to ask with, and the hash of its body
-    poll        only while a poll is under way: where and when it began, the position of the next page or line, how many
-                polls have failed there, the highest value so far, and its last rows as hashes
+    cursor      the highest value of the cursor's field in all finished polls
+    known       hashes of the rows of the cursor's overlap
+    changes     a hash of the last row of each key, with ``changes_only``
+    records     the path of the records, if it is not an argument of the resource
+    validators  the ETag and the date of the last response of a list of one page, and the hash of its body
+    poll        only during a poll: where and when it began, the position of the next page or line, the number of polls
+                that have failed there, the highest value so far, and hashes of its last rows
 
-A frame is yielded with the state that is right once it has been journalled. So whatever ends the process, the next poll
-goes on at the page after the last one that was journalled.
+The state is changed before each frame to the one after that frame, and both are journalled together. After a crash the
+next poll continues at the page after the last one that was journalled.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from api2db.rest._http import Figures, PermanentStatusError, Request, Response
 from api2db.rest._lines import Lines
 from api2db.rest._pagination import LinkHeader, Page, Position
 from api2db.rest._reach import Reach
-from api2db.rest._secrets import Secret, scrub
+from api2db.rest._secrets import Secret, holds_secret
 from api2db.rest._shaping import rejected
 from api2db.rest._sorting import Sorted, Sorting, replace_remembered
 
@@ -43,11 +43,11 @@ _MOST_EQUAL: Final = 10
 
 
 class ListError(PollError):
-    """An answer came, but the list can't be read from it."""
+    """A response came, but the list can't be read from it."""
 
 
 class _Fetched(NamedTuple):
-    """A page as it was asked for, and the position of the next one; no page if the list has not changed."""
+    """A page, its request, and the position of the next page. There is no page if the list has not changed."""
 
     at: Position
     request: Request
@@ -57,15 +57,17 @@ class _Fetched(NamedTuple):
 
 
 class Poll:
-    """A poll, from where the last one came to.
+    """A poll of an endpoint, which continues where the last one ended.
 
     Args:
-        endpoint: What to poll.
-        state: The collector's; changed in place before each frame.
+        endpoint: The list to poll.
+        state: The collector's state, changed in place before each frame.
         figures: Where calls and rows are counted.
         conditional: Whether a list that has not changed gives no rows.
         shaped: Whether frames have the columns' types; otherwise they are lists of rows.
         beside: The state of the live polls, if this poll is a backfill into their table.
+        until_s: When it must have ended, in seconds of ``time.monotonic``, if it is a part of another poll.
+        is_resumed: Whether the next poll goes on where this one ends.
     """
 
     def __init__(
@@ -77,13 +79,16 @@ class Poll:
         conditional: bool = True,
         shaped: bool = True,
         beside: State | None = None,
+        until_s: float | None = None,
+        is_resumed: bool = True,
     ) -> None:
         self._endpoint = endpoint
         self._shaped = shaped
         self._state = state
         self._beside = beside
         self._figures = figures
-        self._session = endpoint.session(figures)
+        self._is_resumed = is_resumed
+        self._session = endpoint.session(figures, until_s)
         self._validators = _Validators(state if conditional else {})
         self._records: str | None = None
         kept = state.get("poll")
@@ -96,7 +101,7 @@ class Poll:
         """Yield effects, and the frames of all pages, changing the state before each.
 
         Raises:
-            PollError: A call failed, a page can't be read, or there is no end; what came before is kept.
+            PollError: A call failed, a page can't be read, or the list has no end. Earlier frames are kept.
         """
         if self._endpoint.is_in_lines:
             yield from self._frames_of_lines()
@@ -125,16 +130,17 @@ class Poll:
             yield from self._committing(fetched, found)
             if self._at is None:
                 return
+        goes_on = "the next poll goes on at the page after them; " if self._is_resumed else ""
         raise ListError(
-            f"the list has more than max_pages={self._endpoint.max_pages} pages; the next poll goes on at the page "
-            "after them; raise max_pages if the list is that long"
+            f"the list has more than max_pages={self._endpoint.max_pages} pages; {goes_on}raise max_pages if the list "
+            "is that long"
         )
 
     def _frames_of_lines(self) -> Steps[None]:
         """Yield the frames of a body of lines: a piece of it at a time.
 
-        The position is the lines that have been yielded. A poll that goes on passes over them if the body still begins
-        with just these, and asks again for the whole body if it does not.
+        The position names the lines that have been yielded. The next poll skips them if the body still begins with the
+        same lines. Otherwise it requests the body again and reads all of it.
         """
         before, self._at = self._at if isinstance(self._at, dict) else None, None
         request = self._endpoint.request(self._reach.start, None)
@@ -176,14 +182,14 @@ class Poll:
         yield None
 
     def _restart(self) -> None:
-        """Begin at the cursor in place of the position that an unfinished poll left."""
+        """Begin at the cursor, not at the position of an unfinished poll."""
         self._resumed = False
         self._at = None
         self._reach = Reach(self._endpoint.cursor, self._state.get("cursor"), None)
         self._sorting = self._sorting.restart(self._reach)
 
     def _first(self) -> Steps[_Fetched]:
-        """The first page; a position that the API no longer knows is given up for the beginning."""
+        """Fetch the first page. If the API no longer knows the position, begin again."""
         kept = self._state.get("poll")
         if kept is None or self._at is None:
             return (yield from self._fetched())
@@ -202,10 +208,10 @@ class Poll:
         return (yield from self._from_beginning(failure, is_stale=is_stale))
 
     def _from_beginning(self, failure: PollError, *, is_stale: bool) -> Steps[_Fetched]:
-        """The page at the cursor, if the API gives that one but not the page at the position.
+        """Fetch the page at the cursor if the API returns it, but not the page at the position.
 
         Raises:
-            PollError: It gives neither. The position is kept.
+            PollError: It returns neither. The position is kept.
         """
         place = self._at, self._reach, self._sorting
         self._restart()
@@ -224,7 +230,7 @@ class Poll:
         return beginning
 
     def _fetched(self) -> Steps[_Fetched]:
-        """The page at the position."""
+        """Fetch the page at the position."""
         request, response = yield from self._asked()
         if response.status == 304:
             return _Fetched(self._at, request, response, None, None)
@@ -238,7 +244,7 @@ class Poll:
         return _Fetched(self._at, request, response, None if is_unchanged else page, after)
 
     def _asked(self) -> Steps[tuple[Request, Response]]:
-        """Ask for the page at the position, if it has changed."""
+        """Request the page at the position if it has changed."""
         found = self._endpoint.request(self._reach.start, self._at)
         request = Request(found.method, found.url, found.headers, found.json, self._endpoint.is_in_lines)
         asked = self._validators.conditional(request)
@@ -254,7 +260,7 @@ class Poll:
         return isinstance(pagination, LinkHeader) and pagination.after(bare, None) is not None
 
     def _committing(self, fetched: _Fetched, found: Sorted) -> Iterator[Any]:
-        """Yield what a page gave in one tuple, which is journalled together with the state after it."""
+        """Yield the frames of a page as one tuple, which is journalled together with the state after it."""
         pages = [found.rows] if not self._shaped else self._endpoint.shape.pages(found.rows)
         self._move(fetched)
         if self._beside is not None:
@@ -264,7 +270,7 @@ class Poll:
         yield (*rejected(found.refused), *(pages if found.rows else ()))
 
     def _move(self, fetched: _Fetched) -> None:
-        """Let the state say where the next poll goes on."""
+        """Change the state to the one after a page."""
         # A poll that went on within lines has compared those before with what it was given.
         is_whole = fetched.response.lines is not None or (fetched.at is None and not self._resumed)
         is_over = self._at is None
@@ -282,32 +288,34 @@ class Poll:
         self._sorting.keep(is_over=is_over)
 
     def _holds_secret(self, position: Position) -> bool:
-        """Whether a position has a secret in it. A user name that has a password is none: it may be any word."""
-        text, auth = json.dumps(position), self._endpoint.auth
+        """Whether a position has a secret in it that the resource's own URL does not have.
+
+        A user name with a password is not a secret: it may be any word.
+        """
+        text, auth = json.dumps(position).replace(self._endpoint.filled_url(), ""), self._endpoint.auth
         if isinstance(auth, Basic) and auth.password and isinstance(auth.username, Secret):
             name = auth.username.value()
-            secrets = [secret for secret in auth.added(_no_post).secrets if secret != name]
-            return scrub(text, secrets) != text
+            return holds_secret(text, [secret for secret in auth.added(_no_post).secrets if secret != name])
         return self._session.holds_secret(text)
 
 
 class _Validators:
-    """What the last poll of one page was told to ask with, and what it was given.
+    """The validators and the hash of the last response of a list of one page.
 
     Args:
-        state: The collector's.
+        state: The collector's state.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def of(self, request: Request) -> Mapping[str, Any]:
-        """Return those for a request."""
+        """Return the validators for a request; none if they are of another one."""
         kept: Mapping[str, Any] = self._state.get("validators", {})
         return kept if kept.get("for") == _name(request) else {}
 
     def conditional(self, request: Request) -> Request:
-        """Return the request with them; itself if there are none."""
+        """Return the request with its validators; the same object if there are none."""
         kept = self.of(request)
         conditions = {"If-None-Match": kept.get("etag"), "If-Modified-Since": kept.get("modified")}
         headers = {name: value for name, value in conditions.items() if value} | dict(request.headers)
@@ -316,12 +324,12 @@ class _Validators:
         return Request(request.method, request.url, headers, request.json, request.in_lines)
 
     def have(self, request: Request, response: Response) -> bool:
-        """Whether the body is that of the last poll."""
+        """Whether the body is the same as in the last poll."""
         known = self.of(request).get("body")
         return known is not None and known == _hash(response.body)
 
     def note(self, request: Request, response: Response) -> None:
-        """Keep those of a response."""
+        """Store the validators of a response."""
         found: dict[str, Any] = {"for": _name(request)}
         found |= {"body": _hash(response.body)} if response.lines is None else {"lines": response.lines.position}
         named = {"etag": response.headers.get("etag"), "modified": response.headers.get("last-modified")}
@@ -329,9 +337,10 @@ class _Validators:
 
 
 class _Repeats:
-    """Tells a list without an end from one that has equal pages.
+    """Distinguishes a list without an end from a list with equal pages.
 
-    Pages that are equal to the one before them are held until another one comes: if none does, nothing is loaded twice.
+    Pages that are equal to the one before them are held until a different page comes. If none comes, nothing is loaded
+    twice.
     """
 
     def __init__(self) -> None:
@@ -341,7 +350,7 @@ class _Repeats:
         self._held: list[Any] = []
 
     def has_no_end(self, page: Page, after: Position) -> bool:
-        """Whether a position comes again, or too many pages in a row are equal."""
+        """Whether a position is repeated, or too many pages in a row are equal."""
         position, records = digest(after), digest(page.records)
         comes_again = after is not None and position in self._positions
         self._positions.add(position)

@@ -1,6 +1,7 @@
-"""Secrets: read when they are sent, and never shown.
+"""Secrets: values that are read when they are sent, and never shown.
 
-A value is text, ``$NAME`` for an environment variable (``$$`` begins a text with a dollar), or a ``SecretFile``.
+A value is text, ``$NAME`` for an environment variable, or a ``SecretFile``. Text that begins with a dollar is written
+with ``$$``.
 """
 
 import base64
@@ -23,6 +24,8 @@ _VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _SHOWABLE: Final = re.compile(r"\$[A-Z][A-Z0-9_]*")
 _OTHERS: Final = 0o077
 _SHORTEST: Final = 4
+_CREDIBLE: Final = 8
+_NO_WORD: Final = re.compile(r"[^A-Za-z0-9]+")
 
 
 @suggesting
@@ -33,6 +36,9 @@ class SecretFile:
     Args:
         file: The file's name, below ``AUTH/``.
         field: The field that holds the secret.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     file: str
@@ -148,6 +154,16 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, MASK)
     return text
+
+
+def holds_secret(text: str, secrets: Iterable[str]) -> bool:
+    """Whether a text has a secret in it. A short word, which may be part of any other, counts only as a whole one."""
+    words = set(_NO_WORD.split(text))
+    return any(
+        secret in words if len(secret) < _CREDIBLE and secret.isalnum() else scrub(text, [secret]) != text
+        for secret in secrets
+        if len(secret) >= _SHORTEST
+    )
 
 
 def _forms(secret: str) -> Iterable[str]:
