@@ -187,6 +187,13 @@ def test_objects_become_dotted_columns_only_where_that_is_asked_for(serve: Serve
     assert Polled(api.get("/x")).poll() == [{"id": 1, "user": {"name": "ann", "at": {"x": 1}}, "no": {}}]
 
 
+def test_a_row_that_gives_one_dotted_name_to_two_values_is_rejected(serve: Serve) -> None:
+    rows = [{"id": 1, "a.b": 1, "a": {"b": 2}}, {"id": 2, "a": {"b": 3}}]
+    polled = Polled(RestApi(serve(lambda asked: Reply(rows)).url).get("/x", flatten=True))
+    assert polled.poll() == [{"id": 2, "a.b": 3}]
+    assert "gives 'a.b' to two of its values" in reason_of(polled.refused[0].rows.schema)
+
+
 NUMBERS = '[{"a": 1.10, "big": 123456789012345678901234567890, "long": 0.12345678901234567890, "huge": 1e400}]'
 
 
@@ -196,6 +203,15 @@ def test_each_digit_of_a_number_is_kept(serve: Serve) -> None:
     assert row["big"] == 123456789012345678901234567890
     assert row["long"] == Decimal("0.12345678901234567890")
     assert row["huge"] == Decimal("1e400")
+
+
+def test_an_integer_of_thousands_of_digits_is_kept_and_rejects_its_row_where_it_does_not_fit(serve: Serve) -> None:
+    text = f'[{{"id": 1, "n": {"7" * 5000}}}, {{"id": 2, "n": 7}}]'
+    api = RestApi(serve(lambda asked: reply_of(text)).url)
+    assert Polled(api.get("/x")).poll()[0]["n"] == Decimal("7" * 5000)
+    polled = Polled(api.get("/x", types={"n": "int"}))
+    assert polled.poll() == [{"id": 2, "n": 7}]
+    assert len(polled.refused) == 1
 
 
 CASTS: dict[str, tuple[str, Any, Any]] = {
@@ -355,6 +371,11 @@ def test_csv_has_a_header_and_its_values_are_text_unless_typed(serve: Serve) -> 
         {"id": 1, "name": 'a, "b"', "note": None},
         {"id": 2, "name": "c", "note": "two\nlines"},
     ]
+
+
+def test_an_empty_line_is_a_row_of_a_csv_with_one_column(serve: Serve) -> None:
+    server = serve(lambda asked: reply_of("\nname\na\n\nb\n"))
+    assert Polled(RestApi(server.url).get("/x", format="csv")).poll() == [{"name": "a"}, {"name": None}, {"name": "b"}]
 
 
 def test_csv_in_another_charset_is_read_as_it_says(serve: Serve) -> None:

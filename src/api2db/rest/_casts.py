@@ -2,7 +2,6 @@
 
 import datetime
 import decimal
-import json
 import math
 import re
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from api2db.errors import ConfigurationError
 from api2db.rest._arguments import nearest
-from api2db.rest._json import encode, number
+from api2db.rest._json import encode, loads
 
 _DECIMAL: Final = re.compile(r"decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _MOST_DIGITS: Final = 76
@@ -158,13 +157,9 @@ def _json_text(found: Any) -> Any:
     if not isinstance(found, str):
         return found
     try:
-        return json.loads(found, parse_float=number, parse_constant=_no_constant)
+        return loads(found)
     except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 _UTC_US: Final = pa.timestamp("us", "UTC")

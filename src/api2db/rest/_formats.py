@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from itertools import dropwhile
 from typing import Any, Final, Literal
 from xml.etree import ElementTree
 
@@ -73,10 +74,13 @@ def _rows(body: bytes) -> list[dict[str, str | None]]:
     except UnicodeDecodeError as error:
         raise PollError(f"the response is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        header, *lines = [cells for cells in csv.reader(io.StringIO(text, newline=""), strict=True) if cells] or [[]]
+        found = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         hint = "; raise Python's csv.field_size_limit if that is right" if "field limit" in str(error) else ""
         raise PollError(f"the response is not CSV that can be read: {error}{hint}") from None
+    header, *lines = list(dropwhile(lambda cells: not cells, found)) or [[]]
+    # With one column an empty line is a row whose cell is empty; with more of them it is none.
+    lines = [cells or [""] for cells in lines if cells or len(header) == 1]
     if len(set(header)) < len(header):
         raise PollError(f"the CSV has two columns with the same name in {header!r}")
     for place, cells in enumerate(lines, 2):

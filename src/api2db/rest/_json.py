@@ -11,6 +11,7 @@ from api2db.errors import PollError
 
 _SURELY_EXACT: Final = 16
 _SHOWN: Final = 60
+_MOST_DIGITS: Final = 4_000
 _READ: Final = 1 << 16
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -62,13 +63,33 @@ _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
 _decoder = msgspec.json.Decoder(float_hook=number)
 
 
+def loads(text: str | bytes) -> Any:
+    """Decode as the standard library does, which takes integers of any length and half of a surrogate pair.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    return json.loads(text, parse_float=number, parse_int=_integer, parse_constant=_no_constant)
+
+
 def _decode(body: bytes) -> Any:
     try:
         return _decoder.decode(body)
+    except msgspec.ValidationError:  # an integer of thousands of digits
+        return loads(body)
     except msgspec.DecodeError:
         if b"\\ud" not in body and b"\\uD" not in body:
             raise
-    return json.loads(body, parse_float=number)
+    return loads(body)
+
+
+def _integer(text: str) -> int | Decimal:
+    """Convert an integer; Python converts no more than 4,300 digits to an int."""
+    return int(text) if len(text) <= _MOST_DIGITS else Decimal(text)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_depth(found: Any, max_depth: int) -> None:

@@ -1,6 +1,7 @@
 """Conversion of records to rows: selects and renames fields, casts values, flattens objects, adds constants."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,7 @@ class Shape:
         if self.fields:
             row = {name: find(record) for name, find in self.fields.items()}
         elif isinstance(record, dict):
-            row = _flattened(record) if self.flatten else record
+            row = (_flattened(record) or record) if self.flatten else record
         else:
             raise PollError(
                 f"a record is a {type(record).__name__}, not an object; give fields=, such as {{'first': '[0]'}}, or "
@@ -48,7 +49,9 @@ class Shape:
         return {**row, **self.include} if self.include else row
 
     def cast(self, row: Row) -> tuple[Row, str | None]:
-        """Return a row with its values cast and None; or the unchanged row and the reason why a cast failed."""
+        """Return a row with its values cast and None; or the unchanged row and the reason why it is refused."""
+        if self.flatten and not self.fields and (name := _repeated(row)) is not None:
+            return row, f"flatten=True gives {name!r} to two of its values; name them with fields="
         made = dict(row)
         for name, cast in self.casts.items():
             value = row.get(name)
@@ -94,11 +97,25 @@ def _array(values: list[Any], column: pa.DataType) -> pa.Array:
     return pa.array(values, column)
 
 
-def _flattened(record: Mapping[str, Any]) -> Row:
-    row: Row = {}
+def _flattened(record: Mapping[str, Any]) -> Row | None:
+    """Return a record with dotted names; None if two of its values would have the same name."""
+    leaves = list(_leaves(record, ""))
+    row = dict(leaves)
+    return row if len(row) == len(leaves) else None
+
+
+def _repeated(record: Mapping[str, Any]) -> str | None:
+    """Return a dotted name that two values of a record have; None if all names differ."""
+    if not any(isinstance(value, dict) and value for value in record.values()):
+        return None
+    counts = Counter(name for name, _ in _leaves(record, ""))
+    return next((name for name, count in counts.items() if count > 1), None)
+
+
+def _leaves(record: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values that are not objects, and empty objects, with their dotted names."""
     for name, value in record.items():
         if isinstance(value, dict) and value:
-            row.update({f"{name}.{below}": item for below, item in _flattened(value).items()})
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
-            row[name] = value
-    return row
+            yield f"{prefix}{name}", value
