@@ -158,6 +158,18 @@ def test_a_cassette_holds_no_secret_of_any_form(api_server: Start, tmp_path: Pat
     assert "canary" not in (tmp_path / "x.json").read_text()
 
 
+def test_a_secret_in_a_path_is_not_recorded_and_may_be_another_one_in_the_replay(
+    api_server: Start, tmp_path: Path
+) -> None:
+    server = api_server(lambda call: Reply([{"self": f"{call.base}{call.path}"}]))
+    for token in (CANARY, "another"):
+        with Cassette(tmp_path / "x.json", server.url, secrets=[token]) as cassette:
+            [row] = Polled(RestApi(cassette.url).get("/bot{token}/updates", token=token)).poll()
+            assert row["self"].endswith("/updates")
+    assert CANARY not in (tmp_path / "x.json").read_text()
+    assert len(server.asked) == 1
+
+
 def test_a_cassette_tells_repeated_parameters_apart(api_server: Start, tmp_path: Path) -> None:
     server = api_server(lambda call: Reply([{"query": call.query}]))
     for _ in ("record", "replay"):

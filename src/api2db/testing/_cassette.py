@@ -36,19 +36,28 @@ class Cassette:
 
     Secrets are replaced before anything is written, wherever they stand: the values of all headers but the usual ones,
     user and password of HTTP Basic, and parameters that are named like secrets, such as ``appid``. So are the tokens
-    that a token server gives. Values of fewer than four characters are kept. No file is written after an error in the
-    ``with`` block.
+    that a token server gives. Values of fewer than four characters are kept. A secret in the path of URLs is not
+    recognised by itself: give it as one of ``secrets``, with the same value or another one for the replay. No file is
+    written after an error in the ``with`` block.
 
     Args:
         path: The file.
         api: The API's URL; not needed for a replay.
         mode: ``"record"``, ``"replay"``, or ``"once"``: record where there is no file.
         secret_params: Further parameters that hold secrets.
+        secrets: Further secrets, such as a token in the path of URLs.
     """
 
     def __init__(
-        self, path: Path | str, api: str = "", mode: Mode = "once", secret_params: Collection[str] = ()
+        self,
+        path: Path | str,
+        api: str = "",
+        mode: Mode = "once",
+        secret_params: Collection[str] = (),
+        secrets: Collection[str] = (),
     ) -> None:
+        if isinstance(secret_params, str) or isinstance(secrets, str):
+            raise ConfigurationError("secret_params and secrets of Cassette are lists of texts")
         self._secret_params = _SECRET_PARAMS | {name.lower() for name in secret_params}
         self._path = Path(path)
         self._api = api.rstrip("/")
@@ -56,7 +65,7 @@ class Cassette:
         if self._records and not api:
             raise ConfigurationError(f"{self._path} can't be recorded without the URL of the API; give it as api=")
         self._kept: dict[str, dict[str, Any]] = {} if self._records else json.loads(self._path.read_text("utf-8"))
-        self._secrets: set[str] = set()
+        self._secrets = _forms(secrets)
         self._discarded = False
         self._client = httpx2.Client() if self._records else None
         self._server = ApiServer(self._recorded if self._records else self._replayed)
@@ -94,10 +103,10 @@ class Cassette:
     def _recorded(self, call: Call) -> Reply:
         if self._client is None:
             raise RuntimeError("a replay records nothing")
+        self._secrets |= self._secrets_of(call)
         headers = {name: value for name, value in call.headers.items() if name not in _HOP}
         query = f"?{call.query}" if call.query else ""
         answer = self._client.request(call.method, f"{self._api}{call.path}{query}", headers=headers, content=call.body)
-        self._secrets |= self._secrets_of(call)
         kept = {name.lower(): value for name, value in answer.headers.items() if name.lower() not in _NOT_KEPT}
         entry: dict[str, Any] = {
             "status": answer.status_code,
@@ -106,7 +115,7 @@ class Cassette:
         try:
             entry["text"] = answer.content.decode()
         except UnicodeDecodeError:
-            entry["base64"] = base64.b64encode(answer.content).decode()
+            entry["base64"] = answer.content.decode("latin-1")
         self._kept[self._name(call)] = entry
         content = answer.content.replace(self._api.encode(), call.base.encode())
         return Reply(
@@ -114,6 +123,7 @@ class Cassette:
         )
 
     def _replayed(self, call: Call) -> Reply:
+        self._secrets |= self._secrets_of(call)
         name = self._name(call)
         entry = self._kept.get(name)
         if entry is None:
@@ -122,16 +132,23 @@ class Cassette:
 
     def _whole(self) -> dict[str, Any]:
         """All answers, without the secrets of any request: an answer may repeat those of an earlier one."""
-        return {
-            name: entry
-            | {"headers": {header: self._scrubbed(value) for header, value in entry["headers"].items()}}
-            | ({"text": self._scrubbed(entry["text"])} if "text" in entry else {})
-            for name, entry in self._kept.items()
-        }
+        found: dict[str, Any] = {}
+        for name, entry in self._kept.items():
+            headers = {header: self._scrubbed(value) for header, value in entry["headers"].items()}
+            kept = found[self._masked(name)] = entry | {"headers": headers}
+            if "text" in entry:
+                kept["text"] = self._scrubbed(entry["text"])
+            else:
+                kept["base64"] = base64.b64encode(self._masked(entry["base64"]).encode("latin-1")).decode()
+        return found
 
-    def _scrubbed(self, text: str) -> str:
+    def _masked(self, text: str) -> str:
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, _MASK)
+        return text
+
+    def _scrubbed(self, text: str) -> str:
+        text = self._masked(text)
         return _TOKENS.sub(rf'\1"{_MASK}"', text).replace(self._api, _BASE)
 
     def _name(self, call: Call) -> str:
@@ -142,17 +159,23 @@ class Cassette:
         ]
         query = f"?{urlencode(params, safe='*')}" if params else ""
         body = redact(call.body.decode("utf-8", "replace"))
-        return f"{call.method} {call.path}{query}{f' {body}' if body else ''}"
+        return self._masked(f"{call.method} {call.path}{query}{f' {body}' if body else ''}")
 
     def _secrets_of(self, call: Call) -> set[str]:
         found = {value for name, value in parse_qsl(call.query) if self._is_secret(name)}
         for name, value in call.headers.items():
             if name not in _PLAIN_HEADERS | _HOP:
                 found |= {value, *value.split()[1:], *_user_and_password(value)}
-        return {form for value in found if len(value) >= _SHORTEST for form in (value, quote(value, safe=""))}
+        return _forms(found)
 
     def _is_secret(self, name: str) -> bool:
         return name.lower() in self._secret_params or redact(f"{name}=value") != f"{name}=value"
+
+
+def _forms(secrets: Collection[str]) -> set[str]:
+    """Return secrets as they may stand in URLs and in JSON, too."""
+    long = [secret for secret in secrets if len(secret) >= _SHORTEST]
+    return {form for secret in long for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
 
 
 def _reply(entry: dict[str, Any], base: str) -> Reply:

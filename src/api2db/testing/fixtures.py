@@ -1,7 +1,7 @@
 """Fixtures for pytest. Enable them with ``pytest_plugins = ["api2db.testing.fixtures"]``."""
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,19 +30,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture
-def cassette(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Cassette]]:
+def cassette(request: pytest.FixtureRequest) -> Iterator[Callable[..., Cassette]]:
     """Record the answers of an API once, in ``cassettes/`` beside the test, and replay them from then on.
 
-    A test that fails records nothing.
+    A test that fails records nothing. Call it with the API's URL; ``secret_params`` and ``secrets`` are those of
+    Cassette.
     """
     folder = Path(request.path).parent / "cassettes"
     file = re.sub(r"[^\w.\[\]=-]", "_", request.node.name)
     made: list[Cassette] = []
     with ExitStack() as stack:
 
-        def make(api: str) -> Cassette:
+        def make(api: str, secret_params: Collection[str] = (), secrets: Collection[str] = ()) -> Cassette:
             folder.mkdir(exist_ok=True)
-            made.append(stack.enter_context(Cassette(folder / f"{file}.json", api)))
+            found = Cassette(folder / f"{file}.json", api, secret_params=secret_params, secrets=secrets)
+            made.append(stack.enter_context(found))
             return made[-1]
 
         yield make
