@@ -1,5 +1,6 @@
 """A first look at an API: what is guessed, why, and that the printed collector works."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def test_the_program_that_is_shown_loads_the_whole_list(
     serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = GitHubIssues()
-    show_peek(f"{serve(shape).url}/repos/a/b/issues?per_page=50", None, "PostgreSQL")
+    show_peek(f"{serve(shape).url}/repos/a/b/issues?per_page=50", None, "DuckDB")
     shown = capsys.readouterr().out
     assert "updated_at" in shown
     assert '"id" BIGINT' in shown or '"id" bigint' in shown
@@ -71,6 +72,39 @@ def test_the_program_that_is_shown_loads_the_whole_list(
     exec(compile(program, "main.py", "exec"), {"__name__": "__main__"})
     with duckdb.connect(str(tmp_path / "STORE" / "data.duckdb")) as database:
         assert database.execute("SELECT count(*), count(DISTINCT id) FROM issues").fetchone() == (103, 103)
+
+
+TARGETS = {
+    "SQLite": "Stream2Sql",
+    "PostgreSQL": "Stream2Sql",
+    "MySQL": "Stream2Sql",
+    "MariaDB": "Stream2Sql",
+    "BigQuery": "Stream2Bigquery",
+    "HeavyDB": "Stream2Omnisci",
+    "Parquet": "Stream2Local",
+    "CSV files": "Stream2Local",
+}
+
+
+def test_the_program_is_for_the_target_that_is_asked_for(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API2DB_HOME", str(tmp_path))
+    (tmp_path / "AUTH").mkdir()
+    server = {"username": "me", "password": "secret", "host": "127.0.0.1"}
+    for name in ("postgresql", "mysql", "mariadb", "omnisci"):
+        (tmp_path / "AUTH" / f"{name}.json").write_text(json.dumps(server))
+    url = serve(lambda asked: Reply([{"id": 1}])).url
+    for target, class_ in TARGETS.items():
+        show_peek(f"{url}/rows", None, target)
+        shown = capsys.readouterr().out
+        assert ("CREATE TABLE" in shown) == (class_ != "Stream2Local"), target
+        names: dict[str, Any] = {}
+        exec(compile(shown[shown.index("from api2db import") :], "main.py", "exec"), names)
+        [stream] = names["streams"]
+        assert type(stream).__name__ == class_
+        kind = getattr(stream, "dialect", None) or getattr(stream, "fmt", None) or target.lower()
+        assert kind == target.lower().removesuffix(" files")
 
 
 def test_no_secret_is_shown(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def _peek(
     url: Annotated[str, typer.Argument(metavar="URL", help="A list of an HTTP API, with its query.")],
     *,
     auth: PeekAuth = None,
-    to: Annotated[str, typer.Option(help="The target whose column types to show.")] = "DuckDB",
+    to: Annotated[str, typer.Option(help="The target of the program, whose column types are shown.")] = "DuckDB",
 ) -> None:
     """Ask an API for a list once; show its columns, guesses of key, cursor and pagination, and a collector to paste.
 

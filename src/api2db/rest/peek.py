@@ -73,21 +73,26 @@ class Peek:
         code = _double_quoted(self.guesses["cursor"].code).removesuffix(")")
         return (self.guesses["cursor"].why, f'cursor={code}, param="the parameter"),')
 
-    @property
-    def program(self) -> str:
-        """A program to paste."""
+    def program(self, stream: str, comment: str = "") -> str:
+        """Return a program to paste.
+
+        Args:
+            stream: The code of the stream, such as ``Stream2Local("issues")``.
+            comment: What to know of it.
+        """
         lines = [f"    {name}={code}," if name else f"    {code}," for name, code in self.arguments.items()]
-        lines += [f"    # {comment}" for comment in self.cursor_comment]
+        lines += [f"    # {found}" for found in self.cursor_comment]
         return "\n".join(
             [
-                "from api2db import Collector, Run, Stream2Sql",
+                f"from api2db import Collector, Run, {stream.partition('(')[0]}",
                 f"from api2db.rest import {', '.join(self.classes)}",
                 "",
                 f"api = {self.api}",
                 f"{self.name} = api.get(",
                 *lines,
                 ")",
-                f'streams = [Stream2Sql("{self.name}", db_name="STORE/data.duckdb", dialect="duckdb")]',
+                *([f"# {comment}"] if comment else []),
+                f"streams = [{stream}]",
                 f'collectors = [Collector("{self.name}", 60, {self.name}, streams)]',
                 "",
                 'if __name__ == "__main__":',
