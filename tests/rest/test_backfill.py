@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from api2db.app import _backfill as backfills
 from api2db.app.command_line import app
 from api2db.errors import ConfigurationError, PollError
 from api2db.ingest import CollectorStatus, read_status
@@ -145,6 +147,32 @@ def test_the_command_fills_the_table_of_the_collector(
         assert database.execute("SELECT count(*), count(DISTINCT id) FROM rows").fetchone() == (60, 60)
 
 
+DISABLED = """
+from api2db import Collector, Stream2Local, Stream2Sql
+from api2db.rest import Cursor, PageNumber, RestApi
+
+rows = RestApi("{url}").get(
+    "/x", cursor=Cursor("at", param="since", until="until"), keys="id", pagination=PageNumber(size=2)
+)
+collectors = [Collector("rows", 0, rows, [Stream2Sql("rows", "r.duckdb", "duckdb"), Stream2Local("rows")])]
+"""
+
+
+def test_a_disabled_collector_has_a_history_and_streams_without_keys_are_told_of(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API2DB_HOME", str(tmp_path))
+    main = tmp_path / "main.py"
+    main.write_text(DISABLED.format(url=serve(answer).url))
+    command = ["backfill", "rows", str(main), "--from", "2024-01-01", "--to", "2024-01-03"]
+    ended = CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+    assert ended.exit_code == 0, ended.output
+    assert "Stream2Local of rows has no keys" in ended.output
+    assert "Stream2Sql" not in ended.output
+    with duckdb.connect(str(tmp_path / "r.duckdb")) as database:
+        assert database.execute("SELECT count(*) FROM rows").fetchone() == (6,)
+
+
 LIVE = """
 from api2db import Collector, Stream2Sql
 from api2db.rest import Cursor, PageNumber, RestApi
@@ -157,7 +185,8 @@ rows = RestApi("{url}", rate_limit="{rate}").get(
 )
 collectors = [Collector("rows", {seconds}, rows, [Stream2Sql("rows", "r.duckdb", "duckdb")])]
 """
-BACKFILL = ("backfill", "rows", "main.py", "--from", "2024-01-01", "--to", "2024-01-18", "--step", "1d")
+WINDOW = ("2024-01-01", "2024-01-18", "1d")
+BACKFILL = ("backfill", "rows", "main.py", "--from", WINDOW[0], "--to", WINDOW[1], "--step", WINDOW[2])
 
 
 class Project:
@@ -221,26 +250,32 @@ class Timed:
         return [at for at, is_live in self.at if is_live == live]
 
 
-def test_a_backfill_beside_a_run_survives_its_death_and_delays_no_live_poll(serve: Serve, tmp_path: Path) -> None:
+def test_a_backfill_beside_a_run_survives_its_death_and_delays_no_live_poll(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API2DB_HOME", str(tmp_path))
+    monkeypatch.setattr(backfills, "_GONE_S", 300.0)  # how long another run may take depends on the machine
     timed = Timed(0.01)
     project = Project(tmp_path, serve(timed), rate="8/s")
-    with project.command("run", "main.py", "--home", str(tmp_path)) as run:
-        wait_until(lambda: project.status().rows, 60)
-        with project.command(*BACKFILL) as command:
+    with ThreadPoolExecutor(1) as thread:
+        with project.command("run", "main.py") as run:
+            wait_until(lambda: project.status().rows, 60)
+            command = thread.submit(backfills.run_backfill, tmp_path / "main.py", "rows", WINDOW)
             wait_until(lambda: project.done() >= 3, 60)
             polling = psutil.Process(project.status().pid)
             for process in {run.pid: psutil.Process(run.pid), polling.pid: polling}.values():
                 kill(process)
             run.wait()
-            with project.command("run", "main.py", "--home", str(tmp_path)) as again:
-                began_s = time.monotonic()
-                assert command.wait(60) == 0, project.said("backfill")
-                live = [at for at in timed.times(live=True) if at > began_s + 3]
-                again.send_signal(signal.SIGINT)
-                assert again.wait(60) == 0, project.said("run")
+        calls = len(timed.at)
+        with project.command("run", "main.py") as again:
+            assert command.result(60)
+            beside = timed.at[calls:]
+            again.send_signal(signal.SIGINT)
+            assert again.wait(60) == 0, project.said("run")
     assert project.rows() == [row["id"] for row in ROWS]
-    assert all(later - earlier < 2 for earlier, later in pairwise(live))
+    live = [place for place, (_, is_live) in enumerate(beside) if is_live]
     assert len(live) > 2
+    assert all(later - earlier <= 8 * 2 for earlier, later in pairwise(live)), "a backfill delays no live poll"
     at = sorted(moment for moment, _ in timed.at)
     assert all(later - earlier >= 1 for earlier, later in zip(at, at[8:], strict=False))
     assert len(timed.times(live=False)) <= 17 * 2 + 4, "a kill costs a page, not the windows before it"

@@ -29,6 +29,8 @@ _LOOK_S: Final = 0.25
 _GONE_S: Final = 15.0
 """A run restarts a process that has died; a journal without an owner for so long has no run."""
 
+_SECONDS: Final = 60.0
+
 Window = tuple[str, str, str]
 
 
@@ -58,13 +60,17 @@ def run_backfill(main_file: Path, name: str, window: Window) -> bool:
     Backfill(resource, *window)  # a wrong argument is refused before anything is stored
     console, home = Console(stderr=True), _home_of(collector)
     log_to_console(logging.WARNING, ConsoleHandler(console))
+    for warning in _warnings(collector):
+        console.print(warning, style="yellow", highlight=False)
     if _is_held(home, name):
         return _run_beside(home, name, window, console)
     with _progress(name, console) as (progress, task):
         backfill = Backfill(
             resource, *window, on_window=lambda done, of: progress.update(task, completed=done, total=of)
         )
-        Run([dataclasses.replace(collector, import_target=backfill, poll_timeout=None)]).run(once=True)
+        seconds = collector.seconds or _SECONDS  # one that is disabled has a history all the same
+        polled = dataclasses.replace(collector, import_target=backfill, seconds=seconds, poll_timeout=None)
+        Run([polled]).run(once=True)
     return True
 
 
@@ -83,6 +89,17 @@ def _collector_in(main_file: Path, name: str) -> Collector:
     if name not in collectors:
         raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {', '.join(collectors)}")
     return collectors[name]
+
+
+def _warnings(collector: Collector) -> list[str]:
+    """What to know of streams that do not replace rows by their keys."""
+    streams = () if callable(collector.streams) else collector.streams
+    return [
+        f"{type(stream).__name__} of {collector.name} has no keys: rows of these windows that it has already are added "
+        "a second time"
+        for stream in streams
+        if not hasattr(stream, "keys") and getattr(stream, "mode", "shard") == "shard"
+    ]
 
 
 def _home_of(collector: Collector) -> Path:

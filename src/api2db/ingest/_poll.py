@@ -22,6 +22,10 @@ _GRACE_S: Final = 3.0
 _ROOM_S: Final = 3.0
 
 
+Frames = Sequence[Rows | Refused]
+State = Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of a poll; rows that came before an error are journalled."""
@@ -36,13 +40,7 @@ class PollJournal(Protocol):
     def cursor(self) -> dict[str, Any]:
         """Return the state as of the last committed group."""
 
-    def append(
-        self,
-        frames: Sequence[Rows | Refused],
-        *,
-        cursor: Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
-    ) -> int:
+    def append(self, frames: Frames, *, cursor: State | None = None, timeout_s: float | None = None) -> int:
         """Store frames together with the state; return the last sequence number."""
 
 

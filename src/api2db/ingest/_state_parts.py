@@ -1,12 +1,12 @@
 """The state of a collector in two parts, which change side by side: that of its live polls, and its backfill."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from api2db.errors import BacklogFullError, PollError
-from api2db.frames import Refused, Rows
+from api2db.ingest._poll import Frames, State
 from api2db.journal import Journal
 
 KEY: Final = "backfill"
@@ -67,13 +67,7 @@ class LiveEnd:
         """Return the state without the backfill."""
         return merged(self._parts.journal.cursor(), None)
 
-    def append(
-        self,
-        frames: Sequence[Rows | Refused],
-        *,
-        cursor: Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
-    ) -> int:
+    def append(self, frames: Frames, *, cursor: State | None = None, timeout_s: float | None = None) -> int:
         """Store frames, and their state beside the backfill's part; see ``Journal``."""
         if cursor is None:
             return self._parts.journal.append(frames, timeout_s=timeout_s)
@@ -103,13 +97,7 @@ class BackfillEnd:
         part = self._parts.backfill
         return {} if part is None else {KEY: part}
 
-    def append(
-        self,
-        frames: Sequence[Rows | Refused],
-        *,
-        cursor: Mapping[str, Any] | None = None,
-        timeout_s: float | None = None,
-    ) -> int:
+    def append(self, frames: Frames, *, cursor: State | None = None, timeout_s: float | None = None) -> int:
         """Store frames, and the backfill's part beside the state of the live polls; see ``Journal``."""
         with self._parts.changing() as state:
             if self._is_cancelled or KEY not in state:
@@ -120,7 +108,7 @@ class BackfillEnd:
         return last
 
 
-def merged(state: Mapping[str, Any], part: Part | None) -> dict[str, Any]:
+def merged(state: State, part: Part | None) -> dict[str, Any]:
     """Return a state with this part for the backfill."""
     found = {key: value for key, value in state.items() if key != KEY}
     return found if part is None else {**found, KEY: part}
