@@ -10,7 +10,7 @@ import pytest
 from tests.docs.markdown import ROOT, Block, blocks
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply
-from tests.rest.shapes import BinanceTicker, GitHubIssues, GraphQl, OData, StripeCharges
+from tests.rest.shapes import BinanceTicker, GitHubIssues, GraphQl, Hal, OData, StripeCharges
 
 EXAMPLES = [block for block in blocks(ROOT / "docs" / "rest.md") if block.info == "python rest"]
 
@@ -68,6 +68,7 @@ SERVERS: dict[str, Any] = {
     "api.stripe.com": StripeCharges,
     "api.binance.com": BinanceTicker,
     "login.example.com": lambda: oauth,
+    "hal.example.com": Hal,
     "erp.example.com": OData,
     "exchange.example.com": lambda: exchange,
     "portal.example.com": lambda: portal,
@@ -100,4 +101,4 @@ def test_an_example_polls_an_api_of_its_shape(serve: Serve, block: Block, monkey
 
 
 def test_there_is_an_example_of_each_shape() -> None:
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 12

@@ -1,4 +1,4 @@
-"""Authentication: headers and parameters added to each request when it is sent, and only to the API's own origin."""
+"""Authentication: headers and parameters that are added to each request to the API's own origin."""
 
 import base64
 import os
@@ -84,10 +84,13 @@ class _Fixed:
 @suggesting
 @dataclass(frozen=True)
 class BearerToken(_Fixed):
-    """``Authorization: Bearer …``.
+    """A token in the header ``Authorization: Bearer …``.
 
     Args:
         token: Text, ``$NAME`` for an environment variable, or a SecretFile.
+
+    Raises:
+        ConfigurationError: The token has another type, or is empty.
     """
 
     token: SecretText = field(repr=False)
@@ -110,6 +113,9 @@ class ApiKey(_Fixed):
         key: Text, ``$NAME`` for an environment variable, or a SecretFile.
         header: The name of the header. Give either this or ``param``.
         param: The name of the query parameter.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     key: SecretText = field(repr=False)
@@ -126,7 +132,7 @@ class ApiKey(_Fixed):
 
     @property
     def secret_params(self) -> frozenset[str]:
-        """The parameter, if there is one."""
+        """The query parameter that holds the key, if there is one."""
         return frozenset({self.param}) if self.param is not None else frozenset()
 
     def added(self, post: Post) -> Added:
@@ -144,7 +150,10 @@ class Basic(_Fixed):
 
     Args:
         username: Text, ``$NAME`` for an environment variable, or a SecretFile.
-        password: The same. Some APIs take a key as the user name, and no password.
+        password: As ``username``. Some APIs take a key as the user name, and no password.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     username: SecretText = field(repr=False)
@@ -198,9 +207,12 @@ class OAuth2ClientCredentials:
     Args:
         token_url: The URL of the token endpoint.
         client_id: Text, ``$NAME`` for an environment variable, or a SecretFile.
-        client_secret: The same.
+        client_secret: As ``client_id``.
         scope: The scopes, separated by blanks.
         audience: The audience of the token, if the server needs it.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     token_url: str
@@ -223,7 +235,7 @@ class OAuth2ClientCredentials:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a token."""
+        """Whether there is a valid token."""
         return time.monotonic() < self._token.until_s
 
     def added(self, post: Post) -> Added:

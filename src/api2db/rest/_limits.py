@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 _CALL_S: Final = 0.05
-"""How long to wait where a call under way must end first."""
+"""How long to wait if a call under way must end first."""
 _LONGEST_S: Final = 86_400.0
-"""The longest pause that an API is believed to ask for."""
+"""The longest pause that is obeyed."""
 _EPOCHS: Final = ((1e18, 1e9), (1e15, 1e6), (1e12, 1e3), (1e9, 1.0))
 """From which value on a number is a moment since 1970, and its ticks in a second."""
 _REMAINING: Final = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
@@ -18,9 +18,9 @@ _RESET: Final = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, given in seconds or as a date; None where it asks for nothing.
+    """Return the pause of ``Retry-After``, which is in seconds or a date; None if there is none.
 
-    A pause of more than a day is taken for a mistake of the API, so for nothing.
+    A pause of more than a day counts as a mistake of the API and is ignored.
     """
     said = headers.get("retry-after", "").strip()
     if _is_number(said):
@@ -30,13 +30,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def date_s(headers: Mapping[str, str]) -> float:
-    """When a response was made, by the server's clock where it tells, in seconds since 1970."""
+    """Return when a response was made, in seconds since 1970, by the header ``Date`` or else by our clock."""
     made_s = _moment_s(headers.get("date", ""))
     return time.time() if made_s is None else made_s
 
 
 def limit_reset_s(headers: Mapping[str, str]) -> float | None:
-    """In how many seconds a spent rate limit begins again; None where calls are left, or nothing is said.
+    """Return in how many seconds a spent rate limit is reset; None if calls are left, or no header tells.
 
     Three forms are read: ``X-RateLimit-Remaining`` and ``X-RateLimit-Reset`` (a moment since 1970, or seconds from
     now), ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds from now), and the one header ``RateLimit``.
@@ -52,7 +52,7 @@ def limit_reset_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _pause_s(value: float) -> float | None:
-    """A pause that is given in seconds, or as the moment of its end since 1970 in any unit; None if it is too long."""
+    """Return a pause that is given in seconds, or as its end since 1970 in any unit; None if it is too long."""
     for epoch_from, ticks in _EPOCHS:
         if value >= epoch_from:
             return _bounded_s(value / ticks - time.time())
@@ -64,7 +64,7 @@ def _bounded_s(pause_s: float) -> float | None:
 
 
 def _moment_s(text: str) -> float | None:
-    """A date of HTTP in seconds since 1970; None where it is none, or lies outside of what a clock can say."""
+    """Return a date of HTTP in seconds since 1970; None if the text is not a date, or out of range."""
     try:
         found = email.utils.parsedate_to_datetime(text)
         return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()

@@ -146,12 +146,12 @@ class NextToken(_ByParams):
 @suggesting
 @dataclass(frozen=True)
 class LastId(_ByParams):
-    """The id of a page's last record requests the next page, as Stripe's ``starting_after``.
+    """The id of a page's last record requests the next page, as in Stripe's ``starting_after``.
 
     Args:
         id: The path of the id in a record.
         param: The parameter for the id.
-        has_more: The path of a flag that says whether there is a next page. Without it an empty page is the last.
+        has_more: The path of a flag that says whether there is a next page. Without it, an empty page is the last one.
     """
 
     id: str
@@ -182,7 +182,7 @@ class LastId(_ByParams):
 @suggesting
 @dataclass(frozen=True)
 class PageNumber(_ByParams):
-    """Pages have numbers. An empty page is the last. With ``size``, a page with fewer records is the last, too.
+    """Pages have numbers. An empty page is the last one. With ``size``, so is a page with fewer records.
 
     Args:
         param: The parameter for the page number.
@@ -224,7 +224,7 @@ class PageNumber(_ByParams):
 @suggesting
 @dataclass(frozen=True)
 class Offset(_ByParams):
-    """Records have numbers from 0. A page with fewer records than the limit is the last.
+    """Pages begin at a record number, from 0. A page with fewer records than the limit is the last.
 
     Args:
         limit: The number of records to request.

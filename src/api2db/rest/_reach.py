@@ -13,9 +13,9 @@ class Reach:
     """The cursor values of a poll.
 
     Args:
-        cursor: The endpoint's.
-        reached: The cursor in the state.
-        kept: What ``kept`` of an unfinished poll returned.
+        cursor: The cursor of the endpoint.
+        reached: The cursor value in the state.
+        kept: The result of ``kept`` of an unfinished poll.
 
     Attributes:
         start: The value that the poll begins at; None for everything.
@@ -35,7 +35,7 @@ class Reach:
         self._is_settled = False
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Take the moment of the poll's first response as the one when it began."""
+        """Record when the poll began: at its first response."""
         if self._began_s is None:
             self._began_s = date_s(headers)
 
@@ -57,27 +57,27 @@ class Reach:
         return order
 
     def is_below(self, order: Order | None) -> bool:
-        """Whether something is older than where the poll begins."""
+        """Whether a value is lower than the one at which the poll begins."""
         floor = self.floor
         return floor is not None and order is not None and order.kind == floor.kind and order < floor
 
     @property
     def safe(self) -> Any:
-        """The highest value, but not beyond when the poll began, and not below the cursor. It never falls.
+        """The highest value, but neither later than the begin of the poll nor below the cursor. It never falls.
 
-        A long poll may see a row on its last page that changed later than others which its first pages could not have.
+        The last page of a long poll may have a row that changed after others which the first pages did not have yet.
         """
         self._settle()
         return self._safe
 
     @property
     def window(self) -> Order | None:
-        """Where the next poll would begin if this one ended now. It never falls."""
+        """The value at which the next poll would begin if this one ended now. It never falls."""
         self._settle()
         return self._window
 
     def kept(self) -> dict[str, Any]:
-        """Return what a poll needs that goes on; JSON holds it."""
+        """Return what the next poll needs to continue this one, as a JSON value."""
         return {"start": self.start, "high": self._high, "begun": self._began_s, "safe": self.safe}
 
     def _first(self, reached: Any) -> Any:

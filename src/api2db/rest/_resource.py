@@ -1,4 +1,4 @@
-"""Resources: what a collector polls, as its import_target."""
+"""Resource: a list of an API that a collector polls as its import_target."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resource:
-    """One endpoint of an API; made by ``RestApi.get`` and the like, and given to a Collector as its import_target."""
+    """A list of an API, made by ``RestApi.get``, ``post`` or ``graphql``. A Collector takes it as import_target.
+
+    Attributes:
+        figures: The counts of calls and rows in this process.
+    """
 
     commits_each_page: ClassVar[bool] = True
-    """A page is journalled before the next call, unless calls are faster than that: a crash costs one call."""
+    """Whether each page is journalled before the next call, so that a crash costs one call."""
 
     endpoint: Endpoint = field(repr=False)
     for_each: ForEach | None = field(default=None, repr=False)
@@ -29,18 +33,23 @@ class Resource:
     figures: Figures = field(default_factory=Figures, repr=False, compare=False)
 
     def __call__(self, state: dict[str, Any]) -> Iterator[Any]:
-        """Poll: yield frames, and change the state before each as it belongs to it."""
+        """Poll: yield frames, and change the state before each frame to the state after it."""
         return _blocking_driver.frames(self._steps(state))
 
     def poll_async(self, state: dict[str, Any]) -> AsyncIterator[Any]:
-        """Do the same on an event loop: no thread waits for the network or for a pause."""
+        """Poll on an event loop. No thread waits for the network or for a pause."""
         return _async_driver.frames(self._steps(state))
 
     def backfill(self, begin: str, end: str, step: str = "1d") -> "Backfill":
-        """Return the import function for a part of its history.
+        """Return the import function for a part of the list's history.
+
+        Args:
+            begin: Where to begin, as ISO 8601 text.
+            end: Where to end, as ISO 8601 text.
+            step: The length of a window, such as ``"12h"``.
 
         Raises:
-            ConfigurationError: An argument, or the resource, can't be used for that.
+            ConfigurationError: An argument, or the resource, can't be used for a backfill.
         """
         from api2db.rest.backfill import Backfill
 
@@ -58,10 +67,10 @@ class Resource:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns by which rows replace each other, for streams that name none."""
+        """The columns by which rows replace each other in streams without ``keys`` of their own."""
         return self.endpoint.keys
 
     @property
     def host(self) -> str:
-        """Whose rate limit its calls count for: collectors of one host share a process."""
+        """The host for whose rate limit its calls count. Collectors of one host share a process."""
         return self.endpoint.origin.host

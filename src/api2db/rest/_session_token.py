@@ -1,4 +1,4 @@
-"""Session tokens: a login of one or more calls gives a token, which is sent until it expires or is refused."""
+"""SessionToken: authentication by a login of one or more calls, whose token is sent until it expires or is refused."""
 
 import inspect
 import time
@@ -13,20 +13,21 @@ from api2db.rest._auth import Added, Post, Token
 from api2db.rest._json import encode
 from api2db.rest._secrets import SecretText, named_secrets, revealed, scrub
 
-"""The token of this poll's last call, if known: its 401 does not discard a token that another poll got meanwhile."""
-
 
 @suggesting
 @dataclass(frozen=True)
 class LoginCall:
-    """One call of a login. Without a body it is a GET, otherwise a POST.
+    """One call of a login: a GET without a body, otherwise a POST.
 
     Args:
-        url: The whole URL; redirects are not followed.
-        json: The body as JSON; or
-        form: the body as a form.
-        headers: Sent with the call.
-        secrets: What else no message may show, such as a token from the answer to an earlier call.
+        url: The whole URL. Redirects are not followed.
+        json: The body, sent as JSON. Give either this or ``form``.
+        form: The body, sent as a form.
+        headers: Headers of the call.
+        secrets: Further values that no message may show, such as a token from an earlier answer.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     url: str
@@ -44,7 +45,7 @@ class LoginCall:
             raise ConfigurationError("LoginCall takes json= or form=, not both")
 
     def answer(self, post: Post, secrets: Sequence[str]) -> Any:
-        """Make the call; return its decoded answer."""
+        """Make the call, and return the decoded answer."""
         headers = dict(self.headers)
         if self.json is not None:
             headers = {"Content-Type": "application/json", **headers}
@@ -59,17 +60,19 @@ Login = Callable[[Mapping[str, str]], Generator[LoginCall, Any, str]]
 @suggesting
 @dataclass(frozen=True)
 class SessionToken:
-    """A token that a login gives. All polls share it; there is a new login once it has expired, and once after a 401.
+    """A token from a login. All polls of a process share it. After its expiry or a 401 there is a new login.
 
     Args:
-        login: A generator function. It is given the values of ``secrets``, yields a LoginCall for each call, gets the
-            decoded JSON of the answer back, and returns the token.
-        secrets: What it logs in with, by names of your choice: text, ``$NAME`` for an environment variable, or a
-            SecretFile.
-        header: The header that takes the token; or
-        param: the parameter of the query.
-        template: What is sent, with ``{}`` for the token, such as ``"Bearer {}"``.
-        expires_after: How long a token is good for, such as ``"30m"``; by default until a 401.
+        login: A generator function. It takes the values of ``secrets``, yields a LoginCall for each call, receives the
+            decoded JSON of the answer, and returns the token.
+        secrets: The credentials, by names of your choice: text, ``$NAME`` for an environment variable, or a SecretFile.
+        header: The header for the token. Give either this or ``param``.
+        param: The query parameter for the token.
+        template: The value that is sent, with ``{}`` for the token, such as ``"Bearer {}"``.
+        expires_after: How long a token is valid, such as ``"30m"``. By default it is used until a 401.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     login: Login
@@ -100,16 +103,16 @@ class SessionToken:
 
     @property
     def secret_params(self) -> frozenset[str]:
-        """The parameter, where there is one."""
+        """The query parameter that holds the token, if there is one."""
         return frozenset({self.param}) if self.param is not None else frozenset()
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a token."""
+        """Whether there is a valid token."""
         return time.monotonic() < self._token.until_s
 
     def added(self, post: Post) -> Added:
-        """Return the header or the parameter, after a login if there is no token."""
+        """Return the header or the parameter with the token. Log in first if there is no valid token."""
         secrets = revealed(self.secrets)
         with self._token.lock:
             if time.monotonic() >= self._token.until_s:

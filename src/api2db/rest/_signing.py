@@ -1,4 +1,4 @@
-"""Request signing: headers or parameters that a function computes from each request as it is sent."""
+"""Signed: authentication by headers or parameters that a function computes from each request."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,17 +16,17 @@ from api2db.rest._http import with_params, without_params
 from api2db.rest._secrets import SecretText, named_secrets, revealed, scrub
 
 _SIGNATURE_CHARACTERS: Final = 20
-"""Shorter values of a signature are times, counts and names, which messages and positions may have in them."""
+"""Shorter values of a signature are times, counts and names. They are not secret."""
 
 
 @dataclass(frozen=True)
 class Unsigned:
-    """A request that is about to be sent.
+    """A request before it is signed and sent.
 
     Attributes:
-        url: With its query, encoded as it is sent.
-        headers: Those of the API and of the resource.
-        body: As it is sent; empty for a GET.
+        url: The URL with its query, encoded as it is sent.
+        headers: The headers of the API and of the resource.
+        body: The body as it is sent; empty for a GET.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Unsigned:
         return urlsplit(self.url).query
 
     def with_params(self, **params: object) -> "Unsigned":
-        """Return the request with more parameters at the end of its query, as they are sent if the signature has them.
+        """Return the request with further parameters at the end of its query, encoded as they are sent.
 
         Example:
             >>> request = Unsigned("GET", "https://api.example.com/items?limit=5", {}, b"")
@@ -61,8 +61,11 @@ class Signature:
     """What a signing function adds to a request.
 
     Args:
-        headers: Headers by their names.
-        params: Parameters by their names; they are sent at the end of the query, in this order.
+        headers: Headers by name.
+        params: Query parameters by name. They are sent at the end of the query, in this order.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     headers: Mapping[str, object] = field(default_factory=dict, repr=False)
@@ -79,12 +82,14 @@ Sign = Callable[[Unsigned, Mapping[str, str]], Signature]
 @suggesting
 @dataclass(frozen=True)
 class Signed:
-    """Signs each request, also each further try, so that a timestamp is never old.
+    """Signs each request when it is sent. A retry is signed again, with a new timestamp.
 
     Args:
-        sign: Called with the request and the values of ``secrets``; returns a Signature.
-        secrets: What it signs with, by names of your choice: text, ``$NAME`` for an environment variable, or a
-            SecretFile.
+        sign: A function of the request and the values of ``secrets``. It returns a Signature.
+        secrets: The keys, by names of your choice: text, ``$NAME`` for an environment variable, or a SecretFile.
+
+    Raises:
+        ConfigurationError: An argument can't be used.
     """
 
     is_ready: ClassVar[bool] = True
@@ -100,16 +105,16 @@ class Signed:
 
     @property
     def secret_params(self) -> frozenset[str]:
-        """The parameters of the signatures so far: a link that repeats them has an old signature in it."""
+        """The parameters of all signatures so far. A link that repeats them contains an old signature."""
         return frozenset(self._names)
 
     def added(self, post: Post) -> Added:
-        """Return what signs the request."""
+        """Return the function that signs the request."""
         secrets = revealed(self.secrets)
         return Added(secrets=tuple(secrets.values()), sign=partial(self._signed, secrets))
 
     def refused(self, sent: Added) -> bool:
-        """Another signature is no better."""
+        """Return False: another signature would be refused, too."""
         return False
 
     def _signed(self, secrets: Mapping[str, str], request: Outgoing) -> Added:
@@ -137,6 +142,6 @@ def _sendable(value: Any, name: str) -> str:
 
 
 def _pieces(value: str) -> list[str]:
-    """A value, and the parts of one such as ``AWS4-HMAC-SHA256 Credential=…, Signature=…``."""
+    """Return the secret parts of a value such as ``AWS4-HMAC-SHA256 Credential=…, Signature=…``, and the value."""
     pieces = [value, *re.split(r"[\s,;=]+", value)]
     return [piece for piece in pieces if len(piece) >= _SIGNATURE_CHARACTERS and not piece.isdigit()]

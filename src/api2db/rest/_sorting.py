@@ -1,4 +1,4 @@
-"""The rows of a poll: which are new, which were loaded before, and which a type refuses."""
+"""Sorting of a poll's rows: new ones, those loaded before, and those that a type refuses."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ _MOST_RECENT: Final = 1_000
 
 @dataclass
 class Sorted:
-    """The rows of a page that are not loaded yet.
+    """The rows of a page that have not been loaded.
 
     Attributes:
-        rows: Those to load.
-        refused: Those that a type refuses, with the reason.
-        contents: The hash of each one's key, and of its content.
-        is_last: Whether what follows was loaded before.
+        rows: The rows to load.
+        refused: The rows that a type refuses, with the reason.
+        contents: For each row the hashes of its key and of its content.
+        is_last: Whether all further rows have been loaded before.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -38,9 +38,9 @@ class Sorting:
     """Sorts the pages of a poll.
 
     Args:
-        endpoint: What is polled.
-        state: The collector's: its ``known`` and ``changes`` are read here, and changed by ``keep`` alone.
-        kept: What ``kept`` of an unfinished poll returned.
+        endpoint: The list that is polled.
+        state: The collector's state. ``known`` and ``changes`` are read here; only ``keep`` changes them.
+        kept: The result of ``kept`` of an unfinished poll.
         reach: The cursor values of the poll.
         figures: Where rows are counted.
     """
@@ -90,10 +90,10 @@ class Sorting:
         return found
 
     def keep(self, *, is_over: bool) -> None:
-        """Let the state remember the rows of the last page sorted.
+        """Store the rows of the last sorted page in the state.
 
         Args:
-            is_over: Whether the poll ends with it. Until then its further pages may have what was known before it.
+            is_over: Whether the poll ends with this page. Otherwise further pages may have rows that were known before.
         """
         if self._endpoint.changes_only:
             self._state["changes"] = self._changes
@@ -102,11 +102,11 @@ class Sorting:
             self._state["known"] = self._known.kept
 
     def kept(self) -> dict[str, Any]:
-        """Return what a poll needs that goes on; JSON holds it."""
+        """Return what the next poll needs to continue this one, as a JSON value."""
         return {"recent": list(self._recent), "before": self._before}
 
     def restart(self, reach: Reach) -> "Sorting":
-        """Return what sorts the same list from its beginning, and recognises the last rows of this one."""
+        """Return a Sorting for the list from its beginning, which recognises the last rows of this one."""
         found = Sorting(self._endpoint, self._state, None, reach, self._figures)
         found._recent = self._recent
         return found
@@ -129,14 +129,14 @@ class Sorting:
         return order
 
     def _drops_below(self) -> bool:
-        """Whether what is older than where the poll began was loaded before, as far as anyone can tell."""
+        """Whether rows below the begin of the poll count as loaded before."""
         return self._cursor is not None and (self._cursor.param is None or not self._endpoint.keys)
 
     def _is_loaded(self, row: Row, order: Order | None) -> bool:
         return self._is_recent(row) or self._is_known(row, order) or not self._changed(row)
 
     def _is_recent(self, row: Row) -> bool:
-        """Whether an earlier page of this poll had the row: new rows shift the pages of a list that is numbered."""
+        """Whether an earlier page of this poll had the row: new rows shift rows to later pages."""
         if self._cursor is None or self._endpoint.keys:
             return False
         name = digest(row)
@@ -147,7 +147,7 @@ class Sorting:
         return known
 
     def _is_known(self, row: Row, order: Order | None) -> bool:
-        """Whether the row was loaded before; a new one is remembered where a later poll may give it again."""
+        """Whether the row was loaded before. A new one is remembered if a later poll may return it again."""
         if self._cursor is None:
             return False
         window = self._window
@@ -172,7 +172,7 @@ def name_of(row: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def replace_remembered(state: dict[str, Any], contents: Sequence[tuple[str, str]]) -> None:
-    """Let a state remember rows by what was loaded beside its polls, where it remembers rows of their keys."""
+    """Replace the rows that a state remembers by rows of the same keys that a backfill has loaded."""
     known, changes = dict(state.get("known", {})), dict(state.get("changes", {}))
     for name, content in contents:
         if name in known:

@@ -1,4 +1,4 @@
-"""Windows of a list's history, polled one after another into the table of the live collector, and resumable."""
+"""Backfill: polls windows of a list's history into the table of the live collector, and can be resumed."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -23,18 +23,18 @@ _DAY_S: Final = 86_400
 
 @dataclass(frozen=True)
 class Backfill:
-    """An import function that polls the history of a resource, for one run or in several slices beside live polls.
+    """An import function that polls the history of a resource, in one call or in several slices beside live polls.
 
-    It leaves the cursor of the live polls as it is. What they remember of a row becomes what the backfill has loaded,
-    so they load it again if it differs from that. How far it is stands beside their state, until it has got through;
-    another backfill with the same arguments goes on there.
+    It does not change the cursor of the live polls. They load a row again if it differs from the one that the backfill
+    has loaded. The progress is stored beside their state until the backfill has ended. Another backfill with the same
+    arguments continues there.
 
     Args:
-        resource: With a cursor that has ``param`` and ``until``, and keys.
+        resource: A resource with keys, and a cursor that has ``param`` and ``until``.
         begin: Where to begin, as ISO 8601 text.
-        end: Where to end; rows at that moment are not included where the API does not include them.
-        step: The length of a window.
-        on_window: Called after each window with the number of those that are done, and of all.
+        end: Where to end, as ISO 8601 text. The API decides whether rows at that moment are included.
+        step: The length of a window, such as ``"12h"``.
+        on_window: Called after each window with the number of finished windows and of all windows.
 
     Raises:
         ConfigurationError: An argument can't be used.
@@ -51,7 +51,7 @@ class Backfill:
     def __post_init__(self) -> None:
         cursor = self._cursor
         if self.resource.job is not None:
-            raise ConfigurationError("a backfill can't have the windows of a list that a job makes")
+            raise ConfigurationError("a backfill can't poll a list that a job makes")
         if self.resource.for_each is not None or not self.resource.keys:
             raise ConfigurationError(
                 "a backfill needs a resource with keys, by which its rows replace those of live polls"
@@ -95,7 +95,7 @@ class Backfill:
         return len(self.windows())
 
     def windows(self) -> list[tuple[Any, Any]]:
-        """Where each window begins and ends, in the form of the cursor's values."""
+        """Return the begin and the end of each window, in the form of the cursor's values."""
         step_s = duration_s(self.step, "step")
         clock = step_s % _DAY_S != 0
         at, end = (_with_time(self.begin), _with_time(self.end)) if clock else (self.begin, self.end)
