@@ -215,7 +215,7 @@ def _list_of(endpoint: Endpoint, figures: Figures, until_s: float) -> Steps[list
     rows: list[Row] = []
     refused: list[Refused] = []
     try:
-        steps = Poll(endpoint, {}, figures, shaped=False, until_s=until_s, is_resumed=False).frames()
+        steps = Poll(endpoint, {}, figures, shaped=False, until_s=until_s, is_resumable=False).frames()
         while not isinstance(parts := (yield from next_frame(steps)), End):
             for part in parts or ():
                 if isinstance(part, Refused):

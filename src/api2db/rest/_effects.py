@@ -25,7 +25,7 @@ Steps = Generator[Any, Any, T]
 class TimeUpError(PollError):
     """A poll has taken as long as it may."""
 
-    def __init__(self, said: str = "it did not end within max_poll_time of RestApi; raise it if that is right") -> None:
+    def __init__(self, said: str = "max_poll_time of RestApi is over; the next poll goes on") -> None:
         super().__init__(said)
 
 

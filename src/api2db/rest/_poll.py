@@ -67,7 +67,7 @@ class Poll:
         shaped: Whether frames have the columns' types; otherwise they are lists of rows.
         beside: The state of the live polls, if this poll is a backfill into their table.
         until_s: When it must have ended, in seconds of ``time.monotonic``, if it is a part of another poll.
-        is_resumed: Whether the next poll goes on where this one ends.
+        is_resumable: Whether the next poll goes on where this one ends.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Poll:
         shaped: bool = True,
         beside: State | None = None,
         until_s: float | None = None,
-        is_resumed: bool = True,
+        is_resumable: bool = True,
     ) -> None:
         self._endpoint = endpoint
         self._shaped = shaped
         self._state = state
         self._beside = beside
         self._figures = figures
-        self._is_resumed = is_resumed
+        self._is_resumable = is_resumable
         self._session = endpoint.session(figures, until_s)
         self._validators = _Validators(state if conditional else {})
         self._records: str | None = None
@@ -130,7 +130,7 @@ class Poll:
             yield from self._committing(fetched, found)
             if self._at is None:
                 return
-        goes_on = "the next poll goes on at the page after them; " if self._is_resumed else ""
+        goes_on = "the next poll goes on at the page after them; " if self._is_resumable else ""
         raise ListError(
             f"the list has more than max_pages={self._endpoint.max_pages} pages; {goes_on}raise max_pages if the list "
             "is that long"
