@@ -63,6 +63,25 @@ def test_rows_of_a_backlog_are_copied_a_few_times_a_second_only() -> None:
     assert activity.as_json()["rows"] == [{"id": "50"}]
 
 
+def test_the_newest_rows_are_those_of_the_last_frames_however_small() -> None:
+    activity = Activity()
+    for number in range(0, 60, 2):
+        delivered(activity, {"id": [number]}, {"id": [number + 1]})
+    delivered(activity, {"id": []}, {"name": ["Ulm"]})
+    rows = activity.as_json()["rows"]
+    assert rows == [{"name": "Ulm"}, *({"id": str(number)} for number in range(59, 40, -1))]
+
+
+def test_after_a_restart_a_change_of_columns_is_seen_all_the_same() -> None:
+    before, activity = Activity(), Activity()
+    delivered(before, {"id": [1]})
+    delivered(before, {"id": [1], "name": ["Ulm"]})
+    activity.resume(before.as_json())
+    assert activity.as_json() == {}
+    delivered(activity, {"id": [1]})
+    assert [each["column"] for each in activity.as_json()["changes"]] == ["name", "name"]
+
+
 def test_what_a_load_left_for_later_does_not_count() -> None:
     activity = Activity()
     entries = [

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from api2db import tracing
 from api2db.errors import BacklogFullError, ConfigurationError, JournalBusyError
 from api2db.frames import Refused, Rows, one_batch
 from api2db.journal import (
@@ -54,6 +56,7 @@ class _Record:
     frame_end: bool
     retried: bool
     refused: bool
+    trace: bytes | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -208,8 +211,10 @@ class MemoryReader:
         self._journal.check_process()
         self.tell = tell
 
-    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        before = self._journal.kept.details.get(self.stream.identity.name, {})
         self.details = details
+        return before
 
     def wake(self) -> None:
         self._journal.check_process()
@@ -307,7 +312,8 @@ class MemoryReader:
             is_whole = reached == record.batch.num_rows
             position = Position(record.sequence) if is_whole else Position(record.sequence - 1, reached)
             frame_end = is_whole and record.frame_end
-            entries.append(Entry(position, record.timestamp_ns, taken, frame_end, record.retried, record.refused))
+            fate = record.retried, record.refused
+            entries.append(Entry(position, record.timestamp_ns, taken, frame_end, *fate, record.trace))
             rows += taken.num_rows
             size_bytes += taken.nbytes
         return entries
@@ -360,17 +366,30 @@ class MemoryJournal:
         block: bool = True,
         timeout_s: float | None = None,
     ) -> int:
+        rows = sum(frame.num_rows for frame in frames)
+        with tracing.begin("journal", "producer", collector=self._name, frames=len(frames), rows=rows) as span:
+            records = partial(self._records, frames, stream_no, retried=removes is not None, trace=span.context)
+            return self._append(records, stream_no, cursor, removes, timeout_s if block else 0)
+
+    def _append(
+        self,
+        made: Callable[[], list[_Record]],
+        stream_no: StreamNo,
+        cursor: Mapping[str, Any] | None,
+        removes: str | None,
+        timeout_s: float | None,
+    ) -> int:
         said = self._json(cursor) if cursor is not None else None
         file = None if removes is None else self._file(removes)
         with self.checked():
-            records = self._records(frames, stream_no, retried=removes is not None)
+            records = made()
             readers = [reader for number, reader in self._readers.items() if stream_no in {ALL, number}]
             if records:
-                self._wait_for_room(readers, sum(record.size_bytes for record in records), timeout_s if block else 0)
+                self._wait_for_room(readers, sum(record.size_bytes for record in records), timeout_s)
             self.check()
             if stream_no not in self._readers and stream_no != ALL:
                 raise NotAttachedError("the stream was forgotten; start it again")
-            records = self._records(frames, stream_no, retried=removes is not None)
+            records = made()
             self.kept.records += records
             if records:
                 self.kept.sequence, self.kept.timestamp_ns = records[-1].sequence, records[-1].timestamp_ns
@@ -444,7 +463,9 @@ class MemoryJournal:
     def _reader(self, identity: str) -> MemoryReader | None:
         return next((each for each in self._readers.values() if each.stream.identity.name == identity), None)
 
-    def _records(self, frames: Sequence[Rows | Refused], stream_no: StreamNo, *, retried: bool) -> list[_Record]:
+    def _records(
+        self, frames: Sequence[Rows | Refused], stream_no: StreamNo, *, retried: bool, trace: bytes | None
+    ) -> list[_Record]:
         records: list[_Record] = []
         time_ns = max(time.time_ns(), self.kept.timestamp_ns + 1)
         for at, frame in enumerate(frames):
@@ -452,7 +473,7 @@ class MemoryJournal:
             batch = _stored(one_batch(frame.rows if isinstance(frame, Refused) else frame))
             frame_end = not refused or at == len(frames) - 1
             sequence = self.kept.sequence + 1 + len(records)
-            records.append(_Record(sequence, time_ns, stream_no, batch, frame_end, retried, refused))
+            records.append(_Record(sequence, time_ns, stream_no, batch, frame_end, retried, refused, trace))
             time_ns += frame_end
         return records
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from api2db.app._host import started
 from api2db.app._process import Report, send_report
 from api2db.app._stopping import Stop, stopped_by_signals
+from api2db.app._tracing import traced
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import collectors_named, load
 from api2db.disk.folders import project_home
@@ -72,6 +73,11 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
     if not is_set_up():
         log_to_console(logging.WARNING)
     log_to_file(project_home(collectors[0].home), process)
+    with traced():
+        return _polled(collectors, stop)
+
+
+def _polled(collectors: Sequence[Collector], stop: Stop) -> Report:
     host = started(collectors, stop)
     logger.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
     host.watch(stop)

@@ -14,6 +14,7 @@ from api2db.ingest import Collector, Runner
 from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import home_of
 from api2db.journal import journal_store
+from api2db.log_fields import log_fields
 
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0
@@ -54,7 +55,8 @@ class Host:
         while not stop.wait(_WATCH_S) and not all(runner.done for runner in self._runners):
             for runner in self._runners:
                 for stream in runner.streams:
-                    self._keep_alive(stream)
+                    with log_fields(collector=runner.collector.name, stream=getattr(stream, "identity", "")):
+                        self._keep_alive(stream)
 
     def poll_once(self, stop: Stop) -> list[PollError]:
         """Poll each collector once, concurrently; return the errors. A stop request ends it early."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api2db.disk.atomic import FILE_MODE, make_folders
+from api2db.log_fields import current_log_fields
 from api2db.redaction import redact
 
 _FILE_BYTES: Final = 5 << 20
@@ -33,7 +34,8 @@ class JsonFormatter(MaskedFormatter):
     """Formats a record as one line of JSON, for collectors of logs.
 
     Its fields: ``at`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, ``pid``, and where they apply ``collector``,
-    ``stream_type`` and ``traceback``. The name of a thread says what it works for.
+    ``stream``, ``stream_type``, ``frame`` and ``traceback``. ``stream`` is the stream's identity. ``frame`` is the time
+    at which the first frame of the batch at hand was put, nanoseconds since 1970; it also names files of rejected rows.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -45,6 +47,7 @@ class JsonFormatter(MaskedFormatter):
             "message": redact(record.getMessage()),
             "pid": record.process,
             **_worked_for(record.threadName or ""),
+            **current_log_fields(),
         }
         if record.exc_info:
             said["traceback"] = redact(self.formatException(record.exc_info))

@@ -17,7 +17,7 @@ from api2db.delivery._rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, with
 from api2db.delivery._resumable_loader import ResumableLoader
 from api2db.delivery._scheduler import Group, Task, process_scheduler
 from api2db.delivery._transactional_loader import TransactionalLoader
-from api2db.delivery._worker import LIMIT, RETRIES, Worker
+from api2db.delivery._worker import LIMIT, RETRIES, Named, Worker
 
 __all__ = [
     "ADDED_COLUMNS",
@@ -28,6 +28,7 @@ __all__ = [
     "FileLoader",
     "Group",
     "Loader",
+    "Named",
     "OverrideLoader",
     "OverrideTarget",
     "ParkedBatches",

@@ -37,8 +37,15 @@ class Activity:
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
         self._columns: dict[str, str] = {}
         self._changes: deque[dict[str, Any]] = deque(maxlen=_MOST_CHANGES)
-        self._newest: pa.RecordBatch | None = None
+        self._newest: deque[pa.RecordBatch] = deque()
+        self._has_skipped = False
         self._copied_s = 0.0
+
+    def resume(self, before: Mapping[str, Any]) -> None:
+        """Take over what was known in an earlier process: the columns and their changes, in the form of ``as_json``."""
+        with self._lock:
+            self._columns = dict(before.get("columns", {}))
+            self._changes.extend(before.get("changes", ()))
 
     def delivered(self, batch: Batch, reached: Position, columns: Sequence[Column] | None, *, more_waits: bool) -> None:
         """Record that a batch is visible.
@@ -61,7 +68,9 @@ class Activity:
             self._note_columns(_declared(batch, columns), now_s)
             if not more_waits or time.monotonic() - self._copied_s >= _COPY_S:
                 self._copied_s = time.monotonic()
-                self._copy_rows(entries[-1].batch)
+                self._copy_rows([entry.batch for entry in entries])
+            else:
+                self._has_skipped = True
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as JSON types; an empty dict before the first delivery.
@@ -73,12 +82,13 @@ class Activity:
         with self._lock:
             if self._visible_at is None:
                 return {}
-            recent_s, newest = sorted(self._recent_s), self._newest
+            recent_s, newest = sorted(self._recent_s), list(self._newest)
             latency = {"bounds_s": list(LATENCY_BOUNDS_S), "counts": list(self._counts), "sum_s": self._sum_s}
             said = {"visible_at": self._visible_at, "columns": dict(self._columns), "changes": list(self._changes)}
         if recent_s:
             latency |= {name: recent_s[int(len(recent_s) * share)] for name, share in _PERCENTILES}
-        return {**said, "latency": latency, "rows": [] if newest is None else _readable(newest)}
+        rows = [row for batch in reversed(newest) for row in _readable(batch)]
+        return {**said, "latency": latency, "rows": rows[:_NEWEST_ROWS]}
 
     def _add_latency(self, seconds: float) -> None:
         self._counts[bisect.bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
@@ -95,10 +105,21 @@ class Activity:
                     self._changes.append({"at": now_s, "column": name, "before": before, "after": after})
         self._columns = dict(columns)
 
-    def _copy_rows(self, rows: pa.RecordBatch) -> None:
+    def _copy_rows(self, batches: Sequence[pa.RecordBatch]) -> None:
         """Copy the last rows; a slice would keep the memory of the whole batch."""
-        if rows.num_rows:
-            self._newest = rows.take(pa.array(range(max(0, rows.num_rows - _NEWEST_ROWS), rows.num_rows)))
+        if self._has_skipped:
+            self._newest.clear()
+            self._has_skipped = False
+        copied: list[pa.RecordBatch] = []
+        missing = _NEWEST_ROWS
+        for batch in reversed(batches):
+            if batch.num_rows and missing > 0:
+                copied.append(batch.take(pa.array(range(max(0, batch.num_rows - missing), batch.num_rows))))
+                missing -= batch.num_rows
+        self._newest.extend(reversed(copied))
+        rows = sum(batch.num_rows for batch in self._newest)
+        while self._newest and rows - self._newest[0].num_rows >= _NEWEST_ROWS:
+            rows -= self._newest.popleft().num_rows
 
 
 _PERCENTILES: Final = (("p50_s", 0.5), ("p99_s", 0.99))

@@ -8,9 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
 
 import pyarrow as pa
 
+from api2db import tracing
 from api2db.backoff import BackOff
 from api2db.delivery._activity import Activity
 from api2db.delivery._dtypes import Dtypes
@@ -22,6 +24,7 @@ from api2db.delivery._transactional_loader import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import ReadLimit, StreamReader
+from api2db.log_fields import add_log_field, log_fields
 from api2db.redaction import redact
 from api2db.targets.port import Target
 
@@ -47,6 +50,16 @@ def _nobody() -> None:
     """Nobody waits for news."""
 
 
+class Named(NamedTuple):
+    """Who a stream is: its collector's name, and its identity."""
+
+    collector: str = ""
+    stream: str = ""
+
+
+_UNNAMED = Named()
+
+
 class Worker:
     """Delivers one stream until it is stopped.
 
@@ -59,9 +72,10 @@ class Worker:
         learn: Called with a batch's schema before it is delivered.
         keyed: Whether rows are replaced by key; see ``batch_of``.
         dtypes: The types that rows are cast to.
+        named: Who the stream is, in log lines and traces.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - only build_worker of stream calls it, and the tests of delivery
         self,
         reader: StreamReader,
         target: Target,
@@ -72,8 +86,10 @@ class Worker:
         *,
         keyed: bool = False,
         dtypes: Dtypes | None = None,
+        named: Named = _UNNAMED,
     ) -> None:
         self._learn = learn
+        self._named = named
         self._dtypes = dtypes or Dtypes()
         self._keyed = keyed
         self._reader = reader
@@ -91,7 +107,7 @@ class Worker:
         self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
         self._prefetch = Prefetch(reader)
         self._activity = Activity()
-        reader.on_details(self._activity.as_json)
+        self._activity.resume(reader.on_details(self._activity.as_json))
         self._read_to = reader.position
         self._ready: Callable[[], None] = lambda: None
         self._ready_now: Callable[[], None] = lambda: None
@@ -124,10 +140,11 @@ class Worker:
             ForeignLedgerError: A copy of this project writes into the target under this stream's name.
         """
         self._retry_requested.clear()
-        try:
-            wait_s = self._try(timeout_s)
-        except _WAITABLE as error:
-            return self._failed(error)
+        with log_fields(collector=self._named.collector, stream=self._named.stream):
+            try:
+                wait_s = self._try(timeout_s)
+            except _WAITABLE as error:
+                return self._failed(error)
         self._back_off.reset()
         return wait_s
 
@@ -193,7 +210,7 @@ class Worker:
         if batch is None:
             return 0 if self._reader.waiting_bytes else None  # if the disk failed to return it now, read it later
         try:
-            self._deliver(batch)
+            self._load(batch)
         except TooLargeError as error:
             self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
             return 0
@@ -205,6 +222,22 @@ class Worker:
         self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
         # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
         return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
+
+    def _load(self, batch: Batch) -> None:
+        """Deliver a batch in a span that has a link to each put whose frames it carries."""
+        collector, target = self._named
+        with tracing.begin(
+            "load", "consumer", (entry.trace for entry in batch.entries), collector=collector, target=target
+        ) as span:
+            before = self._reader.delivered
+            self._deliver(batch)
+            after = self._reader.delivered
+            span.set(
+                rows=after.rows - before.rows,
+                frames=after.frames - before.frames,
+                rejected=after.rejected - before.rejected,
+                position=list(self._reader.position),
+            )
 
     def _deliver(self, batch: Batch) -> None:
         if batch.refused is not None:
@@ -222,11 +255,13 @@ class Worker:
             entries, superseded = self._reader.newest()
             if not entries:
                 return None
+            add_log_field("frame", str(entries[0].timestamp_ns))
             return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
         entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
         self._read_to = entries[-1].position
+        add_log_field("frame", str(entries[0].timestamp_ns))
         whole_frames = self._limit.whole_frames
         return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 

@@ -11,15 +11,16 @@ no file name, the name of the file or folder is added.
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
@@ -147,6 +148,29 @@ def publish(temporary: Path, final: Path) -> None:
         if failure not in _UNSUPPORTED:
             raise OSError(failure, os.strerror(failure), str(temporary), None, str(final))
     _look_then_rename(temporary, final)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file of JSON; readers see the old or the new one, whole. It need not survive a power cut.
+
+    Only one thread at a time may write it.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
+        json.dump(content, file)
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return what ``write_json`` wrote; None if there is no such file, or it can't be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def temporary_name(final: Path) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from api2db import tracing
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
 from api2db.ingest._clock import process_clock
@@ -76,7 +77,8 @@ class Poll:
         self._held_up_s = 0.0
         self._begin_s = 0.0
         self._grace_end_s = math.inf
-        self._rows = 0
+        self._rows = self._frames = 0
+        self._span = tracing.begin("poll", collector=collector.name)
         self._is_importing = True
         self._closed = False
         self._commits_each_page = getattr(collector.import_target, "commits_each_page", False)
@@ -117,7 +119,8 @@ class Poll:
         except Exception as error:  # noqa: BLE001 - it becomes the poll's outcome
             self._import_ended(error)
         else:
-            self._import_call.run(self._state)
+            with self._span.current():
+                self._import_call.run(self._state)
 
     def _look(self) -> None:
         """Start a thread for what is due. The clock calls this, so it must not wait."""
@@ -204,6 +207,8 @@ class Poll:
 
     def _tell(self, error: BaseException | None) -> None:
         process_clock().forget(self._look)
+        self._span.set(rows=self._rows, frames=self._frames)
+        self._span.end(error)
         try:
             self._on_end(Outcome(self._rows, error))
         finally:
@@ -236,11 +241,13 @@ class Poll:
         self._held_up_s += self._commit_s
         self._committed = self._reached
         self._rows += sum(page.num_rows for page in pages)
+        self._frames += len(pages)
 
     def _append(self, pages: list[Rows | Refused], cursor: dict[str, Any] | None) -> None:
         while True:
             try:
-                self._journal.append(pages, cursor=cursor, timeout_s=_ROOM_S)
+                with self._span.current():
+                    self._journal.append(pages, cursor=cursor, timeout_s=_ROOM_S)
             except BacklogFullError:
                 if self._stopping.is_set():
                     raise

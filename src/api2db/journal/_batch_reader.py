@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from api2db.journal._record import Flag
 from api2db.journal._registered import InFlight, in_flight
-from api2db.journal._rows import decode_rows, decode_together
+from api2db.journal._rows import decode_rows, decode_together, rows_of, trace_of
 from api2db.journal._scan import Damage, Record, Want
 from api2db.journal._segment import Count, Location, counts_of
 from api2db.journal._segment_set import SegmentSet
@@ -97,7 +97,8 @@ class BatchReader:
         frame_end = is_whole and bool(header.flags & Flag.FRAME_END)
         retried = bool(header.flags & Flag.RETRIED)
         refused = bool(header.flags & Flag.REFUSED)
-        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused))
+        trace = trace_of(header, record.payload)
+        self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused, trace))
         self._rows += taken.num_rows
         self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
 
@@ -140,7 +141,7 @@ def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
     """
     try:
         if _is_sound(record):
-            return decode_rows(record.header, record.payload, segment_set.schemas(record))
+            return decode_rows(record.header, rows_of(record.header, record.payload), segment_set.schemas(record))
     except (KeyError, pa.ArrowInvalid):
         pass
     except OSError as error:
@@ -157,7 +158,8 @@ def decode_run(segment_set: SegmentSet, records: Sequence[Record]) -> list[pa.Re
     if len(records) > 1 and all(map(_is_sound, records)):
         try:
             schema = segment_set.schemas(records[0])[records[0].header.schema]
-            return [*decode_together(schema, [(record.header.rows, record.payload) for record in records])]
+            payloads = [(record.header.rows, rows_of(record.header, record.payload)) for record in records]
+            return [*decode_together(schema, payloads)]
         except (KeyError, pa.ArrowInvalid, OSError):
             pass
     return [decode(segment_set, record) for record in records]

@@ -68,7 +68,7 @@ class Group:
                 writer.synced_end,
             )
             self.headers.append(header)
-            buffers += (pack(header), part.payload)
+            buffers += (pack(header), part.payload, part.trace) if part.trace else (pack(header), part.payload)
         _write(writer, buffers)
         self.end = Location(writer.segment.number, writer.segment.end)
         writer.schemas.update(begun)

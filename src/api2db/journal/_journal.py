@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from api2db import tracing
 from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import Refused, Rows
 from api2db.interrupts import check, uninterrupted
@@ -93,6 +94,21 @@ class SegmentedJournal:
         self.core.lock.check()
         plain_bytes = self._retention.plain_bytes(stream_no, self._slice_limit.size_bytes)
         parts = parts_of(frames, self._slice_limit, plain_bytes)
+        rows = sum(part.rows for part in parts)
+        with tracing.begin("journal", "producer", collector=self.folder.name, frames=len(frames), rows=rows) as span:
+            if (context := span.context) is not None:
+                for part in parts:
+                    part.add_trace(context)
+            return self._append_parts(parts, stream_no, cursor, removes, timeout_s if block else 0)
+
+    def _append_parts(
+        self,
+        parts: list[Part],
+        stream_no: StreamNo,
+        cursor: Mapping[str, Any] | None,
+        removes: str | None,
+        timeout_s: float | None,
+    ) -> int:
         if removes is not None:
             for part in parts:
                 part.flags |= Flag.RETRIED
@@ -105,7 +121,7 @@ class SegmentedJournal:
             parts.append(json_part(RecordKind.REMOVAL, payload_of(removal)))
         if not parts:
             return self.core.sequence
-        return self._append(parts, stream_no, removal, timeout_s if block else 0)
+        return self._append(parts, stream_no, removal, timeout_s)
 
     @uninterrupted
     def _append(

@@ -1,7 +1,5 @@
 """Looking at journals without owning them: nothing is written, nothing is held."""
 
-import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -9,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.disk.atomic import FILE_MODE
+from api2db.disk.atomic import read_json, write_json
 from api2db.journal._core import Core
 from api2db.journal._lock import LOCK_NAME, is_owned
 from api2db.journal._record import Header, RecordKind
@@ -55,7 +53,7 @@ def publish(folder: Path, streams: list[StreamOverview]) -> None:
 
     It is true for as long as the journal has its owner: the next one withdraws it.
     """
-    write_figures(folder / STATUS_NAME, {"at": time.time(), "streams": [asdict(stream) for stream in streams]})
+    write_json(folder / STATUS_NAME, {"at": time.time(), "streams": [asdict(stream) for stream in streams]})
 
 
 def publish_details(core: Core) -> None:
@@ -66,28 +64,7 @@ def publish_details(core: Core) -> None:
         for stream in list(core.streams.values())
     }
     if any(found.values()) and found != before:
-        write_figures(core.folder / DETAILS_NAME, found)
-
-
-def write_figures(path: Path, figures: Mapping[str, Any]) -> None:
-    """Write a file of JSON that only its owner may read, and that readers see whole: the old one or the new one.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
-        json.dump(figures, file)
-    temporary.replace(path)
-
-
-def read_figures(path: Path) -> dict[str, Any] | None:
-    """Return what ``write_figures`` wrote; None if there is no such file, or it can't be read."""
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return figures if isinstance(figures, dict) else None
+        write_json(core.folder / DETAILS_NAME, found)
 
 
 def withdraw(folder: Path) -> None:
@@ -105,12 +82,12 @@ def overview(folder: Path) -> list[StreamOverview]:
 
 def details(folder: Path) -> dict[str, dict[str, Any]]:
     """What the streams said of themselves last, by identity; true of that moment, whether or not the owner lives."""
-    return read_figures(folder / DETAILS_NAME) or {}
+    return read_json(folder / DETAILS_NAME) or {}
 
 
 def _published(folder: Path) -> list[StreamOverview] | None:
     try:
-        return [StreamOverview(**stream) for stream in (read_figures(folder / STATUS_NAME) or {})["streams"]]
+        return [StreamOverview(**stream) for stream in (read_json(folder / STATUS_NAME) or {})["streams"]]
     except (KeyError, TypeError):
         return None
 

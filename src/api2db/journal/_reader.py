@@ -14,6 +14,7 @@ from api2db.interrupts import uninterrupted, wait_for
 from api2db.journal._appender import Appender
 from api2db.journal._batch_reader import BatchReader, newest_frame
 from api2db.journal._core import Core
+from api2db.journal._overview import details as published_details
 from api2db.journal._record import Header
 from api2db.journal._registered import InFlight, ReadEnd, RegisteredStream, in_flight, parked_bytes
 from api2db.journal._retention import Retention
@@ -211,9 +212,11 @@ class SegmentedReader:
         with self.core.changed:
             self.stream.tell_news = tell
 
-    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         self.core.lock.check_process()
+        before = published_details(self.core.folder).get(self.stream.row.identity, {})
         self.stream.details = details
+        return before
 
     def _show_error(self, error: str | None) -> None:
         row = self.stream.row

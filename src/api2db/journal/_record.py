@@ -30,6 +30,7 @@ class Flag(IntEnum):
     STREAM = 8
     RETRIED = 16
     REFUSED = 32
+    TRACED = 64
 
 
 class Header(NamedTuple):

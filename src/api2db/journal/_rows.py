@@ -10,6 +10,7 @@ import pyarrow as pa
 from api2db.frames import Refused, Rows, one_batch
 from api2db.journal._record import Flag, Header, RecordKind
 from api2db.journal.port import ReadLimit
+from api2db.tracing import CONTEXT_BYTES
 
 LARGE_BYTES = 32 * 1024
 # Compressing takes longer than the rest of a put, and pays only for what stays on disk.
@@ -23,6 +24,7 @@ class Part:
     Attributes:
         frame: Number of the frame within its group.
         schema: The serialized schema, if the payload does not carry its own.
+        trace: The context of the put's span; stored behind the payload, and counted in its size and checksum.
     """
 
     kind: RecordKind
@@ -33,6 +35,12 @@ class Part:
     rows: int = 0
     frame: int = 0
     schema: bytes | None = None
+    trace: bytes = b""
+
+    def add_trace(self, context: bytes) -> None:
+        """Store the context of the put's span with the record."""
+        self.trace, self.flags = context, self.flags | Flag.TRACED
+        self.size_bytes, self.crc = self.size_bytes + len(context), zlib.crc32(context, self.crc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +124,18 @@ def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: in
     return parts
 
 
+def rows_of(header: Header, payload: bytes) -> bytes | memoryview:
+    """Return the payload of a ``ROWS`` record without the context of a span."""
+    return memoryview(payload)[:-CONTEXT_BYTES] if header.flags & Flag.TRACED else payload
+
+
+def trace_of(header: Header, payload: bytes) -> bytes | None:
+    """Return the context of the span that put a ``ROWS`` record; None if none was stored."""
+    return payload[-CONTEXT_BYTES:] if header.flags & Flag.TRACED else None
+
+
 def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[int, pa.Schema]) -> pa.RecordBatch:
-    """Decode the record batch of a ``ROWS`` record.
+    """Decode the record batch of a ``ROWS`` record, given without the context of a span.
 
     Raises:
         KeyError: The schema's record is damaged.

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.disk.atomic import is_temporary
+from api2db.disk.atomic import is_temporary, read_json, write_json
 from api2db.errors import ConfigurationError
 from api2db.interrupts import uninterrupted
 from api2db.journal._control import ask
 from api2db.journal._housekeeping import House, housekeeper
 from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._lock import check_free, is_owned
-from api2db.journal._overview import details, journals_in, overview, read_figures, write_figures
+from api2db.journal._overview import details, journals_in, overview
 from api2db.journal.port import Durability, JournalOverview, JournalStore
 
 _FIGURES_NAME = "collector.json"
@@ -107,10 +107,10 @@ class DiskJournalStore:
         return ask(journal_folder(self._home, name), verb, arguments)
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
-        write_figures(journal_folder(self._home, name) / _FIGURES_NAME, figures)
+        write_json(journal_folder(self._home, name) / _FIGURES_NAME, figures)
 
     def published(self, name: str) -> dict[str, Any] | None:
-        return read_figures(journal_folder(self._home, name) / _FIGURES_NAME)
+        return read_json(journal_folder(self._home, name) / _FIGURES_NAME)
 
 
 @uninterrupted

@@ -66,6 +66,7 @@ class Entry:
         frame_end: Whether this is the frame's last slice.
         retried: Whether its rows were rejected before; newer rows of the same keys may exist.
         refused: Whether no target accepts its rows; its schema says why.
+        trace: The context of the span that put it; see ``api2db.tracing``.
     """
 
     position: Position
@@ -74,6 +75,7 @@ class Entry:
     frame_end: bool
     retried: bool = False
     refused: bool = False
+    trace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +216,13 @@ class Health(Protocol):
     def add_warning(self, warning: str) -> None:
         """Add a warning that stays while the journal is open, even though everything is delivered."""
 
-    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Set the function that returns what else there is to see, as JSON types; see ``JournalStore.details``.
 
         Any thread calls it, without the journal's lock, and about once a second while the stream delivers.
+
+        Returns:
+            What such a function returned last, also in an earlier process; an empty mapping if there was none.
         """
 
 
@@ -300,6 +305,8 @@ class Journal(Protocol):
         timeout_s: float | None = None,
     ) -> int:
         """Store frames together and return the last sequence number.
+
+        It is a span where the program traces; its context is stored with the frames.
 
         Args:
             frames: They become visible together, in this order. Refused rows belong to the frame behind them.

@@ -125,8 +125,8 @@ class ManifestReader:
     def on_news(self, tell: Callable[[], None]) -> None:
         return  # Nothing more will come.
 
-    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
-        return  # Nobody watches a round of a store.
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        return {}  # Nobody watches a round of a store.
 
     def _save(self, changed: Round) -> None:
         self.round = saved(self._folder, changed)

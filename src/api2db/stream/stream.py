@@ -271,6 +271,8 @@ class Stream(FileConverter):
 
     def _delivery_options(self) -> DeliveryOptions:
         return DeliveryOptions(
+            collector=self.name,
+            stream=self.identity,
             parked=upload_failed_folder(self.home, self.name, self.stream_type),
             rejected=rejected_folder(self.home, self.name, self.stream_type),
             chunk_rows=self.chunk_size,

@@ -14,6 +14,7 @@ from api2db.delivery import (
     Dtypes,
     FileLoader,
     Loader,
+    Named,
     OverrideLoader,
     OverrideTarget,
     ParkedBatches,
@@ -36,14 +37,18 @@ _LOADERS: Mapping[LoaderName, Callable[..., Loader]] = {
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOptions:
-    """Where a stream sets things aside, and how much it loads at once.
+    """Who a stream is, where it sets things aside, and how much it loads at once.
 
     Attributes:
+        collector: The collector's name.
+        stream: The stream's identity.
         parked: The folder of batches whose retries ran out.
         rejected: The folder of rejected rows.
         chunk_rows: The most rows of one batch; 0 for no limit.
     """
 
+    collector: str
+    stream: str
     parked: Path
     rejected: Path
     chunk_rows: int
@@ -113,4 +118,5 @@ def build_worker(
     if target is not None and target.largest_bytes:  # a read ends after its limit, and what is too large is read twice
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     applied = dtypes if call is None else None
-    return Worker(log, reached, loader, parking, limit, learn, keyed=keyed and call is None, dtypes=applied)
+    is_keyed, named = keyed and call is None, Named(options.collector, options.stream)
+    return Worker(log, reached, loader, parking, limit, learn, keyed=is_keyed, dtypes=applied, named=named)
