@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from api2db import AlertCommand, Run, Stream2Sql, Webhook
+from api2db.app import alerts as alerts_module
 from api2db.app.alerts import Alert, Alerts
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.errors import ConfigurationError
@@ -42,8 +43,7 @@ def check(home: Path, told: Told, *found: Sequence[CollectorFigures]) -> list[tu
     with alerts.sending():
         for at, collectors in enumerate(found):
             alerts.check(collectors, NOW_S + at)
-        ended = threading.Event()
-        eventually(lambda: alerts._queues[0]._alerts.empty() or ended.wait(0.1))
+        eventually(lambda: not alerts._queues[0].unsent)
     return [(alert.state, alert.condition) for alert in told.alerts]
 
 
@@ -166,7 +166,9 @@ def test_a_command_gets_the_alert_on_its_input(tmp_path: Path) -> None:
     assert (said["state"], said["collector"], said["text"]) == ("begun", "cities", "1 row rejected")
 
 
-def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
+def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts_module, "_MOST_QUEUED", 10)
+
     class Hanging:
         on = ("rejected",)
         asked = threading.Event()
@@ -179,11 +181,12 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
     hanging, told = Hanging(), Told(["rejected"])
     alerts = Alerts(tmp_path, [hanging, told])
     with alerts.sending():
-        for at in range(3000):
+        for at in range(30):
             alerts.check(cities(rows_rejected=at % 2), NOW_S + at)
         assert hanging.asked.wait(20)
         eventually(lambda: told.alerts)
-    hanging.ended.set()
+        assert len(alerts._queues[0].unsent) == 10
+        hanging.ended.set()
 
 
 @pytest.mark.parametrize(

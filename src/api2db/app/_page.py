@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from api2db.app._beside import beside
 from api2db.app._stopping import restart_pauses
 from api2db.errors import from_extra
 
 _UNUSABLE: Final = 2
-_END_S: Final = 5.0
 
 
 @contextmanager
@@ -30,29 +30,27 @@ def page_beside(home: Path, address: str, say: Callable[[str], None]) -> Iterato
     """
     with from_extra("uvicorn", "web"):
         import_module("uvicorn")
-    ended = threading.Event()
     process: list[subprocess.Popen[str]] = []
 
-    def keep() -> None:
+    def keep(ended: threading.Event) -> None:
         pauses = restart_pauses()
         while not ended.is_set():
             pauses.started()
             with _started(home, address) as child:
                 process[:] = [child]
+                if ended.is_set():
+                    child.terminate()
                 for line in child.stdout or ():
                     say(line.rstrip("\n"))
             if child.returncode == _UNUSABLE or ended.wait(pauses.failed()):
                 return
 
-    thread = threading.Thread(target=keep, name="api2db-page", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
+    def end() -> None:
         for child in process:
             child.terminate()
-        thread.join(_END_S)
+
+    with beside(keep, name="api2db-page", end=end):
+        yield
 
 
 def _started(home: Path, address: str) -> "subprocess.Popen[str]":

@@ -1,42 +1,51 @@
 """Alerts: conditions on a project's figures, told once when they begin and once when they are over.
 
-A run checks the conditions every five seconds, beside its history. Alerts are sent by a thread of their own from a
-queue of bounded length, with retries, so that no receiver can hold up a row. What is active stands in
-``CACHE/alerts.json``: a run that is restarted tells nothing twice.
+A run checks the conditions every five seconds, beside its history. Each receiver has a thread, which sends its alerts
+from a queue of bounded length, with retries, so that no receiver can hold up a row. ``CACHE/alerts.json`` has what is
+active and what is not sent yet: a run that is restarted tells nothing twice, and sends the rest. Only an alert that was
+sent within the last seconds before a crash is sent again.
 """
 
 import json
 import logging
 import os
-import queue
 import re
 import subprocess
 import threading
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import IO, Any, Final, Literal, Protocol, cast
 from urllib.parse import urlsplit
 
+from api2db.app._beside import beside, repeated
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.backoff import BackOff
-from api2db.disk.atomic import FILE_MODE, make_folders
+from api2db.disk.atomic import make_folders, read_json, write_json
 from api2db.errors import ConfigurationError
+from api2db.ingest import CollectorStatus
 from api2db.ingest.counts import counted
 from api2db.journal import journal_store
 from api2db.redaction import redact
 
 logger = logging.getLogger("api2db.app")
 _CHECK_S: Final = 5.0
+_GLANCE_S: Final = 0.05
 _SEND_S: Final = 10.0
 _KEEP_TRYING_S: Final = 3600.0
 _MOST_QUEUED: Final = 1000
+_LAST_S: Final = 10.0
+_LONGEST_SAID: Final = 200
+_VARIABLE: Final = re.compile(r"\$(?:\w+|\{[^}]*\})")
 _UNITS_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _FORM: Final = re.compile(r"\s*(\w+)\s*(?:>\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*)?")
 _WITH_TIME: Final = ("lag", "poll_failing")
+_OF_A_RUN: Final = ("dead", "poll_failing")  # what only a running collector can end
 _PLAIN: Final = ("rejected", "parked", "dead", "schema_change")
 Kind = Literal["lag", "poll_failing", "rejected", "parked", "dead", "schema_change"]
 
@@ -101,7 +110,10 @@ class Webhook:
         _conditions(self.on)
         if self.form not in ("json", "slack"):
             raise ConfigurationError(f"form of Webhook is {self.form!r}; give 'json' or 'slack'")
-        parts = urlsplit(os.path.expandvars(self.url))
+        url = os.path.expandvars(self.url)
+        if missing := _VARIABLE.findall(url):
+            raise ConfigurationError(f"url of Webhook names {', '.join(missing)}, which the environment lacks")
+        parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigurationError("url of Webhook must be an http or https address")
 
@@ -113,8 +125,20 @@ class Webhook:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             os.path.expandvars(self.url), json.dumps(content).encode(), headers, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=_SEND_S):  # noqa: S310 - the scheme was checked
+        with _opener.open(request, timeout=_SEND_S):
             return
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Lets a redirect fail: urllib would go on with a GET without the alert, and send the headers to any host."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Return no request."""
+
+
+_opener: Final = urllib.request.build_opener(_NoRedirects)
 
 
 @dataclass(frozen=True)
@@ -122,14 +146,14 @@ class AlertCommand:
     """Runs a command for each alert, with the alert as JSON on its standard input.
 
     Args:
-        command: The program and its arguments; no shell reads them.
+        command: The program and its arguments; no shell reads them. It gets ten seconds, and is never shown.
         on: As for ``Webhook``.
 
     Raises:
         ConfigurationError: An argument can't be used.
     """
 
-    command: Sequence[str]
+    command: Sequence[str] = field(repr=False)
     on: Sequence[str]
 
     def __post_init__(self) -> None:
@@ -140,7 +164,14 @@ class AlertCommand:
     def send(self, alert: Alert) -> None:
         """Run it; see ``Receiver``."""
         content = json.dumps({**alert.as_json(), "message": _sentence(alert)})
-        subprocess.run(self.command, input=content, text=True, timeout=_SEND_S, check=True, capture_output=True)  # noqa: S603
+        try:
+            done = subprocess.run(  # noqa: S603 - the user's own command
+                self.command, input=content, text=True, timeout=_SEND_S, check=False, capture_output=True
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"it did not end within {_SEND_S:g} s") from None
+        if done.returncode:
+            raise OSError(f"it ended with exit code {done.returncode}: {done.stderr.strip()[-_LONGEST_SAID:]}")
 
 
 class Alerts:
@@ -155,8 +186,13 @@ class Alerts:
         self._home = home
         self._receivers = list(receivers)
         self._file = home / "CACHE" / "alerts.json"
-        self._known: dict[str, Any] = _read(self._file)
+        self._known: Mapping[str, Any] = {"since": time.time(), **(read_json(self._file) or {})}
         self._queues = [_Queue(receiver) for receiver in self._receivers]
+        self._not_running: set[str] = set()
+        for at, said in self._known.get("unsent", ()):
+            alert = Alert(**said)
+            if self._has(at, alert.condition):
+                self._queues[at].put(alert)
 
     @contextmanager
     def checked(self, names: Collection[str] | None = None) -> Iterator[None]:
@@ -164,123 +200,162 @@ class Alerts:
         if not self._receivers:
             yield
             return
-        ended = threading.Event()
 
         def check() -> None:
-            while not ended.wait(_CHECK_S):
-                self.check(read_figures(self._home, names))
+            self.check(read_figures(self._home, names))
 
+        with self.sending(), beside(repeated(check, _CHECK_S, "a check for alerts"), name="api2db-alerts"):
+            yield
+
+    def check_once(self, names: Collection[str]) -> None:
+        """Check now, and send for ten seconds at most; what is not sent by then is sent by the next run."""
+        if not self._receivers:
+            return
         with self.sending():
-            threading.Thread(target=check, name="api2db-alerts", daemon=True).start()
-            try:
-                yield
-            finally:
-                ended.set()
+            self.check(read_figures(self._home, names))
+            deadline_s = time.monotonic() + _LAST_S
+            while any(each.unsent for each in self._queues) and time.monotonic() < deadline_s:
+                time.sleep(_GLANCE_S)
 
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Send what is queued while the block runs."""
-        ended = threading.Event()
-        for each in self._queues:
-            threading.Thread(target=each.run, args=(ended,), name="api2db-alert", daemon=True).start()
-        try:
+
+        def wake() -> None:
+            for each in self._queues:
+                each.wake()
+
+        with beside(*(each.run for each in self._queues), name="api2db-alert", end=wake):
             yield
-        finally:
-            ended.set()
+        self._remember(self._known)
 
     def check(self, collectors: Sequence[CollectorFigures], now_s: float | None = None) -> None:
         """Compare the figures with what is known, and queue what has begun or is over."""
         now_s = time.time() if now_s is None else now_s
         before: dict[str, str] = self._known.get("active", {})
-        changes_before, changes = self._known.get("changes", {}), self._changes(collectors)
-        active = {}
+        changes, seen = self._changes(collectors)
+        active = _still_unknown(before, collectors)
         for at, receiver in enumerate(self._receivers):
             for written, kind, seconds in _conditions(receiver.on):
-                for name, stream, text in _holding(kind, seconds, collectors, now_s):
+                for name, stream, text in self._holding(kind, seconds, collectors, now_s):
                     key = json.dumps([at, written, name, stream])
                     active[key] = text
                     if key not in before:
                         self._tell(at, Alert("begun", written, name, stream, text, now_s))
                 if kind == "schema_change":
-                    for name, stream, text in _new_changes(changes, changes_before):
-                        self._tell(at, Alert("begun", written, name, stream, text, now_s))
+                    for name, stream, change in changes:
+                        self._tell(at, Alert("begun", written, name, stream, _described(change), now_s))
+        self._not_running = {key for key, _ in _not_running(collectors)}
         self._tell_of_ends({key: text for key, text in before.items() if key not in active}, now_s)
-        known = {"active": active, "changes": changes}
-        if known != self._known:
-            self._known = known
-            self._keep()
+        self._remember({**self._known, "active": active, "seen": seen})
+
+    def _holding(
+        self, kind: Kind, seconds: float, collectors: Sequence[CollectorFigures], now_s: float
+    ) -> Iterator[tuple[str, str, str]]:
+        """Yield where a condition holds: the collector, the stream or an empty text, and what is wrong."""
+        if kind == "dead":
+            # Figures are as old as a second: a stream that has just been started may still look dead in one of them.
+            yield from (where for key, where in _not_running(collectors) if key in self._not_running)
+            return
+        for collector in collectors:
+            for stream, text in _found(kind, seconds, collector, now_s):
+                yield collector.name, stream, text
 
     def _tell_of_ends(self, ended: Mapping[str, str], now_s: float) -> None:
         """Say what is over, but not for a condition that the project no longer has."""
         for key, text in ended.items():
             at, written, name, stream = json.loads(key)
-            if at < len(self._receivers) and written in self._receivers[at].on:
+            if self._has(at, written):
                 self._tell(at, Alert("over", written, name, stream, text, now_s))
+
+    def _has(self, at: int, condition: str) -> bool:
+        return at < len(self._receivers) and condition in self._receivers[at].on
 
     def _tell(self, at: int, alert: Alert) -> None:
         self._queues[at].put(alert)
 
-    def _changes(self, collectors: Sequence[CollectorFigures]) -> dict[str, Any]:
-        """The last change of each stream's schema: when it was seen, and what it was."""
+    def _changes(
+        self, collectors: Sequence[CollectorFigures]
+    ) -> tuple[list[tuple[str, str, Mapping[str, Any]]], dict[str, float]]:
+        """The changes of schemas since the last check, and when the last one of each stream was."""
+        seen: dict[str, float] = dict(self._known.get("seen", {}))
         if not any("schema_change" in receiver.on for receiver in self._receivers):
-            return {}
-        store, found = journal_store(self._home), dict(self._known.get("changes", {}))
+            return [], seen
+        store, found = journal_store(self._home), []
         for collector in collectors:
             for identity, said in store.details(collector.name).items():
-                last = (said.get("changes") or [{"at": 0.0}])[-1]
-                found[json.dumps([collector.name, identity])] = [last["at"], _described(last)]
-        return found
+                key = json.dumps([collector.name, identity])
+                since = seen.get(key, self._known["since"])
+                new = [change for change in said.get("changes", ()) if change["at"] > since]
+                found += [(collector.name, identity, change) for change in new]
+                if new:
+                    seen[key] = new[-1]["at"]
+        return found, seen
 
-    def _keep(self) -> None:
-        temporary = self._file.with_name(".alerts.json.tmp")
+    def _remember(self, known: Mapping[str, Any]) -> None:
+        unsent = [[at, alert.as_json()] for at, each in enumerate(self._queues) for alert in each.unsent]
+        known = {**known, "unsent": unsent}
+        if known == self._known:
+            return
+        self._known = known
         try:
             make_folders(self._file.parent)
-            with open(temporary, "w", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
-                json.dump(self._known, file)
-            temporary.replace(self._file)
+            write_json(self._file, known)
         except OSError as error:
             logger.debug("which alerts are active can't be stored: %s", error)
 
 
 class _Queue:
-    """The alerts of one receiver, sent in order."""
+    """The alerts of one receiver, sent in order; if there are too many, the oldest one is dropped."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._alerts: queue.Queue[Alert] = queue.Queue(_MOST_QUEUED)
+        self._alerts: deque[Alert] = deque(maxlen=_MOST_QUEUED)
+        self._news = threading.Event()
+
+    @property
+    def unsent(self) -> list[Alert]:
+        """What is queued, with the alert that is being sent."""
+        return list(self._alerts)
 
     def put(self, alert: Alert) -> None:
-        """Queue it, in place of the oldest one if there is no room."""
-        while True:
-            try:
-                self._alerts.put_nowait(alert)
-            except queue.Full:
-                with suppress(queue.Empty):
-                    self._alerts.get_nowait()
-            else:
-                return
+        """Queue an alert."""
+        self._alerts.append(alert)
+        self._news.set()
+
+    def wake(self) -> None:
+        """End a wait in ``run``, which then sees whether it has to end."""
+        self._news.set()
 
     def run(self, ended: threading.Event) -> None:
         """Send until the run ends."""
-        while not ended.is_set():
-            with suppress(queue.Empty):
-                self._send(self._alerts.get(timeout=0.2), ended)
-
-    def _send(self, alert: Alert, ended: threading.Event) -> None:
         pauses = BackOff(1.0, 300.0, jitter_share=0.3)
         while not ended.is_set():
-            try:
-                self._receiver.send(alert)
-            except Exception as error:  # noqa: BLE001 - the receiver is foreign: whatever it raises, the alert is tried again
-                kind = type(self._receiver).__name__
-                if time.time() - alert.at > _KEEP_TRYING_S:
-                    logger.error("an alert could not be sent by %s: %s", kind, redact(str(error)))  # noqa: TRY400 - given up
-                    return
-                if not pauses.failures:
-                    logger.warning("an alert could not be sent by %s, and is tried again: %s", kind, redact(str(error)))
-                ended.wait(pauses.failed())
+            if not self._alerts:
+                self._news.wait()
+                self._news.clear()
+                continue
+            alert = self._alerts[0]
+            if self._is_settled(alert, pauses):
+                pauses.reset()
+                if self._alerts and self._alerts[0] is alert:  # otherwise it was dropped meanwhile
+                    self._alerts.popleft()
             else:
-                return
+                ended.wait(pauses.failed())
+
+    def _is_settled(self, alert: Alert, pauses: BackOff) -> bool:
+        """Send an alert; return whether it was sent, or is given up."""
+        try:
+            self._receiver.send(alert)
+        except Exception as error:  # noqa: BLE001 - the receiver is foreign: whatever it raises, the alert is tried again
+            kind, said = type(self._receiver).__name__, redact(str(error))
+            if time.time() - alert.at > _KEEP_TRYING_S:
+                logger.error("an alert could not be sent by %s, and is given up: %s", kind, said)  # noqa: TRY400 - given up
+                return True
+            if not pauses.failures:
+                logger.warning("an alert could not be sent by %s, and is tried again: %s", kind, said)
+            return False
+        return True
 
 
 def check_receivers(given: object) -> list[Receiver]:
@@ -331,39 +406,40 @@ def _found(kind: Kind, seconds: float, collector: CollectorFigures, now_s: float
             yield stream.identity, f"{counted(stream.rows_rejected, 'row')} rejected"
         elif kind == "parked" and stream.rows_parked:
             yield stream.identity, f"{counted(stream.rows_parked, 'row')} parked"
-        elif kind == "dead" and collector.running and not stream.running:
-            yield stream.identity, "the stream does not run, though its collector does"
 
 
-def _holding(
-    kind: Kind, seconds: float, collectors: Sequence[CollectorFigures], now_s: float
-) -> Iterator[tuple[str, str, str]]:
+def _not_running(collectors: Sequence[CollectorFigures]) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """Yield streams that do not run although their collector does: a key, and where and what."""
     for collector in collectors:
-        for stream, text in _found(kind, seconds, collector, now_s):
-            yield collector.name, stream, text
+        for stream in collector.streams:
+            if collector.running and not stream.running:
+                text = "the stream does not run, though its collector does"
+                yield json.dumps([collector.name, stream.identity]), (collector.name, stream.identity, text)
 
 
-def _new_changes(after: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for key, (at, said) in after.items():
-        if at > before.get(key, [at])[0]:
-            name, stream = json.loads(key)
-            yield name, stream, said
+def _still_unknown(active: Mapping[str, str], collectors: Sequence[CollectorFigures]) -> dict[str, str]:
+    """What was active, and whose end can't be seen: no poll has succeeded, no process runs, or no journal is read."""
+    unread = {collector.name for collector in collectors if collector.error}
+    stopped = {collector.name for collector in collectors if not collector.running}
+    not_well = {collector.name for collector in collectors if not _has_polled_well(collector.status)}
+    found = {}
+    for key, text in active.items():
+        _, written, name, _ = json.loads(key)
+        kind = _condition(written)[0]
+        if name in unread or (kind in _OF_A_RUN and name in stopped) or (kind == "poll_failing" and name in not_well):
+            found[key] = text
+    return found
+
+
+def _has_polled_well(status: CollectorStatus | None) -> bool:
+    """Whether the last poll is known to have succeeded; the first one of a process may still be under way."""
+    return status is not None and status.last_error is None and (status.failed > 0 or status.polls > 1)
 
 
 def _described(change: Mapping[str, Any]) -> str:
-    if "column" not in change:
-        return ""
     return f"column {change['column']!r}: {change['before'] or 'new'} → {change['after'] or 'gone'}"
 
 
 def _sentence(alert: Alert) -> str:
     where = " → ".join(filter(None, (alert.collector, alert.stream)))
     return f"api2db: {where}: {alert.text} ({alert.condition})" + (" is over" if alert.state == "over" else "")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -9,7 +9,6 @@ new one replaces it.
 
 import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from api2db.app._beside import beside, repeated
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.disk.atomic import FILE_MODE, make_folders
 
@@ -155,19 +155,12 @@ class History:
         Args:
             names: The collectors; all of the project by default.
         """
-        ended = threading.Event()
 
         def record() -> None:
-            while not ended.wait(MINUTES.step_s):
-                self.add(read_figures(self._home, names))
+            self.add(read_figures(self._home, names))
 
-        thread = threading.Thread(target=record, name="api2db-history", daemon=True)
-        thread.start()
-        try:
+        with beside(repeated(record, MINUTES.step_s, "a sample of the figures"), name="api2db-history"):
             yield
-        finally:
-            ended.set()
-            thread.join()
 
     def _delete(self) -> None:
         for suffix in ("", "-journal", "-wal", "-shm"):

@@ -11,6 +11,7 @@ from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._supervisor import Supervisor, assign, plan
+from api2db.app._tracing import traced
 from api2db.app.alerts import Alerts, Receiver, check_receivers
 from api2db.app.history import History
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
@@ -96,9 +97,11 @@ class Run:
         main_file = self._main_file or running_main_file()
         with stopped_by_signals(self._stop), self._stop.forgotten_afterwards():
             if once:
-                self._run_once(enabled, timeout)
+                with traced():
+                    self._run_once(enabled, timeout)
             elif main_file is None:
-                self._run_here(enabled)
+                with traced():
+                    self._run_here(enabled)
             else:
                 self._run_in_processes(enabled, main_file)
 
@@ -109,6 +112,8 @@ class Run:
             flushed = host.flush(timeout_s, self._stop)
         finally:
             host.drain(0)
+            home = project_home(enabled[0].home)
+            Alerts(home, self._alerts).check_once([each.name for each in enabled])
         if (error := failure(errors, flushed=flushed)) is not None:
             raise error
 
