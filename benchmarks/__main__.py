@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bigquery, collectors, compose, flights, latency, memory, omnisci, put, rest, servers
+from benchmarks import bigquery, collectors, compose, flights, latency, memory, omnisci, pages, put, rest, servers
 from benchmarks.figure import Figure, show
 
 Measure = Callable[[Path], Iterator[Figure]]
@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "compose": compose.measure,
     "collectors": collectors.measure,
     "rest": rest.measure,
+    "pages": pages.measure,
     "postgresql": partial(servers.measure, "postgresql"),
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),

@@ -103,14 +103,14 @@ def test_rejected_rows_are_shown_put_again_and_dropped(
         database.execute("DROP TABLE cities")
         database.execute("CREATE TABLE cities (id INTEGER, name TEXT)")
     driver.find_element(By.ID, "retry-0").click()
-    sees(driver, "1 rows put again.")
+    sees(driver, "1 row put again.")
     assert rejecting.flush(20)
     driver.find_element(By.ID, "drop-0").click()
     driver.switch_to.alert.dismiss()
     assert rejecting.status().rows_rejected == 1
     driver.find_element(By.ID, "drop-0").click()
     driver.switch_to.alert.accept()
-    sees(driver, "1 rows deleted.", "There are no rejected rows.")
+    sees(driver, "1 row deleted.", "There are no rejected rows.")
     assert rejecting.status().rows_rejected == 0
 
 

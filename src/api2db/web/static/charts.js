@@ -1,6 +1,6 @@
 // Curves and the time line of polls, drawn as SVG in a box of 100 × 100 that stretches.
 
-import { svg } from "./dom.js";
+import { element, svg } from "./dom.js";
 import { age, count, duration, rate } from "./text.js";
 
 function path(values, top) {
@@ -22,9 +22,13 @@ export const spark = (values) =>
 export function curve(points, field, what, span) {
   const values = points.map((point) => point[field]);
   const shown = field === "lag_s" ? duration : field === "rate" ? rate : count;
-  return drawn(values.length ? values : [0], { class: "chart" },
-    `${what}, last ${span}: now ${shown(values.at(-1) ?? 0)}, at most ${shown(Math.max(...values, 0))}`);
+  const said = `now ${shown(values.at(-1) ?? 0)}, at most ${shown(Math.max(...values, 0))}`;
+  return captioned(drawn(values.length ? values : [0], { class: "chart" }, `${what}, last ${span}: ${said}`),
+    `${span} ago`, said, "now");
 }
+
+const captioned = (chart, begin, said, end) => element("figure", {}, chart,
+  element("figcaption", {}, [begin, said, end].map((text) => element("span", {}, text))));
 
 export function polls(records) {
   const first = records[0].at, last = Math.max(Date.now() / 1000, records.at(-1).at + records.at(-1).seconds);
@@ -39,8 +43,13 @@ export function polls(records) {
       + (poll.error ? `, failed: ${poll.error}` : poll.late ? `, ${poll.late} ticks missed` : "")));
     return bar;
   });
-  const failed = records.filter((poll) => poll.error).length, late = records.filter((poll) => poll.late).length;
+  const failed = records.filter((poll) => poll.error).length;
+  const late = records.filter((poll) => poll.late && !poll.error).length;
   const title = `${records.length} polls since ${age(first)} ago: ${failed} failed, ${late} late; a bar is as high as its rows`;
-  return svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": title },
-    svg("title", {}, title), ...bars);
+  const chart = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", class: "chart", role: "img",
+    "aria-label": title }, svg("title", {}, title), ...bars);
+  const legend = element("p", { class: "legend" }, [["ok", records.length - failed - late], ["late", late], ["failed", failed]]
+    .map(([kind, number]) => element("span", { class: kind }, `${count(number)} ${kind}`)),
+    element("span", {}, `a bar is as high as the rows of its poll, at most ${count(most)}`));
+  return element("div", {}, captioned(chart, `${age(first)} ago`, "", "now"), legend);
 }

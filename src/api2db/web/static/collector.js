@@ -30,10 +30,12 @@ function content(collector) {
 function flow(collector) {
   const waiting = Math.max(0, ...collector.streams.map((stream) => stream.waiting));
   const part = (stuck, title, ...lines) => element("div", { class: stuck ? "part stuck" : "part" },
-    element("strong", {}, title), lines.filter(Boolean).map((line) => element("div", {}, line)));
+    element("strong", {}, title), stuck ? element("div", { class: "bad" }, "stuck here") : null, lines.filter(Boolean).map((line) => element("div", {}, line)));
   const arrow = () => element("span", { class: "arrow", "aria-hidden": "true" }, "→");
   const isStuck = ["late", "failing"].includes(collector.state);
-  const targets = collector.streams.map((stream) => part(Boolean(stream.last_error) || stream.parked > 0, stream.identity,
+  const isDead = (stream) => collector.running && !stream.running;
+  const targets = collector.streams.map((stream) => part(
+    Boolean(stream.last_error) || stream.parked > 0 || isDead(stream), stream.identity,
     `${rate(stream.rate)} rows/s, ${count(stream.delivered)} delivered`,
     stream.waiting ? `${count(stream.waiting)} waiting, lag ${age(stream.oldest_at)}` : "nothing waits",
     streamState(collector, stream)));
@@ -66,6 +68,6 @@ function streamParts(collector, stream) {
     table(`Changes of the schema of ${stream.identity}`,
       [{ title: "When" }, { title: "Column", kind: "name" }, { title: "Before" }, { title: "After" }],
       stream.changes.map((change) => [moment(change.at), change.column, change.before ?? "new", change.after ?? "gone"]).reverse(),
-      "None since the process was started."),
+      "None was seen."),
   ];
 }

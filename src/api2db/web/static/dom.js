@@ -26,7 +26,7 @@ export function table(caption, columns, rows, empty) {
   const body = rows.map((cells) =>
     element("tr", {}, cells.map((cell, at) => {
       if (cell instanceof HTMLTableCellElement) return cell;
-      return element("td", { class: columns[at].number ? "number" : columns[at].kind }, cell ?? "");
+      return element("td", { class: columns[at].number ? "number" : columns[at].kind }, ...[cell ?? ""].flat());
     })));
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)));

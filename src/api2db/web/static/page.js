@@ -40,8 +40,11 @@ function changeView() {
   show();
 }
 
+let events = null;
+
 function follow() {
-  const events = new EventSource("/events");
+  if (events || document.hidden) return;
+  events = new EventSource("/events");
   events.onopen = () => {
     connection.textContent = "live";
     connection.className = "";
@@ -54,9 +57,20 @@ function follow() {
   events.onerror = () => {
     connection.textContent = "not connected: these are the last figures; trying again";
     connection.className = "lost";
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 3000);
+    if (events.readyState === EventSource.CLOSED) {
+      leave();
+      setTimeout(follow, 3000);
+    }
   };
 }
+
+function leave() {
+  if (events) events.close();
+  events = null;
+}
+
+// A hidden page costs nothing, and leaves a browser's few connections to the server to the pages that are seen.
+document.addEventListener("visibilitychange", () => (document.hidden ? leave() : follow()));
 
 window.addEventListener("api2db-change", show);
 window.addEventListener("hashchange", () => {

@@ -1,7 +1,7 @@
 // Rejected rows: the files, their rows with reasons, and the two actions.
 
 import { element, table } from "./dom.js";
-import { count, moment } from "./text.js";
+import { count, counted, moment } from "./text.js";
 
 let opened = null;
 let said = "";
@@ -21,12 +21,12 @@ export function rejectedView() {
     const rows = opened ? await asked(`/api/rejected/rows?file=${encodeURIComponent(opened)}`).catch(() => null) : null;
 
     async function act(verb, file, button) {
-      if (verb === "drop" && !window.confirm(`Delete ${count(file.rows)} rejected rows for good?`)) return;
+      if (verb === "drop" && !window.confirm(`Delete ${counted(file.rows, "rejected row")} for good?`)) return;
       isBusy = button.disabled = true;
       try {
         const done = await asked(`/api/rejected/${verb}?file=${encodeURIComponent(file.file)}`,
           { method: "POST", headers: { "X-CSRF-Token": csrf } });
-        said = `${count(done.rows)} rows ${verb === "drop" ? "deleted" : "put again"}.`;
+        said = `${counted(done.rows, "row")} ${verb === "drop" ? "deleted" : "put again"}.`;
       } catch (error) {
         said = error.message;
       }

@@ -4,6 +4,8 @@ const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 export const count = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
 
+export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+
 export function rate(value) {
   if (!value) return "0";
   return value < 10 ? value.toFixed(1) : WHOLE.format(value);
