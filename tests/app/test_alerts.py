@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pandas as pd
 import pytest
@@ -199,6 +200,7 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pyt
         (lambda: Webhook("http://h/", on=[]), "such as .*'rejected'"),
         (lambda: Webhook("ftp://h/", on=["dead"]), "http or https"),
         (lambda: Webhook("http://h/", on=["dead"], form="teams"), "give 'json' or 'slack'"),
+        (lambda: Webhook("http://h/$NO_SUCH_KEY", on=["dead"]), "names .NO_SUCH_KEY"),
         (lambda: AlertCommand("mail me", on=["dead"]), "is a list"),
         (lambda: Run([], alerts=["http://h/"]), "list of receivers"),  # type: ignore[list-item]
     ],
@@ -206,3 +208,77 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pyt
 def test_what_can_not_be_used_is_said_at_once(make: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         make()
+
+
+def test_what_was_not_sent_is_sent_by_the_next_run(tmp_path: Path) -> None:
+    class Away(Told):
+        def send(self, alert: Alert) -> None:
+            raise OSError
+
+    away = Alerts(tmp_path, [Away(["rejected"])])
+    with away.sending():
+        away.check(cities(rows_rejected=1))
+    told = Told(["rejected"])
+    with Alerts(tmp_path, [told]).sending():
+        [alert] = eventually(lambda: told.alerts)
+    assert (alert.state, alert.text) == ("begun", "1 row rejected")
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        {"running": False},
+        {"error": "its journal can't be read", "streams": ()},
+        {"status": CollectorStatus("cities", 1, polls=1)},
+        {"status": CollectorStatus("cities", 1, polls=1, failed=1, last_error="OSError: down", failing_since=NOW_S)},
+    ],
+    ids=["died", "unreadable", "first_poll", "failed_again"],
+)
+def test_polls_that_fail_are_not_over_before_one_succeeds(tmp_path: Path, unseen: dict[str, Any]) -> None:
+    failing = CollectorStatus("cities", 1, polls=5, failed=5, last_error="OSError: down", failing_since=NOW_S - 700)
+    found = dataclasses.replace(collector(stream()), status=failing)
+    well = dataclasses.replace(found, status=CollectorStatus("cities", 1, polls=2))
+    told = Told(["poll_failing>10min"])
+    states = [[found], [dataclasses.replace(found, **unseen)]]
+    assert check(tmp_path, told, *states) == [("begun", "poll_failing>10min")]
+    assert check(tmp_path, told, [well])[1:] == [("over", "poll_failing>10min")]
+
+
+def test_a_stream_that_has_just_been_started_is_not_dead(tmp_path: Path) -> None:
+    assert check(tmp_path, Told(["dead"]), cities(running=False), cities(), cities(running=False)) == []
+
+
+def test_a_redirect_of_a_webhook_is_not_followed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append("POST")
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            asked.append("GET")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        receiver = Webhook(f"http://127.0.0.1:{server.server_port}/", on=["dead"])
+        with pytest.raises(HTTPError, match="302"):
+            receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))
+        server.shutdown()
+        thread.join()
+    assert asked == ["POST"]
+
+
+def test_a_command_that_fails_does_not_show_its_arguments() -> None:
+    receiver = AlertCommand([sys.executable, "-c", "raise SystemExit('no mail')", "canary-79"], on=["dead"])
+    with pytest.raises(OSError, match="exit code 1: no mail") as raised:
+        receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))
+    assert "canary" not in f"{raised.value}{receiver}"

@@ -3,10 +3,13 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
+from api2db.app import logs
 from api2db.app.logs import JsonFormatter, MaskedFormatter
+from api2db.log_fields import log_fields
 
 
 def test_a_traceback_loses_its_secrets_and_nothing_else() -> None:
@@ -44,3 +47,29 @@ def test_a_line_of_json_has_what_was_worked_for_and_no_secret(thread: str, worke
     assert "Traceback" in said["traceback"]
     assert {name: said[name] for name in ("collector", "stream_type") if name in said} == worked_for
     assert said["at"].endswith("+00:00")
+
+
+def test_log_files_are_rotated_bounded_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_FILE_BYTES", 2_000)
+    monkeypatch.setenv(logs.FORMAT_VARIABLE, "json")
+    logger = logging.getLogger("api2db")
+    before = list(logger.handlers)
+    logs.log_to_file(tmp_path, "run")
+    try:
+        with log_fields(collector="cities", stream="duckdb:x#cities", frame="17"):
+            for number in range(100):
+                logger.warning("line %d", number)
+    finally:
+        for handler in set(logger.handlers) - set(before):
+            logger.removeHandler(handler)
+            handler.close()
+    files = sorted((tmp_path / "LOGS").iterdir())
+    assert [file.name for file in files] == ["run.log", "run.log.1", "run.log.2"]
+    assert all(file.stat().st_size <= 2_000 and file.stat().st_mode & 0o777 == 0o600 for file in files)
+    said = json.loads(files[0].read_text().splitlines()[-1])
+    assert (said["message"], said["collector"], said["stream"], said["frame"]) == (
+        "line 99",
+        "cities",
+        "duckdb:x#cities",
+        "17",
+    )

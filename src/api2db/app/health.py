@@ -79,7 +79,8 @@ def _of_collector(collector: CollectorFigures, now_s: float) -> Iterator[Trouble
     if status is not None and status.last_error and collector.running:
         said = f"the last poll failed: {first_line(status.last_error)}"
         severity: Severity = "error" if kept == "failing" else "warning"
-        yield Trouble(severity, name, "", said, status.error_at, "it is tried again; fix its import_target or the API")
+        since = status.failing_since or status.error_at
+        yield Trouble(severity, name, "", said, since, "it is tried again; fix its import_target or the API")
     elif status is not None and kept in {"late", "failing"}:
         yield Trouble(
             "error" if kept == "failing" else "warning",

@@ -2,7 +2,7 @@
 
 import { curve, polls } from "./charts.js";
 import { element, figures, table } from "./dom.js";
-import { streamState, troubleList } from "./overview.js";
+import { lastError, streamState, troubleList } from "./overview.js";
 import { age, ago, bytes, count, duration, moment, rate } from "./text.js";
 
 export function collectorView(name) {
@@ -38,7 +38,7 @@ function flow(collector) {
     Boolean(stream.last_error) || stream.parked > 0 || isDead(stream), stream.identity,
     `${rate(stream.rate)} rows/s, ${count(stream.delivered)} delivered`,
     stream.waiting ? `${count(stream.waiting)} waiting, lag ${age(stream.oldest_at)}` : "nothing waits",
-    streamState(collector, stream)));
+    streamState(collector, stream), lastError(stream)));
   return element("section", { class: "flow", "aria-label": "Flow from the API to the targets" },
     part(isStuck, `${collector.name} (API)`, `${count(collector.rows)} rows in ${count(collector.polls)} polls`,
       `last poll ${ago(collector.polled_at)}`), arrow(),

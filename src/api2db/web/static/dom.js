@@ -20,16 +20,20 @@ export function svg(name, attributes = {}, ...children) {
   return made;
 }
 
-export function table(caption, columns, rows, empty) {
+// A table of cards has a card for each row on a narrow screen, with the titles of its columns.
+export function table(caption, columns, rows, empty, { cards = false } = {}) {
   if (!rows.length) return element("p", { class: "soft" }, empty);
-  const head = columns.map(({ title, number }) => element("th", { scope: "col", class: number && "number" }, title));
+  const head = columns.map(({ title, number }) => element("th", { scope: "col", role: "columnheader", class: number && "number" }, title));
   const body = rows.map((cells) =>
-    element("tr", {}, cells.map((cell, at) => {
+    element("tr", { role: "row" }, cells.map((cell, at) => {
       if (cell instanceof HTMLTableCellElement) return cell;
-      return element("td", { class: columns[at].number ? "number" : columns[at].kind }, ...[cell ?? ""].flat());
+      const attributes = { class: columns[at].number ? "number" : columns[at].kind, role: "cell", "data-title": columns[at].title };
+      return element("td", attributes, ...[cell ?? ""].flat());
     })));
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)));
+    element("table", { class: cards && "cards", role: "table", "aria-label": caption },
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, head)),
+      element("tbody", { role: "rowgroup" }, body)));
 }
 
 export function figures(pairs) {

@@ -59,9 +59,10 @@ function collectors(shown, troubles) {
     count(collector.polls), count(collector.failed), ago(collector.polled_at),
     collector.running && collector.polled_at ? until(collector.next_at) : "–",
     count(collector.rows), calls(collector),
-    collector.last_error ? [firstLine(collector.last_error), nextStep(troubles, collector.name, "")] : "",
+    collector.last_error ? [element("div", { class: "clamped" }, firstLine(collector.last_error)), nextStep(troubles, collector.name, "")] : "",
   ]);
-  return table("Collectors", columns, rows, "There are no collectors yet: start a run, then its collectors stand here.");
+  return table("Collectors", columns, rows, "There are no collectors yet: start a run, then its collectors stand here.",
+    { cards: true });
 }
 
 function calls(collector) {
@@ -73,20 +74,20 @@ function calls(collector) {
 }
 
 function streams(shown, troubles) {
-  const columns = [{ title: "Stream", kind: "name" }, { title: "Rows/s, 15 min" }, { title: "Rows/s", number: true },
+  const columns = [{ title: "Stream", kind: "name" }, { title: "State" }, { title: "Rows/s, 15 min" }, { title: "Rows/s", number: true },
     { title: "Delivered", number: true }, { title: "Waiting", number: true }, { title: "Lag", number: true },
     { title: "Last row visible", number: true }, { title: "p50 / p99", number: true }, { title: "Rejected", number: true },
-    { title: "Parked", number: true }, { title: "State", kind: "value long" }];
+    { title: "Parked", number: true }, { title: "Last error", kind: "value long" }];
   const rows = shown.flatMap((collector) => collector.streams.map((stream) => [
     element("a", { href: address(collector.name) }, `${collector.name} → ${stream.identity}`),
-    spark(stream.curve), rate(stream.rate), count(stream.delivered),
+    streamState(collector, stream), spark(stream.curve), rate(stream.rate), count(stream.delivered),
     stream.waiting ? `${count(stream.waiting)} (${bytes(stream.waiting_bytes)})` : "0",
     stream.oldest_at ? age(stream.oldest_at) : "0 s", ago(stream.visible_at),
     stream.p50_s === null ? "–" : `${duration(stream.p50_s)} / ${duration(stream.p99_s)}`,
     count(stream.rejected), count(stream.parked),
-    [streamState(collector, stream), isWell(collector, stream) ? null : nextStep(troubles, collector.name, stream.identity)],
+    isWell(collector, stream) ? "" : [lastError(stream), nextStep(troubles, collector.name, stream.identity)],
   ]));
-  return table("Streams", columns, rows, "There are no streams yet.");
+  return table("Streams", columns, rows, "There are no streams yet.", { cards: true });
 }
 
 function nextStep(troubles, collector, stream) {
@@ -97,16 +98,19 @@ function nextStep(troubles, collector, stream) {
 const isWell = (collector, stream) => !stream.last_error && (stream.running || !collector.running);
 
 export function streamState(collector, stream) {
-  if (stream.last_error) return element("span", { class: "bad" }, firstLine(stream.last_error));
-  if (collector.running && !stream.running) return element("span", { class: "bad" }, "not running");
-  return element("span", { class: "soft" }, stream.running ? "running" : "stopped");
+  if (collector.running && !stream.running) return element("span", { class: "state failing" }, "not running");
+  if (stream.last_error) return element("span", { class: "state failing" }, "failing");
+  return element("span", { class: stream.running ? "state ok" : "state stopped" }, stream.running ? "running" : "stopped");
 }
+
+export const lastError = (stream) => stream.last_error
+  ? element("div", { class: "bad clamped", title: stream.last_error }, firstLine(stream.last_error)) : null;
 
 function stores(found) {
   const columns = [{ title: "Store", kind: "name" }, { title: "Shards", number: true }, { title: "Rows", number: true },
     { title: "Last round", number: true }, { title: "Rejected", number: true }, { title: "Last error", kind: "value" }];
   return table("Stores", columns, found.map((store) => [`${store.collector} → ${store.store}`, count(store.shards),
-    count(store.rows), ago(store.stored_at), count(store.rejected), store.last_error ? firstLine(store.last_error) : ""]), "");
+    count(store.rows), ago(store.stored_at), count(store.rejected), store.last_error ? firstLine(store.last_error) : ""]), "", { cards: true });
 }
 
 export const firstLine = (text) => text.trim().split("\n", 1)[0];

@@ -46,7 +46,7 @@ export function rejectedView() {
         element("button", { id: `retry-${at}`, onclick: (event) => act("retry", file, event.target) }, "Retry"),
         element("button", { id: `drop-${at}`, class: "danger", onclick: (event) => act("drop", file, event.target) }, "Drop"))]);
     const parts = [element("h2", {}, "Rejected rows"), element("p", { role: "status" }, said),
-      table("Rejected rows", columns, lines, "There are no rejected rows.")];
+      table("Rejected rows", columns, lines, "There are no rejected rows.", { cards: true })];
     if (rows && rows.rows.length) {
       const names = Object.keys(rows.rows[0]);
       parts.push(element("h3", {}, rows.file), table("Rows of the file", names.map((title) => ({ title, kind: "value" })),
