@@ -13,7 +13,7 @@ from api2db.stream import Stream
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
 
-__all__ = ["lags", "measure"]
+__all__ = ["delays_ms", "lags", "measure", "newest_tick"]
 
 _FRAMES = 1_000
 _EVERY_S = 0.01
@@ -27,7 +27,7 @@ def measure(folder: Path) -> Iterator[Figure]:
         stream.q.put(tick_frame(-1))
         stream.flush()
         with duckdb.connect(str(folder / "ticks.duckdb")) as connection:
-            yield from lags("DuckDB", stream, lambda: _newest(connection))
+            yield from lags("DuckDB", stream, lambda: newest_tick(connection))
 
 
 def lags(target: str, stream: Stream, newest: Callable[[], int]) -> Iterator[Figure]:
@@ -38,33 +38,46 @@ def lags(target: str, stream: Stream, newest: Callable[[], int]) -> Iterator[Fig
         stream: It runs.
         newest: Says the number of the newest tick that is visible; called in another thread.
     """
-    frames = [tick_frame(number) for number in range(_FRAMES)]
-    put_s: list[float] = []
-    seen_s: list[float] = []
-    looker = threading.Thread(target=_look, args=(newest, seen_s))
-    looker.start()
-    began_s = time.perf_counter()
-    for number, frame in enumerate(frames):
-        # Asleep until its turn: a steady 100 frames a second is what is measured, not as many as it can take.
-        time.sleep(max(0.0, began_s + number * _EVERY_S - time.perf_counter()))
-        put_s.append(time.perf_counter())
-        stream.q.put(frame)
-    looker.join()
-    lags_ms = (np.array(seen_s) - np.array(put_s)) * 1000
+    lags_ms = delays_ms(stream, newest, range(_FRAMES), _EVERY_S)
     for percent, aim in ((50, None), (99, _AIM_MS)):
         lag_ms = float(np.percentile(lags_ms, percent))
         yield Figure(f"put to visible in {target}, p{percent}", lag_ms, "ms", aim=aim, less_is_better=True)
 
 
-def _look(newest: Callable[[], int], seen_s: list[float]) -> None:
-    while len(seen_s) < _FRAMES:
-        there = newest()
-        now_s = time.perf_counter()
-        seen_s += [now_s] * (there + 1 - len(seen_s))
-        # A look every 2 ms: no database tells of a new row by itself, and one that is asked without a pause slows down.
-        time.sleep(_LOOK_EVERY_S)
+def delays_ms(stream: Stream, newest: Callable[[], int], ticks: range, every_s: float) -> list[float]:
+    """Put ticks at a steady pace; return how long each took to be visible, in milliseconds.
+
+    Args:
+        stream: It runs; its table holds the ticks before these.
+        newest: Says the number of the newest tick that is visible; called in another thread.
+        ticks: Their numbers.
+        every_s: The time between two of them, seconds.
+    """
+    frames = [tick_frame(number) for number in ticks]
+    put_s: list[float] = []
+    seen_s: list[float] = []
+
+    def look() -> None:
+        while len(seen_s) < len(frames):
+            there = newest() - ticks.start
+            now_s = time.perf_counter()
+            seen_s.extend([now_s] * (there + 1 - len(seen_s)))
+            # A look every 2 ms: no database tells of a new row by itself, and one asked without a pause slows down.
+            time.sleep(_LOOK_EVERY_S)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    began_s = time.perf_counter()
+    for number, frame in enumerate(frames):
+        # Asleep until its turn: a steady pace is what is measured, not as many as it can take.
+        time.sleep(max(0.0, began_s + number * every_s - time.perf_counter()))
+        put_s.append(time.perf_counter())
+        stream.q.put(frame)
+    looker.join()
+    return [1000 * (seen - put) for seen, put in zip(seen_s, put_s, strict=True)]
 
 
-def _newest(connection: duckdb.DuckDBPyConnection) -> int:
+def newest_tick(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return the number of the newest tick in a table."""
     found = connection.execute("SELECT max(n) FROM ticks").fetchone()
     return -1 if found is None else int(found[0])

@@ -4,10 +4,10 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -15,9 +15,9 @@ import numpy as np
 import psutil
 
 from api2db import Stream2Sql
-from api2db.stream import Stream
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
+from benchmarks.latency import delays_ms, newest_tick
 from tests.servers.processes import free_port
 
 __all__ = ["measure"]
@@ -26,7 +26,6 @@ _READERS = 100
 _ROUNDS = 3
 _FRAMES = 500
 _EVERY_S = 0.02
-_LOOK_EVERY_S = 0.002
 _READY_S = 60.0
 _AIM_RATIO = 0.8
 
@@ -40,47 +39,26 @@ def measure(folder: Path) -> Iterator[Figure]:
             duckdb.connect(str(folder / "ticks.duckdb")) as connection,
             _page(folder) as (port, process),
         ):
-            alone, watched, next_tick = [], [], 0
-            used_s = watched_s = memory_mb = 0.0
-            for _ in range(_ROUNDS):
-                alone += _lags_ms(stream, connection, next_tick)
+            alone, watched = list[float](), list[float]()
+            used_s = watched_s = 0.0
+            memory_mb = [_memory_mb(process)]
+            for first in range(0, 2 * _ROUNDS * _FRAMES, 2 * _FRAMES):
+                alone += delays_ms(stream, partial(newest_tick, connection), range(first, first + _FRAMES), _EVERY_S)
                 with _readers(port):
                     before_s, began_s = _cpu_s(process), time.monotonic()
-                    watched += _lags_ms(stream, connection, next_tick + _FRAMES)
+                    ticks = range(first + _FRAMES, first + 2 * _FRAMES)
+                    watched += delays_ms(stream, partial(newest_tick, connection), ticks, _EVERY_S)
                     used_s += _cpu_s(process) - before_s
                     watched_s += time.monotonic() - began_s
-                    memory_mb = process.memory_info().rss / 1e6
-                next_tick += 2 * _FRAMES
+                    memory_mb.append(_memory_mb(process))
     for percent in (50, 99):
         floor, value = float(np.percentile(alone, percent)), float(np.percentile(watched, percent))
         title = f"put to visible with {_READERS} pages and a stuck one, p{percent}"
         yield Figure(title, value, "ms", floor=floor, aim=_AIM_RATIO, less_is_better=True)
-    yield Figure(f"the page's process with {_READERS} pages: memory", memory_mb, "MB", less_is_better=True)
+    yield Figure(
+        f"the page's process with {_READERS} pages: memory", max(memory_mb), "MB", memory_mb[0], less_is_better=True
+    )
     yield Figure(f"the page's process with {_READERS} pages: CPU", 100 * used_s / watched_s, "% of one")
-
-
-def _lags_ms(stream: Stream, connection: duckdb.DuckDBPyConnection, first: int) -> list[float]:
-    """Put ticks at a steady pace; return how long each took to be visible, in milliseconds."""
-    frames = [tick_frame(first + number) for number in range(_FRAMES)]
-    put_s: list[float] = []
-    seen_s: list[float] = []
-
-    def look() -> None:
-        while len(seen_s) < _FRAMES:
-            found = connection.execute("SELECT max(n) FROM ticks").fetchone()
-            now_s = time.perf_counter()
-            seen_s.extend([now_s] * ((found[0] if found else -1) - first + 1 - len(seen_s)))
-            time.sleep(_LOOK_EVERY_S)  # no database tells of a new row by itself
-
-    looker = threading.Thread(target=look)
-    looker.start()
-    began_s = time.perf_counter()
-    for number, frame in enumerate(frames):
-        time.sleep(max(0.0, began_s + number * _EVERY_S - time.perf_counter()))
-        put_s.append(time.perf_counter())
-        stream.q.put(frame)
-    looker.join()
-    return [1000 * (seen - put) for seen, put in zip(seen_s, put_s, strict=True)]
 
 
 @contextmanager
@@ -138,6 +116,10 @@ def _read(port: int, count: int) -> None:
                 return
             if isinstance(key.fileobj, socket.socket) and not key.fileobj.recv(1 << 20):
                 raise RuntimeError("the page has hung up")
+
+
+def _memory_mb(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / 1e6
 
 
 def _cpu_s(process: psutil.Process) -> float:

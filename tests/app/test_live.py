@@ -8,6 +8,7 @@ from rich.console import Console
 
 from api2db.app.figures import CollectorFigures, Rates
 from api2db.app.live import Drains, live_view, only_named
+from api2db.ingest import CollectorStatus
 from tests.app.test_figures import collector, stream
 
 
@@ -58,3 +59,12 @@ def test_names_are_chosen_by_a_part_of_them() -> None:
     found = [named("cities"), named("rivers")]
     assert [each.name for each in only_named(found, "duckdb:riv")] == ["rivers"]
     assert only_named(found, None) == found
+
+
+def test_a_name_keeps_its_line_where_polls_have_failed() -> None:
+    status = CollectorStatus("ticks", 1, polls=189, failed=16, late=5)
+    found = stream(collector="ticks", identity="sqlite:STORE/ticks.sqlite#ticks", rows_waiting=173)
+    shown = lines(dataclasses.replace(collector(found), name="ticks", status=status))
+    [line] = [line for line in shown if line.startswith("ticks")]
+    assert "ite#ticks" in line
+    assert "189 " in line

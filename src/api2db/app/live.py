@@ -26,6 +26,7 @@ _BAR_FROM_ROWS: Final = 1_000
 _BAR_CELLS: Final = 20
 _GAP: Final = 2
 _SHORTEST_NAME: Final = 9
+_FAIR_NAME: Final = 24
 
 
 class LiveView:
@@ -157,12 +158,24 @@ def _troubled_first(collectors: Sequence[CollectorFigures], wrong: Sequence[Trou
 
 
 def _one_line_each(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
-    """Cut out the middle of streams' names that have no room: they differ at their ends."""
-    at = HEAD.index("stream")
+    """Cut out the middle of streams' names that have no room: they differ at their ends.
+
+    Where little is left of them, polls lose what failed and what was late, which the troubles say.
+    """
+    at, polls = HEAD.index("stream"), HEAD.index("polls")
+    shown = [list(row) for row in rows]
+    if _room_for_names(shown, width) < min(_FAIR_NAME, max((len(row[at]) for row in shown), default=0)):
+        for row in shown:
+            row[polls] = row[polls].partition(" (")[0]
+    room = max(_SHORTEST_NAME, _room_for_names(shown, width))
+    return [[*row[:at], _shortened(row[at], room), *row[at + 1 :]] for row in shown]
+
+
+def _room_for_names(rows: Sequence[Sequence[str]], width: int) -> int:
     columns = zip(*[HEAD[:-1], *rows], strict=True)
-    others = sum(max(map(len, column)) + _GAP for place, column in enumerate(columns) if place != at)
-    room = max(_SHORTEST_NAME, width - others)
-    return [[*row[:at], _shortened(row[at], room), *row[at + 1 :]] for row in rows]
+    return width - sum(
+        max(map(len, column)) + _GAP for name, column in zip(HEAD, columns, strict=False) if name != "stream"
+    )
 
 
 def _shortened(name: str, room: int) -> str:
