@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from api2db.frames import is_json
-from api2db.targets.types._rules import Reading, is_bytes, is_text
+from api2db.frames import is_bytes, is_json, is_text
+from api2db.targets.types._rules import Reading
 from tests.conformance.columns import NS_OF_A_DAY, NS_OF_A_SECOND, bits, seconds_of
 
 _types = pa.types

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 
 from api2db import Stream
-from api2db.frames import is_json, to_batch
+from api2db.frames import is_json, is_text, to_batch
 from api2db.targets.types import KINDS
-from api2db.targets.types._rules import Reading, is_text
+from api2db.targets.types._rules import Reading
 from tests.conformance.clients import CASES, LOAD_JOBS, Columns, TargetCase
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of

@@ -15,7 +15,7 @@ import pytest
 from api2db.disk.atomic import sync_folder, temporary_name
 from api2db.errors import ConfigurationError, DataError, FolderBusyError, FormatError
 from api2db.formats import FORMATS, read_frame, write_frame
-from api2db.frames import _dataframes as dataframes
+from api2db.frames import _to_pandas as dataframes
 from api2db.frames import to_pandas
 from api2db.shards import composed as composed_files
 from api2db.shards import moving as putting_away

@@ -8,7 +8,6 @@ are text: decimals, base64 of bytes, JSON of nested cells, columns with ints bey
 which are written as ``86400.000005 seconds`` with the digits of their unit.
 """
 
-import base64
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -19,7 +18,7 @@ from pyarrow import csv
 
 from api2db.errors import FormatError
 from api2db.formats._csv_types import candidates, duration_texts, far_moments, told
-from api2db.frames import is_json
+from api2db.frames import base64_texts, is_bytes, is_json
 
 _FIELD = re.compile(rb'("(?:[^"]++|"")*+"|[^,\r\n]*+)(,|\r\n|\n|\r|\Z)')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -89,8 +88,8 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return _reachable(column)
     if _types.is_uint64(type_) and (pc.max(column).as_py() or 0) > _LARGEST_INT64:
         return column.cast(pa.utf8())
-    if _types.is_binary(type_) or _types.is_large_binary(type_):
-        return pa.chunked_array([_as_base64(chunk) for chunk in column.chunks], pa.utf8())
+    if is_bytes(type_):
+        return pa.chunked_array([base64_texts(chunk) for chunk in column.chunks], pa.utf8())
     return column
 
 
@@ -109,11 +108,6 @@ def _days(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if _types.is_date32(column.type):
         return column.cast(pa.int32())
     return pc.divide(column.cast(pa.int64()), _TICKS_OF_A_DAY[getattr(column.type, "unit", "ms")])
-
-
-def _as_base64(array: pa.Array) -> pa.Array:
-    texts = (None if value is None else base64.b64encode(value).decode("ascii") for value in array.to_pylist())
-    return pa.array(texts, pa.utf8())
 
 
 def _header(content: bytes) -> tuple[list[str], int]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import JSON, cast_exactly, decode_cell, is_json
+from api2db.frames import JSON, cast_exactly, decode_cell, is_bytes, is_json, is_text
 
 _types = pa.types
 _LONGEST_WHOLE = 15  # digits that every float holds
@@ -24,8 +24,8 @@ def candidates(known: pa.Schema | None, name: str, quoted: bool) -> list[pa.Data
         return []
     types = [known.field(place).type for place in known.get_all_field_indices(name)]
     if quoted:
-        return [] if any(map(_is_text, types)) else list(filter(_may_be_quoted, types))
-    return [type_ for type_ in types if not (_is_text(type_) or is_json(type_) or _is_only_quoted(type_))]
+        return [] if any(map(is_text, types)) else list(filter(_may_be_quoted, types))
+    return [type_ for type_ in types if not (is_text(type_) or is_json(type_) or _is_only_quoted(type_))]
 
 
 def are_alike(types: Sequence[pa.DataType]) -> bool:
@@ -34,9 +34,9 @@ def are_alike(types: Sequence[pa.DataType]) -> bool:
     Text beside JSON or decimals is alike too, but is allowed: all of it is read as text.
     """
     quoted = list(filter(_may_be_quoted, types))
-    has_text = any(map(_is_text, types))
-    has_bytes, has_durations = any(map(_is_bytes, quoted)), any(map(_types.is_duration, quoted))
-    has_others = has_text or not all(_is_bytes(type_) or _types.is_duration(type_) for type_ in quoted)
+    has_text = any(map(is_text, types))
+    has_bytes, has_durations = any(map(is_bytes, quoted)), any(map(_types.is_duration, quoted))
+    has_others = has_text or not all(is_bytes(type_) or _types.is_duration(type_) for type_ in quoted)
     return (has_bytes and has_others) or (has_durations and has_text)
 
 
@@ -60,26 +60,17 @@ def far_moments(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(_types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_))
-
-
-def _is_bytes(type_: pa.DataType) -> bool:
-    kinds = (_types.is_binary, _types.is_large_binary, _types.is_fixed_size_binary)
-    return any(is_kind(type_) for is_kind in kinds)
-
-
 def _may_be_quoted(type_: pa.DataType) -> bool:
     return bool(is_json(type_) or _is_only_quoted(type_) or _types.is_decimal(type_) or _types.is_uint64(type_))
 
 
 def _is_only_quoted(type_: pa.DataType) -> bool:
-    return _is_bytes(type_) or bool(_types.is_duration(type_))
+    return is_bytes(type_) or bool(_types.is_duration(type_))
 
 
 def _is_written_as(array: pa.Array, texts: pa.Array) -> bool:
     """Whether the values would be written as these cells: not a date that is read as a timestamp, nor 1 as true."""
-    return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not _is_bytes(array.type) else True
+    return bool(array.cast(pa.utf8()).equals(texts)) if not is_json(array.type) and not is_bytes(array.type) else True
 
 
 def _decoded(texts: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -152,7 +143,7 @@ def _span(text: str) -> Decimal:
 
 _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataType], pa.Array]], ...] = (
     (is_json, _cells),
-    (_is_bytes, _bytes),
+    (is_bytes, _bytes),
     (_types.is_boolean, _booleans),
     (_types.is_floating, _floats),
     (_types.is_time, _times),

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import FormatError, FrameError
-from api2db.frames import JSON, decode_cell, encode_cell, is_json, to_batch
+from api2db.formats.folder_types import types_as_text, types_from_text
+from api2db.frames import JSON, base64_texts, decode_cell, encode_cell, is_bytes, is_json, is_text, to_batch
 
 _Encoding = Literal["value", "float", "int", "text", "count", "base64", "cells", "cell_texts"]
 
@@ -77,7 +78,7 @@ def _dumped(value: object) -> bytes:
 def _schema(schema: pa.Schema, columns: list[_Column]) -> dict[str, object]:
     ours = {
         "version": 1,
-        "arrow": base64.b64encode(schema.serialize()).decode("ascii"),
+        "arrow": types_as_text(schema),
         "columns": [_kept(column) for column in columns],
     }
     described = [{"name": column.name} | column.described for column in columns]
@@ -126,7 +127,7 @@ def _encoded(array: pa.Array, name: str) -> _Column:
         return _Column(name, "value", array, {"type": "boolean", "extDtype": "boolean" if array.null_count else "bool"})
     if _types.is_null(type_):
         return _Column(name, "value", array, {"type": "any"})
-    if _types.is_string(type_) or _types.is_large_string(type_):
+    if is_text(type_):
         return _Column(name, "value", array, {"type": "string"})
     return _encoded_as_text(array, name)
 
@@ -152,9 +153,8 @@ def _number_name(array: pa.Array) -> str:
 
 def _encoded_as_text(array: pa.Array, name: str) -> _Column:
     type_ = array.type
-    if _types.is_binary(type_) or _types.is_large_binary(type_):
-        texts = [None if value is None else base64.b64encode(value).decode("ascii") for value in array.to_pylist()]
-        return _Column(name, "base64", pa.array(texts, pa.utf8()), {"type": "string"})
+    if is_bytes(type_):
+        return _Column(name, "base64", base64_texts(array), {"type": "string"})
     if _types.is_duration(type_):
         return _counted(array, name)
     for texts in _texts(array):
@@ -237,7 +237,7 @@ def _decoded_table(ours: dict[str, Any], rows: list[dict[str, Any]]) -> pa.Table
         raise FormatError(
             f"a JSON file has version {ours['version']} of api2db's own part; read it with a newer api2db"
         )
-    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(ours["arrow"], validate=True)))
+    schema = types_from_text(ours["arrow"])
     arrays = [
         _decoded_column(kept, [row[field.name] for row in rows], field.type)
         for field, kept in zip(schema, ours["columns"], strict=True)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from api2db.formats.folder_types import in_types
-from api2db.frames import cast_exactly
+from api2db.frames import cast_exactly, is_text
 
 _TINY_ROWS = 1_000
 _OWN_SCHEMA = b"api2db.schema"
@@ -88,11 +88,7 @@ def _with_categories(table: pa.Table) -> pa.Table:
 
 
 def _forgets_categories(type_: pa.DataType) -> bool:
-    return _types.is_dictionary(type_) and (type_.ordered or not _is_text(type_.value_type))
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(_types.is_string(type_) or _types.is_large_string(type_))
+    return _types.is_dictionary(type_) and (type_.ordered or not is_text(type_.value_type))
 
 
 def _categories_key(place: int) -> bytes:

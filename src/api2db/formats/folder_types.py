@@ -21,7 +21,7 @@ import pyarrow as pa
 from api2db.disk.atomic import make_folders, removed_on_failure, sweep, sync_folder, write_temporary
 from api2db.errors import FormatError, FrameError
 from api2db.formats._csv_types import are_alike
-from api2db.frames import JSON, cast_exactly, is_json, widened
+from api2db.frames import JSON, cast_exactly, is_json, is_text, widened
 
 _types = pa.types
 _FORMATS = ("parquet", "csv")
@@ -218,7 +218,7 @@ def _common(one: pa.DataType, other: pa.DataType, fmt: str) -> pa.DataType | Non
 
 
 def _is_told_apart_by_json(type_: pa.DataType) -> bool:
-    kinds = (_types.is_string, _types.is_large_string, _types.is_boolean, _types.is_integer, _types.is_floating)
+    kinds = (is_text, _types.is_boolean, _types.is_integer, _types.is_floating)
     return any(is_kind(type_) for is_kind in kinds)
 
 

@@ -8,29 +8,20 @@ for users' code (``to_pandas``). Schemas of many frames are unified (``unify``, 
 
 from api2db.frames._asked import cast_as_asked, type_of_dtype
 from api2db.frames._batch import to_batch
-from api2db.frames._cells import (
-    JSON,
-    decode_cell,
-    encode_cell,
-    is_json,
-    json_cells,
-    python_values,
-    text_cells,
-    unmarked,
-)
-from api2db.frames._dataframes import consumed_to_pandas, to_pandas
-from api2db.frames._dtypes import dtypes_of, merge_dtypes
+from api2db.frames._cells import base64_texts, decode_cell, encode_cell, json_cells, python_values, text_cells, unmarked
 from api2db.frames._exact import cast_exactly, nulled
 from api2db.frames._from_arrow import Rows, one_batch
+from api2db.frames._kinds import JSON, is_bytes, is_json, is_text
 from api2db.frames._refused import Refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
-from api2db.frames._whole_numbers import long_numbers, whole_numbers_as_floats
-from api2db.frames.unify import conform, unify, widened
+from api2db.frames._to_pandas import consumed_to_pandas, dtypes_of, merge_dtypes, to_pandas
+from api2db.frames.unify import conform, long_numbers, unify, whole_numbers_as_floats, widened
 
 __all__ = [
     "JSON",
     "Refused",
     "Rows",
+    "base64_texts",
     "cast_as_asked",
     "cast_exactly",
     "conform",
@@ -39,7 +30,9 @@ __all__ = [
     "dtypes_of",
     "duplicate_rows",
     "encode_cell",
+    "is_bytes",
     "is_json",
+    "is_text",
     "json_cells",
     "long_numbers",
     "merge_dtypes",

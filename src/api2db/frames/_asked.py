@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import ConfigurationError
-from api2db.frames._cells import decode_cell, is_json
+from api2db.frames._cells import decode_cell
 from api2db.frames._exact import cast_exactly, nulled
-from api2db.frames._kinds import is_binary, is_text
+from api2db.frames._kinds import JSON, is_binary, is_json, is_text
 from api2db.frames._texts import is_fraction
 
 _types = pa.types
@@ -68,11 +68,8 @@ def _as_text(array: pa.Array) -> tuple[pa.Array, pa.Array | None]:
         return pa.nulls(len(array), pa.utf8()), odd if pc.any(odd).as_py() else None
     if _types.is_integer(array.type) or _types.is_decimal(array.type):
         return array.cast(pa.utf8()), None
-    cells = array if is_json(array.type) else cast_exactly(array, _JSON)[0]
+    cells = array if is_json(array.type) else cast_exactly(array, JSON)[0]
     return pa.array([None if text is None else _unquoted(text) for text in cells.storage.to_pylist()], pa.utf8()), None
-
-
-_JSON = pa.json_(pa.utf8())
 
 
 def _unquoted(text: str) -> str:

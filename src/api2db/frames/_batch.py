@@ -1,15 +1,17 @@
 """The entry point: converts whatever a user puts to one record batch."""
 
 from collections.abc import Mapping, Sequence, Sized
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
+from api2db.frames._columns import column_names
 from api2db.frames._from_arrow import Rows, one_batch, rows_of_batch, rows_of_table
 from api2db.frames._from_pandas import rows_of_dataframe
-from api2db.frames._from_rows import batch_of_rows
+from api2db.frames._objects import array_of_objects
 
 _NO_COLUMN = (str, bytes, bytearray, Mapping)
 _ONE_COLUMN = (pd.Series, pd.Index, pa.Array, pa.ChunkedArray)
@@ -52,7 +54,7 @@ def to_rows(frame: object) -> Rows:
     if hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, _ONE_COLUMN):
         return _rows_of_exported(frame)
     if isinstance(frame, Sequence) and not isinstance(frame, (str, bytes, bytearray, memoryview)):
-        return batch_of_rows(frame)
+        return _rows_of_mappings(frame)
     raise FrameError(f"{_kind(frame)} is not a frame; {_remedy(frame)}")
 
 
@@ -75,6 +77,19 @@ def _refuse_objects(frame: Any) -> None:
             f"the column {objects[0]!r} of the {_kind(frame)} holds Python objects, which can't be exported; give it"
             " a type, or put frame.to_dicts()"
         )
+
+
+def _rows_of_mappings(rows: Sequence[Mapping[Any, Any]]) -> pa.RecordBatch:
+    """Return mappings as a batch. Its columns are the keys of all rows, in order of first appearance."""
+    for place, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise FrameError(
+                f"row {place} is a {type(row).__qualname__}, not a dict; put a list of dicts or a DataFrame"
+            )
+    keys = list(dict.fromkeys(chain.from_iterable(rows)))
+    names = column_names(keys)
+    arrays = [array_of_objects([row.get(key) for row in rows], name) for key, name in zip(keys, names, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(names))
 
 
 def _kind(frame: object) -> str:

@@ -25,19 +25,14 @@ import pyarrow.compute as pc
 
 from api2db.errors import FrameError
 from api2db.frames._cell_values import value_of
+from api2db.frames._kinds import JSON, is_json
 
-JSON: pa.DataType = pa.json_(pa.utf8())
 _SINGLE = frozenset({str, int, float, bool, type(None)})
 _WRITTEN_PLAIN = frozenset({str, int, bool})
 _BLANK, _BLANK_OF_BYTES = " ", "\t"
 _NOT_EXACT_AS_FLOAT = re.compile(r"[0-9][0-9.]{15}|[0-9][eE]")
 _LONGEST_EXPONENT = 400
 _DURATION = re.compile(r"P(-?\d+)DT(\d+)H(\d+)M(\d+)(?:\.(\d+))?S")
-
-
-def is_json(type_: pa.DataType) -> bool:
-    """Whether a column of this type holds JSON cells."""
-    return isinstance(type_, pa.BaseExtensionType) and type_.extension_name == "arrow.json"
 
 
 def encode_cell(value: object) -> str:
@@ -103,6 +98,13 @@ def text_cells(array: pa.Array) -> pa.Array:
 
 def _without_quotes(cell: str) -> str:
     return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def base64_texts(array: pa.Array) -> pa.Array:
+    """Return bytes as base64 text."""
+    return pa.array(
+        [None if value is None else base64.b64encode(value).decode() for value in array.to_pylist()], pa.utf8()
+    )
 
 
 def unmarked(array: pa.Array) -> pa.Array:

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames._cells import is_json, json_array, python_values, single_value
-from api2db.frames._kinds import is_binary, is_text
+from api2db.frames._cells import json_array, python_values, single_value
+from api2db.frames._kinds import is_binary, is_json, is_text
 from api2db.frames._lists import lists_of_json
 from api2db.frames._objects import array_of_objects
 from api2db.frames._texts import is_decimal_beyond, read_texts

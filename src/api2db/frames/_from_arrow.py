@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import FrameError
-from api2db.frames._cells import JSON, json_array
-from api2db.frames._index import index_names
-from api2db.frames._names import column_names
+from api2db.frames._cells import json_array
+from api2db.frames._columns import column_names, index_names
+from api2db.frames._kinds import JSON
 from api2db.frames._objects import array_of_objects
 
 Rows: TypeAlias = pa.RecordBatch | pa.Table

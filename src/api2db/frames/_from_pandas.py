@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from api2db.errors import FrameError
 from api2db.frames._blocks import Column, columns
+from api2db.frames._columns import column_names, with_index_as_columns
 from api2db.frames._from_arrow import Rows, one_chunk, plain_column, rows_of_columns
-from api2db.frames._index import with_index_as_columns
-from api2db.frames._names import column_names
 from api2db.frames._objects import array_of_objects
 
 

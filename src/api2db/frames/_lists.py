@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from api2db.frames._cells import decode_cell, is_json
+from api2db.frames._cells import decode_cell
+from api2db.frames._kinds import is_json
 from api2db.frames._objects import array_of_objects
 
 _types = pa.types

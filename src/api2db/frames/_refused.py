@@ -16,8 +16,8 @@ from api2db.errors import FrameError
 from api2db.frames._batch import to_batch, to_rows
 from api2db.frames._cell_values import value_of
 from api2db.frames._cells import decode_cell, encode_cell
+from api2db.frames._columns import naming_collector, with_index_as_columns
 from api2db.frames._from_arrow import Rows
-from api2db.frames._index import naming_collector, with_index_as_columns
 
 _REASON = b"api2db.refused"
 _HALF = re.compile("[\ud800-\udfff]")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.errors import DataError
-from api2db.frames._cells import is_json
+from api2db.frames._kinds import is_json
 
 _types = pa.types
 _ODD = np.uint64(0x9E3779B97F4A7C15)

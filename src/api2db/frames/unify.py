@@ -3,23 +3,32 @@
 A type is widened only to one that holds every value of both exactly. So int64 and float64 have no common type (an int
 beyond 2^53 would change), nor have naive and zoned timestamps, nor bool and int. Timestamps and durations of two units
 take the finer one; ``conform`` refuses the few values, centuries away, that are outside the range of the finer unit.
+
+JSON and CSV have 5 in one frame and 5.5 in the next: ``whole_numbers_as_floats`` and ``long_numbers`` make such columns
+alike where that loses nothing.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
 from functools import lru_cache, reduce
+from typing import TypeVar
 
 import pyarrow as pa
 
 from api2db.errors import DataError
-from api2db.frames._cells import JSON, is_json, python_values
+from api2db.frames._cells import python_values
 from api2db.frames._exact import cast_exactly, decimal_digits
-from api2db.frames._kinds import is_binary, is_text
+from api2db.frames._kinds import JSON, is_bytes, is_json, is_text
 
 _types = pa.types
 _UNITS = ("s", "ms", "us", "ns")
 _FLOATS = (pa.float16(), pa.float32(), pa.float64())
 _FLOAT_BITS = {16: 11, 32: 24, 64: 53}
 _RECENT = 8
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,37}")
+_LONG = pa.decimal128(38, 0)
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 @lru_cache(maxsize=4096)
@@ -120,17 +129,13 @@ def _widened_time(a: pa.DataType, b: pa.DataType) -> pa.DataType:
     return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
 
 
-def _is_any_binary(type_: pa.DataType) -> bool:
-    return is_binary(type_) or type(type_) is pa.FixedSizeBinaryType
-
-
 _KINDS = (
     (_is_number, _widened_number),
     (_is_moment, _widened_moment),
     (_types.is_time, _widened_time),
     (_types.is_duration, lambda a, b: pa.duration(_finer(a, b))),
     (is_text, lambda _a, _b: pa.large_utf8()),
-    (_is_any_binary, lambda _a, _b: pa.large_binary()),
+    (is_bytes, lambda _a, _b: pa.large_binary()),
     (is_json, lambda _a, _b: JSON),
 )
 
@@ -194,3 +199,37 @@ def _conformed(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
             f"column {field.name!r}, row {row}: {field.type} can't hold {value!r} exactly; load this frame separately"
         )
     return array
+
+
+def whole_numbers_as_floats(frames: Sequence[_Rows]) -> list[_Rows]:
+    """If one frame has fractions, turn the whole numbers of the others into floats, where these hold them exactly."""
+    floats = {field.name for frame in frames for field in frame.schema if _types.is_floating(field.type)}
+    return [_as_floats(frame, floats) for frame in frames]
+
+
+def long_numbers(frames: Sequence[_Rows]) -> list[_Rows]:
+    """If one frame has whole numbers, read texts of another that are such numbers beyond 64 bits, as CSV has them."""
+    whole = {field.name for frame in frames for field in frame.schema if _types.is_integer(field.type)}
+    return [_as_decimals(frame, whole) for frame in frames]
+
+
+def _as_decimals(frame: _Rows, names: Collection[str]) -> _Rows:
+    for place, field in enumerate(frame.schema):
+        if field.name in names and is_text(field.type):
+            texts = frame.column(place).to_pylist()
+            told = [text for text in texts if text is not None]
+            if all(map(_WHOLE.fullmatch, told)) and any(abs(int(text)) >= 2**63 for text in told):
+                numbers = [None if text is None else Decimal(text) for text in texts]
+                frame = frame.set_column(place, pa.field(field.name, _LONG), pa.array(numbers, _LONG))
+    return frame
+
+
+def _as_floats(frame: _Rows, names: Collection[str]) -> _Rows:
+    for place, field in enumerate(frame.schema):
+        if field.name in names and _types.is_integer(field.type):
+            column = frame.column(place)
+            whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+            cast, inexact = cast_exactly(whole, pa.float64())
+            if inexact is None:
+                frame = frame.set_column(place, pa.field(field.name, pa.float64()), cast)
+    return frame

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError, DataError
-from api2db.frames import is_json, text_cells
+from api2db.frames import is_json, is_text, text_cells
 from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards
 from api2db.store._loading import Load
@@ -105,7 +105,7 @@ def _dates(table: pa.Table, column: str, folder: Path) -> pa.ChunkedArray:
         return pc.strftime(values, format="%Y-%m-%d")
     if _types.is_date(values.type):
         return values.cast(pa.date32()).cast(pa.string())
-    if _types.is_string(values.type) or _types.is_large_string(values.type):
+    if is_text(values.type):
         dates = pc.utf8_slice_codeunits(values.cast(pa.string()), 0, 10)
         are_dates = pc.match_substring_regex(dates, r"^\d{4}-\d{2}-\d{2}$")
         if pc.any(are_dates).as_py() in {True, None}:

@@ -13,7 +13,7 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from api2db.errors import BatchRefusedError, TableChangedError, TargetUnavailableError
-from api2db.frames import is_json
+from api2db.frames import is_bytes, is_json, is_text
 from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, next_step, sorted_errors
 
 _JOB_S = 600.0
@@ -160,13 +160,13 @@ def _cell_writer(type_: pa.DataType) -> Callable[[Any], str | None]:
         return lambda values: None if values is None else f"[{','.join(str(element(each)) for each in values)}]"
     if pa.types.is_floating(type_):
         return lambda value: None if value is None else _float(value)
-    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+    if is_bytes(type_):
         return lambda value: None if value is None else json.dumps(base64.b64encode(value).decode())
     if pa.types.is_boolean(type_) or pa.types.is_integer(type_):
         return lambda value: None if value is None else json.dumps(value)
     if pa.types.is_decimal(type_):
         return lambda value: None if value is None else json.dumps(f"{value:f}")
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+    if is_text(type_):
         return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
     return lambda value: None if value is None else json.dumps(value.isoformat())
 

@@ -1,8 +1,7 @@
 """Cast values for HeavyDB, which matches types exactly: kinds that it lacks become text or numbers."""
 
-import base64
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api2db.frames import base64_texts, is_bytes, is_text
 from api2db.targets.port import Column
 from api2db.targets.types import heavydb_type
 
@@ -64,7 +64,7 @@ def is_not_null(column: Column) -> bool:
 
 def empty_texts(rows: pa.Table) -> list[str]:
     """The columns with an empty text, which is NULL there."""
-    texts = [name for name in rows.column_names if _is_text(rows.column(name).type)]
+    texts = [name for name in rows.column_names if is_text(rows.column(name).type)]
     return [name for name in texts if pc.any(pc.equal(rows.column(name), "")).as_py()]
 
 
@@ -106,21 +106,10 @@ def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.multiply(ticks.cast(pa.decimal128(19, 0)), pa.scalar(Decimal(factor), pa.decimal128(10, 0)))
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(_types.is_string(type_) or _types.is_large_string(type_))
-
-
 def _is_written_as_text(type_: pa.DataType) -> bool:
-    is_bytes = _types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_)
     is_number = _types.is_decimal(type_) or _types.is_uint64(type_)
-    return bool(is_bytes or is_number or (_types.is_time(type_) and heavydb_type(type_) != "TIME"))
+    return bool(is_bytes(type_) or is_number or (_types.is_time(type_) and heavydb_type(type_) != "TIME"))
 
 
 def _as_text(array: pa.Array) -> pa.Array:
-    if _types.is_binary(array.type) or _types.is_large_binary(array.type) or _types.is_fixed_size_binary(array.type):
-        return _each(array, lambda value: base64.b64encode(value).decode())
-    return array.cast(pa.string())
-
-
-def _each(array: pa.Array, text: Callable[[Any], str]) -> pa.Array:
-    return pa.array([None if value is None else text(value) for value in array.to_pylist()], pa.string())
+    return base64_texts(array) if is_bytes(array.type) else array.cast(pa.string())

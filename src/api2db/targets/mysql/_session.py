@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
+from api2db.frames import is_bytes
 from api2db.targets.mysql._catalogue import Catalogue, Shape
 from api2db.targets.mysql._dialect import NO_LOCAL, code_of, quote, text_of
-from api2db.targets.mysql._values import as_csv, check_held, is_binary, plain_values
+from api2db.targets.mysql._values import as_csv, check_held, plain_values
 from api2db.targets.port import Column
 from api2db.targets.sql import Session
 from api2db.targets.sql.port import encoded
@@ -159,7 +160,7 @@ class MysqlSession(Session):
         """A value that does not fit is only a warning to LOAD DATA LOCAL, even in strict mode, so a warning refuses."""
         names, sets = [], []
         for number, (name, column) in enumerate(zip(rows.column_names, rows.columns, strict=True)):
-            binary = is_binary(column.type)
+            binary = is_bytes(column.type)  # sent as hexadecimal digits
             names.append(f"@b{number}" if binary else quote(name))
             if binary:
                 sets.append(f"{quote(name)} = UNHEX(@b{number})")

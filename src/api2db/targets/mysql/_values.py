@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from api2db.errors import BatchRefusedError
-from api2db.frames import is_json
+from api2db.frames import is_bytes, is_json
 from api2db.targets.port import Column
 
 _types = pa.types
@@ -58,11 +58,6 @@ def _in_order(text: str, members: list[str]) -> str:
     return ",".join(member for member in members if member in words)
 
 
-def is_binary(type_: pa.DataType) -> bool:
-    """Whether its values are bytes, which are sent as hexadecimal digits."""
-    return bool(_types.is_binary(type_) or _types.is_large_binary(type_) or _types.is_fixed_size_binary(type_))
-
-
 def as_csv(rows: pa.RecordBatch) -> memoryview:
     """Rows as the CSV that LOAD DATA reads."""
     sink = io.BytesIO()
@@ -73,7 +68,7 @@ def as_csv(rows: pa.RecordBatch) -> memoryview:
 
 def _written(column: pa.Array) -> pa.Array:
     """Cast a column to a type whose CSV text the server reads exactly."""
-    if is_binary(column.type):
+    if is_bytes(column.type):
         return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
     return _plain(column)
 

@@ -4,15 +4,13 @@ import re
 
 import pyarrow as pa
 
-from api2db.frames import JSON, is_json
+from api2db.frames import JSON, is_bytes, is_json, is_text
 from api2db.targets.types._rules import (
     LONGEST_DECIMAL,
     Rule,
     Types,
     ValueLimit,
-    is_bytes,
     is_naive,
-    is_text,
     named,
     nested_beyond,
     outside,

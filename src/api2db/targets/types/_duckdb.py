@@ -4,17 +4,15 @@ import re
 
 import pyarrow as pa
 
-from api2db.frames import JSON, is_json
+from api2db.frames import JSON, is_bytes, is_json, is_text
 from api2db.targets.types._rules import (
     LONGEST_DECIMAL,
     Rule,
     Types,
     ValueLimit,
     endless,
-    is_bytes,
     is_exact_decimal,
     is_naive,
-    is_text,
     named,
     outside,
 )

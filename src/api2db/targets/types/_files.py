@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from api2db.frames import is_json
-from api2db.targets.types._rules import Rule, Types, is_bytes, is_text, named
+from api2db.frames import is_bytes, is_json, is_text
+from api2db.targets.types._rules import Rule, Types, named
 
 _types = pa.types
 _NAMES = "Kept as they are; names that differ in case are different columns."

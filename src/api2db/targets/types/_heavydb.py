@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import is_json
-from api2db.targets.types._rules import Rule, Types, ValueLimit, is_bytes, is_naive, is_text, named
+from api2db.frames import is_bytes, is_json, is_text
+from api2db.targets.types._rules import Rule, Types, ValueLimit, is_naive, named
 
 _types = pa.types
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")

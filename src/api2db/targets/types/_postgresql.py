@@ -4,7 +4,7 @@ import re
 
 import pyarrow as pa
 
-from api2db.frames import JSON, is_json
+from api2db.frames import JSON, is_bytes, is_json, is_text
 from api2db.targets.types._rules import (
     LONGEST_DECIMAL,
     SECONDS,
@@ -13,10 +13,8 @@ from api2db.targets.types._rules import (
     ValueLimit,
     coarser,
     decimal_type,
-    is_bytes,
     is_exact_decimal,
     is_naive,
-    is_text,
     named,
     outside,
     with_nul,

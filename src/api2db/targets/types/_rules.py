@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import is_json
+from api2db.frames import is_bytes, is_json, is_text
 
 _types = pa.types
 LONGEST_DECIMAL = 38
@@ -125,21 +125,6 @@ def by_rule(rules: Sequence[Rule], type_: pa.DataType, otherwise: str) -> str | 
     if _types.is_dictionary(type_):
         return by_rule(rules, type_.value_type, otherwise)
     return next((rule.name(type_) for rule in rules if rule.applies(type_)), otherwise)
-
-
-def is_text(type_: pa.DataType) -> bool:
-    """Whether it is text, in any of Arrow's layouts."""
-    return bool(_types.is_string(type_) or _types.is_large_string(type_) or _types.is_string_view(type_))
-
-
-def is_bytes(type_: pa.DataType) -> bool:
-    """Whether it is bytes, in any of Arrow's layouts."""
-    return bool(
-        _types.is_binary(type_)
-        or _types.is_large_binary(type_)
-        or _types.is_fixed_size_binary(type_)
-        or _types.is_binary_view(type_)
-    )
 
 
 def plain(type_: pa.DataType) -> pa.DataType:

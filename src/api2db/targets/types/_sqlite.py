@@ -4,18 +4,8 @@ import re
 
 import pyarrow as pa
 
-from api2db.frames import JSON, is_json
-from api2db.targets.types._rules import (
-    Rule,
-    Types,
-    ValueLimit,
-    is_bytes,
-    is_exact_decimal,
-    is_naive,
-    is_text,
-    named,
-    outside,
-)
+from api2db.frames import JSON, is_bytes, is_json, is_text
+from api2db.targets.types._rules import Rule, Types, ValueLimit, is_exact_decimal, is_naive, named, outside
 
 _types = pa.types
 _DECIMAL = re.compile(r"DECIMAL(?: TEXT)?\((\d+),\s*(\d+)\)")
