@@ -17,7 +17,7 @@ from api2db import Stream2Sql
 from api2db.delivery import METADATA_KEY
 from api2db.disk.atomic import temporary_name
 from api2db.journal._store import open_shared
-from api2db.targets.sqlite import _database as sqlite
+from api2db.targets import sqlite
 from tests.faults.children import ROOT, acknowledged
 from tests.kills.checker import Row, Verdict, judge
 from tests.kills.fork_server import ForkServer

@@ -8,7 +8,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.journal._store import open_shared
-from api2db.targets.sqlite import _database as sqlite
+from api2db.targets import sqlite
 from tests.kills.checker import Verdict, in_shards, in_sqlite, judge
 from tests.kills.databases import held_here
 from tests.kills.here import running, wait_until

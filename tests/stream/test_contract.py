@@ -434,7 +434,7 @@ def no_umask() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_umask")
 def test_files_are_for_their_owner_alone_whatever_the_umask(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api2db.targets.duckdb._file._IDLE_S", 60)
+    monkeypatch.setattr("api2db.targets.duckdb._IDLE_S", 60)
     home = here / "home"
     streams: list[Stream] = [
         sqlite(home),

@@ -538,7 +538,7 @@ def test_no_value_of_any_type_ends_a_worker_or_stops_its_stream(
 def test_a_row_that_the_encoder_chokes_on_is_set_aside_and_the_stream_goes_on(
     deliver: Deliver, dialect: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = importlib.import_module(f"api2db.targets.{'sqlite._database' if dialect == 'sqlite' else 'mysql._values'}")
+    module = importlib.import_module(f"api2db.targets.{'sqlite' if dialect == 'sqlite' else 'mysql._values'}")
     whole = module._plain
 
     def chokes(column: Any) -> Any:

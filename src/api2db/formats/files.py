@@ -1,20 +1,33 @@
-"""Read and write frames and tables in any of the four formats."""
+"""Reads and writes frames and tables in any of the four formats."""
 
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, get_args
 
 import pandas as pd
 import pyarrow as pa
 
 from api2db.disk.atomic import replacing
+from api2db.errors import ConfigurationError
 from api2db.formats import _csv_text, _json_table, _parquet, _pickled
 from api2db.formats._malformed import malformed_is_format_error, unwritable_is_format_error
 from api2db.formats.folder_types import types_that_hold
-from api2db.formats.kinds import check_format
 from api2db.frames import to_batch, to_pandas
 
+Format = Literal["parquet", "json", "csv", "pickle"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 _CODECS = {"parquet": _parquet, "json": _json_table, "csv": _csv_text, "pickle": _pickled}
+
+
+def check_format(fmt: object) -> Format:
+    """Check the name of a format.
+
+    Raises:
+        ConfigurationError: It is not one of the four.
+    """
+    if isinstance(fmt, str) and fmt in FORMATS:
+        return fmt
+    raise ConfigurationError(f"there is no format {fmt!r}; choose one of {', '.join(FORMATS)}")
 
 
 def write(table: pa.Table | pa.RecordBatch, file: BinaryIO, fmt: str, known: pa.Schema | None = None) -> None:

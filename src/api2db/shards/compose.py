@@ -23,7 +23,7 @@ import pandas as pd
 
 from api2db.disk.atomic import make_folders, sweep
 from api2db.errors import ConfigurationError
-from api2db.formats.kinds import Format, check_format
+from api2db.formats import Format, check_format
 from api2db.frames import consumed_to_pandas
 from api2db.shards.composed import write_composed
 from api2db.shards.manifest import (

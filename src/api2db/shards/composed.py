@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from api2db.disk.atomic import make_folders, publish, sync_folder, write_temporary
 from api2db.errors import DataError
-from api2db.formats.files import write
+from api2db.formats import Format, write
 from api2db.formats.folder_types import join_types, keeps_types, known_types
-from api2db.formats.kinds import Format
 from api2db.shards.shards import Shards, Stamp, owner_of, stamp_of
 
 

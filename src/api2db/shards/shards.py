@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from api2db.disk.atomic import is_temporary
 from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
-from api2db.formats.files import read
+from api2db.formats import Format, read
 from api2db.formats.folder_types import types_that_hold
-from api2db.formats.kinds import Format
 from api2db.frames import (
     JSON,
     conform,

@@ -1,4 +1,7 @@
-"""A SQLite file: its connection, transactions and changes of tables, and values as SQLite stores them."""
+"""SQLite: rows are inserted by ``executemany`` of the standard library's driver, one writer at a time.
+
+The module has the connection to a file, its transactions and changes of tables, and values as SQLite stores them.
+"""
 
 import json
 import sqlite3
