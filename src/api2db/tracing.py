@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from api2db.redaction import redact
+from api2db.texts import redact
 
 CONTEXT_BYTES: Final = 25  # of W3C Trace Context: trace id, span id, flags
 _TRACE_ID_BYTES: Final = 16

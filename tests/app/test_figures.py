@@ -9,8 +9,8 @@ from rich.console import Console
 from api2db.app.figures import CollectorFigures, Rates, as_json, is_unhealthy, read_figures
 from api2db.app.screen import lines_of, print_figures
 from api2db.ingest import CollectorStatus
-from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
+from api2db.texts import counted
 
 DAMAGED_IN = "STORE/journal/cities/damaged"
 

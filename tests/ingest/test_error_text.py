@@ -2,8 +2,7 @@
 
 import pytest
 
-from api2db.ingest.error_text import describe_error
-from api2db.redaction import redact
+from api2db.texts import describe_error, redact
 
 SECRET = "s3cr3t-v4lue"
 

@@ -1,6 +1,6 @@
 """Ticks stand still on their ticker."""
 
-from api2db.ingest._ticker import Ticker
+from api2db.ingest._clock import Ticker
 
 
 class Clock:

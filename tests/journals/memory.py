@@ -41,7 +41,7 @@ from api2db.journal import (
     Superseded,
     check_process,
 )
-from api2db.redaction import redact
+from api2db.texts import redact
 
 _OVERHEAD_BYTES = 64
 _WITHOUT_LIMIT = ReadLimit(1 << 62, 1 << 62)

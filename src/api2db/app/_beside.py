@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from api2db.ingest.error_text import describe_error
+from api2db.texts import describe_error
 
 logger = logging.getLogger("api2db.app")
 _LONGEST_END_S: Final = 3.0

@@ -22,10 +22,10 @@ from api2db.app.run import Run
 from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
-from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import store_figures
 from api2db.stream import commands
+from api2db.texts import counted
 
 _BEFORE_ADOPTING = (
     "First stop the copy that delivers there for good. Rows that the copy delivered under the same frames may be in "

@@ -9,9 +9,9 @@ from rich.console import Console
 from api2db.app.screen import print_table
 from api2db.errors import ConfigurationError
 from api2db.frames import is_json
-from api2db.ingest.counts import counted
 from api2db.rest import peek as peeks
 from api2db.targets.types import TARGETS, Types
+from api2db.texts import counted
 
 _LONGEST = 40
 _SERVERS = {"PostgreSQL": "postgresql", "MySQL": "mysql", "MariaDB": "mariadb"}

@@ -13,12 +13,11 @@ from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.screen import ConsoleHandler
 from api2db.errors import ConfigurationError, FormatError
-from api2db.ingest.counts import counted
-from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import resolved
 from api2db.ingest.stores import StoreRounds
 from api2db.shards.compose import compose
 from api2db.shards.shards import Shards
+from api2db.texts import counted, describe_error
 
 _STOP_S = 8.0
 _GLANCE_S = 1.0

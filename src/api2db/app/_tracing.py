@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from api2db.redaction import redact
+from api2db.texts import redact
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

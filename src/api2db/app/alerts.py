@@ -29,9 +29,8 @@ from api2db.backoff import BackOff
 from api2db.disk.atomic import make_folders, read_json, write_json
 from api2db.errors import ConfigurationError
 from api2db.ingest import CollectorStatus
-from api2db.ingest.counts import counted
 from api2db.journal import journal_store
-from api2db.redaction import redact
+from api2db.texts import counted, redact
 
 logger = logging.getLogger("api2db.app")
 _CHECK_S: Final = 5.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from api2db.app.figures import CollectorFigures
-from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import StoreFigures
+from api2db.texts import counted
 
 Severity = Literal["error", "warning"]
 Timeliness = Literal["ok", "late", "failing", "stopped"]

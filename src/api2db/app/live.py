@@ -14,8 +14,8 @@ from rich.text import Text
 from api2db.app.figures import CollectorFigures, Rates, read_figures
 from api2db.app.health import Trouble, troubles
 from api2db.app.screen import CALLS_HEAD, HEAD, call_rows, drawn, lines_of, stream_rows
-from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
+from api2db.texts import counted
 
 _REFRESH_S: Final = 0.5
 _PLAIN_S: Final = 5.0

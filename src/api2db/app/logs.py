@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api2db.disk.atomic import FILE_MODE, make_folders
 from api2db.log_fields import current_log_fields
-from api2db.redaction import redact
+from api2db.texts import redact
 
 _FILE_BYTES: Final = 5 << 20
 _FILES: Final = 3

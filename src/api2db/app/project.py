@@ -12,8 +12,7 @@ from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.ingest.error_text import describe_error
-from api2db.redaction import redact
+from api2db.texts import describe_error, redact
 
 MODULE_NAME: Final = "__api2db_main__"
 _loading: list[Path] = []

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from api2db.app.figures import CollectorFigures, Rates
-from api2db.ingest.counts import counted
 from api2db.journal import StreamOverview
 from api2db.store import StoreFigures
+from api2db.texts import counted
 
 _REFRESH_S: Final = 0.5
 _PLAIN_S: Final = 5.0

@@ -11,8 +11,8 @@ from api2db.delivery._fitting import Fitted, Mismatch, fit
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.frames import JSON, duplicate_rows, encode_cell, python_values
-from api2db.redaction import redact
 from api2db.targets.port import ChangeOrigin, ChangeOrigins, Column, TableTarget
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _MOST_SAMPLES = 3

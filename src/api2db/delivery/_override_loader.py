@@ -22,8 +22,8 @@ from api2db.delivery.batch import Batch, Source, batch_of, rows_of_frame
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas
 from api2db.journal import Delivered, Entry, Position, StreamReader
-from api2db.redaction import redact
 from api2db.targets.port import Column, Target
+from api2db.texts import redact
 
 # As the worker does after a batch that was too large.
 _SLOWLY = 8

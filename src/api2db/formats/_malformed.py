@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from api2db.disk.atomic import naming
 from api2db.errors import Api2dbError, FormatError
-from api2db.redaction import redact
+from api2db.texts import redact
 
 # A flipped byte can make a codec look for something missing (AttributeError, LookupError), pass a constructor a wrong
 # argument (TypeError, ValueError, ArithmeticError; AssertionError, NotImplementedError and SystemError in pandas and

@@ -89,3 +89,29 @@ _clocks: dict[int, Clock] = {}
 def process_clock() -> Clock:
     """Return the clock of this process; a forked child has its own."""
     return _clocks.setdefault(os.getpid(), Clock())
+
+
+class Ticker:
+    """Ticks at a fixed interval, the first time at once; it does not drift, however long the work between ticks takes.
+
+    Args:
+        seconds: The interval between two ticks.
+        clock: Returns monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._begin = clock()
+        self._taken = 0
+
+    def passed(self) -> int:
+        """Return how many ticks came since the last call, without the very first tick."""
+        reached = int((self._clock() - self._begin) // self._seconds)
+        passed, self._taken = reached - self._taken, reached
+        return passed
+
+    @property
+    def next_s(self) -> float:
+        """When the tick after those that ``passed`` has returned comes, in seconds of the clock."""
+        return self._begin + (self._taken + 1) * self._seconds

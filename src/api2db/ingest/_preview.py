@@ -11,7 +11,7 @@ from api2db.ingest._collector import Collector
 from api2db.ingest._import_call import ImportCall, thread_name
 from api2db.ingest._poll import Outcome
 from api2db.ingest._threads import process_threads
-from api2db.ingest.counts import counted
+from api2db.texts import counted
 
 _ROWS = 20
 

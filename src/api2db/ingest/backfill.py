@@ -21,9 +21,9 @@ from api2db.ingest._collector import Collector, polling_instead
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll, PollJournal
 from api2db.ingest._state_parts import BackfillEnd, LiveEnd, Part, StateParts
-from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import BackfillStatus, LiveStatus
 from api2db.journal import Journal, journal_store
+from api2db.texts import describe_error
 
 FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 300.0

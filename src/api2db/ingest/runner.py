@@ -11,18 +11,17 @@ from typing import Any, Final
 
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
-from api2db.ingest._clock import process_clock
+from api2db.ingest._clock import Ticker, process_clock
 from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_keys
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
 from api2db.ingest._slowdown import Slowdown
-from api2db.ingest._ticker import Ticker
 from api2db.ingest.backfill import LiveBackfill
-from api2db.ingest.error_text import describe_error
 from api2db.ingest.status import CollectorStatus, LiveStatus
 from api2db.ingest.stores import StoreRounds
 from api2db.journal import JournalHandle, journal_store
+from api2db.texts import describe_error
 
 _STOP_S: Final = 3.0
 

@@ -5,12 +5,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from api2db.ingest._clock import process_clock
+from api2db.ingest._clock import Ticker, process_clock
 from api2db.ingest._collector import PeriodicStore
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._threads import process_threads
-from api2db.ingest._ticker import Ticker
-from api2db.ingest.error_text import describe_error
+from api2db.texts import describe_error
 
 logger = logging.getLogger("api2db.ingest")
 

@@ -17,7 +17,7 @@ from typing import Any
 from api2db import errors
 from api2db.disk.atomic import is_temporary, make_folders, replacing
 from api2db.errors import Api2dbError, JournalBusyError
-from api2db.redaction import redact
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _ANSWER = ".answer"

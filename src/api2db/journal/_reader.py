@@ -29,7 +29,7 @@ from api2db.journal.port import (
     ReadLimit,
     Superseded,
 )
-from api2db.redaction import redact
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _PAUSE_S = 1.0

@@ -13,7 +13,6 @@ from api2db.delivery import Worker
 from api2db.disk.folders import relative_to_home, shard_folder
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
-from api2db.redaction import redact
 from api2db.shards.composed import write_composed
 from api2db.shards.shards import Shards, shards_of
 from api2db.store._figures import StoreFigures, change_figures, read_figures
@@ -23,6 +22,7 @@ from api2db.store._steps import Rules, Written, store_round
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.targets.port import AnyTarget
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 from api2db.delivery import Group, Task, Worker, process_scheduler
 from api2db.errors import Api2dbError, ConfigurationError, JournalError, StreamDiedError
 from api2db.journal import AttachedStream
-from api2db.redaction import redact
 from api2db.stream._attachment import Attachment
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _GLANCE_S = 0.1

@@ -12,9 +12,9 @@ from api2db.disk.atomic import make_folders
 from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError, FormatError
 from api2db.formats import check_format, read_frame, write_frame
-from api2db.redaction import redact
 from api2db.shards.compose import as_frame, compose
 from api2db.stream._dtypes_file import read_dtypes
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")

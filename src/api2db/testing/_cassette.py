@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 import httpx2
 
 from api2db.errors import ConfigurationError
-from api2db.redaction import redact
 from api2db.testing._server import ApiServer, Call, Reply
+from api2db.texts import redact
 
 Mode = Literal["record", "replay", "once"]
 _MASK: Final = "***"

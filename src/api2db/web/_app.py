@@ -18,7 +18,7 @@ from api2db.app._rejects import drop_file, find_file, retry_file
 from api2db.app.figures import read_figures
 from api2db.app.health import troubles
 from api2db.errors import Api2dbError
-from api2db.redaction import redact
+from api2db.texts import redact
 from api2db.web._documents import Documents
 from api2db.web._feed import Feed
 from api2db.web._guard import Guard
