@@ -18,7 +18,7 @@ import pyarrow as pa
 from api2db.disk.atomic import make_folders
 from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
 from api2db.targets.port import Column
-from api2db.targets.sql import Session
+from api2db.targets.sql import Database, Session
 from api2db.targets.sql.port import Dialect, quote, recreate
 from api2db.targets.types import DUCKDB, from_duckdb
 
@@ -45,7 +45,7 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
     return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(_connect(path)))
 
 
-class DuckdbDatabase:
+class DuckdbDatabase(Database):
     """A DuckDB file, shared with the other streams of this process.
 
     Args:
@@ -81,9 +81,6 @@ class DuckdbDatabase:
                 return
         with self.transaction():
             return
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         self._known_tables.clear()

@@ -8,7 +8,6 @@ Duplicate rows are dropped: within a frame for shards, within the whole file for
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +17,11 @@ from api2db.errors import BatchRefusedError, DataError, FormatError, FrameError,
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.folder_types import join_types
 from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
-from api2db.targets.port import FilePlan, FrameRows, PlannedFile
+from api2db.targets.port import FilePlan, FrameRows, PlannedFile, PlannedTarget
 from api2db.targets.types import in_words
 
 
-class ShardTarget:
+class ShardTarget(PlannedTarget):
     """A folder with a file for each frame, named by the frame's ``timestamp_ns``, in the joined types of the folder.
 
     Args:
@@ -32,10 +31,6 @@ class ShardTarget:
         chunk_rows: The most rows of one file; a larger frame becomes several. 0 for no limit.
     """
 
-    loader: Literal["file"] = "file"
-    keys: tuple[str, ...] = ()
-    largest_bytes: int | None = None
-    replaces_table = False
     whole_frames = True
 
     def __init__(self, folder: Path, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
@@ -51,9 +46,6 @@ class ShardTarget:
     def acquire(self, owner: str) -> None:
         self._owner = owner
         _sweep(self._folder, owner)
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         return
@@ -101,7 +93,7 @@ class ShardTarget:
         return name
 
 
-class SingleFileTarget:
+class SingleFileTarget(PlannedTarget):
     """One file to which rows are added, or which the newest frame replaces.
 
     Args:
@@ -111,9 +103,6 @@ class SingleFileTarget:
         replace: Whether the file holds the newest frame only; otherwise everything so far.
     """
 
-    loader: Literal["file"] = "file"
-    keys: tuple[str, ...] = ()
-    largest_bytes: int | None = None
     whole_frames = True
 
     def __init__(self, path: Path, fmt: Format, keys: Sequence[str] | None, *, replace: bool) -> None:
@@ -129,9 +118,6 @@ class SingleFileTarget:
     def acquire(self, owner: str) -> None:
         self._owner = owner
         _sweep(self._path.parent, owner)
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         return

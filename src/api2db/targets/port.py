@@ -182,15 +182,19 @@ class LoadPlan:
 
 
 class Target(Protocol):
-    """Where rows are stored. One worker calls all methods.
+    """Where rows are stored. One worker calls all methods. A class that inherits from it has the usual attributes.
 
     Attributes:
         keys: A row replaces the row with the same values in these columns. Empty: rows are added.
         largest_bytes: The largest size of one load in Arrow's memory; None for no limit.
+        replaces_table: Whether only the newest frame counts (``replace``).
+        whole_frames: Whether a batch must not end within a frame.
     """
 
-    keys: tuple[str, ...]
-    largest_bytes: int | None
+    keys: tuple[str, ...] = ()
+    largest_bytes: int | None = None
+    replaces_table: bool = False
+    whole_frames: bool = False
 
     def connect(self) -> None:
         """Connect to the target; does nothing if it is connected.
@@ -204,22 +208,19 @@ class Target(Protocol):
 
     def end_waiting(self) -> None:
         """From now on, raise instead of waiting for other streams of this process; called by any thread."""
-
-    @property
-    def replaces_table(self) -> bool:
-        """Whether only the newest frame counts (``replace``)."""
-
-    @property
-    def whole_frames(self) -> bool:
-        """Whether a batch must not end within a frame."""
+        return
 
 
 class TableTarget(Target, Protocol):
-    """A table whose columns follow the data."""
+    """A table whose columns follow the data.
 
-    @property
-    def unplaced(self) -> Mapping[str, str]:
-        """Columns of the schema prepared last that the table can't have, each with the reason, for ``fit``."""
+    Attributes:
+        unplaced: Columns of the schema prepared last that the table can't have, each with the reason, for ``fit``.
+        overflow_column: The name of the JSON column for mismatches; None if their rows are rejected.
+    """
+
+    unplaced: Mapping[str, str]
+    overflow_column: str | None = None
 
     @property
     def limits(self) -> Sequence[ValueLimit]:
@@ -227,10 +228,6 @@ class TableTarget(Target, Protocol):
 
     def columns(self) -> Sequence[Column] | None:
         """The table's current columns; None if there is no table."""
-
-    @property
-    def overflow_column(self) -> str | None:
-        """The name of the JSON column for mismatches; None if their rows are rejected."""
 
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         """Create the table, or add the columns of a schema that it lacks; return its columns."""
@@ -249,7 +246,7 @@ class TableTarget(Target, Protocol):
 class LedgerTarget(TableTarget, Protocol):
     """A target with transactions: rows and ledger are committed together, so the ledger says which rows are."""
 
-    loader: Literal["transactional"]
+    loader: Literal["transactional"] = "transactional"
 
     def read_position(self, stream: str) -> LedgerRow | None:
         """Read the ledger under a lock, so after the end of any commit that is still under way."""
@@ -276,7 +273,7 @@ class LedgerTarget(TableTarget, Protocol):
 class PlannedTarget(Target, Protocol):
     """A target without transactions: the plan of a load is on disk before it is carried out."""
 
-    loader: Literal["file"]
+    loader: Literal["file"] = "file"
 
     def acquire(self, owner: str) -> None:
         """Mark the files of ``stage`` as one stream's, and remove those that an earlier run left without a plan."""
@@ -299,7 +296,7 @@ class PlannedTarget(Target, Protocol):
 class SteppedTarget(TableTarget, Protocol):
     """A target without transactions that knows how many rows of a plan are committed."""
 
-    loader: Literal["resumable"]
+    loader: Literal["resumable"] = "resumable"
 
     def acquire(self, owner: str) -> None:
         """Claim the table for one stream.
@@ -307,12 +304,15 @@ class SteppedTarget(TableTarget, Protocol):
         Raises:
             TargetUnavailableError: The table belongs to another program and must not be shared.
         """
+        return
 
     def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
         """Rows with the table's column names and kinds of values; as many, in the same order."""
+        return rows
 
     def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
         """Rows that the table can't take although they have its types: the reason by the row's number."""
+        return {}
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         """Plan the load of rows, without sending any.

@@ -18,7 +18,7 @@ from api2db.disk.atomic import make_folders
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError, TargetUnavailableError
 from api2db.frames import is_json
 from api2db.targets.port import Column
-from api2db.targets.sql import Session
+from api2db.targets.sql import Database, Session
 from api2db.targets.sql.port import Dialect, encoded, quote, recreate, unique_index
 from api2db.targets.types import SQLITE, from_sqlite
 
@@ -47,7 +47,7 @@ def _fold(name: str) -> str:
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)
 
 
-class SqliteDatabase:
+class SqliteDatabase(Database):
     """One connection to a file.
 
     A new file is only accessible to its owner, and in WAL mode, so that readers never wait.
@@ -73,9 +73,6 @@ class SqliteDatabase:
             self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
             raise TargetUnavailableError(f"the SQLite file {self._path} can't be opened: {error}") from error
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

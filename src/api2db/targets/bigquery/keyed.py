@@ -6,9 +6,9 @@ The Write API is not used: for half an hour after a write, BigQuery cannot chang
 import datetime
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from google.api_core import exceptions
@@ -19,7 +19,16 @@ from api2db.targets.bigquery._client import CALL_S, TableLocation, answer_of, ne
 from api2db.targets.bigquery._jobs import LoadJobs
 from api2db.targets.bigquery.columns import field_of, in_table
 from api2db.targets.bigquery.target import BigqueryTarget
-from api2db.targets.port import ChangeOrigins, Column, IfExists, LedgerRow, LedgerUpdate, SchemaRule, unknown_origin
+from api2db.targets.port import (
+    ChangeOrigins,
+    Column,
+    IfExists,
+    LedgerRow,
+    LedgerTarget,
+    LedgerUpdate,
+    SchemaRule,
+    unknown_origin,
+)
 from api2db.targets.sql import LEDGER_TABLE, key_is_there
 from api2db.targets.types import BIGQUERY, ValueLimit
 
@@ -49,8 +58,8 @@ _FIRST_STEP = (
 )
 
 
-class BigqueryKeyedTarget:
-    """A table of BigQuery whose rows are replaced by key; a ``LedgerTarget``.
+class BigqueryKeyedTarget(LedgerTarget):
+    """A table of BigQuery whose rows are replaced by key.
 
     Args:
         place: The table, and the account that uses it.
@@ -60,11 +69,6 @@ class BigqueryKeyedTarget:
     """
 
     limits: Sequence[ValueLimit] = BIGQUERY.limits
-    overflow_column: str | None = None
-    loader: Literal["transactional"] = "transactional"
-    largest_bytes: int | None = None
-    replaces_table = False
-    whole_frames = False
 
     def __init__(self, place: TableLocation, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
@@ -72,6 +76,7 @@ class BigqueryKeyedTarget:
         self._following = BigqueryTarget(place, if_exists, schema)
         self._ledger = f"{place.project}.{place.dataset}.{LEDGER_TABLE}_{place.table}"
         self._ready = False
+        self.unplaced = {}
 
     def connect(self) -> None:
         self._following.connect()
@@ -81,9 +86,6 @@ class BigqueryKeyedTarget:
                 table = bigquery.Table(self._ledger, schema=fields)
                 self._rest.create_table(table, exists_ok=True, retry=None, timeout=CALL_S)
             self._ready = True
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         self._ready = False
@@ -106,16 +108,12 @@ class BigqueryKeyedTarget:
         if lacking and self.columns() is None:
             raise BatchRefusedError(f"no row has a value in {', '.join(lacking)}, which is part of the key")
         columns = self._following.prepare(schema, origins)
-        self.keys = in_table(self.keys, columns)
+        self.keys, self.unplaced = in_table(self.keys, columns), self._following.unplaced
         for key in (column for column in columns if column.name in self.keys and _UNEQUAL.match(column.declared)):
             raise BatchRefusedError(
                 f"the key {key.name!r} is {key.declared}, in which BigQuery compares no values; choose another key"
             )
         return columns
-
-    @property
-    def unplaced(self) -> Mapping[str, str]:
-        return self._following.unplaced
 
     def fold(self, name: str) -> str:
         return self._following.fold(name)

@@ -8,9 +8,8 @@ replaces the table, rows are loaded by jobs; then a plan names the job, whose id
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import pyarrow as pa
 from google.api_core import exceptions
@@ -46,6 +45,7 @@ from api2db.targets.port import (
     LoadPlan,
     SchemaChange,
     SchemaRule,
+    SteppedTarget,
     unknown_origin,
 )
 from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
@@ -56,8 +56,8 @@ _TRY_AGAIN_S = 120.0  # it takes Google minutes to apply a permission, and a new
 _SEEN_AFTER_S = 600.0  # Google: the Write API sees a change of a schema after some minutes
 
 
-class BigqueryTarget:
-    """A table of BigQuery; a ``SteppedTarget``.
+class BigqueryTarget(SteppedTarget):
+    """A table of BigQuery.
 
     Args:
         place: The table, and the account that uses it.
@@ -66,16 +66,13 @@ class BigqueryTarget:
         keys: With ``"replace"``: of rows with the same values in these columns the last is kept.
     """
 
-    loader: Literal["resumable"] = "resumable"
-    largest_bytes: int | None = None
     limits: Sequence[ValueLimit] = BIGQUERY.limits
-    overflow_column: str | None = None
-    whole_frames = False
 
     def __init__(self, place: TableLocation, if_exists: IfExists, schema: SchemaRule, keys: Sequence[str] = ()) -> None:
         self.keys = tuple(keys)
         self._place = place
         self._if_exists = if_exists
+        self.replaces_table = if_exists == "replace"
         self._schema = schema
         self._owner = ""
         self._clients: Clients | None = None
@@ -87,12 +84,8 @@ class BigqueryTarget:
         self._certain: tuple[LoadPlan, int] | None = None
         self._sending: pa.RecordBatch | None = None
         self._replaces = False
-        self.unplaced: Mapping[str, str] = {}
+        self.unplaced = {}
         self._warned: set[str] = set()
-
-    @property
-    def replaces_table(self) -> bool:
-        return self._if_exists == "replace"
 
     @property
     def clients(self) -> Clients:
@@ -105,9 +98,6 @@ class BigqueryTarget:
         if self._clients is None:
             load_dataset(self.clients)
             self._forbidden_s = None
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         self._end_stream()
@@ -146,12 +136,6 @@ class BigqueryTarget:
         if changed.declared != column.declared:
             record(self.clients, [SchemaChange(column.name, column.declared, changed.declared, origins(column.name))])
         return changed
-
-    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
-        return rows
-
-    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        return {}
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         stream = None if self.replaces_table or self._is_forbidden else self._reach_stream(columns)

@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +25,7 @@ from api2db.targets._evolve import (
 )
 from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Session
 from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
-from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, unknown_origin
+from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, SteppedTarget, unknown_origin
 from api2db.targets.server import Server
 from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
 
@@ -43,8 +42,8 @@ _LATER = re.compile(
 _FORBIDDEN = re.compile(r"(not have|violation of) (\w+ )?(access )?privilege|not authorized to", re.IGNORECASE)
 
 
-class HeavydbTarget:
-    """A table of a HeavyDB database, as ``SteppedTarget`` has it, with one step a load.
+class HeavydbTarget(SteppedTarget):
+    """A table of a HeavyDB database, with one step a load.
 
     Args:
         server: The server and the database.
@@ -55,13 +54,8 @@ class HeavydbTarget:
     """
 
     # By default Thrift accepts messages of up to 16 MB or 100 MB, depending on the server's language.
-    largest_bytes: int | None = 12 << 20
-    loader: Literal["resumable"] = "resumable"
-    keys: tuple[str, ...] = ()
+    largest_bytes = 12 << 20
     limits: Sequence[ValueLimit] = HEAVYDB.limits
-    overflow_column: str | None = None
-    replaces_table = False
-    whole_frames = False
 
     def __init__(
         self, server: Server, table: str, schema: SchemaRule, protocol: Protocol, timeout_s: float = 60
@@ -72,15 +66,12 @@ class HeavydbTarget:
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._figures: tuple[int, int] | None = None
         self._refused: LoadPlan | None = None
-        self.unplaced: Mapping[str, str] = {}
+        self.unplaced = {}
         self._unwidened: set[tuple[str, str]] = set()
         self._warned: set[str] = set()
 
     def connect(self) -> None:
         self._session.connect()
-
-    def end_waiting(self) -> None:
-        return
 
     def close(self) -> None:
         self._prepared = self._figures = None
@@ -143,9 +134,6 @@ class HeavydbTarget:
             self._warned.add(name)
             logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
         return reasons
-
-    def acquire(self, owner: str) -> None:
-        return
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         epoch = self._epoch()

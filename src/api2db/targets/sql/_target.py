@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import pyarrow as pa
 
@@ -13,6 +12,7 @@ from api2db.targets.port import (
     Column,
     IfExists,
     LedgerRow,
+    LedgerTarget,
     LedgerUpdate,
     OnConflict,
     SchemaChange,
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 OVERFLOW_COLUMN = "_extra"
 
 
-class SqlTarget:
-    """A table of a SQL database; a ``LedgerTarget``.
+class SqlTarget(LedgerTarget):
+    """A table of a SQL database.
 
     Args:
         database: Its connection, dialect and bulk path.
@@ -42,9 +42,6 @@ class SqlTarget:
             the column ``_extra``.
         in_schema: Whether the table's schema was given, so that a dot can only be a part of its name.
     """
-
-    loader: Literal["transactional"] = "transactional"
-    largest_bytes: int | None = None
 
     def __init__(
         self,
@@ -66,27 +63,20 @@ class SqlTarget:
         self._table = Table(database, table, self.keys, self._changes)
         self._merge = Merge(database, table, self.keys)
         self._if_exists = if_exists
+        self.replaces_table = if_exists == "replace"
         self._schema = schema
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
         self._replaces = False
         self._surplus: set[str] = set()
         self._kept: set[str] = set()
-        self.unplaced: Mapping[str, str] = {}
+        self.unplaced = {}
         self._stream = ""
         self.overflow_column = OVERFLOW_COLUMN if on_conflict == "json" else None
 
     @property
     def limits(self) -> Sequence[ValueLimit]:
         return self._database.dialect.types.limits
-
-    @property
-    def replaces_table(self) -> bool:
-        return self._if_exists == "replace"
-
-    @property
-    def whole_frames(self) -> bool:
-        return False
 
     def connect(self) -> None:
         self._database.connect()

@@ -145,7 +145,7 @@ class Dialect:
 
 
 class Database(Protocol):
-    """A database's own part: its connection, its SQL, its errors."""
+    """A database's own part: its connection, its SQL, its errors. One that never waits inherits from it."""
 
     @property
     def dialect(self) -> Dialect:
@@ -163,6 +163,7 @@ class Database(Protocol):
 
     def end_waiting(self) -> None:
         """See ``Target``."""
+        return
 
     def transaction(self) -> AbstractContextManager[Session]:
         """Commits at the block's end, rolls back on any error, and translates the driver's errors."""
