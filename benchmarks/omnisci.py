@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db import Stream2Omnisci
-from api2db.targets.types import heavydb_type
+from api2db.targets.types import HEAVYDB
 from benchmarks.delivered import connected, delivered_in_s
 from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, pieces_of, tick_frame
@@ -55,7 +55,7 @@ def _server() -> Iterator[Reach]:
 def _alone(reach: Reach, frames: list[pd.DataFrame]) -> float:
     """The client's own loop, over batches that are ready to be sent."""
     ready = [_as_it_takes(frame) for frame in frames]
-    declared = ", ".join(f'"{field.name}" {heavydb_type(field.type)}' for field in ready[0].schema)
+    declared = ", ".join(f'"{field.name}" {HEAVYDB.column(field.type)}' for field in ready[0].schema)
     reach.execute(f"CREATE TABLE alone ({declared})")
     with closing(_client(reach)) as client:
         load = partial(client._client.load_table_binary_arrow, client._session)  # noqa: SLF001 - it has no other way

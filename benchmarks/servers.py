@@ -15,7 +15,7 @@ import pyarrow.csv
 
 from api2db import Stream2Sql
 from api2db.journal import Durability
-from api2db.targets.types import mysql_type, postgresql_type
+from api2db.targets.types import MYSQL, POSTGRESQL
 from benchmarks.delivered import connected, delivered_in_s
 from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, lineitem_frame, pieces_of, tick_frame
@@ -150,7 +150,7 @@ def _binary_copy(server: Server, table: pa.Table) -> Callable[[], float]:
     import pgpq
 
     names = ", ".join(f'"{name}"' for name in table.column_names)
-    declared = ", ".join(f'"{field.name}" {postgresql_type(field.type)}' for field in table.schema)
+    declared = ", ".join(f'"{field.name}" {POSTGRESQL.column(field.type)}' for field in table.schema)
     encoder = pgpq.ArrowToPostgresBinaryEncoder(table.schema)
     ready = b"".join([encoder.write_header(), *map(encoder.write_batch, table.to_batches()), encoder.finish()])
 
@@ -170,7 +170,7 @@ def _binary_copy(server: Server, table: pa.Table) -> Callable[[], float]:
 
 def _load_data(server: Server, table: pa.Table) -> Callable[[], float]:
     """What LOAD DATA LOCAL of a ready CSV file takes, by PyMySQL alone, to committed."""
-    declared = ", ".join(f"`{field.name}` {mysql_type(field.type)}" for field in table.schema)
+    declared = ", ".join(f"`{field.name}` {MYSQL.column(field.type)}" for field in table.schema)
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed", null_string="NULL")
     ready = Path(tempfile.mkstemp(suffix=".csv")[1])
     pyarrow.csv.write_csv(_as_text(table), ready, options)
@@ -204,4 +204,4 @@ def _as_text(table: pa.Table) -> pa.Table:
 
 
 _FLOORS = {"postgresql": _binary_copy, "mariadb": _load_data, "mysql": _load_data}
-_TYPES = {"postgresql": postgresql_type, "mariadb": mysql_type, "mysql": mysql_type}
+_TYPES = {"postgresql": POSTGRESQL.column, "mariadb": MYSQL.column, "mysql": MYSQL.column}

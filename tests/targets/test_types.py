@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.frames import JSON, widened
-from api2db.targets.types import duckdb_type, from_duckdb, from_heavydb, from_sqlite, heavydb_type, sqlite_type
+from api2db.targets.types import DUCKDB, HEAVYDB, SQLITE, from_duckdb, from_heavydb, from_sqlite
 from api2db.targets.types._rules import endless, outside, with_nul
 
 TYPES = [
@@ -53,28 +53,28 @@ def _holds(column: pa.DataType, type_: pa.DataType) -> bool:
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
-@pytest.mark.parametrize(("name", "back"), [(duckdb_type, from_duckdb), (sqlite_type, from_sqlite)])
+@pytest.mark.parametrize(("name", "back"), [(DUCKDB.column, from_duckdb), (SQLITE.column, from_sqlite)])
 def test_the_declared_type_is_read_back_as_one_that_holds_every_value(
     type_: pa.DataType, name: Callable[[pa.DataType], str], back: Callable[[str], pa.DataType]
 ) -> None:
     column = back(name(type_))
     if type_ in TEXT_FOR_WANT_OF_DIGITS:
         assert column == pa.string()
-    elif not (name is duckdb_type and type_ in CUT_IN_DUCKDB):
+    elif not (name == DUCKDB.column and type_ in CUT_IN_DUCKDB):
         assert _holds(column, type_), f"{type_} → {name(type_)} → {column}"
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
 def test_duckdb_takes_the_name_and_says_it_back(type_: pa.DataType) -> None:
     with closing(duckdb.connect()) as connection:
-        connection.execute(f"CREATE TABLE t (x {duckdb_type(type_)})")
+        connection.execute(f"CREATE TABLE t (x {DUCKDB.column(type_)})")
         [(declared,)] = connection.execute("SELECT data_type FROM duckdb_columns() WHERE table_name = 't'").fetchall()
-    assert declared == duckdb_type(type_)
+    assert declared == DUCKDB.column(type_)
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
 def test_sqlite_takes_the_name_with_an_affinity_that_changes_no_value(type_: pa.DataType) -> None:
-    name = str(sqlite_type(type_))
+    name = str(SQLITE.column(type_))
     text, number = "0012.50", 12
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE t (x {name})")
@@ -85,7 +85,7 @@ def test_sqlite_takes_the_name_with_an_affinity_that_changes_no_value(type_: pa.
 
 
 def test_a_column_of_nulls_has_no_type_yet() -> None:
-    assert (duckdb_type(pa.null()), sqlite_type(pa.null())) == (None, None)
+    assert (DUCKDB.column(pa.null()), SQLITE.column(pa.null())) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ AS_TEXT_IN_HEAVYDB = {
 
 @pytest.mark.parametrize("type_", TYPES, ids=str)
 def test_heavydb_s_type_is_read_back_as_one_that_holds_every_value(type_: pa.DataType) -> None:
-    declared = str(heavydb_type(type_))
+    declared = str(HEAVYDB.column(type_))
     column = from_heavydb(declared)
     if type_ in AS_TEXT_IN_HEAVYDB:
         assert declared == "TEXT ENCODING DICT(32)"

@@ -21,7 +21,7 @@ from api2db.stream._options import (
 from api2db.stream.stream import Stream
 from api2db.targets.bigquery import is_address
 from api2db.targets.port import IfExists, LedgerTarget, SteppedTarget
-from api2db.targets.types import bigquery_type
+from api2db.targets.types import BIGQUERY
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -191,7 +191,7 @@ class Stream2Bigquery(Stream):
         empty = {
             str(name): pa.Array.from_pandas(pd.Series([], dtype=dtype)) for name, dtype in (self.dtypes or {}).items()
         }
-        return {name: bigquery_type(array.type) for name, array in empty.items()}
+        return {name: BIGQUERY.column(array.type) for name, array in empty.items()}
 
     def _connect(self) -> None:
         _, table = _google()

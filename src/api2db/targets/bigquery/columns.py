@@ -10,7 +10,7 @@ from google.cloud import bigquery
 from api2db.errors import BatchRefusedError
 from api2db.targets._evolve import replacement_columns
 from api2db.targets.port import Column
-from api2db.targets.types import BIGQUERY_DURATION, bigquery_type, from_bigquery
+from api2db.targets.types import BIGQUERY, BIGQUERY_DURATION, from_bigquery
 
 _NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _IN_SQL = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
@@ -132,7 +132,7 @@ def replaced_columns(schema: pa.Schema, columns: Sequence[Column]) -> Sequence[C
 
 
 def _wanted(field: pa.Field, known: Column | None) -> Column:
-    declared = bigquery_type(field.type)
+    declared = BIGQUERY.column(field.type)
     if known is not None and declared in {None, known.declared}:
         return known
     name = declared or "STRING"

@@ -23,7 +23,7 @@ from api2db.targets.bigquery.columns import (
 )
 from api2db.targets.port import Column, SchemaChange
 from api2db.targets.sql import CHANGES_TABLE
-from api2db.targets.types import bigquery_type, from_bigquery
+from api2db.targets.types import BIGQUERY, from_bigquery
 
 logger = logging.getLogger(__name__)
 _CHANGES = dict.fromkeys(("changed_at", "table_name", "column_name", "old_type", "new_type"), "STRING")
@@ -105,7 +105,7 @@ class Table:
             is_undecided=lambda: self.is_undecided(column),
             is_exact_as_float=lambda: self._is_exact_as_float(column),
         )
-        declared = None if wider is None else bigquery_type(wider)
+        declared = None if wider is None else BIGQUERY.column(wider)
         return None if declared in {None, column.declared} else Column(column.name, from_bigquery(declared), declared)
 
     def change_type(self, column: Column, wider: Column) -> Column:

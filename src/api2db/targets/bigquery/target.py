@@ -48,7 +48,7 @@ from api2db.targets.port import (
     SteppedTarget,
     unknown_origin,
 )
-from api2db.targets.types import BIGQUERY, ValueLimit, bigquery_type
+from api2db.targets.types import BIGQUERY, ValueLimit
 
 logger = logging.getLogger(__name__)
 _LABEL = "api2db_stream"
@@ -194,7 +194,7 @@ class BigqueryTarget(SteppedTarget):
             replacement = replaced_columns(schema, columns)
             self._replaces = replacement != columns
             return replacement
-        new = new_columns(schema, columns, self.fold, bigquery_type)
+        new = new_columns(schema, columns, self.fold, BIGQUERY.column)
         if self._schema == "freeze" or not new:
             return columns
         self._end_stream()
@@ -209,7 +209,7 @@ class BigqueryTarget(SteppedTarget):
             logger.warning("%r is REPEATED: BigQuery keeps a null there as an empty list", name)
 
     def _create(self, schema: pa.Schema) -> Sequence[Column]:
-        fields = [field_of(name, declared) for name, declared in typed_columns(schema, bigquery_type)] or [
+        fields = [field_of(name, declared) for name, declared in typed_columns(schema, BIGQUERY.column)] or [
             field_of(name, "STRING", undecided=True) for name in schema.names
         ]
         self._altered_s = time.monotonic()

@@ -27,7 +27,7 @@ from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Sessi
 from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, SteppedTarget, unknown_origin
 from api2db.targets.server import Server
-from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb, heavydb_type
+from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb
 
 logger = logging.getLogger(__name__)
 SUFFIX = "_t"
@@ -104,7 +104,7 @@ class HeavydbTarget(SteppedTarget):
         if self._schema == "freeze":
             return None
         wider = self._wider(column, to)
-        declared = None if wider is None else heavydb_type(wider)
+        declared = None if wider is None else HEAVYDB.column(wider)
         if declared is None or declared == column.declared or (column.name, declared) in self._unwidened:
             return None
         self._prepared = None
@@ -219,7 +219,7 @@ class HeavydbTarget(SteppedTarget):
 
     def _create(self, schema: pa.Schema) -> None:
         """Columns of nulls are left for later; if there are no others, they get a type that can be changed later."""
-        typed = typed_columns(schema, heavydb_type) or [(name, _UNDECIDED) for name in schema.names]
+        typed = typed_columns(schema, HEAVYDB.column) or [(name, _UNDECIDED) for name in schema.names]
         listed = ", ".join(f"{quoted(name)} {declared}" for name, declared in typed)
         try:
             self._session.execute(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({listed})")
@@ -229,7 +229,7 @@ class HeavydbTarget(SteppedTarget):
             ) from None
 
     def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
-        new = new_columns(schema, there, self.fold, heavydb_type)
+        new = new_columns(schema, there, self.fold, HEAVYDB.column)
         for name, declared in new:
             try:
                 self._session.execute(f"ALTER TABLE {quoted(self._table)} ADD COLUMN {quoted(name)} {declared}")
@@ -257,7 +257,7 @@ class HeavydbTarget(SteppedTarget):
         if wider is None or wider == column.type:
             return None
         # Never from a number to text, which HeavyDB has instead of long decimals.
-        becomes_text = from_heavydb(str(heavydb_type(wider))) == pa.string()
+        becomes_text = from_heavydb(str(HEAVYDB.column(wider))) == pa.string()
         return None if becomes_text and not pa.types.is_string(column.type) else wider
 
     def _change_type(self, column: Column, declared: str) -> None:

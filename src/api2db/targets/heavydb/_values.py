@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from api2db.frames import base64_texts, is_bytes, is_text
 from api2db.targets.port import Column
-from api2db.targets.types import heavydb_type
+from api2db.targets.types import HEAVYDB
 
 _types = pa.types
 _NAMES = {"INT": "INTEGER", "STR": "TEXT", "BOOL": "BOOLEAN"}
@@ -108,7 +108,7 @@ def _nanoseconds(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _is_written_as_text(type_: pa.DataType) -> bool:
     is_number = _types.is_decimal(type_) or _types.is_uint64(type_)
-    return bool(is_bytes(type_) or is_number or (_types.is_time(type_) and heavydb_type(type_) != "TIME"))
+    return bool(is_bytes(type_) or is_number or (_types.is_time(type_) and HEAVYDB.column(type_) != "TIME"))
 
 
 def _as_text(array: pa.Array) -> pa.Array:

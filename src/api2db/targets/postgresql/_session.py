@@ -17,7 +17,7 @@ from api2db.targets.postgresql._dialect import quote
 from api2db.targets.postgresql._values import as_copied, changed, encoder, is_copied, respells
 from api2db.targets.sql import Session
 from api2db.targets.sql.port import encoded
-from api2db.targets.types import postgresql_type
+from api2db.targets.types import POSTGRESQL
 
 if TYPE_CHECKING:
     import psycopg
@@ -161,7 +161,7 @@ class PostgresqlSession(Session):
 
     def _staged_as(self, column: Column) -> str:
         is_text = pa.types.is_decimal256(column.type)
-        return "text" if is_text else postgresql_type(column.type) or "text"
+        return "text" if is_text else POSTGRESQL.column(column.type) or "text"
 
     def _copy(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         binary = encoder(rows.schema, columns)

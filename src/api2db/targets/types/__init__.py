@@ -32,28 +32,15 @@ __all__ = [
     "Types",
     "ValueKind",
     "ValueLimit",
-    "bigquery_type",
-    "duckdb_type",
     "from_bigquery",
     "from_duckdb",
     "from_heavydb",
     "from_mysql",
     "from_postgresql",
     "from_sqlite",
-    "heavydb_type",
     "in_words",
     "mysql_name",
-    "mysql_type",
     "plain",
-    "postgresql_type",
-    "sqlite_type",
 ]
 
 TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)
-
-bigquery_type = BIGQUERY.column
-duckdb_type = DUCKDB.column
-heavydb_type = HEAVYDB.column
-mysql_type = MYSQL.column
-postgresql_type = POSTGRESQL.column
-sqlite_type = SQLITE.column
