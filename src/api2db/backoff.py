@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 _DOUBLINGS: Final = 32
-"""After weeks of failures, a power of their number would be no float any more."""
+"""More doublings, after weeks of failures, would exceed the range of a float."""
 
 
 class BackOff:
@@ -14,8 +14,8 @@ class BackOff:
 
     Args:
         first_s: The pause after the first failure.
-        longest_s: No pause is longer, except for the jitter.
-        jitter_s: Up to this much is added at random, so that many who wait for one thing don't come all at once.
+        longest_s: The longest pause, without the jitter.
+        jitter_s: Up to this much is added at random, so that many who wait for the same thing don't come at once.
         jitter_share: Up to this share of a pause is taken off at random, for the same reason.
         well_s: What lives this long, since ``started`` or the last failure, has succeeded; by default only ``reset``
             says so.

@@ -5,7 +5,7 @@
     │   ├── InvalidNameError              a name that can't be a folder, a table or a stream
     │   └── MissingExtraError             a library that an extra of api2db installs
     ├── DataError (ValueError)            fix the data
-    │   ├── FrameError (TypeError)        what was put is no frame, or one that can't be stored
+    │   ├── FrameError (TypeError)        what was put is not a frame, or can't be stored
     │   └── FormatError                   a file that can't be read or written in its format
     │       └── UnsafePickleError         a pickle that holds more than a DataFrame
     ├── FolderBusyError                   wait: somebody else composes or stores a folder of shards
@@ -13,15 +13,15 @@
     │   ├── JournalBusyError              another process, or a forked parent, owns the journal
     │   ├── JournalWriteError (OSError)   the disk refused; whether the put counts is unknown
     │   └── BacklogFullError (queue.Full) the quota of a stream is spent
-    ├── TargetError                       what a target says
+    ├── TargetError                       a target did not take a batch
     │   ├── TargetUnavailableError        wait: it is down, busy, full, or refuses the password
     │   │   ├── ConnectionBrokenError     a connection that stood broke during a load
     │   │   ├── TableChangedError         somebody altered the table meanwhile
     │   │   └── LedgerMovedError          somebody else moved the ledger meanwhile
     │   ├── BatchRefusedError             it will not take these rows, whoever asks
     │   │   └── RowsRefusedError          it says which of them
-    │   └── ForeignLedgerError            somebody else wrote under our name: nothing helps but a decision
-    ├── StreamDiedError                   a worker ended by a fault of ours; its cause is attached
+    │   └── ForeignLedgerError            a copy of the project wrote to the ledger: a person must decide
+    ├── StreamDiedError                   a worker ended by an unforeseen error, its cause
     └── PollError                         a poll of an API failed; the next tick tries again
 
 Each message says what happened, to what, and the next step. None holds a secret.
@@ -79,7 +79,7 @@ class DataError(Api2dbError, ValueError):
 
 
 class FrameError(DataError, TypeError):
-    """What was put is no frame, or a frame that can't be stored without a loss."""
+    """What was put is not a frame, or can't be stored without loss."""
 
 
 class FormatError(DataError):
@@ -87,7 +87,7 @@ class FormatError(DataError):
 
 
 class UnsafePickleError(FormatError):
-    """A pickle names something that a DataFrame does not consist of; none of it was run."""
+    """A pickle names something that is not part of a DataFrame; none of it was run."""
 
 
 class FolderBusyError(Api2dbError):
@@ -138,7 +138,7 @@ class RowsRefusedError(BatchRefusedError):
     """The target refuses some of these rows, and says which.
 
     Args:
-        reasons: Why, by the row's number in what was sent.
+        reasons: The reason by the row's number in what was sent.
     """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:

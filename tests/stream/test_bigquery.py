@@ -724,15 +724,15 @@ def test_a_table_of_its_own_stays_its_own_and_its_columns_what_they_are_when_a_t
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "no usable key file"),
-        ("{}", "no usable key file"),
-        ("nonsense", "no usable key file"),
-        ("[]", "no usable key file"),
-        ("null", "no usable key file"),
-        ('{"client_email": "a@b", "private_key": 5, "token_uri": "https://a"}', "no usable key file"),
-        ('{"client_email": "a@b", "private_key": "x", "token_uri": null}', "no usable key file"),
+        (None, "not a usable key file"),
+        ("{}", "not a usable key file"),
+        ("nonsense", "not a usable key file"),
+        ("[]", "not a usable key file"),
+        ("null", "not a usable key file"),
+        ('{"client_email": "a@b", "private_key": 5, "token_uri": "https://a"}', "not a usable key file"),
+        ('{"client_email": "a@b", "private_key": "x", "token_uri": null}', "not a usable key file"),
         ("gone", "refuses the key"),
-        ("no address", "no usable key file"),
+        ("no address", "not a usable key file"),
     ],
 )
 def test_a_wrong_key_file_is_told_and_nothing_is_lost(

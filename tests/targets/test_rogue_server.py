@@ -80,7 +80,7 @@ def test_by_way_of_con_it_gets_nothing_either(at: str, rogue: Rogue, secret: Pat
 @pytest.mark.parametrize("plugin", ["mysql_clear_password", "dialog"])
 def test_it_is_never_shown_the_password_in_the_clear(plugin: str, rogue: Rogue) -> None:
     rogue.plugin = plugin
-    with pytest.raises(TargetUnavailableError, match="only by way of TLS") as caught:
+    with pytest.raises(TargetUnavailableError, match="only over TLS") as caught:
         database(rogue.port).connect()
     assert CANARY not in str(caught.value)
     assert rogue.shown == []

@@ -12,14 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from api2db.app.logs import log_to_console
-from api2db.app.project import collectors_in, load
+from api2db.app.project import collector_in, home_of_collector
 from api2db.app.run import Run
 from api2db.app.screen import ConsoleHandler
-from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, JournalBusyError
 from api2db.ingest import Collector, read_status
 from api2db.ingest.backfill import ask_for_backfill, cancel_backfill
-from api2db.ingest.runner import home_of
 from api2db.ingest.status import CollectorStatus
 from api2db.journal import journal_store
 from api2db.rest import Resource
@@ -51,14 +49,14 @@ def run_backfill(main_file: Path, name: str, window: Window) -> bool:
         JournalBusyError: Another process than a run has the journal.
         PollError: Without a run: a window could not be polled; the next backfill continues there.
     """
-    collector = _collector_in(main_file, name)
+    collector = collector_in(main_file, name)
     resource = collector.import_target
     if not isinstance(resource, Resource):
         raise ConfigurationError(
             f"collector {name} polls a function of yours; only resources of api2db.rest have windows"
         )
     Backfill(resource, *window)  # a wrong argument is refused before anything is stored
-    console, home = Console(stderr=True), _home_of(collector)
+    console, home = Console(stderr=True), home_of_collector(collector)
     log_to_console(logging.WARNING, ConsoleHandler(console))
     for warning in _warnings(collector):
         console.print(warning, style="yellow", highlight=False)
@@ -80,15 +78,8 @@ def end_backfill(main_file: Path, name: str) -> None:
     Raises:
         ConfigurationError: There is no such collector, or no backfill is under way.
     """
-    begin, end, _ = cancel_backfill(_home_of(_collector_in(main_file, name)), name)
+    begin, end, _ = cancel_backfill(home_of_collector(collector_in(main_file, name)), name)
     print(f"The backfill of {name} from {begin} to {end} is cancelled; rows that it has loaded stay.")
-
-
-def _collector_in(main_file: Path, name: str) -> Collector:
-    collectors = {collector.name: collector for collector in collectors_in(load(main_file))}
-    if name not in collectors:
-        raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {', '.join(collectors)}")
-    return collectors[name]
 
 
 def _warnings(collector: Collector) -> list[str]:
@@ -100,10 +91,6 @@ def _warnings(collector: Collector) -> list[str]:
         for stream in streams
         if not hasattr(stream, "keys") and getattr(stream, "mode", "shard") == "shard"
     ]
-
-
-def _home_of(collector: Collector) -> Path:
-    return project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
 
 
 def _is_held(home: Path, name: str) -> bool:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from api2db.app._stopping import Stop, restart_pauses
+from api2db.app.project import home_of_collector
 from api2db.backoff import BackOff
-from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
 from api2db.ingest import Collector, Runner
-from api2db.ingest.runner import home_of
 from api2db.journal import journal_store
 from api2db.log_fields import log_fields
 from api2db.texts import describe_error
@@ -152,8 +151,7 @@ def wait_for_journals(collectors: Sequence[Collector], stop: Stop) -> None:
     """
     deadline_s = time.monotonic() + _BUSY_S
     for collector in (found for found in collectors if found.seconds > 0 and not found.debug):
-        home = project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
-        _wait_for_journal(home, collector.name, stop, deadline_s)
+        _wait_for_journal(home_of_collector(collector), collector.name, stop, deadline_s)
 
 
 def _wait_for_journal(home: Path, name: str, stop: Stop, deadline_s: float) -> None:

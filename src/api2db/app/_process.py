@@ -52,7 +52,7 @@ class Report:
 
 
 def send_report(descriptor: int, report: Report) -> None:
-    """Send it; ignore a parent that is gone."""
+    """Send a report; ignore a parent that is gone."""
     try:
         os.write(descriptor, json.dumps(asdict(report)).encode())
     except BrokenPipeError:

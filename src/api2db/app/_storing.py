@@ -10,7 +10,7 @@ from rich.console import Console
 
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app.logs import log_to_console, log_to_file
-from api2db.app.project import collectors_in, load
+from api2db.app.project import collector_in
 from api2db.app.screen import ConsoleHandler
 from api2db.errors import ConfigurationError, FormatError
 from api2db.ingest.runner import resolved
@@ -67,11 +67,7 @@ def _rows(shards: Shards) -> int:
 
 
 def _stores_of(main_file: Path, name: str) -> list[Any]:
-    collectors = {collector.name: collector for collector in collectors_in(load(main_file))}
-    if name not in collectors:
-        known = ", ".join(collectors)
-        raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {known}")
-    given = collectors[name].stores
+    given = collector_in(main_file, name).stores
     stores = [] if given is None else resolved(name, "stores", given)
     if not stores:
         raise ConfigurationError(f"the collector {name} has no stores; give it some: Collector(…, stores=[…])")

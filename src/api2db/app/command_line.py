@@ -59,7 +59,7 @@ def main() -> NoReturn:
 
 
 def _with_addresses(arguments: list[str]) -> list[str]:
-    """Give ``--web`` its default where no address stands behind it; typer has no options with an optional value."""
+    """Give ``--web`` its default if no address follows it; typer has no options with an optional value."""
     given = [*arguments, ""]
     return [
         f"--web={WEB_ADDRESS}" if each == "--web" and (not after or after[0] == "-" or after.endswith(".py")) else each

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
+from api2db.ingest.runner import home_of
 from api2db.texts import describe_error, redact
 
 MODULE_NAME: Final = "__api2db_main__"
@@ -91,6 +93,27 @@ def collectors_in(main_file: MainFile) -> list[Collector]:
             'and not under if __name__ == "__main__"'
         )
     return found
+
+
+def collector_in(main_file: Path, name: str) -> Collector:
+    """Import a main file, and return one of its collectors.
+
+    Raises:
+        ConfigurationError: There is no such file or collector, or the file can't be imported.
+    """
+    collectors = {collector.name: collector for collector in collectors_in(load(main_file))}
+    if name not in collectors:
+        raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {', '.join(collectors)}")
+    return collectors[name]
+
+
+def home_of_collector(collector: Collector) -> Path:
+    """Return the project's folder of a collector.
+
+    Raises:
+        ConfigurationError: The collector and its streams have different homes.
+    """
+    return project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
 
 
 def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:

@@ -194,7 +194,7 @@ def _table_and_errors(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Ite
 
 
 def drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table; numbers stand at the right, and long names are folded."""
+    """Return a table; numbers are aligned right, and long names are folded."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
         right = name in _NUMBERS

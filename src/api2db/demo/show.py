@@ -30,8 +30,8 @@ from api2db.errors import Api2dbError, ConfigurationError
 
 _MAIN_FILE: Final = Path(__file__).with_name("_main.py")
 _KILL_AT: Final = 0.45
-_PATIENCE_S: Final = 45.0
-_GLANCE_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 45.0
+_LOOK_EVERY_S: Final = 0.1
 _INTERRUPTED: Final = 130
 _DATABASE: Final = "STORE/demo.duckdb"
 
@@ -135,7 +135,7 @@ def _collect(console: Console, home: Path, api: DemoApi, seconds: float) -> None
             began_s = time.monotonic()
             _wait(lambda: time.monotonic() - began_s > _KILL_AT * seconds and _some_arrived(home), seconds, thread)
             _kill(console, run)
-            _wait(lambda: api.served().complete and _all_arrived(home), seconds + _PATIENCE_S, thread)
+            _wait(lambda: api.served().complete and _all_arrived(home), seconds + _LONGEST_WAIT_S, thread)
         finally:
             run.stop()
             thread.join()
@@ -163,7 +163,7 @@ def _kill(console: Console, run: Run) -> None:
 def _wait(happened: Callable[[], bool], timeout_s: float, thread: threading.Thread) -> None:
     deadline_s = time.monotonic() + timeout_s
     while thread.is_alive() and time.monotonic() < deadline_s and not happened():
-        thread.join(_GLANCE_S)
+        thread.join(_LOOK_EVERY_S)
 
 
 def _some_arrived(home: Path) -> bool:

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import JSON, cast_exactly, decode_cell, is_bytes, is_json, is_text
+from api2db.frames import JSON, cast_exactly, decode_cell, is_bytes, is_json, is_text, times_of
 
 _types = pa.types
 _LONGEST_WHOLE = 15  # digits that every float holds
@@ -108,12 +108,6 @@ def _floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
     return texts.cast(type_)
 
 
-def _times(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    # Arrow reads fractions of a second in timestamps only.
-    moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
-    return moments.cast(pa.int64()).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
-
-
 def duration_texts(array: pa.Array) -> pa.Array:
     """Write durations as seconds, which tells them from ints and does not depend on a unit."""
     digits = _DIGITS[array.type.unit]
@@ -146,6 +140,6 @@ _KINDS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataTy
     (is_bytes, _bytes),
     (_types.is_boolean, _booleans),
     (_types.is_floating, _floats),
-    (_types.is_time, _times),
+    (_types.is_time, times_of),
     (_types.is_duration, _durations),
 )

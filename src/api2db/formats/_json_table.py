@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from api2db.errors import FormatError, FrameError
 from api2db.formats.folder_types import types_as_text, types_from_text
-from api2db.frames import JSON, base64_texts, decode_cell, encode_cell, is_bytes, is_json, is_text, to_batch
+from api2db.frames import JSON, base64_texts, decode_cell, encode_cell, is_bytes, is_json, is_text, times_of, to_batch
 
 _Encoding = Literal["value", "float", "int", "text", "count", "base64", "cells", "cell_texts"]
 
@@ -280,11 +280,7 @@ def _decoded(encoding: _Encoding, values: list[Any], type_: pa.DataType) -> pa.A
 
 
 def _decoded_texts(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    if not _types.is_time(type_):
-        return texts.cast(type_)
-    # Arrow reads a fraction of a second only in a timestamp.
-    moments = pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp(type_.unit))
-    return _count_of(moments).cast(pa.int32() if type_.bit_width == 32 else pa.int64()).view(type_)
+    return times_of(texts, type_) if _types.is_time(type_) else texts.cast(type_)
 
 
 def _decoded_ints(values: list[Any], type_: pa.DataType) -> pa.Array:

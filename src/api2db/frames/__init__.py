@@ -14,6 +14,7 @@ from api2db.frames._from_arrow import Rows, one_batch
 from api2db.frames._kinds import JSON, is_bytes, is_json, is_text
 from api2db.frames._refused import Refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
+from api2db.frames._texts import times_of
 from api2db.frames._to_pandas import consumed_to_pandas, dtypes_of, merge_dtypes, to_pandas
 from api2db.frames.unify import conform, long_numbers, unify, whole_numbers_as_floats, widened
 
@@ -43,6 +44,7 @@ __all__ = [
     "rows_and_refused",
     "set_aside",
     "text_cells",
+    "times_of",
     "to_batch",
     "to_pandas",
     "type_of_dtype",

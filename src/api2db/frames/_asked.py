@@ -28,7 +28,7 @@ def type_of_dtype(dtype: object) -> pa.DataType | None:
     try:
         known = pd.api.types.pandas_dtype(dtype)
         type_ = pa.Array.from_pandas(pd.Series([], dtype=known)).type
-    # pandas raises the first three for what is no dtype, and Arrow its own for a dtype without an Arrow type.
+    # pandas raises the first three for what is not a dtype. Arrow raises its own for a dtype without an Arrow type.
     except (TypeError, ValueError, NotImplementedError, pa.ArrowException) as error:
         raise ConfigurationError(
             f"{dtype!r} is not a dtype: {error}; give one that DataFrame.astype accepts"

@@ -15,7 +15,7 @@ from api2db.frames._cell_values import value_of
 
 logger = logging.getLogger(__name__)
 _COUNTS = frozenset({"integer", "empty"})
-_SAID = 5
+_MOST_NAMED = 5
 _collector = ContextVar("_collector", default="")
 
 
@@ -89,7 +89,7 @@ def index_names(names: Sequence[object], counts: Sequence[bool], columns: Iterab
                 "the index has no name, and there are columns named 'index' and 'level_0'; name it first, as in "
                 "frame.rename_axis('time'), or leave it out: frame.reset_index(drop=True)"
             )
-    _say_that_index_is_kept(_collector.get(), tuple(kept), others)
+    _warn_that_index_is_kept(_collector.get(), tuple(kept), others)
     return kept
 
 
@@ -104,11 +104,11 @@ def naming_collector(name: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1024)
-def _say_that_index_is_kept(collector: str, kept: tuple[str, ...], others: tuple[str, ...]) -> None:
+def _warn_that_index_is_kept(collector: str, kept: tuple[str, ...], others: tuple[str, ...]) -> None:
     logger.warning(
         "%sthe index of a frame with the columns %s has no name; it is stored as %s. Name it with "
         "frame.rename_axis, or leave it out with frame.reset_index(drop=True)",
         collector and f"{collector}: ",
-        ", ".join(map(repr, others[:_SAID])) + (", …" if len(others) > _SAID else ""),
+        ", ".join(map(repr, others[:_MOST_NAMED])) + (", …" if len(others) > _MOST_NAMED else ""),
         ", ".join(map(repr, kept)),
     )

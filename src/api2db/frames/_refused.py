@@ -50,7 +50,7 @@ def reason_of(schema: pa.Schema) -> str:
 
 
 def set_aside(rows: Sequence[Mapping[str, Any]], reason: str) -> list[Refused]:
-    """Rows that their source refuses, with the reason; those with text that is none have that reason instead.
+    """Return rows that their source refuses, with the reason; rows with invalid text get that reason instead.
 
     Raises:
         FrameError: As ``to_batch``.

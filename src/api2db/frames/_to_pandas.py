@@ -28,13 +28,15 @@ def to_pandas(frame: pa.RecordBatch | pa.Table) -> pd.DataFrame:
     become dicts, lists and so on again. Decimals, dates and times are Python objects.
     """
     table = pa.Table.from_batches([frame]) if isinstance(frame, pa.RecordBatch) else frame
-    told = _told_dtypes(table.schema)
+    recorded = _recorded_dtypes(table.schema)
     ours = {
-        name: place for place, name in enumerate(table.column_names) if _is_ours(table.column(place), told.get(name))
+        name: place
+        for place, name in enumerate(table.column_names)
+        if _is_ours(table.column(place), recorded.get(name))
     }
     converted = _by_arrow(table.drop_columns(list(ours)), table.num_rows)
     for name, place in ours.items():
-        converted.insert(place, name, _series(table.column(place), told.get(name)))
+        converted.insert(place, name, _series(table.column(place), recorded.get(name)))
     return converted
 
 
@@ -57,14 +59,14 @@ def consumed_to_pandas(batches: list[pa.RecordBatch], schema: pa.Schema) -> pd.D
     return joined
 
 
-def _is_ours(column: pa.ChunkedArray, told: str | None) -> bool:
+def _is_ours(column: pa.ChunkedArray, recorded: str | None) -> bool:
     """Whether Arrow's own conversion would lose something."""
     if is_json(column.type) or column.type == _FINE_TIME:
         return True
     if _types.is_null(column.type):
-        return told in _UNDECIDED
+        return recorded in _UNDECIDED
     whole = _types.is_integer(column.type) or _types.is_boolean(column.type)
-    return whole and column.null_count > 0 and not (told or "").endswith("[pyarrow]")
+    return whole and column.null_count > 0 and not (recorded or "").endswith("[pyarrow]")
 
 
 def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
@@ -75,9 +77,9 @@ def _by_arrow(table: pa.Table, rows: int) -> pd.DataFrame:
     )
 
 
-def _series(column: pa.ChunkedArray, told: str | None) -> "pd.Series[Any]":
+def _series(column: pa.ChunkedArray, recorded: str | None) -> "pd.Series[Any]":
     if _types.is_null(column.type):
-        return pd.Series([None] * len(column), dtype=pd.api.types.pandas_dtype(told))
+        return pd.Series([None] * len(column), dtype=pd.api.types.pandas_dtype(recorded))
     if is_json(column.type):
         cells = [None if text is None else decode_cell(text) for text in column.cast(pa.utf8()).to_pylist()]
         return pd.Series(cells, dtype=object)
@@ -94,17 +96,19 @@ def dtypes_of(schema: pa.Schema) -> dict[str, str]:
     So an int column that may hold nulls is ``Int64``, never ``float64``; a category is ``category`` whatever its
     values are. A column of nulls only has no dtype yet.
     """
-    told = _told_dtypes(schema)
-    return {field.name: told.get(field.name) or _name_of(field) for field in schema if not _types.is_null(field.type)}
+    recorded = _recorded_dtypes(schema)
+    return {
+        field.name: recorded.get(field.name) or _name_of(field) for field in schema if not _types.is_null(field.type)
+    }
 
 
-def _told_dtypes(schema: pa.Schema) -> dict[str, str]:
+def _recorded_dtypes(schema: pa.Schema) -> dict[str, str]:
     """Return the dtypes that the ``pandas`` metadata of a schema records."""
     described = json.loads((schema.metadata or {}).get(b"pandas", b'{"columns": []}'))
-    return {str(column["field_name"]): _told_name(column) for column in described["columns"]}
+    return {str(column["field_name"]): _recorded_name(column) for column in described["columns"]}
 
 
-def _told_name(column: Mapping[str, Any]) -> str:
+def _recorded_name(column: Mapping[str, Any]) -> str:
     if column["pandas_type"] == "categorical":
         return "category"
     name = str(column["numpy_type"])

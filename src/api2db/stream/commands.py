@@ -80,7 +80,7 @@ def _collector_of(file: str) -> str:
     """Return the collector of a file of rejected rows.
 
     Raises:
-        ConfigurationError: It is no such file.
+        ConfigurationError: It is not such a file.
     """
     parts = Path(file).parts
     if len(parts) != 5 or parts[:2] != ("STORE", "rejected") or ".." in parts:
@@ -142,7 +142,7 @@ def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
         raise ConfigurationError(f"the rows of {file} belong to a stream that this journal no longer has")
     metadata = {key: value for key, value in (rows.schema.metadata or {}).items() if not key.startswith(METADATA_KEY)}
     batch = to_batch(without_added(rows)).replace_schema_metadata(metadata)
-    # Whoever answers must not wait for room: no other request is answered meanwhile, nor is the journal closed.
+    # An answer must not wait for room: meanwhile no other request is answered, and the journal is not closed.
     journal.append([batch], stream_no=stream.stream_no, removes=file, block=False)
     return int(rows.num_rows)
 

@@ -163,7 +163,7 @@ class Stream(FileConverter):
             Whether everything is in the target or set aside.
 
         Raises:
-            StreamDiedError: The worker has stopped with an error, so waiting is in vain.
+            StreamDiedError: The worker has stopped with an error.
             ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
         return self._running_for_frames().flush(timeout)

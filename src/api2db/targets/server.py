@@ -45,7 +45,7 @@ class Password:
     def __repr__(self) -> str:
         return "Password(***)"
 
-    def blotted_in(self, text: str) -> str:
+    def removed_from(self, text: str) -> str:
         """A text without the password that was supplied last."""
         return text.replace(self._last, "***") if self._last else text
 
@@ -98,6 +98,17 @@ class Server:
         """Its address, for messages."""
         return f"{self.host}:{self.port}/{self.database}"
 
+    def database_missing(self, error: Any, right: str) -> TargetUnavailableError:
+        """The error of a driver for a missing database that can't be created.
+
+        Args:
+            right: What the user lacks for that.
+        """
+        said = self.without_secret(error)
+        return TargetUnavailableError(
+            f"the database {self.database} is missing and can't be created: {said}; create it, or grant {right}"
+        )
+
     def without_secret(self, text: Any) -> str:
         """A driver's message in one line, without the password."""
-        return self.password.blotted_in(" ".join(str(text).split()))
+        return self.password.removed_from(" ".join(str(text).split()))

@@ -188,7 +188,7 @@ def _recreate_column(session: Session, table: str, column: str, declared: str, v
             session.run(create)
     except sqlite3.OperationalError as error:
         said = str(error).replace('"_api2db_old"', column).replace("_api2db_old", column)
-        raise BatchRefusedError(f"a constraint, a view or a trigger stands on it, SQLite says {said}") from error
+        raise BatchRefusedError(f"a constraint, a view or a trigger depends on it; SQLite says {said}") from error
 
 
 class _SqliteSession(Session):
@@ -229,7 +229,7 @@ class _SqliteSession(Session):
         for (name,) in self.rows(_ROW_NUMBER, (table,)):
             if name in rows.column_names and rows.column(name).null_count:
                 raise BatchRefusedError(
-                    f"{name!r}: a value is missing, and SQLite would make up a number; where it is to, leave the column"
+                    f"{name!r}: a value is missing, and SQLite would assign a number; if it should, leave the column"
                     " out of the frame"
                 )
         names = ", ".join(quote(name) for name in rows.column_names)

@@ -85,7 +85,7 @@ class TableLocation:
         said = os.environ.get(_EMULATOR)
         if not self.endpoint and said and not is_address(said):
             raise TargetUnavailableError(
-                f"{_EMULATOR} is {said!r}, which is no address; give it with its scheme, such as http://localhost:9050"
+                f"{_EMULATOR} is {said!r}, which is not an address; give it with its scheme, such as http://localhost:9050"
             )
         return self.endpoint or said or None
 
@@ -202,8 +202,8 @@ def _credentials(path: Path) -> Any:
         google.auth.exceptions.GoogleAuthError,
     ) as error:
         raise TargetUnavailableError(
-            f"{path} is no usable key file of a Google service account ({type(error).__name__}); download one in JSON"
-            " from the service account's keys and put it there"
+            f"{path} is not a usable key file of a Google service account ({type(error).__name__}); download one"
+            " in JSON from the service account's keys and put it there"
         ) from None
 
 
@@ -213,7 +213,7 @@ def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) 
 
     Args:
         doing: What was tried, for the message.
-        refusable: Whether a bad request means that rows or columns are refused; otherwise it is tried again.
+        refusable: Whether a bad request means that rows or columns are refused; otherwise it is retried.
     """
     try:
         yield

@@ -82,7 +82,7 @@ class BigqueryKeyedTarget(LedgerTarget):
         self._following.connect()
         if not self._ready:
             fields = [field_of(name, type_) for name, type_ in _LEDGER]
-            with sorted_errors(self._place, f"making {self._ledger}"):
+            with sorted_errors(self._place, f"creating {self._ledger}"):
                 table = bigquery.Table(self._ledger, schema=fields)
                 self._rest.create_table(table, exists_ok=True, retry=None, timeout=CALL_S)
             self._ready = True
@@ -148,7 +148,7 @@ class BigqueryKeyedTarget(LedgerTarget):
         fields = [field_of(each, declared[each]) for each in rows.column_names]
         table = bigquery.Table(name, schema=fields)
         table.expires = datetime.datetime.now(datetime.UTC) + _STAGED_FOR
-        with sorted_errors(self._place, f"making {name}"):
+        with sorted_errors(self._place, f"creating {name}"):
             self._rest.create_table(table, retry=None, timeout=CALL_S)
         LoadJobs(self._following.clients).load(f"api2db_{uuid.uuid4().hex}", name, rows, fields, truncates=False)
         yield name

@@ -35,7 +35,7 @@ def load_dataset(clients: Clients) -> Any:
     place = clients.place
     wanted = bigquery.Dataset(f"{place.project}.{place.dataset}")
     wanted.location = place.location
-    with sorted_errors(place, f"making the data set {place.dataset}"):
+    with sorted_errors(place, f"creating the data set {place.dataset}"):
         try:
             return clients.rest.create_dataset(wanted, retry=None, timeout=CALL_S)
         except exceptions.Conflict:
@@ -79,7 +79,7 @@ class Table:
         """Create it; if somebody else has done so meanwhile, that table is used."""
         table = bigquery.Table(self._reference, schema=list(fields))
         table.labels = labels
-        with sorted_errors(self._place, f"making {self._place.name}", refusable=True):
+        with sorted_errors(self._place, f"creating {self._place.name}", refusable=True):
             try:
                 made = self._clients.rest.create_table(table, retry=None, timeout=CALL_S)
             except exceptions.Conflict:

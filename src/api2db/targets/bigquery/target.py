@@ -240,7 +240,7 @@ class BigqueryTarget(SteppedTarget):
     def _new_stream(self, columns: Sequence[Column]) -> str | None:
         place = self._place
         path = f"projects/{place.project}/datasets/{place.dataset}/tables/{place.table}"
-        with sorted_errors(place, f"making a write stream into {place.name}"):
+        with sorted_errors(place, f"creating a write stream into {place.name}"):
             try:
                 made = new_stream(self.clients.writer, path)
             except exceptions.PermissionDenied as error:

@@ -1,4 +1,4 @@
-"""One session on a HeavyDB server, by the client's Thrift calls; a connection in doubt is never used again."""
+"""One session on a HeavyDB server, by the client's Thrift calls; a connection in doubt is not used again."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ PORTS: dict[Protocol, int] = {"binary": 6274, "http": 6278, "https": 443}
 _ENDED = re.compile(
     r"session not valid( or expired)?\.|idle session timeout\.|maximum active session timeout\.", re.IGNORECASE
 )
-# It logs failures that it could not handle; they are errors for the caller.
+# Thrift logs failures that it also raises.
 logging.getLogger("thrift.transport.TSocket").setLevel(logging.CRITICAL)
 
 
@@ -57,7 +57,7 @@ class Session:
         """
         if self._client is not None:
             return
-        self._client, self._transport, self._id = _begun(self._server, self._protocol, self._timeout_s)
+        self._client, self._transport, self._id = _opened(self._server, self._protocol, self._timeout_s)
 
     def close(self) -> None:
         """End the session; never raises."""
@@ -139,7 +139,7 @@ def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "
         TargetUnavailableError: The server cannot be reached, or refuses the login.
         MissingExtraError: The client is not installed.
     """
-    client, transport, session = _begun(server, protocol, timeout_s)
+    client, transport, session = _opened(server, protocol, timeout_s)
     from heavydb import Connection
 
     made = Connection.__new__(Connection)
@@ -162,14 +162,14 @@ def client_connection(server: Server, protocol: Protocol, timeout_s: float) -> "
     return made
 
 
-def _begun(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any, str]:
+def _opened(server: Server, protocol: Protocol, timeout_s: float) -> tuple[Any, Any, str]:
     """A client, its transport, and the id of the session that it opened."""
     client, transport = thrift_client(server, protocol, timeout_s)
     password = server.password()
     try:
         transport.open()
         return client, transport, client.connect(server.username, password, server.database)
-    except Exception as error:  # noqa: BLE001 - whatever the transport raises, nothing was begun
+    except Exception as error:  # noqa: BLE001 - whatever the transport raises, no session was opened
         transport.close()
         said = server.without_secret(_said(error))
         raise TargetUnavailableError(f"HeavyDB at {server.place} can't be reached: {said}") from None

@@ -83,7 +83,7 @@ class HeavydbTarget(SteppedTarget):
         except RefusedByServerError as error:
             if self.fold(self._table) not in map(self.fold, self._session.ask("get_tables")):
                 return None
-            raise TargetUnavailableError(f"the table {self._table} can't be looked at: {error}") from None
+            raise TargetUnavailableError(f"the table {self._table} can't be described: {error}") from None
         if details.shard_count:
             raise TargetUnavailableError(
                 f"the table {self._table} has shards, and a load into those may be carried out in part; "
@@ -156,14 +156,14 @@ class HeavydbTarget(SteppedTarget):
 
     def rows_committed(self, plan: LoadPlan) -> int | None:
         refused, self._refused = self._refused, None
-        if refused == plan:  # and nobody else is asked: the table may have changed since, by others
+        if refused == plan:  # the server is not asked: others may have changed the table since
             return 0
         self._prepared = self._figures = None
         self._session.end(plan.details["session"])
         if self.columns() is None:
             return 0
         self._wait_for_loads()
-        return _landed(plan, self._epoch() - plan.details["epoch"], self._count() - plan.details["count"])
+        return _rows_since(plan, self._epoch() - plan.details["epoch"], self._count() - plan.details["count"])
 
     def _wait_for_loads(self) -> None:
         """Wait for a load under way: it keeps the table's columns as they are, so altering them waits for it.
@@ -225,7 +225,7 @@ class HeavydbTarget(SteppedTarget):
             self._session.execute(f"CREATE TABLE IF NOT EXISTS {quoted(self._table)} ({listed})")
         except RefusedByServerError as error:
             raise TargetUnavailableError(
-                f"the table {self._table} can't be made: {error}; grant what is needed, or name another with table="
+                f"the table {self._table} can't be created: {error}; grant what is needed, or name another with table="
             ) from None
 
     def _add(self, schema: pa.Schema, there: Sequence[Column], origins: ChangeOrigins) -> bool:
@@ -281,12 +281,12 @@ def quoted(name: str) -> str:
         BatchRefusedError: HeavyDB has no names with such characters.
     """
     if '"' in name or not name.isprintable():
-        raise BatchRefusedError(f"no name in HeavyDB has quotes or control characters, as {name!r} has; rename it")
+        raise BatchRefusedError(f"HeavyDB allows no quotes and no control characters in names; rename {name!r}")
     return f'"{name}"'
 
 
-def _landed(plan: LoadPlan, steps: int, more_rows: int) -> int | None:
-    """How many rows of a load are in, by how far epoch and row count have moved since: a load is one step."""
+def _rows_since(plan: LoadPlan, steps: int, more_rows: int) -> int | None:
+    """How many rows of a load are committed, given how far epoch and row count have moved: a load is one step."""
     if not steps:
         return 0
     return more_rows if steps == 1 and more_rows in {0, plan.rows} else None

@@ -76,7 +76,7 @@ def connection_class() -> Any:
         def _process_auth(self, plugin_name: bytes, *more: Any) -> Any:
             if plugin_name in _SHOW_PASSWORD and not self._secure:
                 raise err.OperationalError(
-                    2061, "the server asks for the password in the clear, which is given only by way of TLS"
+                    2061, "the server asks for the password in the clear, which is sent only over TLS"
                 )
             return super()._process_auth(plugin_name, *more)
 

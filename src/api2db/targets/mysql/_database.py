@@ -34,7 +34,7 @@ from api2db.targets.mysql._session import Learnt, MysqlSession
 from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import MAX_CONNECTIONS, Session
-from api2db.targets.sql.pool import NO_ROOM, Connections, TooManyConnectionsError
+from api2db.targets.sql.pool import Connections, unreachable
 from api2db.targets.sql.port import Dialect
 from api2db.targets.types import MARIADB, MYSQL, from_mysql
 
@@ -238,9 +238,7 @@ class _Opener:
                 return self.open()
             said = self._server.without_secret(text_of(error))
             said = f"the server at {self._server.place} can't be reached: {said}"
-            if code_of(error) in NO_ROOM_CODES:
-                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
-            raise TargetUnavailableError(said) from None
+            raise unreachable(said, is_full=code_of(error) in NO_ROOM_CODES) from None
 
     def clean(self, connection: "pymysql.Connection[Any]") -> None:
         """Remove what a trigger or an error has left: settings, locks, temporary tables, variables."""
@@ -281,11 +279,8 @@ class _Opener:
             with connection, connection.cursor() as cursor:
                 cursor.execute(f"CREATE DATABASE IF NOT EXISTS {quote(self._server.database)} CHARACTER SET utf8mb4")
         except (pymysql.Error, OSError) as error:
-            said = self._server.without_secret(text_of(error))
-            raise TargetUnavailableError(
-                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATE"
-            ) from None
-        logger.info("the database %s is made", self._server.database)
+            raise self._server.database_missing(text_of(error), "CREATE") from None
+        logger.info("the database %s was created", self._server.database)
 
 
 def _library() -> Any:

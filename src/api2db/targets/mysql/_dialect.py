@@ -46,8 +46,8 @@ def quote(name: str) -> str:
     """
     if not name or "\0" in name or len(name) > _LONGEST_NAME or name[-1] in _SPACES or _beyond(name):
         raise BatchRefusedError(
-            f"MySQL can't hold the name {name!r}: it has to be of 1 to 64 characters below U+10000, "
-            "without NUL, and without a space, a tab or the end of a line as its last; rename it"
+            f"MySQL can't hold the name {name!r}: it must have 1 to 64 characters below U+10000, "
+            "no NUL, and no space, tab or line end at its end; rename it"
         )
     return f"`{name.replace('`', '``')}`"
 

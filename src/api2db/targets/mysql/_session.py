@@ -28,7 +28,7 @@ _UNKNOWN = Shape((), None, None)
 
 @dataclass(slots=True)
 class Learnt:
-    """What earlier transactions have learnt about a database.
+    """What earlier transactions have found out about a database.
 
     Attributes:
         local: Whether LOAD DATA LOCAL may be tried.
@@ -135,8 +135,8 @@ class MysqlSession(Session):
         for name in self._shape(table).making_up & {*rows.column_names}:
             if rows.column(name).null_count:
                 raise BatchRefusedError(
-                    f"{name!r}: a value is missing, and the column is NOT NULL; where the server is to make one, leave"
-                    " the column out of the frame"
+                    f"{name!r}: a value is missing, and the column is NOT NULL; if the server should assign one,"
+                    " leave the column out of the frame"
                 )
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:

@@ -24,7 +24,7 @@ from api2db.targets.postgresql._replacing import held_columns, make_room
 from api2db.targets.postgresql._session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
-from api2db.targets.sql.pool import IDLE_S, NO_ROOM, Connections, TooManyConnectionsError
+from api2db.targets.sql.pool import IDLE_S, Connections, unreachable
 from api2db.targets.sql.port import quote as quote_of_any_length
 from api2db.targets.types import from_postgresql
 
@@ -131,13 +131,13 @@ class PostgresqlDatabase:
         try:
             if connection.execute("SELECT to_regnamespace(%s) IS NULL", (name,)).fetchone() == (True,):
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
-                logger.info("the schema %s is created", self._schema)
+                logger.info("the schema %s was created", self._schema)
         except psycopg.errors.UniqueViolation:  # another stream made it at the same time
             return
         except psycopg.Error as error:
             said = self._server.without_secret(error)
             raise TargetUnavailableError(
-                f"the schema {self._schema} is missing and can't be made: {said}; make it, or grant CREATE on the "
+                f"the schema {self._schema} is missing and can't be created: {said}; create it, or grant CREATE on the "
                 f"database {self._server.database}"
             ) from None
 
@@ -175,9 +175,7 @@ class _Opener:
                 self._make_database()
                 return self.open()
             said = f"PostgreSQL at {self._server.place} can't be reached: {self._server.without_secret(error)}"
-            if has_no_room(error):
-                raise TooManyConnectionsError(f"{said}; {NO_ROOM}") from None
-            raise TargetUnavailableError(said) from None
+            raise unreachable(said, is_full=has_no_room(error)) from None
 
     def clean(self, connection: "psycopg.Connection[tuple[Any, ...]]") -> None:
         """Remove what a trigger has left: settings, locks, temporary tables, prepared statements."""
@@ -204,11 +202,8 @@ class _Opener:
         except psycopg.errors.DuplicateDatabase:
             return
         except psycopg.Error as error:
-            said = self._server.without_secret(error)
-            raise TargetUnavailableError(
-                f"the database {self._server.database} is missing and can't be made: {said}; make it, or grant CREATEDB"
-            ) from None
-        logger.info("the database %s is made", self._server.database)
+            raise self._server.database_missing(error, "CREATEDB") from None
+        logger.info("the database %s was created", self._server.database)
 
 
 def _retype(session: Session, alter: str) -> None:

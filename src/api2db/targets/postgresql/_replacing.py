@@ -79,13 +79,13 @@ def make_room(session: Session, table: str, new: int) -> None:
     for (depending,) in session.rows(_DEPENDING, (table, table)):
         raise BatchRefusedError(
             f"{table} has no room for {new} more columns: PostgreSQL counts {used} of {_MOST_COLUMNS}, dropped ones too"
-            f", until the table is made again, which {depending} forbids; drop that, put the rows again,"
-            " and make it again"
+            f", until the table is created again, which {depending} forbids; drop that, put the rows"
+            " again, and create it again"
         )
-    _make_again(session, table)
+    _recreate(session, table)
 
 
-def _make_again(session: Session, table: str) -> None:
+def _recreate(session: Session, table: str) -> None:
     ((schema, name, owner, is_ours, unlogged, options, space, comment),) = session.rows(_TABLE, (table,))
     full, old = f"{schema}.{name}", f"{schema}._api2db_old"
     grants = session.rows(_GRANTS, (table, table))

@@ -94,7 +94,7 @@ class Table:
         return session.columns(self._name) or []
 
     def _make(self, session: Session, maker: str | None, create: str) -> None:
-        """The record that this stream creates the table is written first, in case we die before the first load."""
+        """Record first that this stream creates the table, in case the process dies before the first load."""
         if maker is not None:
             self._changes.sign(session, maker)
         try:

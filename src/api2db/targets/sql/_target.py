@@ -22,7 +22,7 @@ from api2db.targets.port import (
 from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql._merge import Merge
 from api2db.targets.sql._table import Changes, Table
-from api2db.targets.sql.port import Database, Session, TrialEndedError
+from api2db.targets.sql.port import Database, DryRunEndedError, Session
 from api2db.targets.types import ValueLimit
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class SqlTarget(LedgerTarget):
             row = self._ledger.read(session, stream)
             self._stream = stream
             if self.replaces_table and self._schema == "evolve":
-                self._surplus = self._left_over(session)
+                self._surplus = self._dropped_halfway(session)
             if row is None and self._if_exists == "fail" and self._is_of_others(session):
                 raise TargetUnavailableError(
                     f"the table {self._name} exists and if_exists='fail'; rename or drop it, or use 'append'"
@@ -107,8 +107,8 @@ class SqlTarget(LedgerTarget):
         self._drop_surplus()
         return row
 
-    def _left_over(self, session: Session) -> set[str]:
-        """Columns that a process was about to drop after a load when it ended; all their values are null."""
+    def _dropped_halfway(self, session: Session) -> set[str]:
+        """Columns that an earlier process recorded as gone and did not drop before it ended; all values are null."""
         there = [column.name for column in session.columns(self._name) or []]
         left = self._changes.gone(session) & {*there}
         return {name for name in left if session.rows(self._count_of(name)) == [(0,)]} if left != {*there} else set()
@@ -169,8 +169,8 @@ class SqlTarget(LedgerTarget):
         try:
             with self._database.transaction() as session:
                 self._load(session, rows, columns, [], only_new=only_new)
-                raise TrialEndedError
-        except TrialEndedError:
+                raise DryRunEndedError
+        except DryRunEndedError:
             self._surplus = set()
 
     def _check_dots(self) -> None:

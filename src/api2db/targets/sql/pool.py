@@ -17,11 +17,11 @@ from typing import Any, Final, Protocol
 
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TableChangedError, TargetUnavailableError
 from api2db.targets.server import Server
-from api2db.targets.sql.port import TrialEndedError
+from api2db.targets.sql.port import DryRunEndedError
 
 logger = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 8
-NO_ROOM = (
+_ADVICE = (
     "give the streams of this and other processes a lower max_connections, run fewer processes, or raise the limit of"
     " the server or the user"
 )
@@ -31,6 +31,11 @@ _FEWER_S = 10.0
 
 class TooManyConnectionsError(TargetUnavailableError):
     """The server accepts no further connection."""
+
+
+def unreachable(said: str, *, is_full: bool) -> TargetUnavailableError:
+    """The error for a connection that could not be opened, with the next step if the server has too many."""
+    return TooManyConnectionsError(f"{said}; {_ADVICE}") if is_full else TargetUnavailableError(said)
 
 
 class Opener(Protocol):
@@ -147,7 +152,7 @@ class Pool:
             lent.is_sound = turn.opener.roll_back(lent.connection)
         except BaseException as raised:
             error = raised
-            is_known = isinstance(raised, BatchRefusedError | TableChangedError | TrialEndedError)
+            is_known = isinstance(raised, BatchRefusedError | TableChangedError | DryRunEndedError)
             lent.is_sound = is_known and turn.opener.roll_back(lent.connection)
             raise
         finally:
@@ -249,7 +254,7 @@ class Pool:
                     "%s gives no more than %d connections, which the streams share; %s",
                     turn.place,
                     there,
-                    NO_ROOM,
+                    _ADVICE,
                 )
             self._fewer, self._fewer_until_s = there, time.monotonic() + _FEWER_S
             return True

@@ -17,8 +17,8 @@ _Arguments = ParamSpec("_Arguments")
 _Form = TypeVar("_Form")
 
 
-class TrialEndedError(Exception):
-    """Ends a transaction that was only a trial."""
+class DryRunEndedError(Exception):
+    """Ends the transaction of a dry run."""
 
 
 class Session(Protocol):
