@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.frames import cast_exactly, is_json, nulled, unmarked
+from api2db.frames import cast_exactly, is_bytes, is_json, is_number, is_text, nulled, unmarked
 from api2db.targets.port import Column
 from api2db.targets.types import ValueLimit, in_words
 
@@ -97,13 +97,13 @@ def fit(
 def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted) -> pa.ChunkedArray:
     if is_json(column.type) and is_json(home.type):
         return pa.chunked_array([unmarked(chunk) for chunk in column.chunks], column.type)
-    if _same_kind(column.type, home.type) or (home.reads_text and _is_text(column.type)):
+    if _same_kind(column.type, home.type) or (home.reads_text and is_text(column.type)):
         return column
     values = column.combine_chunks()
     if _loses_only_digits(values.type, home.type):
         fitted.truncated.append(name)
         values = _without_nanoseconds(values).cast(home.type)
-    if _has_no_type(values.type) and _is_text(home.type):
+    if _has_no_type(values.type) and is_text(home.type):
         values = values.cast(pa.string())
     cast, mask = cast_exactly(values, home.type, reads_text=True)
     if mask is not None:
@@ -125,7 +125,7 @@ def _within(
 
 
 def _same_kind(one: pa.DataType, other: pa.DataType) -> bool:
-    return one.equals(other) or (_is_text(one) and _is_text(other)) or (_is_bytes(one) and _is_bytes(other))
+    return one.equals(other) or (is_text(one) and is_text(other)) or (is_bytes(one) and is_bytes(other))
 
 
 def _without_nanoseconds(values: pa.Array) -> pa.Array:
@@ -145,25 +145,21 @@ def _has_no_type(type_: pa.DataType) -> bool:
     return bool(_types.is_decimal(type_) and (type_.precision > _LONGEST_DECIMAL or type_.scale > _LONGEST_SCALE))
 
 
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(_types.is_string(type_) or _types.is_large_string(type_))
-
-
 def _remedy(name: str, type_: pa.DataType, home: pa.DataType) -> str:
     """What the user can do about values that a column does not accept."""
     values = type_.value_type if _types.is_dictionary(type_) else type_
-    if _is_text(home) and not (_is_text(values) or is_json(values) or _is_bytes(values)):
+    if is_text(home) and not (is_text(values) or is_json(values) or is_bytes(values)):
         return f"; to store it as text, give the stream dtypes={{{name!r}: 'str'}}"
     if _types.is_list(home):
-        item = "text" if _is_text(home.value_type) else _taken(home.value_type) or "a value of its type"
+        item = "text" if is_text(home.value_type) else _taken(home.value_type) or "a value of its type"
         return f"; each item of the list must be {item}: correct the value, since dtypes= does not change items"
     if _may_be_text(values) and (said := _taken(home)):
         return f"; text is taken as {said}, nothing else: correct the value"
     if _types.is_integer(values) and _types.is_boolean(home):
         return f"; to store 0 and 1 as booleans, give the stream dtypes={{{name!r}: 'boolean'}}"
-    if _types.is_boolean(values) and _is_number(home):
+    if _types.is_boolean(values) and is_number(home):
         return f"; to store it as 0 or 1, give the stream dtypes={{{name!r}: 'Int64'}}"
-    if _is_number(values) and _is_number(home):
+    if is_number(values) and is_number(home):
         rounded = "" if _types.is_integer(values) else "round it to the digits that the type has, or "
         return f"; {rounded}give the column a type that holds it"
     return "; correct the value, or give the column another type"
@@ -174,12 +170,8 @@ def _taken(home: pa.DataType) -> str:
     return next((said for is_kind, said in _TAKEN if is_kind(home)), "")
 
 
-def _is_number(type_: pa.DataType) -> bool:
-    return bool(_types.is_integer(type_) or _types.is_floating(type_) or _types.is_decimal(type_))
-
-
 def _may_be_text(type_: pa.DataType) -> bool:
-    return _is_text(type_) or is_json(type_)
+    return is_text(type_) or is_json(type_)
 
 
 _TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
@@ -198,10 +190,6 @@ _TAKEN: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     ),
     (_types.is_time, "an ISO 8601 time no finer than the type, such as 01:30:00"),
 )
-
-
-def _is_bytes(type_: pa.DataType) -> bool:
-    return bool(_types.is_binary(type_) or _types.is_large_binary(type_))
 
 
 def _loses_only_digits(one: pa.DataType, other: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ from api2db.frames._batch import to_batch
 from api2db.frames._cells import base64_texts, decode_cell, encode_cell, json_cells, python_values, text_cells, unmarked
 from api2db.frames._exact import cast_exactly, nulled
 from api2db.frames._from_arrow import Rows, one_batch
-from api2db.frames._kinds import JSON, is_bytes, is_json, is_text
+from api2db.frames._kinds import JSON, is_bytes, is_json, is_number, is_text, plain
 from api2db.frames._refused import Refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
 from api2db.frames._texts import times_of
@@ -33,12 +33,14 @@ __all__ = [
     "encode_cell",
     "is_bytes",
     "is_json",
+    "is_number",
     "is_text",
     "json_cells",
     "long_numbers",
     "merge_dtypes",
     "nulled",
     "one_batch",
+    "plain",
     "python_values",
     "reason_of",
     "rows_and_refused",

@@ -26,3 +26,17 @@ def is_binary(type_: pa.DataType) -> bool:
 def is_bytes(type_: pa.DataType) -> bool:
     """Whether a type is bytes, of any or of a fixed length."""
     return is_binary(type_) or type(type_) is pa.FixedSizeBinaryType
+
+
+def is_number(type_: pa.DataType) -> bool:
+    """Whether a type is an integer, a float or a decimal."""
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def plain(type_: pa.DataType) -> pa.DataType:
+    """Return a type without distinctions that only Arrow makes: dictionaries and large offsets."""
+    if pa.types.is_dictionary(type_):
+        return plain(type_.value_type)
+    if pa.types.is_large_string(type_):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(type_) else type_

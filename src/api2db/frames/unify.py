@@ -19,7 +19,7 @@ import pyarrow as pa
 from api2db.errors import DataError
 from api2db.frames._cells import python_values
 from api2db.frames._exact import cast_exactly, decimal_digits
-from api2db.frames._kinds import JSON, is_bytes, is_json, is_text
+from api2db.frames._kinds import JSON, is_bytes, is_json, is_number, is_text
 
 _types = pa.types
 _UNITS = ("s", "ms", "us", "ns")
@@ -56,10 +56,6 @@ def _widened_dictionary(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 def _value_type(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if _types.is_dictionary(type_) else type_
-
-
-def _is_number(type_: pa.DataType) -> bool:
-    return bool(_types.is_integer(type_) or _types.is_floating(type_) or _types.is_decimal(type_))
 
 
 def _widened_number(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
@@ -130,7 +126,7 @@ def _widened_time(a: pa.DataType, b: pa.DataType) -> pa.DataType:
 
 
 _KINDS = (
-    (_is_number, _widened_number),
+    (is_number, _widened_number),
     (_is_moment, _widened_moment),
     (_types.is_time, _widened_time),
     (_types.is_duration, lambda a, b: pa.duration(_finer(a, b))),

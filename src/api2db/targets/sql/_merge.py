@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
-from api2db.frames import is_json
+from api2db.frames import is_json, plain
 from api2db.targets.port import Column
 from api2db.targets.sql.port import Database, Session
-from api2db.targets.types import plain
 
 
 class Merge:

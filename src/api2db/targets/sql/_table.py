@@ -9,7 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
-from api2db.frames import widened
+from api2db.frames import plain, widened
 from api2db.targets._evolve import (
     inexact_as_float,
     replacement_columns,
@@ -20,7 +20,6 @@ from api2db.targets._evolve import (
 from api2db.targets.port import ChangeOrigins, Column, SchemaChange, unknown_origin
 from api2db.targets.sql._ledger import CHANGES_TABLE
 from api2db.targets.sql.port import Database, Dialect, Session
-from api2db.targets.types import plain
 
 logger = logging.getLogger(__name__)
 UNDECIDED = "undecided"

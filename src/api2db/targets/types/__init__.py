@@ -11,7 +11,7 @@ from api2db.targets.types._heavydb import HEAVYDB, from_heavydb
 from api2db.targets.types._kinds import KINDS, ValueKind
 from api2db.targets.types._mysql import MARIADB, MYSQL, from_mysql, mysql_name
 from api2db.targets.types._postgresql import POSTGRESQL, from_postgresql
-from api2db.targets.types._rules import Types, ValueLimit, in_words, plain
+from api2db.targets.types._rules import Types, ValueLimit, in_words
 from api2db.targets.types._sqlite import SQLITE, from_sqlite
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "from_sqlite",
     "in_words",
     "mysql_name",
-    "plain",
 ]
 
 TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)

@@ -127,15 +127,6 @@ def by_rule(rules: Sequence[Rule], type_: pa.DataType, otherwise: str) -> str | 
     return next((rule.name(type_) for rule in rules if rule.applies(type_)), otherwise)
 
 
-def plain(type_: pa.DataType) -> pa.DataType:
-    """Return a type without distinctions that only Arrow makes: dictionaries and large offsets."""
-    if _types.is_dictionary(type_):
-        return plain(type_.value_type)
-    if _types.is_large_string(type_):
-        return pa.string()
-    return pa.binary() if _types.is_large_binary(type_) else type_
-
-
 def is_exact_decimal(type_: pa.DataType) -> bool:
     """Whether it is a decimal with no more digits than the databases support."""
     return bool(_types.is_decimal(type_) and type_.precision <= LONGEST_DECIMAL)
