@@ -88,7 +88,7 @@ def test_one_that_is_interrupted_while_it_waits_leaves_its_place_to_the_next(
         raise KeyboardInterrupt
 
     with first.lent():
-        monkeypatch.setattr(second._turn.changed, "wait", interrupted)
+        monkeypatch.setattr(second.changed, "wait", interrupted)
         with pytest.raises(KeyboardInterrupt), second.lent():
             pass
     with third.lent() as connection:

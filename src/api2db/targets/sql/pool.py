@@ -1,8 +1,8 @@
 """The pool of connections of this process to one server, which streams use in turns.
 
-A stream borrows a connection for one transaction. Turns are in the order of the requests. A connection goes to another
-stream only after ``clean``. After an error that leaves a doubt, the connection is closed, and the stream in doubt gets
-one that was opened later.
+A stream borrows a connection for one transaction; streams get one in the order in which they ask. A connection goes to
+another stream only after ``clean``. After an error that leaves a doubt, the connection is closed, and the stream in
+doubt gets one that was opened later.
 """
 
 import logging
@@ -70,7 +70,7 @@ class Lent:
 
     connection: Any
     opened_s: float
-    user: "Turn"
+    user: "Connections"
     used_s: float = 0.0
     is_sound: bool = False
 
@@ -80,134 +80,107 @@ class Lent:
             self.connection.close()
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
-    """A stream that uses the pool.
-
-    Attributes:
-        since_s: It accepts no connection opened before.
-        has_ended: It no longer waits for a connection.
-    """
-
-    opener: Opener
-    place: str
-    max_connections: int
-    changed: threading.Condition
-    since_s: float = 0.0
-    has_ended: bool = False
-
-
 class Pool:
-    """Connections with the same address, database, user and encryption."""
+    """Connections with the same address, database, user and encryption; see ``Connections``."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._emptied = threading.Condition(self._lock)
+        self.lock = threading.Lock()
+        self._emptied = threading.Condition(self.lock)
         self._limit = 1
-        self._turns: set[Turn] = set()
-        self._waiting: deque[Turn] = deque()
+        self._users: set[Connections] = set()
+        self._waiting: deque[Connections] = deque()
         self._free: list[Lent] = []  # the most recently used one is last
         self._open = self._opening = 0
         self._since_s = 0.0
         self._fewer, self._fewer_until_s = 0, 0.0
         self._is_closing_idle = False
 
-    def turn(self, opener: Opener, place: str, max_connections: int) -> Turn:
-        """Register a stream."""
-        return Turn(opener, place, max_connections, threading.Condition(self._lock))
-
-    def join(self, turn: Turn) -> None:
+    def join(self, user: "Connections") -> None:
         """Count a stream until it leaves."""
-        with self._lock:
-            self._turns.add(turn)
-            self._limit = max(each.max_connections for each in self._turns)
+        with self.lock:
+            self._users.add(user)
+            self._limit = max(each.max_connections for each in self._users)
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, user: "Connections") -> None:
         """Close all connections after the last stream left."""
-        with self._lock:
-            self._turns.discard(turn)
-            turn.since_s = time.monotonic()
-            closing = [] if self._turns else self._take_out(self._free)
+        with self.lock:
+            self._users.discard(user)
+            user.since_s = time.monotonic()
+            closing = [] if self._users else self._take_out(self._free)
             self._emptied.notify()
         _close(closing)
 
-    def end_waiting(self, turn: Turn) -> None:
-        """Make a stream raise instead of waiting for a connection; any thread may call it."""
-        with self._lock:
-            turn.has_ended = True
-            turn.changed.notify()
-
     @contextmanager
-    def lend(self, turn: Turn) -> Iterator[Any]:
+    def lend(self, user: "Connections") -> Iterator[Any]:
         """Borrow a connection for one transaction.
 
         Raises:
             TargetUnavailableError: None can be opened, or the stream is to stop.
         """
-        lent = self._take(turn)
+        lent = self._take(user)
         lent.is_sound = False
         error: BaseException | None = None
         try:
             yield lent.connection
-            lent.is_sound = turn.opener.roll_back(lent.connection)
+            lent.is_sound = user.opener.roll_back(lent.connection)
         except BaseException as raised:
             error = raised
             is_known = isinstance(raised, BatchRefusedError | TableChangedError | DryRunEndedError)
-            lent.is_sound = is_known and turn.opener.roll_back(lent.connection)
+            lent.is_sound = is_known and user.opener.roll_back(lent.connection)
             raise
         finally:
-            self._give_back(lent, turn, error)
+            self._give_back(lent, user, error)
 
-    def _take(self, turn: Turn) -> Lent:
+    def _take(self, user: "Connections") -> Lent:
         has_waited = False
         while True:
-            lent, closing = self._wait(turn, first=has_waited)
+            lent, closing = self._wait(user, first=has_waited)
             _close(closing)
             try:
                 if lent is None:
-                    return self._opened(turn)
+                    return self._opened(user)
             except TooManyConnectionsError:
-                if not self._goes_on_with_fewer(turn):
+                if not self._continue_with_fewer(user):
                     raise
             else:
-                if self._is_clean(lent, turn):
+                if self._is_clean(lent, user):
                     return lent
             has_waited = True
 
-    def _is_clean(self, lent: Lent, turn: Turn) -> bool:
+    def _is_clean(self, lent: Lent, user: "Connections") -> bool:
         """Reset a connection. One that fails is closed; that says nothing about the server, so another is taken."""
-        if lent.user is turn:
+        if lent.user is user:
             return True
         try:
-            turn.opener.clean(lent.connection)
+            user.opener.clean(lent.connection)
         except Exception:  # noqa: BLE001 - whatever it is, this connection is of no more use
-            self._lose(lent)
+            self._discard(lent)
             return False
-        lent.user = turn
+        lent.user = user
         return True
 
-    def _wait(self, turn: Turn, *, first: bool) -> tuple[Lent | None, list[Lent]]:
+    def _wait(self, user: "Connections", *, first: bool) -> tuple[Lent | None, list[Lent]]:
         """A free connection, or None if one may be opened; and connections to close."""
-        with self._lock:
+        with self.lock:
             if first:
-                self._waiting.appendleft(turn)
+                self._waiting.appendleft(user)
             else:
-                self._waiting.append(turn)
+                self._waiting.append(user)
             try:
-                while not turn.has_ended and (self._waiting[0] is not turn or not self._has_room()):
-                    turn.changed.wait()
+                while not user.has_ended and (self._waiting[0] is not user or not self._has_room()):
+                    user.changed.wait()
             except BaseException:  # a Ctrl-C must not leave the others waiting
-                self._waiting.remove(turn)
-                self._call_next()
+                self._waiting.remove(user)
+                self._wake_next()
                 raise
-            self._waiting.remove(turn)
-            if turn.has_ended:
-                self._call_next()
+            self._waiting.remove(user)
+            if user.has_ended:
+                self._wake_next()
                 raise TargetUnavailableError(
-                    f"stopped while all connections to {turn.place} were in use; a higher max_connections gives more"
+                    f"stopped while all connections to {user.place} were in use; a higher max_connections gives more"
                 )
-            found = self._choose(turn)
-            self._call_next()
+            found = self._choose(user)
+            self._wake_next()
             return found
 
     def _has_room(self) -> bool:
@@ -216,13 +189,13 @@ class Pool:
     def _most(self) -> int:
         return self._limit if time.monotonic() > self._fewer_until_s else min(self._limit, self._fewer)
 
-    def _choose(self, turn: Turn) -> tuple[Lent | None, list[Lent]]:
+    def _choose(self, user: "Connections") -> tuple[Lent | None, list[Lent]]:
         now_s = time.monotonic()
-        idle_s = min(IDLE_S, turn.opener.idle_s())
+        idle_s = min(IDLE_S, user.opener.idle_s())
         closing = self._take_out([lent for lent in self._free if now_s - lent.used_s > idle_s])
-        good = [lent for lent in self._free if lent.opened_s >= turn.since_s]
+        good = [lent for lent in self._free if lent.opened_s >= user.since_s]
         if good:
-            chosen = next((lent for lent in reversed(good) if lent.user is turn), good[-1])
+            chosen = next((lent for lent in reversed(good) if lent.user is user), good[-1])
             self._free.remove(chosen)
             return chosen, closing
         if self._open >= self._most():
@@ -231,40 +204,40 @@ class Pool:
         self._opening += 1
         return None, closing
 
-    def _opened(self, turn: Turn) -> Lent:
+    def _opened(self, user: "Connections") -> Lent:
         opened_s = time.monotonic()
         connection = None
         try:
-            connection = turn.opener.open()
+            connection = user.opener.open()
         finally:
-            with self._lock:
+            with self.lock:
                 self._opening -= 1
                 self._open -= connection is None
-                self._call_next()
-        return Lent(connection, opened_s, turn)
+                self._wake_next()
+        return Lent(connection, opened_s, user)
 
-    def _goes_on_with_fewer(self, turn: Turn) -> bool:
+    def _continue_with_fewer(self, user: "Connections") -> bool:
         """If the server accepts no more connections, those that are open serve for a while."""
-        with self._lock:
+        with self.lock:
             there = self._open - self._opening
             if not there:
                 return False
             if time.monotonic() > self._fewer_until_s:
                 logger.warning(
                     "%s gives no more than %d connections, which the streams share; %s",
-                    turn.place,
+                    user.place,
                     there,
                     _ADVICE,
                 )
             self._fewer, self._fewer_until_s = there, time.monotonic() + _FEWER_S
             return True
 
-    def _give_back(self, lent: Lent, turn: Turn, error: BaseException | None) -> None:
-        with self._lock:
+    def _give_back(self, lent: Lent, user: "Connections", error: BaseException | None) -> None:
+        with self.lock:
             if isinstance(error, ConnectionBrokenError):
                 self._since_s = time.monotonic()
             lent.used_s = time.monotonic()
-            if lent.is_sound and lent.opened_s >= self._since_s and self._turns:
+            if lent.is_sound and lent.opened_s >= self._since_s and self._users:
                 self._free.append(lent)
                 closing = []
                 self._watch_idle()
@@ -272,13 +245,13 @@ class Pool:
                 self._open -= 1
                 closing = [lent]
             closing += self._take_out([each for each in self._free if each.opened_s < self._since_s])
-            self._call_next()
+            self._wake_next()
         _close(closing)
 
-    def _lose(self, lent: Lent) -> None:
-        with self._lock:
+    def _discard(self, lent: Lent) -> None:
+        with self.lock:
             self._open -= 1
-            self._call_next()
+            self._wake_next()
         lent.close()
 
     def _take_out(self, some: list[Lent]) -> list[Lent]:
@@ -287,7 +260,7 @@ class Pool:
         self._open -= len(taken)
         return taken
 
-    def _call_next(self) -> None:
+    def _wake_next(self) -> None:
         if self._waiting:
             self._waiting[0].changed.notify()
 
@@ -302,10 +275,10 @@ class Pool:
 
     def _close_idle(self) -> None:
         while True:
-            with self._lock:
+            with self.lock:
                 now_s = time.monotonic()
                 closing = self._take_out([lent for lent in self._free if now_s - lent.used_s >= IDLE_S])
-                self._call_next()
+                self._wake_next()
                 if not self._open:
                     self._is_closing_idle = False
                 elif not closing:
@@ -323,11 +296,22 @@ class Connections:
         opener: Opens connections.
         server: The streams of a process to an equal server share a pool.
         max_connections: The most connections of the pool; the highest number counts if streams differ.
+
+    Attributes:
+        reached: Whether the stream has joined the pool.
+        since_s: It accepts no connection opened before.
+        has_ended: It no longer waits for a connection.
+        changed: Notified when it may get a connection.
     """
 
     def __init__(self, opener: Opener, server: Server, max_connections: int) -> None:
         self._pool = pool_of((type(opener), server))
-        self._turn = self._pool.turn(opener, server.place, max_connections)
+        self.opener = opener
+        self.place = server.place
+        self.max_connections = max_connections
+        self.changed = threading.Condition(self._pool.lock)
+        self.since_s = 0.0
+        self.has_ended = False
         self.reached = False
 
     def reach(self, look: Callable[[Any], None] = lambda _: None) -> None:
@@ -338,9 +322,9 @@ class Connections:
         """
         if self.reached:
             return
-        self._pool.join(self._turn)
+        self._pool.join(self)
         try:
-            with self._pool.lend(self._turn) as connection:
+            with self._pool.lend(self) as connection:
                 look(connection)
         except BaseException:
             self.leave()
@@ -350,16 +334,18 @@ class Connections:
     def lent(self) -> AbstractContextManager[Any]:
         """See ``Pool.lend``."""
         self.reach()
-        return self._pool.lend(self._turn)
+        return self._pool.lend(self)
 
     def leave(self) -> None:
         """Leave the pool; a stream that returns accepts no connection that is open already."""
         self.reached = False
-        self._pool.leave(self._turn)
+        self._pool.leave(self)
 
     def end_waiting(self) -> None:
         """See ``Target``."""
-        self._pool.end_waiting(self._turn)
+        with self._pool.lock:
+            self.has_ended = True
+            self.changed.notify()
 
 
 _pools: dict[Hashable, Pool] = {}
