@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +14,13 @@ from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import TargetUnavailableError
 from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, journal_store
-from api2db.targets.port import ChangeOrigins, Column, LoadPlan, unknown_origin
+from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SteppedTarget, unknown_origin
 from api2db.targets.types import ValueLimit
 
 pytestmark = pytest.mark.every_journal
 
 
-class Forgetful:
+class Forgetful(SteppedTarget):
     """A target in memory that takes all, breaks off before it answers, and forgets what it has taken.
 
     Attributes:
@@ -28,14 +28,8 @@ class Forgetful:
         landing: What it says of a plan when it is asked.
     """
 
-    loader: Literal["resumable"] = "resumable"
-    largest_bytes: int | None = None
     limits: Sequence[ValueLimit] = ()
-    keys: tuple[str, ...] = ()
-    overflow_column: str | None = None
     unplaced: Mapping[str, str] = MappingProxyType({})
-    replaces_table = False
-    whole_frames = False
 
     def __init__(self, landing: int | None) -> None:
         self.taken: list[int] = []
@@ -44,13 +38,7 @@ class Forgetful:
     def connect(self) -> None:
         return
 
-    def end_waiting(self) -> None:
-        return
-
     def close(self) -> None:
-        return
-
-    def acquire(self, owner: str) -> None:
         return
 
     def fold(self, name: str) -> str:
@@ -64,12 +52,6 @@ class Forgetful:
 
     def widen(self, column: Column, to: pa.DataType, causes: ChangeOrigins = unknown_origin) -> Column | None:
         return None
-
-    def shape(self, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
-        return rows
-
-    def unsupported_rows(self, rows: pa.Table, columns: Sequence[Column]) -> Mapping[int, str]:
-        return {}
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
         return LoadPlan(list(range(2, rows.num_rows + 1, 2)), {})

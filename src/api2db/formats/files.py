@@ -82,9 +82,7 @@ def as_read(table: pa.Table, fmt: str) -> pa.Table:
     """Return a table as it would be read after it has been written; for CSV, types are inferred from the values.
 
     Raises:
-        ConfigurationError: There is no such format.
-        FormatError: The format can't store a column.
-        FrameError: Two columns have the same name, which only CSV allows.
+        Api2dbError: As ``write``.
     """
     file = BytesIO()
     write(table, file, fmt)
@@ -116,14 +114,7 @@ def write_frame(df: pd.DataFrame, path: Path, fmt: str) -> None:
 
 
 def read_frame(path: Path, fmt: str) -> pd.DataFrame:
-    """Read a file as a DataFrame.
-
-    Raises:
-        ConfigurationError: There is no such format.
-        FormatError: The file is not in that format, or damaged.
-        UnsafePickleError: A pickle names something that is not part of a DataFrame; none of it was run.
-        OSError: The file can't be opened or read; FileNotFoundError if there is none.
-    """
+    """Read a file as a DataFrame; raises as ``read`` does."""
     if check_format(fmt) == "pickle":
         with path.open("rb") as file, malformed_is_format_error(path, fmt):
             return _pickled.load(file)
