@@ -22,6 +22,8 @@ departures = api.get(
 # Each poll asks for the last six hours again, as if observations came late. Rows that were loaded are recognised.
 weather = api.get("/weather", cursor=Cursor("time_hour", param="since", overlap="6h"))
 
+# Each list goes into a folder of Parquet files and into a table. The two have positions of their own in the journal, so
+# neither waits for the other.
 collectors = [
     Collector(
         name=name,

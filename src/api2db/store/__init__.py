@@ -17,8 +17,9 @@ loaded. A file written under a shard's name in the meantime is another shard: it
 
 The manifest is ``shards.manifest``, which also ends a call of ``compose``. ``_round`` is the store's part of it.
 ``_reader`` presents a round to delivery as a stream's reader, so that its rows are cast, rejected and loaded by the
-same code as a stream's. ``_steps`` has the steps. A store for another target is a class that makes a stream for that
-target: see ``store2sql``.
+same code as a stream's. ``_steps`` has the steps, ``_loading`` the load, ``_figures`` keeps what ``status`` shows,
+and ``rejected`` makes a shard of rejected rows again. A store for another target is a class that makes a stream for
+that target: see ``store2sql``.
 """
 
 from api2db.store._figures import StoreFigures, store_figures

@@ -2,6 +2,8 @@
 
 ``pytest_plugins = ["api2db.testing.fixtures"]`` in a ``conftest.py`` provides the fixtures ``api_server`` and
 ``cassette``.
+
+``_server`` is the server, ``_faults`` adds faults to its answers, and ``_cassette`` records and replays responses.
 """
 
 from api2db.testing._cassette import Cassette, Mode
