@@ -1,4 +1,7 @@
-"""The page's process beside a run: ends when its standard input closes, which happens however the run ends."""
+"""The page's process beside a run: ends when its standard input closes, which happens however the run ends.
+
+It is started with ``python -m``, which warns of a module that its own package imports, such as ``_serve``.
+"""
 
 import sys
 import threading
@@ -10,6 +13,8 @@ from api2db.web._serve import serve
 
 
 def _until_input_closes(end: Callable[[], None]) -> None:
+    """Call a function when standard input closes."""
+
     def watch() -> None:
         sys.stdin.read()
         end()
