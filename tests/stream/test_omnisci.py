@@ -322,8 +322,8 @@ def test_a_duration_beyond_what_nanoseconds_count_rejects_its_own_row_alone(
 
 def test_that_empty_texts_are_null_there_is_said_once_a_column(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     put(make(), *[pd.DataFrame({"a": ["", "x"], "b": ["y", "z"]})] * 2)
-    assert [record.getMessage() for record in caplog.records if "no characters" in record.getMessage()] == [
-        "'a_t' has texts of no characters, which are NULL in HeavyDB"
+    assert [record.getMessage() for record in caplog.records if "empty texts" in record.getMessage()] == [
+        "'a_t' has empty texts, which are NULL in HeavyDB"
     ]
 
 

@@ -260,7 +260,7 @@ def test_where_a_server_gives_fewer_connections_than_the_streams_may_share_they_
         with running(*streams):
             put_to_all(streams, range(3))
             flush_all(streams)
-    assert "gives no more than 1 connections, which the streams share" in caplog.text
+    assert "accepts no more than 1 connections, which the streams share" in caplog.text
     check(small, database, streams, 3)
 
 

@@ -196,7 +196,7 @@ class BigqueryKeyedTarget(LedgerTarget):
             try:
                 return answer_of(job)
             except exceptions.NotFound as error:
-                said = f"a table is gone meanwhile: {error.message}{next_step(self._place, error)}"
+                said = f"a table was dropped meanwhile: {error.message}{next_step(self._place, error)}"
                 raise TableChangedError(said) from error
 
 

@@ -132,7 +132,7 @@ class HeavydbTarget(SteppedTarget):
                 reasons.setdefault(row, f"{name!r}: the column takes no NULL")
         for name in set(empty_texts(rows)) - self._warned:
             self._warned.add(name)
-            logger.warning("%r has texts of no characters, which are NULL in HeavyDB", name)
+            logger.warning("%r has empty texts, which are NULL in HeavyDB", name)
         return reasons
 
     def plan(self, rows: pa.Table, columns: Sequence[Column]) -> LoadPlan:
@@ -175,7 +175,7 @@ class HeavydbTarget(SteppedTarget):
         except RefusedByServerError as error:
             if _FORBIDDEN.search(str(error)):
                 raise TargetUnavailableError(
-                    f"whether a load into {self._table} is still under way can't be told: {error}; grant ALTER on it"
+                    f"it is unknown whether a load into {self._table} is still in progress: {error}; grant ALTER on it"
                 ) from None
             if _is_for_later(str(error)):
                 raise TargetUnavailableError(f"{self._table} is busy: {error}") from None

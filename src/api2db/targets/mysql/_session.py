@@ -44,7 +44,9 @@ class Learnt:
     def forbid_local(self, said: str) -> None:
         """Remember that the server or the user forbids LOCAL, and warn once."""
         if self.local:
-            logger.warning("LOAD DATA LOCAL is forbidden (%s): rows go by multi-row INSERT, which is slower", said)
+            logger.warning(
+                "LOAD DATA LOCAL is forbidden (%s): rows are loaded by multi-row INSERT, which is slower", said
+            )
         self.local = False
 
     def miss_index(self, table: str, keys: Sequence[str]) -> None:

@@ -96,11 +96,11 @@ class Catalogue:
 
     def _columns(self, found: Sequence[tuple[Any, ...]]) -> list[Column] | None:
         if any(is_catalogue for *_, is_catalogue in found):
-            raise TargetUnavailableError("the server has a table of its own by this name; give another one with table=")
+            raise TargetUnavailableError("PostgreSQL has a system table of this name; give another one with table=")
         self._made_of = {declared: base for _, declared, base, *_ in found}
         if any(name is None for name, *_ in found):
             raise TargetUnavailableError(
-                "the table is there and has no column that takes values; add one, or give another table with table="
+                "the table has no column that takes values; add one, or give another table with table="
             )
         self.takes_no_copy = any(takes_no_copy for *_, takes_no_copy, _ in found)
         return [

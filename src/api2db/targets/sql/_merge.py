@@ -69,11 +69,12 @@ class Merge:
         if texts or any(is_json(rows.field(key).type) for key in self._keys):
             quoted = [self._database.dialect.quote(key) for key in self._keys]
             keys = ", ".join(quoted)
+            equal = f"although the letters differ, to the table the key ({keys}) equals that of"
             if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
-                raise BatchRefusedError(f"another row has the same key ({keys}) to the table, though not to the letter")
+                raise BatchRefusedError(f"{equal} another row")
             letters = [self._database.dialect.quote(text) for text in texts]
             if texts and session.rows(self._database.dialect.colliding_keys(self._quoted, staged, quoted, letters)):
-                raise BatchRefusedError(f"a row of the table has the same key ({keys}) to it, though not to the letter")
+                raise BatchRefusedError(f"{equal} a row in it")
 
     @property
     def _quoted(self) -> str:
@@ -83,6 +84,6 @@ class Merge:
 def key_is_there(table: str, keys: Sequence[str]) -> str:
     """Why a row that is retried is refused."""
     return (
-        f"{table} has a row of the same key ({', '.join(keys)}), which may be newer, so this one was not put in its"
-        " place; drop this one, or delete that one and retry"
+        f"{table} has a row of the same key ({', '.join(keys)}), which may be newer, so it was not replaced; drop"
+        " this row, or delete the other one and retry"
     )

@@ -224,7 +224,7 @@ class Pool:
                 return False
             if time.monotonic() > self._fewer_until_s:
                 logger.warning(
-                    "%s gives no more than %d connections, which the streams share; %s",
+                    "%s accepts no more than %d connections, which the streams share; %s",
                     user.place,
                     there,
                     _ADVICE,
