@@ -1,15 +1,17 @@
-"""Spans of polls, journalled groups and loads, for OpenTelemetry.
+"""What the code at hand works for: spans for OpenTelemetry, and the fields of log lines.
 
-Spans are made only in a program that has set up OpenTelemetry's SDK, as a run does where an exporter is configured.
-Otherwise the functions here do nothing, and the library is not imported.
+There are spans of polls, journalled groups and loads. They are made only in a program that has set up OpenTelemetry's
+SDK, as a run does where an exporter is configured. Otherwise the functions for them do nothing, and the library is not
+imported.
 
 A load happens later than the put of its frames, often in another process. So the journal stores the context of the put
 with each record, and a load's span has a link to each put whose frames it carries.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
@@ -21,6 +23,8 @@ _MOST_LINKS: Final = 128  # what OpenTelemetry's SDK keeps by default
 _PREFIX: Final = "api2db."
 _PACKAGE: Final = "opentelemetry.trace"
 Kind = Literal["internal", "producer", "consumer"]
+_NO_FIELDS: Final[Mapping[str, str]] = {}
+_fields: ContextVar[Mapping[str, str]] = ContextVar("api2db_log_fields", default=_NO_FIELDS)
 
 
 class Span:
@@ -146,3 +150,23 @@ def _context_of(packed: bytes) -> Any:
         is_remote=True,
         trace_flags=trace.TraceFlags(packed[-1]),
     )
+
+
+@contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Add fields to the lines that this thread logs within the block."""
+    before = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(before)
+
+
+def add_log_field(name: str, value: str) -> None:
+    """Add a field until the end of the block of ``log_fields`` that this is called in."""
+    _fields.set({**_fields.get(), name: value})
+
+
+def current_log_fields() -> Mapping[str, str]:
+    """Return the fields of the lines that this thread logs now."""
+    return _fields.get()

@@ -9,7 +9,7 @@ import pytest
 
 from api2db.app import logs
 from api2db.app.logs import JsonFormatter, MaskedFormatter
-from api2db.log_fields import log_fields
+from api2db.tracing import log_fields
 
 
 def test_a_traceback_loses_its_secrets_and_nothing_else() -> None:

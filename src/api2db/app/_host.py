@@ -12,8 +12,8 @@ from api2db.backoff import BackOff
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
 from api2db.ingest import Collector, Runner
 from api2db.journal import journal_store
-from api2db.log_fields import log_fields
 from api2db.texts import describe_error
+from api2db.tracing import log_fields
 
 DRAIN_S: Final = 8.0
 _BUSY_S: Final = 3.0

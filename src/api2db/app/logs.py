@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from api2db.disk.atomic import FILE_MODE, make_folders
-from api2db.log_fields import current_log_fields
 from api2db.texts import redact
+from api2db.tracing import current_log_fields
 
 _FILE_BYTES: Final = 5 << 20
 _FILES: Final = 3

@@ -24,9 +24,9 @@ from api2db.delivery._transactional_loader import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import ReadLimit, StreamReader
-from api2db.log_fields import add_log_field, log_fields
 from api2db.targets.port import Target
 from api2db.texts import redact
+from api2db.tracing import add_log_field, log_fields
 
 logger = logging.getLogger(__name__)
 LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
