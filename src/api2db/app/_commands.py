@@ -12,6 +12,7 @@ from rich.console import Console
 
 from api2db.app._host import wait_for_journals
 from api2db.app._page import page_beside
+from api2db.app._progress import progress_bar
 from api2db.app._rejects import RejectedFile, drop_file, find_file, read_rows, rejected_files, retry_file
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app.figures import CollectorFigures, as_json, read_figures
@@ -176,15 +177,18 @@ def _files(home: Path, wanted: Sequence[str] | None) -> list[RejectedFile]:
 
 
 def _each_file(files: Sequence[RejectedFile], done: str, act: Callable[[str], int]) -> bool:
-    went_well = True
-    for file in files:
-        try:
-            rows = act(file.file)
-        except Api2dbError as error:
-            went_well = False
-            print(f"{file.file}: {error}")
-        else:
-            print(f"{file.file}: {counted(rows, 'row')} {done}")
+    went_well, reached, total = True, 0, sum(file.rows for file in files)
+    with progress_bar() as show:
+        for file in files:
+            show(f"rows {done}", reached, total)
+            try:
+                rows = act(file.file)
+            except Api2dbError as error:
+                went_well = False
+                print(f"{file.file}: {error}")
+            else:
+                print(f"{file.file}: {counted(rows, 'row')} {done}")
+            reached += file.rows
     return went_well
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from api2db.app._progress import progress_bar
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collector_in
@@ -30,7 +31,8 @@ def compose_folder(folder: Path, fmt: str, out: Path, shards_to: Path | None) ->
         Api2dbError: As ``compose`` does.
     """
     try:
-        composition = compose(folder, fmt, _rows, shards_to=shards_to, composed_to=out)
+        with progress_bar():
+            composition = compose(folder, fmt, _rows, shards_to=shards_to, composed_to=out)
     except OSError as error:
         raise FormatError(f"composing the shards in {folder}: {error}; no row is lost") from error
     if composition.finished is not None:
@@ -77,7 +79,8 @@ def _stores_of(main_file: Path, name: str) -> list[Any]:
 def _one_round(store: Any) -> bool:
     before = _done(store)
     try:
-        store.store()
+        with progress_bar():
+            store.store()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - each store is given its round, whatever became of the others
         print(f"{store!r}: {describe_error(error)}")
         return False

@@ -9,7 +9,7 @@ from typing import Any
 
 from api2db.app._rejects import rejected_files
 from api2db.ingest.status import CollectorStatus, read_status
-from api2db.journal import JournalStore, StreamOverview, journal_store
+from api2db.journal import JournalStore, Recovery, StreamOverview, journal_store
 from api2db.store import StoreFigures
 from api2db.store.rejected import is_of_store
 
@@ -26,6 +26,7 @@ class CollectorFigures:
         error: Why its journal can't be read; None if it can.
         damaged: Number of damaged parts of its journal that were set aside.
         damaged_in: Where these are kept.
+        recovering: How far the recovery of its journal is; None if it is not being recovered.
     """
 
     name: str
@@ -35,6 +36,7 @@ class CollectorFigures:
     error: str | None = None
     damaged: int = 0
     damaged_in: str = ""
+    recovering: Recovery | None = None
 
     @property
     def healthy(self) -> bool:
@@ -101,7 +103,14 @@ class Rates:
 def _figures(home: Path, store: JournalStore, name: str) -> CollectorFigures:
     seen = store.overview(name)
     return CollectorFigures(
-        name, seen.running, read_status(home, name), seen.streams, seen.error, seen.damaged, seen.damaged_in
+        name,
+        seen.running,
+        read_status(home, name),
+        seen.streams,
+        seen.error,
+        seen.damaged,
+        seen.damaged_in,
+        seen.recovering,
     )
 
 

@@ -83,7 +83,9 @@ class LiveView:
         live.update(view, refresh=True)
 
     def _print(self) -> None:
-        for line in lines_of(self._read(), self._rates):
+        collectors = self._read()
+        recoveries = [line for line in map(recovery_line, collectors) if line is not None]
+        for line in (*lines_of(collectors, self._rates), *recoveries):
             self._console.out(line, highlight=False)
 
     def _read(self) -> list[CollectorFigures]:
@@ -105,11 +107,26 @@ class Drains:
             if most < _BAR_FROM_ROWS or stream.last_error:
                 continue
             done, rate = most - stream.rows_waiting, rate_of(stream)
-            full = _BAR_CELLS * done // most
             left = f", {_span(stream.rows_waiting / rate)} left" if rate > 0 else ""
-            bar = f"{'█' * full}{'░' * (_BAR_CELLS - full)}"
+            bar = _bar(done, most)
             found.append(Text(f"{stream.collector} → {stream.identity} {bar} {stream.rows_waiting:,} rows wait{left}"))
         return found
+
+
+def recovery_line(collector: CollectorFigures) -> str | None:
+    """Return how far the recovery of a collector's journal is; None if it is not being recovered."""
+    recovery = collector.recovering
+    if recovery is None:
+        return None
+    done, total = (f"{size / 1e6:,.0f}" for size in (recovery.done_bytes, recovery.total_bytes))
+    left = "" if recovery.left_s is None else f", {_span(recovery.left_s)} left"
+    bar = _bar(recovery.done_bytes, recovery.total_bytes)
+    return f"{collector.name} recovers its journal {bar} {done} of {total} MB{left}"
+
+
+def _bar(done: int, total: int) -> str:
+    full = _BAR_CELLS * done // max(1, total)
+    return f"{'█' * full}{'░' * (_BAR_CELLS - full)}"
 
 
 def only_named(collectors: Sequence[CollectorFigures], only: str | None) -> list[CollectorFigures]:
@@ -129,8 +146,9 @@ def live_view(
     """
     wrong = troubles(collectors)
     above = [*_trouble_lines(wrong), *([Text()] if wrong else [])]
-    rows = [cells[:-1] for collector in _troubled_first(collectors, wrong) for cells in stream_rows(collector, rates)]
-    below = [*drains.lines(collectors, rates.last)[:_MOST_BARS]]
+    rows = [cells[:-1] for collector in troubled_first(collectors, wrong) for cells in stream_rows(collector, rates)]
+    recoveries = [Text(line) for line in map(recovery_line, collectors) if line is not None]
+    below = [*recoveries[:_MOST_BARS], *drains.lines(collectors, rates.last)[:_MOST_BARS]]
     free = height - 3 - sum(_lines_of(text, width) for text in (*above, *below))
     shown = _one_line_each(rows[: max(_FEWEST_STREAMS, free)], width)
     if len(shown) < len(rows):
@@ -142,17 +160,22 @@ def live_view(
     return Group(*above, drawn(HEAD[:-1], shown), *below, Text())
 
 
+def trouble_line(trouble: Trouble) -> str:
+    """Return what is wrong, where, for how long, and the next step."""
+    where = " → ".join(filter(None, (trouble.collector, trouble.stream)))
+    since = f" (for {_span(max(0.0, time.time() - trouble.since))})" if trouble.since else ""
+    return f"{where}: {trouble.what}{since}. Next step: {trouble.next_step}."
+
+
 def _trouble_lines(wrong: Sequence[Trouble]) -> Iterator[Text]:
     for trouble in wrong[:_MOST_TROUBLES]:
-        where = " → ".join(filter(None, (trouble.collector, trouble.stream)))
-        since = f" (for {_span(max(0.0, time.time() - trouble.since))})" if trouble.since else ""
-        style = "red" if trouble.severity == "error" else "yellow"
-        yield Text(f"{where}: {trouble.what}{since}. Next step: {trouble.next_step}.", style=style)
+        yield Text(trouble_line(trouble), style="red" if trouble.severity == "error" else "yellow")
     if len(wrong) > _MOST_TROUBLES:
         yield Text(f"and {len(wrong) - _MOST_TROUBLES} more; see: api2db status", style="red")
 
 
-def _troubled_first(collectors: Sequence[CollectorFigures], wrong: Sequence[Trouble]) -> list[CollectorFigures]:
+def troubled_first(collectors: Sequence[CollectorFigures], wrong: Sequence[Trouble]) -> list[CollectorFigures]:
+    """Return the collectors in the order of their worst troubles, then those without any."""
     places = {trouble.collector: place for place, trouble in reversed(list(enumerate(wrong)))}
     return sorted(collectors, key=lambda collector: places.get(collector.name, len(wrong)))
 

@@ -19,7 +19,7 @@ _PLAIN_S: Final = 5.0
 HEAD = ("collector", "polls", "stream", "rows/s", "delivered", "waiting", "lag", "errors")
 CALLS_HEAD = ("collector", "calls", "not modified", "retried", "waited", "rows new", "repeated")
 _STORE_HEAD = ("collector", "store", "shards", "rows", "stored at", "errors")
-_NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards", *CALLS_HEAD[1:]})
+NUMBERS = frozenset({"polls", "rows/s", "delivered", "waiting", "lag", "rows", "shards", *CALLS_HEAD[1:]})
 
 
 class ConsoleHandler(logging.Handler):
@@ -197,7 +197,7 @@ def drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table; numbers are aligned right, and long names are folded."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
-        right = name in _NUMBERS
+        right = name in NUMBERS
         table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))

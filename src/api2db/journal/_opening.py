@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from api2db.journal._epochs import add_epoch, read_epochs
 from api2db.journal._lock import JournalLock
 from api2db.journal._overview import withdraw
 from api2db.journal._record import RecordKind
+from api2db.journal._recovery import RecoveryProgress, withdraw_recovery
 from api2db.journal._registered import RegisteredStream, parked_bytes
 from api2db.journal._removal import removal_in, resume_removals
 from api2db.journal._repair import repair
@@ -47,6 +48,7 @@ def open_core(home: Path, folder: Path, durability: Durability) -> Core:
         raise _cannot_open(folder, error) from error
     try:
         withdraw(folder)  # what an owner before this one has said
+        withdraw_recovery(folder)
         return _recovered(home, folder, durability, lock)
     except BaseException as error:
         lock.release()
@@ -113,7 +115,7 @@ class _Opening:
         core.cursor = _newest_of([core.cursor, *map(_cursor_of, summaries.values())])
         ends = known_ends(core.folder, summaries)
         missing = losses(segment_paths(core.folder), ends)
-        for _, record in repair(core.folder, core.segment_set, summaries, ends):
+        for record in self._repaired(summaries, ends):
             core.cursor = _newest_of([core.cursor, _cursor_in(record)])
             if record.header.kind == RecordKind.REMOVAL and _is_sound(record):
                 removal = removal_in(record)
@@ -126,6 +128,15 @@ class _Opening:
                 self._retention.retire(number)
         times_ns = [segment.last_timestamp_ns for segment in segments.values()]
         core.timestamp_ns = max([0, *(said["timestamp_ns"] for said in self._preambles), *times_ns])
+
+    def _repaired(self, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]) -> Iterator[Record]:
+        core = self._core
+        scanned = {number: path for number, path in segment_paths(core.folder).items() if number not in summaries}
+        sizes = {number: path.stat().st_size for number, path in scanned.items()}
+        with RecoveryProgress(core.folder, sizes) as progress:
+            for segment, record in repair(core.folder, core.segment_set, summaries, ends):
+                progress.reached(segment.number, record.end)
+                yield record
 
     def _report(self, missing: Sequence[Loss]) -> None:
         """Report lost bytes once; from then on what remains counts as complete."""

@@ -16,6 +16,7 @@ from api2db.journal._housekeeping import House, housekeeper
 from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._lock import check_free, is_owned
 from api2db.journal._overview import details, journals_in, overview
+from api2db.journal._recovery import recovery_of
 from api2db.journal.port import Durability, JournalOverview, JournalStore
 
 _FIGURES_NAME = "collector.json"
@@ -92,6 +93,9 @@ class DiskJournalStore:
 
     def overview(self, name: str) -> JournalOverview:
         folder = journal_folder(self._home, name)
+        recovering = recovery_of(folder) if is_owned(folder) else None
+        if recovering is not None:
+            return JournalOverview(running=True, recovering=recovering)
         try:
             streams, error = tuple(overview(folder)) if folder.exists() else (), None
         except (sqlite3.DatabaseError, OSError) as problem:

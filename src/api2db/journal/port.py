@@ -138,6 +138,26 @@ class StreamOverview:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """How far the owner of a journal has read its segments again, after a damage or the loss of its state file.
+
+    Attributes:
+        begun_at: When it began, seconds since 1970.
+    """
+
+    done_bytes: int
+    total_bytes: int
+    begun_at: float
+
+    @property
+    def left_s(self) -> float | None:
+        """The time left at the rate so far, seconds; None before the first byte."""
+        if not self.done_bytes:
+            return None
+        return max(0.0, time.time() - self.begun_at) * (self.total_bytes - self.done_bytes) / self.done_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class JournalOverview:
     """A journal at one moment, as anybody may see it.
 
@@ -146,6 +166,7 @@ class JournalOverview:
         error: Why its streams can't be read; None if they can.
         damaged: Number of damaged parts that were set aside.
         damaged_in: Where these are kept for a person to look at.
+        recovering: How far its owner's recovery is, during which nothing is known of its streams; None if it is over.
     """
 
     running: bool = False
@@ -153,6 +174,7 @@ class JournalOverview:
     error: str | None = None
     damaged: int = 0
     damaged_in: str = ""
+    recovering: Recovery | None = None
 
 
 class Superseded(NamedTuple):

@@ -15,6 +15,7 @@ from api2db.disk.atomic import make_folders, publish, sync_folder, write_tempora
 from api2db.errors import DataError
 from api2db.formats import Format, write
 from api2db.formats.folder_types import join_types, keeps_types, known_types
+from api2db.progress import tell
 from api2db.shards.shards import Shards, Stamp, owner_of, stamp_of
 
 
@@ -87,6 +88,7 @@ def _write(rows: pa.Table, final: Path, fmt: Format, beside: Path, shards_in: Pa
     known = None
     if len(of_shards) or keeps_types(beside.parent, fmt):
         known = join_types(beside.parent, fmt, [of_shards, rows.schema], beside.name)
+    tell(f"writing {rows.num_rows:,} rows")
     with write_temporary(beside) as temporary:
         write(rows, temporary.file, fmt, known)
     stamp = stamp_of(temporary.path)

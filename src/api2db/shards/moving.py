@@ -16,6 +16,7 @@ from typing import NamedTuple
 from api2db.disk.atomic import files_named, publish, removed_on_failure, sync_folder, write_temporary
 from api2db.errors import FormatError
 from api2db.formats.folder_types import carry_types
+from api2db.progress import through
 from api2db.shards.shards import Shard, owner_of, stamp_of
 
 _COARSEST_TIME_NS = 2_000_000_000
@@ -66,7 +67,7 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
     if shards_to is not None and len(left) < len(shards):
         with _noted(problems):
             settle_copies(folder, shards_to)
-    for shard in left:
+    for shard in through("removing shards", left):
         with _noted(problems):
             copies += _put_away_one(folder / shard.name, shards_to)
     with _noted(problems):

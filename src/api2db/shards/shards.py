@@ -28,6 +28,7 @@ from api2db.frames import (
     whole_numbers_as_floats,
     widened,
 )
+from api2db.progress import through
 
 _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
 _OWNER_DIGITS = 16
@@ -193,7 +194,7 @@ def join_shards(
     if types is None:
         types = types_that_hold(paths[0], fmt) if paths and fmt == "csv" else pa.schema([])
     found = Shards([], [], [], [], None, [], types)
-    for path in paths:
+    for path in through("reading shards", paths):
         try:
             batch, stamp = _read(path, fmt, types)
         except (Api2dbError, OSError) as error:

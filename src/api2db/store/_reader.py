@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
+from api2db.progress import tell
 from api2db.shards.shards import under_one_schema
 from api2db.store._round import Round, saved
 from api2db.store.rejected import origin_of
@@ -58,6 +59,7 @@ class ManifestReader:
         self._folder = folder
         self._shards = shards
         self._schema = schema
+        self._rows = sum(shard.batch.num_rows for shard in shards)
 
     @property
     def key(self) -> str:
@@ -100,6 +102,7 @@ class ManifestReader:
             kept = {kind: checkpoint for kind, checkpoint in self.round.checkpoints.items() if kind not in clear}
             self._save(replace(self.round, checkpoints=kept, position=position, delivered=total))
         self.position, self.delivered = position, total
+        tell("loading rows", self._rows_before(position), self._rows)
 
     def seek(self, position: Position) -> Backlog:
         rows = self._rows_before(position) - self._rows_before(self.position)
