@@ -17,10 +17,10 @@ TYPED := src tests $(wildcard benchmarks docs/generate.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check torture bench docs pins clean
+.PHONY: help demo test check torture bench docs screenshot pins clean
 
 help: ## print this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## install, and load a recorded API into Parquet and DuckDB while you watch
 	$(BIN)/api2db demo
@@ -46,6 +46,10 @@ bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor o
 
 docs: $(DEVELOPMENT) ## generate docs/command_line.md and docs/types.md from the code
 	$(BIN)/python docs/generate.py
+
+screenshot: $(DEVELOPMENT) ## draw docs/live_page.svg, the picture of the live page in README.md
+	$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m tests.web.screenshot
 
 pins: $(DEVELOPMENT) ## update the pinned versions to the newest that pyproject.toml allows
 	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
