@@ -4,7 +4,7 @@ import html
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from api2db.redaction import redact
+from api2db.texts import redact
 
 _LONGEST_TEXT: Final = 300  # characters
 _AREA: Final = '<div class="tex2jax_ignore mathjax_ignore">{}</div>'  # a $ in a value begins no formula

@@ -18,10 +18,9 @@ from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._tracing import traced
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import collectors_named, load
-from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, JournalBusyError
 from api2db.ingest import Collector
-from api2db.ingest.runner import resolved
+from api2db.ingest.runner import home_of_collector, resolved
 
 _LONGEST_END_S: Final = 10.0
 logger = logging.getLogger("api2db.app")
@@ -72,7 +71,7 @@ def _streams_and_stores(collector: Collector) -> list[Any]:
 def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
     if not is_set_up():
         log_to_console(logging.WARNING)
-    log_to_file(project_home(collectors[0].home), process)
+    log_to_file(home_of_collector(collectors[0]), process)
     with traced():
         return _polled(collectors, stop)
 

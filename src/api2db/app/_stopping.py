@@ -28,8 +28,8 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether a stop was requested."""
-        return self.requests > 0
+        """Whether a stop was requested, or the main thread has ended: the interpreter then waits for other threads."""
+        return self.requests > 0 or not threading.main_thread().is_alive()
 
     def request(self) -> None:
         """Request a stop; a second request asks for haste."""

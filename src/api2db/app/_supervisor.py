@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -50,8 +50,12 @@ class Supervisor:
         running = [(worker.process, worker.names) for worker in self._workers]
         return {process.pid: tuple(names) for process, names in running if process is not None}
 
-    def run(self, stop: Stop) -> None:
+    def run(self, stop: Stop, begun: Callable[[], None] = lambda: None) -> None:
         """Start the processes, keep them alive, and end them on request or when nothing is left to do.
+
+        Args:
+            stop: The request.
+            begun: Called when all processes have been started.
 
         Raises:
             ConfigurationError: A process can't run the project as it is written.
@@ -60,6 +64,7 @@ class Supervisor:
         try:
             for worker in self._workers:
                 self._start(worker)
+            begun()
             while not stop.wait(_WATCH_S) and not all(worker.done for worker in self._workers):
                 for worker in self._workers:
                     self._look_after(worker)

@@ -10,10 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.ingest.runner import home_of
 from api2db.texts import describe_error, redact
 
 MODULE_NAME: Final = "__api2db_main__"
@@ -105,15 +103,6 @@ def collector_in(main_file: Path, name: str) -> Collector:
     if name not in collectors:
         raise ConfigurationError(f"{main_file} has no collector {name!r}; it has: {', '.join(collectors)}")
     return collectors[name]
-
-
-def home_of_collector(collector: Collector) -> Path:
-    """Return the project's folder of a collector.
-
-    Raises:
-        ConfigurationError: The collector and its streams have different homes.
-    """
-    return project_home(collector.home) if callable(collector.streams) else home_of(collector, collector.streams)
 
 
 def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:

@@ -107,7 +107,14 @@ class Collector:
         for kind in ("streams", "stores"):
             _check_items(self.name, kind, getattr(self, kind))
         takes_state(self.import_target, self.name)
+        if not callable(self.streams):
+            hand_cursor_column(self, self.streams)
         _registered[self.name] = self
+
+    def _repr_html_(self) -> str:
+        from api2db.ingest._shown import collector_html
+
+        return collector_html(self)
 
 
 def registered() -> Mapping[str, Collector]:
@@ -129,6 +136,14 @@ def hand_keys(collector: Collector, streams: Sequence[Any]) -> None:
     for stream in streams:
         if keys and getattr(stream, "keys", None) == () and getattr(stream, "if_exists", "append") != "replace":
             stream.keys = keys
+
+
+def hand_cursor_column(collector: Collector, streams: Sequence[Any]) -> None:
+    """Tell streams which column the cursor of the import function reads: its greatest values are the newest rows."""
+    column = getattr(collector.import_target, "cursor_column", None)
+    for stream in streams:
+        if column is not None and getattr(stream, "newest_by", "") is None:
+            stream.newest_by = column
 
 
 def takes_state(import_target: Callable[..., Any], name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
 from api2db.ingest._clock import Ticker, process_clock
-from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_keys
+from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_cursor_column, hand_keys
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
@@ -158,6 +158,7 @@ class Runner:
             raise ConfigurationError(f"collector {name} has no streams: give it one, or debug=True to look at its rows")
         home = home_of(self.collector, streams)
         hand_keys(self.collector, streams)
+        hand_cursor_column(self.collector, streams)
         for stream in streams:
             stream.start()
             self.streams.append(stream)
@@ -239,6 +240,16 @@ def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:
     if len({stream.durability for stream in streams}) > 1:
         raise ConfigurationError(f"give all streams of collector {collector.name} the same durability")
     return homes.pop()
+
+
+def home_of_collector(collector: Collector) -> Path:
+    """Return the project's folder of a collector that may not be running; streams in a callable are not made.
+
+    Raises:
+        ConfigurationError: The collector and its streams have different homes.
+    """
+    streams = () if callable(collector.streams) else collector.streams
+    return home_of(collector, streams)
 
 
 def resolved(name: str, kind: str, given: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from api2db import hypertext
 from api2db.ingest._clock import process_clock
 from api2db.ingest._threads import process_threads
 from api2db.journal import journal_store
@@ -86,6 +87,9 @@ class CollectorStatus:
     failing_since: float | None = None
     failed_in_row: int = 0
 
+    def _repr_html_(self) -> str:
+        return hypertext.area(hypertext.title(f"Collector {self.name}"), hypertext.facts(facts_of(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class PollRecord:
@@ -104,6 +108,29 @@ class PollRecord:
     rows: int
     late: int = 0
     error: str | None = None
+
+
+def facts_of(status: CollectorStatus) -> dict[str, object]:
+    """Return the figures of a status by their names for people; rare ones only if they say something."""
+    at, next_at = status.polled_at, status.next_poll_at
+    rare = {
+        "polls that failed": status.failed,
+        "polls that were late": status.late,
+        "rounds of stores that failed": status.stores_failed,
+        "last error": status.last_error,
+        "next poll, after many failures": next_at and _clock_time(next_at),
+    }
+    return {
+        "process": str(status.pid),
+        "polls begun": status.polls,
+        "last poll": "none yet" if at is None else _clock_time(at),
+        "rows journalled": status.rows,
+        **{name: value for name, value in rare.items() if value},
+    }
+
+
+def _clock_time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 class LiveStatus:

@@ -71,6 +71,12 @@ class Resource:
         return self.endpoint.keys
 
     @property
+    def cursor_column(self) -> str | None:
+        """The column that the cursor reads; None without a cursor, or if it reads a part of a cell."""
+        cursor = self.endpoint.cursor
+        return None if cursor is None or not cursor.field.isidentifier() else cursor.field
+
+    @property
     def host(self) -> str:
         """The host for whose rate limit its calls count. Collectors of one host share a process."""
         return self.endpoint.origin.host

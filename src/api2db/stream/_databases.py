@@ -58,7 +58,7 @@ class _Embedded:
         # SQLite has one writer at a time, and does not queue those that wait.
         return Group(self.file, 1) if self.dialect == "sqlite" else Group(self.file)
 
-    def database(self, *, keyed: bool = False) -> Database:
+    def database(self, *, keyed: bool = False, creates: bool = True) -> Database:
         path = self.path.resolve()
         return (
             DuckdbDatabase(path, keyed=keyed, schema=self.schema) if self.dialect == "duckdb" else SqliteDatabase(path)
@@ -100,10 +100,10 @@ class _OnServer:
     def group(self) -> Group:
         return Group((self.kind, self.server), self.max_connections)
 
-    def database(self, *, keyed: bool = False) -> Database:
+    def database(self, *, keyed: bool = False, creates: bool = True) -> Database:
         if self.kind == "postgresql":
-            return PostgresqlDatabase(self.server, self.max_connections, self.schema)
-        return MysqlDatabase(self.server, self.max_connections)
+            return PostgresqlDatabase(self.server, self.max_connections, self.schema, creates=creates)
+        return MysqlDatabase(self.server, self.max_connections, creates=creates)
 
     def engine(self) -> "Engine":
         """Make an engine that connects as the stream does and asks for the password at each connect."""
@@ -127,7 +127,8 @@ DatabaseLocation = _Embedded | _OnServer
 
 ``driver`` and ``url`` are in SQLAlchemy's terms; ``url`` has the password. ``name`` is part of the stream's identity
 and has no secret. ``file`` is the file of an embedded database. ``group`` has the streams that write to the database.
-``database`` makes the target, with ``keyed`` for rows that are merged by key. ``engine`` makes a SQLAlchemy engine.
+``database`` makes the target; ``keyed`` is for rows that are merged by key, ``creates=False`` for reading only.
+``engine`` makes a SQLAlchemy engine.
 """
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from api2db import hypertext
 from api2db.journal import StreamOverview
 
 
@@ -29,6 +30,27 @@ class StreamStatus:
     duplicates_dropped: int
     last_error: str | None
     lag_s: float
+
+    def _repr_html_(self) -> str:
+        return hypertext.area(hypertext.facts(facts_of(self)))
+
+
+def facts_of(status: StreamStatus) -> dict[str, object]:
+    """Return the figures of a status by their names for people; the last five only if they say something."""
+    rare = {
+        "rows parked": status.rows_parked,
+        "rows rejected": status.rows_rejected,
+        "rows superseded": status.rows_superseded,
+        "duplicates dropped": status.duplicates_dropped,
+        "last error": status.last_error,
+    }
+    return {
+        "running": status.running,
+        "rows delivered": status.rows_delivered,
+        "rows waiting": status.rows_waiting,
+        "lag": f"{status.lag_s:.1f} s",
+        **{name: value for name, value in rare.items() if value},
+    }
 
 
 def status_of(overview: StreamOverview | None, *, running: bool) -> StreamStatus:

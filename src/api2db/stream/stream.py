@@ -11,21 +11,23 @@ from typing import Any, Self
 import pandas as pd
 import pyarrow as pa
 
+from api2db import hypertext
 from api2db.delivery import Dtypes, Group, Worker
 from api2db.disk.folders import check_name, project_home, rejected_folder, upload_failed_folder
-from api2db.errors import ConfigurationError, MissingExtraError, TargetError
+from api2db.errors import Api2dbError, ConfigurationError, MissingExtraError, TargetError
 from api2db.frames import type_of_dtype
 from api2db.journal import AttachedStream, Durability, StreamIdentity
 from api2db.stream._attachment import Attachment
 from api2db.stream._dtypes_file import LearntDtypes
 from api2db.stream._exit import drain_at_exit
+from api2db.stream._head import newest_frame
 from api2db.stream._options import one_of, whole_number
 from api2db.stream._queue import JournalQueue
 from api2db.stream._running import Running
 from api2db.stream.file_converter import FileConverter
-from api2db.stream.status import StreamStatus, status_of
+from api2db.stream.status import StreamStatus, facts_of, status_of
 from api2db.stream.workers import DeliveryOptions, Override, build_worker
-from api2db.targets.port import AnyTarget, SchemaRule
+from api2db.targets.port import AnyTarget, ReadableTarget, SchemaRule
 
 logger = logging.getLogger(__name__)
 _NO_TARGET = "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
@@ -70,6 +72,7 @@ class Stream(FileConverter):
         lock: Held while the worker runs: acquired by ``start``, free before and after.
         q: A queue.Queue by type: ``put`` journals, ``join`` flushes, ``qsize`` counts the waiting frames.
         home: The project's folder.
+        newest_by: The column that ``head`` sorts by where the target does not keep the order of its rows.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Stream(FileConverter):
         self._attachment = Attachment(self.home, name, self.durability, self._stream_identity)
         self._running = Running(self._attachment, self.lock, self._prepare, lambda: drain_at_exit(self), self.__repr__)
         self._reached = False
+        self.newest_by: str | None = None
 
     @property
     def identity(self) -> str:
@@ -188,6 +192,27 @@ class Stream(FileConverter):
         """Return how many rows wait, are delivered, parked or set aside, and the last error."""
         return status_of(self._attachment.overview(), running=self._running.is_alive)
 
+    def head(self, n: int = 5, *, by: str | None = None) -> pd.DataFrame:
+        """Return the newest rows of the target, the newest first.
+
+        It reads through a connection of its own, so the stream may be running, also in another process. It creates and
+        changes nothing.
+
+        Args:
+            n: How many rows at most.
+            by: The column whose greatest values are the newest. By default the rows that were added last are; a row
+                that was replaced by key may keep its place. BigQuery, and a table of MySQL or MariaDB with a primary
+                key of yours, do not keep that order: there it is the column of the cursor of the collector's resource.
+
+        Returns:
+            The rows with the table's types and the frames' column names; empty if there is no table yet.
+
+        Raises:
+            ConfigurationError: There is no such column, or ``by`` is needed.
+            TargetUnavailableError: The target can't be reached.
+        """
+        return newest_frame(self._reader, whole_number(n, "n"), by, self.newest_by)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -206,6 +231,13 @@ class Stream(FileConverter):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} → {self.describe()}>"
 
+    def _repr_html_(self) -> str:
+        title = hypertext.title(f"{type(self).__name__} {self.name} → {self.describe()}")
+        try:
+            return hypertext.area(title, hypertext.facts(facts_of(self.status())))
+        except Api2dbError as error:
+            return hypertext.area(title, hypertext.paragraph(error, is_error=True))
+
     def _target(self, *, table_is_own: bool = False) -> AnyTarget | None:
         """Make a new target; None for a stream without a target of its own.
 
@@ -213,6 +245,13 @@ class Stream(FileConverter):
             table_is_own: Whether the table is known to be the stream's own, whatever ``if_exists`` says.
         """
         return None
+
+    def _reader(self) -> ReadableTarget:
+        """Make a target that is only read."""
+        target = self._target()
+        if isinstance(target, ReadableTarget):
+            return target
+        raise ConfigurationError(f"{self!r} has no target of its own whose rows could be read")
 
     def _target_group(self) -> Group:
         """The streams that share the target."""

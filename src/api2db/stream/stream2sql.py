@@ -21,7 +21,7 @@ from api2db.stream._options import (
     whole_number,
 )
 from api2db.stream.stream import Stream
-from api2db.targets.port import IfExists, LedgerTarget, OnConflict
+from api2db.targets.port import IfExists, LedgerTarget, OnConflict, ReadableTarget
 from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 
 if TYPE_CHECKING:
@@ -222,6 +222,10 @@ class Stream2Sql(Stream):
 
     def _target_group(self) -> Group:
         return self._place.group
+
+    def _reader(self) -> ReadableTarget:
+        database = self._place.database(creates=False)
+        return SqlTarget(database, self.table_name, "append", "freeze", in_schema=self.table_schema is not None)
 
     def _target(self, *, table_is_own: bool = False) -> LedgerTarget:
         return SqlTarget(

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from api2db.disk.atomic import make_folders
 from api2db.errors import BatchRefusedError, TargetUnavailableError, from_extra
+from api2db.frames import JSON, is_json
 from api2db.targets.port import Column
 from api2db.targets.sql import Database, Session
-from api2db.targets.sql.port import Dialect, quote, recreate
+from api2db.targets.sql.port import Dialect, NoDatabaseError, quote, recreate
 from api2db.targets.types import DUCKDB, from_duckdb
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def duckdb_engine(url: str, path: Path) -> "Engine":
     with from_extra("duckdb_engine", "duckdb"):
         from duckdb_engine import ConnectionWrapper
     return create_engine(url, poolclass=NullPool, creator=lambda: ConnectionWrapper(_connect(path)))
+
+
+_HAS_SCHEMA = (
+    "SELECT 1 FROM duckdb_schemas() WHERE database_name = current_database() AND lower(schema_name) = lower(?)"
+)
+_IS_TABLE = (
+    "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = current_schema()"
+    " AND lower(table_name) = lower(?)"
+)
 
 
 class DuckdbDatabase(Database):
@@ -114,6 +124,21 @@ class DuckdbDatabase(Database):
         except duckdb.Error as error:
             raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
 
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        if not self._path.exists():
+            raise NoDatabaseError(f"there is no DuckDB file {self._path}")
+        try:
+            with self._file.cursor() as cursor:
+                cursor.begin()
+                if self._schema is not None:
+                    if not cursor.execute(_HAS_SCHEMA, (self._schema,)).fetchall():
+                        raise NoDatabaseError(f"{self._path} has no schema {self._schema}")
+                    _use(cursor, self._schema)
+                yield _DuckdbSession(cursor, self._known_tables)
+        except _library().Error as error:
+            raise TargetUnavailableError(f"DuckDB says of {self._path}: {_first_line(error)}") from error
+
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         recreate(session, table, new)
 
@@ -136,6 +161,10 @@ class DuckdbDatabase(Database):
 def _enter(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
     """Make names mean what is in a schema; it is created if it is missing."""
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+    _use(cursor, schema)
+
+
+def _use(cursor: "duckdb.DuckDBPyConnection", schema: str) -> None:
     path = quote(schema).replace("'", "''")
     cursor.execute(f"SET schema = '{path}'")
 
@@ -172,6 +201,15 @@ class _DuckdbSession(Session):
             self._known_tables.add(table)
         return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
 
+    def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
+        taken = any(column.name.lower() == "rowid" for column in columns)
+        return None if taken or not self.rows(_IS_TABLE, (table,)) else "rowid DESC"
+
+    def fetch(self, columns: Sequence[Column], sql: str) -> pa.Table:
+        found = self._cursor.sql(sql).to_arrow_table()
+        arrays = [_as_declared(array, column.type) for array, column in zip(found.columns, columns, strict=True)]
+        return pa.table(arrays, [column.name for column in columns])
+
     @contextmanager
     def stage(
         self, table: str, rows: pa.Table, columns: Mapping[str, Column], keys: Sequence[str] = ()
@@ -199,8 +237,27 @@ class _DuckdbSession(Session):
             self._cursor.unregister(registered)
 
 
+def _as_declared(array: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """DuckDB gives JSON as text, and intervals as months, days and nanoseconds."""
+    if is_json(type_):
+        texts = array.cast(pa.utf8()).combine_chunks()
+        return pa.ExtensionArray.from_storage(JSON, texts)
+    if pa.types.is_interval(array.type):
+        return pa.array([each and _span(*each) for each in array.to_pylist()], type_)
+    return array
+
+
+def _span(months: int, days: int, nanoseconds: int) -> int:
+    """Microseconds; a month has 30 days, as in DuckDB's own client."""
+    return (months * 30 + days) * 86_400_000_000 + nanoseconds // 1_000
+
+
 def _cast(name: str, columns: Mapping[str, Column]) -> str:
     return f"CAST({quote(name)} AS {columns[name].declared})"
+
+
+class FileHeldError(TargetUnavailableError):
+    """Another process has the file open."""
 
 
 class _OpenFile:
@@ -339,9 +396,8 @@ def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
         holder = _HOLDER.search(str(error))
         if holder:
             message = f"{path} is held by {holder['program']} (pid {holder['pid']}); close it there"
-        else:
-            message = f"the DuckDB file {path} can't be opened: {error}"
-        raise TargetUnavailableError(message) from error
+            raise FileHeldError(message) from error
+        raise TargetUnavailableError(f"the DuckDB file {path} can't be opened: {error}") from error
     return cast("duckdb.DuckDBPyConnection", connection)
 
 

@@ -13,10 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
-from api2db.errors import BatchRefusedError, DataError, FormatError, FrameError, TargetUnavailableError
+from api2db.errors import (
+    BatchRefusedError,
+    ConfigurationError,
+    DataError,
+    FormatError,
+    FrameError,
+    TargetUnavailableError,
+)
 from api2db.formats import Format, as_read, read, write
 from api2db.formats.folder_types import join_types
-from api2db.frames import cast_exactly, conform, duplicate_rows, long_numbers, unify, whole_numbers_as_floats
+from api2db.frames import (
+    cast_exactly,
+    conform,
+    duplicate_rows,
+    json_cells,
+    long_numbers,
+    unify,
+    whole_numbers_as_floats,
+)
 from api2db.targets.port import FilePlan, FrameRows, PlannedFile, PlannedTarget
 from api2db.targets.types import in_words
 
@@ -49,6 +64,19 @@ class ShardTarget(PlannedTarget):
 
     def close(self) -> None:
         return
+
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        """See ``ReadableTarget``. Only as many shards are read as are needed; with ``by`` all of them are."""
+        if not self._folder.is_dir():
+            return None
+        names = [path for path in self._folder.glob(f"*.{self._fmt}") if path.stem.isdecimal()]
+        found: list[pa.Table] = []
+        for path in sorted(names, key=lambda path: int(path.stem), reverse=True):
+            if by is None and sum(table.num_rows for table in found) >= count:
+                break
+            with suppress(FileNotFoundError):  # a store has taken it meanwhile
+                found.insert(0, _last(read(path, self._fmt), None if by is not None else count))
+        return _newest(found, count, by, str(self._folder))
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
         plan = FilePlan()
@@ -122,6 +150,12 @@ class SingleFileTarget(PlannedTarget):
     def close(self) -> None:
         return
 
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        try:
+            return _newest([read(self._path, self._fmt)], count, by, str(self._path))
+        except FileNotFoundError:
+            return None
+
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
         if not pieces:
             return FilePlan()
@@ -148,6 +182,50 @@ class SingleFileTarget(PlannedTarget):
                 raise TargetUnavailableError(f"{error}; move the file away to start a new one") from error
             tables = [there, *(_as_in_files(table, self._fmt) for table in tables)]
         return _joined(tables, self._path)
+
+
+def _newest(tables: Sequence[pa.Table], count: int, by: str | None, place: str) -> pa.Table | None:
+    """The last rows, or those with the greatest values of a column, the newest first."""
+    if not tables:
+        return None
+    columns = dict.fromkeys(name for table in tables for name in table.column_names)
+    if by is not None and by not in columns:
+        raise ConfigurationError(f"there is no column {by!r} to sort by in {place}; there are: {', '.join(columns)}")
+    whole = _together(tables, list(columns), Path(place))
+    if by is None:
+        rows = _last(whole, count)
+        return rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64()))
+    return whole.take(pc.sort_indices(whole, [(by, "descending")])[:count])
+
+
+def _together(tables: Sequence[pa.Table], columns: Sequence[str], path: Path) -> pa.Table:
+    """Join tables; a column without a common type holds JSON cells, as in one frame."""
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return _joined(tables, path)
+    except BatchRefusedError:
+        mixed = [name for name in columns if _common(tables, name) is None]
+        return _joined([_with_cells(table, mixed) for table in tables], path)
+
+
+def _common(tables: Sequence[pa.Table], name: str) -> pa.Schema | None:
+    return unify([pa.schema([table.schema.field(name)]) for table in tables if name in table.column_names])
+
+
+def _with_cells(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    for name in names:
+        if name in table.column_names:
+            cells = json_cells(table.column(name).combine_chunks())
+            table = table.set_column(table.column_names.index(name), name, cells)
+    return table
+
+
+def _last(rows: pa.Table, count: int | None) -> pa.Table:
+    """The last rows; all if no count is given. Copied, since a slice would keep the memory of all."""
+    if count is None or rows.num_rows <= count:
+        return rows
+    return rows.take(pa.array(range(rows.num_rows - count, rows.num_rows), pa.int64()))
 
 
 def _as_in_files(rows: pa.Table, fmt: Format) -> pa.Table:

@@ -6,10 +6,11 @@ under temporary names, and published by a plan. ``"resumable"``: the target know
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
+from api2db.errors import ConfigurationError
 from api2db.targets.types import ValueLimit
 
 LoaderName = Literal["transactional", "file", "resumable"]
@@ -342,6 +343,42 @@ class SteppedTarget(TableTarget, Protocol):
         Returns:
             None if the target can no longer tell.
         """
+
+
+class NoOrderError(ConfigurationError):
+    """A target does not keep the order in which rows were added, and no column to sort by was given.
+
+    Args:
+        table: The table, for the message.
+    """
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table} does not keep the order in which rows were added; name a column to sort by: head(by='…')"
+        )
+
+
+@runtime_checkable
+class ReadableTarget(Protocol):
+    """A target whose newest rows can be read. A target that is made for this creates nothing and loads nothing."""
+
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        """Return the rows that were added last, the newest first.
+
+        Args:
+            count: How many at most.
+            by: The column whose greatest values are the newest; None for the order in which rows were added.
+
+        Returns:
+            The rows in the types of the columns; None if there is no table.
+
+        Raises:
+            ConfigurationError: There is no such column, or the target does not keep the order of its rows.
+            TargetUnavailableError: It can't be reached now.
+        """
+
+    def close(self) -> None:
+        """Release all connections and files; never raises."""
 
 
 AnyTarget = LedgerTarget | PlannedTarget | SteppedTarget

@@ -4,9 +4,10 @@ The module has the connection to a file, its transactions and changes of tables,
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from api2db.errors import BatchRefusedError, ConnectionBrokenError, TargetError,
 from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.sql import Database, Session
-from api2db.targets.sql.port import Dialect, encoded, quote, recreate, unique_index
+from api2db.targets.sql.port import Dialect, NoDatabaseError, encoded, quote, recreate, unique_index
 from api2db.targets.types import SQLITE, from_sqlite
 
 _types = pa.types
@@ -39,6 +40,7 @@ _INDEXES = """
     SELECT sql, (SELECT json_group_array(coalesce(name, '')) FROM pragma_index_info(made.name))
     FROM sqlite_schema AS made WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ? COLLATE NOCASE
 """
+_WITHOUT_NUMBERS = re.compile(r"\)[^)]*\bwithout\s+rowid\b[^)]*$", re.IGNORECASE)
 _ROW_NUMBER = f"SELECT name FROM pragma_table_xinfo(?) WHERE {_IS_ROW_NUMBER}"
 
 
@@ -98,6 +100,19 @@ class SqliteDatabase(Database):
             if connection.in_transaction:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A connection of its own that can't write, so that it neither waits for a load nor delays one."""
+        if not self._path.exists():
+            raise NoDatabaseError(f"there is no SQLite file {self._path}")
+        try:
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", isolation_level=None, uri=True)) as reader:
+                reader.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+                reader.execute("BEGIN")
+                yield _SqliteSession(reader, self._wider)
+        except sqlite3.Error as error:
+            raise TargetUnavailableError(f"SQLite says of {self._path}: {error}") from error
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         self._wider.clear()
@@ -208,6 +223,14 @@ class _SqliteSession(Session):
         )
         columns = [Column(name, from_sqlite(declared), declared, bool(fills)) for name, declared, fills in found]
         return [self._wider.get((table, column.name), column) for column in columns] or None
+
+    def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
+        """The row's number, under a name that no column has."""
+        made = self.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (table,))
+        taken = {_fold(column.name) for column in columns}
+        free = [name for name in ("rowid", "oid", "_rowid_") if name not in taken]
+        has_numbers = made and not _WITHOUT_NUMBERS.search(str(made[0][0]))
+        return f"{free[0]} DESC" if has_numbers and free else None
 
     def may_drop(self, table: str) -> bool:
         """A trigger may do so by ``RAISE(IGNORE)``."""

@@ -99,6 +99,9 @@ class BigqueryKeyedTarget(LedgerTarget):
             self._following.acquire(stream)
         return LedgerRow(*rows[0]) if rows else None
 
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        return self._following.newest(count, by)
+
     def columns(self) -> Sequence[Column] | None:
         return self._following.columns()
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from api2db.errors import TargetError
+from api2db.errors import TargetError, TargetUnavailableError
 from api2db.targets._evolve import inexact_as_float, wider_type
+from api2db.targets._newest import arrow_rows, found_column
 from api2db.targets.bigquery._client import CALL_S, Clients, TableLocation, answer_of, sorted_errors
 from api2db.targets.bigquery.columns import (
     UNDECIDED,
@@ -21,7 +22,7 @@ from api2db.targets.bigquery.columns import (
     text_in_sql,
     type_in_sql,
 )
-from api2db.targets.port import Column, SchemaChange
+from api2db.targets.port import Column, NoOrderError, SchemaChange
 from api2db.targets.sql import CHANGES_TABLE
 from api2db.targets.types import BIGQUERY, from_bigquery
 
@@ -126,6 +127,26 @@ class Table:
         if field is None or field.description != UNDECIDED:
             return False
         return self.run(f"SELECT COUNT({name_in_sql(column.name)}) AS n FROM `{self._place.name}`") == [(0,)]
+
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        """See ``ReadableTarget``."""
+        try:
+            columns = self.columns()
+        except TargetUnavailableError as error:
+            if isinstance(error.__cause__, exceptions.NotFound) and "Dataset" in str(error.__cause__.message):
+                return None
+            raise
+        if columns is None:
+            return None
+        if by is None:
+            raise NoOrderError(self._place.name)
+        names = ", ".join(name_in_sql(column.name) for column in columns)
+        order = name_in_sql(found_column(by, columns, str.casefold))
+        sql = f"SELECT {names} FROM `{self._place.name}` ORDER BY {order} DESC LIMIT {count}"
+        with sorted_errors(self._place, f"reading {self._place.name}"):
+            return arrow_rows(
+                columns, answer_of(self._clients.rest.query(sql, retry=None, job_retry=None, timeout=CALL_S))
+            )
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run a query job to its end."""

@@ -106,6 +106,9 @@ class BigqueryTarget(SteppedTarget):
         if clients is not None:
             clients.close()
 
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        return self._table.newest(count, by)
+
     def acquire(self, owner: str) -> None:
         self._owner = owner
         self._check_own()

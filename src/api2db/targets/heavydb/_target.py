@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,8 +24,9 @@ from api2db.targets._evolve import (
     unplaced_names,
     wider_type,
 )
+from api2db.targets._newest import arrow_rows, found_column
 from api2db.targets.heavydb._client import Protocol, RefusedByServerError, Session
-from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, shaped
+from api2db.targets.heavydb._values import declared_type, empty_texts, encoded, is_not_null, rows_of, shaped
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SchemaChange, SchemaRule, SteppedTarget, unknown_origin
 from api2db.targets.server import Server
 from api2db.targets.types import HEAVYDB, ValueLimit, from_heavydb
@@ -91,6 +93,22 @@ class HeavydbTarget(SteppedTarget):
             )
         declared = [(column.col_name, declared_type(column)) for column in details.row_desc]
         return [Column(name, from_heavydb(type_), type_) for name, type_ in declared]
+
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        columns = self.columns()
+        if columns is None:
+            return None
+        named = {column.name.removesuffix(SUFFIX): column.name for column in columns}
+        shown = [replace(column, name=name) for name, column in zip(named, columns, strict=True)]
+        order = "rowid DESC"
+        if by is not None:
+            order = f"{quoted(named[found_column(by, shown, self.fold)])} DESC NULLS LAST"
+        listed = ", ".join(map(quoted, named.values()))
+        sql = f"SELECT {listed} FROM {quoted(self._table)} ORDER BY {order} LIMIT {count}"
+        try:
+            return arrow_rows(shown, rows_of(self._session.ask("sql_execute", sql, True, None, -1, -1).row_set))
+        except RefusedByServerError as error:
+            raise TargetUnavailableError(f"the table {self._table} can't be read: {error}") from None
 
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         if self._prepared is None or not self._prepared[0].equals(schema):

@@ -19,6 +19,7 @@ _NAMES = {"INT": "INTEGER", "STR": "TEXT", "BOOL": "BOOLEAN"}
 _WHOLE = {"TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
 _NOT_NULL = " NOT NULL"
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_DAY_S = 86_400
 _FIRST_WORD = re.compile(r"\w+")
 
 
@@ -41,6 +42,26 @@ def declared_type(column: Any) -> str:
     elif encoding == "FIXED":
         name = f"{name} ENCODING FIXED({said.comp_param})"
     return name + ("[]" if said.is_array else "") + ("" if said.nullable else _NOT_NULL)
+
+
+def rows_of(row_set: Any) -> list[tuple[Any, ...]]:
+    """The rows of an answer by columns, from the server's Thrift structures; dates as days, times as ticks."""
+    columns = [_cells(said.col_type, column) for said, column in zip(row_set.row_desc, row_set.columns, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _cells(said: Any, column: Any) -> list[Any]:
+    from heavydb.common.ttypes import TDatumType
+
+    name = TDatumType._VALUES_TO_NAMES[said.type]  # noqa: SLF001 - Thrift's only way from a number to a name
+    data = column.data
+    if data.arr_col:
+        return [None if null else _cells(said, each) for null, each in zip(column.nulls, data.arr_col, strict=True)]
+    part = {"FLOAT": data.real_col, "DOUBLE": data.real_col, "DECIMAL": data.real_col}.get(name)
+    values = part if part is not None else data.int_col or data.str_col or []
+    if name == "DATE":
+        values = [value // _DAY_S for value in values]
+    return [None if null else value for null, value in zip(column.nulls, values, strict=True)]
 
 
 def shaped(values: pa.ChunkedArray, home: Column) -> pa.ChunkedArray:

@@ -46,6 +46,18 @@ _MAKING_UP = (
 )
 # MariaDB writes NULL if there is no default.
 _FILLS = "COLUMN_DEFAULT IS NOT NULL /*M! AND COLUMN_DEFAULT <> 'NULL' */ OR locate('auto_increment', EXTRA) > 0"
+_COUNTING_KEY = (
+    "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+    " AND COLUMN_KEY = 'PRI' AND locate('auto_increment', EXTRA) > 0"
+)
+_IS_INNODB = (
+    "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+    " AND TABLE_TYPE = 'BASE TABLE' AND ENGINE = 'InnoDB' AND locate('partitioned', coalesce(CREATE_OPTIONS, '')) = 0"
+)
+_CLUSTERED = (
+    "SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?"
+    " AND NON_UNIQUE = 0 GROUP BY INDEX_NAME HAVING max(NULLABLE = 'YES') = 0"
+)
 _VIEWS = (
     "SELECT VIEW_DEFINITION FROM information_schema.VIEWS"
     " WHERE TABLE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')"
@@ -110,6 +122,15 @@ class Catalogue:
             checked = self._checked_as_json(table)
             named = [(name, "json" if name in checked else declared, fills) for name, declared, fills in named]
         return [Column(name, from_mysql(declared), declared, fills) for name, declared, fills in named] or None
+
+    def counting_key(self, table: str) -> str | None:
+        """The primary key that the server counts up; None if the table has another one, or none."""
+        found = self._rows(_COUNTING_KEY, (table,))
+        return _said(found[0][0]) if found else None
+
+    def is_numbered(self, table: str) -> bool:
+        """Whether InnoDB itself numbers the rows: no column or columns are the clustered index."""
+        return bool(self._rows(_IS_INNODB, (table,))) and not self._rows(_CLUSTERED, (table,))
 
     def require_transactions(self, *tables: str) -> None:
         """See ``Session``."""

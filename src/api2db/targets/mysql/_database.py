@@ -35,7 +35,7 @@ from api2db.targets.port import Column
 from api2db.targets.server import Server
 from api2db.targets.sql import MAX_CONNECTIONS, Session
 from api2db.targets.sql.pool import Connections, unreachable
-from api2db.targets.sql.port import Dialect
+from api2db.targets.sql.port import Dialect, NoDatabaseError
 from api2db.targets.types import MARIADB, MYSQL, from_mysql
 
 if TYPE_CHECKING:
@@ -64,11 +64,15 @@ _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"
 
 
 class MysqlDatabase:
-    """A database, used by connections of a pool; it is created if it is missing."""
+    """A database, used by connections of a pool.
 
-    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS) -> None:
+    Args:
+        creates: Whether it is created if it is missing.
+    """
+
+    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, *, creates: bool = True) -> None:
         self._server = server
-        self._connections = Connections(_Opener(server), server, max_connections)
+        self._connections = Connections(_Opener(server, creates=creates), server, max_connections)
         self._connection: pymysql.Connection[Any] | None = None
         self._is_mariadb = False
         self._needs_primary_key: bool | None = None
@@ -101,6 +105,11 @@ class MysqlDatabase:
                 raise self._translated(error) from None
             finally:
                 self._connection = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self.transaction() as session:
+            yield session
 
     def _look_at(self, connection: Any) -> None:
         self._is_mariadb = "MariaDB" in str(connection.get_server_info())
@@ -225,14 +234,17 @@ def _is_named_elsewhere(name: str, needing: str) -> bool:
 class _Opener:
     """Opens connections to a database, which it creates if it is missing."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, creates: bool) -> None:
         self._server = server
+        self._creates = creates
 
     def open(self) -> "pymysql.Connection[Any]":
         pymysql = _library()
         try:
             return self._connected(self._server.database)
         except (pymysql.Error, OSError, *_GARBLED) as error:
+            if code_of(error) == NO_DATABASE and not self._creates:
+                raise NoDatabaseError(f"there is no database {self._server.place}") from None
             if code_of(error) == NO_DATABASE:
                 self._make_database()
                 return self.open()

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError
 from api2db.frames import is_bytes
+from api2db.targets._newest import arrow_rows
 from api2db.targets.mysql._catalogue import Catalogue, Shape
 from api2db.targets.mysql._dialect import NO_LOCAL, code_of, quote, text_of
 from api2db.targets.mysql._values import as_csv, check_held, plain_values
@@ -93,6 +94,23 @@ class MysqlSession(Session):
 
     def columns(self, table: str) -> list[Column] | None:
         return self._catalogue.columns(table)
+
+    def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
+        found = self._catalogue.counting_key(table)
+        return None if found is None else f"{quote(found)} DESC"
+
+    def newest(
+        self, table: str, columns: Sequence[Column], select: str, order: str | None, count: int
+    ) -> pa.Table | None:
+        """Without a primary key InnoDB numbers the rows, and a scan of the table returns them in that order.
+
+        Source: "Clustered and Secondary Indexes" in MySQL's description of InnoDB.
+        """
+        if order is not None or not self._catalogue.is_numbered(table):
+            return super().newest(table, columns, select, order, count)
+        [(total,)] = self.rows(f"SELECT COUNT(*) FROM {quote(table)}")
+        last = self.rows(f"{select} USE INDEX () LIMIT {count} OFFSET {max(0, total - count)}")
+        return arrow_rows(columns, last[::-1])
 
     def require_transactions(self, *tables: str) -> None:
         self._catalogue.require_transactions(*tables)

@@ -25,6 +25,7 @@ from api2db.targets.postgresql._session import PostgresqlSession
 from api2db.targets.server import Server
 from api2db.targets.sql import LEDGER_TABLE, MAX_CONNECTIONS, Session
 from api2db.targets.sql.pool import IDLE_S, Connections, unreachable
+from api2db.targets.sql.port import NoDatabaseError
 from api2db.targets.sql.port import quote as quote_of_any_length
 from api2db.targets.types import from_postgresql
 
@@ -54,13 +55,22 @@ class PostgresqlDatabase:
 
     Args:
         schema: The schema of the table and of our own tables, created if it is missing; None: by the search path.
+        creates: Whether what is missing is created.
     """
 
-    def __init__(self, server: Server, max_connections: int = MAX_CONNECTIONS, schema: str | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        max_connections: int = MAX_CONNECTIONS,
+        schema: str | None = None,
+        *,
+        creates: bool = True,
+    ) -> None:
         self._server = server
         self._schema = schema
+        self._creates = creates
         self.dialect = dialect_in(schema)
-        self._connections = Connections(_Opener(server), server, max_connections)
+        self._connections = Connections(_Opener(server, creates=creates), server, max_connections)
         self._path = ""
         self._looked_at: set[str] = set()
         self._kept: set[tuple[str, str]] = set()
@@ -88,6 +98,12 @@ class PostgresqlDatabase:
                 connection.execute("COMMIT")
             except psycopg.Error as error:
                 raise self._translated(error, broken=connection.broken) from None
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self.transaction() as session:
+            session.run("SET TRANSACTION READ ONLY")
+            yield session
 
     def replace(self, session: Session, table: str, old: Sequence[Column], new: Sequence[Column]) -> None:
         """Alter the table while it is empty, so that views and grants survive; readers wait for the commit."""
@@ -130,6 +146,8 @@ class PostgresqlDatabase:
         name = quote(self._schema)
         try:
             if connection.execute("SELECT to_regnamespace(%s) IS NULL", (name,)).fetchone() == (True,):
+                if not self._creates:
+                    raise NoDatabaseError(f"{self._server.place} has no schema {self._schema}")
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
                 logger.info("the schema %s was created", self._schema)
         except psycopg.errors.UniqueViolation:  # another stream made it at the same time
@@ -163,14 +181,17 @@ class PostgresqlDatabase:
 class _Opener:
     """Opens connections to a database, which it creates if it is missing."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, creates: bool) -> None:
         self._server = server
+        self._creates = creates
 
     def open(self) -> "psycopg.Connection[tuple[Any, ...]]":
         psycopg = library()
         try:
             return _connect(self._server, self._server.database)
         except psycopg.Error as error:
+            if is_missing(error) and not self._creates:
+                raise NoDatabaseError(f"there is no database {self._server.place}") from None
             if is_missing(error):
                 self._make_database()
                 return self.open()

@@ -1,10 +1,14 @@
 """The SQL of PostgreSQL: how names are quoted, and what the server's error codes mean."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from api2db.errors import BatchRefusedError
+from api2db.frames import is_json
 from api2db.targets.port import Column
 from api2db.targets.postgresql._values import held
 from api2db.targets.sql import port
@@ -70,7 +74,29 @@ def dialect_in(schema: str | None) -> Dialect:
         schemas="SELECT nspname FROM pg_namespace",
         key_index=partial(unique_index, ""),
         replacement=_replacement,
+        shown=_shown,
+        descending="DESC NULLS LAST",
     )
+
+
+def _shown(column: Column, quoted: str) -> str:
+    """Dates and times as counts of days and microseconds: Python's end with the year 9999. Infinite ones are null."""
+    type_ = column.type
+    if pa.types.is_date(type_):
+        return f"CASE WHEN isfinite({quoted}) THEN {quoted}::date - DATE '1970-01-01' END"
+    if pa.types.is_timestamp(type_):
+        seconds = f"extract(epoch FROM date_trunc('second', {quoted}))::bigint * 1000000"
+        fraction = f"extract(microseconds FROM {quoted})::bigint % 1000000"
+        return f"CASE WHEN isfinite({quoted}) THEN {seconds} + {fraction} END"
+    is_text = type_ is None or pa.types.is_null(type_) or is_json(type_) or pa.types.is_string(type_)
+    return f"{quoted}::text" if is_text else quoted
+
+
+def as_shown(column: Column) -> Column:
+    """The column as the values of ``Dialect.shown`` are read."""
+    if pa.types.is_timestamp(column.type):
+        return replace(column, type=pa.timestamp("us", column.type.tz))
+    return column
 
 
 def _replacement(old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Column]:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError
 from api2db.frames import is_json
+from api2db.targets._newest import arrow_rows
 from api2db.targets.port import Column
 from api2db.targets.postgresql._catalogue import Catalogue
-from api2db.targets.postgresql._dialect import quote
+from api2db.targets.postgresql._dialect import as_shown, quote
 from api2db.targets.postgresql._values import as_copied, changed, encoder, is_copied, respells
 from api2db.targets.sql import Session
 from api2db.targets.sql.port import encoded
@@ -53,6 +54,18 @@ class PostgresqlSession(Session):
 
     def columns(self, table: str) -> list[Column] | None:
         return self._catalogue.columns(table)
+
+    def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
+        """The transaction that wrote the row, then its place; a transaction of ages ago has a negative age."""
+        if self.rows("SELECT 1 FROM pg_class WHERE oid = to_regclass(?) AND relkind = 'r'", (self._name(table),)):
+            return "CASE WHEN age(xmin) < 0 THEN 2147483647 ELSE age(xmin) END, ctid DESC"
+        return None
+
+    def fetch(self, columns: Sequence[Column], sql: str) -> pa.Table:
+        return arrow_rows([as_shown(column) for column in columns], self.rows(sql))
+
+    def _name(self, table: str) -> str:
+        return self._catalogue.quoted(table)
 
     def lock_columns(self, table: str) -> list[Column] | None:
         return self._catalogue.lock_columns(table)

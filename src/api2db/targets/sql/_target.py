@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedError, TargetError, TargetUnavailableError
 from api2db.targets._evolve import new_columns, placed
+from api2db.targets._newest import found_column
 from api2db.targets.port import (
     ChangeOrigins,
     Column,
@@ -14,6 +15,7 @@ from api2db.targets.port import (
     LedgerRow,
     LedgerTarget,
     LedgerUpdate,
+    NoOrderError,
     OnConflict,
     SchemaChange,
     SchemaRule,
@@ -22,7 +24,7 @@ from api2db.targets.port import (
 from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql._merge import Merge
 from api2db.targets.sql._table import Changes, Table
-from api2db.targets.sql.port import Database, DryRunEndedError, Session
+from api2db.targets.sql.port import Database, DryRunEndedError, NoDatabaseError, Session
 from api2db.targets.types import ValueLimit
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,29 @@ class SqlTarget(LedgerTarget):
 
     def end_waiting(self) -> None:
         self._database.end_waiting()
+
+    def newest(self, count: int, by: str | None) -> pa.Table | None:
+        dialect = self._database.dialect
+        try:
+            with self._database.reading() as session:
+                dialect = self._database.dialect  # of the server's version, which is known once it is connected
+                columns = session.columns(self._name)
+                if columns is None:
+                    return None
+                shown = ", ".join(dialect.shown(column, dialect.quote(column.name)) for column in columns)
+                order = None if by is None else dialect.quote(found_column(by, columns, dialect.fold))
+                rows = session.newest(
+                    self._name,
+                    columns,
+                    f"SELECT {shown} FROM {dialect.table(self._name)}",
+                    None if order is None else f"{order} {dialect.descending}",
+                    count,
+                )
+        except NoDatabaseError:
+            return None
+        if rows is None:
+            raise NoOrderError(f"the table {self._name}")
+        return rows
 
     def read_position(self, stream: str) -> LedgerRow | None:
         with self._database.transaction() as session:

@@ -8,7 +8,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import pyarrow as pa
 from sqlalchemy.engine.default import DefaultDialect
 
-from api2db.errors import BatchRefusedError, TargetError
+from api2db.errors import BatchRefusedError, TargetError, TargetUnavailableError
+from api2db.targets._newest import arrow_rows
 from api2db.targets.port import Column
 from api2db.targets.types import Types
 
@@ -19,6 +20,10 @@ _Form = TypeVar("_Form")
 
 class DryRunEndedError(Exception):
     """Ends the transaction of a dry run."""
+
+
+class NoDatabaseError(TargetUnavailableError):
+    """There is no such database, and this is no call that creates it."""
 
 
 class Session(Protocol):
@@ -48,6 +53,32 @@ class Session(Protocol):
     def may_drop(self, table: str) -> bool:
         """Whether a trigger, rule or policy of a table may silently exclude a row from an UPDATE."""
         return False
+
+    def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
+        """The ORDER BY list for rows as they were added, newest first; None if the table does not tell."""
+        return None
+
+    def newest(
+        self, table: str, columns: Sequence[Column], select: str, order: str | None, count: int
+    ) -> pa.Table | None:
+        """The first rows of a query.
+
+        Args:
+            table: The table's name, not quoted.
+            columns: Its columns.
+            select: The query of all columns, without an order.
+            order: The ORDER BY list; None for the order of arrival, newest first.
+            count: How many rows at most.
+
+        Returns:
+            None if the table does not tell in which order its rows were added.
+        """
+        order = self.arrival(table, columns) if order is None else order
+        return None if order is None else self.fetch(columns, f"{select} ORDER BY {order} LIMIT {count}")
+
+    def fetch(self, columns: Sequence[Column], sql: str) -> pa.Table:
+        """Run a query for columns, and return its rows in their types."""
+        return arrow_rows(columns, self.rows(sql))
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """Load rows by the database's bulk path; returns how many were inserted."""
@@ -111,6 +142,8 @@ class Dialect:
             wanted; None if its columns cannot change in the same transaction.
         drop_surplus: Drops columns that the newest frame lacks, if ``Database.replace`` cannot; returns those that
             have to stay. The table's name is not quoted.
+        shown: What a SELECT has for a column, given its quoted name, so that the driver loses nothing.
+        descending: Sorts the greatest values first, and nulls last.
     """
 
     types: Types
@@ -131,6 +164,8 @@ class Dialect:
     key_index: Callable[[str, Sequence[str]], str | None] = lambda _table, _keys: None
     replacement: Callable[[Sequence[Column], Sequence[Column]], Sequence[Column] | None] = lambda _old, wanted: wanted
     drop_surplus: Callable[[Session, str, Sequence[str]], Sequence[str]] = lambda _session, _table, _surplus: ()
+    shown: Callable[[Column, str], str] = lambda _column, quoted: quoted
+    descending: str = "DESC"
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         """The column type for an Arrow type; None for nulls."""
@@ -164,6 +199,13 @@ class Database(Protocol):
     def end_waiting(self) -> None:
         """See ``Target``."""
         return
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A transaction that writes nothing; it creates neither the database nor a schema.
+
+        Raises:
+            NoDatabaseError: There is no such database.
+        """
 
     def transaction(self) -> AbstractContextManager[Session]:
         """Commits at the block's end, rolls back on any error, and translates the driver's errors."""
