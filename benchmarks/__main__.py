@@ -7,7 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bigquery, collectors, compose, flights, latency, memory, omnisci, pages, put, rest, servers
+from benchmarks import (
+    bigquery,
+    cluster,
+    collectors,
+    compose,
+    flights,
+    latency,
+    memory,
+    omnisci,
+    pages,
+    put,
+    rest,
+    servers,
+)
 from benchmarks.figure import Figure, show
 
 Measure = Callable[[Path], Iterator[Figure]]
@@ -25,6 +38,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "mysql": partial(servers.measure, "mysql"),
     "omnisci": omnisci.measure,
     "bigquery": bigquery.measure,
+    "cluster": cluster.measure,
 }
 VARIABLES: Mapping[str, str] = {
     "API2DB_BENCH_COLLECTORS": 'how many collectors: "100 500"',

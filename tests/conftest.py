@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.needs import NOT_TESTED
 
-pytest_plugins = ("tests.journals.fixtures", "tests.kills.fixtures", "tests.servers.fixtures")
+pytest_plugins = ("tests.journals.fixtures", "tests.kills.fixtures", "tests.servers.fixtures", "tests.servers.nats")
 
 ROOT = Path(__file__).parents[1]
 FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")

@@ -12,6 +12,7 @@
     ├── JournalError                      look at the disk, or at who else uses it
     │   ├── JournalBusyError              another process, or a forked parent, owns the journal
     │   ├── JournalWriteError (OSError)   the disk refused; whether the put counts is unknown
+    │   │   └── ClusterUnavailableError   the cluster that has the journal does not answer
     │   └── BacklogFullError (queue.Full) the quota of a stream is spent
     ├── TargetError                       a target did not take a batch
     │   ├── TargetUnavailableError        wait: it is down, busy, full, or refuses the password
@@ -104,6 +105,10 @@ class JournalBusyError(JournalError):
 
 class JournalWriteError(JournalError, OSError):
     """The disk refused a write or an fsync: it is unknown whether the put counts."""
+
+
+class ClusterUnavailableError(JournalWriteError):
+    """The cluster does not answer: it is unknown whether a put counts, and nothing is read meanwhile."""
 
 
 class BacklogFullError(JournalError, queue.Full):

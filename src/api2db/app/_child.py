@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from api2db.app._cluster import ClusterHost, cluster_address, use_cluster
 from api2db.app._host import started
 from api2db.app._process import Report, send_report
 from api2db.app._stopping import Stop, stopped_by_signals
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     with stopped_by_signals(stop):
         _watch_parent(stop)
         try:
+            use_cluster()
             collectors = _loaded(path, names)
             said = _planned(collectors) if what == "plan" else _run(collectors, process, stop)
         except ConfigurationError as error:
@@ -77,8 +79,9 @@ def _run(collectors: Sequence[Collector], process: str, stop: Stop) -> Report:
 
 
 def _polled(collectors: Sequence[Collector], stop: Stop) -> Report:
-    host = started(collectors, stop)
-    logger.info("process %d polls %s", os.getpid(), ", ".join(collector.name for collector in collectors))
+    host = ClusterHost(collectors) if cluster_address() else started(collectors, stop)
+    verb = "may poll" if cluster_address() else "polls"
+    logger.info("process %d %s %s", os.getpid(), verb, ", ".join(collector.name for collector in collectors))
     host.watch(stop)
     asked = stop.requested
     _end_in_time()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from api2db.app._cluster import cluster_address
 from api2db.app._host import wait_for_journals
 from api2db.app._page import page_beside
 from api2db.app._progress import progress_bar
@@ -63,7 +64,8 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
         run.run(once=True, timeout=timeout_s)
         print_figures(console, read_figures(home, names))
         return
-    wait_for_journals(collectors, Stop())
+    if cluster_address() is None:
+        wait_for_journals(collectors, Stop())
     page = nullcontext() if web is None else page_beside(home, web, lambda line: console.out(line, highlight=False))
     with page, LiveView(home, console, names):
         run.run()

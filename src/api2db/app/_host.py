@@ -52,10 +52,14 @@ class Host:
     def watch(self, stop: Stop) -> None:
         """Restart streams that die, until a stop is requested or nothing is left to do."""
         while not stop.wait(_WATCH_S) and not all(runner.done for runner in self._runners):
-            for runner in self._runners:
-                for stream in runner.streams:
-                    with log_fields(collector=runner.collector.name, stream=getattr(stream, "identity", "")):
-                        self._keep_alive(stream)
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Restart streams that have died."""
+        for runner in self._runners:
+            for stream in runner.streams:
+                with log_fields(collector=runner.collector.name, stream=getattr(stream, "identity", "")):
+                    self._keep_alive(stream)
 
     def poll_once(self, stop: Stop) -> list[PollError]:
         """Poll each collector once, concurrently; return the errors. A stop request ends it early."""

@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 rejected = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(rejected, name="rejected")
+cluster_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cluster_commands, name="cluster")
 
 
 class LogFormat(enum.StrEnum):
@@ -30,6 +32,15 @@ class LogFormat(enum.StrEnum):
 
 Home = Annotated[
     Path | None, typer.Option(help="The project's folder; by default API2DB_HOME, else the current folder.")
+]
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Use the journals of a NATS cluster, nats://host:port,host:port,host:port/project; by default that of "
+        "API2DB_CLUSTER, else those on this machine's disk.",
+    ),
 ]
 MainFile = Annotated[Path, typer.Argument(metavar="MAIN", help="The file that holds the collectors.")]
 StreamName = Annotated[
@@ -78,9 +89,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _api2db(
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback prints
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
@@ -88,6 +100,10 @@ def _api2db(
     status" found something that needs attention: parked or rejected rows, damaged parts of a journal, a target that
     can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
     """
+    if cluster is not None or "API2DB_CLUSTER" in os.environ:
+        from api2db.app._cluster import use_cluster
+
+        use_cluster(cluster)
 
 
 @app.command("init")
@@ -148,12 +164,15 @@ def _run(
     log_format: Annotated[
         LogFormat, typer.Option(help="How to write the files in LOGS/: text, or one JSON object per line.")
     ] = LogFormat.TEXT,
+    cluster: ClusterAddress = None,
     home: Home = None,
 ) -> None:
     """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
+    from api2db.app._cluster import use_cluster
     from api2db.app._commands import run_project
     from api2db.app.logs import FORMAT_VARIABLE
 
+    use_cluster(cluster)
     if log_format is LogFormat.JSON:
         os.environ[FORMAT_VARIABLE] = log_format
 
@@ -275,6 +294,39 @@ def _adopt(
     from api2db.app._commands import adopt_stream
 
     adopt_stream(home_of_command(home), stream, lambda question: yes or typer.confirm(question, abort=True))
+
+
+@cluster_commands.callback()
+def _cluster() -> None:
+    """Set up a NATS cluster that has the journals, and show who runs what."""
+
+
+@cluster_commands.command("init")
+def _init_cluster(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; it must be empty or missing.")],
+    hosts: Annotated[
+        list[str], typer.Argument(metavar="HOST HOST HOST", help="The names by which the three servers are reached.")
+    ],
+    *,
+    project: Annotated[str, typer.Option(help="Keeps the projects of one cluster apart.")] = "api2db",
+) -> None:
+    """Write what three servers need: configurations with TLS and keys, a Compose file and Kubernetes manifests."""
+    from api2db.app._cluster_commands import init_cluster
+
+    init_cluster(folder, hosts, project)
+
+
+@cluster_commands.command("status")
+def _cluster_status(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    home: Home = None,
+) -> None:
+    """Show workers, who runs which collector, and replicas. Exit code 3 if a stream lacks replicas or a leader."""
+    from api2db.app._cluster_commands import print_cluster
+
+    if not print_cluster(home_of_command(home), as_json_text=json):
+        raise typer.Exit(UNHEALTHY)
 
 
 @rejected.callback()

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 from api2db.app._background import Background, Key, check_free, under_way
+from api2db.app._cluster import cluster_address, use_cluster, worker_groups
 from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._notebook import show_in_notebook, view
 from api2db.app._process import Output
@@ -178,6 +179,7 @@ class Run:
         enabled = [collector for collector in self._collectors if collector.seconds > 0]
         if not enabled:
             logger.warning("no collector is enabled, so there is nothing to run")
+        use_cluster()
         return enabled
 
     @traced()
@@ -209,7 +211,8 @@ class Run:
         if not is_set_up():
             log_to_console(logging.INFO)
             log_to_file(home_of_collector(enabled[0]), "run")
-        wait_for_journals(enabled, stop)
+        if cluster_address() is None:
+            wait_for_journals(enabled, stop)
         groups = self._groups(enabled, main_file)
         logger.info("collectors: %d, processes: %d; Ctrl-C ends the run", len(enabled), len(groups))
         self._supervisor = Supervisor(main_file, groups, self._output)
@@ -230,6 +233,8 @@ class Run:
     def _groups(self, enabled: Sequence[Collector], main_file: Path) -> list[list[str]]:
         names = [collector.name for collector in enabled]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if cluster_address() is not None:
+            return worker_groups(enabled, cores)
         if len(names) == 1 or cores == 1:
             return [names]
         if any(callable(given) for collector in enabled for given in (collector.streams, collector.stores)):

@@ -84,6 +84,7 @@ class Collector:
         debug: Poll once and print the frames instead of delivering them; nothing is stored.
         poll_timeout: Seconds after which a poll counts as failed; pages that it yields later are dropped.
         home: The project's folder; by default that of the streams.
+        pin: In a cluster, the name of the one machine that runs it; by default any machine does.
 
     Raises:
         ConfigurationError: An argument can't be used.
@@ -99,6 +100,7 @@ class Collector:
     _: KW_ONLY
     poll_timeout: float | None = None
     home: str | os.PathLike[str] | None = None
+    pin: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)

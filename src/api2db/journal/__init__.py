@@ -59,7 +59,9 @@ Crash rules
 """
 
 from api2db.journal._lock import check_process
-from api2db.journal._store import journal_store
+from api2db.journal._record import Flag
+from api2db.journal._rows import Part, parts_of
+from api2db.journal._store import journal_store, use_store
 from api2db.journal.port import (
     ALL,
     AttachedStream,
@@ -101,6 +103,7 @@ __all__ = [
     "Delivered",
     "Durability",
     "Entry",
+    "Flag",
     "Health",
     "Journal",
     "JournalHandle",
@@ -109,6 +112,7 @@ __all__ = [
     "News",
     "NotAttachedError",
     "Origin",
+    "Part",
     "Position",
     "Progress",
     "ReadLimit",
@@ -122,4 +126,6 @@ __all__ = [
     "Superseded",
     "check_process",
     "journal_store",
+    "parts_of",
+    "use_store",
 ]

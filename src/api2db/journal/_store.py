@@ -157,6 +157,12 @@ def _open(home: Path, name: str, durability: Durability) -> _Shared:
 new_store: Callable[[Path], JournalStore] = DiskJournalStore
 
 
+def use_store(store: Callable[[Path], JournalStore]) -> None:
+    """Have ``journal_store`` return another kind from now on, in this process."""
+    global new_store  # noqa: PLW0603 - the one place that chooses the kind
+    new_store = store
+
+
 def journal_store(home: Path) -> JournalStore:
     """The journals of a project; ``new_store`` says of which kind they are."""
     return new_store(home)

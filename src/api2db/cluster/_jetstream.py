@@ -1,0 +1,213 @@
+"""Requests to JetStream: streams, messages, and publishing where the end of a stream is as expected."""
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from api2db.cluster._connection import Connection, Message
+from api2db.errors import ClusterUnavailableError, JournalError
+
+ANSWER_S: Final = 3.0  # how long one request waits: the election of a leader takes longer, a healthy leader does not
+_PAUSE_S: Final = 0.1
+_MOST_MESSAGES: Final = 1000
+_T = TypeVar("_T")
+NO_STREAM: Final = 10059
+NO_MESSAGE: Final = 10037
+_NAME_IN_USE: Final = 10058
+_WRONG_LAST: Final = frozenset({10070, 10071, 10164})
+_FULL: Final = frozenset({10047, 10077, 10122})  # account, stream and server are full
+_BATCH_INCOMPLETE: Final = 10176
+_UNAVAILABLE_CODE: Final = 503
+
+
+class RefusedError(JournalError):
+    """JetStream refuses a request.
+
+    Attributes:
+        code: JetStream's number of the reason.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the cluster refuses: {text} ({code})")
+        self.code = code
+
+
+class MovedError(RefusedError):
+    """The end of the stream or of the subject is not where it was expected."""
+
+
+class FullError(RefusedError):
+    """A limit of bytes is reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message of a stream."""
+
+    sequence: int
+    subject: str
+    payload: bytes
+
+
+class JetStream:
+    """JetStream of one cluster."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def api(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request to JetStream's API.
+
+        Raises:
+            RefusedError: It was refused.
+            ClusterUnavailableError: There is no answer.
+        """
+        payload = b"" if body is None else json.dumps(body).encode()
+        answer = self.connection.request(f"$JS.API.{verb}", payload, timeout_s=ANSWER_S)
+        return _checked(json.loads(answer.payload))
+
+    def stream(self, name: str) -> dict[str, Any] | None:
+        """Configuration and state of a stream; None if there is no such stream."""
+        try:
+            return self.api(f"STREAM.INFO.{name}")
+        except RefusedError as error:
+            if error.code == NO_STREAM:
+                return None
+            raise
+
+    def make_stream(self, config: Mapping[str, Any]) -> None:
+        """Create a stream, or give an existing one this configuration where it differs."""
+        name = config["name"]
+        found = self.stream(name)
+        if found is None:
+            try:
+                self.api(f"STREAM.CREATE.{name}", config)
+            except RefusedError as error:
+                if error.code != _NAME_IN_USE:
+                    raise
+        elif any(found["config"].get(key) != value for key, value in config.items()):
+            self.api(f"STREAM.UPDATE.{name}", {**found["config"], **config})
+
+    def get(self, stream: str, sequence: int) -> Stored | None:
+        """A message by its number, as the stream's leader has it; None if there is none."""
+        return self._get(stream, {"seq": sequence})
+
+    def last(self, stream: str, subject: str) -> Stored | None:
+        """The last message of a subject, as the stream's leader has it; None if there is none."""
+        return self._get(stream, {"last_by_subj": subject})
+
+    def _get(self, stream: str, query: Mapping[str, Any]) -> Stored | None:
+        try:
+            found = self.api(f"STREAM.MSG.GET.{stream}", query)["message"]
+        except RefusedError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        return Stored(found["seq"], found["subject"], base64.b64decode(found.get("data", "")))
+
+    def read(self, stream: str, subject: str, sequence: int, size_bytes: int) -> list[Stored]:
+        """Messages of a subject from a number on, up to a size, as any server has them."""
+        query = {"seq": sequence, "next_by_subj": subject, "batch": _MOST_MESSAGES, "max_bytes": size_bytes}
+        return self._read_many(stream, query)
+
+    def last_of_each(self, stream: str, subjects: str) -> list[Stored]:
+        """The last message of each subject, as any server has them."""
+        found: list[Stored] = []
+        begin = 1
+        while True:
+            # Servers limit the subjects of one answer, and say by the number at which the next begins.
+            some = self._read_many(stream, {"seq": begin, "multi_last": [subjects], "batch": _MOST_MESSAGES})
+            found += some
+            if len(some) < _MOST_MESSAGES:
+                return found
+            begin = some[-1].sequence + 1
+
+    def _read_many(self, stream: str, query: Mapping[str, Any]) -> list[Stored]:
+        subject, payload = f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode()
+        answers = self.connection.request_many(subject, payload, lambda said: bool(said.status), timeout_s=ANSWER_S)
+        return [
+            Stored(int(said.headers["Nats-Sequence"]), said.headers["Nats-Subject"], said.payload)
+            for said in answers
+            if not said.status
+        ]
+
+    def publish(
+        self, message: Message, *, expected_last: int | None = None, expected_of_subject: int | None = None
+    ) -> int:
+        """Publish a message; return its number in the stream.
+
+        Raises:
+            MovedError: The stream, or the subject, has another last number than expected.
+            FullError: A limit of bytes is reached.
+        """
+        headers = {**message.headers, **_expected(expected_last, expected_of_subject)}
+        answer = self.connection.request(message.subject, message.payload, headers, timeout_s=ANSWER_S)
+        return int(_checked(json.loads(answer.payload))["seq"])
+
+    def publish_together(self, messages: Sequence[Message], *, expected_last: int) -> int:
+        """Publish messages that are all stored, in this order and without any other between them, or not at all.
+
+        Returns:
+            The number of the last one.
+
+        Raises:
+            MovedError: The stream has another last number than expected.
+            FullError: A limit of bytes is reached.
+        """
+        if len(messages) == 1:
+            return self.publish(messages[0], expected_last=expected_last)
+        batch_id = secrets.token_hex(12)
+        batch = []
+        for number, message in enumerate(messages, 1):
+            headers = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number), **message.headers}
+            if number == 1:
+                headers |= _expected(expected_last, None)
+            if number == len(messages):
+                headers["Nats-Batch-Commit"] = "1"
+            batch.append(Message(message.subject, message.payload, headers))
+        answer = self.connection.request_all(batch, timeout_s=ANSWER_S)
+        return int(_checked(json.loads(answer.payload))["seq"])
+
+    def purge(self, stream: str, subject: str, *, before: int | None = None, keep: int | None = None) -> None:
+        """Remove messages of a subject: those before a number, or all but the last ones."""
+        limits = {"seq": before, "keep": keep}
+        self.api(f"STREAM.PURGE.{stream}", {"filter": subject, **{k: v for k, v in limits.items() if v is not None}})
+
+
+def until_answered(call: Callable[[], _T], timeout_s: float) -> _T:
+    """Make a call again while the cluster does not answer.
+
+    Raises:
+        ClusterUnavailableError: It did not answer in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            return call()
+        except ClusterUnavailableError:
+            if time.monotonic() >= deadline_s:
+                raise
+        time.sleep(_PAUSE_S)
+
+
+def _expected(last: int | None, of_subject: int | None) -> dict[str, str]:
+    headers = {"Nats-Expected-Last-Sequence": last, "Nats-Expected-Last-Subject-Sequence": of_subject}
+    return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    error = answer.get("error")
+    if error is None:
+        return answer
+    code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
+    if code in _WRONG_LAST:
+        raise MovedError(code, text)
+    if code in _FULL:
+        raise FullError(code, text)
+    if error.get("code") == _UNAVAILABLE_CODE or code == _BATCH_INCOMPLETE:
+        raise ClusterUnavailableError(f"the cluster can't do it now: {text} ({code})")
+    raise RefusedError(code, text)
