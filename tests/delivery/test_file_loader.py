@@ -28,7 +28,7 @@ def names(folder: Path) -> Names:
     return {(path.name, path.stat().st_ino) for path in folder.iterdir() if not is_temporary(path)}
 
 
-pytestmark = pytest.mark.every_journal
+pytestmark = pytest.mark.every_journal(nats=["test_names_are_durable_before_the_load_is_acknowledged"])
 
 
 class Deliveries:

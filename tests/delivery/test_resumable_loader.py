@@ -17,7 +17,9 @@ from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, j
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SteppedTarget, unknown_origin
 from api2db.targets.types import ValueLimit
 
-pytestmark = pytest.mark.every_journal
+pytestmark = pytest.mark.every_journal(
+    nats=["test_a_batch_whose_rows_are_all_rejected_is_set_aside_once_though_its_acknowledgement_is_cut_short"]
+)
 
 
 class Forgetful(SteppedTarget):

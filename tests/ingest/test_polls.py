@@ -20,7 +20,7 @@ from api2db.ingest import Collector, Runner, read_polls, read_status
 from api2db.ingest._poll import Poll
 from tests.ingest.tiny import TinyStream, rows_in, stopping, wait_until
 
-pytestmark = pytest.mark.every_journal
+pytestmark = pytest.mark.every_journal(nats=["test_pages_before_a_failure_stay_with_the_state_that_belongs_to_them"])
 NEVER = 3600.0
 
 

@@ -17,7 +17,13 @@ from api2db.stream import StreamStatus
 from tests.stream.cases import APPENDING, CASES, COLLECTOR, LIVE, REPLACING, TargetCase, files, frame, shards, sql
 from tests.stream.eventually import eventually
 
-pytestmark = pytest.mark.every_journal(cases=["sqlite", "shard_parquet"])
+pytestmark = pytest.mark.every_journal(
+    cases=["sqlite", "shard_parquet"],
+    nats=[
+        "test_frames_arrive_in_the_order_in_which_they_were_put",
+        "test_replace_keeps_the_newest_frame_and_counts_those_before_it",
+    ],
+)
 Make = Callable[..., Stream]
 
 
