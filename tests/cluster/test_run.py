@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from api2db.cluster import ClusterJournalStore
 from tests.cluster.journals import Machines
 from tests.cluster.projects import Project, project_in, wait_until
-from tests.servers.nats import NatsCluster
 from tests.servers.server import Server
 
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -28,8 +29,25 @@ def go_on(project: Project) -> None:
     wait_until(lambda: all(count > before[name] for name, count in project.counts().items()), "rows")
 
 
+def test_the_work_of_a_machine_that_is_killed_goes_on_at_another(
+    machines: Machines, postgresql: Server, tmp_path: Path
+) -> None:
+    store = machines.new().store
+    with project_in(tmp_path, postgresql, machines.address, NAMES[:2]) as project:
+        first, second = project.start("m1"), project.start("m2")
+        wait_until(lambda: owners(store) == {"m1": 1, "m2": 1}, "two share")
+        go_on(project)
+        first.kill()
+        wait_until(lambda: owners(store) == {"m2": 2}, "the other takes over")
+        go_on(project)
+        assert second.stop() == 0
+        assert owners(store) == {}
+        project.check()
+
+
+@pytest.mark.torture
 def test_machines_share_the_work_and_take_over_that_of_one_that_dies_or_freezes(
-    machines: Machines, nats: NatsCluster, postgresql: Server, tmp_path: Path
+    machines: Machines, postgresql: Server, tmp_path: Path
 ) -> None:
     store = machines.new().store
     with project_in(tmp_path, postgresql, machines.address, NAMES) as project:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 QUESTION: Final = "$SYS.REQ.SERVER.PING.VARZ"
 _OLDEST: Final = (2, 12)
 _PAUSE_S: Final = 0.5  # after an answer without another one, all servers have answered
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 20.0
 _passed: set[tuple[str, ...]] = set()
 
 

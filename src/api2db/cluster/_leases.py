@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 SESSION_S: Final = 5
 _RENEW_S: Final = 1.2
 _LAST_S: Final = 3.0
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

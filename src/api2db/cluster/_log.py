@@ -22,7 +22,7 @@ from api2db.errors import ClusterUnavailableError, JournalBusyError, JournalErro
 
 logger = logging.getLogger(__name__)
 _WAIT_S: Final = 20.0
-_READ_S: Final = 10.0
+_READ_S: Final = 20.0
 _PAUSE_S: Final = 0.1
 _REMOVAL: Final = "removal"
 _CACHE_BYTES: Final = 64 << 20

@@ -28,7 +28,7 @@ from api2db.journal import Durability, JournalOverview
 logger = logging.getLogger(__name__)
 _SAVE_S: Final = 0.3
 _ASK_S: Final = 15.0
-_WAIT_S: Final = 10.0
+_WAIT_S: Final = 20.0
 
 
 class Cluster:
