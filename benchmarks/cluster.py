@@ -25,7 +25,7 @@ def measure(folder: Path) -> Iterator[Figure]:
     yield from _figures("on disk", floor, None)
     for count in (1, 3):
         with running_nats(count) as nats:
-            store = cluster_store(nats.address("bench"), folder)
+            store: JournalStore = cluster_store(nats.address("bench"), folder)
             yield from _figures(f"replicas={count}", _times_ms(store), floor)
             close_clusters()
 

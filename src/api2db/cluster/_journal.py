@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from api2db import tracing
 from api2db.cluster._connection import Message
-from api2db.cluster._documents import Document, packed
+from api2db.cluster._documents import Document, packed, unpacked
 from api2db.cluster._jetstream import FullError, JetStream
 from api2db.cluster._leases import Session
 from api2db.cluster._log import Log, cursor_draft, log_config, removal_draft
@@ -68,6 +69,7 @@ class _Group:
     stream_no: StreamNo
     cursor: bytes | None
     removal: Mapping[str, Any] | None
+    trace: str = ""
     records: list[Record] = field(default_factory=list)
     last_sequence: int = 0
     is_done: bool = False
@@ -111,7 +113,7 @@ class ClusterJournal:
         self._queue: list[_Group] = []
         self._is_publishing = False
         self._details_s = self._purge_s = self._removals_s = 0.0
-        self._told_details: dict[str, Any] = {}
+        self.told_details: dict[str, Any] = {}
         self._purged = 0
         self._message_bytes = jetstream.connection.max_payload - HEAD_BYTES
         self._document = Document(jetstream, names.state, names.document(name, "journal"))
@@ -203,7 +205,10 @@ class ClusterJournal:
             )
         if not parts and group.cursor is None and removal is None:
             return self.log.end.sequence
-        return self._append(group, timeout_s if block else 0)
+        rows = sum(part.rows for part in parts)
+        with tracing.begin("journal", "producer", collector=self._name, frames=len(frames), rows=rows) as span:
+            group.trace = (span.context or b"").hex()
+            return self._append(group, timeout_s if block else 0)
 
     @uninterrupted
     def _append(self, group: _Group, timeout_s: float | None) -> int:
@@ -345,6 +350,8 @@ class ClusterJournal:
         self._jetstream.make_stream(log_config(self._names, self._name, replicas, None))
         cursor, self._removals = self.log.take(kept["open_count"], kept.get("removed_until", 0))
         self._cursor = json.dumps(cursor).encode()
+        found = self._jetstream.last(self._names.state, self._names.document(self._name, "details"))
+        self.told_details = unpacked(found.payload) if found is not None else {}
         self._sequence = max(kept["open_count"] << 32, self.log.end.sequence)
         for number in kept["streams"]:
             document = self._stream_document(number)
@@ -461,7 +468,7 @@ class ClusterJournal:
                 time_ns = first_ns + part.frame
                 if not drafts or drafts[-1].kind != ROWS or not drafts[-1].has_room(part, self._message_bytes):
                     drafts.append(Draft(ROWS))
-                drafts[-1].add(part, sequence, time_ns, group.stream_no)
+                drafts[-1].add(part, sequence, time_ns, group.stream_no, group.trace)
                 group.records.append(drafts[-1].records[-1])
             time_ns += 1
             group.last_sequence = sequence
@@ -524,12 +531,12 @@ class ClusterJournal:
             self._purged = before
 
     def _publish_details(self) -> None:
-        said = {each.state.identity.name: dict(each.details()) for each in list(self._readers.values())}
-        said = {identity: details for identity, details in said.items() if details}
-        if said and said != self._told_details:
-            self._told_details = said
-            subject = self._names.document(self._name, "details")
-            self._jetstream.publish(Message(subject, packed(said)))
+        readers, before = list(self._readers.values()), self.told_details
+        said = {each.state.identity.name: dict(each.details()) for each in readers}
+        said = {identity: details or before.get(identity, {}) for identity, details in said.items()}
+        if any(said.values()) and said != before:
+            self._jetstream.publish(Message(self._names.document(self._name, "details"), packed(said)))
+            self.told_details = said
 
     def _answer(self, request: bytes) -> bytes:
         """Answer a command."""

@@ -24,7 +24,7 @@ ROWS: Final = "rows"
 CURSOR: Final = "cursor"
 OWNER: Final = "owner"
 HEAD_BYTES: Final = 8 << 10  # room for the head without its records, and for NATS headers
-RECORD_BYTES: Final = 96  # of one record in the head, at most
+RECORD_BYTES: Final = 160  # of one record in the head, at most
 COUNTED_BYTES: Final = 64  # what a record counts beside its payload, as in a journal on disk
 _MAGIC: Final = b"A2D1"
 _LENGTH: Final = struct.Struct("<4sI")
@@ -42,6 +42,7 @@ class Record:
         stream_no: Whose rows these are; 0 for all streams.
         length: Bytes of the payload.
         schema: The number of its schema in the message; -1 if the payload has it.
+        trace: The context of the span that put it, as hexadecimal digits; see ``api2db.tracing``.
     """
 
     sequence: int
@@ -52,15 +53,16 @@ class Record:
     length: int
     crc: int
     schema: int = -1
+    trace: str = ""
 
     @property
     def counts(self) -> Counts:
         """Frames, rows and bytes."""
         return int(bool(self.flags & Flag.FRAME_END)), self.rows, self.length + COUNTED_BYTES
 
-    def as_list(self) -> list[int]:
+    def as_list(self) -> list[int | str]:
         """For the head."""
-        return [getattr(self, name) for name in Record.__dataclass_fields__]
+        return [value for name in Record.__dataclass_fields__ if (value := getattr(self, name)) != ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Draft:
         size_bytes = self.size_bytes + part.size_bytes + schema_bytes + RECORD_BYTES
         return size_bytes <= limit and len(self.records) < _MOST_RECORDS
 
-    def add(self, part: Part, sequence: int, timestamp_ns: int, stream_no: int) -> None:
+    def add(self, part: Part, sequence: int, timestamp_ns: int, stream_no: int, trace: str) -> None:
         """Add a record."""
         schema = -1
         if part.schema is not None:
@@ -148,7 +150,7 @@ class Draft:
                 self.size_bytes += len(part.schema)
             schema = self.schemas.index(part.schema)
         self.records.append(
-            Record(sequence, timestamp_ns, stream_no, part.flags, part.rows, part.size_bytes, part.crc, schema)
+            Record(sequence, timestamp_ns, stream_no, part.flags, part.rows, part.size_bytes, part.crc, schema, trace)
         )
         self.pieces.append(part.payload)
         self.size_bytes += part.size_bytes + RECORD_BYTES

@@ -207,9 +207,11 @@ class ClusterReader:
         with self._changed:
             self.tell = tell
 
-    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> None:
+    def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         self._journal.check_process()
+        before: Mapping[str, Any] = self._journal.told_details.get(self.state.identity.name, {})
         self.details = details
+        return before
 
     @uninterrupted
     def wake(self) -> None:
@@ -439,6 +441,7 @@ class ClusterReader:
                         is_whole and bool(record.flags & Flag.FRAME_END),
                         bool(record.flags & Flag.RETRIED),
                         bool(record.flags & Flag.REFUSED),
+                        bytes.fromhex(record.trace) or None,
                     )
                 )
                 rows += taken.num_rows
