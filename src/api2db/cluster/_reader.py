@@ -128,20 +128,16 @@ class ClusterReader:
             waiting, position, number, place = self.waiting, self.position, self._journal.log.end.rows, self.state.place
         messages, found = self._newest_messages(number, place, position)
         entries, in_flight = self._entries(messages, position, _WITHOUT_LIMIT)
-        entries = [entry for entry in entries if entry.timestamp_ns == found]
-        in_flight = in_flight[-len(entries) :]
-        taken = NOTHING
-        for each in in_flight:
-            taken = plus(taken, each.counts)
-        before = minus(waiting, taken)
-        is_head = before[2] <= 0
-        first = in_flight[0]
-        passed = _Passed(first.sequence - 1, Place(messages[0].number, messages[0].before), before)
+        of_frame = [at for at, entry in enumerate(entries) if entry.timestamp_ns == found]
+        first, last = of_frame[0], of_frame[-1]
+        before = waiting
+        for each in in_flight[first:]:
+            before = minus(before, each.counts)
+        passed = _Passed(in_flight[first].sequence - 1, Place(messages[0].number, messages[0].before), before)
         with self._changed:
-            self._in_flight = deque(in_flight if is_head else (passed, *in_flight))
-        if is_head:
-            return entries, Superseded()
-        return entries, Superseded(before[0], before[1] - position.skip)
+            self._in_flight = deque([passed, *in_flight[first : last + 1]])
+        skipped = position.skip if before[0] else 0
+        return entries[first : last + 1], Superseded(before[0], before[1] - skipped)
 
     @uninterrupted
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
