@@ -15,10 +15,10 @@ from api2db.backoff import BackOff
 from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError, JournalError
 from api2db.ingest import Collector
-from api2db.ingest.error_text import describe_error
 from api2db.ingest.runner import home_of, resolved
 from api2db.journal import use_store
 from api2db.stream import Stream2Local
+from api2db.texts import describe_error
 
 if TYPE_CHECKING:
     from api2db.cluster import Claims, ClusterJournalStore

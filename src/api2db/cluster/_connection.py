@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from api2db.cluster._address import Address
 from api2db.errors import ClusterUnavailableError, ConfigurationError, from_extra
-from api2db.redaction import redact
+from api2db.texts import redact
 
 with from_extra("nats-py", "cluster"):
     import nats

@@ -47,7 +47,7 @@ from api2db.journal import (
     check_process,
     parts_of,
 )
-from api2db.redaction import redact
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from api2db.cluster._documents import Document
-from api2db.cluster._message import NOTHING, Counts, LogMessage, Record, batches_in, minus, plus
+from api2db.cluster._message import Counts, LogMessage, Record, batches_in, minus, plus
 from api2db.cluster._state import Place, StreamState
 from api2db.errors import ClusterUnavailableError, JournalBusyError
 from api2db.interrupts import uninterrupted, wait_for
@@ -24,7 +24,7 @@ from api2db.journal import (
     ReadLimit,
     Superseded,
 )
-from api2db.redaction import redact
+from api2db.texts import redact
 
 if TYPE_CHECKING:
     from api2db.cluster._journal import ClusterJournal
