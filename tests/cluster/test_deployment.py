@@ -33,7 +33,7 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[str]:
         for file in (tmp_path / "servers" / f"nats-{number}").iterdir():
             text = file.read_text()
             for before, after in (
-                ("0.0.0.0", host),  # noqa: S104 - what stands in the file
+                ("0.0.0.0", host),
                 (":4222", f":{client}"),
                 (":6222", f":{route}"),
                 ("/etc/nats", str(folder)),
