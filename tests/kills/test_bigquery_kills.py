@@ -20,7 +20,7 @@ from tests.servers.bigquery.faults import Kind
 from tests.servers.proxy import Proxy
 from tests.stream.bigqueries import DATASET, target_of_bigquery
 
-ROUNDS = [5, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+ROUNDS = [3, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 KINDS = ["bigquery", "bigquery_replace", "bigquery_by_key"]
 LARGE_ROWS = 4_000
 OFTEN = 0.3

@@ -31,7 +31,7 @@ from tests.servers.proxy import Proxy
 
 TABLE = "flights_stream"
 LOAD = b"load_table_binary_arrow"
-ROUNDS = [5, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+ROUNDS = [3, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 LARGE_ROWS = 30_000
 # What others may do: add so many rows, or delete the four that were there.
 MORE = f'INSERT INTO "{TABLE}" (n_t) SELECT -1 FROM range({{}})'

@@ -358,7 +358,7 @@ def test_a_row_that_the_server_has_no_packet_for_is_set_aside_and_the_others_go_
         there = There(server)
         puts = PutsThere(tmp_path, there)
         with running(puts.stream):
-            puts.put(2, rows=3_000)
+            puts.put(2, rows=1_000)
             assert puts.stream.flush(120), puts.stream.status()
             huge = {"stream_no": "own", "n": -1, "row": 0, "rows": 1, "payload": "x" * 200_000, "proof": "none"}
             puts.stream.q.put(pd.DataFrame([huge]))

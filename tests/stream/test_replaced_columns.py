@@ -25,12 +25,15 @@ def test_columns_that_the_newest_frame_has_not_are_gone(dialect: str, tmp_path: 
 
 
 def test_frames_of_ever_new_names_never_stand_still(dialect: str, tmp_path: Path) -> None:
+    # PostgreSQL counts columns that are gone, up to 1,600; MySQL and MariaDB count changes of a table, up to 64.
+    frames, columns = (10, 180) if dialect == "postgresql" else (35, 2)
     with stream_into(dialect, tmp_path, if_exists="replace", keys=["id"]) as stream:
-        for number in range(45):
-            stream.stream(pd.DataFrame({"id": [number], **{f"c{number}_{each}": [each] for each in range(40)}}))
+        for number in range(frames):
+            stream.stream(pd.DataFrame({"id": [number], **{f"c{number}_{each}": [each] for each in range(columns)}}))
     assert rejected_rows(tmp_path, f"sql.{dialect}") == []
     [row] = table_rows(tmp_path, dialect)
-    assert (row["id"], len(row), row["c44_39"]) == (44, 41, 39)
+    last = f"c{frames - 1}_{columns - 1}"
+    assert (row["id"], len(row), row[last]) == (frames - 1, columns + 1, columns - 1)
 
 
 def test_a_column_that_a_view_or_an_index_needs_stays_and_is_told_once(
