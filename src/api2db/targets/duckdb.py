@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -401,6 +402,7 @@ def _connect(path: Path) -> "duckdb.DuckDBPyConnection":
     return cast("duckdb.DuckDBPyConnection", connection)
 
 
+@cache
 def _library() -> Any:
     """The module duckdb.
 

@@ -5,7 +5,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from api2db.errors import (
@@ -295,6 +295,7 @@ class _Opener:
         logger.info("the database %s was created", self._server.database)
 
 
+@cache
 def _library() -> Any:
     with from_extra("pymysql", "mysql"):
         import pymysql

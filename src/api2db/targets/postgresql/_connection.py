@@ -18,6 +18,7 @@ _ANSWER_S = 60.0
 _WORK_S = 3600.0
 
 
+@cache
 def library() -> Any:
     """The module psycopg.
 
