@@ -1,6 +1,7 @@
 """The async face of a resource: the same rows as the sync one, without a thread for each poll that waits."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ import httpx2
 import pytest
 
 from api2db.errors import PollError
+from api2db.ingest import _async as ingest_async
 from api2db.rest import ApiKey, BearerToken, OAuth2ClientCredentials, PageNumber, Resource, RestApi
 from api2db.rest import _hosts as hosts
 from api2db.rest import _http as http
+from api2db.rest import _network as network
 from api2db.testing import cut_gzip, dripping, fail_first, pages_of, slow
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
@@ -264,3 +267,25 @@ def test_lines_are_taken_in_pieces_and_a_cancelled_poll_frees_its_call(serve: Se
         time.sleep(0.01)
     assert time.monotonic() - begin_s < 2
     hanging.set()
+
+
+@pytest.mark.parametrize("loop_of", [network._io.loop, ingest_async._loop])
+def test_look_ups_that_hang_hold_up_no_others(
+    loop_of: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, look_up = threading.Event(), socket.getaddrinfo
+
+    def hang_or_look_up(host: str, *arguments: Any) -> Any:
+        if host == "hangs.test":
+            hanging.wait(20)
+        return look_up("127.0.0.1", *arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang_or_look_up)
+    loop = loop_of()
+    found = [asyncio.run_coroutine_threadsafe(loop.getaddrinfo("hangs.test", 80), loop) for _ in range(40)]
+    try:
+        assert asyncio.run_coroutine_threadsafe(loop.getaddrinfo("answers.test", 80), loop).result(5)
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("api2db-look-up"))
+    finally:
+        hanging.set()
+    assert all(one.result(20) for one in found)

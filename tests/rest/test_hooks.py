@@ -12,6 +12,8 @@ import pytest
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest import LinkHeader, LoginCall, NextUrl, Offset, PageNumber, RestApi, SessionToken, Signature, Signed
 from api2db.rest import Unsigned as Request
+from api2db.rest import _hosts as hosts
+from api2db.rest._addresses import origin_of
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
 
@@ -84,6 +86,36 @@ def test_a_redirect_is_signed_again(serve: Serve) -> None:
 
     api = RestApi(serve(answer).url, auth=Signed(Clock().sign_query, {"secret": SECRET}))
     assert Polled(api.get("/old", params={"a": 1})).poll() == [{"id": 1}]
+
+
+def test_a_request_is_signed_when_its_turn_has_come(serve: Serve) -> None:
+    server = serve(lambda asked: Reply([{"id": 1}]))
+    pace, turns = hosts.host_of(origin_of(server.url)).pace, []
+
+    def sign(request: Request, secrets: Mapping[str, str]) -> Signature:
+        turns.append([len(calls) for calls in pace._under_way.values()])
+        return Signature(params={"timestamp": 1})
+
+    Polled(RestApi(server.url, auth=Signed(sign, {"secret": SECRET}), rate_limit="9/s").get("/x")).poll()
+    assert turns == [[1]]
+
+
+def test_a_function_that_signs_too_slowly_ends_its_poll_in_time(serve: Serve) -> None:
+    hanging, is_over = threading.Event(), threading.Event()
+
+    def sign(request: Request, secrets: Mapping[str, str]) -> Signature:
+        hanging.wait(20)
+        is_over.set()
+        return Signature()
+
+    server = serve(lambda asked: Reply([{"id": 1}]))
+    api = RestApi(server.url, auth=Signed(sign, {"secret": SECRET}), max_poll_time="0.1s")
+    try:
+        with pytest.raises(PollError, match="max_poll_time"):
+            Polled(api.get("/x")).poll()
+        assert not is_over.is_set()
+    finally:
+        hanging.set()
 
 
 def test_no_signature_is_kept_in_the_position_of_a_poll(serve: Serve) -> None:

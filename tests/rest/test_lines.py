@@ -11,6 +11,7 @@ import pytest
 
 from api2db.errors import PollError
 from api2db.rest import Cursor, RestApi
+from api2db.rest import _hosts as hosts
 from api2db.rest import _http as http
 from api2db.rest import _lines as lines
 from tests.kills.fork_server import ForkServer
@@ -134,6 +135,15 @@ def test_a_body_that_breaks_off_is_gone_on_with(serve: Serve) -> None:
     server.answer = lambda asked: Reply(body)
     found.poll()
     assert found.rows == ROWS * 30
+
+
+def test_a_call_whose_lines_are_read_holds_up_no_other_call_of_its_rate(serve: Serve) -> None:
+    body = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+    resource = RestApi(serve(lambda asked: Reply(body)).url, rate_limit="1/s").get("/x", format="ndjson")
+    pages = iter(resource({}))
+    next(pages)
+    assert not any(hosts.host_of(resource.endpoint.origin).pace._under_way.values())
+    assert sum(1 for _ in pages) > 1
 
 
 def test_the_bytes_of_a_line_are_bounded_and_not_those_of_the_body(serve: Serve) -> None:

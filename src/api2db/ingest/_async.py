@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from api2db.event_loop import EventLoop
 from api2db.ingest._threads import process_threads
 
 logger = logging.getLogger("api2db.ingest")
@@ -86,7 +87,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _loops.lock:
         loop, thread = _loops.of.get(os.getpid(), (None, None))
         if loop is None or thread is None or not thread.is_alive():
-            loop = asyncio.new_event_loop()
+            loop = EventLoop()
             thread = threading.Thread(target=_serve, args=(loop,), name="api2db-event-loop", daemon=True)
             try:
                 thread.start()

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
+from api2db.event_loop import in_thread
 from api2db.rest import _effects as effects
 from api2db.rest import _network as network
 from api2db.rest._arguments import Rate
@@ -99,7 +100,7 @@ class _Driver:
             case effects.Call():
                 function = partial(self._context.run, effect.function)
                 async with network.bounded(effect.until_s), _loop().turn_of(effect.alone):
-                    return await asyncio.wrap_future(network.in_thread(function))
+                    return await asyncio.wrap_future(in_thread(function, "api2db-rest-call"))
             case effects.Start():
                 self._started.append(asyncio.create_task(_finished(effect.steps)))
                 return self._started[-1]

@@ -23,7 +23,7 @@ class Added:
 
     Attributes:
         secrets: The values that must not appear in any message.
-        sign: Called with the request if it has to be signed; returns what is added instead.
+        sign: Called with the request if it has to be signed; returns what is added instead. It may block.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from api2db.event_loop import in_thread
 from api2db.rest import _effects as effects
 from api2db.rest import _network as network
 from api2db.rest._effects import Answer, Effect, End, Steps, advance
@@ -73,7 +74,7 @@ class _Driver:
             case effects.Call():
                 return _called(effect)
             case effects.Start():
-                return network.in_thread(partial(finished, effect.steps))
+                return in_thread(partial(finished, effect.steps), "api2db-rest-call")
             case effects.Join():
                 return effect.started.result()
         raise TypeError(f"{effect!r} is no effect")
@@ -86,7 +87,7 @@ class _Driver:
 
 
 def _called(effect: effects.Call) -> Any:
-    future = network.in_thread(effect.function)
+    future = in_thread(effect.function, "api2db-rest-call")
     try:
         return future.result(max(0.0, effect.until_s - time.monotonic()))
     except TimeoutError:

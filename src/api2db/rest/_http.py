@@ -84,7 +84,7 @@ class Response:
     Attributes:
         url: Where it came from, after redirects.
         headers: Their names in lower case.
-        lines: The body, where it is read in pieces; close it.
+        lines: The body, where it is read in pieces.
         scrub: Hides the secrets that the poll has sent, in a text that is shown.
     """
 
@@ -243,21 +243,21 @@ class Session:
         own = origin == self._base
         if origin not in self._trusted:
             request = replace(request, url=self._without_secrets(request.url))
-        added = (yield from self._added(auth, request)) if own and not isinstance(auth, httpx2.Auth) else Added()
-        prepared = yield from self._prepared(origin, request, added)
+        added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
         rates = rates_of(origin, self._limits)
         yield from self._begun(host, rates)
-        ended, lines = partial(host.pace.end, rates), None
+        body: Any
         try:
+            added = yield from self._signed(added, request)
+            prepared = yield from self._prepared(origin, request, added)
             if own and isinstance(auth, httpx2.Auth):
                 answer, body = yield from self._exchange(host, prepared, auth)
             else:
-                answer, body = yield from self._answered(host, prepared, ended if request.in_lines else None)
-            if isinstance(body, Lines):
-                lines, body = body, b""
+                answer, body = yield from self._answered(host, prepared, in_lines=request.in_lines)
         finally:
-            if lines is None:
-                ended()
+            # A call whose body is read in lines ends here, too: it may wait for the lists of its records.
+            host.pace.end(rates)
+        lines, body = (body, b"") if isinstance(body, Lines) else (None, body)
         response = Response(answer.status_code, request.url, _lowered(answer.headers), body, lines, self.scrub)
         if (reset_s := limit_reset_s(response.headers)) is not None:
             host.pace.pause(reset_s)
@@ -280,29 +280,29 @@ class Session:
         prepared = httpx2.Request(request.method, request.url, headers=request.headers)
         flow = auth.sync_auth_flow(request)
         try:
-            sent = yield Call(partial(next, flow), self._until_s)
+            sent = yield Call(partial(next, flow), self._until_s, auth)
             while True:
                 self._note_secrets(prepared, sent)
                 answer, body = yield from self._answered(host, sent)
-                sent = yield Call(partial(_next, flow, _whole(answer, body)), self._until_s)
+                sent = yield Call(partial(_next, flow, _whole(answer, body)), self._until_s, auth)
                 if sent is None:
                     return answer, body
         finally:
             flow.close()
 
     def _answered(
-        self, host: Host, request: httpx2.Request, ended: Callable[[], object] | None = None
+        self, host: Host, request: httpx2.Request, *, in_lines: bool = False
     ) -> Steps[tuple[httpx2.Response, Any]]:
         """Send a request as it is, and read the body, or return the lines of it.
 
         Args:
             host: Where to send it.
             request: What to send.
-            ended: Called when the lines have been read; None if the body is read whole.
+            in_lines: Whether the body of a 2xx response is left to be read as lines.
         """
         answer: Answer = yield Send(host, request, self._until_s)
-        if ended is not None and 200 <= answer.response.status_code < 300:
-            return answer.response, Lines(answer, self._limits.response_bytes, self._until_s, ended)
+        if in_lines and 200 <= answer.response.status_code < 300:
+            return answer.response, Lines(answer, self._limits.response_bytes, self._until_s)
         return answer.response, (yield from self._body(answer))
 
     def _pinned(self, origin: Origin, url: str) -> Steps[tuple[str, dict[str, str], dict[str, Any]]]:
@@ -319,17 +319,23 @@ class Session:
             {"sni_hostname": origin.host},
         )
 
-    def _added(self, auth: Auth, request: Request) -> Steps[Added]:
+    def _added(self, auth: Auth) -> Steps[Added]:
         if getattr(auth, "is_ready", False):
             added = auth.added(self._post_form)
         else:
             added = yield Call(lambda: auth.added(self._post_form), self._until_s, auth)
         self._secrets.update(secret for secret in added.secrets if secret)
-        if added.sign is not None:
-            added = added.sign(request)
-            self._secrets.update(secret for secret in added.secrets if secret)
         self._sent = added
         return added
+
+    def _signed(self, added: Added, request: Request) -> Steps[Added]:
+        """Sign a request as the last thing before it is sent: a signature may hold for some seconds only."""
+        if added.sign is None:
+            return added
+        made: Added = yield Call(partial(added.sign, request), self._until_s, self._auth)
+        self._secrets.update(secret for secret in made.secrets if secret)
+        self._sent = made
+        return made
 
     def _note_secrets(self, prepared: httpx2.Request, sent: httpx2.Request) -> None:
         """Take every header and parameter that an authentication of httpx2 has added or changed for a secret."""

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from api2db.errors import PollError
@@ -20,24 +20,21 @@ class Lines:
         answer: The response.
         longest_bytes: The maximum size of a line.
         until_s: When the poll ends, in seconds of ``time.monotonic``.
-        on_close: Called once, when reading ends.
 
     Attributes:
         count: The number of lines read so far.
     """
 
-    def __init__(self, answer: Answer, longest_bytes: int, until_s: float, on_close: Callable[[], object]) -> None:
+    def __init__(self, answer: Answer, longest_bytes: int, until_s: float) -> None:
         self._answer = answer
         self._longest_bytes = longest_bytes
         self._until_s = until_s
-        self._on_close = on_close
         encoding = answer.response.headers.get("content-encoding", "")
         self._decompression = Decompression(encoding, sys.maxsize, sys.maxsize)
         self._pieces: Iterator[bytes] = self._decompression.feed(answer.first)
         self._buffer = bytearray()
         self._hash = hashlib.blake2b(digest_size=12)
         self._size_bytes = 0
-        self._is_closed = False
         self.count = 0
 
     @property
@@ -81,12 +78,6 @@ class Lines:
             if not (yield from self._more()):
                 return True
         return False
-
-    def close(self) -> None:
-        """End reading."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._on_close()
 
     def _taken(self, size_bytes: int) -> bytes:
         piece = bytes(self._buffer[:size_bytes])

@@ -5,19 +5,18 @@ a thread of its own.
 """
 
 import asyncio
-import contextvars
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx2
 
+from api2db.event_loop import EventLoop
 from api2db.rest._effects import Answer, Piece, Send, TimeUpError
 from api2db.rest._hosts import Host
 
@@ -84,23 +83,6 @@ async def bounded(until_s: float) -> AsyncIterator[None]:
         raise
 
 
-def in_thread(function: Callable[[], T]) -> "Future[T]":
-    """Call a function in a thread that no process waits for at its end. It sees the caller's context variables."""
-    future: Future[T] = Future()
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(context.run(function))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future is told
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="api2db-rest-call", daemon=True).start()
-    return future
-
-
 def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on this module's event loop, and wait for its result."""
     future = asyncio.run_coroutine_threadsafe(coroutine, _io.loop())
@@ -147,7 +129,7 @@ class _IoLoop:
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                loop = asyncio.new_event_loop()
+                loop = EventLoop()
                 threading.Thread(target=loop.run_forever, name="api2db-event-loop-rest", daemon=True).start()
                 self._loop = loop
             return self._loop

@@ -160,8 +160,6 @@ class Poll:
             except httpx2.TransportError as error:
                 url, said = response.url.partition("?")[0], self._session.scrub(str(error))
                 raise PollError(f"{url} broke off: {said}; the next poll goes on there") from None
-            finally:
-                response.lines.close()
             known = before = None
             self._restart()
 

@@ -93,6 +93,7 @@ class Signed:
     """
 
     is_ready: ClassVar[bool] = True
+    """The secrets are. ``sign`` itself is called where it may block."""
 
     sign: Sign
     secrets: Mapping[str, SecretText] = field(repr=False)
