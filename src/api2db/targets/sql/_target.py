@@ -83,7 +83,8 @@ class SqlTarget(LedgerTarget):
     def connect(self) -> None:
         self._database.connect()
         if not self._ready:
-            self._check_dots()
+            if not self._in_schema:
+                _check_dots(self._database, self._name)
             self._ledger.make()
             self._ready = True
 
@@ -198,26 +199,6 @@ class SqlTarget(LedgerTarget):
         except DryRunEndedError:
             self._surplus = set()
 
-    def _check_dots(self) -> None:
-        """Check a name with a dot; a table of exactly this name is used.
-
-        Raises:
-            ConfigurationError: The name is that of a table in another schema, as SQL writes it.
-        """
-        *before, name = self._name.split(".")
-        if not before or self._in_schema:
-            return
-        meant = {".".join(before).casefold(), before[-1].casefold()}
-        with self._database.transaction() as session:
-            schemas = session.rows(query) if (query := self._database.dialect.schemas) else []
-            found = next((str(name) for (name,) in schemas if str(name).casefold() in meant), None)
-            if found is not None and session.columns(self._name) is None:
-                raise ConfigurationError(
-                    f"table={self._name!r} has a dot, and there is a schema {found!r}: for the table {name!r} in it, "
-                    f"use table={name!r}, table_schema={found!r}; for a table with a dot in its name, give the schema "
-                    "that it is in with table_schema="
-                )
-
     def _prepare(self, schema: pa.Schema) -> Sequence[Column]:
         """Leave out a column that the server refuses to add, so that only its rows are rejected."""
         refused: dict[str, str] = {}
@@ -289,3 +270,24 @@ class SqlTarget(LedgerTarget):
     def _is_of_others(self, session: Session) -> bool:
         is_there = session.columns(self._name) is not None
         return is_there and not self._changes.is_signed(session, self._stream)
+
+
+def _check_dots(database: Database, table: str) -> None:
+    """Check a name with a dot; a table of exactly this name is used.
+
+    Raises:
+        ConfigurationError: The name is that of a table in another schema, as SQL writes it.
+    """
+    *before, name = table.split(".")
+    if not before:
+        return
+    meant = {".".join(before).casefold(), before[-1].casefold()}
+    with database.transaction() as session:
+        schemas = session.rows(query) if (query := database.dialect.schemas) else []
+        found = next((str(schema) for (schema,) in schemas if str(schema).casefold() in meant), None)
+        if found is not None and session.columns(table) is None:
+            raise ConfigurationError(
+                f"table={table!r} has a dot, and there is a schema {found!r}: for the table {name!r} in it, "
+                f"use table={name!r}, table_schema={found!r}; for a table with a dot in its name, give the schema "
+                "that it is in with table_schema="
+            )
