@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,14 @@ from tests.app.test_figures import collector, stream
 from tests.stream.eventually import eventually
 
 NOW_S = 10_000.0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @dataclass
@@ -144,15 +154,16 @@ def test_a_webhook_is_tried_again_until_it_takes_the_alert(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url, taken = hook
-    monkeypatch.setenv("HOOK_CANARY", "canary-77")
-    receiver = Webhook(f"{url}$HOOK_CANARY", on=["rejected"], form=form, headers={"Authorization": "Bearer canary-78"})
+    monkeypatch.setenv("HOOK_CANARY", "canary-77\n")
+    headers = {"Authorization": "Bearer $HOOK_CANARY"}
+    receiver = Webhook(f"{url}$HOOK_CANARY", on=["rejected"], form=form, headers=headers)
     alerts = Alerts(tmp_path, [receiver])
     with alerts.sending():
         alerts.check(cities(rows_rejected=1))
         [body] = eventually(lambda: taken)
     said = "api2db: cities → duckdb:x#cities: 1 row rejected (rejected)"
     assert body["text" if form == "slack" else "message"] == said
-    assert body["auth"] == "Bearer canary-78"
+    assert body["auth"] == "Bearer canary-77"
     assert "tried again" in caplog.text
     assert "canary" not in caplog.text + repr(receiver) + (tmp_path / "CACHE" / "alerts.json").read_text()
 
@@ -201,13 +212,25 @@ def test_a_receiver_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pyt
         (lambda: Webhook("ftp://h/", on=["dead"]), "http or https"),
         (lambda: Webhook("http://h/", on=["dead"], form="teams"), "give 'json' or 'slack'"),
         (lambda: Webhook("http://h/$NO_SUCH_KEY", on=["dead"]), "names .NO_SUCH_KEY"),
+        (lambda: Webhook("http://h:canary/", on=["dead"]), "must be an http or https"),
+        (lambda: Webhook("http://h/canary 1", on=["dead"]), "percent-encode"),
+        (lambda: Webhook("http://canary@h/", on=["dead"]), "Authorization"),
+        (
+            lambda: Webhook("http://h/", on=["dead"], headers={"X-Key": "can\nary"}),
+            "'X-Key' of .* has a character",
+        ),
+        (
+            lambda: Webhook("http://h/", on=["dead"], headers={"X-Key": "$canary"}),
+            "'X-Key' of .* names a variable",
+        ),
         (lambda: AlertCommand("mail me", on=["dead"]), "is a list"),
         (lambda: Run([], alerts=["http://h/"]), "list of receivers"),  # type: ignore[list-item]
     ],
 )
 def test_what_can_not_be_used_is_said_at_once(make: Any, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(ConfigurationError, match=says) as raised:
         make()
+    assert "canary" not in str(raised.value)
 
 
 def test_what_was_not_sent_is_sent_by_the_next_run(tmp_path: Path) -> None:
@@ -282,3 +305,38 @@ def test_a_command_that_fails_does_not_show_its_arguments() -> None:
     with pytest.raises(OSError, match="exit code 1: no mail") as raised:
         receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))
     assert "canary" not in f"{raised.value}{receiver}"
+
+
+def test_a_request_that_can_not_be_sent_does_not_show_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_CANARY", "x")
+    receiver = Webhook("http://127.0.0.1/$HOOK_CANARY", on=["dead"])
+    monkeypatch.setenv("HOOK_CANARY", "canary 80")
+    with pytest.raises(OSError, match="InvalidURL") as raised:
+        receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))
+    assert "canary" not in str(raised.value)
+
+
+def test_a_command_may_leave_a_process_running(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    receiver = AlertCommand(["/bin/sh", "-c", f"sleep 60 & echo $! > {file}"], on=["dead"])
+    try:
+        receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))  # raises TimeoutError if it waits for that one
+    finally:
+        os.kill(int(file.read_text()), signal.SIGKILL)
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts_module, "_SEND_S", 0.3)
+    file = tmp_path / "pid"
+    receiver = AlertCommand(["/bin/sh", "-c", f"sleep 60 & echo $! > {file}; wait"], on=["dead"])
+    with pytest.raises(TimeoutError, match="did not end"):
+        receiver.send(Alert("begun", "dead", "cities", "", "", 0.0))
+    eventually(lambda: not is_alive(int(file.read_text())))
+
+
+def test_a_command_that_is_missing_is_not_shown() -> None:
+    with pytest.raises(OSError, match="can't be started: No such file") as raised:
+        AlertCommand(["/canary"], on=["dead"]).send(Alert("begun", "dead", "cities", "", "", 0.0))
+    assert "canary" not in str(raised.value)

@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -18,7 +20,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Protocol, cast
 from urllib.parse import urlsplit
@@ -41,6 +43,9 @@ _MOST_QUEUED: Final = 1000
 _LAST_S: Final = 10.0
 _LONGEST_SAID: Final = 200
 _VARIABLE: Final = re.compile(r"\$(?:\w+|\{[^}]*\})")
+_NOT_IN_ADDRESS: Final = re.compile(r"[^!-~]")
+_NOT_IN_HEADER: Final = re.compile(r"[^\t -~\xa0-\xff]")
+_HEADER_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _UNITS_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _FORM: Final = re.compile(r"\s*(\w+)\s*(?:>\s*(\d+(?:\.\d+)?)\s*(s|min|m|h|d)\s*)?")
 _WITH_TIME: Final = ("lag", "poll_failing")
@@ -94,7 +99,7 @@ class Webhook:
         on: Conditions: ``"lag>60s"``, ``"poll_failing>10min"``, ``"rejected"``, ``"parked"``, ``"dead"``,
             ``"schema_change"``.
         form: ``"json"``: the fields of ``Alert``; ``"slack"``: an object with ``text``.
-        headers: Sent with each alert; never shown.
+        headers: Sent with each alert; ``$NAME`` parts of the values come from the environment. They are never shown.
 
     Raises:
         ConfigurationError: An argument can't be used.
@@ -109,23 +114,57 @@ class Webhook:
         _conditions(self.on)
         if self.form not in ("json", "slack"):
             raise ConfigurationError(f"form of Webhook is {self.form!r}; give 'json' or 'slack'")
-        url = os.path.expandvars(self.url)
-        if missing := _VARIABLE.findall(url):
+        if missing := _missing_variables(self.url):
             raise ConfigurationError(f"url of Webhook names {', '.join(missing)}, which the environment lacks")
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError("url of Webhook must be an http or https address")
+        _check_address(_expanded(self.url))
+        for name, value in self.headers.items():
+            if _missing_variables(value):  # which is not shown: it may be a part of a secret
+                raise ConfigurationError(f"header {name!r} of Webhook names a variable that the environment lacks")
+            if not _HEADER_NAME.fullmatch(name) or _NOT_IN_HEADER.search(_expanded(value)):
+                raise ConfigurationError(f"header {name!r} of Webhook has a character that a header can't have")
 
     def send(self, alert: Alert) -> None:
         """Send it; see ``Receiver``."""
         said = _sentence(alert)
         content = {"text": said} if self.form == "slack" else {**alert.as_json(), "message": said}
-        headers = {"Content-Type": "application/json", **self.headers}
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            os.path.expandvars(self.url), json.dumps(content).encode(), headers, method="POST"
-        )
-        with _opener.open(request, timeout=_SEND_S):
-            return
+        headers = {name: _expanded(value) for name, value in self.headers.items()}
+        try:
+            request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+                _expanded(self.url),
+                json.dumps(content).encode(),
+                {"Content-Type": "application/json", **headers},
+                method="POST",
+            )
+            with _opener.open(request, timeout=_SEND_S):
+                return
+        except (ValueError, HTTPException) as error:  # their messages may have the address or a header
+            raise OSError(f"the request or its answer can't be used ({type(error).__name__})") from None
+
+
+def _missing_variables(text: str) -> list[str]:
+    return [name for name in _VARIABLE.findall(text) if os.path.expandvars(name) == name]
+
+
+def _expanded(text: str) -> str:
+    """Put in the variables of the environment, without the newline with which files of secrets often end."""
+    return os.path.expandvars(text).strip()
+
+
+def _check_address(url: str) -> None:
+    if _NOT_IN_ADDRESS.search(url):
+        raise ConfigurationError("url of Webhook has a character that an address can't have; percent-encode it")
+    if not _is_address(url):
+        raise ConfigurationError("url of Webhook must be an http or https address")
+    if "@" in urlsplit(url).netloc:
+        raise ConfigurationError("url of Webhook has a user; give headers={'Authorization': …} instead")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -163,14 +202,23 @@ class AlertCommand:
     def send(self, alert: Alert) -> None:
         """Run it; see ``Receiver``."""
         content = json.dumps({**alert.as_json(), "message": _sentence(alert)})
-        try:
-            done = subprocess.run(  # noqa: S603 - the user's own command
-                self.command, input=content, text=True, timeout=_SEND_S, check=False, capture_output=True
-            )
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"it did not end within {_SEND_S:g} s") from None
-        if done.returncode:
-            raise OSError(f"it ended with exit code {done.returncode}: {done.stderr.strip()[-_LONGEST_SAID:]}")
+        with tempfile.TemporaryFile() as said:  # not a pipe: what the command leaves running would hold its end
+            try:
+                process = subprocess.Popen(  # noqa: S603 - the user's own command
+                    self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, process_group=0
+                )
+            except OSError as error:
+                raise OSError(f"it can't be started: {error.strerror}") from None
+            with process:
+                try:
+                    process.communicate(content.encode(), timeout=_SEND_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise TimeoutError(f"it did not end within {_SEND_S:g} s") from None
+            if process.returncode:
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _LONGEST_SAID))
+                end = said.read(_LONGEST_SAID).decode(errors="replace").strip()
+                raise OSError(f"it ended with exit code {process.returncode}: {end}")
 
 
 class Alerts:
