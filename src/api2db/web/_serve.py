@@ -11,6 +11,7 @@ import uvicorn
 
 from api2db.errors import ConfigurationError
 from api2db.web._app import web_app
+from api2db.web._connection import Connection
 from api2db.web._guard import is_loopback, token_of
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -50,7 +51,9 @@ def serve(
         app,
         host=host,
         port=port,
-        log_level=logging.WARNING,
+        http=Connection,
+        ws="none",
+        log_level=logging.ERROR,  # any client can cause its warnings
         access_log=False,
         server_header=False,
         limit_concurrency=_MOST_CONNECTIONS,
