@@ -14,8 +14,8 @@ HEIGHT = 1200
 
 
 @contextmanager
-def browser(width: int = 900, scheme: str = "light") -> Iterator[webdriver.Chrome]:
-    """Open a browser with a window of a width, that prefers a colour scheme; it logs its console and its requests."""
+def browser(width: int = 900) -> Iterator[webdriver.Chrome]:
+    """Open a browser with a window of a width; it logs its console and its requests."""
     options = Options()
     options.binary_location = CHROMIUM
     for argument in _ARGUMENTS:
@@ -23,13 +23,18 @@ def browser(width: int = 900, scheme: str = "light") -> Iterator[webdriver.Chrom
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        metrics = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        resize(driver, width)
         yield driver
     finally:
         driver.quit()
+
+
+def resize(driver: webdriver.Chrome, width: int = 900, scheme: str = "light") -> None:
+    """Give the window a width, and prefer a colour scheme."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    metrics = {"width": width, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def console(driver: webdriver.Chrome) -> list[str]:
