@@ -3,12 +3,15 @@
 import json
 import logging
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from api2db.app import logs
 from api2db.app.logs import JsonFormatter, MaskedFormatter
+from api2db.app.screen import ConsoleHandler
 from api2db.tracing import log_fields
 
 
@@ -73,3 +76,10 @@ def test_log_files_are_rotated_bounded_and_private(tmp_path: Path, monkeypatch: 
         "duckdb:x#cities",
         "17",
     )
+
+
+def test_a_line_on_a_console_that_is_no_terminal_stays_one_line() -> None:
+    written = StringIO()
+    record = logging.LogRecord("api2db.app", logging.WARNING, "", 0, f"first {'x' * 100} last", None, None)
+    ConsoleHandler(Console(file=written, width=80)).handle(record)
+    assert written.getvalue() == f"{record.msg}\n"

@@ -17,7 +17,7 @@ export function collectorView(name) {
 function content(collector) {
   return [
     element("h2", {}, `Collector ${collector.name}`), troubleList(collector.troubles), flow(collector),
-    figures([["State", collector.state], ["Interval", duration(collector.interval_s)], ["Polls", count(collector.polls)],
+    figures([["State", collector.state], ["Interval", collector.interval_s ? duration(collector.interval_s) : "–"], ["Polls", count(collector.polls)],
       ["Failed", count(collector.failed)], ["Missed ticks", count(collector.late)], ["Last poll", ago(collector.polled_at)],
       ["Rows", count(collector.rows)], ["API calls", count(collector.calls)], ["Not modified", count(collector.not_modified)],
       ["Waited for limits", duration(collector.waited_s)]]),
