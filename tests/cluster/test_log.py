@@ -186,6 +186,35 @@ def test_what_all_streams_have_delivered_is_removed(machines: Machines) -> None:
     assert journal.cursor() == {"page": 19}
 
 
+def test_what_is_acknowledged_but_not_saved_is_kept_for_the_next_owner(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = machines.new(), machines.new()
+    journal, reader = here.attached()
+    for number in range(5):
+        journal.append([rows(number)])
+    journal.save_changes()
+    monkeypatch.setattr(journal, "save_changes", lambda: None)
+    assert delivered(reader) == list(range(5))
+    journal._purge()
+    here.vanish()
+    monkeypatch.setattr(there.cluster.session, "_check_gone", lambda *_: None)
+    _, reader = there.attached()
+    assert delivered(reader) == list(range(5)), "the target's ledger says that it has them"
+
+
+def test_rows_of_another_stream_are_removed_although_this_one_never_gets_any(machines: Machines) -> None:
+    machine = machines.new()
+    journal, _ = machine.attached()
+    number, other = journal.attach(StreamIdentity("other", "sql.mysql"))
+    for each in range(5):
+        journal.append([rows(each)], stream_no=number)
+    assert delivered(other) == list(range(5))
+    journal.save_changes()
+    journal._purge()
+    assert journal._purged == journal.log.end.rows
+
+
 def test_a_spent_quota_refuses_and_a_delivery_makes_room(machines: Machines) -> None:
     journal, reader = machines.new().attached(identity=replace(SQL, quota_bytes=5000))
     large = rows(*range(300))

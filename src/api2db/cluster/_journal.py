@@ -521,11 +521,11 @@ class ClusterJournal:
                 self.changed.notify_all()
 
     def _purge(self) -> None:
-        """Remove what every stream has passed, as their documents say; the last message stays."""
-        end = self.log.end
-        readers = list(self._readers.values())
-        places = [end.rows if each.waiting_bytes <= 0 else each.saved_place.number for each in readers]
-        before = min([*places, end.rows])
+        """Remove what every stream has passed; the last message stays.
+
+        Only saved places count: the next owner reads on from there, whatever this one has acknowledged since.
+        """
+        before = min([self.log.end.rows, *(each.saved_place.number for each in list(self._readers.values()))])
         if before > self._purged:
             self.log.purge(before)
             self._purged = before

@@ -265,6 +265,7 @@ class ClusterReader:
         """Save the state if that was not done since it changed; return whether anything was saved."""
         with self._saving:
             with self._changed:
+                self._pass_others()
                 if self._is_saved:
                     return False
                 state, self._is_saved = self.state, True
@@ -300,6 +301,12 @@ class ClusterReader:
                 self._journal.lose(str(error))
                 raise
             self.saved_place = state.place
+
+    def _pass_others(self) -> None:
+        """Where nothing waits, read on at the log's end: what stands before it is of other streams."""
+        end = self._journal.log.end
+        if self.waiting_bytes <= 0 and self.state.place.number <= end.rows:
+            self._take_over(replace(self.state, place=Place(end.rows + 1, end.rows)))
 
     def _take_over(self, state: StreamState) -> None:
         self.state, self._is_saved = state, False
