@@ -59,6 +59,12 @@ def test_names_are_chosen_by_a_part_of_them() -> None:
     found = [named("cities"), named("rivers")]
     assert [each.name for each in only_named(found, "duckdb:riv")] == ["rivers"]
     assert only_named(found, None) == found
+    both = collector(stream(), stream(identity="shard:x"))
+    assert [only_named([both], part) for part in ("shard", both.name, "none")] == [
+        [collector(stream(identity="shard:x"))],
+        [both],
+        [],
+    ]
 
 
 def test_a_name_keeps_its_line_where_polls_have_failed() -> None:

@@ -62,6 +62,7 @@ def test_another_address_needs_the_token_which_is_shown_once(serve: Serve, tmp_p
     assert page.get("/?token=wrong").status_code == 401
     first = page.get(f"/?token={token}")
     assert (first.status_code, first.headers["location"]) == (303, "/")
+    assert page.get(f"//x.example/?token={token}").headers["location"] == "/x.example/"
     cookie = first.headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -130,11 +131,17 @@ def _bar(done: int, total: int) -> str:
 
 
 def only_named(collectors: Sequence[CollectorFigures], only: str | None) -> list[CollectorFigures]:
-    """Return the collectors whose name, or a stream of which, contains a text; all without a text."""
+    """Return the collectors whose name contains a text, and of the others the streams that do; all without a text."""
     if only is None:
         return list(collectors)
-    named = [(each, (each.name, *(stream.identity for stream in each.streams))) for each in collectors]
-    return [collector for collector, names in named if any(only in name for name in names)]
+    found = []
+    for collector in collectors:
+        streams = tuple(stream for stream in collector.streams if only in stream.identity)
+        if only in collector.name:
+            found.append(collector)
+        elif streams:
+            found.append(replace(collector, streams=streams))
+    return found
 
 
 def live_view(

@@ -128,7 +128,8 @@ class Guard:
     def _with_cookie(self, request: Request) -> Response:
         """Leave the token out of the address, where a history or a log would keep it."""
         left = [(name, value) for name, value in parse_qsl(request.url.query) if name != "token"]
-        response = RedirectResponse(f"{request.url.path}{f'?{urlencode(left)}' if left else ''}", HTTPStatus.SEE_OTHER)
+        path = f"/{request.url.path.lstrip('/')}"  # one that begins with // names another host
+        response = RedirectResponse(f"{path}{f'?{urlencode(left)}' if left else ''}", HTTPStatus.SEE_OTHER)
         response.set_cookie(_COOKIE, self._token or "", httponly=True, samesite="strict", max_age=365 * 86_400)
         return response
 
