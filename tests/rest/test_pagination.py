@@ -265,6 +265,33 @@ def test_pages_of_equal_rows_are_all_loaded(serve: Serve) -> None:
     assert Polled(RestApi(serve(answer).url).get("/x", pagination=Offset(2))).poll() == rows
 
 
+@pytest.mark.parametrize("pagination", [PageNumber(size=50, last="pages"), Offset(50, total="total")])
+def test_an_api_that_returns_shorter_pages_than_requested_is_read_to_its_last_page(
+    serve: Serve, pagination: Any
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        first = int(asked.params.get("offset", (int(asked.params.get("page", 1)) - 1) * SIZE))
+        return Reply({"items": ROWS[first : first + SIZE], "pages": 3, "total": len(ROWS)})
+
+    assert Polled(RestApi(serve(answer).url).get("/items", pagination=pagination)).poll() == ROWS
+
+
+@pytest.mark.parametrize(("pagination", "option"), [(PageNumber(size=200), "size"), (Offset(200), "limit")])
+def test_a_first_page_that_looks_capped_is_warned_of_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture, pagination: Any, option: str
+) -> None:
+    resource = RestApi(serve(lambda asked: Reply([{"id": number} for number in range(100)])).url).get(
+        "/items", pagination=pagination
+    )
+    for _ in range(2):
+        assert len(Polled(resource).poll()) == 100
+    said = (
+        f"{resource.endpoint.url} returned 100 records for a {option} of 200: if it never returns more, further pages "
+        f"are not read; then set {option}=100"
+    )
+    assert [record.getMessage() for record in caplog.records].count(said) == 1
+
+
 def test_an_api_that_ignores_the_number_of_the_page_has_its_rows_loaded_once(serve: Serve) -> None:
     polled = Polled(RestApi(serve(lambda asked: Reply(ROWS)).url).get("/items", pagination=PageNumber()))
     with pytest.raises(PollError, match="repeats: no end"):

@@ -4,6 +4,7 @@ A position is a JSON value, because it is kept in the collector's state: a URL, 
 is the first page; None as a result is the end of the list.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,14 @@ from api2db.errors import ConfigurationError, PollError
 from api2db.rest._arguments import suggesting, text, whole
 from api2db.rest._paths import Path, compiled
 
+logger = logging.getLogger("api2db.rest")
 _LINK: Final = re.compile(r"<([^>]*)>([^<]*)")
 _RELATION: Final = re.compile(r"""\brel\s*=\s*(?:"([^"]*)"|([^\s;,"]+))""", re.IGNORECASE)
+
+_CAPS: Final = 50
+"""APIs that cap their pages do so at a multiple of this. The length of another short page is chance."""
+
+_told: set[str] = set()
 
 Position = Any
 
@@ -182,7 +189,7 @@ class LastId(_ByParams):
 @suggesting
 @dataclass(frozen=True)
 class PageNumber(_ByParams):
-    """Pages have numbers. An empty page is the last one. With ``size``, so is a page with fewer records.
+    """Pages have numbers. An empty page is the last one. With ``size`` and no ``last``, so is a page with fewer records.
 
     Args:
         param: The parameter for the page number.
@@ -215,16 +222,22 @@ class PageNumber(_ByParams):
     def after(self, page: Page, at: Position) -> Position:
         """Return the next number."""
         number = self.start if at is None else int(at)
-        if not page.records or (self.size is not None and len(page.records) < self.size):
+        if not page.records:
             return None
         last = self._last(page.document)
-        return None if last is not None and number >= int(last) else number + 1
+        if last is not None:
+            return number + 1 if number < int(last) else None
+        if self.size is None or len(page.records) >= self.size:
+            return number + 1
+        if at is None:
+            _warn_if_capped(page, "size", self.size)
+        return None
 
 
 @suggesting
 @dataclass(frozen=True)
 class Offset(_ByParams):
-    """Pages begin at a record number, from 0. A page with fewer records than the limit is the last.
+    """Pages begin at a record number, from 0. Without ``total``, a page with fewer records than ``limit`` is the last.
 
     Args:
         limit: The number of records to request.
@@ -255,7 +268,11 @@ class Offset(_ByParams):
         total = self._total(page.document)
         if total is not None:
             return reached if page.records and reached < int(total) else None
-        return reached if len(page.records) >= self.limit else None
+        if len(page.records) >= self.limit:
+            return reached
+        if at is None:
+            _warn_if_capped(page, "limit", self.limit)
+        return None
 
 
 @dataclass(frozen=True)
@@ -279,6 +296,18 @@ class PageInfo(_ByParams):
         if not isinstance(found, dict) or "hasNextPage" not in found:
             raise PollError(f"{self.path} has no pageInfo; request pageInfo {{ hasNextPage endCursor }} in the query")
         return found.get("endCursor") if found["hasNextPage"] else None
+
+
+def _warn_if_capped(page: Page, option: str, requested: int) -> None:
+    """Warn once of a list whose first and only page is as long as a cap of the API may be."""
+    count, url = len(page.records), page.url.partition("?")[0]
+    if count % _CAPS or not count or url in _told:
+        return
+    _told.add(url)
+    logger.warning(
+        "%s returned %d records for a %s of %d: if it never returns more, further pages are not read; then set %s=%d",
+        *(url, count, option, requested, option, count),
+    )
 
 
 def checked(pagination: Any) -> Pagination:
