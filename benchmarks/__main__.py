@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    backlog,
     bigquery,
     cluster,
     collectors,
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "flights": flights.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "backlog": backlog.measure,
     "compose": compose.measure,
     "collectors": collectors.measure,
     "rest": rest.measure,

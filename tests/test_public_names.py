@@ -65,8 +65,16 @@ def test_all_of_a_module_holds_every_public_name_that_is_written_in_it(name: str
     assert names_written_in(module) <= set(declared) <= set(vars(module))
 
 
-@pytest.mark.parametrize("name", packages())
-def test_importing_a_package_imports_no_library_of_an_extra(name: str) -> None:
+def imported_with(name: str) -> set[str]:
     program = f"import json, sys, {name}; print(json.dumps(sorted(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
-    assert set(json.loads(answer.stdout)).isdisjoint(LIBRARIES_OF_EXTRAS)
+    return set(json.loads(answer.stdout))
+
+
+@pytest.mark.parametrize("name", packages())
+def test_importing_a_package_imports_no_library_of_an_extra(name: str) -> None:
+    assert imported_with(name).isdisjoint(LIBRARIES_OF_EXTRAS)
+
+
+def test_api2db_status_imports_no_library_that_takes_longer_than_its_answer() -> None:
+    assert imported_with("api2db.app._status").isdisjoint({"numpy", "pandas", "pyarrow", "sqlalchemy"})

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api2db.delivery.batch import batch_of
-from api2db.journal import Entry, Position, Superseded
+from api2db.journal import Entry, Position, Superseded, WholeFrames, split
 
 START = Position(10)
 
@@ -23,6 +24,15 @@ def entries(*frames: dict[str, Any] | Sequence[dict[str, Any]]) -> list[Entry]:
             batch = pa.RecordBatch.from_pydict(each)
             found.append(Entry(Position(11 + len(found)), time, batch, number == len(slices)))
     return found
+
+
+def read_together(found: Sequence[Entry]) -> Entry:
+    """Frames of one slice each as one entry, the way a journal reads small ones."""
+    *before, last = found
+    columns = zip(*((each.position.sequence, each.timestamp_ns, each.batch.num_rows) for each in before), strict=True)
+    sequences, times_ns, rows = (np.array(column, np.int64) for column in columns)
+    earlier = WholeFrames(sequences, times_ns, rows)
+    return replace(last, batch=pa.concat_batches([each.batch for each in found]), earlier=earlier)
 
 
 def test_entries_of_one_schema_are_one_batch() -> None:
@@ -139,3 +149,22 @@ def test_by_key_a_frame_that_is_put_again_is_a_batch_of_its_own() -> None:
         sizes.append((batch.num_rows, batch.retried))
         found = found[len(batch.entries) :]
     assert sizes == [(1, False), (1, True), (1, True), (1, False)]
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=6), st.data())
+def test_frames_that_were_read_together_make_the_batch_that_they_make_one_by_one(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    found = entries(*({"a": [100 * number + row for row in range(size)]} for number, size in enumerate(sizes)))
+    found = [replace(entry, batch=entry.batch.cast(pa.schema({"a": pa.int64()}))) for entry in found]
+    whole, one_by_one = batch_of([read_together(found)], START), batch_of(found, START)
+    rows = data.draw(st.integers(0, whole.num_rows))
+    for batch, other in ((whole, one_by_one), (whole.head(rows), one_by_one.head(rows))):
+        assert batch.num_rows == other.num_rows
+        assert [*split(batch.entries)] == [*other.entries]
+        assert list(batch.frame_times()) == list(other.frame_times())
+        assert batch.pieces() == other.pieces()
+        assert batch.frames == other.frames
+        if batch.entries:
+            assert (batch.first_time_ns, batch.end) == (other.first_time_ns, other.end)
+            assert batch.put_rows.equals(other.put_rows)

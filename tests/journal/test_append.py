@@ -3,15 +3,18 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from api2db import tracing
 from api2db.errors import ConfigurationError, JournalError
-from api2db.journal import ALL, Delivered, NotAttachedError, Position, ReadLimit, StreamIdentity, StreamNo
+from api2db.journal import ALL, Delivered, NotAttachedError, Position, ReadLimit, StreamIdentity, StreamNo, split
 from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
 from tests.journal.conftest import Opener
@@ -188,12 +191,12 @@ def test_timestamps_rise_strictly_whatever_the_clock_does(opened: Opener) -> Non
     _, log = journal.attach(STREAM)
     for number in range(6):
         journal.append([frame(number)])
-    found = [entry.timestamp_ns for entry in log.read(LIMIT, 0)]
+    found = [entry.timestamp_ns for entry in split(log.read(LIMIT, 0))]
     journal.close()
     journal = opened(clock=lambda: 0)
     journal.append([frame(6)])
     _, log = journal.attach(STREAM)
-    found += [entry.timestamp_ns for entry in log.read(LIMIT, 0)][6:]
+    found += [entry.timestamp_ns for entry in split(log.read(LIMIT, 0))][6:]
     assert found == [1000, 1001, 1002, 5000, 5001, 5002, 5003]
 
 
@@ -221,11 +224,43 @@ def test_a_long_frame_is_slices_of_one_put_under_one_time(opened: Opener, fsyncs
     before = fsyncs.count
     journal.append([frame(1, rows=35), frame(2)])
     assert fsyncs.count == before + 1
-    entries = log.read(LIMIT, 0)[1:]
+    entries = [*split(log.read(LIMIT, 0))][1:]
     assert [entry.batch.num_rows for entry in entries] == [10, 10, 10, 5, 1]
     assert [entry.frame_end for entry in entries] == [False, False, False, True, True]
     assert len({entry.timestamp_ns for entry in entries[:4]}) == 1
     assert entries[4].timestamp_ns > entries[3].timestamp_ns
+
+
+def test_small_frames_are_read_together_and_each_can_be_acknowledged(opened: Opener) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    sizes = [3, 0, 1, 5]
+    for number, rows in enumerate(sizes):
+        journal.append([frame(number, rows=rows)])
+    [entry] = log.read(LIMIT, 0)
+    assert entry.frames == 4
+    assert [rows for _, rows in entry.frame_times()] == sizes
+    for number, piece in enumerate(entry.split()):
+        assert piece.batch.equals(frame(number, rows=sizes[number]))
+        log.acknowledge(piece.position, Delivered(rows=sizes[number]))
+        assert (log.backlog().frames, log.backlog().rows) == (3 - number, sum(sizes[number + 1 :]))
+
+
+def test_small_frames_that_are_read_together_keep_the_contexts_of_their_spans(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    contexts = [bytes([number]) * tracing.CONTEXT_BYTES for number in range(3)]
+    for number, context in enumerate([*contexts, None]):
+        span = nullcontext(SimpleNamespace(context=context))
+        monkeypatch.setattr(tracing, "begin", lambda *_, span=span, **__: span)
+        journal.append([frame(number, rows=2)])
+    entries = log.read(LIMIT, 0)
+    assert [entry.traces for entry in entries] == [contexts, [None]]
+    assert [piece.trace for piece in split(entries)] == [*contexts, None]
+    assert entries[0].up_to(2).traces == contexts[:2]
+    assert numbers(entries) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_a_frame_larger_than_a_segment_comes_back_whole(opened: Opener) -> None:
@@ -261,7 +296,7 @@ def test_every_kind_of_column_comes_back_as_it_was_put(opened: Opener, batch: pa
     _, log = journal.attach(STREAM)
     batch = batch.replace_schema_metadata({"pandas": "{}"})
     journal.append([batch, batch.slice(1)])
-    whole, rest = (entry.batch for entry in log.read(LIMIT, 0))
+    whole, rest = (entry.batch for entry in split(log.read(LIMIT, 0)))
     assert whole.to_pylist() == batch.to_pylist()
     assert rest.to_pylist() == batch.slice(1).to_pylist()
     assert whole.schema.metadata == {b"pandas": b"{}"}
@@ -332,7 +367,7 @@ def test_a_schema_is_not_stored_anew_with_each_frame(opened: Opener) -> None:
     journal.append([wide])
     grown = segments(journal.folder)[-1].stat().st_size - sizes[1]
     assert grown < wide.schema.serialize().size
-    assert len(log.read(LIMIT, 0)) == 4
+    assert len([*split(log.read(LIMIT, 0))]) == 4
 
 
 def test_changing_schemas_are_read_back_each_with_its_own(opened: Opener) -> None:
@@ -343,7 +378,7 @@ def test_changing_schemas_are_read_back_each_with_its_own(opened: Opener) -> Non
         journal.append([batch])
     found = []
     while entries := take(log, ReadLimit(9, 1 << 20)):
-        found += [entry.batch for entry in entries]
+        found += [entry.batch for entry in split(entries)]
     assert [batch.to_pylist() for batch in found] == [batch.to_pylist() for batch in batches]
 
 
@@ -453,7 +488,7 @@ def test_what_was_read_ahead_is_read_again_where_not_all_before_it_was_delivered
     limit = ReadLimit(rows=2, size_bytes=1 << 20)
     first = log.read(limit)
     log.read(limit, after=first[-1].position)
-    log.acknowledge(first[0].position, Delivered(rows=1))
+    log.acknowledge(next(split(first)).position, Delivered(rows=1))
     assert numbers(log.read(limit)) == [1, 2]
     assert drain(log) == [1, 2, 3]
 
@@ -463,7 +498,7 @@ def test_a_read_may_begin_behind_any_position(opened: Opener) -> None:
     _, log = journal.attach(STREAM)
     for number in range(30):
         journal.append([frame(number)])
-    positions = [entry.position for entry in log.read(LIMIT)]
+    positions = [entry.position for entry in split(log.read(LIMIT))]
     assert numbers(log.read(LIMIT, after=positions[9])) == list(range(10, 30))
     log.acknowledge(positions[19], Delivered(rows=20))
     assert log.backlog().frames == 10
@@ -479,7 +514,7 @@ def test_acknowledging_what_was_read_ahead_reads_nothing_again(opened: Opener, m
     first = log.read(limit)
     second = log.read(limit, after=first[-1].position)
     with monkeypatch.context() as patched:
-        patched.setattr(journal.core.segment_set, "records", None)
+        patched.setattr(journal.core.segment_set, "blocks", None)
         log.acknowledge(first[-1].position, Delivered(rows=2))
         log.acknowledge(second[-1].position, Delivered(rows=2))
     assert log.waiting_bytes == 0
@@ -491,13 +526,13 @@ def test_what_comes_for_another_stream_is_passed_once(opened: Opener, monkeypatc
     other, _ = journal.attach(OTHER)
     journal.append([frame(0)], stream_no=stream_no)
     first = log.read(LIMIT)
-    begun, records = [], journal.core.segment_set.records
+    begun, blocks = [], journal.core.segment_set.blocks
 
     def watched(start: Location, *arguments: Any, **options: Any) -> Iterator[Any]:
         begun.append(start)
-        yield from records(start, *arguments, **options)
+        yield from blocks(start, *arguments, **options)
 
-    monkeypatch.setattr(journal.core.segment_set, "records", watched)
+    monkeypatch.setattr(journal.core.segment_set, "blocks", watched)
     for number in range(1, 4):
         journal.append([frame(number)], stream_no=other)
         assert log.read(LIMIT, after=first[-1].position) == []
@@ -519,14 +554,14 @@ def test_a_read_ahead_that_fails_midway_loses_and_doubles_nothing(
         journal.append([frame(number)], stream_no=stream_no)
         last = log.read(limit, after=last)[-1].position
     journal.append([frame(3), frame(4)], stream_no=stream_no)
-    records = journal.core.segment_set.records
+    blocks = journal.core.segment_set.blocks
 
     def failing(*arguments: Any, **options: Any) -> Iterator[Any]:
-        yield next(records(*arguments, **options))
+        yield next(blocks(*arguments, **options))
         raise OSError(errno.EIO, "a disk that can't be read")
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal.core.segment_set, "records", failing)
+        patched.setattr(journal.core.segment_set, "blocks", failing)
         with pytest.raises(OSError, match="can't be read"):
             log.read(limit, after=last)
     assert numbers(log.read(limit, after=last)) == [3, 4]
@@ -652,7 +687,7 @@ def test_seek_takes_over_what_a_ledger_says_forward_and_back(opened: Opener) -> 
     _, log = journal.attach(STREAM)
     for number in range(30):
         journal.append([frame(number)])
-    positions = [entry.position for entry in log.read(LIMIT, 0)]
+    positions = [entry.position for entry in split(log.read(LIMIT, 0))]
     log.seek(positions[19])
     assert log.backlog().frames == 10
     log.seek(positions[4])
@@ -722,7 +757,7 @@ def test_a_read_of_a_few_frames_among_many_of_another_stream_keeps_only_those(op
         journal.append([random_frame(number, 1, 1 << 20)], stream_no=other)
     journal.sync()
     tracemalloc.start()
-    entries = log.read(LIMIT, 0)
+    entries = [*split(log.read(LIMIT, 0))]
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(entries) == 40

@@ -8,7 +8,8 @@ import pytest
 
 from api2db.errors import ConfigurationError, JournalWriteError
 from api2db.journal import Delivered, ReadLimit, StreamNo
-from api2db.journal._journal import SegmentedJournal, journal_folder
+from api2db.journal._journal import SegmentedJournal
+from api2db.journal._overview import journal_folder
 from api2db.journal._removal import finish_removals
 from api2db.journal._state import State
 from tests.journal.conftest import Opener

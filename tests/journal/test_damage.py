@@ -10,7 +10,8 @@ import pytest
 
 from api2db.errors import JournalError
 from api2db.journal import Delivered, ReadLimit
-from api2db.journal._journal import SegmentedJournal, journal_folder
+from api2db.journal._journal import SegmentedJournal
+from api2db.journal._overview import journal_folder
 from api2db.journal._record import HEADER_BYTES, RecordKind
 from api2db.journal._repair import look_at
 from api2db.journal._scan import Record, scan

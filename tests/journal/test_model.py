@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, StreamNo
+from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, StreamNo, _segment, split
 from api2db.journal._journal import SegmentedJournal
+from api2db.journal._overview import describe, overview, publish
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
 
+STEP_BYTES = 500
 OPTIONS: dict[str, Any] = {"segment_bytes": 3000, "slice_limit": ReadLimit(rows=7, size_bytes=4000)}
 STREAMS = (STREAM, OTHER)
 
@@ -31,6 +34,8 @@ class Expected:
 class JournalMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        self.patched = pytest.MonkeyPatch()
+        self.patched.setattr(_segment, "_STEP_BYTES", STEP_BYTES)
         self.place = Path(tempfile.mkdtemp(prefix="journal-model-"))
         self.homes = 0
         self.number = 0
@@ -111,7 +116,8 @@ class JournalMachine(RuleBasedStateMachine):
             self.put([come_meanwhile], stream, with_cursor=False)
         if entries:
             self.ahead[stream] = ((entries[-1].position, limit), read_ahead)
-        taken = entries[: round(share * len(entries))]
+        slices = [*split(entries)]
+        taken = slices[: round(share * len(slices))]
         if taken:
             log.acknowledge(taken[-1].position, Delivered(rows=len(numbers(taken))))
             del expected.waiting[: len(numbers(taken))]
@@ -121,7 +127,11 @@ class JournalMachine(RuleBasedStateMachine):
         assert found == expected.waiting[: len(found)]
         if expected.waiting:
             assert found or entries, "something is given where something waits"
-        assert [entry.position for entry in entries] == sorted(entry.position for entry in entries)
+        positions = [entry.position for entry in split(entries)]
+        assert positions == sorted(positions)
+        assert [entry.position for entry in entries] == [
+            last.position for *_, last in (each.split() for each in entries)
+        ]
 
     @rule(stream=st.sampled_from([0, 1]))
     def replace(self, stream: int) -> None:
@@ -143,6 +153,10 @@ class JournalMachine(RuleBasedStateMachine):
         assert stream_no == self.readers[0]
 
     @rule()
+    def publish_figures(self) -> None:
+        publish(self.journal.core, describe(self.journal.core))
+
+    @rule()
     def close_and_open(self) -> None:
         self.journal.close()
         self.open()
@@ -154,6 +168,8 @@ class JournalMachine(RuleBasedStateMachine):
         shutil.copytree(old, self.home)
         journal.close()
         shutil.rmtree(old)
+        rows = [stream.rows_waiting for stream in overview(self.home / "STORE/journal/flights")]
+        assert rows == [len(expected.waiting) for expected in self.model]
         self.open()
 
     @precondition(lambda self: self.number)
@@ -184,6 +200,7 @@ class JournalMachine(RuleBasedStateMachine):
         if hasattr(self, "journal"):
             self.journal.close()
         shutil.rmtree(self.place)
+        self.patched.undo()
 
 
 TestJournal = JournalMachine.TestCase

@@ -13,7 +13,9 @@ import pytest
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
 from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping
 from api2db.journal._control import ask, serve_requests, when_rung
-from api2db.journal._overview import journals_in, overview
+from api2db.journal._overview import describe, journals_in, overview, publish
+from api2db.journal._record import Headers
+from api2db.journal._segment import Segment
 from api2db.journal._store import open_shared
 from tests.faults.children import Child
 from tests.faults.system_calls import traced
@@ -72,6 +74,31 @@ def test_the_overview_of_a_killed_journal_counts_and_writes_nothing(opened: Open
     check(overview(tmp_path / "b/STORE/journal/flights"), running=False)
     assert fingerprint(tmp_path / "b") == before
     assert journal.append([frame(1)])
+
+
+def test_of_a_killed_journal_only_what_was_put_after_its_last_figures_is_counted(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path / "a")
+    _, log = journal.attach(STREAM)
+    for number in range(10):
+        journal.append([frame(number, rows=2)])
+    publish(journal.core, describe(journal.core))
+    log.acknowledge(log.read(ReadLimit(6, 1 << 20), 0)[-1].position, Delivered(rows=6))
+    journal.append([frame(10)])
+    copy = shutil.copytree(tmp_path / "a", tmp_path / "b") / "STORE/journal/flights"
+    counted: list[int] = []
+    count = Segment.add_all
+
+    def watched(segment: Segment, headers: Headers) -> None:
+        counted.append(len(headers))
+        count(segment, headers)
+
+    monkeypatch.setattr(Segment, "add_all", watched)
+    [stream] = overview(copy)
+    assert (stream.frames_waiting, stream.rows_waiting, sum(counted)) == (8, 15, 1)
+    os.truncate(next(copy.glob("*.segment")), journal.core.segment_set.segments[1].begin)
+    assert overview(copy)[0].frames_waiting == 0, "figures of bytes that are gone are not believed"
 
 
 def test_the_overview_of_a_live_journal_is_what_its_owner_says(tmp_path: Path) -> None:

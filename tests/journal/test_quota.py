@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import BacklogFullError
-from api2db.journal import Delivered, StreamIdentity
+from api2db.journal import Delivered, StreamIdentity, split
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, OTHER, drain, frame, take
 
@@ -65,7 +65,7 @@ def test_parked_and_rejected_bytes_count(opened: Opener) -> None:
     log.save("parked", {"size_bytes": 1900})
     with pytest.raises(BacklogFullError):
         journal.append([frame(2)], block=False)
-    first = log.read(LIMIT, 0)[0]
+    first = next(split(log.read(LIMIT, 0)))
     log.acknowledge(first.position, Delivered(rejected=1, rejected_bytes=1900), clear=["parked"])
     with pytest.raises(BacklogFullError):
         journal.append([frame(2)], block=False)

@@ -1,8 +1,6 @@
 """The functions behind the command line's commands."""
 
-import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -15,17 +13,17 @@ from api2db.app._host import wait_for_journals
 from api2db.app._page import page_beside
 from api2db.app._progress import progress_bar
 from api2db.app._rejects import RejectedFile, drop_file, find_file, read_rows, rejected_files, retry_file
-from api2db.app._stopping import Stop, stopped_by_signals
-from api2db.app.figures import CollectorFigures, as_json, read_figures
-from api2db.app.live import LiveView, only_named
+from api2db.app._status import waiting_rows
+from api2db.app._stopping import Stop
+from api2db.app.figures import read_figures
+from api2db.app.live import LiveView
 from api2db.app.logs import log_to_console, log_to_file
 from api2db.app.project import collectors_in, load
 from api2db.app.run import Run
-from api2db.app.screen import ConsoleHandler, print_figures, print_stores, print_table
+from api2db.app.screen import ConsoleHandler, print_figures, print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.frames import to_pandas
 from api2db.journal import StreamOverview
-from api2db.store import store_figures
 from api2db.stream import commands
 from api2db.texts import counted
 
@@ -69,36 +67,8 @@ def run_project(main_file: Path, home: Path, *, once: bool, timeout_s: float | N
     page = nullcontext() if web is None else page_beside(home, web, lambda line: console.out(line, highlight=False))
     with page, LiveView(home, console, names):
         run.run()
-    if said := _waiting(read_figures(home, names)):
+    if said := waiting_rows(read_figures(home, names)):
         console.out(f"{said}; the next run delivers them", highlight=False)
-
-
-def watch_status(home: Path, only: str | None) -> None:
-    """Show the status of the streams until Ctrl-C.
-
-    Args:
-        home: The project's folder.
-        only: A text that the name of a collector or stream must contain.
-    """
-    stop = Stop()
-    with stopped_by_signals(stop), LiveView(home, Console(), only=only):
-        stop.wait(float("inf"))
-
-
-def print_status(home: Path, *, as_json_text: bool, only: str | None = None) -> bool:
-    """Print the status of the streams; return False if something needs attention."""
-    found, stores = only_named(read_figures(home), only), store_figures(home)
-    said = as_json(home, found, stores)
-    if as_json_text:
-        print(json.dumps(said, indent=2))
-    elif found or stores:
-        console = Console()
-        print_figures(console, found)
-        print_stores(console, stores)
-        console.out(_who_runs(found), highlight=False)
-    else:
-        print(f"There are no streams in {home}: nothing has been collected here, or this is not the project's folder.")
-    return bool(said["healthy"])
 
 
 def forget_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> None:
@@ -196,41 +166,6 @@ def _each_file(files: Sequence[RejectedFile], done: str, act: Callable[[str], in
 
 def _reason(file: RejectedFile) -> str:
     return file.reason + (f" (and {counted(file.reasons - 1, 'other reason')})" if file.reasons > 1 else "")
-
-
-def _who_runs(found: Sequence[CollectorFigures]) -> str:
-    pids = {collector.name: _polling_pid(collector) for collector in found if collector.running}
-    if not pids:
-        return "; ".join(filter(None, ("No run is active", _waiting(found)))) + "."
-    polling = {pid for pid in pids.values() if pid is not None}
-    others = [name for name, pid in pids.items() if pid is None]
-    said = [_who_polls(len(pids) - len(others), len(found), sorted(polling))] if polling else []
-    if others:
-        said.append(f"A program other than a run uses the streams of {', '.join(others)}.")
-    return " ".join(said)
-
-
-def _who_polls(polled: int, known: int, pids: Sequence[int]) -> str:
-    verb, processes = "runs" if polled == 1 else "run", "process" if len(pids) == 1 else "processes"
-    return f"{polled} of {known} collectors {verb}, in {processes} {', '.join(map(str, pids))}."
-
-
-def _polling_pid(collector: CollectorFigures) -> int | None:
-    """Return the process that polls; None if the journal's owner does not poll, such as a program with only streams."""
-    if collector.status is None:
-        return None
-    try:
-        os.kill(collector.status.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return collector.status.pid
-
-
-def _waiting(found: Sequence[CollectorFigures]) -> str:
-    rows = sum(stream.rows_waiting for collector in found for stream in collector.streams)
-    return f"{counted(rows, 'row')} waiting in the journals" if rows else ""
 
 
 def _stream_named(home: Path, wanted: str) -> StreamOverview:

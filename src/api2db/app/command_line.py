@@ -258,7 +258,7 @@ def _status(
     home: Home = None,
 ) -> None:
     """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
-    from api2db.app._commands import print_status, watch_status
+    from api2db.app._status import print_status, watch_status
 
     if watch:
         watch_status(home_of_command(home), only)

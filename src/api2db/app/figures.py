@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from api2db.app._rejects import rejected_files
 from api2db.ingest.status import CollectorStatus, read_status
 from api2db.journal import JournalStore, Recovery, StreamOverview, journal_store
 from api2db.store import StoreFigures
-from api2db.store.rejected import is_of_store
 
 _WINDOW_S = 3.0
 
@@ -71,10 +69,18 @@ def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence
         "home": str(home),
         "healthy": all(found.healthy for found in collectors)
         and all(store.healthy for store in stores)
-        and not (stores and any(is_of_store(file.file) for file in rejected_files(home))),
+        and not (stores and _stores_rejected(home)),
         "collectors": [_collector_as_json(collector) for collector in collectors],
         "stores": [asdict(store) for store in stores],
     }
+
+
+def _stores_rejected(home: Path) -> bool:
+    """Whether stores set rows aside."""
+    from api2db.app._rejects import rejected_files
+    from api2db.store.rejected import is_of_store
+
+    return any(is_of_store(file.file) for file in rejected_files(home))
 
 
 class Rates:

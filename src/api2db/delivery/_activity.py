@@ -4,13 +4,13 @@ import bisect
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch
-from api2db.journal import Position
+from api2db.journal import Entry, Position
 from api2db.targets.port import Column
 
 LATENCY_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0)
@@ -57,10 +57,10 @@ class Activity:
             more_waits: Whether further frames wait, so that these rows will not be the newest for long.
         """
         now_s = time.time()
-        entries = [entry for entry in batch.entries if entry.position <= reached]
+        entries = [*_delivered(batch.entries, reached)]
         if not entries:
             return
-        ends_ns = [entry.timestamp_ns for entry in entries if entry.frame_end]
+        ends_ns = [time_ns for entry in entries for time_ns in _ends_ns(entry)]
         with self._lock:
             self._visible_at = now_s
             for ended_ns in ends_ns[:: len(ends_ns) // _MOST_FRAMES + 1]:
@@ -120,6 +120,22 @@ class Activity:
         rows = sum(batch.num_rows for batch in self._newest)
         while self._newest and rows - self._newest[0].num_rows >= _NEWEST_ROWS:
             rows -= self._newest.popleft().num_rows
+
+
+def _delivered(entries: Sequence[Entry], reached: Position) -> Iterator[Entry]:
+    for entry in entries:
+        if entry.position <= reached:
+            yield entry
+        elif entry.earlier is not None and (frames := entry.earlier.up_to(reached.sequence)):
+            yield entry.up_to(frames)
+
+
+def _ends_ns(entry: Entry) -> Iterator[int]:
+    """The times of the frames that end in an entry, or of some of them if they are many."""
+    if entry.earlier is not None:
+        yield from entry.earlier.times_ns[:: len(entry.earlier) // _MOST_FRAMES + 1].tolist()
+    if entry.frame_end:
+        yield entry.timestamp_ns
 
 
 _PERCENTILES: Final = (("p50_s", 0.5), ("p99_s", 0.99))

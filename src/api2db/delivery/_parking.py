@@ -78,7 +78,7 @@ class Parking:
         }
         with write_temporary(self._folder / self._reader.key) as temporary:
             write(batch.put_rows.replace_schema_metadata(metadata), temporary.file, "parquet")
-        path = self._folder / f"{batch.entries[0].timestamp_ns}.parquet"
+        path = self._folder / f"{batch.first_time_ns}.parquet"
         self._keep(batch, temporary.path, path)
         while temporary.path.exists():
             try:

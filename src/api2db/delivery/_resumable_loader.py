@@ -21,7 +21,7 @@ from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch, Source, batch_of
 from api2db.errors import BatchRefusedError, RowsRefusedError, TableChangedError, TargetUnavailableError
-from api2db.journal import CheckpointKind, Delivered, Entry, Position, ReadLimit, StreamReader
+from api2db.journal import CheckpointKind, Delivered, Entry, Position, ReadLimit, StreamReader, split
 from api2db.targets.port import Column, LoadPlan, SteppedTarget
 
 logger = logging.getLogger(__name__)
@@ -328,7 +328,7 @@ class ResumableLoader(TableLoader):
         entries: list[Entry] = []
         reached = self._reader.position
         if reached < end:
-            for entry in self._reader.read(ReadLimit(max(1, rows), sys.maxsize), 0):
+            for entry in split(self._reader.read(ReadLimit(max(1, rows), sys.maxsize), 0)):
                 if reached >= end:
                     break
                 entries.append(entry)

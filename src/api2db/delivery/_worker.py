@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -200,13 +201,7 @@ class Worker:
     def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # after a failure, reading the head batch may have consumed the wake-up
             return None
-        batch = self._next(timeout_s)
-        if batch is not None and not self._recovered:
-            self._loader.recover()
-            self._recovered = True
-            batch = self._next(0)
-            if batch is None:  # everything was committed, and only the answer was lost
-                self._succeeded()
+        batch = self._next(timeout_s) if self._recovered else self._first(timeout_s)
         if batch is None:
             return 0 if self._reader.waiting_bytes else None  # if the disk failed to return it now, read it later
         try:
@@ -226,9 +221,8 @@ class Worker:
     def _load(self, batch: Batch) -> None:
         """Deliver a batch in a span that has a link to each put whose frames it carries."""
         collector, target = self._named
-        with tracing.begin(
-            "load", "consumer", (entry.trace for entry in batch.entries), collector=collector, target=target
-        ) as span:
+        traces = chain.from_iterable(entry.traces for entry in batch.entries)
+        with tracing.begin("load", "consumer", traces, collector=collector, target=target) as span:
             before = self._reader.delivered
             self._deliver(batch)
             after = self._reader.delivered
@@ -248,6 +242,17 @@ class Worker:
         with nullcontext() if self._target.replaces_table else self._prefetch.behind(self._read_to, self._limit):
             self._loader.deliver(batch)
 
+    def _first(self, timeout_s: float | None) -> Batch | None:
+        """Connect when something waits; a batch is only read for a target that can be reached."""
+        if not self._reader.read(self._limit._replace(rows=1), timeout_s):
+            return None
+        self._loader.recover()
+        self._recovered = True
+        batch = self._next(0)
+        if batch is None:  # everything was committed, and only the answer was lost
+            self._succeeded()
+        return batch
+
     def _next(self, timeout_s: float | None) -> Batch | None:
         start = self._reader.position
         if self._target.replaces_table:
@@ -255,13 +260,13 @@ class Worker:
             entries, superseded = self._reader.newest()
             if not entries:
                 return None
-            add_log_field("frame", str(entries[0].timestamp_ns))
+            add_log_field("frame", str(entries[0].first_time_ns))
             return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
         entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
         if not entries:
             return None
         self._read_to = entries[-1].position
-        add_log_field("frame", str(entries[0].timestamp_ns))
+        add_log_field("frame", str(entries[0].first_time_ns))
         whole_frames = self._limit.whole_frames
         return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
 

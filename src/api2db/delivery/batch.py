@@ -3,21 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, takewhile
+from itertools import chain, groupby, islice, takewhile
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._fitting import Mismatch
 from api2db.errors import DataError
 from api2db.frames import conform, reason_of, unify
-from api2db.journal import Entry, Position, Superseded
+from api2db.journal import Entry, Position, Superseded, split
 from api2db.targets.port import FrameRows
 
 _NOTHING_SUPERSEDED = Superseded()
 _NO_DTYPES = Dtypes()
-_MANY_ROWS = 2_048
+_MANY_ROWS = 512
 
 
 class Source(NamedTuple):
@@ -71,7 +72,12 @@ class Batch:
     @property
     def frames(self) -> int:
         """How many frames end in it, including those that it supersedes."""
-        return sum(entry.frame_end for entry in self.entries) + self.superseded.frames
+        return sum(entry.frames for entry in self.entries) + self.superseded.frames
+
+    @property
+    def first_time_ns(self) -> int:
+        """The ``timestamp_ns`` of its first frame."""
+        return self.entries[0].first_time_ns
 
     @property
     def num_rows(self) -> int:
@@ -108,35 +114,43 @@ class Batch:
         return pa.Table.from_batches([conform(batch, self.put_schema) for batch in joined], self.put_schema)
 
     def frame_times(self) -> Iterator[tuple[int, int]]:
-        """For each entry its frame's ``timestamp_ns`` and its number of rows."""
-        return ((entry.timestamp_ns, entry.batch.num_rows) for entry in self.entries)
+        """For each slice of a frame, the frame's ``timestamp_ns`` and the slice's number of rows."""
+        return chain.from_iterable(entry.frame_times() for entry in self.entries)
 
     def pieces(self) -> list[FrameRows]:
         """The rows of each frame, under the frame's own schema."""
         return [FrameRows(frame[0].timestamp_ns, rows_of_frame(frame)) for frame in self.entries_by_frame()]
 
-    def entries_by_frame(self) -> list[list[Entry]]:
-        """The entries of each frame; the last of a frame may lack ``frame_end``, after damage."""
-        return [list(frame) for _, frame in groupby(self.entries, key=lambda entry: entry.timestamp_ns)]
+    def entries_by_frame(self) -> Iterator[list[Entry]]:
+        """Yield the entries of each frame; the last of a frame may lack ``frame_end``, after damage."""
+        return (list(frame) for _, frame in groupby(split(self.entries), key=lambda entry: entry.timestamp_ns))
 
     def head(self, rows: int) -> "Batch":
         """The batch's first rows; the last frame may be cut."""
         kept: list[Entry] = []
         for entry in self.entries:
             if entry.batch.num_rows > rows:
-                kept += [self._cut(entry, rows)] if rows else []
+                kept += self._cut(entry, rows)
                 break
             kept.append(entry)
             rows -= entry.batch.num_rows
         return replace(self, entries=kept)
 
-    def _cut(self, entry: Entry, rows: int) -> Entry:
+    def _cut(self, entry: Entry, rows: int) -> list[Entry]:
+        """The first rows of an entry that has more, as an entry of whole frames and a part of the next frame."""
+        ends = np.cumsum([] if entry.earlier is None else entry.earlier.rows)
+        whole = int(np.searchsorted(ends, rows, side="right"))
+        kept = [entry.up_to(whole)] if whole else []
+        rows -= int(ends[whole - 1]) if whole else 0
+        return [*kept, self._cut_slice(next(islice(entry.split(), whole, None)), rows)] if rows else kept
+
+    def _cut_slice(self, entry: Entry, rows: int) -> Entry:
         begin = self._begin(entry)
         position = self.start if self.source else begin._replace(skip=begin.skip + rows)
         return replace(entry, position=position, batch=entry.batch.slice(0, rows), frame_end=False)
 
     def _begin(self, entry: Entry) -> Position:
-        """The stream's position before an entry, counted in the entry's own record."""
+        """The stream's position before a slice, counted in the slice's own record."""
         if entry.position.skip:
             return Position(entry.position.sequence, entry.position.skip - entry.batch.num_rows)
         before = entry.position.sequence - 1

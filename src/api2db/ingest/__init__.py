@@ -5,9 +5,14 @@ Each has a thread while it runs, so that none delays another. What a poll yields
 their state, so that a cursor and its rows are never separated.
 """
 
-from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
-from api2db.ingest.runner import Runner
-from api2db.ingest.status import CollectorStatus, PollRecord, read_polls, read_status
+import typing
+
+from api2db import importing
+
+if typing.TYPE_CHECKING:
+    from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
+    from api2db.ingest.runner import Runner
+    from api2db.ingest.status import CollectorStatus, PollRecord, read_polls, read_status
 
 __all__ = [
     "Collector",
@@ -20,3 +25,19 @@ __all__ = [
     "read_status",
     "registered",
 ]
+
+# ``api2db status`` only reads figures, and imports no more than that takes.
+__getattr__, __dir__ = importing.on_demand(
+    __name__,
+    {
+        "Collector": "api2db.ingest._collector",
+        "CollectorStatus": "api2db.ingest.status",
+        "PeriodicStore": "api2db.ingest._collector",
+        "PollRecord": "api2db.ingest.status",
+        "RunnableStream": "api2db.ingest._collector",
+        "Runner": "api2db.ingest.runner",
+        "read_polls": "api2db.ingest.status",
+        "read_status": "api2db.ingest.status",
+        "registered": "api2db.ingest._collector",
+    },
+)

@@ -13,12 +13,12 @@ Layout, below ``STORE/journal/<collector>/``
                         children close; contains the owner's pid
     ``epochs``          one line for each open: counter, epoch, checksum; fsynced before anything else is written
     ``<n>.segment``     a preamble, then records; append-only; a new one at open, at 64 MiB, and after any error
-    ``state.sqlite``    positions, plans, parked batches, pending rows, counters (WAL mode)
+    ``state.sqlite``    positions, plans, parked batches, pending rows, counters, summaries of segments (WAL mode)
     ``synced``          what the last fsync made durable: segment, offset, last sequence number, checksum
     ``reserve``         disk space held in reserve, so that essential writes succeed on a full disk
     ``damaged/``        bytes that could not be read, and notes on bytes that are gone, for a person to look at
     ``control/``        requests from commands while the owner runs; ``.requests`` beside the journals is touched then
-    ``status.json``     the owner's last report on its streams, for ``api2db status``
+    ``status.json``     the owner's last report on its streams and the newest segment, for ``api2db status``
     ``details.json``    what the running streams say of themselves: latencies, columns, newest rows
     ``collector.json``  what the collector has polled, as it last published that
 
@@ -58,9 +58,10 @@ Crash rules
       has taken its name by then stays.
 """
 
+import typing
+
+from api2db import importing
 from api2db.journal._lock import check_process
-from api2db.journal._record import Flag
-from api2db.journal._rows import Part, parts_of
 from api2db.journal._store import journal_store, use_store
 from api2db.journal.port import (
     ALL,
@@ -91,7 +92,13 @@ from api2db.journal.port import (
     StreamOverview,
     StreamReader,
     Superseded,
+    WholeFrames,
+    split,
 )
+
+if typing.TYPE_CHECKING:
+    from api2db.journal._record import Flag
+    from api2db.journal._rows import Part, parts_of
 
 __all__ = [
     "ALL",
@@ -124,8 +131,15 @@ __all__ = [
     "StreamOverview",
     "StreamReader",
     "Superseded",
+    "WholeFrames",
     "check_process",
     "journal_store",
     "parts_of",
+    "split",
     "use_store",
 ]
+
+# ``api2db status`` only looks, and imports no more than that takes.
+__getattr__, __dir__ = importing.on_demand(
+    __name__, {"Flag": "api2db.journal._record", "Part": "api2db.journal._rows", "parts_of": "api2db.journal._rows"}
+)

@@ -1,31 +1,33 @@
 """Collect one read's entries from records, up to a limit.
 
-Consecutive small records are decoded in one pass: each decoding releases the interpreter to the producers and waits
-for it again, which takes ten times as long as the decoding itself.
+Consecutive small records are decoded in one pass into one entry: an object for each of them would take ten times the
+memory of their rows, and decoding each by itself ten times as long.
 """
 
 import sys
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
-from api2db.journal._record import Flag
-from api2db.journal._registered import InFlight, in_flight
+from api2db.journal._in_flight import InFlight, Stretch
+from api2db.journal._record import Flag, Mask, Want
 from api2db.journal._rows import decode_rows, decode_together, rows_of, trace_of
-from api2db.journal._scan import Damage, Record, Want
+from api2db.journal._scan import Block, Damage, Record
 from api2db.journal._segment import Count, Location, counts_of
 from api2db.journal._segment_set import SegmentSet
-from api2db.journal.port import Entry, Position, ReadLimit
+from api2db.journal.port import Entry, Position, ReadLimit, WholeFrames
 
-_SMALL_BYTES = 16 * 1024
-_WITHOUT_LIMIT = ReadLimit(sys.maxsize, sys.maxsize)
+_SMALL_BYTES: Final = 16 * 1024
+_WITHOUT_LIMIT: Final = ReadLimit(sys.maxsize, sys.maxsize)
+_ALONE: Final = Flag.STREAM | Flag.RETRIED | Flag.REFUSED
 
 
 @dataclass(slots=True)
 class BatchReader:
-    """Collects entries for one stream; ``finish`` completes the last of them.
+    """Collects entries for one stream.
 
     Attributes:
         position: The stream's position; its ``skip`` applies to the record with the very next number, if there is one.
@@ -36,57 +38,85 @@ class BatchReader:
     position: Position
     limit: ReadLimit
     entries: list[Entry] = field(default_factory=list)
-    in_flight: list[InFlight] = field(default_factory=list)
+    in_flight: InFlight = field(default_factory=InFlight)
     _rows: int = 0
     _size_bytes: int = 0
-    _run: list[Record] = field(default_factory=list)
-    _run_rows: int = 0
-    _run_bytes: int = 0
 
-    def add(self, record: Record) -> bool:
-        """Add a record within the limit; return True once no more may be added."""
-        if not self._joins(record):
-            self.finish()
-        if self._is_full and self.entries[-1].timestamp_ns != record.header.timestamp_ns:
-            return True  # The end of the last frame is damaged.
-        self.in_flight.append(in_flight(record))
-        if self._joins(record):
-            self._join(record)
-        elif (batch := decode(self.segment_set, record)) is not None:
-            self._take(record, batch)
-        return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
-
-    def finish(self) -> None:
-        """Decode the records collected for one pass."""
-        run, self._run, self._run_rows, self._run_bytes = self._run, [], 0, 0
-        for record, batch in zip(run, decode_run(self.segment_set, run), strict=True):
-            if batch is not None:
-                self._take(record, batch)
+    def add(self, block: Block) -> bool:
+        """Add records within the limit; return True once no more may be added."""
+        ends = self._ends_of_runs(block)
+        at = 0
+        while at < len(block):
+            if self._is_complete or (self._is_full and self._is_of_another_frame(block, at)):
+                return True
+            count = self._within_limit(block, at, ends[np.searchsorted(ends, at, side="right")])
+            self.in_flight.add(Stretch.of(block, at, at + count))
+            if count == 1 or not self._take_together(block, at, at + count):
+                for number in range(at, at + count):
+                    self._take_alone(block.record(number, payload=True))
+            at += count
+        return self._is_complete
 
     @property
     def _is_full(self) -> bool:
         return self._rows >= self.limit.rows or self._size_bytes >= self.limit.size_bytes
 
-    def _joins(self, record: Record) -> bool:
-        """Whether a record is small, has the schema of those before it, and will not be sliced."""
-        header, first = record.header, self._run[0] if self._run else record
-        return (
-            header.length <= _SMALL_BYTES
-            and not header.flags & Flag.STREAM
-            and (header.schema, record.segment.number) == (first.header.schema, first.segment.number)
-            and self._rows + self._run_rows + header.rows <= self.limit.rows
-            and not (self.position.skip and header.sequence == self.position.sequence + 1)
-        )
+    @property
+    def _is_complete(self) -> bool:
+        return self._is_full and (self.entries[-1].frame_end or not self.limit.whole_frames)
 
-    def _join(self, record: Record) -> None:
-        self._run.append(record)
-        self._run_rows += record.header.rows
-        self._run_bytes += record.header.length
-        is_last = self._rows + self._run_rows >= self.limit.rows
-        if is_last or self._size_bytes + self._run_bytes >= self.limit.size_bytes:
-            self.finish()
+    def _is_of_another_frame(self, block: Block, number: int) -> bool:
+        """Whether a frame that must be read whole has a damaged end."""
+        return bool(self.entries[-1].timestamp_ns != block.headers["timestamp_ns"][number])
 
-    def _take(self, record: Record, batch: pa.RecordBatch) -> None:
+    def _ends_of_runs(self, block: Block) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """Where each run of records ends that may be decoded in one pass: small ones, each a whole frame."""
+        joins, schemas, traced = self._joins(block), block.headers["schema"], block.headers["flags"] & Flag.TRACED
+        is_begin = ~(joins[1:] & joins[:-1] & (schemas[1:] == schemas[:-1]) & (traced[1:] == traced[:-1]))
+        return np.append(np.flatnonzero(is_begin) + 1, len(block))
+
+    def _joins(self, block: Block) -> Mask:
+        headers = block.headers
+        is_cut = (headers["sequence"] == self.position.sequence + 1) if self.position.skip else np.False_
+        is_whole = (headers["flags"] & (_ALONE | Flag.FRAME_END)) == Flag.FRAME_END
+        joins: Mask = (headers["length"] <= _SMALL_BYTES) & is_whole & ~is_cut
+        return joins
+
+    def _within_limit(self, block: Block, begin: int, end: int) -> int:
+        """How many records of a run fit, at least one; the record that reaches the limit of bytes still does."""
+        if end - begin == 1:
+            return 1
+        rows = np.cumsum(block.headers["rows"][begin:end], dtype=np.int64)
+        sizes = np.cumsum(block.headers["length"][begin:end], dtype=np.int64)
+        in_rows = np.searchsorted(rows, self.limit.rows - self._rows, side="right")
+        in_bytes = np.searchsorted(sizes, self.limit.size_bytes - self._size_bytes) + 1
+        return max(1, min(end - begin, int(in_rows), int(in_bytes)))
+
+    def _take_together(self, block: Block, begin: int, end: int) -> bool:
+        """Decode a run in one pass; return False if one of its records is damaged."""
+        payloads = block.payloads(begin, end)
+        if payloads is None:
+            return False
+        headers, first = block.headers[begin:end], block.record(begin).header
+        rows = headers["rows"].astype(np.int64)
+        try:
+            schema = self.segment_set.schemas(block.record(begin))[first.schema]
+            batch = decode_together(schema, int(rows.sum()), [rows_of(first, payload) for payload in payloads])
+        except (KeyError, pa.ArrowInvalid, OSError):
+            return False
+        sequences, times_ns = headers["sequence"].astype(np.int64), headers["timestamp_ns"].copy()
+        traces = [trace for payload in payloads if (trace := trace_of(first, payload)) is not None]
+        earlier = WholeFrames(sequences[:-1], times_ns[:-1], rows[:-1], traces[:-1])
+        position, trace = Position(int(sequences[-1])), traces[-1] if traces else None
+        self.entries.append(Entry(position, int(times_ns[-1]), batch, True, trace=trace, earlier=earlier))
+        self._rows += batch.num_rows
+        self._size_bytes += int(headers["length"].sum())
+        return True
+
+    def _take_alone(self, record: Record) -> None:
+        batch = decode(self.segment_set, record)
+        if batch is None:
+            return
         header = record.header
         skip = self.position.skip if header.sequence == self.position.sequence + 1 else 0
         room = batch.num_rows if self.limit.whole_frames else max(1, self.limit.rows - self._rows)
@@ -105,19 +135,25 @@ class BatchReader:
 
 def newest_frame(
     segment_set: SegmentSet, want: Want, at: Location, stop: Location
-) -> tuple[Count, list[Record], list[Entry]] | None:
-    """Find the newest frame of which something is readable, and how much stands before it."""
+) -> tuple[Count, InFlight, list[Entry]] | None:
+    """Find the newest frame of which something is readable.
+
+    Returns:
+        How much stands before it, the records up to its end, and its entries; None if there is no such frame.
+    """
     while True:
         before, records = _last_frame(segment_set, want, at, stop)
         if not records:
             return None
         start, end = Location(records[0].segment.number, records[0].start), records[-1].after
         batch_reader = BatchReader(segment_set, Position(0), _WITHOUT_LIMIT)
-        for record in segment_set.records(start, end, want, payloads=True):
-            batch_reader.add(record)
-        batch_reader.finish()
+        for block in segment_set.blocks(start, end, want, payloads=True):
+            batch_reader.add(block)
         if batch_reader.entries:
-            return before, records, batch_reader.entries
+            in_flight = InFlight()
+            in_flight.add(Stretch.counted(records[0].header.sequence - 1, start, before))
+            in_flight.extend(batch_reader.in_flight)
+            return before, in_flight, batch_reader.entries
         stop = start
 
 
@@ -140,7 +176,7 @@ def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
         OSError: Its schema can't be read.
     """
     try:
-        if _is_sound(record):
+        if zlib.crc32(record.payload) == record.header.payload_crc:
             return decode_rows(record.header, rows_of(record.header, record.payload), segment_set.schemas(record))
     except (KeyError, pa.ArrowInvalid):
         pass
@@ -151,19 +187,3 @@ def decode(segment_set: SegmentSet, record: Record) -> pa.RecordBatch | None:
             raise
     segment_set.set_aside(record.segment, Damage(record.start, record.end))
     return None
-
-
-def decode_run(segment_set: SegmentSet, records: Sequence[Record]) -> list[pa.RecordBatch | None]:
-    """Like ``decode``, for small records of one schema; if one is damaged, decode each by itself."""
-    if len(records) > 1 and all(map(_is_sound, records)):
-        try:
-            schema = segment_set.schemas(records[0])[records[0].header.schema]
-            payloads = [(record.header.rows, rows_of(record.header, record.payload)) for record in records]
-            return [*decode_together(schema, payloads)]
-        except (KeyError, pa.ArrowInvalid, OSError):
-            pass
-    return [decode(segment_set, record) for record in records]
-
-
-def _is_sound(record: Record) -> bool:
-    return zlib.crc32(record.payload) == record.header.payload_crc

@@ -98,6 +98,7 @@ class Core:
                 self._unsynced_cursors.append(self.cursor)
             for stream in self.streams.values():
                 stream.publish(header)
+        segment.note_step(group.end.offset)
         self.on_change()
 
     def recount(self, visible: Location) -> None:
@@ -107,8 +108,9 @@ class Core:
         for segment in rewritten:
             segment.forget_counts()
             stop = Location(segment.number, segment.end)
-            for record in self.segment_set.records(Location(segment.number, segment.begin), stop, anything):
-                segment.add(record.header)
+            for block in self.segment_set.blocks(Location(segment.number, segment.begin), stop, anything):
+                segment.add_all(block.headers)
+                segment.note_step(int(block.ends[-1]))
         for stream in self.streams.values():
             stream.place()
 

@@ -71,7 +71,7 @@ class House:
             self.published_s = time.monotonic()
             streams = describe(self.core)
             if streams != self.published:
-                publish(self.core.folder, streams)
+                publish(self.core, streams)
                 self.published = streams
                 self.has_details = True
         if self.has_details and time.monotonic() - self.details_s >= _DETAILS_S:

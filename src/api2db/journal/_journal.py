@@ -14,7 +14,7 @@ from api2db.frames import Refused, Rows
 from api2db.interrupts import check, uninterrupted
 from api2db.journal._appender import Appender
 from api2db.journal._opening import open_core
-from api2db.journal._overview import describe
+from api2db.journal._overview import describe, journal_folder
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._registered import RegisteredStream
@@ -36,11 +36,6 @@ from api2db.journal.port import (
 
 SEGMENT_BYTES: Final = 64 << 20
 SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
-
-
-def journal_folder(home: Path, name: str) -> Path:
-    """Return the folder of a collector's journal."""
-    return home / "STORE" / "journal" / name
 
 
 class SegmentedJournal:

@@ -14,9 +14,10 @@ from api2db.interrupts import uninterrupted, wait_for
 from api2db.journal._appender import Appender
 from api2db.journal._batch_reader import BatchReader, newest_frame
 from api2db.journal._core import Core
+from api2db.journal._in_flight import InFlight
 from api2db.journal._overview import details as published_details
-from api2db.journal._record import Header
-from api2db.journal._registered import InFlight, ReadEnd, RegisteredStream, in_flight, parked_bytes
+from api2db.journal._record import Headers, Mask
+from api2db.journal._registered import ReadEnd, RegisteredStream, parked_bytes
 from api2db.journal._retention import Retention
 from api2db.journal._segment import Location
 from api2db.journal.port import (
@@ -105,15 +106,13 @@ class SegmentedReader:
         if not self._wait_for_rows(time.monotonic()):
             return [], Superseded()
         at, stop = self._durable_part()
-        found = newest_frame(self.core.segment_set, self.stream.owns, at, stop)
+        found = newest_frame(self.core.segment_set, self.stream.wants, at, stop)
         if found is None:
-            self._pass_damaged((), stop)
+            self._pass_damaged(InFlight(), stop)
             return [], Superseded()
         before, records, entries = found
-        start = Location(records[0].segment.number, records[0].start)
-        passed = InFlight(records[0].header.sequence - 1, start, before.frames, before.rows, before.size_bytes)
         with self.core.changed:
-            self.stream.hand_over((passed, *map(in_flight, records)))
+            self.stream.hand_over(records)
         return entries, Superseded(before.frames, before.rows)
 
     @uninterrupted
@@ -288,21 +287,19 @@ class SegmentedReader:
     def _collect(self, at: Location, stop: Location, after: Position, limit: ReadLimit) -> tuple[BatchReader, ReadEnd]:
         """Read behind a position, and say where the next read starts."""
 
-        def is_wanted(header: Header) -> bool:
+        def wanted(headers: Headers) -> Mask:
             # After a rewrite the location may be the start of a segment, or copies may follow.
-            return self.stream.owns(header) and header.sequence > after.sequence
+            return self.stream.wants(headers) & (headers["sequence"] > after.sequence)
 
         batch_reader = BatchReader(self.core.segment_set, after, limit)
-        records = self.core.segment_set.records(at, stop, is_wanted, payloads=True)
-        is_full = any(batch_reader.add(record) for record in records)
-        batch_reader.finish()
+        blocks = self.core.segment_set.blocks(at, stop, wanted, payloads=True)
+        is_full = any(batch_reader.add(block) for block in blocks)
         position = batch_reader.entries[-1].position if batch_reader.entries else after
         if not is_full:
             return batch_reader, ReadEnd(position, max(at, stop))
-        whole = (record.after for record in reversed(batch_reader.in_flight) if record.sequence <= position.sequence)
-        return batch_reader, ReadEnd(position, next(whole, at))
+        return batch_reader, ReadEnd(position, batch_reader.in_flight.location_behind(position.sequence) or at)
 
-    def _pass_damaged(self, records: Collection[InFlight], stop: Location) -> None:
+    def _pass_damaged(self, records: InFlight, stop: Location) -> None:
         with self.core.changed:
             self.stream.pass_damaged(records, stop)
             self._tell_change()

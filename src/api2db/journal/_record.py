@@ -2,14 +2,20 @@
 
 import struct
 import zlib
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 MAGIC = b"\xa2DB1"
 _FIELDS = struct.Struct("<4sHHIIIQqQIQ4x")
 _WHOLE = struct.Struct("<4sHHIIIQqQIQ4xI")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _WHOLE.size
+_CHECKED_BYTES = _FIELDS.size
+_FRAME = struct.Struct("<4s32xQ16xI")  # what leads to the next record, and the checksum
 
 
 class RecordKind(IntEnum):
@@ -52,6 +58,20 @@ class Header(NamedTuple):
     synced_end: int
 
 
+# The fields of many headers as columns of one array, named as in ``Header``.
+COLUMNS = np.dtype(
+    {
+        "names": list(Header._fields),
+        "formats": ["<u2", "<u2", "<u4", "<u4", "<u4", "<u8", "<i8", "<u8", "<u4", "<u8"],
+        "offsets": [4, 6, 8, 12, 16, 20, 28, 36, 44, 48],
+        "itemsize": HEADER_BYTES,
+    }
+)
+Headers = npt.NDArray[np.void]
+Mask = npt.NDArray[np.bool_]
+Want = Callable[[Headers], Mask]
+
+
 def pack(header: Header) -> bytes:
     """Encode a header."""
     fields = _FIELDS.pack(MAGIC, *header)
@@ -66,3 +86,30 @@ def unpack(buffer: bytes | memoryview, offset: int = 0) -> Header | None:
     if fields[0] != MAGIC or zlib.crc32(buffer[offset : offset + _FIELDS.size]) != fields[-1]:
         return None
     return Header._make(fields[1:-1])
+
+
+def length_at(data: bytes, view: memoryview, offset: int) -> int | None:
+    """Return the payload's length by the header at an offset; None if there is none, or it is damaged.
+
+    Args:
+        data: What contains the header whole.
+        view: A view of it.
+        offset: Where the header begins.
+    """
+    magic, length, checksum = _FRAME.unpack_from(data, offset)
+    if magic != MAGIC or zlib.crc32(view[offset : offset + _CHECKED_BYTES]) != checksum:
+        return None
+    return int(length)
+
+
+def packed(headers: Iterable[Header]) -> Headers:
+    """Return headers as columns."""
+    found: Headers = np.frombuffer(b"".join(map(pack, headers)), COLUMNS)
+    return found
+
+
+def columns_of(data: bytes, offsets: npt.NDArray[np.int64]) -> Headers:
+    """Return the headers at some offsets, checked before, as columns."""
+    places = offsets[:, np.newaxis] + np.arange(HEADER_BYTES)
+    headers: Headers = np.frombuffer(data, np.uint8)[places].view(COLUMNS)[:, 0]
+    return headers

@@ -1,13 +1,12 @@
 """One registered stream: its position, what waits behind it, and its quota."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from api2db.journal._record import Header, RecordKind
-from api2db.journal._scan import Record
-from api2db.journal._segment import BEGINNING, Count, Location, counts_of
+from api2db.journal._in_flight import InFlight
+from api2db.journal._record import Header, Headers, Mask, RecordKind
+from api2db.journal._segment import BEGINNING, Count, Location, Segment, counts_of, rows_for, sums_of
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal._state_file import StreamRow
 from api2db.journal.port import ALL, Delivered, Position
@@ -16,26 +15,11 @@ _RACES = 5
 _PLAIN_BYTES = 64 << 20
 
 
-class InFlight(NamedTuple):
-    """A record that was read and is not acknowledged."""
-
-    sequence: int
-    after: Location
-    frames: int
-    rows: int
-    size_bytes: int
-
-
 class ReadEnd(NamedTuple):
     """Where a read has ended: the position of its last entry, and the location where the next one starts."""
 
     position: Position
     location: Location
-
-
-def in_flight(record: Record) -> InFlight:
-    """Describe a record that is handed to the worker."""
-    return InFlight(record.header.sequence, record.after, *counts_of(record.header))
 
 
 def parked_bytes(checkpoint: Mapping[str, Any] | None) -> int:
@@ -75,7 +59,7 @@ class RegisteredStream:
     delivered: Delivered = field(init=False)
     at: Location = BEGINNING
     waiting: Count = field(default_factory=Count)
-    in_flight: deque[InFlight] = field(default_factory=deque)
+    in_flight: InFlight = field(default_factory=InFlight)
     read_end: ReadEnd | None = None
     attached: bool = False
     refused_bytes: int = 0
@@ -103,6 +87,10 @@ class RegisteredStream:
             and header.sequence > self.position.sequence
         )
 
+    def wants(self, headers: Headers) -> Mask:
+        """Like ``owns``, for many records."""
+        return rows_for(headers, self.row.stream_no) & (headers["sequence"] > self.position.sequence)
+
     def publish(self, header: Header) -> None:
         """Count a record that has become visible."""
         if self.owns(header):
@@ -118,49 +106,50 @@ class RegisteredStream:
         behind = [
             segment for segment in self.segment_set.segments.values() if segment.last_sequence > self.position.sequence
         ]
-        self.waiting, self.in_flight, self.read_end = Count(), deque(), None
-        self.at = Location(behind[0].number, behind[0].begin) if behind else visible
-        for segment in behind:
-            if segment.first_sequence <= self.position.sequence:
-                self._count(
-                    Location(segment.number, segment.begin), min(Location(segment.number, segment.end), visible)
-                )
-            else:
-                for stream_no in (ALL, self.row.stream_no):
-                    count = segment.counts.get(stream_no, Count())
-                    self.waiting.add(count.frames, count.rows, count.size_bytes)
+        self.waiting, self.in_flight, self.read_end = Count(), InFlight(), None
+        self.at = visible
+        for segment in reversed(behind):
+            counted = segment.count_behind(self.position.sequence, self.row.stream_no, self._scanned(segment))
+            self.waiting.add(counted.frames, counted.rows, counted.size_bytes)
+            self.at = Location(segment.number, segment.steps_around(self.position.sequence)[0].offset)
+
+    def _scanned(self, segment: Segment) -> Callable[[int, int], Iterator[Headers]]:
+        def scanned(begin: int, end: int) -> Iterator[Headers]:
+            start, stop = Location(segment.number, begin), min(Location(segment.number, end), self.segment_set.visible)
+            return (block.headers for block in self.segment_set.blocks(start, stop, self.wants))
+
+        return scanned
 
     def move(self, position: Position) -> None:
         """Move the position, by preference along the records in flight."""
-        reach = self.in_flight[-1].sequence if self.in_flight else self.position.sequence
+        reach = self.in_flight.last_sequence or self.position.sequence
         is_within_reach = self.position.sequence <= position.sequence <= reach
         self.position = position
         if not is_within_reach:
             self.place()
             return
-        while self.in_flight and self.in_flight[0].sequence <= position.sequence:
-            passed = self.in_flight.popleft()
-            self.at = passed.after
-            self.waiting.add(-passed.frames, -passed.rows, -passed.size_bytes)
+        at, passed = self.in_flight.pass_to(position.sequence)
+        self.at = at or self.at
+        self.waiting.add(-passed.frames, -passed.rows, -passed.size_bytes)
         if self.at == self.segment_set.visible:
             self.waiting = Count()
 
-    def hand_over(self, records: Iterable[InFlight], end: ReadEnd | None = None) -> None:
+    def hand_over(self, records: InFlight, end: ReadEnd | None = None) -> None:
         """Remember what was read from the position on."""
-        self.in_flight, self.read_end = deque(records), end
+        self.in_flight, self.read_end = records, end
 
-    def hand_over_more(self, records: Iterable[InFlight], end: ReadEnd) -> None:
+    def hand_over_more(self, records: InFlight, end: ReadEnd) -> None:
         """Remember what was read where the last read has ended."""
-        while self.read_end is not None and self.in_flight and self.in_flight[-1].after > self.read_end.location:
-            self.in_flight.pop()  # It was read in part, and has been read again.
+        if self.read_end is not None:
+            self.in_flight.cut(self.read_end.location)  # A record that was read in part has been read again.
         self.in_flight.extend(records)
         self.read_end = end
 
-    def pass_damaged(self, records: Iterable[InFlight], stop: Location) -> None:
+    def pass_damaged(self, records: InFlight, stop: Location) -> None:
         """Move the position behind damaged records: nothing else waits before a location."""
-        self.in_flight, self.read_end = deque(), None
-        for record in records:
-            self.position = Position(record.sequence)
+        self.in_flight, self.read_end = InFlight(), None
+        if (last := records.last_sequence) is not None:
+            self.position = Position(last)
         self.at, self.waiting = max(self.at, stop), Count()
         self._count(self.at, self.segment_set.visible)
 
@@ -201,7 +190,7 @@ class RegisteredStream:
             if self._oldest is not None and self._oldest[0] == position:
                 return self._oldest[1]
             try:
-                first = next(self.segment_set.records(at, self.segment_set.visible, self.owns), None)
+                first = next(self.segment_set.records(at, self.segment_set.visible, self.wants), None)
             except FileNotFoundError:
                 continue  # It was acknowledged and removed meanwhile.
             if first is not None:
@@ -210,5 +199,5 @@ class RegisteredStream:
         return None
 
     def _count(self, start: Location, stop: Location) -> None:
-        for record in self.segment_set.records(start, stop, self.owns):
-            self.waiting.add(*counts_of(record.header))
+        for block in self.segment_set.blocks(start, stop, self.wants):
+            self.waiting.add(*sums_of(block.headers))

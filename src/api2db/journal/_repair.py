@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api2db.disk.atomic import sync_folder
 from api2db.errors import JournalError
-from api2db.journal._record import HEADER_BYTES, Flag, Header, RecordKind, unpack
+from api2db.journal._record import HEADER_BYTES, Flag, Headers, Mask, RecordKind, unpack
 from api2db.journal._scan import Damage, Record, anything, scan
 from api2db.journal._segment import Location, Segment, read_preamble, segment_paths
-from api2db.journal._segment_set import SegmentSet
 from api2db.journal._synced import NOTHING_SYNCED, Synced
+
+if TYPE_CHECKING:
+    from api2db.journal._segment_set import SegmentSet
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Run:
 
 
 def repair(
-    folder: Path, segment_set: SegmentSet, summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
+    folder: Path, segment_set: "SegmentSet", summaries: Mapping[int, Mapping[str, Any]], ends: Mapping[int, Synced]
 ) -> Iterator[tuple[Segment, Record]]:
     """Add every segment to the set, truncate torn tails, and yield the records of segments without a summary.
 
@@ -71,6 +73,7 @@ def repair(
                     if record.header.sequence > sequence:
                         segment.add(record.header)
                         yield segment, record
+                segment.note_step(run.end)
         sequence = max(sequence, segment.last_sequence)
         segment_set.segments[number] = segment
         segment_set.visible = Location(number, segment.end)
@@ -87,15 +90,15 @@ def look_at(number: int, path: Path) -> Segment | None:
     return Segment(number, path, preamble.begin, size, preamble.says["epoch"])
 
 
-def committed(segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
-    """Yield the groups that count, in order; read-only.
+def committed(segment: Segment, synced_end: int, *, is_newest: bool, start: int | None = None) -> Iterator[Run]:
+    """Yield the groups that count, in order, from an offset on; read-only.
 
     Every segment except the newest was durable before the next one was created. Of the newest, the bytes below
     ``synced_end``, or below the durable offset in a later record, were durable: damage there costs the damaged records
     only. Behind that offset a group counts if it is complete.
     """
     waiting: deque[Run] = deque()
-    for run in _runs(segment):
+    for run in _runs(segment, segment.begin if start is None else start):
         waiting.append(run)
         synced_end = max(synced_end, run.synced_end)
         while waiting and waiting[0].end <= synced_end:
@@ -110,10 +113,10 @@ def _first_record(segment: Segment) -> int:
     return next((found.start for found in scan(segment, 0, segment.end) if isinstance(found, Record)), segment.end)
 
 
-def _runs(segment: Segment) -> Iterator[Run]:
+def _runs(segment: Segment, start: int) -> Iterator[Run]:
     run: Run | None = None
     schema_start: int | None = None
-    for found in scan(segment, segment.begin, segment.end, _is_note):
+    for found in scan(segment, start, segment.end, _is_note):
         start = found.start if schema_start is None else schema_start
         if isinstance(found, Record) and found.header.kind == RecordKind.SCHEMA:
             schema_start = start
@@ -135,7 +138,7 @@ def _runs(segment: Segment) -> Iterator[Run]:
         yield run
 
 
-def _mend(segment_set: SegmentSet, segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
+def _mend(segment_set: "SegmentSet", segment: Segment, synced_end: int, *, is_newest: bool) -> Iterator[Run]:
     end = segment.begin
     for run in committed(segment, synced_end, is_newest=is_newest):
         for damage in run.damages:
@@ -183,5 +186,6 @@ def _cut_and_sync(segment: Segment, end: int) -> None:
     segment.end = end
 
 
-def _is_note(header: Header) -> bool:
-    return header.kind in {RecordKind.CURSOR, RecordKind.REMOVAL}
+def _is_note(headers: Headers) -> Mask:
+    chosen: Mask = (headers["kind"] == RecordKind.CURSOR) | (headers["kind"] == RecordKind.REMOVAL)
+    return chosen

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import pyarrow as pa
 
@@ -13,6 +12,7 @@ from api2db.journal.port import ReadLimit
 from api2db.tracing import CONTEXT_BYTES
 
 LARGE_BYTES = 32 * 1024
+_IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 # Compressing takes longer than the rest of a put, and pays only for what stays on disk.
 _PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -124,14 +124,14 @@ def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: in
     return parts
 
 
-def rows_of(header: Header, payload: bytes) -> bytes | memoryview:
+def rows_of(header: Header, payload: bytes | memoryview) -> bytes | memoryview:
     """Return the payload of a ``ROWS`` record without the context of a span."""
     return memoryview(payload)[:-CONTEXT_BYTES] if header.flags & Flag.TRACED else payload
 
 
-def trace_of(header: Header, payload: bytes) -> bytes | None:
+def trace_of(header: Header, payload: bytes | memoryview) -> bytes | None:
     """Return the context of the span that put a ``ROWS`` record; None if none was stored."""
-    return payload[-CONTEXT_BYTES:] if header.flags & Flag.TRACED else None
+    return bytes(payload[-CONTEXT_BYTES:]) if header.flags & Flag.TRACED else None
 
 
 def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[int, pa.Schema]) -> pa.RecordBatch:
@@ -147,20 +147,23 @@ def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[in
     return pa.ipc.read_record_batch(pa.py_buffer(payload), schemas[header.schema])
 
 
-def decode_together(schema: pa.Schema, payloads: Sequence[tuple[int, bytes | memoryview]]) -> list[pa.RecordBatch]:
-    """Decode several small ``ROWS`` records of one schema, given with their row counts, in one pass.
+def decode_together(schema: pa.Schema, rows: int, payloads: Sequence[bytes | memoryview]) -> pa.RecordBatch:
+    """Decode several small ``ROWS`` records of one schema in one pass.
+
+    Args:
+        schema: Their schema.
+        rows: How many rows they have together.
+        payloads: Of each record.
 
     Raises:
         pyarrow.ArrowInvalid: One of them is not Arrow data, or has another number of rows.
     """
-    stream = b"".join([schema.serialize().to_pybytes(), *(payload for _, payload in payloads)])
-    with pa.ipc.open_stream(pa.py_buffer(stream)) as reader:
-        table = reader.read_all()
-    if table.num_rows != sum(rows for rows, _ in payloads):
+    stream = b"".join([schema.serialize().to_pybytes(), *payloads])
+    with pa.ipc.open_stream(pa.py_buffer(stream), options=_IN_THIS_THREAD) as reader:
+        table = reader.read_all().combine_chunks()  # of a column this would make an object for each chunk
+    if table.num_rows != rows:
         raise pa.ArrowInvalid("a record does not have as many rows as its header says")
-    whole = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
-    ends = accumulate(rows for rows, _ in payloads)
-    return [whole.slice(end - rows, rows) for end, (rows, _) in zip(ends, payloads, strict=True)]
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
 
 
 def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:

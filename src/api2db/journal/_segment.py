@@ -4,20 +4,25 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from api2db.disk.atomic import sync_folder
 from api2db.errors import JournalError
-from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, RecordKind
+from api2db.journal._record import HEADER_BYTES, MAGIC, Flag, Header, Headers, Mask, RecordKind
+from api2db.journal.port import ALL
 
 SUFFIX = ".segment"
 FORMAT = 2
 _PREAMBLE = b"api2db journal\n"
 _PREAMBLE_SIZES = struct.Struct("<II")
 _IOV_MAX = 512
+_STEP_BYTES = 4 << 20
 
 
 class Location(NamedTuple):
@@ -45,6 +50,19 @@ class Count:
         self.size_bytes += size_bytes
 
 
+class Step(NamedTuple):
+    """What the records of a segment up to an offset are, so that few have to be counted again behind a position.
+
+    Attributes:
+        last_sequence: The highest number among them.
+        counts: Frames, rows and bytes, by stream number.
+    """
+
+    offset: int
+    last_sequence: int
+    counts: Mapping[int, tuple[int, int, int]]
+
+
 @dataclass(slots=True)
 class Segment:
     """What is known of a segment without reading its records.
@@ -53,6 +71,8 @@ class Segment:
         begin: Offset of the first record, behind the preamble.
         end: Offset behind the last valid record.
         epoch: The open of the journal that wrote it; empty if the preamble is damaged.
+        counts: What its records are, by stream number.
+        steps: The same up to some offsets, in order.
     """
 
     number: int
@@ -64,18 +84,66 @@ class Segment:
     last_sequence: int = 0
     last_timestamp_ns: int = 0
     counts: dict[int, Count] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
 
     def add(self, header: Header) -> None:
-        """Count a record that has become visible."""
+        """Count a record that has become visible. ``note_step`` follows."""
         self.first_sequence = self.first_sequence or header.sequence
         self.last_sequence = max(self.last_sequence, header.sequence)
         self.last_timestamp_ns = max(self.last_timestamp_ns, header.timestamp_ns)
         if header.kind == RecordKind.ROWS:
             self.counts.setdefault(header.stream_no, Count()).add(*counts_of(header))
 
+    def add_all(self, headers: Headers) -> None:
+        """Count records that have become visible. ``note_step`` follows."""
+        sequences = headers["sequence"][headers["sequence"] > 0]  # a schema has none
+        if not len(sequences):
+            return
+        self.first_sequence = self.first_sequence or int(sequences[0])
+        self.last_sequence = max(self.last_sequence, int(sequences.max()))
+        self.last_timestamp_ns = max(self.last_timestamp_ns, int(headers["timestamp_ns"].max()))
+        rows = headers[headers["kind"] == RecordKind.ROWS]
+        for stream_no in np.unique(rows["stream_no"]).tolist():
+            self.counts.setdefault(stream_no, Count()).add(*sums_of(rows[rows["stream_no"] == stream_no]))
+
+    def note_step(self, offset: int) -> None:
+        """Remember the counts up to an offset if the last one remembered is far before it."""
+        if offset - (self.steps[-1].offset if self.steps else self.begin) >= _STEP_BYTES:
+            self.steps.append(self._step(offset))
+
+    def count_behind(self, sequence: int, stream_no: int, scan: Callable[[int, int], Iterable[Headers]]) -> Count:
+        """Count what waits for a stream behind a position.
+
+        Args:
+            sequence: The position's.
+            stream_no: The stream's number.
+            scan: Yields the headers between two offsets, a few MiB apart at most.
+        """
+        begin, end = self.steps_around(sequence)
+        waiting = Count()
+        for number in (ALL, stream_no):
+            frames, rows, size_bytes = end.counts.get(number, (0, 0, 0))
+            total = self.counts.get(number, Count())
+            waiting.add(total.frames - frames, total.rows - rows, total.size_bytes - size_bytes)
+        if begin is not end:
+            for headers in scan(begin.offset, end.offset):
+                waiting.add(*sums_of(headers[rows_for(headers, stream_no) & (headers["sequence"] > sequence)]))
+        return waiting
+
+    def steps_around(self, sequence: int) -> tuple[Step, Step]:
+        """The last step before a position and the first one behind it; the same one twice if the position is there."""
+        steps = [Step(self.begin, 0, {}), *self.steps, self._step(self.end)]
+        at = bisect_right(steps, sequence, key=lambda step: step.last_sequence) - 1
+        return steps[at], steps[at if sequence < self.first_sequence else min(at + 1, len(steps) - 1)]
+
+    def _step(self, offset: int) -> Step:
+        counts = {number: (count.frames, count.rows, count.size_bytes) for number, count in self.counts.items()}
+        return Step(offset, self.last_sequence, counts)
+
     def forget_counts(self) -> None:
         """Reset the counts before the records are counted again."""
         self.counts.clear()
+        self.steps.clear()
         self.first_sequence = self.last_sequence = 0
 
     def empty(self) -> None:
@@ -85,27 +153,37 @@ class Segment:
         self.forget_counts()
 
     def summary(self) -> dict[str, Any]:
-        """What to remember of a finished segment."""
-        counts = {
-            str(stream_no): [count.frames, count.rows, count.size_bytes] for stream_no, count in self.counts.items()
-        }
+        """What to remember of it: everything that counting its records tells."""
+        last, steps = self._step(self.end), [list(step) for step in self.steps]
         return {
             "epoch": self.epoch,
             "end": self.end,
             "first_sequence": self.first_sequence,
             "last_sequence": self.last_sequence,
             "last_timestamp_ns": self.last_timestamp_ns,
-            "counts": counts,
+            "counts": last.counts,
+            "steps": steps,
         }
 
     def recall(self, summary: Mapping[str, Any]) -> bool:
         """Restore a remembered summary; return False if it describes another file or another state of this one."""
-        if (summary["epoch"], summary["end"]) != (self.epoch, self.end):
+        return summary["end"] == self.end and self.recall_part(summary)
+
+    def recall_part(self, summary: Mapping[str, Any]) -> bool:
+        """Restore the summary of this file before more was written; return False if it describes another file."""
+        if summary["epoch"] != self.epoch or summary["end"] > self.end:
             return False
         self.first_sequence, self.last_sequence = summary["first_sequence"], summary["last_sequence"]
         self.last_timestamp_ns = summary["last_timestamp_ns"]
-        self.counts = {int(stream_no): Count(*sums) for stream_no, sums in summary["counts"].items()}
+        self.counts = {number: Count(*sums) for number, sums in _by_number(summary["counts"]).items()}
+        steps = summary.get("steps", ())
+        self.steps = [Step(offset, sequence, _by_number(counts)) for offset, sequence, counts in steps]
         return True
+
+
+def _by_number(counts: Mapping[str, Iterable[int]]) -> dict[int, tuple[int, int, int]]:
+    """Counts by stream number, which JSON has as text."""
+    return {int(number): (frames, rows, size_bytes) for number, (frames, rows, size_bytes) in counts.items()}
 
 
 class Placed(NamedTuple):
@@ -132,6 +210,20 @@ class Preamble(NamedTuple):
 def counts_of(header: Header) -> tuple[int, int, int]:
     """The frames, rows and bytes that a record of rows adds."""
     return 1 if header.flags & Flag.FRAME_END else 0, header.rows, HEADER_BYTES + header.length
+
+
+def sums_of(headers: Headers) -> tuple[int, int, int]:
+    """The frames, rows and bytes that some records of rows add."""
+    frames = np.count_nonzero(headers["flags"] & Flag.FRAME_END)
+    size_bytes = HEADER_BYTES * len(headers) + int(headers["length"].sum())
+    return int(frames), int(headers["rows"].sum(dtype=np.int64)), size_bytes
+
+
+def rows_for(headers: Headers, stream_no: int) -> Mask:
+    """Which records hold rows of a stream."""
+    is_owner = (headers["stream_no"] == ALL) | (headers["stream_no"] == stream_no)
+    chosen: Mask = is_owner & (headers["kind"] == RecordKind.ROWS)
+    return chosen
 
 
 class SegmentWriter:

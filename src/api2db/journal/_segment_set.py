@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
 from api2db.disk.atomic import make_folders, replacing
-from api2db.journal._record import Header, RecordKind
-from api2db.journal._scan import Damage, Record, Want, scan
+from api2db.journal._record import Headers, Mask, RecordKind, Want
+from api2db.journal._scan import Block, Damage, Record, blocks, scan
 from api2db.journal._segment import SUFFIX, Location, Segment
 from api2db.journal._synced import Loss
 
@@ -32,21 +33,24 @@ class SegmentSet:
         self.damaged = 0
         self._schemas: dict[int, _Schemas] = {}
 
-    def records(self, start: Location, stop: Location, want: Want, *, payloads: bool = False) -> Iterator[Record]:
+    def blocks(self, start: Location, stop: Location, want: Want, *, payloads: bool = False) -> Iterator[Block]:
         """Yield the wanted records between two locations. Damaged bytes are set aside, rewritten copies are skipped."""
         newest = 0
-        fetch = want if payloads else None
         for segment in list(self.segments.values()):
             if not start.segment <= segment.number <= stop.segment:
                 continue
             begin = start.offset if segment.number == start.segment else segment.begin
             end = stop.offset if segment.number == stop.segment else segment.end
-            for found in scan(segment, begin, end, fetch):
+            for found in blocks(segment, begin, end, payloads=payloads):
                 if isinstance(found, Damage):
                     self.set_aside(segment, found)
-                elif want(found.header) and found.header.sequence > newest:
-                    newest = found.header.sequence
-                    yield found
+                elif len(wanted := _without_copies(found.where(want(found.headers)), newest)):
+                    newest = int(wanted.headers["sequence"][-1])
+                    yield wanted
+
+    def records(self, start: Location, stop: Location, want: Want) -> Iterator[Record]:
+        """Yield the wanted records one by one, without payloads; see ``blocks``."""
+        return (record for block in self.blocks(start, stop, want) for record in block.records())
 
     def schemas(self, record: Record) -> Mapping[int, pa.Schema]:
         """Return the schemas needed to read a record; any intact copy in its segment serves."""
@@ -116,8 +120,17 @@ class _Schemas:
         self._seen_until = end
 
 
-def _is_schema(header: Header) -> bool:
-    return header.kind == RecordKind.SCHEMA
+def _is_schema(headers: Headers) -> Mask:
+    chosen: Mask = headers["kind"] == RecordKind.SCHEMA
+    return chosen
+
+
+def _without_copies(block: Block, newest: int) -> Block:
+    """The records whose sequence number is higher than all before it."""
+    sequences = block.headers["sequence"]
+    before = np.maximum.accumulate(np.concatenate([np.array([newest], sequences.dtype), sequences]))[:-1]
+    is_new = sequences > before
+    return block if is_new.all() else block.where(is_new)
 
 
 def _copy_part(source: BinaryIO, start: int, end: int, copy: BinaryIO) -> None:

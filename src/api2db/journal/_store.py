@@ -6,30 +6,37 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from api2db.disk.atomic import is_temporary, read_json, write_json
 from api2db.errors import ConfigurationError
 from api2db.interrupts import uninterrupted
 from api2db.journal._control import ask
-from api2db.journal._housekeeping import House, housekeeper
-from api2db.journal._journal import SegmentedJournal, journal_folder
 from api2db.journal._lock import check_free, is_owned
-from api2db.journal._overview import details, journals_in, overview
+from api2db.journal._overview import details, journal_folder, journals_in, overview
 from api2db.journal._recovery import recovery_of
 from api2db.journal.port import Durability, JournalOverview, JournalStore
+
+if TYPE_CHECKING:  # Whoever only looks does not import what writes.
+    from api2db.journal._housekeeping import House
+    from api2db.journal._journal import SegmentedJournal
 
 _FIGURES_NAME = "collector.json"
 
 
 @dataclass(slots=True)
 class _Shared:
-    journal: SegmentedJournal
-    house: House
+    journal: "SegmentedJournal"
+    house: "House"
     users: int = 0
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        from api2db.journal._housekeeping import housekeeper
+
         housekeeper().leave(self.house)
+
+    def close(self) -> None:
+        self.leave()
         self.journal.close()
 
 
@@ -131,7 +138,7 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
         shared = _registry.open.get(key)
         if shared is not None and not shared.journal.core.lock.is_held:
             # An unexpected error has closed it. Its users still have to release their handles.
-            housekeeper().leave(shared.house)
+            shared.leave()
             shared = None
         if shared is None:
             shared = _registry.open[key] = _open(key[1], name, durability)
@@ -146,6 +153,9 @@ def open_shared(home: Path, name: str, durability: Durability = "full") -> _Hand
 
 
 def _open(home: Path, name: str, durability: Durability) -> _Shared:
+    from api2db.journal._housekeeping import housekeeper
+    from api2db.journal._journal import SegmentedJournal
+
     journal = SegmentedJournal(home, name, durability)
     try:
         return _Shared(journal, housekeeper().look_after(journal.core))

@@ -5,14 +5,19 @@ stream has an ``AttachedStream``; most parts of a stream need only one of the pr
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NewType, Protocol
-
-import pyarrow as pa
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
 
 from api2db.errors import JournalError
-from api2db.frames import Refused, Rows
+
+if TYPE_CHECKING:  # Whoever looks at a journal needs no rows, and these libraries take longer to import than to look.
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from api2db.frames import Refused, Rows
 
 Durability = Literal["full", "process"]
 StreamNo = NewType("StreamNo", int)
@@ -55,27 +60,110 @@ class StreamIdentity:
     quota_bytes: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeFrames:
+    """Frames of one slice each, one after another, as columns: a frame of a few rows is not worth an object.
+
+    Attributes:
+        sequences: The sequence number of each.
+        times_ns: The ``timestamp_ns`` of each.
+        rows: The number of rows of each.
+        traces: The context of the span that put each; empty if none was stored.
+    """
+
+    sequences: "npt.NDArray[np.int64]"
+    times_ns: "npt.NDArray[np.int64]"
+    rows: "npt.NDArray[np.int64]"
+    traces: Sequence[bytes] = ()
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def first(self, frames: int) -> "WholeFrames":
+        """Only the first frames."""
+        return WholeFrames(self.sequences[:frames], self.times_ns[:frames], self.rows[:frames], self.traces[:frames])
+
+    def up_to(self, sequence: int) -> int:
+        """How many have no higher sequence number."""
+        return int(self.sequences.searchsorted(sequence, side="right"))
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A slice of a frame as read back.
+    """A slice of a frame as read back, or many small frames that were read together.
 
     Attributes:
         position: The stream's position once this entry is in its target.
-        timestamp_ns: The frame's time and name, shared by all its slices.
+        timestamp_ns: The time and name of the frame, shared by all its slices; of the last frame if there are many.
         batch: The rows that have not been delivered yet.
         frame_end: Whether this is the frame's last slice.
         retried: Whether its rows were rejected before; newer rows of the same keys may exist.
         refused: Whether no target accepts its rows; its schema says why.
-        trace: The context of the span that put it; see ``api2db.tracing``.
+        trace: The context of the span that put it; see ``api2db.tracing``. That of the last frame if there are many.
+        earlier: The whole frames whose rows come first in ``batch``, before those of the last frame; None without any.
     """
 
     position: Position
     timestamp_ns: int
-    batch: pa.RecordBatch
+    batch: "pa.RecordBatch"
     frame_end: bool
     retried: bool = False
     refused: bool = False
     trace: bytes | None = None
+    earlier: WholeFrames | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many frames end in it."""
+        return int(self.frame_end) + (0 if self.earlier is None else len(self.earlier))
+
+    @property
+    def first_time_ns(self) -> int:
+        """The ``timestamp_ns`` of its first frame."""
+        return self.timestamp_ns if self.earlier is None else int(self.earlier.times_ns[0])
+
+    @property
+    def traces(self) -> "Sequence[bytes | None]":
+        """The contexts of the spans that put its frames."""
+        return [self.trace] if self.earlier is None else [*self.earlier.traces, self.trace]
+
+    def frame_times(self) -> Iterator[tuple[int, int]]:
+        """Yield the ``timestamp_ns`` and the number of rows of each frame."""
+        rows = self.batch.num_rows
+        if self.earlier is not None:
+            yield from zip(self.earlier.times_ns.tolist(), self.earlier.rows.tolist(), strict=True)
+            rows -= int(self.earlier.rows.sum())
+        yield self.timestamp_ns, rows
+
+    def up_to(self, frames: int) -> "Entry":
+        """Return an entry of the first of its ``earlier`` frames.
+
+        Args:
+            frames: How many, at least one.
+        """
+        earlier, last = self.earlier, frames - 1
+        if earlier is None:
+            raise AssertionError("the entry has only one frame")
+        position, batch = Position(int(earlier.sequences[last])), self.batch.slice(0, int(earlier.rows[:frames].sum()))
+        trace = earlier.traces[last] if earlier.traces else None
+        before = earlier.first(last) if last else None
+        return Entry(position, int(earlier.times_ns[last]), batch, True, trace=trace, earlier=before)
+
+    def split(self) -> "Iterator[Entry]":
+        """Yield an entry for each slice."""
+        begin = 0
+        if self.earlier is not None:
+            columns = (self.earlier.sequences, self.earlier.times_ns, self.earlier.rows)
+            frames = zip(*(column.tolist() for column in columns), strict=True)
+            for (sequence, time_ns, rows), trace in zip_longest(frames, self.earlier.traces):
+                yield Entry(Position(sequence), time_ns, self.batch.slice(begin, rows), True, trace=trace)
+                begin += rows
+        yield replace(self, batch=self.batch.slice(begin), earlier=None)
+
+
+def split(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield an entry for each slice of some entries."""
+    return (piece for entry in entries for piece in entry.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +406,7 @@ class Journal(Protocol):
 
     def append(
         self,
-        frames: Sequence[Rows | Refused],
+        frames: "Sequence[Rows | Refused]",
         *,
         stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,

@@ -22,12 +22,17 @@ and ``rejected`` makes a shard of rejected rows again. A store for another targe
 that target: see ``store2sql``.
 """
 
-from api2db.store._figures import StoreFigures, store_figures
-from api2db.store.store import Store
-from api2db.store.store2bigquery import Store2Bigquery
-from api2db.store.store2local import Store2Local
-from api2db.store.store2omnisci import Store2Omnisci
-from api2db.store.store2sql import Store2Sql
+import typing
+
+from api2db import importing
+
+if typing.TYPE_CHECKING:
+    from api2db.store._figures import StoreFigures, store_figures
+    from api2db.store.store import Store
+    from api2db.store.store2bigquery import Store2Bigquery
+    from api2db.store.store2local import Store2Local
+    from api2db.store.store2omnisci import Store2Omnisci
+    from api2db.store.store2sql import Store2Sql
 
 __all__ = [
     "Store",
@@ -38,3 +43,17 @@ __all__ = [
     "StoreFigures",
     "store_figures",
 ]
+
+# As in ``ingest``.
+__getattr__, __dir__ = importing.on_demand(
+    __name__,
+    {
+        "Store": "api2db.store.store",
+        "Store2Bigquery": "api2db.store.store2bigquery",
+        "Store2Local": "api2db.store.store2local",
+        "Store2Omnisci": "api2db.store.store2omnisci",
+        "Store2Sql": "api2db.store.store2sql",
+        "StoreFigures": "api2db.store._figures",
+        "store_figures": "api2db.store._figures",
+    },
+)

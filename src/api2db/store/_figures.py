@@ -8,7 +8,6 @@ from pathlib import Path
 
 from api2db.disk.atomic import make_folders, replacing, sweep
 from api2db.disk.folders import check_name
-from api2db.shards.shards import locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +63,8 @@ def change_figures(home: Path, first: StoreFigures, change: Callable[[StoreFigur
         first: The figures to start with if the store has none.
         change: Returns the new figures; None to leave them as they are.
     """
+    from api2db.shards.shards import locked  # not for those who only read
+
     path = _place(home, first.collector, first.store)
     make_folders(path.parent)
     with locked(path.parent, waiting=True):
