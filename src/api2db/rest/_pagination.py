@@ -189,7 +189,7 @@ class LastId(_ByParams):
 @suggesting
 @dataclass(frozen=True)
 class PageNumber(_ByParams):
-    """Pages have numbers. An empty page is the last one. With ``size`` and no ``last``, so is a page with fewer records.
+    """Pages have numbers. An empty page is the last one. With ``size`` and no ``last``, so is a shorter page.
 
     Args:
         param: The parameter for the page number.
