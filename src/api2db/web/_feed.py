@@ -2,16 +2,22 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Final
 
 _EVERY_S: Final = 1.0
+_SHARE: Final = 5
+"""A document that takes long is made less often, so that making documents takes one part in so many of a core."""
+
 _KEEP_ALIVE_S: Final = 15.0
 
 
 class Feed:
     """Makes a document every second while anybody listens, and sends it to them.
+
+    A document that takes more than a quarter of a second of CPU time is made less often.
 
     A listener that reads slowly skips documents. It holds one of them, and nothing waits for it.
 
@@ -59,14 +65,18 @@ class Feed:
     async def _run(self) -> None:
         try:
             while self._listeners and not self._ended:
-                event = f"data: {await asyncio.to_thread(self._text)}\n\n".encode()
+                text, seconds = await asyncio.to_thread(self._text)
+                event = f"data: {text}\n\n".encode()
                 if event != self._event:
                     self._event, news = event, self._news
                     self._news = asyncio.Event()
                     news.set()
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(max(_EVERY_S, (_SHARE - 1) * seconds))
         finally:
             self._task = None
 
-    def _text(self) -> str:
-        return json.dumps(self._make(), separators=(",", ":"))
+    def _text(self) -> tuple[str, float]:
+        """Return the document, and the CPU time in seconds that it took."""
+        begin_s = time.thread_time()
+        text = json.dumps(self._make(), separators=(",", ":"))
+        return text, time.thread_time() - begin_s
