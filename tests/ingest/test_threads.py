@@ -59,9 +59,9 @@ def hanging() -> Iterator[threading.Event]:
 
 
 def names() -> list[str]:
-    """The names of our threads, without the event loop and the pool of REST polls, which stay once they were used."""
-    found = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("api2db-"))
-    return [name for name in found if not name.startswith(("api2db-event-loop", "api2db-rest_"))]
+    """The names of the threads of collectors and their streams; others may be there from tests before."""
+    kinds = (*IDLE, "api2db-poll-", "api2db-store-", "api2db-idle")
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith(kinds))
 
 
 def under_way() -> int:

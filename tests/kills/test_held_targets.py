@@ -135,6 +135,7 @@ def test_a_concurrent_reader_never_sees_a_gap_or_half_a_frame(
                 looks, latest = looks + 1, rows[-1]["n"]
                 before = [n for n in acknowledged(home.log) if n <= latest]
                 assert judge(rows, before) == Verdict()
+                time.sleep(0.5)  # a reader that is always there would keep DuckDB's file from the stream
     assert looks >= 2, "it has seen the target at several moments"
 
 

@@ -94,6 +94,7 @@ MORE_METHODS = {
     "__exit__": {"kind": NOTHING, "error": NOTHING, "trace": NOTHING},
     "describe": {},
     "flush": {"timeout": None},
+    "head": {"n": 5},
     "status": {},
     "stop": {"timeout": None},
 }
