@@ -27,7 +27,7 @@ demo: $(RUNTIME) ## install, and load a recorded API into Parquet and DuckDB whi
 
 test: $(DEVELOPMENT) ## install, and run the whole test suite
 	$(BIN)/python -m tests.servers.install
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(DEVELOPMENT) ## check lint, types, import directions, and that docs, --help and code agree
 	$(BIN)/ruff check
