@@ -70,11 +70,12 @@ def _print(console: Console, said: dict[str, Any]) -> None:
             each["leader"] or _NONE,
             f"{each['replicas_current']} of {each['replicas']}",
             f"{each['bytes']:,}",
+            f"{each['weight']:.1f}",
             f"{each['lag_s']:.1f} s",
         )
         for each in said["collectors"]
     ]
-    print_table(console, ("collector", "worker", "leader", "replicas up to date", "bytes", "lag"), lines)
+    print_table(console, ("collector", "worker", "leader", "replicas up to date", "bytes", "weight", "lag"), lines)
     console.out(
         "Everything is replicated as configured." if said["healthy"] else "Some streams lack replicas or a leader.",
         highlight=False,

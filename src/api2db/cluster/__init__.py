@@ -29,6 +29,7 @@ from api2db.cluster._address import VARIABLE, Address, parse_address
 from api2db.cluster._deployment import Deployment, write_deployment
 from api2db.cluster._leases import Claims, Session, Worker, machine_name
 from api2db.cluster._log import GapError
+from api2db.cluster._servers import ServerPlan, server_config
 from api2db.cluster._store import Cluster, ClusterJournalStore, close_clusters, cluster_at, cluster_store
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ClusterJournalStore",
     "Deployment",
     "GapError",
+    "ServerPlan",
     "Session",
     "Worker",
     "close_clusters",
@@ -46,5 +48,6 @@ __all__ = [
     "cluster_store",
     "machine_name",
     "parse_address",
+    "server_config",
     "write_deployment",
 ]

@@ -126,6 +126,7 @@ class Connection:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
+            self._loop.run_until_complete(_ended(asyncio.all_tasks(self._loop)))
         finally:
             self._loop.close()
 
@@ -243,6 +244,14 @@ class Connection:
     async def _closed(self) -> None:
         if self._client is not None:
             await self._client.close()
+
+
+async def _ended(tasks: "set[asyncio.Task[Any]]") -> None:
+    """Cancel what is under way when the connection is closed, such as an attempt to connect."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_S / 2)
 
 
 async def _respond(message: Any, done: "asyncio.Future[bytes]") -> None:

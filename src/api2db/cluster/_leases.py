@@ -2,7 +2,8 @@
 
 A worker is one process. Its session is a key that the cluster removes unless the worker renews it. A claim is a key
 that names the session of the collector's owner: it counts while that session is there. So the work of a worker that was
-killed, frozen or cut off is free within seconds, and a thousand collectors cost no more renewals than one.
+killed, frozen or cut off is free within seconds, and a thousand collectors cost no more renewals than one. A claim also
+has the collector's weight, which stays when the claim is given up.
 
 Claims say who should write. That a former owner can't write is up to the log (``_log.py``) and to the targets' ledgers.
 """
@@ -15,11 +16,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from api2db.cluster._connection import Message
-from api2db.cluster._jetstream import JetStream, MovedError, until_answered
+from api2db.cluster._jetstream import JetStream, MovedError, Stored, until_answered
 from api2db.cluster._names import Names, decode
 from api2db.errors import ClusterUnavailableError, JournalBusyError, JournalError
 
@@ -28,6 +29,11 @@ SESSION_S: Final = 5
 _RENEW_S: Final = 1.2
 _LAST_S: Final = 3.0
 _WAIT_S: Final = 20.0
+_AGAIN_S: Final = 0.3
+_CUT_OFF_S: Final = 15.0  # longer than an election
+_VERIFICATIONS: Final = 3
+_LEAST_CHANGE: Final = 0.25
+_TTL: Final = {"Nats-TTL": f"{SESSION_S}s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +60,14 @@ class Claims:
     Attributes:
         workers: By the ids of their sessions.
         owners: The session of each collector that has one.
+        orphans: The collectors whose owner's session has ended without giving them up.
+        weights: The weights of collectors, as their last owners found them.
     """
 
     workers: Mapping[str, Worker] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
+    orphans: frozenset[str] = frozenset()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def owner_of(self, collector: str) -> Worker | None:
         """The living owner of a collector."""
@@ -89,6 +99,9 @@ def machine_name() -> str:
 class Session:
     """The session of this process, renewed by a thread of its own.
 
+    A session that has ended while the cluster had no leader, or while this process was frozen, is begun again under the
+    same id. The claims that no other worker has taken meanwhile are then still its own.
+
     Args:
         jetstream: The cluster's.
         names: The project's.
@@ -98,12 +111,14 @@ class Session:
         self._jetstream = jetstream
         self._names = names
         self._stream = names.leases
-        self._lock = threading.RLock()
-        self._claims: dict[str, tuple[int, Callable[[str], None]]] = {}
+        self._lock = threading.Lock()  # never held during a request
+        self._starting = threading.Lock()
+        self._claims: dict[str, _Held] = {}
         self._worker: Worker | None = None
         self._takes_work = False
         self._revision = 0
         self._renewed_s = 0.0
+        self._to_verify = 0
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -113,14 +128,13 @@ class Session:
         Args:
             takes_work: Whether this worker takes any free collector; None to leave that as it is.
         """
-        with self._lock:
+        with self._starting:
             if takes_work is not None and takes_work != self._takes_work:
                 self._takes_work = takes_work
                 if self._worker is not None:
-                    self._worker = Worker(
-                        self._worker.worker, self._worker.machine, os.getpid(), self._worker.since, takes_work
-                    )
-            if self._worker is None:
+                    self._worker = replace(self._worker, takes_work=takes_work)
+            worker = self._worker
+            if worker is None:
                 worker = Worker(secrets.token_hex(8), machine_name(), os.getpid(), time.time(), self._takes_work)
                 self._revision = 0
                 until_answered(lambda: self._renew(worker), _WAIT_S)
@@ -128,12 +142,7 @@ class Session:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="api2db-cluster-session", daemon=True)
                 self._thread.start()
-            return self._worker
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the session can't have ended by now."""
-        return self._worker is not None and time.monotonic() - self._renewed_s < SESSION_S
+            return worker
 
     def claim(self, collector: str, lost: Callable[[str], None]) -> None:
         """Claim a collector.
@@ -149,21 +158,46 @@ class Session:
         until_answered(lambda: self._claim(collector, lost), _WAIT_S)
 
     def _claim(self, collector: str, lost: Callable[[str], None]) -> None:
-        with self._lock:
-            worker = self.start()
+        worker = self.start()
+        found = self._jetstream.last(self._stream, self._names.claim(collector))
+        said = _claim_in(found)
+        if said.worker not in {"", worker.worker}:
+            self._check_gone(collector, said.worker)
+        message = self._claim_message(collector, _Claim(worker.worker, said.weight))
+        try:
+            revision = self._jetstream.publish(message, expected_of_subject=found.sequence if found else 0)
+        except MovedError as error:
             found = self._jetstream.last(self._stream, self._names.claim(collector))
-            owner = None if found is None or not found.payload else json.loads(found.payload)["worker"]
-            if owner not in {None, worker.worker}:
-                self._check_gone(collector, owner)
-            message = Message(self._names.claim(collector), json.dumps({"worker": worker.worker}).encode())
-            try:
-                revision = self._jetstream.publish(message, expected_of_subject=found.sequence if found else 0)
-            except MovedError as error:
-                found = self._jetstream.last(self._stream, self._names.claim(collector))
-                if found is None or json.loads(found.payload or b"{}").get("worker") != worker.worker:
-                    raise JournalBusyError(f"another worker has just claimed {collector}") from error
-                revision = found.sequence
-            self._claims[collector] = revision, lost
+            if found is None or _claim_in(found).worker != worker.worker:
+                raise JournalBusyError(f"another worker has just claimed {collector}") from error
+            revision = found.sequence
+        with self._lock:
+            if self._worker is None or self._worker.worker != worker.worker:
+                raise JournalBusyError(f"the session of this worker has ended while it claimed {collector}")
+            self._claims[collector] = _Held(revision, lost, said.weight)
+
+    def _claim_message(self, collector: str, claim: "_Claim") -> Message:
+        return Message(self._names.claim(collector), json.dumps(asdict(claim)).encode())
+
+    def weigh(self, collector: str, weight: float) -> None:
+        """Publish the weight of a collector that this worker has; a small change is not worth it.
+
+        Raises:
+            ClusterUnavailableError: The cluster does not answer; a later call tries again.
+        """
+        with self._lock:
+            held, worker = self._claims.get(collector), self._worker
+        if held is None or worker is None or abs(weight - held.weight) < _LEAST_CHANGE * max(weight, held.weight):
+            return
+        message = self._claim_message(collector, _Claim(worker.worker, weight))
+        try:
+            revision = self._jetstream.publish(message, expected_of_subject=held.revision)
+        except MovedError:
+            self._verify()
+            return
+        with self._lock:
+            if self._claims.get(collector) is held:
+                self._claims[collector] = replace(held, revision=revision, weight=weight)
 
     def release(self, collector: str) -> None:
         """Give up a claim; a cluster that does not answer notices by the end of the session."""
@@ -171,9 +205,9 @@ class Session:
             held = self._claims.pop(collector, None)
         if held is None:
             return
-        message = Message(self._names.claim(collector), b"", {"KV-Operation": "DEL"})
         try:
-            self._jetstream.publish(message, expected_of_subject=held[0])
+            message = self._claim_message(collector, _Claim("", held.weight))
+            self._jetstream.publish(message, expected_of_subject=held.revision)
         except JournalError as error:
             logger.debug("the claim to %s was not given up: %s", collector, error)
 
@@ -207,24 +241,43 @@ class Session:
         Raises:
             JournalBusyError: One does.
         """
-        found = self._jetstream.last(self._stream, self._names.claim(collector))
-        if found is not None and found.payload:
-            self._check_gone(collector, json.loads(found.payload)["worker"])
+        owner = _claim_in(self._jetstream.last(self._stream, self._names.claim(collector))).worker
+        if owner:
+            self._check_gone(collector, owner)
 
     def _run(self) -> None:
-        while not self._ending.wait(_RENEW_S):
-            with self._lock:
-                worker = self._worker
+        ending, pause_s = self._ending, _RENEW_S
+        while not ending.wait(pause_s):
+            worker, pause_s = self._worker, _RENEW_S
             if worker is None:
                 continue
             try:
-                self._renew(worker)
-            except MovedError:
-                self._lost("its session in the cluster has ended: it was not renewed in time")
+                self._keep_up(worker)
             except JournalError as error:
+                pause_s = _AGAIN_S
                 logger.debug("the session was not renewed: %s", error)
-                if not self.is_alive:
+                if time.monotonic() - self._renewed_s > _CUT_OFF_S:
                     self._lost("the cluster did not answer for so long that another worker may have its work")
+
+    def _keep_up(self, worker: Worker) -> None:
+        """Renew the session, or begin it again.
+
+        Raises:
+            ClusterUnavailableError: The cluster does not answer.
+        """
+        try:
+            self._renew(worker)
+        except MovedError:
+            if self._worker is None:
+                return
+            logger.info("the session of this worker has ended, because it was not renewed in time; it is begun again")
+            self._revision = 0
+            self._renew(worker)
+            # A worker that saw the end of the session may just be about to claim a collector.
+            self._to_verify = _VERIFICATIONS
+        if self._to_verify:
+            self._verify()
+            self._to_verify -= 1
 
     def _renew(self, worker: Worker) -> None:
         """Renew the session.
@@ -234,8 +287,7 @@ class Session:
             ClusterUnavailableError: The cluster does not answer.
         """
         begin_s = time.monotonic()
-        said = json.dumps({name: getattr(worker, name) for name in Worker.__dataclass_fields__}).encode()
-        message = Message(self._names.worker(worker.worker), said, {"Nats-TTL": f"{SESSION_S}s"})
+        message = Message(self._names.worker(worker.worker), json.dumps(asdict(worker)).encode(), _TTL)
         try:
             self._revision = self._jetstream.publish(message, expected_of_subject=self._revision)
         except MovedError:
@@ -246,13 +298,59 @@ class Session:
             raise ClusterUnavailableError("the session is renewed again") from None
         self._renewed_s = begin_s
 
+    def _verify(self) -> None:
+        """Let go of the claims that another worker has taken.
+
+        Raises:
+            ClusterUnavailableError: The cluster does not answer.
+        """
+        with self._lock:
+            claims, worker = dict(self._claims), self._worker
+        if worker is None:
+            return
+        taken: dict[str, _Held] = {}
+        for collector, held in claims.items():
+            found = self._jetstream.last(self._stream, self._names.claim(collector))
+            if _claim_in(found).worker != worker.worker:
+                taken[collector] = held
+        with self._lock:
+            taken = {collector: held for collector, held in taken.items() if self._claims.get(collector) is held}
+            self._claims = {name: held for name, held in self._claims.items() if name not in taken}
+        _tell(taken, "its session had ended, because it was not renewed in time, and another worker has its work")
+
     def _lost(self, reason: str) -> None:
         with self._lock:
             claims, self._claims = self._claims, {}
             self._worker = None
+        _tell(claims, reason)
+
+
+def _tell(claims: "Mapping[str, _Held]", reason: str) -> None:
+    if claims:
         logger.warning("this worker lets go of %d collectors: %s", len(claims), reason)
-        for _, lost in claims.values():
-            lost(reason)
+    for held in claims.values():
+        held.lost(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A claim as the bucket has it; without a worker it was given up."""
+
+    worker: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A claim of this worker."""
+
+    revision: int
+    lost: Callable[[str], None]
+    weight: float
+
+
+def _claim_in(stored: Stored | None) -> _Claim:
+    return _Claim() if stored is None or not stored.payload else _Claim(**json.loads(stored.payload))
 
 
 def read_claims(jetstream: JetStream, names: Names) -> Claims:
@@ -261,14 +359,18 @@ def read_claims(jetstream: JetStream, names: Names) -> Claims:
     Raises:
         ClusterUnavailableError: The cluster does not answer.
     """
-    workers, owners = {}, {}
+    workers: dict[str, Worker] = {}
+    claims: dict[str, _Claim] = {}
     worker_prefix, claim_prefix = names.worker(""), names.lease("collector.")
     for stored in jetstream.last_of_each(names.leases, names.lease(">")):
-        if not stored.payload:
-            continue
-        if stored.subject.startswith(worker_prefix):
+        if stored.payload and stored.subject.startswith(worker_prefix):
             said = Worker(**json.loads(stored.payload))
             workers[said.worker] = said
         elif stored.subject.startswith(claim_prefix):
-            owners[decode(stored.subject.removeprefix(claim_prefix))] = json.loads(stored.payload)["worker"]
-    return Claims(workers, {name: owner for name, owner in owners.items() if owner in workers})
+            claims[decode(stored.subject.removeprefix(claim_prefix))] = _claim_in(stored)
+    return Claims(
+        workers,
+        {name: claim.worker for name, claim in claims.items() if claim.worker in workers},
+        frozenset(name for name, claim in claims.items() if claim.worker and claim.worker not in workers),
+        {name: claim.weight for name, claim in claims.items()},
+    )

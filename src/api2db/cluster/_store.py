@@ -46,6 +46,7 @@ class Cluster:
         self.session = Session(self.jetstream, self.names)
         self.lock = threading.RLock()
         self.open: dict[str, _Shared] = {}
+        self._changing: dict[str, threading.RLock] = {}
         self._is_ready = False
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -65,6 +66,11 @@ class Cluster:
                     until_answered(lambda config=config: self.jetstream.make_stream(config), _WAIT_S)  # type: ignore[misc]
                 self._is_ready = True
         return self
+
+    def changing(self, name: str) -> "threading.RLock":
+        """The lock under which the journal of a collector is opened or closed; others are not held up."""
+        with self.lock:
+            return self._changing.setdefault(name, threading.RLock())
 
     def keep_house(self) -> None:
         """Have a thread look after the open journals."""
@@ -118,15 +124,17 @@ class _Handle:
 
     @uninterrupted
     def _release(self) -> None:
-        with self._cluster.lock:
+        with self._cluster.changing(self._name):
             shared, self._shared = self._shared, None
             if shared is None:
                 return
             shared.users -= 1
-            if not shared.users:
+            if shared.users:
+                return
+            with self._cluster.lock:
                 if self._cluster.open.get(self._name) is shared:
                     del self._cluster.open[self._name]
-                shared.journal.close()
+            shared.journal.close()
 
 
 class ClusterJournalStore:
@@ -144,7 +152,7 @@ class ClusterJournalStore:
     @uninterrupted
     def open(self, name: str, durability: Durability = "full") -> _Handle:
         cluster = self._cluster.ready()
-        with cluster.lock:
+        with cluster.changing(name):
             shared = cluster.open.get(name)
             if shared is not None and shared.journal.is_lost:
                 shared = None  # Its users still have to release their handles.
@@ -152,7 +160,9 @@ class ClusterJournalStore:
                 journal = ClusterJournal(
                     self._home, name, durability, cluster.jetstream, cluster.names, cluster.session
                 )
-                shared = cluster.open[name] = _Shared(journal)
+                shared = _Shared(journal)
+                with cluster.lock:
+                    cluster.open[name] = shared
                 cluster.keep_house()
             elif shared.journal.durability != durability:
                 raise ConfigurationError(
@@ -230,6 +240,10 @@ class ClusterJournalStore:
         cluster = self._cluster.ready()
         return until_answered(lambda: read_claims(cluster.jetstream, cluster.names), _WAIT_S)
 
+    def weigh(self, name: str, weight: float) -> None:
+        """Publish the weight of a collector that this process runs."""
+        self._cluster.session.weigh(name, weight)
+
     def describe(self) -> dict[str, Any]:
         """Workers, collectors and replicas, as JSON types."""
         claims = self.claims()
@@ -250,6 +264,7 @@ class ClusterJournalStore:
             "collector": name,
             "worker": None if owner is None else owner.worker,
             "machine": None if owner is None else owner.machine,
+            "weight": claims.weights.get(name, 1.0),
             "lag_s": max(lags, default=0.0),
             **self._replicas(self._cluster.names.log(name)),
         }

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from api2db import tracing
 from api2db.backoff import BackOff
+from api2db.cpu_time import counted_for
 from api2db.delivery._activity import Activity
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
@@ -141,7 +142,8 @@ class Worker:
             ForeignLedgerError: A copy of this project writes into the target under this stream's name.
         """
         self._retry_requested.clear()
-        with log_fields(collector=self._named.collector, stream=self._named.stream):
+        fields = log_fields(collector=self._named.collector, stream=self._named.stream)
+        with fields, counted_for(self._named.collector):
             try:
                 wait_s = self._try(timeout_s)
             except _WAITABLE as error:

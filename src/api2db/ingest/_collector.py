@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pandas as pd
 
@@ -63,6 +63,7 @@ Streams = Sequence[RunnableStream] | Callable[[], Sequence[RunnableStream]]
 Stores = Sequence[PeriodicStore] | Callable[[], Sequence[PeriodicStore]]
 
 _registered: dict[str, "Collector"] = {}
+SHARED_DISK: Final = "*"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,8 @@ class Collector:
         debug: Poll once and print the frames instead of delivering them; nothing is stored.
         poll_timeout: Seconds after which a poll counts as failed; pages that it yields later are dropped.
         home: The project's folder; by default that of the streams.
-        pin: In a cluster, the name of the one machine that runs it; by default any machine does.
+        pin: In a cluster, the name of the one machine that runs it; by default any machine does. ``"*"``: any machine,
+            because all of them share the disk on which its shards are.
 
     Raises:
         ConfigurationError: An argument can't be used.
@@ -112,6 +114,11 @@ class Collector:
         if not callable(self.streams):
             hand_cursor_column(self, self.streams)
         _registered[self.name] = self
+
+    @property
+    def machine(self) -> str | None:
+        """The one machine of a cluster that runs it; None for any."""
+        return None if self.pin == SHARED_DISK else self.pin
 
     def _repr_html_(self) -> str:
         from api2db.ingest._shown import collector_html

@@ -5,6 +5,7 @@ from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any
 
+from api2db.cpu_time import counted_for
 from api2db.frames import Refused, Rows
 from api2db.ingest._async import is_async, run_async
 from api2db.ingest._collector import Collector, takes_state
@@ -70,7 +71,8 @@ class ImportCall:
         process_threads().run(thread_name(self._collector), partial(self._on_end, error))
 
     def _take_all(self, result: Any) -> bool:
-        return all(self._take(parts) for parts in batches(result, self._collector.transform, self._collector.name))
+        with counted_for(self._collector.name):
+            return all(self._take(parts) for parts in batches(result, self._collector.transform, self._collector.name))
 
 
 def _called(collector: Collector, state: dict[str, Any]) -> Any:

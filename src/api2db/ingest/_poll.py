@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from api2db import tracing
+from api2db.cpu_time import counted_for
 from api2db.errors import BacklogFullError, PollError
 from api2db.frames import Refused, Rows
 from api2db.ingest._clock import process_clock
@@ -113,6 +114,10 @@ class Poll:
         self._look()
 
     def _run(self) -> None:
+        with counted_for(self._collector.name):
+            self._import()
+
+    def _import(self) -> None:
         try:
             self._committed = self._reached = json.dumps(self._journal.cursor())
             self._state = json.loads(self._committed)
@@ -144,7 +149,7 @@ class Poll:
 
     def _do_what_is_due(self) -> None:
         """Commit a group, or give up the poll."""
-        with self._lock:
+        with counted_for(self._collector.name), self._lock:
             if self._closed:
                 return
             error: BaseException | None = self._why_give_up()
@@ -176,7 +181,7 @@ class Poll:
         All parts of a page are journalled together: the state is already that after the page.
         """
         reached = _as_json(self._state)
-        with self._lock:
+        with counted_for(self._collector.name), self._lock:
             if self._closed:
                 return False
             if parts:

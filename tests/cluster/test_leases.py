@@ -1,0 +1,86 @@
+"""Sessions and claims: what a worker keeps when its session has ended, and what it lets go of."""
+
+import threading
+import time
+
+from api2db import Collector
+from api2db.app._cluster import Scale
+from api2db.cluster import Session
+from api2db.cpu_time import counted_for, spent_s
+from tests.cluster.journals import Machine, Machines, delivered, rows
+
+
+def expire(machine: Machine) -> None:
+    """End the session in the cluster, as a missed renewal does."""
+    worker = machine.cluster.session.start()
+    machine.cluster.jetstream.purge(machine.cluster.names.leases, machine.cluster.names.worker(worker.worker))
+
+
+def keep_up(session: Session) -> None:
+    worker = session.start()
+    session._keep_up(worker)
+
+
+def test_a_worker_whose_session_has_ended_keeps_what_nobody_has_taken(machines: Machines) -> None:
+    here, there = machines.new(), machines.new()
+    journal, reader = here.attached("kept")
+    taken, _ = here.attached("taken")
+    expire(here)
+    assert there.store.claims().orphans == {"kept", "taken"}
+    there_journal, there_reader = there.attached("taken")
+    keep_up(here.cluster.session)
+    assert (journal.is_lost, taken.is_lost) == (False, True)
+    journal.append([rows(1)])
+    there_journal.append([rows(2)])
+    assert (delivered(reader), delivered(there_reader)) == ([1], [2])
+    claims = there.store.claims()
+    assert claims.orphans == set()
+    assert {claims.owners["kept"], claims.owners["taken"]} == set(claims.workers)
+
+
+def test_an_ended_session_is_not_begun_again(machines: Machines) -> None:
+    machine = machines.new()
+    worker = machine.store.take_part()
+    machine.cluster.session.end()
+    machine.cluster.session._keep_up(worker)
+    assert machines.new().store.claims().workers == {}
+
+
+def test_the_weight_of_a_collector_outlives_its_owner(machines: Machines) -> None:
+    machine = machines.new()
+    journal = machine.journal("heavy")
+    machine.store.weigh("heavy", 7.5)
+    machine.store.weigh("heavy", 7.6)  # too small a change to be published
+    machine.store.weigh("never opened", 3.0)
+    assert machines.new().store.claims().weights == {"heavy": 7.5}
+    journal.close()
+    claims = machines.new().store.claims()
+    assert (claims.owners, claims.weights) == ({}, {"heavy": 7.5})
+    other = machines.new()
+    other.journal("heavy")
+    assert other.store.claims().weights == {"heavy": 7.5}
+
+
+def test_a_collector_weighs_what_its_threads_compute() -> None:
+    def work(seconds: float) -> None:
+        with counted_for("busy"), counted_for("busy"):
+            begin_s = time.thread_time()
+            while time.thread_time() - begin_s < seconds:
+                pass
+
+    before = spent_s("busy")
+    scale, idle = Scale("busy", every_s=0.0), Scale("idle", every_s=0.0)
+    thread = threading.Thread(target=work, args=(0.05,))
+    thread.start()
+    thread.join()
+    assert 0.05 <= spent_s("busy") - before < 0.5
+    assert (scale.weight() or 0) > 1
+    assert idle.weight() == 1
+    assert Scale("busy").weight() is None, "it is weighed once in some seconds"
+
+
+def test_shards_may_be_on_a_disk_that_all_machines_share() -> None:
+    def polled() -> None: ...
+
+    assert Collector("shared", 1, polled, [], pin="*").machine is None
+    assert Collector("pinned", 1, polled, [], pin="m1").machine == "m1"
