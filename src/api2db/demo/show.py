@@ -5,15 +5,11 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import duckdb
-import pyarrow.dataset
 from rich.console import Console
 from rich.text import Text
 
@@ -25,8 +21,8 @@ from api2db.app.run import Run
 from api2db.app.screen import ConsoleHandler, print_table
 from api2db.demo import _records
 from api2db.demo._api import DemoApi
-from api2db.disk.atomic import make_folders
-from api2db.errors import Api2dbError, ConfigurationError
+from api2db.demo._proof import Proof, new_home, print_proofs, proof_of, shard_ids
+from api2db.errors import Api2dbError
 
 _MAIN_FILE: Final = Path(__file__).with_name("_main.py")
 _KILL_AT: Final = 0.45
@@ -52,28 +48,6 @@ FROM departures f LEFT JOIN weather w USING (origin, time_hour) GROUP BY ALL ORD
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Proof:
-    """One target of one collector, compared with what was served.
-
-    Attributes:
-        missing: Number of served rows that the target lacks.
-        doubled: Number of rows that it holds more than once.
-    """
-
-    collector: str
-    target: str
-    served: int
-    rows: int
-    missing: int
-    doubled: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether the target holds each served row once, and nothing else."""
-        return self.served == self.rows and not self.missing and not self.doubled
-
-
 def run_demo(seconds: float, home: Path | None) -> int:
     """Run the demo; return the exit code, which is 0 if the counts are equal.
 
@@ -84,7 +58,7 @@ def run_demo(seconds: float, home: Path | None) -> int:
     Raises:
         ConfigurationError: The folder holds a project already.
     """
-    folder = _new_home(home)
+    folder = new_home(home)
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"Four stormy days of New York's airports, February 2013, are served on a loopback port in {seconds:g} s.\n"
@@ -107,18 +81,10 @@ def run_demo(seconds: float, home: Path | None) -> int:
         f"\nThe API also answered {said}, and sent {served.weather.sent:,} weather rows for "
         f"{served.weather.rows:,}: polls overlap.\n"
     )
-    holds = _prove(console, folder)
+    holds = print_proofs(console, _proofs(folder))
     _query(console, folder)
     _say_where(console, folder)
     return 0 if holds else 1
-
-
-def _new_home(home: Path | None) -> Path:
-    folder = (home or Path("demo") / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()  # noqa: DTZ005 - a name for people
-    if (folder / "STORE").exists():
-        raise ConfigurationError(f"{folder} holds a project already; give the demo an empty folder: --home")
-    make_folders(folder)
-    return folder
 
 
 def _collect(console: Console, home: Path, api: DemoApi, seconds: float) -> None:
@@ -178,28 +144,6 @@ def _all_arrived(home: Path) -> bool:
     )
 
 
-def _prove(console: Console, home: Path) -> bool:
-    found = _proofs(home)
-    head = ["collector", "target", "rows served", "rows there", "missing", "doubled"]
-    rows = [
-        [
-            proof.collector,
-            proof.target,
-            *(f"{count:,}" for count in (proof.served, proof.rows, proof.missing, proof.doubled)),
-        ]
-        for proof in found
-    ]
-    print_table(console, head, rows)
-    holds = all(proof.holds for proof in found)
-    verdict = (
-        "Exactly once: every row that was served is in each target, and no row is there twice."
-        if holds
-        else ("The counts differ. Please report that, with the folder below.")
-    )
-    console.print(Text(f"\n{verdict}\n", style="bold green" if holds else "bold red"))
-    return holds
-
-
 def _query(console: Console, home: Path) -> None:
     for question, query in _QUERIES:
         console.print(Text(question, style="bold"))
@@ -223,13 +167,13 @@ def _say_where(console: Console, home: Path) -> None:
     )
 
 
-def _proofs(home: Path) -> list[_Proof]:
+def _proofs(home: Path) -> list[Proof]:
     """Compare both targets of both collectors with what was served, with clients other than api2db."""
     found = []
     for name, served in (("departures", _records.departures()), ("weather", _records.weather())):
         ids = [record.id for record in served]
-        found.append(_proof(name, "Parquet shards", ids, _shard_ids(home / "STORE" / name / "parquet")))
-        found.append(_proof(name, "DuckDB table", ids, _table_ids(home / _DATABASE, name)))
+        found.append(proof_of(name, "Parquet shards", ids, shard_ids(home / "STORE" / name / "parquet")))
+        found.append(proof_of(name, "DuckDB table", ids, _table_ids(home / _DATABASE, name)))
     return found
 
 
@@ -239,20 +183,6 @@ def _table_of(home: Path, query: str) -> tuple[list[str], list[list[str]]]:
         result = connection.execute(query)
         head = [column[0] for column in result.description or []]
         return head, [["" if value is None else str(value) for value in row] for row in result.fetchall()]
-
-
-def _proof(collector: str, target: str, served: Sequence[str], there: Sequence[str]) -> _Proof:
-    counts = Counter(there)
-    missing = sum(id_ not in counts for id_ in served)
-    doubled = sum(count > 1 for count in counts.values())
-    return _Proof(collector, target, len(served), len(there), missing, doubled)
-
-
-def _shard_ids(folder: Path) -> list[str]:
-    ids: list[str] = []
-    for path in sorted(folder.glob("*.parquet")):
-        ids += pyarrow.dataset.dataset(path).to_table(columns=["id"]).column("id").to_pylist()
-    return ids
 
 
 def _table_ids(path: Path, table: str) -> list[str]:
