@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from api2db import Collector, Run, Stream2Sql
+from api2db.app._notebook import View, _refresh
 from api2db.errors import ConfigurationError, JournalBusyError
 from api2db.hypertext import escaped
 from api2db.ingest import CollectorStatus, read_status
@@ -175,6 +176,25 @@ def test_the_status_of_a_collector_is_a_table() -> None:
     html = CollectorStatus("alpha", 7, polls=3, failed=1, last_error=SCRIPT)._repr_html_()
     assert "polls that failed" in html
     assert "<script" not in html
+
+
+def test_a_table_that_failed_once_is_shown_again_until_the_run_has_ended() -> None:
+    states = iter(["", "running", "ended"])
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+            assert raw
+            shown.append(bundle["text/plain"])
+
+    def see() -> View:
+        state = next(states)
+        if not state:
+            raise OSError("down")
+        return "", state
+
+    _refresh(Handle(), see, functools.partial(next, iter([False, False, True])))
+    assert shown == ["running", "ended"]
 
 
 KERNEL = """

@@ -77,11 +77,10 @@ def _refresh(handle: Any, see: Callable[[], View], ended: Callable[[float], bool
         begun_s = time.monotonic()
         try:
             if (seen := see()) != shown:
-                shown = seen
                 handle.update(_bundle(seen), raw=True)
-        except Exception:  # the edge of a thread: a view that fails must not end the run
+                shown = seen
+        except Exception:  # the edge of a thread's loop: a view that fails must not end the run, and is tried again
             logger.debug("the table of the run can't be shown", exc_info=True)
-            return
         pause_s = max(_REFRESH_S, _PAUSE_OF_WORK * (time.monotonic() - begun_s))
 
 
