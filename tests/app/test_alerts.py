@@ -340,3 +340,29 @@ def test_a_command_that_is_missing_is_not_shown() -> None:
     with pytest.raises(OSError, match="can't be started: No such file") as raised:
         AlertCommand(["/canary"], on=["dead"]).send(Alert("begun", "dead", "cities", "", "", 0.0))
     assert "canary" not in str(raised.value)
+
+
+def test_a_run_that_ends_with_an_error_sends_nothing_twice(tmp_path: Path) -> None:
+    told = Told(["rejected"])
+    alerts = Alerts(tmp_path, [told])
+
+    def run() -> None:
+        with alerts.sending():
+            alerts.check(cities(rows_rejected=1))
+            assert eventually(lambda: not alerts._queues[0].unsent)
+            raise ConfigurationError
+
+    with pytest.raises(ConfigurationError):
+        run()
+    assert not Alerts(tmp_path, [told])._queues[0].unsent
+
+
+def test_what_could_not_be_stored_is_stored_by_the_next_check(tmp_path: Path) -> None:
+    told, folder = Told(["rejected"]), tmp_path / "CACHE"
+    folder.touch()  # no folder can be made there
+    alerts = Alerts(tmp_path, [told])
+    alerts.check(cities(rows_rejected=1))
+    folder.unlink()
+    alerts.check(cities(rows_rejected=1))
+    [alert] = Alerts(tmp_path, [told])._queues[0].unsent
+    assert alert.state == "begun"

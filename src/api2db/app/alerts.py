@@ -3,7 +3,7 @@
 A run checks the conditions every five seconds, beside its history. Each receiver has a thread, which sends its alerts
 from a queue of bounded length, with retries, so that no receiver can hold up a row. ``CACHE/alerts.json`` has what is
 active and what is not sent yet: a run that is restarted tells nothing twice, and sends the rest. Only an alert that was
-sent within the last seconds before a crash is sent again.
+sent within the last seconds before a crash, or whose sending has not ended when the run ends, may be sent again.
 """
 
 import json
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, Protocol, cast
 from urllib.parse import urlsplit
 
-from api2db.app._beside import beside, repeated
+from api2db.app._beside import beside
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.backoff import BackOff
 from api2db.disk.atomic import make_folders, read_json, write_json
@@ -35,8 +35,6 @@ from api2db.journal import journal_store
 from api2db.texts import counted, redact
 
 logger = logging.getLogger("api2db.app")
-_CHECK_S: Final = 5.0
-_GLANCE_S: Final = 0.05
 _SEND_S: Final = 10.0
 _KEEP_TRYING_S: Final = 3600.0
 _MOST_QUEUED: Final = 1000
@@ -233,26 +231,14 @@ class Alerts:
         self._home = home
         self._receivers = list(receivers)
         self._file = home / "CACHE" / "alerts.json"
-        self._known: Mapping[str, Any] = {"since": time.time(), **(read_json(self._file) or {})}
+        self._stored: Mapping[str, Any] = read_json(self._file) or {}
+        self._known: Mapping[str, Any] = {"since": time.time(), **self._stored}
         self._queues = [_Queue(receiver) for receiver in self._receivers]
         self._not_running: set[str] = set()
         for at, said in self._known.get("unsent", ()):
             alert = Alert(**said)
             if self._has(at, alert.condition):
                 self._queues[at].put(alert)
-
-    @contextmanager
-    def checked(self, names: Collection[str] | None = None) -> Iterator[None]:
-        """Check every five seconds while the block runs, and send."""
-        if not self._receivers:
-            yield
-            return
-
-        def check() -> None:
-            self.check(read_figures(self._home, names))
-
-        with self.sending(), beside(repeated(check, _CHECK_S, "a check for alerts"), name="api2db-alerts"):
-            yield
 
     def check_once(self, names: Collection[str]) -> None:
         """Check now, and send for ten seconds at most; what is not sent by then is sent by the next run."""
@@ -261,23 +247,33 @@ class Alerts:
         with self.sending():
             self.check(read_figures(self._home, names))
             deadline_s = time.monotonic() + _LAST_S
-            while any(each.unsent for each in self._queues) and time.monotonic() < deadline_s:
-                time.sleep(_GLANCE_S)
+            for each in self._queues:
+                each.wait_sent(max(0.0, deadline_s - time.monotonic()))
 
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Send what is queued while the block runs."""
+        if not self._receivers:
+            yield
+            return
 
         def wake() -> None:
             for each in self._queues:
                 each.wake()
 
-        with beside(*(each.run for each in self._queues), name="api2db-alert", end=wake):
-            yield
-        self._remember(self._known)
+        try:
+            with beside(*(each.run for each in self._queues), name="api2db-alert", end=wake):
+                yield
+        finally:
+            self._remember(self._known)
 
     def check(self, collectors: Sequence[CollectorFigures], now_s: float | None = None) -> None:
-        """Compare the figures with what is known, and queue what has begun or is over."""
+        """Compare the figures with what is known, and queue what has begun or is over.
+
+        It does nothing without receivers.
+        """
+        if not self._receivers:
+            return
         now_s = time.time() if now_s is None else now_s
         before: dict[str, str] = self._known.get("active", {})
         changes, seen = self._changes(collectors)
@@ -341,15 +337,16 @@ class Alerts:
 
     def _remember(self, known: Mapping[str, Any]) -> None:
         unsent = [[at, alert.as_json()] for at, each in enumerate(self._queues) for alert in each.unsent]
-        known = {**known, "unsent": unsent}
-        if known == self._known:
+        self._known = known = {**known, "unsent": unsent}
+        if known == self._stored:
             return
-        self._known = known
         try:
             make_folders(self._file.parent)
             write_json(self._file, known)
-        except OSError as error:
+        except OSError as error:  # a full or read-only disk: the next check tries again
             logger.debug("which alerts are active can't be stored: %s", error)
+        else:
+            self._stored = known
 
 
 class _Queue:
@@ -358,37 +355,51 @@ class _Queue:
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._alerts: deque[Alert] = deque(maxlen=_MOST_QUEUED)
-        self._news = threading.Event()
+        self._changed = threading.Condition()
 
     @property
     def unsent(self) -> list[Alert]:
         """What is queued, with the alert that is being sent."""
-        return list(self._alerts)
+        with self._changed:
+            return list(self._alerts)
 
     def put(self, alert: Alert) -> None:
         """Queue an alert."""
-        self._alerts.append(alert)
-        self._news.set()
+        with self._changed:
+            self._alerts.append(alert)
+            self._changed.notify_all()
+
+    def wait_sent(self, timeout_s: float) -> None:
+        """Wait until nothing is queued, at most this long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alerts, timeout_s)
 
     def wake(self) -> None:
         """End a wait in ``run``, which then sees whether it has to end."""
-        self._news.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def run(self, ended: threading.Event) -> None:
         """Send until the run ends."""
         pauses = BackOff(1.0, 300.0, jitter_share=0.3)
-        while not ended.is_set():
-            if not self._alerts:
-                self._news.wait()
-                self._news.clear()
-                continue
-            alert = self._alerts[0]
+        while (alert := self._next(ended)) is not None:
             if self._is_settled(alert, pauses):
                 pauses.reset()
-                if self._alerts and self._alerts[0] is alert:  # otherwise it was dropped meanwhile
-                    self._alerts.popleft()
+                self._take_out(alert)
             else:
                 ended.wait(pauses.failed())
+
+    def _next(self, ended: threading.Event) -> Alert | None:
+        """Wait for the oldest alert; None if the run has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: ended.is_set() or self._alerts)
+            return None if ended.is_set() else self._alerts[0]
+
+    def _take_out(self, alert: Alert) -> None:
+        with self._changed:
+            if self._alerts[0] is alert:  # otherwise it was dropped meanwhile
+                self._alerts.popleft()
+                self._changed.notify_all()
 
     def _is_settled(self, alert: Alert, pauses: BackOff) -> bool:
         """Send an alert; return whether it was sent, or is given up."""

@@ -10,14 +10,13 @@ new one replaces it.
 import logging
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from api2db.app._beside import beside, repeated
-from api2db.app.figures import CollectorFigures, read_figures
+from api2db.app.figures import CollectorFigures
 from api2db.disk.atomic import FILE_MODE, make_folders
 
 logger = logging.getLogger("api2db.app")
@@ -77,7 +76,6 @@ class History:
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home
         self._path = home / "CACHE" / _NAME
         self._slots: dict[tuple[str, str, Ring], int] = {}
 
@@ -147,20 +145,6 @@ class History:
                 yield connection
         finally:
             connection.close()
-
-    @contextmanager
-    def recorded(self, names: Collection[str] | None = None) -> Iterator[None]:
-        """Add samples in a thread while the block runs.
-
-        Args:
-            names: The collectors; all of the project by default.
-        """
-
-        def record() -> None:
-            self.add(read_figures(self._home, names))
-
-        with beside(repeated(record, MINUTES.step_s, "a sample of the figures"), name="api2db-history"):
-            yield
 
     def _delete(self) -> None:
         for suffix in ("", "-journal", "-wal", "-shm"):

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 from api2db.app._background import Background, Key, check_free, under_way
+from api2db.app._beside import beside, repeated
 from api2db.app._cluster import cluster_address, use_cluster, worker_groups
 from api2db.app._host import failure, started, wait_for_journals
 from api2db.app._notebook import show_in_notebook, view
@@ -18,8 +19,8 @@ from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._supervisor import Supervisor, assign, plan
 from api2db.app._tracing import traced
 from api2db.app.alerts import Alerts, Receiver, check_receivers
-from api2db.app.figures import Rates
-from api2db.app.history import History
+from api2db.app.figures import Rates, read_figures
+from api2db.app.history import MINUTES, History
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
 from api2db.errors import ConfigurationError
@@ -225,9 +226,18 @@ class Run:
 
     @contextmanager
     def _watched(self, enabled: Sequence[Collector]) -> Iterator[None]:
-        """Keep the history and check for alerts while the block runs."""
-        home = home_of_collector(enabled[0])
-        with History(home).recorded(), Alerts(home, self._alerts).checked([each.name for each in enabled]):
+        """Check for alerts and keep the history while the block runs; both use the same reading of the figures."""
+        home, names = home_of_collector(enabled[0]), {each.name for each in enabled}
+        alerts, history = Alerts(home, self._alerts), History(home)
+
+        def look() -> None:
+            found = read_figures(home)
+            try:
+                alerts.check([each for each in found if each.name in names])
+            finally:
+                history.add(found)
+
+        with alerts.sending(), beside(repeated(look, MINUTES.step_s, "a look at the figures"), name="api2db-figures"):
             yield
 
     def _groups(self, enabled: Sequence[Collector], main_file: Path) -> list[list[str]]:
