@@ -9,9 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from api2db.app._host import Host
 from api2db.app.run import Run
-from api2db.errors import ConfigurationError, JournalBusyError, PollError, TargetUnavailableError
+from api2db.errors import ConfigurationError, JournalBusyError, JournalError, PollError, TargetUnavailableError
 from api2db.ingest import Collector, CollectorStatus, read_status
+from api2db.journal import journal_store
 from tests.app.projects import Project, counted
 from tests.ingest.tiny import TinyStream, rows_in, wait_until
 
@@ -309,6 +311,24 @@ def test_a_stream_whose_worker_dies_is_started_again(tmp_path: Path) -> None:
     wait_until(lambda: len(rows_in(tmp_path, "alpha")) > before + 4)
     run.stop()
     thread.join(10)
+
+
+def test_an_error_while_collectors_are_stopped_keeps_no_journal(tmp_path: Path) -> None:
+    class Failing(TinyStream):
+        def flush(self, timeout: float | None = None) -> bool:
+            raise JournalError("the journal does not answer")
+
+        def stop(self, timeout: float | None = None) -> None:
+            super().stop(timeout)
+            raise JournalError("the last position is not saved")
+
+    names = ("alpha", "beta")
+    host = Host([Collector(name, 60, lambda: ROWS, [Failing(name, home=tmp_path)]) for name in names])
+    host.start()
+    assert all(journal_store(tmp_path).overview(name).running for name in names)
+    with pytest.raises(JournalError, match="the last position"):
+        host.drain(0)
+    assert not any(journal_store(tmp_path).overview(name).running for name in names)
 
 
 def test_two_collectors_of_one_name_are_refused(tmp_path: Path) -> None:

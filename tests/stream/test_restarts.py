@@ -148,3 +148,15 @@ def test_a_worker_that_is_stopping_does_not_wait_for_its_own_end(tmp_path: Path)
     stream.let_go.set()
     assert eventually(lambda: not stream.lock.locked())
     stream.stop()
+
+
+@pytest.mark.every_journal
+def test_a_worker_that_ends_after_the_timeout_of_stop_leaves_the_journal_closed(tmp_path: Path) -> None:
+    stream = Held("flights", "x.sqlite", "sqlite", home=tmp_path)
+    stream.start()
+    stream.q.put(frame(1))
+    assert stream.is_busy.wait(20)
+    stream.stop(0)
+    assert stream._attachment.handle is not None
+    stream.let_go.set()
+    assert eventually(lambda: stream._attachment.handle is None)

@@ -228,7 +228,7 @@ class ClusterHost:
         def end() -> None:
             try:
                 host.drain(timeout_s)
-            except Exception as error:  # noqa: BLE001 - the edge of this thread: recorded
+            except Exception as error:  # noqa: BLE001 - the edge of this thread: recorded; the claim is released all the same
                 logger.warning("%s could not be stopped in order: %s", name, describe_error(error))
             else:
                 logger.info("this worker no longer runs %s", name)

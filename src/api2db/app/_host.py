@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,16 +93,19 @@ class Host:
         return True
 
     def drain(self, timeout_s: float = DRAIN_S) -> bool:
-        """Stop polling, deliver what is possible within this time, and stop; the rest stays in the journal."""
+        """Stop polling, deliver what is possible within this time, and stop; the rest stays in the journal.
+
+        After an error, too, all collectors are stopped and give their journals back.
+        """
         deadline_s = time.monotonic() + timeout_s
-        for runner in self._runners:
-            runner.stop_polling()
-        for runner in self._runners:
-            runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
-        flushed = self.flush(max(0.0, deadline_s - time.monotonic()), Stop())
-        for runner in self._runners:
-            runner.stop(_STOP_S)
-        return flushed
+        with ExitStack() as stack:
+            for runner in reversed(self._runners):
+                stack.callback(runner.stop, _STOP_S)
+            for runner in self._runners:
+                runner.stop_polling()
+            for runner in self._runners:
+                runner.stop_polling(max(0.0, deadline_s - time.monotonic()))
+            return self.flush(max(0.0, deadline_s - time.monotonic()), Stop())
 
     def _keep_alive(self, stream: Any) -> None:
         """Restart a stream whose worker has died, which its free lock shows."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -138,18 +139,29 @@ class Runner:
             self._backfill.stop(timeout_s)
 
     def stop(self, timeout_s: float | None = None) -> None:
-        """Stop polls and stores, then the streams; what is not delivered by then stays in the journal."""
+        """Stop polls and stores, then the streams; what is not delivered by then stays in the journal.
+
+        After an error, too, everything is stopped and the journal is released.
+        """
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        if self.status.pid == os.getpid():  # a forked child has no poll and no round of its parent
-            self.stop_polling(_left(deadline_s))
-            for store in self._stores:
-                store.stop(_left(deadline_s))
-        for stream in self.streams:
-            stream.stop(_left(deadline_s))
-        self._status.publish()
-        if self._handle is not None:
-            self._handle.release()
-            self._handle = None
+
+        def stop(part: RunnableStream | StoreRounds) -> None:
+            part.stop(_left(deadline_s))
+
+        with ExitStack() as stack:  # its last part is the first to be called
+            stack.callback(self._release)
+            stack.callback(self._status.publish)
+            for stream in reversed(self.streams):
+                stack.callback(stop, stream)
+            if self.status.pid == os.getpid():  # a forked child has no poll and no round of its parent
+                for store in reversed(self._stores):
+                    stack.callback(stop, store)
+                self.stop_polling(_left(deadline_s))
+
+    def _release(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.release()
 
     def _open(self, *, polling: bool) -> None:
         name = self.collector.name
@@ -160,7 +172,11 @@ class Runner:
         hand_keys(self.collector, streams)
         hand_cursor_column(self.collector, streams)
         for stream in streams:
-            stream.start()
+            try:
+                stream.start()
+            except BaseException:  # it may have opened the journal
+                stream.stop(_STOP_S)
+                raise
             self.streams.append(stream)
         self._handle = journal_store(home).open(name, streams[0].durability)
         self._status.publish_in(home)

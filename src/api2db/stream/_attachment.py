@@ -111,8 +111,10 @@ class Attachment:
         self.reader = None
         try:
             if handle is not None:
-                handle.journal.detach(self._stream_no)
-                handle.release()
+                try:
+                    handle.journal.detach(self._stream_no)
+                finally:
+                    handle.release()
         finally:
             self._pid = None  # Last: a child that is forked meanwhile has a copy of the held lock, and must not wait.
 

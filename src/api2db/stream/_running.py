@@ -117,6 +117,10 @@ class Running:
             task.join(timeout_s)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
+        self._release(worker)
+
+    def _release(self, worker: Worker | None) -> None:
+        """Release the journal, unless the worker goes on or another one was started."""
         with self._attachment.lock:
             if not self.is_alive and self._worker is worker:
                 self._worker = self._task = self._thread = None
@@ -215,9 +219,11 @@ class Running:
                 self._death = error
                 self._tell_of_death(error)
         finally:
-            over = self._over
+            over, worker = self._over, self._worker
             self._lock.release()
             over.set()
+        if worker is not None and worker.is_stopping:  # ``stop`` may not have waited long enough to do this
+            self._release(worker)
 
     def _tell_of_death(self, error: BaseException) -> None:
         """Log and record the error; an unexpected one is logged with its traceback."""

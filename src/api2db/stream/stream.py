@@ -153,7 +153,8 @@ class Stream(FileConverter):
         """Stop the worker after its current batch; rows that are not delivered stay on disk for the next start.
 
         Args:
-            timeout: How long to wait for that, in seconds; None for as long as it takes.
+            timeout: How long to wait for that, in seconds; None for as long as it takes. A worker that takes longer
+                releases the journal when it ends.
         """
         self._running.stop(timeout)
 
