@@ -68,7 +68,7 @@ def test_a_stop_that_falls_between_a_failure_and_the_next_try_is_heard(
     def stopped(self: worker.Worker, state: Any) -> None:
         self.stop()
         failed(self, state)
-        self._next(0)
+        self._batches.next(0)
 
     monkeypatch.setattr(SegmentedReader, "acknowledge", acknowledged)
     monkeypatch.setattr(worker.Worker, "_failed", stopped)

@@ -7,7 +7,7 @@ hundreds of tiny frames arrive each second.
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
 
@@ -17,28 +17,24 @@ from api2db import tracing
 from api2db.backoff import BackOff
 from api2db.cpu_time import counted_for
 from api2db.delivery._activity import Activity
+from api2db.delivery._batches import LIMIT, Batches
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader
 from api2db.delivery._parking import ParkedBatches
-from api2db.delivery._prefetch import Prefetch
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
-from api2db.delivery._transactional_loader import SMALL_ROWS
-from api2db.delivery.batch import Batch, batch_of
+from api2db.delivery.batch import Batch
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
 from api2db.journal import ReadLimit, StreamReader
 from api2db.targets.port import Target
 from api2db.texts import redact
-from api2db.tracing import add_log_field, log_fields
+from api2db.tracing import log_fields
 
 logger = logging.getLogger(__name__)
-LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
 RETRIES = 5
 # The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
 _REST_S = 0.02
 _MANY_FRAMES = 10
 _SMALL_BYTES = 1 << 16
-# After a batch that was too large, the limit grows slowly: a batch that is too large again was read in vain.
-_SLOWLY = 8
 # Broken connections in a row before the batch is halved, and before a single row is rejected.
 _BREAKS = 3
 _BREAKS_OF_ONE_ROW = 8
@@ -92,25 +88,20 @@ class Worker:
     ) -> None:
         self._learn = learn
         self._named = named
-        self._dtypes = dtypes or Dtypes()
-        self._keyed = keyed
         self._reader = reader
         self._target = target
         self._loader = loader
         self._parking = parking
-        self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
+        self._batches = Batches(reader, target, limit, keyed=keyed, dtypes=dtypes)
         self._stopping = threading.Event()
         self._retry_requested = threading.Event()
         self._retries: list[int] = []  # of the calls of ``retrying`` that have not ended
         self._recovered = False
         self._troubled = False
         self._breaks = 0
-        self._growth = 1
         self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
-        self._prefetch = Prefetch(reader)
         self._activity = Activity()
         self._activity.resume(reader.on_details(self._activity.as_json))
-        self._read_to = reader.position
         self._ready: Callable[[], None] = lambda: None
         self._ready_now: Callable[[], None] = lambda: None
         reader.on_news(self._tell_news)
@@ -197,22 +188,22 @@ class Worker:
         return self._recovered or (False if self._troubled else None)
 
     def _tell_news(self) -> None:
-        self._prefetch.tell_news()
+        self._batches.tell_news()
         self._ready()
 
     def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # after a failure, reading the head batch may have consumed the wake-up
             return None
-        batch = self._next(timeout_s) if self._recovered else self._first(timeout_s)
+        batch = self._batches.next(timeout_s) if self._recovered else self._first(timeout_s)
         if batch is None:
             return 0 if self._reader.waiting_bytes else None  # if the disk failed to return it now, read it later
         try:
             self._load(batch)
         except TooLargeError as error:
-            self._limit, self._growth = self._limit._replace(rows=error.rows), _SLOWLY
+            self._batches.fit(error.rows)
             return 0
         except TooManyRefusalsError:
-            self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
+            self._batches.search(batch)
             return 0
         self._succeeded()
         waiting_bytes = self._reader.waiting_bytes
@@ -240,43 +231,23 @@ class Worker:
             self._loader.reject(batch, batch.refused)
             return
         self._learn(batch.schema)
-        # Read the next batch while the target is busy with this one.
-        with nullcontext() if self._target.replaces_table else self._prefetch.behind(self._read_to, self._limit):
+        with self._batches.reading_ahead():
             self._loader.deliver(batch)
 
     def _first(self, timeout_s: float | None) -> Batch | None:
         """Connect when something waits; a batch is only read for a target that can be reached."""
-        if not self._reader.read(self._limit._replace(rows=1), timeout_s):
+        if not self._batches.wait(timeout_s):
             return None
         self._loader.recover()
         self._recovered = True
-        batch = self._next(0)
+        batch = self._batches.next(0)
         if batch is None:  # everything was committed, and only the answer was lost
             self._succeeded()
         return batch
 
-    def _next(self, timeout_s: float | None) -> Batch | None:
-        start = self._reader.position
-        if self._target.replaces_table:
-            self._reader.read(self._limit._replace(rows=1), timeout_s)
-            entries, superseded = self._reader.newest()
-            if not entries:
-                return None
-            add_log_field("frame", str(entries[0].first_time_ns))
-            return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
-        entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
-        if not entries:
-            return None
-        self._read_to = entries[-1].position
-        add_log_field("frame", str(entries[0].first_time_ns))
-        whole_frames = self._limit.whole_frames
-        return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
-
     def _succeeded(self) -> None:
         self._breaks = 0
-        if self._limit.rows < self._full_limit.rows:
-            rows = self._limit.rows + max(1, self._limit.rows // self._growth)
-            self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))
+        self._batches.grow()
         if self._troubled:
             self._troubled = False
             logger.info("the target is back")
@@ -310,16 +281,16 @@ class Worker:
             logger.warning("the head batch stays in the journal: %s", redact(str(failure)))
 
     def _park(self) -> None:
-        batch = None if self._parking.occupied else self._next(0)
+        batch = None if self._parking.occupied else self._batches.next(0)
         if batch is not None:
             self._parking.park(batch)
 
     def _make_smaller(self, reason: str) -> None:
         """Halve a batch that breaks every connection to a healthy target, until only the row at fault is left."""
-        batch = self._next(0)
+        batch = self._batches.next(0)
         if batch is not None and batch.num_rows > 1:
             self._breaks = 0
-            self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
+            self._batches.halve(batch)
             self._back_off.reset()  # another batch, with its own retries and pauses
         elif batch is not None and self._breaks >= _BREAKS_OF_ONE_ROW:
             self._breaks = 0

@@ -1,0 +1,96 @@
+"""The batches of a stream: what waits in the journal, up to a limit that adapts to what the target can load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from api2db.delivery._dtypes import Dtypes
+from api2db.delivery._prefetch import Prefetch
+from api2db.delivery._transactional_loader import SMALL_ROWS
+from api2db.delivery.batch import Batch, batch_of
+from api2db.journal import ReadLimit, StreamReader
+from api2db.targets.port import Target
+from api2db.tracing import add_log_field
+
+LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
+# After a batch that was too large, the limit grows slowly: a batch that is too large again was read in vain.
+_SLOWLY = 8
+
+
+class Batches:
+    """Reads one batch after another, and the next one while the target is busy with this one.
+
+    A smaller limit set by ``fit``, ``search`` or ``halve`` holds for the next batch. It grows back with each batch that
+    is loaded.
+
+    Args:
+        reader: The stream's end of the journal.
+        target: Tells which batches it takes.
+        limit: The largest batch.
+        keyed: Whether rows are replaced by key; see ``batch_of``.
+        dtypes: The types that rows are cast to.
+    """
+
+    def __init__(
+        self, reader: StreamReader, target: Target, limit: ReadLimit, *, keyed: bool, dtypes: Dtypes | None
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._limit = self._full_limit = limit._replace(whole_frames=target.whole_frames)
+        self._growth = 1
+        self._keyed = keyed
+        self._dtypes = dtypes or Dtypes()
+        self._prefetch = Prefetch(reader)
+        self._read_to = reader.position
+
+    def tell_news(self) -> None:
+        """Announce that there may be more to read; called by any thread."""
+        self._prefetch.tell_news()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until something can be read; return whether that is so."""
+        return bool(self._reader.read(self._limit._replace(rows=1), timeout_s))
+
+    def next(self, timeout_s: float | None) -> Batch | None:
+        """Return the batch behind the stream's position; None if there is none in this time."""
+        start = self._reader.position
+        if self._target.replaces_table:
+            self.wait(timeout_s)
+            entries, superseded = self._reader.newest()
+            if not entries:
+                return None
+            add_log_field("frame", str(entries[0].first_time_ns))
+            return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
+        entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
+        if not entries:
+            return None
+        self._read_to = entries[-1].position
+        add_log_field("frame", str(entries[0].first_time_ns))
+        whole_frames = self._limit.whole_frames
+        return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Within the block, read what follows the last batch."""
+        if self._target.replaces_table:
+            yield
+            return
+        with self._prefetch.behind(self._read_to, self._limit):
+            yield
+
+    def fit(self, rows: int) -> None:
+        """Take at most as many rows as fit into one load."""
+        self._limit, self._growth = self._limit._replace(rows=rows), _SLOWLY
+
+    def search(self, batch: Batch) -> None:
+        """Take few enough rows of a batch to find those that the target refuses."""
+        self._limit, self._growth = self._limit._replace(rows=max(1, min(SMALL_ROWS, batch.num_rows // 2))), 1
+
+    def halve(self, batch: Batch) -> None:
+        """Take half of a batch."""
+        self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
+
+    def grow(self) -> None:
+        """Take more rows, after a batch was loaded."""
+        if self._limit.rows < self._full_limit.rows:
+            rows = self._limit.rows + max(1, self._limit.rows // self._growth)
+            self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))
