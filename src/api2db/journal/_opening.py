@@ -24,7 +24,8 @@ from api2db.journal._retention import Retention
 from api2db.journal._scan import Record
 from api2db.journal._segment import read_preambles, segment_paths
 from api2db.journal._segment_set import SegmentSet
-from api2db.journal._state import State, hold_reserve, release_reserve
+from api2db.journal._state import State
+from api2db.journal._state_connection import hold_reserve, release_reserve
 from api2db.journal._state_file import STATE_NAME, DamagedStateError, Removal, registered
 from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, known_ends, losses
 from api2db.journal.port import Durability

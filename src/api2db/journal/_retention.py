@@ -9,7 +9,7 @@ from api2db.interrupts import wait
 from api2db.journal._core import Core
 from api2db.journal._registered import RegisteredStream
 from api2db.journal._segment import Location, Segment
-from api2db.journal._state import hold_reserve, release_reserve
+from api2db.journal._state_connection import hold_reserve, release_reserve
 from api2db.journal._synced import NOTHING_SYNCED, keep_synced, read_synced
 from api2db.journal.port import ALL, StreamNo
 
