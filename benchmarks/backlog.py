@@ -10,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from api2db import Stream2Sql
+from benchmarks.engines import running
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
-from tests.servers.engines import find
-from tests.servers.install import CASES, root_of_mysql
-from tests.servers.server import Server, running_server
+from tests.servers.server import Server
 
 __all__ = ["measure"]
 
@@ -30,11 +29,9 @@ _PROCESS = Path("/proc/self")
 
 def measure(folder: Path) -> Iterator[Figure]:
     """Put in one process while the server is down, and deliver in another."""
-    engine = find("postgresql", root_of_mysql())
-    if engine is None:
-        print(f"no postgresql is here: {CASES['postgresql']}")
-        return
-    with running_server(engine) as server:
+    with running("postgresql") as server:
+        if server is None:
+            return
         idle_mb = _Backlog(folder / "idle", server, 5, 5).figures("_idle")["idle_mb"]
         for rows, frame_rows, aim in _CASES:
             large = _Backlog(folder / f"{rows}-large", server, rows, _LARGE_ROWS)

@@ -11,10 +11,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines import running
 from benchmarks.figure import Figure
-from tests.servers.engines import find
-from tests.servers.install import CASES, root_of_mysql
-from tests.servers.server import Server, running_server
+from tests.servers.server import Server
 
 __all__ = ["measure"]
 
@@ -32,11 +31,9 @@ def measure(folder: Path) -> Iterator[Figure]:
     counts = [int(count) for count in os.environ.get("API2DB_BENCH_COLLECTORS", "").split()] or _COUNTS
     for count in counts:
         yield from _measured(folder / f"duckdb-{count}", "DuckDB", count, ["duckdb"])
-    engine = find("postgresql", root_of_mysql())
-    if engine is None:
-        print(f"no postgresql is here: {CASES['postgresql']}")
-        return
-    with running_server(engine) as server:
+    with running("postgresql") as server:
+        if server is None:
+            return
         for count in counts:
             yield from _on_server(folder / f"postgresql-{count}", server, count)
 

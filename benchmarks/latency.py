@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -13,7 +15,7 @@ from api2db.stream import Stream
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
 
-__all__ = ["delays_ms", "lags", "measure", "newest_tick"]
+__all__ = ["delays_ms", "lags", "measure", "ticking"]
 
 _FRAMES = 1_000
 _EVERY_S = 0.01
@@ -23,11 +25,18 @@ _AIM_MS = 100
 
 def measure(folder: Path) -> Iterator[Figure]:
     """In DuckDB, as a cursor of the same process sees it."""
+    with ticking(folder) as (stream, newest):
+        yield from lags("DuckDB", stream, newest)
+
+
+@contextmanager
+def ticking(folder: Path) -> Iterator[tuple[Stream, Callable[[], int]]]:
+    """A stream into DuckDB whose table holds tick -1, and what says the number of the newest tick in it."""
     with Stream2Sql("ticks", "ticks.duckdb", "duckdb", home=folder) as stream:
         stream.q.put(tick_frame(-1))
         stream.flush()
         with duckdb.connect(str(folder / "ticks.duckdb")) as connection:
-            yield from lags("DuckDB", stream, lambda: newest_tick(connection))
+            yield stream, partial(_newest_tick, connection)
 
 
 def lags(target: str, stream: Stream, newest: Callable[[], int]) -> Iterator[Figure]:
@@ -77,7 +86,7 @@ def delays_ms(stream: Stream, newest: Callable[[], int], ticks: range, every_s: 
     return [1000 * (seen - put) for seen, put in zip(seen_s, put_s, strict=True)]
 
 
-def newest_tick(connection: duckdb.DuckDBPyConnection) -> int:
+def _newest_tick(connection: duckdb.DuckDBPyConnection) -> int:
     """Return the number of the newest tick in a table."""
     found = connection.execute("SELECT max(n) FROM ticks").fetchone()
     return -1 if found is None else int(found[0])

@@ -7,17 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import psutil
 
-from api2db import Stream2Sql
 from benchmarks.figure import Figure
-from benchmarks.frames import tick_frame
-from benchmarks.latency import delays_ms, newest_tick
+from benchmarks.latency import delays_ms, ticking
 from tests.servers.processes import free_port
 
 __all__ = ["measure"]
@@ -32,25 +28,18 @@ _AIM_RATIO = 0.8
 
 def measure(folder: Path) -> Iterator[Figure]:
     """In turn with the readers and without them, in one run, so that a noisy machine is noisy to both."""
-    with Stream2Sql("ticks", "ticks.duckdb", "duckdb", home=folder) as stream:
-        stream.q.put(tick_frame(-1))
-        stream.flush()
-        with (
-            duckdb.connect(str(folder / "ticks.duckdb")) as connection,
-            _page(folder) as (port, process),
-        ):
-            alone, watched = list[float](), list[float]()
-            used_s = watched_s = 0.0
-            memory_mb = [_memory_mb(process)]
-            for first in range(0, 2 * _ROUNDS * _FRAMES, 2 * _FRAMES):
-                alone += delays_ms(stream, partial(newest_tick, connection), range(first, first + _FRAMES), _EVERY_S)
-                with _readers(port):
-                    before_s, began_s = _cpu_s(process), time.monotonic()
-                    ticks = range(first + _FRAMES, first + 2 * _FRAMES)
-                    watched += delays_ms(stream, partial(newest_tick, connection), ticks, _EVERY_S)
-                    used_s += _cpu_s(process) - before_s
-                    watched_s += time.monotonic() - began_s
-                    memory_mb.append(_memory_mb(process))
+    with ticking(folder) as (stream, newest), _page(folder) as (port, process):
+        alone, watched = list[float](), list[float]()
+        used_s = watched_s = 0.0
+        memory_mb = [_memory_mb(process)]
+        for first in range(0, 2 * _ROUNDS * _FRAMES, 2 * _FRAMES):
+            alone += delays_ms(stream, newest, range(first, first + _FRAMES), _EVERY_S)
+            with _readers(port):
+                before_s, began_s = _cpu_s(process), time.monotonic()
+                watched += delays_ms(stream, newest, range(first + _FRAMES, first + 2 * _FRAMES), _EVERY_S)
+                used_s += _cpu_s(process) - before_s
+                watched_s += time.monotonic() - began_s
+                memory_mb.append(_memory_mb(process))
     for percent in (50, 99):
         floor, value = float(np.percentile(alone, percent)), float(np.percentile(watched, percent))
         title = f"put to visible with {_READERS} pages and a stuck one, p{percent}"

@@ -17,12 +17,12 @@ from api2db import Stream2Sql
 from api2db.journal import Durability
 from api2db.targets.types import MYSQL, POSTGRESQL
 from benchmarks.delivered import connected, delivered_in_s
+from benchmarks.engines import running
 from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, lineitem_frame, pieces_of, tick_frame
 from benchmarks.latency import lags
-from tests.servers.engines import Kind, find
-from tests.servers.install import CASES, root_of_mysql
-from tests.servers.server import Server, running_server
+from tests.servers.engines import Kind
+from tests.servers.server import Server
 
 __all__ = ["measure"]
 
@@ -34,11 +34,9 @@ _TICKS_BY_ONE = 1_000
 
 def measure(kind: Kind, folder: Path) -> Iterator[Figure]:
     """On one kind of server, which is started for it."""
-    engine = find(kind, root_of_mysql())
-    if engine is None:
-        print(f"no {kind} is here: {CASES[kind]}")
-        return
-    with running_server(engine) as server:
+    with running(kind) as server:
+        if server is None:
+            return
         yield from _bulk(server, folder, "flights", flights_frame())
         lineitem = lineitem_frame()
         if lineitem is not None:
