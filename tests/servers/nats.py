@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -69,14 +69,8 @@ class NatsServer:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stopped as SIGSTOP does: connected, and silent."""
-        family = self._process.family() if self._process else []
-        for process in family:
-            process.send_signal(signal.SIGSTOP)
-        try:
+        with self._process.frozen() if self._process else nullcontext():
             yield
-        finally:
-            for process in family:
-                process.send_signal(signal.SIGCONT)
 
 
 class NatsCluster:

@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -90,6 +91,18 @@ class ServerProcess:
             return [server, *server.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all of it as SIGSTOP does, for the length of a block: connected, and silent."""
+        family = self.family()
+        for process in family:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in filter(runs, family):
+                process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill all of it at once; returns when all are gone."""

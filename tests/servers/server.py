@@ -3,10 +3,9 @@
 import itertools
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,15 +110,8 @@ class Server:
     def frozen(self) -> Iterator[None]:
         """Stop all its processes as SIGSTOP does, for the length of a block: connected, and silent."""
         self._own()
-        family = self._process.family() if self._process else []
-        for process in family:
-            process.send_signal(signal.SIGSTOP)
-        try:
+        with self._process.frozen() if self._process else nullcontext():
             yield
-        finally:
-            for process in family:
-                if process.is_running():
-                    process.send_signal(signal.SIGCONT)
 
     def client(self, database: str | None = None, **options: Any) -> Any:
         """A raw connection (psycopg or PyMySQL) that commits each statement by itself, unless options say otherwise."""

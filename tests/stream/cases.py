@@ -1,6 +1,7 @@
 """The cases of the behaviour suite: every target with its options, and a function that reads back its rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,20 @@ class TargetCase:
         there = frames[-1:] if self.newest_only else frames
         numbers = [number for frame in there for number in frame]
         return numbers if self.in_order else sorted(numbers)
+
+
+@contextmanager
+def making(home: Path) -> Iterator[Callable[..., Stream]]:
+    """Makes streams of cases in one home, and stops them in any case."""
+    made: list[Stream] = []
+
+    def make(case: TargetCase, **options: object) -> Stream:
+        made.append(case.make(home=home, **options))
+        return made[-1]
+
+    yield make
+    for stream in made:
+        stream.stop()
 
 
 def frame(*numbers: int) -> pd.DataFrame:

@@ -14,7 +14,19 @@ from api2db.errors import ConfigurationError, JournalError
 from api2db.frames import to_batch
 from api2db.journal import journal_store
 from api2db.stream import StreamStatus
-from tests.stream.cases import APPENDING, CASES, COLLECTOR, LIVE, REPLACING, TargetCase, files, frame, shards, sql
+from tests.stream.cases import (
+    APPENDING,
+    CASES,
+    COLLECTOR,
+    LIVE,
+    REPLACING,
+    TargetCase,
+    files,
+    frame,
+    making,
+    shards,
+    sql,
+)
 from tests.stream.eventually import eventually
 
 pytestmark = pytest.mark.every_journal(
@@ -37,16 +49,8 @@ def case(request: pytest.FixtureRequest) -> TargetCase:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes streams in one home, and stops them in any case."""
-    made: list[Stream] = []
-
-    def make(case: TargetCase, **options: object) -> Stream:
-        made.append(case.make(home=tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
+    with making(tmp_path) as make:
+        yield make
 
 
 def put_to_all(home: Path, *frames: pd.DataFrame) -> None:

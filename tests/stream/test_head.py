@@ -15,7 +15,7 @@ import pytest
 
 from api2db import Collector, Stream, Stream2Local, Stream2Sql
 from api2db.errors import ConfigurationError
-from tests.stream.cases import COLLECTOR, TargetCase, bigquery, files, frame, omnisci, sql
+from tests.stream.cases import COLLECTOR, TargetCase, bigquery, files, frame, making, omnisci, sql
 from tests.stream.databases import DATABASES, execute
 from tests.stream.eventually import eventually
 
@@ -53,15 +53,8 @@ def case(request: pytest.FixtureRequest) -> TargetCase:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Stream]]:
-    made: list[Stream] = []
-
-    def make(case: TargetCase, **options: Any) -> Stream:
-        made.append(case.make(home=tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for stream in made:
-        stream.stop()
+    with making(tmp_path) as make:
+        yield make
 
 
 def by_of(case: TargetCase) -> str | None:
