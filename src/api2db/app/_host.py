@@ -66,7 +66,7 @@ class Host:
         """Poll each collector once, concurrently; return the errors. A stop request ends it early."""
         polls = [runner.begin_poll() for runner in self._runners]
         while not all(poll.done() for poll in polls):
-            if stop.wait(_GLANCE_S):
+            if stop.wait(_GLANCE_S):  # no call waits for polls and for a signal at once
                 self._end_polls()
                 break
         errors = [poll.exception() for poll in polls if poll.done()]

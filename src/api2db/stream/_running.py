@@ -169,7 +169,7 @@ class Running:
             was_running = self._lock.locked()
             pause_s = _GLANCE_S if deadline is None else max(0.0, min(_GLANCE_S, deadline - time.monotonic()))
             reader = self._attachment.reader
-            if reader is None:  # The stream was stopped. Wait for another start without opening the journal.
+            if reader is None:  # The stream was stopped. Look for another start, without opening the journal.
                 time.sleep(pause_s)
             elif reader.wait_for(mark, pause_s):
                 return True

@@ -75,7 +75,7 @@ class Ledger:
             except TargetUnavailableError:
                 if not left:
                     raise
-                time.sleep(_CREATE_PAUSE_S)
+                time.sleep(_CREATE_PAUSE_S)  # no database tells of the end of another's CREATE TABLE
             else:
                 return
 
