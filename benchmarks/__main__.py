@@ -1,5 +1,6 @@
 """``make bench``: run all benchmarks, or those named: ``python -m benchmarks put latency postgresql``."""
 
+import os
 import sys
 import tempfile
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -18,8 +19,11 @@ from benchmarks import (
     memory,
     omnisci,
     pages,
+    peers,
     put,
+    quick,
     rest,
+    results,
     servers,
 )
 from benchmarks.figure import Figure, show
@@ -38,9 +42,11 @@ BENCHMARKS: Mapping[str, Measure] = {
     "postgresql": partial(servers.measure, "postgresql"),
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),
+    "peers": peers.measure,
     "omnisci": omnisci.measure,
     "bigquery": bigquery.measure,
     "cluster": cluster.measure,
+    "quick": quick.measure,
 }
 VARIABLES: Mapping[str, str] = {
     "API2DB_BENCH_COLLECTORS": 'how many collectors: "100 500"',
@@ -51,13 +57,24 @@ VARIABLES: Mapping[str, str] = {
 def main(arguments: Sequence[str]) -> None:
     """Run benchmarks in a folder of the disk that the current folder is on."""
     parser = _parser()
-    names = parser.parse_args(arguments).names or list(BENCHMARKS)
+    given = parser.parse_args(arguments)
+    names = given.names or [name for name in BENCHMARKS if name != "quick"]
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     for name in names:
+        load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
-            for figure in BENCHMARKS[name](Path(folder)):
-                show(figure)
+            figures = list(_shown(BENCHMARKS[name](Path(folder))))
+        if given.record:
+            results.write(name, figures, load)
+        elif name == "quick" and (fell := quick.fallen(figures, results.read().get("quick"))):
+            raise SystemExit("\n".join(["fell by more than a fifth:", *fell]))
+
+
+def _shown(figures: Iterator[Figure]) -> Iterator[Figure]:
+    for figure in figures:
+        show(figure)
+        yield figure
 
 
 def _parser() -> ArgumentParser:
@@ -69,6 +86,7 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help="what to measure; all by default")
+    parser.add_argument("--record", action="store_true", help="record the figures in benchmarks/results.json")
     return parser
 
 

@@ -16,6 +16,7 @@ class Figure:
         floor: The same work without api2db, in ``unit``; None where an aim is absolute.
         aim: The ratio to the floor to reach, or the figure itself where there is no floor.
         less_is_better: For times and sizes.
+        peak_mb: The most memory that the process took, in MB (10⁶ bytes), where that was measured.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Figure:
     floor: float | None = None
     aim: float | None = None
     less_is_better: bool = False
+    peak_mb: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -57,4 +59,5 @@ def show(figure: Figure) -> None:
     """Print a line."""
     floor = "" if figure.floor is None else f"floor {figure.floor:>12,.1f}  ratio {figure.ratio:.2f}"
     aim = "" if figure.aim is None else f"aim {figure.aim:g}  {'reached' if figure.met else 'NOT REACHED'}"
-    print(f"{figure.name:<52} {figure.value:>12,.1f} {figure.unit:<9} {floor:<36} {aim}".rstrip(), flush=True)
+    peak = "" if figure.peak_mb is None else f"peak {figure.peak_mb:,.0f} MB"
+    print(f"{figure.name:<52} {figure.value:>12,.1f} {figure.unit:<9} {floor:<36} {aim}{peak}".rstrip(), flush=True)

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-__all__ = ["flights_frame", "lineitem_frame", "pieces_of", "tick_frame"]
+__all__ = ["PIECE_ROWS", "flights_frame", "lineitem_frame", "pieces_of", "tick_frame"]
 
-_PIECE_ROWS = 20_000
+PIECE_ROWS = 20_000
 _SCALE = 0.2  # 1.2 million rows of lineitem
 
 
@@ -36,7 +36,7 @@ def tick_frame(number: int = 0) -> pd.DataFrame:
 
 def pieces_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """A frame as frames of 20,000 rows."""
-    return [frame.iloc[at : at + _PIECE_ROWS] for at in range(0, len(frame), _PIECE_ROWS)]
+    return [frame.iloc[at : at + PIECE_ROWS] for at in range(0, len(frame), PIECE_ROWS)]
 
 
 def flights_frame() -> pd.DataFrame:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.environments import interpreter_of
 from benchmarks.figure import Figure
 
 __all__ = ["measure"]
@@ -20,7 +21,6 @@ _RUNS: Final = 3
 _ROWS: Final = 50_000
 _PAGE: Final = 100
 _PEER: Final = "dlt[duckdb]==1.31.0"
-_PEERS: Final = Path("build/peers")
 _AIM_FASTER: Final = 5.0
 _COLLECTORS: Final = 100
 _LIMIT: Final = 50
@@ -63,7 +63,7 @@ def measure(folder: Path) -> Iterator[Figure]:
 
 
 def _beside_dlt(folder: Path) -> Iterator[Figure]:
-    python = _environment("dlt", _PEER)
+    python = interpreter_of("dlt", _PEER)
     took: dict[str, list[float]] = {"ours": [], "theirs": []}
     calls: dict[str, list[int]] = {"ours": [], "theirs": []}
     for run in range(_RUNS):
@@ -109,18 +109,6 @@ def _rows_in(path: Path) -> int:
     with duckdb.connect(str(path)) as connection:
         found = connection.execute("SELECT count(DISTINCT id) FROM issues").fetchone()
     return int(found[0]) if found is not None else 0
-
-
-def _environment(name: str, requirement: str) -> str:
-    """Return the interpreter of a peer's own environment, which is made the first time and kept."""
-    folder = _PEERS.absolute() / name
-    python, is_ready = folder / "bin" / "python", folder / requirement
-    if not is_ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(folder)], check=True)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--python", str(python)]
-        subprocess.run([*pip, "install", requirement], check=True)
-        is_ready.touch()
-    return str(python)
 
 
 def _limited(folder: Path) -> Iterator[Figure]:

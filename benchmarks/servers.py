@@ -24,7 +24,7 @@ from benchmarks.latency import lags
 from tests.servers.engines import Kind
 from tests.servers.server import Server
 
-__all__ = ["measure"]
+__all__ = ["binary_copy", "measure"]
 
 _RUNS = 3
 _TICKS = 20_000
@@ -143,7 +143,7 @@ def _drop(server: Server, database: str) -> None:
     server.execute(f"DROP DATABASE {database}")
 
 
-def _binary_copy(server: Server, table: pa.Table) -> Callable[[], float]:
+def binary_copy(server: Server, table: pa.Table) -> Callable[[], float]:
     """What binary COPY of ready bytes takes, from psycopg's hands to committed."""
     import pgpq
 
@@ -201,5 +201,5 @@ def _as_text(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-_FLOORS = {"postgresql": _binary_copy, "mariadb": _load_data, "mysql": _load_data}
+_FLOORS = {"postgresql": binary_copy, "mariadb": _load_data, "mysql": _load_data}
 _TYPES = {"postgresql": POSTGRESQL.column, "mariadb": MYSQL.column, "mysql": MYSQL.column}
