@@ -45,6 +45,7 @@ class Machine:
         self.cluster.connection.close()
         self.cluster._ending.set()
         self.cluster.session._ending.set()
+        self.cluster.open.clear()
 
     def close(self) -> None:
         for shared in list(self.cluster.open.values()):

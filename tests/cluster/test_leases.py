@@ -29,7 +29,7 @@ def test_a_worker_whose_session_has_ended_keeps_what_nobody_has_taken(machines: 
     assert there.store.claims().orphans == {"kept", "taken"}
     there_journal, there_reader = there.attached("taken")
     keep_up(here.cluster.session)
-    assert (journal.is_lost, taken.is_lost) == (False, True)
+    assert (journal.core.is_lost, taken.core.is_lost) == (False, True)
     journal.append([rows(1)])
     there_journal.append([rows(2)])
     assert (delivered(reader), delivered(there_reader)) == ([1], [2])

@@ -156,8 +156,8 @@ def test_a_gap_stops_the_delivery(machines: Machines) -> None:
     journal, reader = machines.new().attached()
     for number in range(4):
         journal.append([rows(number)])
-    journal.log.leave()  # what this process has published is read from the servers
-    journal.log.purge(journal.log.end.number - 1)
+    journal.core.log.leave()  # what this process has published is read from the servers
+    journal.core.log.purge(journal.core.log.end.number - 1)
     with pytest.raises(GapError, match="rows of flights are missing"):
         reader.read(ALL_AT_ONCE, 0)
 
@@ -176,12 +176,12 @@ def test_what_all_streams_have_delivered_is_removed(machines: Machines) -> None:
         return int(info["state"]["messages"])
 
     assert delivered(reader) == list(range(20))
-    journal.save_changes()
-    journal._purge()
+    journal.house.save_changes()
+    journal.retention.purge()
     assert messages() > 20, "the other stream has delivered nothing"
     assert delivered(other) == list(range(20))
-    journal.save_changes()
-    journal._purge()
+    journal.house.save_changes()
+    journal.retention.purge()
     assert messages() <= 3
     journal.append([rows(99)])
     assert delivered(reader) == [99]
@@ -195,10 +195,10 @@ def test_what_is_acknowledged_but_not_saved_is_kept_for_the_next_owner(
     journal, reader = here.attached()
     for number in range(5):
         journal.append([rows(number)])
-    journal.save_changes()
-    monkeypatch.setattr(journal, "save_changes", lambda: None)
+    journal.house.save_changes()
+    monkeypatch.setattr(journal.house, "save_changes", lambda: None)
     assert delivered(reader) == list(range(5))
-    journal._purge()
+    journal.retention.purge()
     here.vanish()
     monkeypatch.setattr(there.cluster.session, "_check_gone", lambda *_: None)
     _, reader = there.attached()
@@ -212,9 +212,9 @@ def test_rows_of_another_stream_are_removed_although_this_one_never_gets_any(mac
     for each in range(5):
         journal.append([rows(each)], stream_no=number)
     assert delivered(other) == list(range(5))
-    journal.save_changes()
-    journal._purge()
-    assert journal._purged == journal.log.end.rows
+    journal.house.save_changes()
+    journal.retention.purge()
+    assert journal.retention._purged == journal.core.log.end.rows
 
 
 def test_a_spent_quota_refuses_and_a_delivery_makes_room(machines: Machines) -> None:
@@ -235,7 +235,7 @@ def test_the_state_of_a_stream_outlives_its_machine(machines: Machines) -> None:
     journal.append([rows(1)])
     reader.save("plan", {"step": 1})
     reader.set_error("the target is down")
-    journal.save_changes()
+    journal.house.save_changes()
     key = reader.key
     here.close()
     seen = machines.new().store.overview("flights").streams[0]
@@ -247,6 +247,6 @@ def test_the_state_of_a_stream_outlives_its_machine(machines: Machines) -> None:
 def test_a_ledger_ahead_of_the_log_is_believed_and_told(machines: Machines) -> None:
     journal, reader = machines.new().attached()
     journal.append([rows(1)])
-    reader.seek(Position(journal.log.end.sequence + 5))
+    reader.seek(Position(journal.core.log.end.sequence + 5))
     assert "the cluster has lost messages" in str(reader.state.error)
     assert not reader.read(ALL_AT_ONCE, 0)

@@ -7,8 +7,8 @@ import pytest
 
 from api2db.cluster._connection import Message
 from api2db.cluster._jetstream import JetStream
-from api2db.cluster._journal import ClusterJournal
 from api2db.cluster._leases import Session
+from api2db.cluster._publisher import Publisher
 from api2db.errors import JournalError
 from tests.cluster import test_log
 from tests.cluster.journals import Machines
@@ -38,5 +38,5 @@ def test_claiming_what_a_living_worker_has(machines: Machines, monkeypatch: pyte
 
 
 def test_acknowledging_before_publishing(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ClusterJournal, "_have_published", lambda *_: None)
+    monkeypatch.setattr(Publisher, "publish", lambda *_: None)
     caught(test_log.test_rows_and_the_state_that_were_put_on_one_machine_are_delivered_by_another, machines)

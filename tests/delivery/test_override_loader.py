@@ -6,16 +6,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from api2db.delivery import LIMIT, OverrideLoader, Parking, Rejects, ResumableLoader
 from api2db.delivery.batch import batch_of
+from api2db.disk.folders import rejected_folder
 from api2db.errors import BatchRefusedError, RowsRefusedError, TargetUnavailableError
 from api2db.frames import to_batch
 from api2db.journal import ALL, StreamIdentity, StreamReader, journal_store
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, unknown_origin
 from tests.delivery.test_resumable_loader import Forgetful
+from tests.journals.rejected import rejected_tables
 
 pytestmark = pytest.mark.every_journal
 
@@ -85,7 +86,8 @@ class Stream:
         self.journal.append((pa.record_batch({"n": pa.array(numbers, pa.int64())}),), stream_no=ALL)
 
     def restart(self) -> None:
-        rejects, parking = Rejects(self.log, self._folder / "rejected"), Parking(self.log, self._folder / "parked")
+        rejects = Rejects(self.log, rejected_folder(self._folder, "flights", "memory"))
+        parking = Parking(self.log, self._folder / "parked")
         onward = ResumableLoader(self.log, self.target, rejects, parking)
         self._loader = OverrideLoader(self.log, self._call, parking, rejects, onward)
 
@@ -99,8 +101,7 @@ class Stream:
             self.deliver()
 
     def set_aside(self) -> list[list[int]]:
-        files = sorted((self._folder / "rejected").glob("[0-9]*.parquet"), key=lambda path: int(path.stem))
-        return [pq.read_table(path).column(0).to_pylist() for path in files]
+        return [table.column(0).to_pylist() for table in rejected_tables(self._folder)]
 
     def _call(self, data: pd.DataFrame) -> list[pa.RecordBatch]:
         self.calls.append(data["n"].tolist())

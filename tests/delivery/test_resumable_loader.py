@@ -6,16 +6,17 @@ from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from api2db.delivery import LIMIT, Parking, Rejects, ResumableLoader
 from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery.batch import Batch, batch_of
+from api2db.disk.folders import rejected_folder
 from api2db.errors import TargetUnavailableError
 from api2db.journal import ALL, Entry, Position, StreamIdentity, StreamReader, journal_store
 from api2db.targets.port import ChangeOrigins, Column, LoadPlan, SteppedTarget, unknown_origin
 from api2db.targets.types import ValueLimit
+from tests.journals.rejected import rejected_tables
 
 pytestmark = pytest.mark.every_journal(
     nats=["test_a_batch_whose_rows_are_all_rejected_is_set_aside_once_though_its_acknowledgement_is_cut_short"]
@@ -79,7 +80,7 @@ class Home:
             self.journal.append((pa.record_batch({"n": [number]}),), stream_no=ALL)
 
     def loader(self) -> ResumableLoader:
-        rejects = Rejects(self.log, self._folder / "rejected")
+        rejects = Rejects(self.log, rejected_folder(self._folder, "flights", "memory"))
         return ResumableLoader(self.log, self._target, rejects, Parking(self.log, self._folder / "parked"))
 
     def settle_and_deliver(self) -> None:
@@ -89,8 +90,7 @@ class Home:
             loader.deliver(batch_of(entries, self.log.position))
 
     def set_aside(self) -> list[int]:
-        files = sorted((self._folder / "rejected").glob("[0-9]*.parquet"), key=lambda path: int(path.stem))
-        return [number for path in files for number in pq.read_table(path).column("n").to_pylist()]
+        return [number for table in rejected_tables(self._folder) for number in table.column("n").to_pylist()]
 
 
 @pytest.fixture(params=[None, 3], ids=["it knows nothing", "it says what can't be"])

@@ -27,6 +27,7 @@ from api2db.journal import (
     Checkpoint,
     CheckpointKind,
     Delivered,
+    DiskFolder,
     Durability,
     Entry,
     JournalHandle,
@@ -35,11 +36,18 @@ from api2db.journal import (
     Position,
     ReadLimit,
     Registered,
+    RejectedFile,
     StreamIdentity,
     StreamNo,
     StreamOverview,
     Superseded,
+    check_can_be_forgotten,
+    check_is_free,
     check_process,
+    cursor_json,
+    file_below,
+    read_rejected_on_disk,
+    rejected_on_disk,
 )
 from api2db.texts import redact
 
@@ -190,6 +198,9 @@ class MemoryReader:
             self._changed.notify_all()
             frames, rows, size_bytes = (max(0, one - other) for one, other in zip(before, after, strict=True))
             return Backlog(frames, rows, size_bytes, None)
+
+    def files(self, folder: Path) -> DiskFolder:
+        return DiskFolder(folder, self.key)
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         self._journal.check_process()
@@ -379,7 +390,7 @@ class MemoryJournal:
         removes: str | None,
         timeout_s: float | None,
     ) -> int:
-        said = self._json(cursor) if cursor is not None else None
+        said = cursor_json(cursor).decode() if cursor is not None else None
         file = None if removes is None else self._file(removes)
         with self.checked():
             records = made()
@@ -409,8 +420,7 @@ class MemoryJournal:
                 stream = _Stream(StreamNo(self.kept.last_stream_no), identity, Position(self.kept.sequence))
                 self.kept.streams[stream.stream_no] = stream
                 reader = self._readers[stream.stream_no] = MemoryReader(self, stream)
-            if reader.attached:
-                raise ConfigurationError(f"a stream to {identity.name} is running already; stop it first")
+            check_is_free(identity.name, is_attached=reader.attached)
             reader.stream.identity = identity
             reader.attached = True
             return reader.stream.stream_no, reader
@@ -429,8 +439,7 @@ class MemoryJournal:
             reader = self._reader(identity)
             if reader is None:
                 return False
-            if reader.attached:
-                raise ConfigurationError(f"the stream {identity} is running; stop it before you forget it")
+            check_can_be_forgotten(identity, is_attached=reader.attached)
             del self._readers[reader.stream.stream_no], self.kept.streams[reader.stream.stream_no]
             return True
 
@@ -486,9 +495,7 @@ class MemoryJournal:
             raise BacklogFullError("; ".join(reasons))
 
     def _file(self, name: str) -> Path:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ConfigurationError(f"{name} is not below {self._home}")
-        file = self._home / name
+        file = file_below(self._home, name)
         if any((file, _known_by(file)) == (other.file, other.known_by) for other in self.kept.removals):
             raise ConfigurationError(f"the rows of {name} were put again or dropped before")
         return file
@@ -510,13 +517,6 @@ class MemoryJournal:
                     rejected = stream.delivered.rejected - removal.rows
                     rejected_bytes = stream.delivered.rejected_bytes - removal.known_by[0]
                     stream.delivered = replace(stream.delivered, rejected=rejected, rejected_bytes=rejected_bytes)
-
-    @staticmethod
-    def _json(cursor: Mapping[str, Any]) -> str:
-        try:
-            return json.dumps(cursor)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"a collector's state must be a JSON dict: {error}") from error
 
 
 class _Handle:
@@ -590,6 +590,12 @@ class MemoryJournalStore:
         if journal is None or verb not in journal.answers:
             raise JournalBusyError(f"nobody answers for the journal of {name}")
         return json.loads(json.dumps(journal.answers[verb](dict(arguments))))
+
+    def rejected_files(self) -> list[RejectedFile]:
+        return rejected_on_disk(self._home)
+
+    def read_rejected(self, file: str) -> bytes | None:
+        return read_rejected_on_disk(self._home, file)
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
         self._journals[name].figures = json.dumps(figures)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from api2db import FileConverter, Stream, Stream2Local
+from tests.journals.rejected import rejected_tables
 from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
@@ -101,9 +102,8 @@ def frame(*numbers: int) -> pd.DataFrame:
 
 
 def rejected_rows(home: Path, stream_type: str, collector: str = COLLECTOR) -> list[dict[str, Any]]:
-    folder = home / "STORE" / "rejected" / collector / stream_type
-    files = sorted(folder.glob("[0-9]*.parquet"), key=lambda path: int(path.stem))
-    return [row for path in files for row in records(pd.read_parquet(path))]
+    tables = rejected_tables(home, f"/{collector}/{stream_type}/")
+    return [row for table in tables for row in records(table.to_pandas())]
 
 
 def records(df: pd.DataFrame) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from api2db.targets.bigquery import target as bigquery_target
 from api2db.targets.bigquery._client import TableLocation, sorted_errors
 from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
+from tests.journals.rejected import rejected_files
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
 from tests.stream.cases import frame, rejected_rows
@@ -1040,8 +1041,8 @@ def test_a_retried_row_never_takes_the_place_of_a_row_with_its_key(
     make_table(server, {"name": "id", "type": "INTEGER"}, {"name": "v", "type": "STRING"})
     with make(keys=["id"]) as stream:
         stream.stream(pd.DataFrame({"id": [1], "v": ["newer"]}))
-        [file] = (tmp_path / "STORE" / "rejected").rglob("[0-9]*.parquet")
-        retry(tmp_path, str(file.relative_to(tmp_path)))
+        [file] = rejected_files(tmp_path)
+        retry(tmp_path, file)
         assert stream.flush(20)
     assert by_id(server) == [(1, "newer"), (2, "new")]
     assert ["a row of the same key (id), which may be newer" in reason for reason in reasons(tmp_path)] == [True]

@@ -18,6 +18,7 @@ from api2db.targets.port import LedgerRow, LedgerUpdate
 from api2db.targets.server import Password
 from api2db.targets.server import Server as ServerPlace
 from api2db.targets.sql import SqlTarget
+from tests.journals.rejected import rejected_files
 from tests.stream.cases import rejected_rows
 from tests.stream.databases import (
     DATABASE,
@@ -116,8 +117,8 @@ def test_a_retried_row_never_takes_the_place_of_a_row_with_its_key(make: Make, d
         "CREATE TABLE flights (id BIGINT, v VARCHAR(50))",
         "INSERT INTO flights VALUES (1, 'newer'), (2, 'newer')",
     )
-    [file] = (tmp_path / "STORE" / "rejected").rglob("[0-9]*.parquet")
-    retry(tmp_path, str(file.relative_to(tmp_path)))
+    [file] = rejected_files(tmp_path)
+    retry(tmp_path, file)
     stream = make()
     stream.q.put([{"id": 2, "v": "newest"}])
     with stream:

@@ -3,12 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from api2db.errors import ConfigurationError
+from api2db.journal import RejectedFile as Listed
+from api2db.journal import journal_store, rejected_on_disk
 from api2db.store import rejected
 from api2db.stream import commands
 
@@ -36,7 +40,9 @@ class RejectedFile:
 
 def rejected_files(home: Path) -> list[RejectedFile]:
     """Return all files, the oldest first."""
-    found = [_described(home, path) for path in (home / "STORE" / "rejected").glob("*/*/*.parquet") if _is_ours(path)]
+    of_stores = [file for file in rejected_on_disk(home) if rejected.is_of_store(file.file)]
+    listed = {file.file: file for file in (*of_stores, *journal_store(home).rejected_files())}
+    found = [_described(home, file) for file in listed.values()]
     return sorted(found, key=lambda file: (file.rejected_at, file.file))
 
 
@@ -56,7 +62,7 @@ def find_file(home: Path, wanted: str) -> RejectedFile:
 
 def read_rows(home: Path, file: RejectedFile) -> pa.Table:
     """Read its rows, with the reason as the first column."""
-    table = pyarrow.parquet.ParquetFile(home / file.file).read()
+    table = _opened(home, file.file).read()
     return table.select([_REASON, *(name for name in table.column_names if not name.startswith("_api2db_"))])
 
 
@@ -70,16 +76,24 @@ def drop_file(home: Path, file: str) -> int:
     return (rejected.drop if rejected.is_of_store(file) else commands.drop)(home, file)
 
 
-def _is_ours(path: Path) -> bool:
-    return path.stem.isdigit()
-
-
-def _described(home: Path, path: Path) -> RejectedFile:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        reasons = Counter(file.read([_REASON]).column(_REASON).to_pylist())
-    [(reason, _)] = reasons.most_common(1) or [("", 0)]
+def _described(home: Path, listed: Listed) -> RejectedFile:
+    said = _said_by_file(home, listed.file) if listed.said is None else listed.said
+    path = Path(listed.file)
     at = datetime.fromtimestamp(int(path.stem) / 1e9, tz=UTC).astimezone()
-    relative = path.relative_to(home)
     return RejectedFile(
-        str(relative), relative.parts[2], relative.parts[3], at, sum(reasons.values()), str(reason), len(reasons)
+        listed.file, path.parts[2], path.parts[3], at, said["rows"], str(said["reason"]), said["reasons"]
     )
+
+
+def _said_by_file(home: Path, file: str) -> dict[str, Any]:
+    with _opened(home, file) as opened:
+        reasons = Counter(opened.read([_REASON]).column(_REASON).to_pylist())
+    [(reason, _)] = reasons.most_common(1) or [("", 0)]
+    return {"rows": sum(reasons.values()), "reason": reason, "reasons": len(reasons)}
+
+
+def _opened(home: Path, file: str) -> pyarrow.parquet.ParquetFile:
+    content = journal_store(home).read_rejected(file)
+    if content is not None:
+        return pyarrow.parquet.ParquetFile(BytesIO(content))
+    return pyarrow.parquet.ParquetFile(home / file)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.ingest.status import CollectorStatus, read_status
-from api2db.journal import JournalStore, Recovery, StreamOverview, journal_store
+from api2db.journal import JournalStore, Recovery, StreamOverview, journal_store, rejected_on_disk
 from api2db.store import StoreFigures
 
 _WINDOW_S = 3.0
@@ -77,10 +77,9 @@ def as_json(home: Path, collectors: Sequence[CollectorFigures], stores: Sequence
 
 def _stores_rejected(home: Path) -> bool:
     """Whether stores set rows aside."""
-    from api2db.app._rejects import rejected_files
     from api2db.store.rejected import is_of_store
 
-    return any(is_of_store(file.file) for file in rejected_files(home))
+    return any(is_of_store(file.file) for file in rejected_on_disk(home))
 
 
 class Rates:

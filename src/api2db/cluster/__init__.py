@@ -8,7 +8,8 @@ Promise
     * Rows are read in the order in which they were stored. A gap stops the delivery; it is never passed over.
 
 Layout, for the project ``<p>`` of the cluster's address
-    ``api2db_<p>_log_<collector>``  a collector's messages: ``rows``, ``cursor``, ``owner`` and ``removal``
+    ``api2db_<p>_log_<collector>``  a collector's messages: ``rows``, ``cursor``, ``owner``, ``removal``, and the
+                                    files of rejected rows: ``aside.…`` and ``rejected.…``
     ``api2db_<p>_state``            a document for each journal and stream: positions, checkpoints, counters, epochs
     ``KV_api2db_<p>_leases``        the bucket of sessions of workers and claims to collectors
 
@@ -22,13 +23,15 @@ Rules
       and a journal can move between a disk and a cluster while the targets' ledgers stay valid.
     * Every message says where the log's end is with it. So an open reads the last message, not the backlog.
     * Each rows message names the one before it. A reader that misses one asks the stream's leader, then stops.
-    * A message is removed when the saved positions of all streams are behind it, never the last one.
+    * Rejected rows are published before the target commits, and named after that. What is named is listed; what is not
+      is removed. A removal is in the batch of the rows that are put again.
+    * A rows message is removed when the saved positions of all streams are behind it, never the last one.
 """
 
 from api2db.cluster._address import VARIABLE, Address, parse_address
 from api2db.cluster._deployment import Deployment, write_deployment
 from api2db.cluster._leases import Claims, Session, Worker, machine_name
-from api2db.cluster._log import GapError
+from api2db.cluster._log_messages import GapError
 from api2db.cluster._servers import ServerPlan, server_config
 from api2db.cluster._store import Cluster, ClusterJournalStore, close_clusters, cluster_at, cluster_store
 

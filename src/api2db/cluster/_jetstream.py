@@ -100,6 +100,20 @@ class JetStream:
         """The last message of a subject, as the stream's leader has it; None if there is none."""
         return self._get(stream, {"last_by_subj": subject})
 
+    def next(self, stream: str, subject: str, sequence: int) -> Stored | None:
+        """The first message of a subject from a number on, as the stream's leader has it; None if there is none."""
+        return self._get(stream, {"seq": sequence, "next_by_subj": subject})
+
+    def subjects(self, stream: str, subjects: str) -> list[str]:
+        """The subjects that have messages, among those of a pattern, as the stream's leader has them."""
+        try:
+            info = self.api(f"STREAM.INFO.{stream}", {"subjects_filter": subjects})
+        except RefusedError as error:
+            if error.code == NO_STREAM:
+                return []
+            raise
+        return list(info["state"].get("subjects") or {})
+
     def _get(self, stream: str, query: Mapping[str, Any]) -> Stored | None:
         try:
             found = self.api(f"STREAM.MSG.GET.{stream}", query)["message"]
@@ -191,7 +205,7 @@ def until_answered(call: Callable[[], _T], timeout_s: float) -> _T:
         except ClusterUnavailableError:
             if time.monotonic() >= deadline_s:
                 raise
-        time.sleep(_PAUSE_S)
+        time.sleep(_PAUSE_S)  # Nobody tells when a leader is elected; the next attempt finds out.
 
 
 def _expected(last: int | None, of_subject: int | None) -> dict[str, str]:

@@ -5,69 +5,20 @@ meanwhile, and a publication whose answer was lost can be repeated: it is stored
 """
 
 import json
-import logging
 import secrets
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from api2db.cluster._cache import cache
 from api2db.cluster._connection import Message
-from api2db.cluster._jetstream import FullError, JetStream, MovedError, Stored, until_answered
-from api2db.cluster._message import CURSOR, OWNER, ROWS, Draft, LogEnd, LogMessage, counted, decoded
+from api2db.cluster._jetstream import JetStream, MovedError, until_answered
+from api2db.cluster._log_messages import GapError, LogMessages
+from api2db.cluster._message import CURSOR, OWNER, REMOVAL, ROWS, Draft, LogEnd, LogMessage, counted, decoded
 from api2db.cluster._names import Names
-from api2db.errors import ClusterUnavailableError, JournalBusyError, JournalError
+from api2db.errors import ClusterUnavailableError, JournalBusyError
 
-logger = logging.getLogger(__name__)
 _WAIT_S: Final = 20.0
-_READ_S: Final = 20.0
-_PAUSE_S: Final = 0.1
-_REMOVAL: Final = "removal"
-_CACHE_BYTES: Final = 64 << 20
-
-
-class GapError(JournalError):
-    """Messages of the log are missing."""
-
-
-class _Cache:
-    """The newest messages that this process has published or read, by log and the rows message before them."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-        self._held_bytes = 0
-        self._lock = threading.Lock()
-        self._messages: OrderedDict[tuple[str, int], LogMessage] = OrderedDict()
-
-    def add(self, log: str, message: LogMessage) -> None:
-        """Add a rows message."""
-        with self._lock:
-            self._drop((log, message.before))
-            self._messages[log, message.before] = message
-            self._held_bytes += len(message.body)
-            while self._held_bytes > self._size_bytes:
-                self._drop(next(iter(self._messages)))
-
-    def after(self, log: str, before: int) -> LogMessage | None:
-        """The rows message that follows another one, if it is here."""
-        with self._lock:
-            return self._messages.get((log, before))
-
-    def forget(self, log: str, last: int | None = None) -> None:
-        """Drop the messages of a log, or those up to a number."""
-        with self._lock:
-            for key in [key for key in self._messages if key[0] == log and (last is None or key[1] < last)]:
-                self._drop(key)
-
-    def _drop(self, key: tuple[str, int]) -> None:
-        found = self._messages.pop(key, None)
-        if found is not None:
-            self._held_bytes -= len(found.body)
-
-
-_cache: Final = _Cache(_CACHE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +31,8 @@ class _Publication:
     end: LogEnd
 
 
-def log_config(names: Names, collector: str, replicas: int, limit_bytes: int | None) -> dict[str, Any]:
-    """The configuration of a collector's stream.
-
-    Args:
-        limit_bytes: The size at which it takes no more; None for no limit.
-    """
+def log_config(names: Names, collector: str, replicas: int) -> dict[str, Any]:
+    """The configuration of a collector's stream."""
     return {
         "name": names.log(collector),
         "subjects": [names.log_subject(collector, ">")],
@@ -93,7 +40,6 @@ def log_config(names: Names, collector: str, replicas: int, limit_bytes: int | N
         "num_replicas": replicas,
         "retention": "limits",
         "discard": "new",
-        "max_bytes": -1 if limit_bytes is None else limit_bytes,
         "max_msgs": -1,
         "max_age": 0,
         "allow_atomic": True,
@@ -104,9 +50,7 @@ def log_config(names: Names, collector: str, replicas: int, limit_bytes: int | N
 
 
 class Log:
-    """The end of a log, and its messages.
-
-    One thread at a time publishes; any thread reads.
+    """The end of a log, to which one thread at a time publishes.
 
     Args:
         jetstream: The cluster's.
@@ -115,32 +59,30 @@ class Log:
 
     Attributes:
         end: Where it ends, as far as this process knows.
+        messages: Its messages.
     """
 
     def __init__(self, jetstream: JetStream, names: Names, collector: str) -> None:
+        self.end = LogEnd()
+        self.messages = LogMessages(jetstream, names, collector)
         self._jetstream = jetstream
-        self._names = names
         self._collector = collector
-        self._stream = names.log(collector)
+        self._stream = self.messages.stream
         self._unanswered: list[_Publication] = []
         self._is_fenced = False
-        self.end = LogEnd()
 
-    def take(self, open_count: int, removed_until: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def take(self, open_count: int) -> None:
         """Become the owner: from now on nobody else can append.
 
         Args:
             open_count: How often the journal was opened.
-            removed_until: The number of the message up to which all removals are finished.
-
-        Returns:
-            The collector's state as of the last group, and the removals that may not be finished.
 
         Raises:
             JournalBusyError: A later owner has taken it already.
+            FullError: A limit of bytes is reached.
         """
         while True:
-            self.end = self._found_end()
+            self.end = self.messages.end()
             if self.end.open_count > open_count:
                 raise JournalBusyError(f"another process has opened the journal of {self._collector} meanwhile")
             self.end = replace(self.end, open_count=open_count)
@@ -150,12 +92,7 @@ class Log:
                 self._is_fenced = False
                 continue  # The last owner, or another new one, has written since the look.
             break
-        self._jetstream.purge(self._stream, self._subject(OWNER), keep=1)
-        return self._found_cursor(), [json.loads(bytes(each.body)) for each in self._removals(removed_until + 1)]
-
-    def look(self) -> LogEnd:
-        """Where it ends, for somebody who does not own it."""
-        return self._found_end()
+        self._jetstream.purge(self._stream, self.messages.subject(OWNER), keep=1)
 
     def publish(self, drafts: Sequence[Draft]) -> None:
         """Append messages together; they are on the disks of a majority of the servers on return.
@@ -201,93 +138,30 @@ class Log:
         self._unanswered = []
         self.end = stored.end
         for message in stored.rows:
-            _cache.add(self._stream, message)
+            cache.add(self._stream, message)
+
+    def cursor(self) -> bytes:
+        """The collector's state as of the last group, as JSON."""
+        return bytes(self.messages.message(self.end.cursor).body) if self.end.cursor else b"{}"
 
     def read(self, number: int, before: int, size_bytes: int) -> list[LogMessage]:
-        """Rows messages in their order, up to a size but at least one where there are any.
-
-        Args:
-            number: Where to begin.
-            before: The rows message before the first one that is wanted; -1 if that is unknown.
-            size_bytes: Where to stop.
-
-        Raises:
-            GapError: Messages are missing.
-            ClusterUnavailableError: The cluster does not answer, or no server has yet what is wanted.
-        """
-        found: list[LogMessage] = []
-        end, deadline_s, held = self.end.rows, time.monotonic() + _READ_S, 0
-        while before < end and held < size_bytes:
-            message = _cache.after(self._stream, before)
-            if message is None:
-                some = self._fetched(max(number, before + 1), before, size_bytes - held)
-                if not some and time.monotonic() > deadline_s:
-                    raise ClusterUnavailableError(f"no server has the messages of {self._stream} behind {before}")
-                if not some:
-                    time.sleep(_PAUSE_S)
-                for each in some:
-                    _cache.add(self._stream, each)
-                if some and before < 0:
-                    before = some[0].before
-                continue
-            found.append(message)
-            held += len(message.body)
-            before = message.number
-        return found
-
-    def message(self, number: int) -> LogMessage:
-        """One message, as the stream's leader has it.
-
-        Raises:
-            GapError: It is missing.
-        """
-        found = until_answered(lambda: self._jetstream.get(self._stream, number), _READ_S)
-        if found is None:
-            raise GapError(f"message {number} of the cluster's stream {self._stream} is missing")
-        return decoded(number, found.payload)
+        """Rows messages up to the end; see ``LogMessages.read``."""
+        return self.messages.read(number, before, self.end.rows, size_bytes)
 
     def purge(self, before: int) -> None:
         """Remove the rows messages before a number, and all states but the last."""
-        self._jetstream.purge(self._stream, self._subject(ROWS), before=before)
-        self._jetstream.purge(self._stream, self._subject(CURSOR), keep=1)
-        _cache.forget(self._stream, before)
+        self._jetstream.purge(self._stream, self.messages.subject(ROWS), before=before)
+        self._jetstream.purge(self._stream, self.messages.subject(CURSOR), keep=1)
+        cache.forget(self._stream, before)
 
-    def purge_removals(self) -> None:
-        """Remove what is known of removals, which are finished; but never the last message."""
-        self._jetstream.purge(self._stream, self._subject(_REMOVAL), before=self.end.number)
+    def purge_kind(self, kind: str, before: int | None = None) -> None:
+        """Remove the messages of another kind, those before a number or all, but never the log's last message."""
+        before = self.end.number if before is None else min(before, self.end.number)
+        self._jetstream.purge(self._stream, self.messages.subject(kind), before=before)
 
     def leave(self) -> None:
         """Forget what is cached."""
-        _cache.forget(self._stream)
-
-    def _subject(self, kind: str) -> str:
-        return self._names.log_subject(self._collector, kind)
-
-    def _found_end(self) -> LogEnd:
-        """The last message, which says all; a stream that only looks empty is asked again."""
-
-        def attempt() -> LogEnd:
-            info = self._jetstream.stream(self._stream)
-            number = 0 if info is None else int(info["state"]["last_seq"])
-            if not number:
-                return LogEnd()
-            found = self._jetstream.get(self._stream, number)
-            if found is None:
-                raise GapError(f"the last message of the cluster's stream {self._stream}, number {number}, is missing")
-            return decoded(number, found.payload).end
-
-        return until_answered(attempt, _WAIT_S)
-
-    def _found_cursor(self) -> dict[str, Any]:
-        if not self.end.cursor:
-            return {}
-        state: dict[str, Any] = json.loads(bytes(self.message(self.end.cursor).body))
-        return state
-
-    def _removals(self, number: int) -> list[LogMessage]:
-        subject = self._subject(_REMOVAL)
-        found = until_answered(lambda: self._jetstream.read(self._stream, subject, number, _CACHE_BYTES), _READ_S)
-        return [decoded(each.sequence, each.payload) for each in found]
+        cache.forget(self._stream)
 
     def _prepared(self, drafts: Sequence[Draft]) -> _Publication:
         written, end = secrets.token_hex(8), self.end
@@ -305,7 +179,7 @@ class Log:
                 counts=counted(end.counts, draft.records),
             )
             payload = draft.encoded(end, before, written)
-            messages.append(Message(self._subject(draft.kind), payload))
+            messages.append(Message(self.messages.subject(draft.kind), payload))
             if draft.kind == ROWS:
                 rows.append(decoded(number, payload))
         return _Publication(written, tuple(messages), tuple(rows), end)
@@ -324,8 +198,7 @@ class Log:
         raise self._fenced() from error
 
     def _check_not_lost(self, error: MovedError) -> None:
-        info = self._jetstream.stream(self._stream)
-        last = 0 if info is None else int(info["state"]["last_seq"])
+        last = self.messages.last_number()
         if last < self.end.number:
             raise GapError(
                 f"the cluster has lost acknowledged messages: its stream {self._stream} ends at {last} and not at "
@@ -339,42 +212,10 @@ class Log:
             "before is there"
         )
 
-    def _fetched(self, number: int, before: int, size_bytes: int) -> list[LogMessage]:
-        """What a server has from a number on, up to the first message that does not follow."""
-        try:
-            stored = self._jetstream.read(self._stream, self._subject(ROWS), number, max(size_bytes, 1))
-        except ClusterUnavailableError:
-            return []
-        found: list[LogMessage] = []
-        for each in stored:
-            message = self._follower(each, before)
-            if message is None:
-                break
-            found.append(message)
-            before = message.number
-        return found
-
-    def _follower(self, stored: Stored, before: int) -> LogMessage | None:
-        """The message, if it follows another one; a server that lags may lack some, and the leader then knows.
-
-        Raises:
-            GapError: The leader lacks the messages between.
-        """
-        message = decoded(stored.sequence, stored.payload)
-        if before in {message.before, -1}:
-            return message
-        missing = message.before
-        if until_answered(lambda: self._jetstream.get(self._stream, missing), _READ_S) is not None:
-            return None
-        raise GapError(
-            f"rows of {self._collector} are missing in the cluster: between messages {before} and {message.number} of "
-            f"its stream {self._stream}; delivery stops here. See docs/cluster.md for what to do"
-        )
-
 
 def removal_draft(removal: Mapping[str, Any]) -> Draft:
-    """A message that says which file's rows are put again."""
-    return Draft(_REMOVAL, [json.dumps(removal).encode()])
+    """A message that says which file's rows are put again or dropped."""
+    return Draft(REMOVAL, [json.dumps(removal).encode()])
 
 
 def cursor_draft(state: bytes) -> Draft:
@@ -382,4 +223,4 @@ def cursor_draft(state: bytes) -> Draft:
     return Draft(CURSOR, [state])
 
 
-__all__ = ["FullError", "GapError", "Log", "cursor_draft", "log_config", "removal_draft"]
+__all__ = ["Log", "cursor_draft", "log_config", "removal_draft"]

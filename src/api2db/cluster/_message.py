@@ -23,6 +23,7 @@ from api2db.journal import Flag, Part
 ROWS: Final = "rows"
 CURSOR: Final = "cursor"
 OWNER: Final = "owner"
+REMOVAL: Final = "removal"
 HEAD_BYTES: Final = 8 << 10  # room for the head without its records, and for NATS headers
 RECORD_BYTES: Final = 160  # of one record in the head, at most
 COUNTED_BYTES: Final = 64  # what a record counts beside its payload, as in a journal on disk

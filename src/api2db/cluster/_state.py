@@ -30,6 +30,7 @@ class StreamState:
         passed: What it had passed there, and up to its position: frames, rows, bytes.
         attached: Whether a process delivers it.
         oldest_ns: The time of the oldest waiting frame, where that is known.
+        removed_until: The number of the last removal of a file whose rows are no longer counted as rejected.
     """
 
     stream_no: StreamNo
@@ -44,6 +45,7 @@ class StreamState:
     error_at: float | None = None
     attached: bool = False
     oldest_ns: int | None = None
+    removed_until: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """As a document."""
@@ -69,6 +71,24 @@ class StreamState:
         names = Delivered.__dataclass_fields__
         total = Delivered(*(getattr(self.delivered, name) + getattr(delivered, name) for name in names))
         return replace(self, delivered=total)
+
+    def counted_down(self, number: int, rows: int, size_bytes: int) -> "StreamState":
+        """The same without the rows of a file that were put again or dropped; itself if it has counted that removal.
+
+        Pending rows are listed before they are counted. Otherwise no count falls below 0.
+
+        Args:
+            number: The number of the removal's message.
+            rows: The rows of the file.
+            size_bytes: Its size.
+        """
+        if number <= self.removed_until:
+            return self
+        before = self.delivered
+        if "pending" not in self.checkpoints:
+            rows, size_bytes = min(rows, before.rejected), min(size_bytes, before.rejected_bytes)
+        left = replace(before, rejected=before.rejected - rows, rejected_bytes=before.rejected_bytes - size_bytes)
+        return replace(self, delivered=left, removed_until=number)
 
     def stored_bytes(self, waiting_bytes: int) -> int:
         """Bytes that count for its quota: waiting, parked and rejected."""

@@ -10,20 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from api2db import errors
 from api2db.cluster._address import Address, parse_address
+from api2db.cluster._aside import content_of, entries_in
 from api2db.cluster._checks import check_servers
 from api2db.cluster._connection import Connection, Message
 from api2db.cluster._documents import packed, unpacked
 from api2db.cluster._jetstream import JetStream, until_answered
 from api2db.cluster._journal import ClusterJournal
 from api2db.cluster._leases import Claims, Session, Worker, lease_config, read_claims
-from api2db.cluster._log import Log
+from api2db.cluster._log_messages import LogMessages
 from api2db.cluster._names import Names, decode, encode
 from api2db.cluster._state import StreamState
-from api2db.errors import Api2dbError, ClusterUnavailableError, ConfigurationError, JournalBusyError, JournalError
+from api2db.errors import ClusterUnavailableError, ConfigurationError, JournalBusyError, JournalError
 from api2db.interrupts import uninterrupted
-from api2db.journal import Durability, JournalOverview
+from api2db.journal import Durability, JournalOverview, RejectedFile, result_in
 
 logger = logging.getLogger(__name__)
 _SAVE_S: Final = 0.3
@@ -97,7 +97,7 @@ class Cluster:
                 journals = [shared.journal for shared in self.open.values()]
             for journal in journals:
                 try:
-                    journal.keep_house()
+                    journal.house.keep()
                 except JournalError as error:
                     logger.debug("housekeeping of the cluster: %s", error)
                 except Exception:
@@ -154,7 +154,7 @@ class ClusterJournalStore:
         cluster = self._cluster.ready()
         with cluster.changing(name):
             shared = cluster.open.get(name)
-            if shared is not None and shared.journal.is_lost:
+            if shared is not None and shared.journal.core.is_lost:
                 shared = None  # Its users still have to release their handles.
             if shared is None:
                 journal = ClusterJournal(
@@ -191,7 +191,7 @@ class ClusterJournalStore:
         with self._cluster.lock:
             shared = self._cluster.open.get(name)
         try:
-            if shared is not None and not shared.journal.is_closed:
+            if shared is not None and not shared.journal.core.is_closed:
                 return JournalOverview(running=True, streams=tuple(shared.journal.overview()))
             return self._overview_from_outside(name)
         except JournalError as error:
@@ -207,11 +207,22 @@ class ClusterJournalStore:
             answer = self._cluster.ready().connection.request(self._cluster.names.ask(name), payload, timeout_s=_ASK_S)
         except ClusterUnavailableError as error:
             raise JournalBusyError(f"the worker that owns the journal of {name} does not answer; try again") from error
-        said = json.loads(answer.payload)
-        if "error" in said:
-            type_ = getattr(errors, said.get("kind", ""), Api2dbError)
-            raise type_.__new__(type_, said["error"])
-        return said["result"]
+        return result_in(answer.payload)
+
+    def rejected_files(self) -> list[RejectedFile]:
+        cluster = self._cluster.ready()
+        found = [each for name in self.names() for each in entries_in(cluster.jetstream, cluster.names, name)]
+        return [RejectedFile(entry.file, entry.said) for entry in found]
+
+    def read_rejected(self, file: str) -> bytes | None:
+        cluster, parts = self._cluster.ready(), Path(file).parts
+        if len(parts) != len(("STORE", "rejected", "collector", "stream type", "file")):
+            return None
+        for entry in entries_in(cluster.jetstream, cluster.names, parts[2]):
+            if entry.file == file:
+                messages = LogMessages(cluster.jetstream, cluster.names, parts[2])
+                return content_of(messages, entry.key, entry.token)
+        return None
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
         subject = self._cluster.names.document(name, "figures")
@@ -233,7 +244,7 @@ class ClusterJournalStore:
         """Whether this process had a journal that another worker may own by now."""
         with self._cluster.lock:
             shared = self._cluster.open.get(name)
-        return shared is not None and shared.journal.is_lost
+        return shared is not None and shared.journal.core.is_lost
 
     def claims(self) -> Claims:
         """Who runs what."""
@@ -300,7 +311,7 @@ class ClusterJournalStore:
         owner = read_claims(jetstream, names).owner_of(name)
         if not states:
             return JournalOverview(running=owner is not None)
-        end = Log(jetstream, names, name).look()
+        end = LogMessages(jetstream, names, name).end()
         streams = tuple(
             state.overview(name, end.total(state.stream_no), running=owner is not None and state.attached)
             for state in sorted(states, key=lambda state: state.stream_no)

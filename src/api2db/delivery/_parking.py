@@ -1,7 +1,8 @@
 """The parked batch: a Parquet copy of the head batch after its retries ran out, for a person to look at.
 
 The rows stay in the journal. They are the first to be delivered from there when the target is back; then the file is
-removed. The file names its journal, stream and range, so it is never loaded twice.
+removed. The file names its journal, stream and range, so it is never loaded twice. A journal in a cluster has no such
+copies: any machine can deliver the batch.
 """
 
 import json
@@ -9,12 +10,12 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from api2db.delivery._rejected import METADATA_KEY, origin, sweep
+from api2db.delivery._rejected import METADATA_KEY, origin
 from api2db.delivery.batch import Batch
-from api2db.disk.atomic import make_folders, publish, sync_folder, write_temporary
+from api2db.disk.atomic import publish, sync_folder
 from api2db.errors import JournalError
 from api2db.formats import write
-from api2db.journal import Position, StreamReader
+from api2db.journal import Position, StreamReader, Written
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,15 @@ class Parking:
     def __init__(self, reader: StreamReader, folder: Path) -> None:
         self._reader = reader
         self._folder = folder
+        self._files = reader.files(folder)
 
     @property
     def occupied(self) -> bool:
         """Whether a batch is parked."""
         checkpoint = self._reader.checkpoint("parked")
-        return checkpoint is not None and not (self._folder / checkpoint["temporary"]).exists()
+        if checkpoint is None or not checkpoint["temporary"]:
+            return checkpoint is not None
+        return not (self._folder / checkpoint["temporary"]).exists()
 
     def park(self, batch: Batch) -> None:
         """Write a copy of a batch. If the disk refuses that too, the batch waits only in the journal."""
@@ -64,37 +68,40 @@ class Parking:
         checkpoint = self._reader.checkpoint("parked")
         if checkpoint is None or Position(*checkpoint["end"]) > reached:
             return False
-        temporary = self._folder / checkpoint["temporary"]
-        ours = temporary if temporary.exists() else self._folder / checkpoint["file"]
-        ours.unlink(missing_ok=True)
+        if checkpoint["temporary"]:
+            temporary = self._folder / checkpoint["temporary"]
+            ours = temporary if temporary.exists() else self._folder / checkpoint["file"]
+            ours.unlink(missing_ok=True)
         return True
 
-    def _park(self, batch: Batch) -> Path:
-        make_folders(self._folder)
-        sweep(self._folder, self._reader.key)
+    def _park(self, batch: Batch) -> str:
+        if not self._files.has_copies:
+            self._keep(batch, Written("", 0), "")
+            return str(self._files)
+        self._files.sweep()
         metadata = {
             **(batch.put_rows.schema.metadata or {}),
             METADATA_KEY: json.dumps(origin(self._reader, batch.start, batch.end)).encode(),
         }
-        with write_temporary(self._folder / self._reader.key) as temporary:
-            write(batch.put_rows.replace_schema_metadata(metadata), temporary.file, "parquet")
+        rows = batch.put_rows.replace_schema_metadata(metadata)
+        temporary = self._files.write(lambda file: write(rows, file, "parquet"))
         path = self._folder / f"{batch.first_time_ns}.parquet"
-        self._keep(batch, temporary.path, path)
-        while temporary.path.exists():
+        self._keep(batch, temporary, path.name)
+        while (self._folder / temporary.name).exists():
             try:
-                publish(temporary.path, path)
+                publish(self._folder / temporary.name, path)
             except FileExistsError:
                 path = path.with_name(f"{int(path.stem) + 1}.parquet")
-                self._keep(batch, temporary.path, path)
+                self._keep(batch, temporary, path.name)
         sync_folder(self._folder)
-        return path
+        return str(path)
 
-    def _keep(self, batch: Batch, temporary: Path, path: Path) -> None:
+    def _keep(self, batch: Batch, temporary: Written, name: str) -> None:
         checkpoint = {
             "temporary": temporary.name,
-            "file": path.name,
+            "file": name,
             "end": list(batch.end),
             "rows": batch.num_rows,
-            "size_bytes": temporary.stat().st_size,
+            "size_bytes": temporary.size_bytes,
         }
         self._reader.save("parked", checkpoint)

@@ -6,6 +6,7 @@ ledger says that they were committed, the file gets its final name; otherwise th
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 from api2db.delivery.batch import Batch
-from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.errors import FormatError
 from api2db.formats import write
 from api2db.journal import Delivered, Position, StreamReader
@@ -55,13 +55,6 @@ def _own_names(names: Sequence[str]) -> dict[str, str]:
     return other
 
 
-def sweep(folder: Path, key: str) -> None:
-    """Remove the temporary files that a stream left if it was killed before it saved their checkpoint."""
-    for path in folder.glob(f".{key}.*"):
-        if is_temporary(path):
-            path.unlink(missing_ok=True)
-
-
 def _writable(table: pa.Table) -> pa.Table:
     """Cast columns that Parquet can't hold to text, for instance seconds beyond the range of its milliseconds."""
     if _is_writable(table):
@@ -85,7 +78,7 @@ class Rejects:
 
     def __init__(self, reader: StreamReader, folder: Path) -> None:
         self._reader = reader
-        self._folder = folder
+        self._files = reader.files(folder)
 
     def set_aside(self, batch: Batch, reasons: Mapping[int, str], *, alone: bool = False) -> None:
         """Write refused rows as pending; rows that were pending before were rolled back, and are removed.
@@ -95,8 +88,7 @@ class Rejects:
             reasons: Why each row is refused, by its number in the batch.
             alone: Whether no other row of the batch is loaded, so that no target knows the outcome.
         """
-        make_folders(self._folder)
-        sweep(self._folder, self._reader.key)
+        self._files.sweep()
         chosen = sorted(reasons)
         times = [time for time, rows in batch.frame_times() for _ in range(rows)]
         table = batch.put_rows.take(chosen)
@@ -107,15 +99,17 @@ class Rejects:
         table = table.append_column(FRAME_TIME, pa.array([times[row] for row in chosen], pa.int64()))
         said = {**self._origin(batch), **({_OWN: own} if own else {})}
         metadata = {**(batch.put_rows.schema.metadata or {}), METADATA_KEY: json.dumps(said).encode()}
-        final = self._folder / f"{times[chosen[0]]}.parquet"
-        with write_temporary(self._folder / self._reader.key) as temporary:
-            write(_writable(table).replace_schema_metadata(metadata), temporary.file, "parquet")
+        rows = _writable(table).replace_schema_metadata(metadata)
+        temporary = self._files.write(lambda file: write(rows, file, "parquet"))
+        [(reason, _)] = Counter(reasons.values()).most_common(1)
         checkpoint = {
-            "temporary": temporary.path.name,
-            "final": final.name,
+            "temporary": temporary.name,
+            "final": f"{times[chosen[0]]}.parquet",
             "end": list(batch.end),
             "rows": len(chosen),
-            "size_bytes": temporary.path.stat().st_size,
+            "size_bytes": temporary.size_bytes,
+            "reason": reason,
+            "reasons": len(set(reasons.values())),
             "alone": {"frames": batch.frames, "superseded": batch.superseded.rows} if alone else None,
         }
         self._reader.save("pending", checkpoint)
@@ -129,10 +123,9 @@ class Rejects:
         checkpoint = self._reader.checkpoint("pending")
         if checkpoint is None:
             return {}
-        temporary = self._folder / checkpoint["temporary"]
         if Position(*checkpoint["end"]) > reached:
             self._reader.acknowledge(self._reader.position, Delivered(), clear=["pending"])
-            temporary.unlink(missing_ok=True)
+            self._files.remove(checkpoint["temporary"])
             return {}
         self._publish(checkpoint)
         return checkpoint
@@ -154,16 +147,11 @@ class Rejects:
         return origin(self._reader, batch.start, batch.end)
 
     def _publish(self, checkpoint: Mapping[str, Any]) -> None:
-        temporary, number = self._folder / checkpoint["temporary"], int(Path(checkpoint["final"]).stem)
-        while temporary.exists():
-            try:
-                publish(temporary, self._folder / f"{number}.parquet")
-            except FileExistsError:
-                number += 1
-        sync_folder(self._folder)
+        said = {name: checkpoint.get(name) for name in ("rows", "size_bytes", "reason", "reasons")}
+        self._files.publish(checkpoint["temporary"], checkpoint["final"], said)
         refused = (
             "1 row was refused; it is"
             if checkpoint["rows"] == 1
             else f"{checkpoint['rows']} rows were refused; they are"
         )
-        logger.warning("%s in %s with the reason for each", refused, self._folder)
+        logger.warning("%s in %s with the reason for each", refused, self._files)

@@ -78,6 +78,18 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
         return _csv_text.read(file, types_that_hold(path, fmt) if types is None else types)
 
 
+def decode(content: bytes, path: Path, fmt: str) -> pa.Table:
+    """Decode the content of a Parquet, JSON or pickle file; raises as ``read`` does.
+
+    Args:
+        content: The bytes.
+        path: The name of the file, for errors.
+        fmt: Its format.
+    """
+    with malformed_is_format_error(path, fmt):
+        return _CODECS[check_format(fmt)].read(BytesIO(content))
+
+
 def as_read(table: pa.Table, fmt: str) -> pa.Table:
     """Return a table as it would be read after it has been written; for CSV, types are inferred from the values.
 

@@ -61,10 +61,14 @@ Crash rules
 import typing
 
 from api2db import importing
+from api2db.journal._aside import DiskFolder, read_rejected_on_disk, rejected_on_disk
 from api2db.journal._lock import check_process
+from api2db.journal._refusals import check_can_be_forgotten, check_is_free, cursor_json, file_below
+from api2db.journal._requests import answered, result_in
 from api2db.journal._store import journal_store, use_store
 from api2db.journal.port import (
     ALL,
+    AsideFolder,
     AttachedStream,
     Backlog,
     Checkpoint,
@@ -87,12 +91,14 @@ from api2db.journal.port import (
     ReadLimit,
     Recovery,
     Registered,
+    RejectedFile,
     StreamIdentity,
     StreamNo,
     StreamOverview,
     StreamReader,
     Superseded,
     WholeFrames,
+    Written,
     split,
 )
 
@@ -102,12 +108,14 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "ALL",
+    "AsideFolder",
     "AttachedStream",
     "Backlog",
     "Checkpoint",
     "CheckpointKind",
     "Checkpoints",
     "Delivered",
+    "DiskFolder",
     "Durability",
     "Entry",
     "Flag",
@@ -126,15 +134,25 @@ __all__ = [
     "Reader",
     "Recovery",
     "Registered",
+    "RejectedFile",
     "StreamIdentity",
     "StreamNo",
     "StreamOverview",
     "StreamReader",
     "Superseded",
     "WholeFrames",
+    "Written",
+    "answered",
+    "check_can_be_forgotten",
+    "check_is_free",
     "check_process",
+    "cursor_json",
+    "file_below",
     "journal_store",
     "parts_of",
+    "read_rejected_on_disk",
+    "rejected_on_disk",
+    "result_in",
     "split",
     "use_store",
 ]

@@ -5,21 +5,18 @@ journals looks at one file instead of as many inboxes.
 """
 
 import json
-import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from api2db import errors
 from api2db.disk.atomic import is_temporary, make_folders, replacing
-from api2db.errors import Api2dbError, JournalBusyError
-from api2db.texts import redact
+from api2db.errors import JournalBusyError
+from api2db.journal._requests import Answers, answered, result_in
 
-logger = logging.getLogger(__name__)
 _ANSWER = ".answer"
 _BELL = ".requests"
 _POLL_S = 0.05  # the answer is another process's file, of which no call that all systems have tells when it is there
@@ -37,9 +34,10 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     make_folders(control)
     request = control / f"{time.time_ns()}-{os.getpid()}-{secrets.token_hex(4)}.json"
     answer = request.with_suffix(_ANSWER)
+    asked = {"verb": verb, "arguments": dict(arguments), "until": time.time() + timeout_s}
     try:
         with replacing(request) as file:
-            file.write(_dump({"verb": verb, "arguments": dict(arguments), "until": time.time() + timeout_s}))
+            file.write(json.dumps(asked).encode())
         _ring(folder.parent)
         said = _wait_for(answer, timeout_s)
     finally:
@@ -47,9 +45,7 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
         answer.unlink(missing_ok=True)
     if said is None:
         raise JournalBusyError(f"the process that owns {folder} does not answer; stop it, then try again")
-    if "error" in said:
-        raise _as_raised(said.get("kind", ""), said["error"])
-    return said["result"]
+    return result_in(said)
 
 
 def when_rung(journals: Path) -> int | None:
@@ -71,14 +67,7 @@ def _ring(journals: Path) -> None:
             os.close(fd)
 
 
-def _as_raised(kind: str, text: str) -> Api2dbError:
-    """An error as its owner saw it, without its own making, which may ask for more than the text."""
-    type_ = getattr(errors, kind, Api2dbError)
-    error: Api2dbError = type_.__new__(type_, text)
-    return error
-
-
-def serve_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> None:
+def serve_requests(folder: Path, answers: Answers) -> None:
     """Answer the waiting requests; remove those that expired, and old answers."""
     control = folder / "control"
     if not control.exists():
@@ -88,7 +77,7 @@ def serve_requests(folder: Path, answers: Mapping[str, Callable[[Mapping[str, An
             said = _answer(path, answers)
             if said is not None:
                 with replacing(path.with_suffix(_ANSWER)) as file:
-                    file.write(_dump(said))
+                    file.write(said)
             path.unlink(missing_ok=True)
         elif _is_old(path):
             path.unlink(missing_ok=True)
@@ -101,37 +90,18 @@ def _is_old(path: Path) -> bool:
         return False
 
 
-def _wait_for(answer: Path, timeout_s: float) -> dict[str, Any] | None:
+def _wait_for(answer: Path, timeout_s: float) -> bytes | None:
     deadline = time.monotonic() + timeout_s
     while not answer.exists():
         if time.monotonic() > deadline:
             return None
         time.sleep(_POLL_S)
-    said: dict[str, Any] = json.loads(answer.read_text())
-    return said
+    return answer.read_bytes()
 
 
-def _answer(path: Path, answers: Mapping[str, Callable[[Mapping[str, Any]], Any]]) -> dict[str, Any] | None:
+def _answer(path: Path, answers: Answers) -> bytes | None:
     try:
         text = path.read_text()
     except FileNotFoundError:  # whoever asked has given up meanwhile
         return None
-    try:
-        request = json.loads(text)
-        if time.time() > request["until"]:
-            return None
-        answer = answers.get(request["verb"])
-        if answer is None:
-            return {"error": f"this process can't {request['verb']}; its streams are not running"}
-        said = {"result": answer(request["arguments"])}
-        _dump(said)
-        return said
-    except Api2dbError as error:
-        return {"error": str(error), "kind": type(error).__name__}
-    except Exception as error:  # whatever it is, the asker gets it, and the owner of the journal runs on
-        logger.warning("a request could not be answered", exc_info=True)
-        return {"error": redact(str(error)) or type(error).__name__}
-
-
-def _dump(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode()
+    return answered(text, answers)

@@ -1,6 +1,5 @@
 """The segmented journal: implements ``Journal`` with the parts of this package."""
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api2db import tracing
-from api2db.errors import ConfigurationError, JournalError
+from api2db.errors import JournalError
 from api2db.frames import Refused, Rows
 from api2db.interrupts import check, uninterrupted
 from api2db.journal._appender import Appender
@@ -17,6 +16,7 @@ from api2db.journal._opening import open_core
 from api2db.journal._overview import describe, journal_folder
 from api2db.journal._reader import SegmentedReader
 from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
+from api2db.journal._refusals import check_can_be_forgotten, check_is_free, cursor_json
 from api2db.journal._registered import RegisteredStream
 from api2db.journal._removal import payload_of, removal_of, remove
 from api2db.journal._retention import Retention
@@ -108,7 +108,7 @@ class SegmentedJournal:
             for part in parts:
                 part.flags |= Flag.RETRIED
         if cursor is not None:
-            parts.append(json_part(RecordKind.CURSOR, _json(cursor)))
+            parts.append(json_part(RecordKind.CURSOR, cursor_json(cursor)))
         removal = (
             None if removes is None else removal_of(self.core, removes, stream_no, sum(part.rows for part in parts))
         )
@@ -143,12 +143,7 @@ class SegmentedJournal:
             stream = self.core.stream_named(identity.name)
             if stream is None:
                 stream = self._register(identity)
-            elif stream.attached:
-                message = (
-                    f"a stream to {identity.name} is running already; stop it first, "
-                    "or give one of the two another table or stream_id"
-                )
-                raise ConfigurationError(message)
+            check_is_free(identity.name, is_attached=stream.attached)
             if identity.quota_bytes != stream.row.quota_bytes:
                 self.core.state.set_quota(stream.stream_no, identity.quota_bytes)
                 stream.row = replace(stream.row, quota_bytes=identity.quota_bytes)
@@ -171,9 +166,7 @@ class SegmentedJournal:
             stream = self.core.stream_named(identity)
             if stream is None:
                 return False
-            if stream.attached:
-                message = f"the stream {identity} is running; stop it before you forget it"
-                raise ConfigurationError(message)
+            check_can_be_forgotten(identity, is_attached=stream.attached)
             self.core.state.drop_stream(stream.stream_no)
             del self.core.streams[stream.stream_no], self.readers[stream.stream_no]
             finished = self._retention.take_finished()
@@ -256,11 +249,3 @@ class SegmentedJournal:
         self.core.lock.check()
         with self.core.changed:
             remove(self.core, removal_of(self.core, file, stream_no, rows))
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except (TypeError, ValueError) as error:
-        message = f"a collector's state must be a JSON dict: {error}"
-        raise ConfigurationError(message) from error

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalWriteError
 from api2db.interrupts import uninterrupted, wait_for
 from api2db.journal._appender import Appender
+from api2db.journal._aside import DiskFolder
 from api2db.journal._batch_reader import BatchReader, newest_frame
 from api2db.journal._core import Core
 from api2db.journal._in_flight import InFlight
@@ -216,6 +218,9 @@ class SegmentedReader:
         before = published_details(self.core.folder).get(self.stream.row.identity, {})
         self.stream.details = details
         return before
+
+    def files(self, folder: Path) -> DiskFolder:
+        return DiskFolder(folder, self.key)
 
     def _show_error(self, error: str | None) -> None:
         row = self.stream.row

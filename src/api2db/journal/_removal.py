@@ -16,6 +16,7 @@ from pathlib import Path
 
 from api2db.errors import ConfigurationError, JournalWriteError
 from api2db.journal._core import Core
+from api2db.journal._refusals import file_below
 from api2db.journal._scan import Record
 from api2db.journal._state_file import Removal
 
@@ -28,7 +29,7 @@ def removal_of(core: Core, name: str, stream_no: int, rows: int) -> Removal:
     Raises:
         ConfigurationError: The name leads out of the home, or the file is being removed already.
     """
-    removal = Removal(name, _known_by(_file_below(core.home, name)), stream_no, rows)
+    removal = Removal(name, _known_by(file_below(core.home, name)), stream_no, rows)
     if removal.known_by is not None and any(_is_same_file(removal, other) for other in core.removals):
         message = (
             f"the rows of {name} were put again or dropped before, and only the file could not be removed; "
@@ -83,7 +84,7 @@ def resume_removals(core: Core, recorded: Iterable[Removal]) -> None:
     core.removals = core.state.removals()
     for removal in recorded:
         with suppress(ConfigurationError, OSError):
-            known_by = _known_by(_file_below(core.home, removal.file))
+            known_by = _known_by(file_below(core.home, removal.file))
             is_known = any(_is_same_file(removal, other) for other in core.removals)
             if known_by == removal.known_by and not is_known:
                 remove(core, removal)
@@ -114,18 +115,6 @@ def _finish(core: Core, removal: Removal) -> None:
 
 def _is_same_file(one: Removal, other: Removal) -> bool:
     return (one.file, one.known_by) == (other.file, other.known_by)
-
-
-def _file_below(home: Path, name: str) -> Path:
-    """Resolve a file name below the home.
-
-    Raises:
-        ConfigurationError: The name leads out of the home.
-    """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        message = f"{name} is not below {home}; name a file of the project"
-        raise ConfigurationError(message)
-    return home / name
 
 
 def _known_by(path: Path) -> list[int] | None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from api2db.disk.atomic import is_temporary, read_json, write_json
 from api2db.errors import ConfigurationError
 from api2db.interrupts import uninterrupted
+from api2db.journal._aside import read_rejected_on_disk, rejected_on_disk
 from api2db.journal._control import ask
 from api2db.journal._lock import check_free, is_owned
 from api2db.journal._overview import details, journal_folder, journals_in, overview
 from api2db.journal._recovery import recovery_of
-from api2db.journal.port import Durability, JournalOverview, JournalStore
+from api2db.journal.port import Durability, JournalOverview, JournalStore, RejectedFile
 
 if TYPE_CHECKING:  # Whoever only looks does not import what writes.
     from api2db.journal._housekeeping import House
@@ -116,6 +117,12 @@ class DiskJournalStore:
 
     def request(self, name: str, verb: str, arguments: Mapping[str, Any]) -> Any:
         return ask(journal_folder(self._home, name), verb, arguments)
+
+    def rejected_files(self) -> list[RejectedFile]:
+        return rejected_on_disk(self._home)
+
+    def read_rejected(self, file: str) -> bytes | None:
+        return read_rejected_on_disk(self._home, file)
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
         write_json(journal_folder(self._home, name) / _FIGURES_NAME, figures)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, NewType, Protocol
 
 from api2db.errors import JournalError
 
@@ -379,8 +380,66 @@ class Progress(Protocol):
         """Wait until everything before a mark is acknowledged; return whether it is. A release ends the wait."""
 
 
-class StreamReader(Reader, Checkpoints, Health, News, Origin, Protocol):
+class Written(NamedTuple):
+    """A file that was written: the name that it has until it is published, and its size in bytes."""
+
+    name: str
+    size_bytes: int
+
+
+class AsideFolder(Protocol):
+    """The files of rows that a stream sets aside: in a folder of this machine, or where the journal is."""
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether a parked batch, whose rows stay in the journal, has a copy here for a person to look at."""
+
+    def write(self, content: Callable[[BinaryIO], object]) -> Written:
+        """Write a file; durable on return, but nobody sees it yet.
+
+        Args:
+            content: Writes the file's bytes.
+        """
+
+    def publish(self, temporary: str, final: str, said: Mapping[str, Any]) -> None:
+        """Give a file its final name, ``<number>.parquet``, or a higher number if that is taken.
+
+        If it was published before, nothing happens.
+
+        Args:
+            temporary: The name that ``write`` returned.
+            final: The final name.
+            said: What the stream says of the file: ``rows``, ``size_bytes``, ``reason``, ``reasons``.
+        """
+
+    def remove(self, temporary: str) -> None:
+        """Remove a file that is not published."""
+
+    def sweep(self) -> None:
+        """Remove all files of the stream that are not published."""
+
+
+class SetsAside(Protocol):
+    """Where a stream sets rows aside."""
+
+    def files(self, folder: Path) -> AsideFolder:
+        """Return the files of a folder below the home."""
+
+
+class StreamReader(Reader, Checkpoints, Health, News, Origin, SetsAside, Protocol):
     """One stream's end of a journal, as its worker and its loader use it."""
+
+
+class RejectedFile(NamedTuple):
+    """A file of rejected rows.
+
+    Attributes:
+        file: Relative to the home: ``STORE/rejected/<collector>/<stream_type>/<timestamp_ns>.parquet``.
+        said: What the stream said of it: ``rows``, ``reason``, ``reasons``; None if only the file itself says it.
+    """
+
+    file: str
+    said: Mapping[str, Any] | None = None
 
 
 class AttachedStream(StreamReader, Progress, Protocol):
@@ -459,7 +518,7 @@ class Journal(Protocol):
         """Remove a file of a stream's rejected rows, and no longer count these as rejected.
 
         Args:
-            stream_no: The stream that rejected them.
+            stream_no: The stream that rejected them; ``ALL`` if no stream counts them.
             file: Relative to the home.
             rows: How many rows it has.
 
@@ -527,6 +586,12 @@ class JournalStore(Protocol):
             JournalBusyError: It does not answer.
             Api2dbError: What the owner raised.
         """
+
+    def rejected_files(self) -> list[RejectedFile]:
+        """Return the files of rejected rows of all collectors."""
+
+    def read_rejected(self, file: str) -> bytes | None:
+        """Return the content of a file of rejected rows; None if there is no such file."""
 
     def publish(self, name: str, figures: Mapping[str, Any]) -> None:
         """Leave a collector's figures where other processes can read them; those see the old or the new ones, whole.

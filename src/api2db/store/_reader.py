@@ -7,7 +7,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
+from api2db.journal import (
+    Backlog,
+    Checkpoint,
+    CheckpointKind,
+    Delivered,
+    DiskFolder,
+    Entry,
+    Position,
+    ReadLimit,
+    Superseded,
+)
 from api2db.progress import tell
 from api2db.shards.shards import under_one_schema
 from api2db.store._round import Round, saved
@@ -109,6 +119,9 @@ class ManifestReader:
         frames = position.sequence - self.position.sequence
         self.position = position
         return Backlog(frames, rows, 0, None)
+
+    def files(self, folder: Path) -> DiskFolder:
+        return DiskFolder(folder, self.key)
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         return self.round.checkpoints.get(kind)

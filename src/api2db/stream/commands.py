@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from api2db.delivery import METADATA_KEY, without_added
 from api2db.errors import ConfigurationError, FormatError, JournalBusyError
-from api2db.formats import read
+from api2db.formats import decode
 from api2db.frames import to_batch
-from api2db.journal import Journal, Registered, journal_store
+from api2db.journal import ALL, Journal, Registered, journal_store
 
 
 def register_requests(home: Path, journal: Journal) -> None:
@@ -120,7 +120,7 @@ def _drop(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
     origin = _origin(rows, file)
     stream = _registered(journal, lambda stream: stream.key == origin.get("stream"))
     if stream is None or origin.get("journal") != journal.journal_id:
-        (home / file).unlink()  # no stream counts its rows
+        journal.drop_rejected(ALL, file, rows.num_rows)
     else:
         journal.drop_rejected(stream.stream_no, file, rows.num_rows)
     return int(rows.num_rows)
@@ -128,10 +128,10 @@ def _drop(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
 
 def _rows_of(home: Path, arguments: Mapping[str, Any]) -> tuple[str, pa.Table]:
     file = arguments["file"]
-    path = home / file
-    if not path.is_file():
+    content = journal_store(home).read_rejected(file)
+    if content is None:
         raise ConfigurationError(f"there is no file {file}; see: api2db rejected list")
-    return file, read(path, "parquet")
+    return file, decode(content, home / file, "parquet")
 
 
 def _retry(home: Path, journal: Journal, arguments: Mapping[str, Any]) -> int:
