@@ -131,7 +131,7 @@ def test_a_loop_whose_thread_has_ended_is_replaced(bench: Bench, monkeypatch: py
         return [{"id": 1}]
 
     with closing(asyncio.new_event_loop()) as loop:
-        monkeypatch.setattr(_async._loops, "of", {os.getpid(): (loop, threading.Thread())})
+        monkeypatch.setattr(_async._loop, "of", {os.getpid(): (loop, threading.Thread())})
         bench.poll(cities)
     assert bench.rows == [{"id": 1}]
 
@@ -143,11 +143,11 @@ def test_a_loop_whose_thread_could_not_be_started_is_replaced(bench: Bench, monk
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_async._loops, "of", {})
+    monkeypatch.setattr(_async._loop, "of", {})
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
-            _async._loop()
+            _async._loop.running()
     bench.poll(cities)
     assert bench.rows == [{"id": 1}]
 

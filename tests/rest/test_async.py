@@ -269,7 +269,7 @@ def test_lines_are_taken_in_pieces_and_a_cancelled_poll_frees_its_call(serve: Se
     hanging.set()
 
 
-@pytest.mark.parametrize("loop_of", [network._io.loop, ingest_async._loop])
+@pytest.mark.parametrize("loop_of", [network._loop.running, ingest_async._loop.running], ids=["rest", "ingest"])
 def test_look_ups_that_hang_hold_up_no_others(
     loop_of: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:

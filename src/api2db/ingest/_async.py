@@ -6,17 +6,14 @@ rows.
 
 import asyncio
 import inspect
-import logging
-import os
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-from api2db.event_loop import EventLoop
+from api2db.event_loop import ProcessLoop
 from api2db.ingest._threads import process_threads
 
-logger = logging.getLogger("api2db.ingest")
+_loop = ProcessLoop("api2db-event-loop")
 
 
 def is_async(result: object) -> bool:
@@ -36,7 +33,7 @@ def run_async(result: Any, take: Callable[[Any], bool], name: str) -> "Future[Ba
     Returns:
         What the import function or ``take`` raised. Cancelling the future ends the import function.
     """
-    return asyncio.run_coroutine_threadsafe(_run(result, take, name), _loop())
+    return asyncio.run_coroutine_threadsafe(_run(result, take, name), _loop.running())
 
 
 async def _run(result: Any, take: Callable[[Any], bool], name: str) -> BaseException | None:
@@ -65,43 +62,3 @@ async def _take_each(pages: AsyncIterator[Any], taken: Callable[[Iterator[Any]],
     finally:
         if inspect.isasyncgen(pages):
             await pages.aclose()
-
-
-class _Loops:
-    """The event loop of this process; a forked child starts its own."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.of: dict[int, tuple[asyncio.AbstractEventLoop, threading.Thread]] = {}
-
-    def after_fork(self) -> None:
-        """Make a new lock: another thread may have held the old one when the process was forked."""
-        self.lock = threading.Lock()
-
-
-_loops = _Loops()
-os.register_at_fork(after_in_child=_loops.after_fork)
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    with _loops.lock:
-        loop, thread = _loops.of.get(os.getpid(), (None, None))
-        if loop is None or thread is None or not thread.is_alive():
-            loop = EventLoop()
-            thread = threading.Thread(target=_serve, args=(loop,), name="api2db-event-loop", daemon=True)
-            try:
-                thread.start()
-            except BaseException:
-                loop.close()
-                raise
-            _loops.of[os.getpid()] = loop, thread
-        return loop
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is closed. A task that a user's function created may stop the loop, or exit."""
-    while not loop.is_closed():
-        try:
-            loop.run_forever()
-        except BaseException:
-            logger.exception("a task of an async import function has exited; the others continue")

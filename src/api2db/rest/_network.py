@@ -5,9 +5,7 @@ a thread of its own.
 """
 
 import asyncio
-import os
 import sys
-import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Coroutine
@@ -16,11 +14,13 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from api2db.event_loop import EventLoop
+from api2db.event_loop import ProcessLoop
 from api2db.rest._effects import Answer, Piece, Send, TimeUpError
 from api2db.rest._hosts import Host
 
 T = TypeVar("T")
+
+_loop = ProcessLoop("api2db-event-loop-rest")
 
 
 async def sent(effect: Send) -> Answer:
@@ -34,7 +34,7 @@ async def sent(effect: Send) -> Answer:
     answer = Answer(response, response.aiter_raw())
     try:
         answer.first = await read(answer, effect.until_s)
-    except BaseException:
+    except BaseException:  # no one else has the response, also if the poll is cancelled
         await response.aclose()
         raise
     return answer
@@ -85,7 +85,7 @@ async def bounded(until_s: float) -> AsyncIterator[None]:
 
 def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on this module's event loop, and wait for its result."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _io.loop())
+    future = asyncio.run_coroutine_threadsafe(coroutine, _loop.running())
     try:
         return future.result()
     except BaseException:  # also an interrupt of the thread that waits
@@ -96,7 +96,7 @@ def result_of(coroutine: Coroutine[Any, Any, T]) -> T:
 def close(answer: Answer) -> None:
     """Close a response that this module's event loop has sent, without waiting for that."""
     if not sys.is_finalizing():
-        asyncio.run_coroutine_threadsafe(answer.response.aclose(), _io.loop())
+        asyncio.run_coroutine_threadsafe(answer.response.aclose(), _loop.running())
 
 
 _clients: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Host, httpx2.AsyncClient]]" = (
@@ -109,31 +109,3 @@ def _client_of(host: Host) -> httpx2.AsyncClient:
     if host not in clients:
         clients[host] = host.client()
     return clients[host]
-
-
-class _IoLoop:
-    """The event loop for polls in threads; a forked child starts its own."""
-
-    def __init__(self) -> None:
-        self._parents: list[asyncio.AbstractEventLoop] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
-
-    def forget(self) -> None:
-        """Begin without a loop, and keep the parent's: closing it would change the selector that both share."""
-        self._lock = threading.Lock()
-        if self._loop is not None:
-            self._parents.append(self._loop)
-            self._loop = None
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                loop = EventLoop()
-                threading.Thread(target=loop.run_forever, name="api2db-event-loop-rest", daemon=True).start()
-                self._loop = loop
-            return self._loop
-
-
-_io = _IoLoop()
-os.register_at_fork(after_in_child=_io.forget)
