@@ -5,6 +5,7 @@ The steps themselves run in that thread. Requests are sent by the event loop of 
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import wait
 from functools import partial
 from typing import Any
 
@@ -88,9 +89,7 @@ class _Driver:
 
 def _called(effect: effects.Call) -> Any:
     future = in_thread(effect.function, "api2db-rest-call")
-    try:
-        return future.result(max(0.0, effect.until_s - time.monotonic()))
-    except TimeoutError:
-        if future.done():  # it is the function's own
-            raise
-        raise effects.TimeUpError from None
+    wait([future], max(0.0, effect.until_s - time.monotonic()))
+    if not future.done():
+        raise effects.TimeUpError
+    return future.result()
