@@ -16,9 +16,8 @@ from api2db.app.project import collector_in
 from api2db.app.run import Run
 from api2db.app.screen import ConsoleHandler
 from api2db.errors import ConfigurationError, JournalBusyError
-from api2db.ingest import Collector, read_status
+from api2db.ingest import Collector, home_of_collector, read_status
 from api2db.ingest.backfill import ask_for_backfill, cancel_backfill
-from api2db.ingest.runner import home_of_collector
 from api2db.ingest.status import CollectorStatus
 from api2db.journal import journal_store
 from api2db.rest import Resource

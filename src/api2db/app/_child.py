@@ -20,8 +20,8 @@ from api2db.app._tracing import traced
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import collectors_named, load
 from api2db.errors import ConfigurationError, JournalBusyError
-from api2db.ingest import Collector
-from api2db.ingest.runner import home_of_collector, resolved
+from api2db.ingest import Collector, home_of_collector
+from api2db.ingest.runner import resolved
 
 _LONGEST_END_S: Final = 10.0
 logger = logging.getLogger("api2db.app")

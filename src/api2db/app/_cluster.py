@@ -16,8 +16,8 @@ from api2db.backoff import BackOff
 from api2db.cpu_time import spent_s
 from api2db.disk.folders import project_home
 from api2db.errors import Api2dbError, ConfigurationError, JournalError
-from api2db.ingest import Collector
-from api2db.ingest.runner import home_of, resolved
+from api2db.ingest import Collector, home_of
+from api2db.ingest.runner import resolved
 from api2db.journal import use_store
 from api2db.stream import Stream2Local
 from api2db.texts import describe_error

@@ -10,8 +10,7 @@ from typing import Any, Final
 from api2db.app._stopping import Stop, restart_pauses
 from api2db.backoff import BackOff
 from api2db.errors import Api2dbError, JournalBusyError, PollError, StreamDiedError, TargetUnavailableError
-from api2db.ingest import Collector, Runner
-from api2db.ingest.runner import home_of_collector
+from api2db.ingest import Collector, Runner, home_of_collector
 from api2db.journal import journal_store
 from api2db.texts import describe_error
 from api2db.tracing import log_fields

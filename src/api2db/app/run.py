@@ -24,8 +24,7 @@ from api2db.app.history import MINUTES, History
 from api2db.app.logs import is_set_up, log_to_console, log_to_file
 from api2db.app.project import is_loading, running_main_file
 from api2db.errors import ConfigurationError
-from api2db.ingest import Collector
-from api2db.ingest.runner import home_of_collector
+from api2db.ingest import Collector, home_of_collector
 from api2db.texts import describe_error
 
 logger = logging.getLogger("api2db.app")

@@ -10,7 +10,14 @@ import typing
 from api2db import importing
 
 if typing.TYPE_CHECKING:
-    from api2db.ingest._collector import Collector, PeriodicStore, RunnableStream, registered
+    from api2db.ingest._collector import (
+        Collector,
+        PeriodicStore,
+        RunnableStream,
+        home_of,
+        home_of_collector,
+        registered,
+    )
     from api2db.ingest.runner import Runner
     from api2db.ingest.status import CollectorStatus, PollRecord, read_polls, read_status
 
@@ -21,6 +28,8 @@ __all__ = [
     "PollRecord",
     "RunnableStream",
     "Runner",
+    "home_of",
+    "home_of_collector",
     "read_polls",
     "read_status",
     "registered",
@@ -36,6 +45,8 @@ __getattr__, __dir__ = importing.on_demand(
         "PollRecord": "api2db.ingest.status",
         "RunnableStream": "api2db.ingest._collector",
         "Runner": "api2db.ingest.runner",
+        "home_of": "api2db.ingest._collector",
+        "home_of_collector": "api2db.ingest._collector",
         "read_polls": "api2db.ingest.status",
         "read_status": "api2db.ingest.status",
         "registered": "api2db.ingest._collector",

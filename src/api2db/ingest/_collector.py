@@ -11,8 +11,10 @@ from typing import Any, Final, Protocol
 
 import pandas as pd
 
-from api2db.disk.folders import check_name
-from api2db.errors import ConfigurationError
+from api2db import hypertext
+from api2db.disk.folders import check_name, project_home
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.ingest import _shown
 from api2db.journal import Durability
 from api2db.store import Store
 
@@ -121,9 +123,18 @@ class Collector:
         return None if self.pin == SHARED_DISK else self.pin
 
     def _repr_html_(self) -> str:
-        from api2db.ingest._shown import collector_html
-
-        return collector_html(self)
+        facts: dict[str, object] = {
+            "polls": _shown.named(self.import_target),
+            "every": f"{self.seconds:g} s" if self.seconds else "never: it is disabled",
+            "streams": _shown.listed(self.streams),
+        }
+        if self.stores is not None:
+            facts["stores"] = _shown.listed(self.stores)
+        try:
+            parts = _shown.figures(home_of_collector(self), self.name)
+        except (Api2dbError, OSError) as error:
+            parts = [hypertext.paragraph(error, is_error=True)]
+        return hypertext.area(hypertext.title(f"Collector {self.name}"), hypertext.facts(facts), *parts)
 
 
 def registered() -> Mapping[str, Collector]:
@@ -153,6 +164,34 @@ def hand_cursor_column(collector: Collector, streams: Sequence[Any]) -> None:
     for stream in streams:
         if column is not None and getattr(stream, "newest_by", "") is None:
             stream.newest_by = column
+
+
+def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:
+    """Return the project's folder; a collector and its streams must have the same home and the same durability.
+
+    Raises:
+        ConfigurationError: They have not.
+    """
+    homes = {stream.home.resolve() for stream in streams}
+    if collector.home is not None or not homes:
+        homes.add(project_home(collector.home).resolve())
+    if len(homes) > 1:
+        raise ConfigurationError(
+            f"collector {collector.name} and its streams have different homes: {', '.join(sorted(map(str, homes)))}"
+        )
+    if len({stream.durability for stream in streams}) > 1:
+        raise ConfigurationError(f"give all streams of collector {collector.name} the same durability")
+    return homes.pop()
+
+
+def home_of_collector(collector: Collector) -> Path:
+    """Return the project's folder of a collector that may not be running; streams in a callable are not made.
+
+    Raises:
+        ConfigurationError: The collector and its streams have different homes.
+    """
+    streams = () if callable(collector.streams) else collector.streams
+    return home_of(collector, streams)
 
 
 def takes_state(import_target: Callable[..., Any], name: str) -> bool:

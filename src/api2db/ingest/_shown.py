@@ -1,36 +1,23 @@
-"""A collector as a notebook shows it."""
+"""The parts of a collector as a notebook shows it."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 from api2db import hypertext
-from api2db.errors import Api2dbError
-from api2db.ingest._collector import Collector
-from api2db.ingest.runner import home_of_collector
 from api2db.ingest.status import facts_of, read_status
 from api2db.journal import StreamOverview, journal_store
 
 _STREAM_HEAD = ("stream", "running", "delivered", "waiting", "lag", "rejected", "parked", "last error")
 
 
-def collector_html(collector: Collector) -> str:
-    """Return what a collector polls and where its rows go, and the figures of its journal."""
-    said: dict[str, object] = {
-        "polls": _named(collector.import_target),
-        "every": f"{collector.seconds:g} s" if collector.seconds else "never: it is disabled",
-        "streams": _listed(collector.streams),
-    }
-    if collector.stores is not None:
-        said["stores"] = _listed(collector.stores)
-    return hypertext.area(hypertext.title(f"Collector {collector.name}"), hypertext.facts(said), *_figures(collector))
+def figures(home: Path, name: str) -> list[str]:
+    """Return the figures of a collector's journal and of its last run.
 
-
-def _figures(collector: Collector) -> list[str]:
-    try:
-        home = home_of_collector(collector)
-        status, journal = read_status(home, collector.name), journal_store(home).overview(collector.name)
-    except (Api2dbError, OSError) as error:
-        return [hypertext.paragraph(error, is_error=True)]
+    Raises:
+        Api2dbError, OSError: They can't be read.
+    """
+    status, journal = read_status(home, name), journal_store(home).overview(name)
     parts = [] if status is None else [hypertext.facts(facts_of(status))]
     if journal.streams:
         parts.append(hypertext.table(_STREAM_HEAD, [_row(stream) for stream in journal.streams], _STREAM_HEAD[2:7]))
@@ -50,14 +37,15 @@ def _row(stream: StreamOverview) -> list[object]:
     ]
 
 
-def _listed(items: Any) -> str:
-    return f"those of {_named(items)}" if callable(items) else "; ".join(map(repr, items)) or "none"
+def listed(items: Any) -> str:
+    """Name streams or stores, or the callable that makes them."""
+    return f"those of {named(items)}" if callable(items) else "; ".join(map(repr, items)) or "none"
 
 
-def _named(function: Any) -> str:
+def named(function: Any) -> str:
     """Name what is called. Its own repr may hold arguments, and so a secret, except for a class of api2db."""
     if isinstance(function, functools.partial):
-        return _named(function.func)
+        return named(function.func)
     if type(function).__module__.startswith("api2db."):
         return repr(function)
     return str(getattr(function, "__qualname__", type(function).__qualname__))

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError, PollError
 from api2db.ingest._clock import Ticker, process_clock
-from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_cursor_column, hand_keys
+from api2db.ingest._collector import Collector, RunnableStream, check_each, hand_cursor_column, hand_keys, home_of
 from api2db.ingest._failure_log import FailureLog
 from api2db.ingest._poll import Outcome, Poll
 from api2db.ingest._preview import Preview
@@ -85,7 +83,7 @@ class Runner:
         if not self.collector.debug:
             try:
                 self._open(polling=polling)
-            except BaseException:
+            except BaseException:  # the streams that were started must not go on
                 self.stop(_STOP_S)
                 raise
         if polling:
@@ -238,34 +236,6 @@ class Runner:
             return None
         tick_s = self._slowdown.next_tick_s(self._ticker.next_s)
         return None if tick_s is None else time.time() + tick_s - time.monotonic()
-
-
-def home_of(collector: Collector, streams: Sequence[RunnableStream]) -> Path:
-    """Return the project's folder; a collector and its streams must have the same home and the same durability.
-
-    Raises:
-        ConfigurationError: They have not.
-    """
-    homes = {stream.home.resolve() for stream in streams}
-    if collector.home is not None or not homes:
-        homes.add(project_home(collector.home).resolve())
-    if len(homes) > 1:
-        raise ConfigurationError(
-            f"collector {collector.name} and its streams have different homes: {', '.join(sorted(map(str, homes)))}"
-        )
-    if len({stream.durability for stream in streams}) > 1:
-        raise ConfigurationError(f"give all streams of collector {collector.name} the same durability")
-    return homes.pop()
-
-
-def home_of_collector(collector: Collector) -> Path:
-    """Return the project's folder of a collector that may not be running; streams in a callable are not made.
-
-    Raises:
-        ConfigurationError: The collector and its streams have different homes.
-    """
-    streams = () if callable(collector.streams) else collector.streams
-    return home_of(collector, streams)
 
 
 def resolved(name: str, kind: str, given: Any) -> list[Any]:
