@@ -22,7 +22,6 @@ from api2db.app.command_line import app
 from api2db.errors import ConfigurationError, PollError
 from api2db.ingest import CollectorStatus, read_status
 from api2db.rest import Cursor, PageNumber, Resource, RestApi
-from api2db.rest.backfill import Backfill
 from tests.ingest.tiny import wait_until
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
@@ -48,7 +47,7 @@ def resource(server: Server, **options: Any) -> Resource:
 def test_all_windows_are_polled_and_the_live_state_stays(serve: Serve) -> None:
     server = serve(answer)
     done: list[tuple[int, int]] = []
-    polled = Polled(Backfill(resource(server), "2024-01-01", "2024-01-21", "3d", lambda n, of: done.append((n, of))))  # type: ignore[arg-type]
+    polled = Polled(resource(server).backfill("2024-01-01", "2024-01-21", "3d", lambda n, of: done.append((n, of))))  # type: ignore[arg-type]
     polled.state = {"cursor": "2024-01-21T00:00:00Z", "known": {}}
     polled.poll()
     assert sorted(row["id"] for row in polled.rows) == [row["id"] for row in ROWS]
@@ -61,7 +60,7 @@ def test_all_windows_are_polled_and_the_live_state_stays(serve: Serve) -> None:
 
 def test_a_backfill_that_fails_goes_on_at_the_page(serve: Serve) -> None:
     server = serve(answer)
-    polled = Polled(Backfill(resource(server), "2024-01-01", "2024-01-21", "3d"))  # type: ignore[arg-type]
+    polled = Polled(resource(server).backfill("2024-01-01", "2024-01-21", "3d"))  # type: ignore[arg-type]
     server.answer = lambda asked: Reply("no", 418) if len(server.asked) == 9 else answer(asked)
     with pytest.raises(PollError, match="418"):
         polled.poll()
@@ -72,11 +71,11 @@ def test_a_backfill_that_fails_goes_on_at_the_page(serve: Serve) -> None:
 
 def test_windows_are_in_the_form_of_the_cursor(serve: Serve) -> None:
     server = serve(answer)
-    assert Backfill(resource(server, type="unix_s"), "1970-01-01", "1970-01-01T03:00:00Z", "2h").windows() == [
+    assert resource(server, type="unix_s").backfill("1970-01-01", "1970-01-01T03:00:00Z", "2h").windows() == [
         (0, 7200),
         (7200, 10800),
     ]
-    assert Backfill(resource(server, type="unix_ms"), "1970-01-01", "1970-01-02").windows() == [(0, 86_400_000)]
+    assert resource(server, type="unix_ms").backfill("1970-01-01", "1970-01-02").windows() == [(0, 86_400_000)]
 
 
 @pytest.mark.parametrize("options", [{"changes_only": True}, {}], ids=["changes", "cursor"])
@@ -87,7 +86,7 @@ def test_a_live_poll_loads_what_differs_from_the_backfill(serve: Serve, options:
     polled = Polled(found)
     polled.poll()
     row["value"] = "new"
-    for page in Backfill(found, "2024-01-01", "2024-01-02")(polled.state):
+    for page in found.backfill("2024-01-01", "2024-01-02")(polled.state):
         polled.take(page)
     assert polled.rows[-1]["value"] == "new"
     row["value"] = "old"
@@ -103,20 +102,20 @@ def test_windows_of_graphql_are_variables(serve: Serve) -> None:
     server = serve(lambda asked: Reply({"data": {"items": {"nodes": [], "pageInfo": info}}}))
     cursor = Cursor("at", param="since", until="until")
     found = RestApi(server.url).graphql(QUERY, records="data.items.nodes", keys="id", cursor=cursor)
-    Polled(Backfill(found, "2024-01-01", "2024-01-02")).poll()  # type: ignore[arg-type]
+    Polled(found.backfill("2024-01-01", "2024-01-02")).poll()  # type: ignore[arg-type]
     assert server.asked[0].json == {"query": QUERY, "variables": {"since": "2024-01-01", "until": "2024-01-02"}}
 
 
 def test_what_a_backfill_needs_is_told(serve: Serve) -> None:
     server = serve(answer)
     with pytest.raises(ConfigurationError, match="param= and until="):
-        Backfill(resource(server, until=None), "2024-01-01", "2024-01-02")
+        resource(server, until=None).backfill("2024-01-01", "2024-01-02")
     with pytest.raises(ConfigurationError, match="resource with a cursor"):
-        Backfill(RestApi(server.url).get("/x", keys="id"), "2024-01-01", "2024-01-02")
+        RestApi(server.url).get("/x", keys="id").backfill("2024-01-01", "2024-01-02")
     with pytest.raises(ConfigurationError, match="has no window"):
-        Backfill(resource(server), "2024-01-02", "2024-01-01")
+        resource(server).backfill("2024-01-02", "2024-01-01")
     with pytest.raises(ConfigurationError, match="begin of the backfill is 'yesterday'"):
-        Backfill(resource(server), "yesterday", "2024-01-01")
+        resource(server).backfill("yesterday", "2024-01-01")
 
 
 MAIN = """

@@ -9,7 +9,6 @@ import pytest
 
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest import BearerToken, Cursor, Job, NextToken, PageNumber, Resource, RestApi
-from api2db.rest.backfill import Backfill
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Asked, Reply, Server
 
@@ -222,7 +221,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "pages of files": (lambda: resource(pagination=NextToken("t", "t")), "pagination can't be used with result_url"),
     "a parent": (lambda: RestApi("https://x").get("/{id}", for_each=resource()), "for_each is a list that a job makes"),
     "a backfill": (
-        lambda: Backfill(resource(cursor=Cursor("a", param="b", until="c"), keys="id"), "2024-01-01", "2024-01-02"),
+        lambda: resource(cursor=Cursor("a", param="b", until="c"), keys="id").backfill("2024-01-01", "2024-01-02"),
         "a list that a job makes",
     ),
 }

@@ -21,7 +21,6 @@ from api2db.ingest.backfill import ask_for_backfill, cancel_backfill
 from api2db.ingest.status import CollectorStatus
 from api2db.journal import journal_store
 from api2db.rest import Resource
-from api2db.rest.backfill import Backfill
 
 _LOOK_S: Final = 0.25
 _GONE_S: Final = 15.0
@@ -55,7 +54,7 @@ def run_backfill(main_file: Path, name: str, window: Window) -> bool:
         raise ConfigurationError(
             f"collector {name} polls a function of yours; only resources of api2db.rest have windows"
         )
-    Backfill(resource, *window)  # a wrong argument is refused before anything is stored
+    resource.backfill(*window)  # a wrong argument is refused before anything is stored
     console, home = Console(stderr=True), home_of_collector(collector)
     log_to_console(logging.WARNING, ConsoleHandler(console))
     for warning in _warnings(collector):
@@ -63,9 +62,7 @@ def run_backfill(main_file: Path, name: str, window: Window) -> bool:
     if _is_held(home, name):
         return _run_beside(home, name, window, console)
     with _progress(name, console) as (progress, task):
-        backfill = Backfill(
-            resource, *window, on_window=lambda done, of: progress.update(task, completed=done, total=of)
-        )
+        backfill = resource.backfill(*window, lambda done, of: progress.update(task, completed=done, total=of))
         seconds = collector.seconds or _SECONDS  # one that is disabled has a history all the same
         polled = dataclasses.replace(collector, import_target=backfill, seconds=seconds, poll_timeout=None)
         Run([polled]).run(once=True)

@@ -1,19 +1,18 @@
 """Resource: a list of an API that a collector polls as its import_target."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from api2db.errors import ConfigurationError
 from api2db.rest import _async_driver, _blocking_driver
+from api2db.rest._backfill import Backfill
 from api2db.rest._children import ChildPoll, ForEach
 from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
 from api2db.rest._jobs import Job, JobPoll
 from api2db.rest._poll import Poll
-
-if TYPE_CHECKING:
-    from api2db.rest.backfill import Backfill
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,25 @@ class Resource:
         """Poll on an event loop. No thread waits for the network or for a pause."""
         return _async_driver.frames(self._steps(state))
 
-    def backfill(self, begin: str, end: str, step: str = "1d") -> "Backfill":
+    def backfill(
+        self, begin: str, end: str, step: str = "1d", on_window: Callable[[int, int], object] | None = None
+    ) -> Backfill:
         """Return the import function for a part of the list's history.
 
         Args:
             begin: Where to begin, as ISO 8601 text.
             end: Where to end, as ISO 8601 text.
             step: The length of a window, such as ``"12h"``.
+            on_window: Called after each window with the number of finished windows and of all windows.
 
         Raises:
             ConfigurationError: An argument, or the resource, can't be used for a backfill.
         """
-        from api2db.rest.backfill import Backfill
-
-        return Backfill(self, begin, end, step)
+        if self.job is not None:
+            raise ConfigurationError("a backfill can't poll a list that a job makes")
+        if self.for_each is not None:
+            raise ConfigurationError("a backfill can't poll the lists below another one")
+        return Backfill(self.endpoint, self.figures, begin, end, step, on_window)
 
     def __repr__(self) -> str:
         return f"<Resource {self.endpoint.method} {self.endpoint.filled_url()}>"

@@ -15,7 +15,6 @@ from api2db.rest._endpoint import Endpoint
 from api2db.rest._http import Figures
 from api2db.rest._order import lowered, order_of
 from api2db.rest._poll import Poll
-from api2db.rest._resource import Resource
 
 _STATE: Final = "backfill"
 _DAY_S: Final = 86_400
@@ -23,14 +22,15 @@ _DAY_S: Final = 86_400
 
 @dataclass(frozen=True)
 class Backfill:
-    """An import function that polls the history of a resource, in one call or in several slices beside live polls.
+    """An import function that polls the history of a list, in one call or in several slices beside live polls.
 
     It does not change the cursor of the live polls. They load a row again if it differs from the one that the backfill
     has loaded. The progress is stored beside their state until the backfill has ended. Another backfill with the same
     arguments continues there.
 
     Args:
-        resource: A resource with keys, and a cursor that has ``param`` and ``until``.
+        endpoint: A list with keys, and a cursor that has ``param`` and ``until``.
+        figures: Where calls and rows are counted.
         begin: Where to begin, as ISO 8601 text.
         end: Where to end, as ISO 8601 text. The API decides whether rows at that moment are included.
         step: The length of a window, such as ``"12h"``.
@@ -42,7 +42,8 @@ class Backfill:
 
     commits_each_page: ClassVar[bool] = True
 
-    resource: Resource
+    endpoint: Endpoint
+    figures: Figures
     begin: str
     end: str
     step: str = "1d"
@@ -50,9 +51,7 @@ class Backfill:
 
     def __post_init__(self) -> None:
         cursor = self._cursor
-        if self.resource.job is not None:
-            raise ConfigurationError("a backfill can't poll a list that a job makes")
-        if self.resource.for_each is not None or not self.resource.keys:
+        if not self.keys:
             raise ConfigurationError(
                 "a backfill needs a resource with keys, by which its rows replace those of live polls"
             )
@@ -69,22 +68,17 @@ class Backfill:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The resource's."""
-        return self.resource.keys
+        """The columns by which rows replace those of live polls."""
+        return self.endpoint.keys
 
     @property
     def host(self) -> str:
-        """The resource's."""
-        return self.resource.host
-
-    @property
-    def figures(self) -> Figures:
-        """The resource's."""
-        return self.resource.figures
+        """The host for whose rate limit its calls count."""
+        return self.endpoint.origin.host
 
     @property
     def _cursor(self) -> Cursor:
-        cursor = self.resource.endpoint.cursor
+        cursor = self.endpoint.cursor
         if cursor is None:
             raise ConfigurationError("a backfill needs a resource with a cursor")
         return cursor
@@ -123,7 +117,7 @@ class Backfill:
         for number in range(kept["done"], len(windows)):
             poll = dict(kept["poll"])
             kept = {"of": name, "done": number + 1, "poll": {}}
-            endpoint = self._endpoint(*windows[number])
+            endpoint = self._window(*windows[number])
             steps = Poll(endpoint, poll, self.figures, conditional=False, beside=state).frames()
             while not isinstance(frame := (yield from next_frame(steps)), End):
                 within = {"of": name, "done": number, "poll": {"poll": poll["poll"]}} if "poll" in poll else kept
@@ -134,10 +128,9 @@ class Backfill:
         state.pop(_STATE, None)
         yield None
 
-    def _endpoint(self, begin: Any, end: Any) -> Endpoint:
-        endpoint, cursor = self.resource.endpoint, self._cursor
-        window = dataclasses.replace(cursor, initial=begin, overlap=0, remember=0, descending=False)
-        return dataclasses.replace(endpoint, cursor=window, until=end, changes_only=False)
+    def _window(self, begin: Any, end: Any) -> Endpoint:
+        cursor = dataclasses.replace(self._cursor, initial=begin, overlap=0, remember=0, descending=False)
+        return dataclasses.replace(self.endpoint, cursor=cursor, until=end, changes_only=False)
 
 
 def _with_time(text: str) -> str:
