@@ -17,6 +17,7 @@ from api2db.errors import PollError
 from api2db.rest import ApiKey, NextUrl, Offset, RestApi
 from api2db.rest import _addresses as addresses
 from api2db.rest import _http as http
+from api2db.rest import _transfer as transfer
 from tests.rest.conftest import Polled, Serve
 from tests.rest.servers import Reply
 
@@ -140,7 +141,7 @@ def test_a_poll_ends_in_time_though_the_headers_drip() -> None:
 
 def test_a_poll_ends_in_time_though_a_name_is_not_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     resolved = threading.Event()
-    monkeypatch.setattr(http, "public_address", lambda origin: resolved.wait(20))
+    monkeypatch.setattr(transfer, "public_address", lambda origin: resolved.wait(20))
     api = RestApi("http://api.example", allow_private=False, max_poll_time="100ms")
     with pytest.raises(PollError, match="max_poll_time"):
         Polled(api.get("/x")).poll()
@@ -240,7 +241,7 @@ def test_what_a_name_resolves_to_is_what_counts(address: str, monkeypatch: pytes
 def test_a_checked_address_is_the_one_that_is_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(lambda asked: Reply([{"host": asked.headers["host"]}]))
     port = server.url.rpartition(":")[2]
-    monkeypatch.setattr(http, "public_address", lambda origin: "127.0.0.1")
+    monkeypatch.setattr(transfer, "public_address", lambda origin: "127.0.0.1")
     rows = Polled(RestApi(f"http://api.example:{port}", allow_private=False).get("/x")).poll()
     assert rows == [{"host": f"api.example:{port}"}]
 

@@ -33,8 +33,8 @@ from api2db.rest._cursor import Cursor
 from api2db.rest._endpoint import Endpoint
 from api2db.rest._formats import FORMATS, Format
 from api2db.rest._hosts import add_rates
-from api2db.rest._http import TRIES, Limits
 from api2db.rest._jobs import Job
+from api2db.rest._messages import TRIES, Limits
 from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
 from api2db.rest._paths import compiled
 from api2db.rest._resource import Resource

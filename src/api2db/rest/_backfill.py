@@ -12,7 +12,7 @@ from api2db.rest._blocking_driver import frames
 from api2db.rest._cursor import Cursor
 from api2db.rest._effects import End, Steps, next_frame
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures
+from api2db.rest._messages import Figures
 from api2db.rest._order import lowered, order_of
 from api2db.rest._poll import Poll
 

@@ -22,8 +22,8 @@ from api2db.frames import Refused
 from api2db.rest._cursor import digest
 from api2db.rest._effects import End, Join, Start, Steps, TimeUpError, next_frame
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures, PermanentStatusError
 from api2db.rest._json import decode
+from api2db.rest._messages import Figures, PermanentStatusError
 from api2db.rest._paths import Path
 from api2db.rest._poll import ListError, Poll
 from api2db.rest._shaping import Row

@@ -12,12 +12,14 @@ from api2db.rest._addresses import Origin, origin_of
 from api2db.rest._auth import Auth
 from api2db.rest._cursor import Cursor
 from api2db.rest._formats import Format, document_of
-from api2db.rest._http import Figures, Limits, Request, Response, Session, with_params, without_params
+from api2db.rest._http import Session
 from api2db.rest._json import encode
+from api2db.rest._messages import Figures, Limits, Request, Response
 from api2db.rest._pagination import NoPagination, Page, Pagination, Position
 from api2db.rest._paths import Path
 from api2db.rest._records import WHOLE, check_list, check_path, guessed_records, records_at
 from api2db.rest._shaping import Shape
+from api2db.rest._urls import with_params, without_params
 
 _NO_CONTENT: Final = 204
 _ACCEPT: Mapping[Format, str] = {

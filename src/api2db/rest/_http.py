@@ -3,30 +3,31 @@
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import httpx2
 
 from api2db.backoff import BackOff
 from api2db.errors import PollError
-from api2db.rest._addresses import Origin, origin_of, public_address
+from api2db.rest._addresses import Origin, origin_of
 from api2db.rest._arguments import Rate
 from api2db.rest._auth import Added, Auth, NoAuth
 from api2db.rest._blocking_driver import finished
-from api2db.rest._effects import Answer, Begin, Call, Read, Send, Steps, TimeUpError, Wait
-from api2db.rest._encoding import ACCEPTED, Decompression
+from api2db.rest._effects import Begin, Call, Steps, TimeUpError, Wait
 from api2db.rest._hosts import Host, host_of, rates_of
 from api2db.rest._json import decode
 from api2db.rest._limits import limit_reset_s, retry_after_s
 from api2db.rest._lines import Lines
+from api2db.rest._messages import Figures, Limits, PermanentStatusError, Request, Response
 from api2db.rest._pace import TooLongError
-from api2db.rest._secrets import holds_secret, scrub
+from api2db.rest._secrets import SentSecrets
+from api2db.rest._transfer import Transfer
+from api2db.rest._urls import joined, shown
 
 logger = logging.getLogger("api2db.rest")
-TRIES: Final = 5
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0
 _JITTER_SHARE: Final = 0.5
@@ -36,89 +37,7 @@ _MOST_REDIRECTS: Final = 10
 _SHOWN: Final = 200
 _READ: Final = 1 << 16
 """How much of an error's body is searched for secrets before it is cut to what is shown."""
-_HEADERS: Final = {
-    "Accept": "*/*",
-    "Connection": "keep-alive",
-    "User-Agent": "api2db",
-    "Accept-Encoding": ACCEPTED,
-}
-_NO_SECRETS: Final = frozenset({"host", "content-length", "content-type", "accept", "accept-encoding", "user-agent"})
 _OF_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What bounds the calls to one API; see RestApi."""
-
-    rates: tuple[Rate, ...] = ()
-    connect_s: float = 10.0
-    read_s: float = 30.0
-    poll_s: float = 3600.0
-    response_bytes: int = 64 * 10**6
-    decompressed_bytes: int = 256 * 10**6
-    depth: int = 100
-    tries: int = TRIES
-    allow_private: bool | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One call, without authentication.
-
-    Attributes:
-        json: The body of a POST, encoded already.
-        in_lines: Whether the body of a 2xx response is left to be read as lines.
-    """
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    json: bytes | None = None
-    in_lines: bool = False
-
-
-@dataclass(frozen=True)
-class Response:
-    """What came back.
-
-    Attributes:
-        url: Where it came from, after redirects.
-        headers: Their names in lower case.
-        lines: The body, where it is read in pieces.
-        scrub: Hides the secrets that the poll has sent, in a text that is shown.
-    """
-
-    status: int
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    lines: Lines | None = None
-    scrub: Callable[[str], str] = field(default=str, repr=False, compare=False)
-
-
-@dataclass
-class Figures:
-    """Counts of a resource since its process was started."""
-
-    calls: int = 0
-    not_modified: int = 0
-    retried: int = 0
-    waited_s: float = 0.0
-    rows_new: int = 0
-    rows_repeated: int = 0
-    rows_rejected: int = 0
-    rows_without_cursor: int = 0
-
-
-class PermanentStatusError(PollError):
-    """A status that another try will not change."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
-
-    def __reduce__(self) -> tuple[type["PermanentStatusError"], tuple[str, int]]:
-        return type(self), (str(self), self.status)
 
 
 class Session:
@@ -144,11 +63,11 @@ class Session:
         self._auth = auth
         self._limits = limits
         self._figures = figures
-        self._secrets: set[str] = set()
-        self._secret_params: set[str] = set()
+        self._secrets = SentSecrets()
         self._sent = Added()
         self._trusted = {base}
         self._until_s = time.monotonic() + limits.poll_s if until_s is None else until_s
+        self._transfer = Transfer(limits, self._trusted, self._until_s)
 
     def fetch(self, request: Request, accept: Callable[[int], bool] = lambda _: False) -> Steps[Response]:
         """Make a call, with its retries; return the response.
@@ -168,17 +87,17 @@ class Session:
         except PermanentStatusError as error:
             raise PermanentStatusError(self.scrub(str(error)), error.status) from None
         except TimeUpError as error:
-            raise TimeUpError(self.scrub(f"{request.method} {_shown(request.url)}: {error}")) from None
+            raise TimeUpError(self.scrub(f"{request.method} {shown(request.url)}: {error}")) from None
         except PollError as error:
             raise PollError(self.scrub(str(error))) from None
 
     def scrub(self, text: str) -> str:
         """Hide all secrets that this poll has sent."""
-        return scrub(text, self._secrets)
+        return self._secrets.scrub(text)
 
     def holds_secret(self, text: str) -> bool:
         """Whether a text has a secret in it that this poll has sent."""
-        return holds_secret(text, self._secrets)
+        return self._secrets.holds_secret(text)
 
     def _fetch(self, request: Request, accept: Callable[[int], bool]) -> Steps[Response]:
         renewed, why, back_off, attempt = False, "", _new_back_off(), 0
@@ -187,7 +106,7 @@ class Session:
             try:
                 response = yield from self._call(request, self._auth)
             except (httpx2.InvalidURL, UnicodeError):
-                raise PollError(f"{_shown(request.url)!r} is not a URL that can be asked") from None
+                raise PollError(f"{shown(request.url)!r} is not a URL that can be asked") from None
             except httpx2.TransportError as error:
                 why, wait_s = _failed(error), back_off.failed()
             else:
@@ -200,7 +119,7 @@ class Session:
                 wait_s = self._asked_s(response, back_off)
             if attempt < self._limits.tries:
                 yield from self._pause(request, why, wait_s)
-        raise PollError(f"{request.method} {_shown(request.url)} failed {self._limits.tries} times: {why}")
+        raise PollError(f"{request.method} {shown(request.url)} failed {self._limits.tries} times: {why}")
 
     def _renews(self, response: Response) -> bool:
         """Whether authentication may do better after this 401."""
@@ -208,7 +127,7 @@ class Session:
 
     def _pause(self, request: Request, why: str, wait_s: float) -> Steps[None]:
         self._figures.retried += 1
-        logger.info("%s", self.scrub(f"{_shown(request.url)}: {why}; trying again in {wait_s:.1f} s"))
+        logger.info("%s", self.scrub(f"{shown(request.url)}: {why}; trying again in {wait_s:.1f} s"))
         yield from self._sleep(wait_s, why)
 
     def _asked_s(self, response: Response, back_off: BackOff) -> float:
@@ -218,7 +137,7 @@ class Session:
             PermanentStatusError: Another try would not help.
         """
         if not _may_help(response):
-            raise PermanentStatusError(f"{_shown(response.url)}: {_said(response)}", response.status)
+            raise PermanentStatusError(f"{shown(response.url)}: {_said(response)}", response.status)
         asked_s = retry_after_s(response.headers)
         if asked_s is None:
             asked_s = limit_reset_s(response.headers)
@@ -235,25 +154,25 @@ class Session:
             if response.status not in _REDIRECTS or target is None:
                 return response
             request = _redirected(request, response.status, joined(request.url, target))
-        raise PollError(f"{_shown(request.url)}: more than {_MOST_REDIRECTS} redirects")
+        raise PollError(f"{shown(request.url)}: more than {_MOST_REDIRECTS} redirects")
 
     def _send(self, request: Request, auth: Auth | httpx2.Auth) -> Steps[Response]:
         origin = origin_of(request.url)
         host = host_of(origin)
         own = origin == self._base
         if origin not in self._trusted:
-            request = replace(request, url=self._without_secrets(request.url))
+            request = replace(request, url=self._secrets.without(request.url, getattr(self._auth, "secret_params", ())))
         added = (yield from self._added(auth)) if own and not isinstance(auth, httpx2.Auth) else Added()
         rates = rates_of(origin, self._limits)
         yield from self._begun(host, rates)
         body: Any
         try:
             added = yield from self._signed(added, request)
-            prepared = yield from self._prepared(origin, request, added)
+            prepared = yield from self._transfer.prepared(origin, request, added)
             if own and isinstance(auth, httpx2.Auth):
                 answer, body = yield from self._exchange(host, prepared, auth)
             else:
-                answer, body = yield from self._answered(host, prepared, in_lines=request.in_lines)
+                answer, body = yield from self._transfer.answered(host, prepared, in_lines=request.in_lines)
         finally:
             # A call whose body is read in lines ends here, too: it may wait for the lists of its records.
             host.pace.end(rates)
@@ -263,18 +182,6 @@ class Session:
             host.pace.pause(reset_s)
         return response
 
-    def _prepared(self, origin: Origin, request: Request, added: Added) -> Steps[httpx2.Request]:
-        url, headers, extensions = yield from self._pinned(origin, with_params(request.url, added.params))
-        # Waiting for a connection of the pool says nothing about the server: it may last as long as the poll.
-        timeout = httpx2.Timeout(self._limits.read_s, connect=self._limits.connect_s, pool=max(1.0, self._left_s()))
-        return httpx2.Request(
-            request.method,
-            url,
-            headers={**_HEADERS, **headers, **request.headers, **added.headers},
-            content=request.json,
-            extensions={"timeout": timeout.as_dict(), **extensions},
-        )
-
     def _exchange(self, host: Host, request: httpx2.Request, auth: httpx2.Auth) -> Steps[tuple[httpx2.Response, bytes]]:
         """Carry out an authentication of httpx2, which may send several requests. Its code may block."""
         prepared = httpx2.Request(request.method, request.url, headers=request.headers)
@@ -282,49 +189,20 @@ class Session:
         try:
             sent = yield Call(partial(next, flow), self._until_s, auth)
             while True:
-                self._note_secrets(prepared, sent)
-                answer, body = yield from self._answered(host, sent)
+                self._secrets.note_changes(prepared, sent)
+                answer, body = yield from self._transfer.answered(host, sent)
                 sent = yield Call(partial(_next, flow, _whole(answer, body)), self._until_s, auth)
                 if sent is None:
                     return answer, body
         finally:
             flow.close()
 
-    def _answered(
-        self, host: Host, request: httpx2.Request, *, in_lines: bool = False
-    ) -> Steps[tuple[httpx2.Response, Any]]:
-        """Send a request as it is, and read the body, or return the lines of it.
-
-        Args:
-            host: Where to send it.
-            request: What to send.
-            in_lines: Whether the body of a 2xx response is left to be read as lines.
-        """
-        answer: Answer = yield Send(host, request, self._until_s)
-        if in_lines and 200 <= answer.response.status_code < 300:
-            return answer.response, Lines(answer, self._limits.response_bytes, self._until_s)
-        return answer.response, (yield from self._body(answer))
-
-    def _pinned(self, origin: Origin, url: str) -> Steps[tuple[str, dict[str, str], dict[str, Any]]]:
-        """A URL with the address that was checked instead of the host's name, where private ones are refused."""
-        allowed = self._limits.allow_private
-        if allowed or (allowed is None and origin in self._trusted):
-            return url, {}, {}
-        address: str = yield Call(lambda: public_address(origin), self._until_s)
-        parts = urlsplit(url)
-        netloc = f"[{address}]:{origin.port}" if ":" in address else f"{address}:{origin.port}"
-        return (
-            urlunsplit((parts.scheme, netloc, parts.path, parts.query, "")),
-            {"Host": parts.netloc.rpartition("@")[2]},
-            {"sni_hostname": origin.host},
-        )
-
     def _added(self, auth: Auth) -> Steps[Added]:
         if getattr(auth, "is_ready", False):
             added = auth.added(self._post_form)
         else:
             added = yield Call(lambda: auth.added(self._post_form), self._until_s, auth)
-        self._secrets.update(secret for secret in added.secrets if secret)
+        self._secrets.add(added.secrets)
         self._sent = added
         return added
 
@@ -333,33 +211,15 @@ class Session:
         if added.sign is None:
             return added
         made: Added = yield Call(partial(added.sign, request), self._until_s, self._auth)
-        self._secrets.update(secret for secret in made.secrets if secret)
+        self._secrets.add(made.secrets)
         self._sent = made
         return made
-
-    def _note_secrets(self, prepared: httpx2.Request, sent: httpx2.Request) -> None:
-        """Take every header and parameter that an authentication of httpx2 has added or changed for a secret."""
-        for name, value in sent.headers.items():
-            if name not in _NO_SECRETS and prepared.headers.get(name) != value:
-                self._secrets.update({value, *value.split()[1:]})
-        before = set(prepared.url.params.multi_items())
-        for name, value in sent.url.params.multi_items():
-            if (name, value) not in before and value:
-                self._secrets.add(value)
-                self._secret_params.add(name)
-
-    def _without_secrets(self, url: str) -> str:
-        """A URL for another host without the parameters that are secret, which a redirect or a link may repeat."""
-        names = self._secret_params | set(getattr(self._auth, "secret_params", ()))
-        query = urlsplit(url).query
-        holders = {name for name, value in parse_qsl(query) if name in names or value in self._secrets}
-        return without_params(url, frozenset(holders))
 
     def _post_form(
         self, url: str, form: Mapping[str, str] | bytes | None, headers: Mapping[str, str], secrets: Sequence[str]
     ) -> Any:
         """Ask a token server, which is trusted with the secrets that it is sent."""
-        self._secrets.update(secret for secret in secrets if secret)
+        self._secrets.add(secrets)
         content = {"Accept": "application/json"}
         if form is not None:
             content["Content-Type"] = "application/x-www-form-urlencoded"
@@ -370,7 +230,7 @@ class Session:
         try:
             return decode(answer, self._limits.depth)
         except PollError:  # its message shows the beginning of the body, which may be a token
-            raise PollError(f"{request.method} {_shown(url)}: the answer is not JSON") from None
+            raise PollError(f"{request.method} {shown(url)}: the answer is not JSON") from None
 
     def _fetch_once(self, request: Request) -> Steps[Response]:
         """Without redirects: a form of secrets goes nowhere else."""
@@ -380,7 +240,7 @@ class Session:
             attempt, response = attempt + 1, (yield from self._send(request, NoAuth()))
         if 200 <= response.status < 300:
             return response
-        raise PermanentStatusError(f"{request.method} {_shown(request.url)}: {_said(response)}", response.status)
+        raise PermanentStatusError(f"{request.method} {shown(request.url)}: {_said(response)}", response.status)
 
     def _begun(self, host: Host, rates: tuple[Rate, ...]) -> Steps[None]:
         """Wait for the pace of a host; the call counts until its end."""
@@ -406,18 +266,6 @@ class Session:
         self._figures.waited_s += seconds
         yield Wait(seconds)
 
-    def _body(self, answer: Answer) -> Steps[bytes]:
-        encoding = answer.response.headers.get("content-encoding", "")
-        decompression = Decompression(encoding, self._limits.response_bytes, self._limits.decompressed_bytes)
-        pieces: list[bytes] = []
-        data = answer.first
-        while True:
-            pieces += decompression.feed(data)
-            if answer.is_over:
-                decompression.end()
-                return b"".join(pieces)
-            data = yield Read(answer, self._until_s)
-
 
 def _next(flow: Generator[httpx2.Request, httpx2.Response, None], response: httpx2.Response) -> httpx2.Request | None:
     """The next request of an authentication; None if the response is its last."""
@@ -437,56 +285,13 @@ def _new_back_off() -> BackOff:
     return BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_share=_JITTER_SHARE)
 
 
-def _shown(url: str) -> str:
-    """A URL without its query, which may hold a secret, and without a password."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def with_params(url: str, params: Mapping[str, Any]) -> str:
-    """Return a URL whose query has these parameters, in place of those of the same names; others stay as they are."""
-    if not params:
-        return url
-    parts = urlsplit(url)
-    # What stays is not encoded again: a signature is for the query as it is.
-    kept = [one for one in parts.query.split("&") if one and unquote_plus(one.partition("=")[0]) not in params]
-    added = [(name, _text(value)) for name, values in params.items() for value in _listed(values) if value is not None]
-    query = "&".join([*kept, urlencode(added, quote_via=quote, safe=":,/")]) if added else "&".join(kept)
-    return urlunsplit(parts._replace(query=query))
-
-
-def without_params(url: str, names: frozenset[str]) -> str:
-    """Return a URL without the parameters of these names."""
-    return with_params(url, dict.fromkeys(names)) if names else url
-
-
-def joined(url: str, target: str) -> str:
-    """A URL that a response leads to, which may be relative.
-
-    Raises:
-        PollError: It is no URL.
-    """
-    try:
-        return urljoin(url, target)
-    except ValueError:
-        raise PollError(f"{target.partition('?')[0]!r} is not a URL") from None
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else [value]
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _redirected(request: Request, status: int, url: str) -> Request:
     """The request that a redirect asks for. What the user's own headers hold may be meant for the first host only."""
     becomes_get = status == 303 or (status in {301, 302} and request.method == "POST")
     same = origin_of(url) == origin_of(request.url)
     if request.json is not None and not becomes_get and not same:
         raise PollError(
-            f"{_shown(request.url)} redirects a POST to {_shown(url)}, another host, which is not sent the body; give "
+            f"{shown(request.url)} redirects a POST to {shown(url)}, another host, which is not sent the body; give "
             "RestApi the URL of that host if it is right"
         )
     if becomes_get:

@@ -18,8 +18,8 @@ from api2db.errors import ConfigurationError, PollError
 from api2db.rest._arguments import duration_s, of_kind, suggesting
 from api2db.rest._effects import End, Steps, Wait, next_frame
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures, PermanentStatusError, Request, Response
 from api2db.rest._limits import date_s, retry_after_s
+from api2db.rest._messages import Figures, PermanentStatusError, Request, Response
 from api2db.rest._pagination import NoPagination, Page, Position
 from api2db.rest._paths import Path, compiled
 from api2db.rest._poll import Poll

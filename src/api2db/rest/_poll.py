@@ -27,8 +27,8 @@ from api2db.rest._auth import Basic
 from api2db.rest._cursor import digest
 from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures, PermanentStatusError, Request, Response
 from api2db.rest._lines import Lines
+from api2db.rest._messages import Figures, PermanentStatusError, Request, Response
 from api2db.rest._pagination import LinkHeader, Page, Position
 from api2db.rest._reach import Reach
 from api2db.rest._secrets import Secret, holds_secret

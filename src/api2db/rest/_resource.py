@@ -10,8 +10,8 @@ from api2db.rest._backfill import Backfill
 from api2db.rest._children import ChildPoll, ForEach
 from api2db.rest._effects import Steps
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures
 from api2db.rest._jobs import Job, JobPoll
+from api2db.rest._messages import Figures
 from api2db.rest._poll import Poll
 
 

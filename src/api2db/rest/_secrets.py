@@ -9,15 +9,18 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
+
+import httpx2
 
 from api2db.disk.folders import project_home
 from api2db.errors import ConfigurationError
 from api2db.rest._arguments import suggesting, text
+from api2db.rest._urls import without_params
 
 MASK: Final = "***"
 _VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
@@ -25,6 +28,7 @@ _SHOWABLE: Final = re.compile(r"\$[A-Z][A-Z0-9_]*")
 _OTHERS: Final = 0o077
 _SHORTEST: Final = 4
 _CREDIBLE: Final = 8
+_NO_SECRETS: Final = frozenset({"host", "content-length", "content-type", "accept", "accept-encoding", "user-agent"})
 _NO_WORD: Final = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -170,3 +174,45 @@ def _forms(secret: str) -> Iterable[str]:
     yield from (secret, quote(secret, safe=""), quote_plus(secret))
     yield base64.b64encode(secret.encode()).decode()
     yield json.dumps(secret)[1:-1]
+
+
+class SentSecrets:
+    """The secrets that a poll has sent: they are hidden in texts that are shown, and go to no other host."""
+
+    def __init__(self) -> None:
+        self._params: set[str] = set()
+        self._secrets: set[str] = set()
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Take note of secrets that are sent."""
+        self._secrets.update(filter(None, secrets))
+
+    def scrub(self, text: str) -> str:
+        """Hide them in a text."""
+        return scrub(text, self._secrets)
+
+    def holds_secret(self, text: str) -> bool:
+        """Whether a text has one of them in it."""
+        return holds_secret(text, self._secrets)
+
+    def note_changes(self, prepared: httpx2.Request, sent: httpx2.Request) -> None:
+        """Take every header and parameter that an authentication of httpx2 has added or changed for a secret."""
+        for name, value in sent.headers.items():
+            if name not in _NO_SECRETS and prepared.headers.get(name) != value:
+                self._secrets.update({value, *value.split()[1:]})
+        before = set(prepared.url.params.multi_items())
+        for name, value in sent.url.params.multi_items():
+            if (name, value) not in before and value:
+                self._secrets.add(value)
+                self._params.add(name)
+
+    def without(self, url: str, params: Collection[str]) -> str:
+        """Return a URL for another host without secret parameters, which a redirect or a link may repeat.
+
+        Args:
+            url: The URL.
+            params: The names of further parameters that are secret.
+        """
+        names, query = {*self._params, *params}, urlsplit(url).query
+        holders = {name for name, value in parse_qsl(query) if name in names or value in self._secrets}
+        return without_params(url, frozenset(holders))

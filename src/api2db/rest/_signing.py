@@ -12,8 +12,8 @@ import httpx2
 from api2db.errors import ConfigurationError, PollError
 from api2db.rest._arguments import of_kind, suggesting
 from api2db.rest._auth import Added, Outgoing, Post
-from api2db.rest._http import with_params, without_params
 from api2db.rest._secrets import SecretText, named_secrets, revealed, scrub
+from api2db.rest._urls import with_params, without_params
 
 _SIGNATURE_CHARACTERS: Final = 20
 """Shorter values of a signature are times, counts and names. They are not secret."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from api2db.rest._cursor import Known, digest
 from api2db.rest._endpoint import Endpoint
-from api2db.rest._http import Figures
+from api2db.rest._messages import Figures
 from api2db.rest._order import Order
 from api2db.rest._reach import Reach
 from api2db.rest._shaping import Row

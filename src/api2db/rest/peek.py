@@ -15,7 +15,7 @@ from api2db.frames import to_batch
 from api2db.rest._api import RestApi
 from api2db.rest._auth import ApiKey, Auth, Basic, BearerToken
 from api2db.rest._blocking_driver import finished
-from api2db.rest._http import Figures
+from api2db.rest._messages import Figures
 from api2db.rest._order import order_of
 from api2db.rest._pagination import LinkHeader, Page
 from api2db.rest._records import WHOLE, path_of_records, records_at
