@@ -232,7 +232,7 @@ def test_the_rates_of_all_apis_of_a_host_hold_for_each_call(serve: Serve) -> Non
     assert all(later - earlier >= 0.2 for earlier, later in zip(times, times[5:], strict=False))
     del apis[0]
     gc.collect()
-    assert rates_of(origin_of(url), RestApi(url)._limits) == (Rate(100, 1.0),)
+    assert rates_of(origin_of(url), RestApi(url)._lists.limits) == (Rate(100, 1.0),)
 
 
 def test_a_call_that_would_wait_too_long_is_not_counted() -> None:

@@ -1,10 +1,9 @@
 """RestApi: the URL, authentication and limits that all resources of one API share."""
 
 import dataclasses
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import httpx2
 
@@ -16,8 +15,6 @@ from api2db.rest._arguments import (
     nearest,
     of_kind,
     one_of,
-    optional_text,
-    params_of,
     positive_s,
     rate,
     size_bytes,
@@ -27,35 +24,14 @@ from api2db.rest._arguments import (
     whole,
 )
 from api2db.rest._auth import Auth, NoAuth
-from api2db.rest._casts import cast_named
-from api2db.rest._children import ForEach
 from api2db.rest._cursor import Cursor
-from api2db.rest._endpoint import Endpoint
-from api2db.rest._formats import FORMATS, Format
+from api2db.rest._formats import Format
 from api2db.rest._hosts import add_rates
 from api2db.rest._jobs import Job
+from api2db.rest._lists import DEFAULTS, OPTIONS, Lists
 from api2db.rest._messages import TRIES, Limits
-from api2db.rest._pagination import NoPagination, PageInfo, Pagination, checked
-from api2db.rest._paths import compiled
+from api2db.rest._pagination import PageInfo, Pagination
 from api2db.rest._resource import Resource
-from api2db.rest._shaping import Shape
-
-_OPTIONS: Final = (
-    "params",
-    "headers",
-    "records",
-    "pagination",
-    "cursor",
-    "keys",
-    "fields",
-    "types",
-    "flatten",
-    "include",
-    "format",
-    "changes_only",
-    "max_pages",
-)
-_DEFAULTS: Final = {"keys": (), "flatten": False, "changes_only": False, "max_pages": 10_000}
 
 
 class ListOptions(TypedDict, total=False):
@@ -109,7 +85,7 @@ class RestApi:
     max_depth: int = 100
     tries: int = TRIES
     allow_private: bool | None = None
-    _limits: Limits = field(init=False, repr=False, compare=False)
+    _lists: Lists = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         of_kind(self.url, str, "url of RestApi", "text such as 'https://api.example.com'")
@@ -131,8 +107,9 @@ class RestApi:
         if self.auth is not None and not isinstance(self.auth, httpx2.Auth) and not hasattr(self.auth, "added"):
             given = f"of type {type(self.auth).__name__}"
             raise ConfigurationError(f"auth of RestApi is {given}; use one such as BearerToken('$TOKEN')")
-        object.__setattr__(self, "_limits", self._checked_limits())
-        add_rates(origin_of(self.url), self._limits)
+        limits = self._checked_limits()
+        object.__setattr__(self, "_lists", Lists(self.url, self.auth or NoAuth(), self.headers, limits))
+        add_rates(origin_of(self.url), limits)
 
     def _checked_limits(self) -> Limits:
         return Limits(
@@ -201,12 +178,12 @@ class RestApi:
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        options = {name: value for name, value in locals().items() if name in OPTIONS}
         if for_each is None:
             if include_parent:
                 raise ConfigurationError("include_parent needs for_each, from whose records it takes values")
-            return self._resource("GET", path, path_parameters, options)
-        return self._child(path, path_parameters, options, for_each, include_parent or {}, at_once)
+            return self._lists.resource("GET", path, path_parameters, options)
+        return self._lists.child(path, path_parameters, options, for_each, include_parent or {}, at_once)
 
     @suggesting_call
     def post(
@@ -244,10 +221,10 @@ class RestApi:
         Raises:
             ConfigurationError: An argument can't be used.
         """
-        options = {name: value for name, value in locals().items() if name in _OPTIONS}
+        options = {name: value for name, value in locals().items() if name in OPTIONS}
         one_of(params_in, ("json", "query"), "params_in")
         body = dict(of_kind(json, Mapping, "json", "a dict"))
-        resource = self._resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
+        resource = self._lists.resource("POST", path, path_parameters, options, body=body, in_body=params_in == "json")
         if job is None:
             return resource
         if of_kind(job, Job, "job", "a Job").result_url is not None and pagination is not None:
@@ -297,144 +274,6 @@ class RestApi:
         if cursor is not None:
             options["cursor"] = of_kind(cursor, Cursor, "cursor", "a Cursor").within("variables")
         pagination = PageInfo(beside, f"variables.{after}")
-        given = {**_DEFAULTS, **options, "records": records, "pagination": pagination}
+        given = {**DEFAULTS, **options, "records": records, "pagination": pagination}
         body = {"query": query, "variables": dict(variables or {})}
-        return self._resource("POST", path, {}, given, body=body, in_body=True, is_graphql=True)
-
-    def _child(
-        self,
-        path: str,
-        given: Mapping[str, Any],
-        options: dict[str, Any],
-        parent: Resource,
-        include_parent: Mapping[str, str],
-        at_once: int,
-    ) -> Resource:
-        of_kind(parent, Resource, "for_each", "a resource, such as RestApi.get returns")
-        if parent.job is not None:
-            raise ConfigurationError("for_each is a list that a job makes; give a resource that is polled")
-        if parent.for_each is not None:
-            raise ConfigurationError("for_each is a resource that has for_each itself; the maximum is two levels")
-        for name in ("cursor", "changes_only"):
-            if options[name]:
-                raise ConfigurationError(f"{name} can't be used with for_each; give it to the resource of for_each")
-        names = [name for name in _names_in(path) if name not in given]
-        if not names:
-            raise ConfigurationError(f"path={path!r} needs a name in braces that for_each fills, such as {{id}}")
-        columns = parent.endpoint.shape.fields
-        for name in names:
-            if columns and name not in columns:
-                raise ConfigurationError(f"path={path!r} names {name!r}, which for_each lacks{nearest(name, columns)}")
-        of_kind(include_parent, Mapping, "include_parent", "a dict")
-        include = {name: compiled(found, f"include_parent[{name!r}]") for name, found in include_parent.items()}
-        for_each = ForEach(
-            parent.endpoint, {name: compiled(name, "path") for name in names}, include, whole(at_once, "at_once")
-        )
-        child = self._resource("GET", path, {**dict.fromkeys(names, "?"), **given}, options, but=names)
-        return dataclasses.replace(child, for_each=for_each)
-
-    def _resource(
-        self,
-        method: str,
-        path: str,
-        path_parameters: Mapping[str, Any],
-        options: dict[str, Any],
-        but: Sequence[str] = (),
-        **more: Any,
-    ) -> Resource:
-        of_kind(path, str, "path", "text such as '/items'")
-        if "://" in path.partition("?")[0] or "#" in path:
-            raise ConfigurationError(f"path={path!r} must be a path below the url of RestApi, without a fragment")
-        _check_path(path, path_parameters)
-        fields = of_kind(options.get("fields") or {}, Mapping, "fields", "a dict")
-        of_kind(options.get("include") or {}, Mapping, "include", "a dict")
-        keys = _checked_keys(options["keys"], {**fields, **(options.get("include") or {})} if fields else {})
-        if options["changes_only"] and not keys:
-            raise ConfigurationError("changes_only needs keys, by which a row is compared with the last one")
-        cursor, records = options.get("cursor"), optional_text(options.get("records"), "records")
-        if options.get("format") == "xml" and records is None:
-            raise ConfigurationError("format='xml' needs records=, the path of the elements that are the records")
-        return Resource(
-            Endpoint(
-                method=method,
-                url=f"{self.url.rstrip('/')}/{path.lstrip('/')}" if path else self.url,
-                auth=self.auth or NoAuth(),
-                limits=self._limits,
-                path={name: value for name, value in path_parameters.items() if name not in but},
-                params=_checked_params(options.get("params") or {}, in_body=more.get("in_body", False)),
-                headers={**self.headers, **headers_of(options.get("headers") or {}, "headers")},
-                records=records,
-                find=None if records is None else compiled(records, "records"),
-                pagination=checked(options.get("pagination") or NoPagination()),
-                cursor=_checked_cursor(cursor),
-                keys=keys,
-                shape=_shape(options),
-                format=one_of(options.get("format", "json"), FORMATS, "format"),
-                changes_only=flag(options["changes_only"], "changes_only"),
-                max_pages=whole(options["max_pages"], "max_pages"),
-                **more,
-            )
-        )
-
-
-def _check_path(path: str, given: Mapping[str, Any]) -> None:
-    """Each name in braces has an argument, and no argument is left over."""
-    names = _names_in(path)
-    for name in given:
-        if name not in names:
-            raise ConfigurationError(f"there is no argument {name!r}{nearest(name, [*names, *_OPTIONS, 'json'])}")
-    if missing := [name for name in names if name not in given]:
-        raise ConfigurationError(f"path={path!r} needs the argument {missing[0]}=")
-    for name, value in given.items():
-        if not str(value) or any(part in {".", ".."} for part in str(value).split("/")):
-            raise ConfigurationError(f"{name}={value!r} can't stand in the path {path!r}")
-
-
-def _names_in(path: str) -> list[str]:
-    try:
-        found = [part[1:] for part in string.Formatter().parse(path) if part[1] is not None]
-    except ValueError as error:
-        raise ConfigurationError(f"path={path!r}: {error}") from None
-    for name, format_, conversion in found:
-        if not str(name).isidentifier() or format_ or conversion:
-            raise ConfigurationError(f"path={path!r}: braces may hold a plain name, such as {{id}}, and nothing else")
-    return [str(name) for name, _, _ in found]
-
-
-def _checked_params(params: Any, *, in_body: bool) -> dict[str, Any]:
-    """Those of a JSON body may hold objects."""
-    return dict(of_kind(params, Mapping, "params", "a dict")) if in_body else params_of(params, "params")
-
-
-def _checked_cursor(cursor: Any) -> Cursor | None:
-    if cursor is None:
-        return None
-    found: Cursor = of_kind(cursor, Cursor, "cursor", "a Cursor")
-    return found
-
-
-def _checked_keys(keys: object, columns: Mapping[str, Any]) -> tuple[str, ...]:
-    listed = (
-        [keys] if isinstance(keys, str) else list(of_kind(keys, (list, tuple), "keys", "a column or a list of them"))
-    )
-    for key in listed:
-        if not isinstance(key, str) or not key:
-            raise ConfigurationError(f"keys hold {key!r}, which is no column's name")
-        if columns and key not in columns:
-            raise ConfigurationError(f"keys name {key!r}, which fields do not have{nearest(key, columns)}")
-    return tuple(listed)
-
-
-def _shape(options: Mapping[str, Any]) -> Shape:
-    fields = of_kind(options.get("fields") or {}, Mapping, "fields", "a dict")
-    types = of_kind(options.get("types") or {}, Mapping, "types", "a dict")
-    include = of_kind(options.get("include") or {}, Mapping, "include", "a dict")
-    for name in types:
-        if fields and name not in fields and name not in include:
-            raise ConfigurationError(f"types name {name!r}, which fields do not have{nearest(name, fields)}")
-    return Shape(
-        fields={name: compiled(path, f"fields[{name!r}]") for name, path in fields.items()},
-        casts={name: cast_named(type_, f"types[{name!r}]") for name, type_ in types.items()},
-        flatten=flag(options["flatten"], "flatten"),
-        include=dict(include),
-    )
+        return self._lists.resource("POST", path, {}, given, body=body, in_body=True, is_graphql=True)
