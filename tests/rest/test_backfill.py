@@ -118,26 +118,12 @@ def test_what_a_backfill_needs_is_told(serve: Serve) -> None:
         resource(server).backfill("yesterday", "2024-01-01")
 
 
-MAIN = """
-from api2db import Collector, Stream2Sql
-from api2db.rest import Cursor, PageNumber, RestApi
-
-rows = RestApi("{url}").get(
-    "/x",
-    cursor=Cursor("at", param="since", until="until", initial="2024-01-18"),
-    keys="id",
-    pagination=PageNumber(size=2),
-)
-collectors = [Collector("rows", 60, rows, [Stream2Sql("rows", "r.duckdb", "duckdb")])]
-"""
-
-
 def test_the_command_fills_the_table_of_the_collector(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API2DB_HOME", str(tmp_path))
+    Project(tmp_path, serve(answer), seconds=60)
     main = tmp_path / "main.py"
-    main.write_text(MAIN.format(url=serve(answer).url))
     command = ["backfill", "rows", str(main), "--from", "2024-01-01", "--to", "2024-01-19", "--step", "5d"]
     for arguments in (["run", str(main), "--once"], command, command):
         ended = CliRunner().invoke(app, arguments)
