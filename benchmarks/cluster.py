@@ -1,22 +1,71 @@
-"""How long a ``put`` takes in a NATS cluster, beside a journal on disk."""
+"""A NATS cluster: how long a ``put`` takes beside a journal on disk, and what more workers are worth.
 
+The workers have a fifth of a core each, by a CPU quota of a cgroup, which needs root. Their API is slow, and so is
+their transform, so that their work is the limit and not the servers.
+"""
+
+import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import psutil
 
 from api2db.cluster import close_clusters, cluster_store
 from api2db.frames import to_batch
 from api2db.journal import Journal, JournalStore, StreamIdentity, journal_store
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
+from tests.cluster.projects import project_in, wait_until
+from tests.servers.engines import find
+from tests.servers.install import root_of_mysql
 from tests.servers.nats import running_nats
+from tests.servers.server import Server, running_server
 
 __all__ = ["measure"]
 
 _PUTS = 500
 _THREADS = 16
+_WORKERS = (1, 2, 4)
+_AIMS = {2: 1.8, 4: 3.2}
+_COLLECTORS = 16
+_QUOTA = 0.2  # of a core, for each worker
+_SETTLE_S = 4.0
+_WINDOW_S = 15.0
+_READY_S = 120.0
+_CGROUPS = Path("/sys/fs/cgroup/cpu")
+
+MAIN = """
+    import hashlib, os, time
+    from pathlib import Path
+    from api2db import Collector, Run
+    from api2db.stream import Stream2Sql
+
+    SERVER = {server!r}
+
+    def pages(state):
+        for _ in range(0 if Path({enough!r}).exists() else 5):
+            time.sleep(0.02)
+            begin = state.get("next", 0)
+            state["next"] = begin + 100
+            yield [{{"id": number, "pid": os.getpid()}} for number in range(begin + 1, begin + 101)]
+
+    def slow(frame):
+        frame["digest"] = [hashlib.sha256(str(id_).encode() * 20_000).hexdigest() for id_ in frame["id"]]
+        return frame
+
+    def stream(name):
+        return Stream2Sql(name, dialect="postgresql", table=name, **SERVER)
+
+    collectors = [Collector(name, {seconds}, pages, [stream(name)], transform=slow) for name in {names!r}]
+
+    if __name__ == "__main__":
+        Run(collectors).run()
+"""
 
 
 def measure(folder: Path) -> Iterator[Figure]:
@@ -28,6 +77,61 @@ def measure(folder: Path) -> Iterator[Figure]:
             store: JournalStore = cluster_store(nats.address("bench"), folder)
             yield from _figures(f"replicas={count}", _times_ms(store), floor)
             close_clusters()
+    yield from _workers(folder)
+
+
+def _workers(folder: Path) -> Iterator[Figure]:
+    """Rows a second into PostgreSQL by 1, 2 and 4 workers."""
+    engine = find("postgresql", root_of_mysql())
+    if engine is None or not (_CGROUPS / "cpu.cfs_quota_us").exists() or os.geteuid() != 0:
+        print("workers are not measured: it takes PostgreSQL, root, and the CPU quotas of cgroups v1")
+        return
+    one: float | None = None
+    for count in _WORKERS:
+        with running_server(engine) as server, running_nats() as nats:
+            place = folder / f"workers-{count}"
+            place.mkdir()
+            rate = _rows_per_s(place, server, nats.address(f"workers-{count}"), count)
+            close_clusters()
+        aim = _AIMS.get(count)
+        yield Figure(f"{count} workers with {_QUOTA} of a core each", rate, "rows/s", floor=one, aim=aim)
+        one = rate if one is None else one
+
+
+def _rows_per_s(place: Path, server: Server, address: str, count: int) -> float:
+    names = [f"c{number:02}" for number in range(_COLLECTORS)]
+    with ExitStack() as quotas, project_in(place, server, address, names, 0.05, main=MAIN) as project:
+        for number in range(count):
+            project.start(f"m{number}")
+        store = cluster_store(address, place)
+
+        def is_spread() -> bool:
+            owners = Counter(store.claims().owners.values())
+            return len(owners) == count and sum(owners.values()) == len(names) and all(project.counts().values())
+
+        wait_until(is_spread, "the work is spread", _READY_S)
+        for machine in project.machines:
+            quotas.enter_context(_quota(machine.family()))
+        time.sleep(_SETTLE_S)
+        before, begin_s = sum(project.counts().values()), time.monotonic()
+        time.sleep(_WINDOW_S)
+        rows, took_s = sum(project.counts().values()) - before, time.monotonic() - begin_s
+    return rows / took_s
+
+
+@contextmanager
+def _quota(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Let processes together use no more than their share of a core, for the length of a block."""
+    group = _CGROUPS / f"api2db-bench-{processes[0].pid}"
+    group.mkdir()
+    (group / "cpu.cfs_quota_us").write_text(str(int(_QUOTA * 100_000)))
+    try:
+        for process in processes:
+            (group / "cgroup.procs").write_text(str(process.pid))
+        yield
+    finally:
+        wait_until(lambda: not (group / "cgroup.procs").read_text().strip(), "the processes have ended", _READY_S)
+        group.rmdir()
 
 
 def _figures(what: str, times_ms: tuple[float, float, float], floor: tuple[float, float, float] | None) -> list[Figure]:

@@ -24,8 +24,9 @@ ASK_EVERY_S = 0.05
 class NatsServer:
     """One server."""
 
-    def __init__(self, plan: ServerPlan, folder: Path, edit: Callable[[str], str]) -> None:
+    def __init__(self, plan: ServerPlan, folder: Path, edit: Callable[[str], str], inside: Sequence[str] = ()) -> None:
         self.plan = plan
+        self._inside = inside
         self._edit = edit
         self.folder = folder
         self._process: ServerProcess | None = None
@@ -49,7 +50,9 @@ class NatsServer:
             config = self.folder / "nats.conf"
             config.write_text(self._edit(server_config(self.plan)))
             give_away(config)
-            self._process = ServerProcess([program(), "-c", str(config)], self.folder, self.folder / "log")
+            self._process = ServerProcess(
+                [program(), "-c", str(config)], self.folder, self.folder / "log", self._inside
+            )
 
     def kill(self) -> None:
         if self._process is not None:
@@ -126,7 +129,10 @@ def program() -> str:
 
 @contextmanager
 def running_nats(
-    count: int = 3, stores: Sequence[Path] = (), edit: Callable[[str], str] = lambda config: config
+    count: int = 3,
+    stores: Sequence[Path] = (),
+    edit: Callable[[str], str] = lambda config: config,
+    hosts: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> Iterator[NatsCluster]:
     """So many servers, for the length of a block.
 
@@ -134,15 +140,17 @@ def running_nats(
         count: How many.
         stores: The folder of each one's data; by default it is in the server's own.
         edit: Changes the configuration of each.
+        hosts: The address of each, and what runs a command there; by default the loopback.
     """
+    hosts = hosts or [("127.0.0.1", ())] * count
     ports = [(free_port(), free_port()) for _ in range(count)]
-    routes = [f"127.0.0.1:{route}" for _, route in ports]
+    routes = [f"{host}:{route}" for (host, _), (_, route) in zip(hosts, ports, strict=True)]
     servers = []
-    for number, (client, route) in enumerate(ports, 1):
+    for number, ((client, route), (host, inside)) in enumerate(zip(ports, hosts, strict=True), 1):
         folder = new_folder()
         store = (stores[number - 1] if stores else folder) / "store"
-        plan = ServerPlan(f"nats-{number}", "127.0.0.1", str(store), routes, client_port=client, route_port=route)
-        servers.append(NatsServer(plan, folder, edit))
+        plan = ServerPlan(f"nats-{number}", host, str(store), routes, client_port=client, route_port=route)
+        servers.append(NatsServer(plan, folder, edit, inside))
     cluster = NatsCluster(servers)
     try:
         cluster.start()

@@ -58,12 +58,16 @@ def run(command: Sequence[str], folder: Path) -> None:
 
 
 class ServerProcess:
-    """One run of a server; when the tests end without stopping it, it is killed and its folder removed."""
+    """One run of a server; when the tests end without stopping it, it is killed and its folder removed.
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
+    Args:
+        inside: What runs a command where the server shall be, such as in a network namespace.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, log: Path, inside: Sequence[str] = ()) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                _as_unprivileged(command),
+                [*inside, *_as_unprivileged(command)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
