@@ -18,13 +18,12 @@ import psutil
 from api2db.cluster import close_clusters, cluster_store
 from api2db.frames import to_batch
 from api2db.journal import Journal, JournalStore, StreamIdentity, journal_store
+from benchmarks.engines import running
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
 from tests.cluster.projects import project_in, wait_until
-from tests.servers.engines import find
-from tests.servers.install import root_of_mysql
 from tests.servers.nats import running_nats
-from tests.servers.server import Server, running_server
+from tests.servers.server import Server
 
 __all__ = ["measure"]
 
@@ -82,13 +81,14 @@ def measure(folder: Path) -> Iterator[Figure]:
 
 def _workers(folder: Path) -> Iterator[Figure]:
     """Rows a second into PostgreSQL by 1, 2 and 4 workers."""
-    engine = find("postgresql", root_of_mysql())
-    if engine is None or not (_CGROUPS / "cpu.cfs_quota_us").exists() or os.geteuid() != 0:
-        print("workers are not measured: it takes PostgreSQL, root, and the CPU quotas of cgroups v1")
+    if not (_CGROUPS / "cpu.cfs_quota_us").exists() or os.geteuid() != 0:
+        print("workers are not measured: it takes root, and the CPU quotas of cgroups v1")
         return
     one: float | None = None
     for count in _WORKERS:
-        with running_server(engine) as server, running_nats() as nats:
+        with running("postgresql") as server, running_nats() as nats:
+            if server is None:
+                return
             place = folder / f"workers-{count}"
             place.mkdir()
             rate = _rows_per_s(place, server, nats.address(f"workers-{count}"), count)

@@ -38,6 +38,18 @@ def test_a_worker_whose_session_has_ended_keeps_what_nobody_has_taken(machines: 
     assert {claims.owners["kept"], claims.owners["taken"]} == set(claims.workers)
 
 
+def test_a_journal_that_was_lost_and_opened_again_is_lost_to_those_who_use_it(machines: Machines) -> None:
+    machine = machines.new()
+    first = machine.store.open("flights")
+    first.journal.lose("another process has taken it")
+    second = machine.store.open("flights")
+    assert machine.store.is_lost("flights")
+    first.release()
+    assert not machine.store.is_lost("flights")
+    assert not second.journal.is_closed
+    second.release()
+
+
 def test_an_ended_session_is_not_begun_again(machines: Machines) -> None:
     machine = machines.new()
     worker = machine.store.take_part()

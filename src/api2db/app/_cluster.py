@@ -128,8 +128,9 @@ class ClusterHost:
                 trouble = error
             else:
                 trouble = None
-            for host in self._hosts.values():
-                host.look_after()
+            for name, host in self._hosts.items():
+                if not self._store.is_lost(name):
+                    host.look_after()
 
     def drain(self, timeout_s: float = DRAIN_S) -> bool:
         """Stop polling, deliver what is possible within this time, and give everything back."""

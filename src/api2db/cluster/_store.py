@@ -46,6 +46,7 @@ class Cluster:
         self.session = Session(self.jetstream, self.names)
         self.lock = threading.RLock()
         self.open: dict[str, _Shared] = {}
+        self.replaced: list[tuple[str, _Shared]] = []  # lost journals that were opened again while they had users
         self._changing: dict[str, threading.RLock] = {}
         self._is_ready = False
         self._ending = threading.Event()
@@ -134,6 +135,7 @@ class _Handle:
             with self._cluster.lock:
                 if self._cluster.open.get(self._name) is shared:
                     del self._cluster.open[self._name]
+                self._cluster.replaced = [each for each in self._cluster.replaced if each[1] is not shared]
             shared.journal.close()
 
 
@@ -155,7 +157,9 @@ class ClusterJournalStore:
         with cluster.changing(name):
             shared = cluster.open.get(name)
             if shared is not None and shared.journal.core.is_lost:
-                shared = None  # Its users still have to release their handles.
+                with cluster.lock:
+                    cluster.replaced.append((name, shared))
+                shared = None
             if shared is None:
                 journal = ClusterJournal(
                     self._home, name, durability, cluster.jetstream, cluster.names, cluster.session
@@ -241,10 +245,11 @@ class ClusterJournalStore:
         self._cluster.leave()
 
     def is_lost(self, name: str) -> bool:
-        """Whether this process had a journal that another worker may own by now."""
+        """Whether a user in this process has a journal that another worker may own by now."""
         with self._cluster.lock:
             shared = self._cluster.open.get(name)
-        return shared is not None and shared.journal.core.is_lost
+            is_replaced = any(name == each for each, _ in self._cluster.replaced)
+        return is_replaced or (shared is not None and shared.journal.core.is_lost)
 
     def claims(self) -> Claims:
         """Who runs what."""
