@@ -3,10 +3,13 @@
 import threading
 import time
 
+import pytest
+
 from api2db import Collector
 from api2db.app._cluster import Scale
 from api2db.cluster import Session
 from api2db.cpu_time import counted_for, spent_s
+from api2db.errors import ClusterUnavailableError
 from tests.cluster.journals import Machine, Machines, delivered, rows
 
 
@@ -41,12 +44,12 @@ def test_a_worker_whose_session_has_ended_keeps_what_nobody_has_taken(machines: 
 def test_a_journal_that_was_lost_and_opened_again_is_lost_to_those_who_use_it(machines: Machines) -> None:
     machine = machines.new()
     first = machine.store.open("flights")
-    first.journal.lose("another process has taken it")
+    first.journal.core.lose("another process has taken it")
     second = machine.store.open("flights")
     assert machine.store.is_lost("flights")
     first.release()
     assert not machine.store.is_lost("flights")
-    assert not second.journal.is_closed
+    assert not second.journal.core.is_closed
     second.release()
 
 
@@ -56,6 +59,26 @@ def test_an_ended_session_is_not_begun_again(machines: Machines) -> None:
     machine.cluster.session.end()
     machine.cluster.session._keep_up(worker)
     assert machines.new().store.claims().workers == {}
+
+
+def test_a_claim_that_could_not_be_given_up_is_given_up_later(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.cluster._leases._LAST_S", 0.0)
+    machine = machines.new()
+    first, second = machine.journal("first"), machine.journal("second")
+
+    def unanswered(*_: object, **__: object) -> None:
+        raise ClusterUnavailableError("an election")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.cluster.jetstream, "publish", unanswered)
+        machine.cluster.session.release("first")
+        machine.cluster.session.release("second")
+    machine.cluster.session.claim("second", second.core.lose)
+    keep_up(machine.cluster.session)
+    assert set(machines.new().store.claims().owners) == {"second"}
+    first.close()
 
 
 def test_the_weight_of_a_collector_outlives_its_owner(machines: Machines) -> None:

@@ -174,7 +174,8 @@ class ClusterHost:
     def _owner(self, name: str, claims: "Claims", worker: str) -> str | None:
         if name in self._hosts or name in self._taking:
             return worker
-        return None if name in self._leaving else claims.owners.get(name)
+        owner = claims.owners.get(name)
+        return None if name in self._leaving or owner == worker else owner  # It may not have been given up in time.
 
     def _long_free(self, free: Sequence[str], claims: "Claims") -> list[str]:
         """Those that this worker may take: an owner whose session ended while no server led gets a moment."""

@@ -114,6 +114,7 @@ class Session:
         self._lock = threading.Lock()  # never held during a request
         self._starting = threading.Lock()
         self._claims: dict[str, _Held] = {}
+        self._unreleased: set[str] = set()
         self._worker: Worker | None = None
         self._takes_work = False
         self._revision = 0
@@ -159,6 +160,8 @@ class Session:
 
     def _claim(self, collector: str, lost: Callable[[str], None]) -> None:
         worker = self.start()
+        with self._lock:
+            self._unreleased.discard(collector)
         found = self._jetstream.last(self._stream, self._names.claim(collector))
         said = _claim_in(found)
         if said.worker not in {"", worker.worker}:
@@ -200,23 +203,38 @@ class Session:
                 self._claims[collector] = replace(held, revision=revision, weight=weight)
 
     def release(self, collector: str) -> None:
-        """Give up a claim; a cluster that does not answer notices by the end of the session."""
+        """Give up a claim; if the cluster does not answer, that is done with a later renewal."""
         with self._lock:
-            held = self._claims.pop(collector, None)
-        if held is None:
-            return
+            held, worker = self._claims.pop(collector, None), self._worker
+            if held is None or worker is None:
+                return
+            self._unreleased.add(collector)
         try:
-            message = self._claim_message(collector, _Claim("", held.weight))
-            self._jetstream.publish(message, expected_of_subject=held.revision)
+            until_answered(lambda: self._release(collector, worker), _LAST_S)
         except JournalError as error:
-            logger.debug("the claim to %s was not given up: %s", collector, error)
+            logger.debug("the claim to %s is given up later: %s", collector, error)
+
+    def _release(self, collector: str, worker: Worker) -> None:
+        found = self._jetstream.last(self._stream, self._names.claim(collector))
+        said = _claim_in(found)
+        with self._lock:
+            if collector not in self._unreleased:
+                return  # It was claimed again.
+        if found is not None and said.worker == worker.worker:
+            message = self._claim_message(collector, _Claim("", said.weight))
+            try:
+                self._jetstream.publish(message, expected_of_subject=found.sequence)
+            except MovedError as error:
+                raise ClusterUnavailableError(f"the claim to {collector} has just changed") from error
+        with self._lock:
+            self._unreleased.discard(collector)
 
     def end(self) -> None:
         """End the session, with all claims."""
         self._ending.set()
         with self._lock:
             thread, self._thread, worker = self._thread, None, self._worker
-            self._worker, self._claims = None, {}
+            self._worker, self._claims, self._unreleased = None, {}, set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_LAST_S)
         if worker is not None:
@@ -278,6 +296,8 @@ class Session:
         if self._to_verify:
             self._verify()
             self._to_verify -= 1
+        for collector in list(self._unreleased):
+            self._release(collector, worker)
 
     def _renew(self, worker: Worker) -> None:
         """Renew the session.
@@ -321,7 +341,7 @@ class Session:
     def _lost(self, reason: str) -> None:
         with self._lock:
             claims, self._claims = self._claims, {}
-            self._worker = None
+            self._worker, self._unreleased = None, set()
         _tell(claims, reason)
 
 
