@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from api2db.journal._gather import gathered
 from api2db.journal._in_flight import InFlight, Stretch
 from api2db.journal._record import Flag, Mask, Want
 from api2db.journal._rows import decode_rows, decode_together, rows_of, trace_of
@@ -101,11 +102,13 @@ class BatchReader:
         rows = headers["rows"].astype(np.int64)
         try:
             schema = self.segment_set.schemas(block.record(begin))[first.schema]
-            batch = decode_together(schema, int(rows.sum()), [rows_of(first, payload) for payload in payloads])
+            bare = [rows_of(first, payload) for payload in payloads] if first.flags & Flag.TRACED else payloads
+            batch = gathered(schema, rows, bare) or decode_together(schema, int(rows.sum()), bare)
         except (KeyError, pa.ArrowInvalid, OSError):
             return False
         sequences, times_ns = headers["sequence"].astype(np.int64), headers["timestamp_ns"].copy()
-        traces = [trace for payload in payloads if (trace := trace_of(first, payload)) is not None]
+        is_traced = first.flags & Flag.TRACED
+        traces = [trace for payload in payloads if (trace := trace_of(first, payload))] if is_traced else []
         earlier = WholeFrames(sequences[:-1], times_ns[:-1], rows[:-1], traces[:-1])
         position, trace = Position(int(sequences[-1])), traces[-1] if traces else None
         self.entries.append(Entry(position, int(times_ns[-1]), batch, True, trace=trace, earlier=earlier))

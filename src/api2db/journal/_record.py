@@ -88,18 +88,26 @@ def unpack(buffer: bytes | memoryview, offset: int = 0) -> Header | None:
     return Header._make(fields[1:-1])
 
 
-def length_at(data: bytes, view: memoryview, offset: int) -> int | None:
-    """Return the payload's length by the header at an offset; None if there is none, or it is damaged.
+def records_in(data: bytes, limit: int) -> tuple[list[int], int]:
+    """Find the records that some bytes begin with. Their headers are valid; the last payload may be missing.
 
     Args:
-        data: What contains the header whole.
-        view: A view of it.
-        offset: Where the header begins.
+        data: Headers with the payloads between them.
+        limit: The offset at which the last record must end, or before.
+
+    Returns:
+        Where each record begins, and the offset behind the last one.
     """
-    magic, length, checksum = _FRAME.unpack_from(data, offset)
-    if magic != MAGIC or zlib.crc32(view[offset : offset + _CHECKED_BYTES]) != checksum:
-        return None
-    return int(length)
+    starts: list[int] = []
+    at, last = 0, len(data) - HEADER_BYTES
+    while at <= last:  # Nothing is called that can be avoided: a journal may have millions of records.
+        magic, length, checksum = _FRAME.unpack_from(data, at)
+        end = at + HEADER_BYTES + length
+        if magic != MAGIC or end > limit or zlib.crc32(data[at : at + _CHECKED_BYTES]) != checksum:
+            break
+        starts.append(at)
+        at = end
+    return starts, at
 
 
 def packed(headers: Iterable[Header]) -> Headers:

@@ -105,7 +105,8 @@ def committed(segment: Segment, synced_end: int, *, is_newest: bool, start: int 
             yield waiting.popleft()
         while len(waiting) > 1 and not is_newest:
             yield waiting.popleft()
-    while waiting and (_is_sound(segment, waiting[0]) or (not is_newest and waiting[0].damages)):
+    found = scan(segment, waiting[0].start, segment.end, anything) if waiting else iter(())
+    while waiting and (_is_sound(waiting[0], found) or (not is_newest and waiting[0].damages)):
         yield waiting.popleft()
 
 
@@ -150,13 +151,20 @@ def _mend(segment_set: "SegmentSet", segment: Segment, synced_end: int, *, is_ne
     _cut_and_sync(segment, end)
 
 
-def _is_sound(segment: Segment, run: Run) -> bool:
-    if not run.is_whole:
-        return False
-    found = scan(segment, run.start, run.end, anything)
-    return all(
-        isinstance(record, Record) and zlib.crc32(record.payload) == record.header.payload_crc for record in found
-    )
+def _is_sound(run: Run, found: Iterator[Record | Damage]) -> bool:
+    """Whether a group is whole, by a scan that has come to it and is left behind it."""
+    return run.is_whole and all(map(_is_intact, _up_to(run.end, found)))
+
+
+def _up_to(end: int, found: Iterator[Record | Damage]) -> Iterator[Record | Damage]:
+    for each in found:
+        yield each
+        if each.end >= end:
+            return
+
+
+def _is_intact(found: Record | Damage) -> bool:
+    return isinstance(found, Record) and zlib.crc32(found.payload) == found.header.payload_crc
 
 
 def _is_torn(segment: Segment, start: int) -> bool:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from api2db.journal._record import HEADER_BYTES, MAGIC, Header, Headers, Mask, Want, columns_of, length_at, unpack
+from api2db.journal._record import HEADER_BYTES, MAGIC, Header, Headers, Mask, Want, columns_of, records_in, unpack
 from api2db.journal._segment import Location, Segment
 
 _FIRST_CHUNK_BYTES = 1 << 16
-_CHUNK_BYTES = 1 << 19
+_CHUNK_BYTES = 1 << 20
 
 
 class Record(NamedTuple):
@@ -77,9 +77,10 @@ class Block:
 
     def payloads(self, begin: int, end: int) -> list[memoryview] | None:
         """Return the payloads of some records without a copy; None if one of them is damaged."""
-        starts, lengths, checksums = self.starts, self.headers["length"], self.headers["payload_crc"]
-        found = list(map(self._payload, starts[begin:end].tolist(), lengths[begin:end].tolist()))
-        return found if list(map(zlib.crc32, found)) == checksums[begin:end].tolist() else None
+        if self._window is None:
+            return None
+        found = self._window.pieces(self.starts[begin:end] + HEADER_BYTES, self.ends[begin:end])
+        return found if list(map(zlib.crc32, found)) == self.headers["payload_crc"][begin:end].tolist() else None
 
     def record(self, number: int, *, payload: bool = False) -> Record:
         """Return a record by itself. Its payload is a copy, so keeping it does not keep the block."""
@@ -173,19 +174,10 @@ class _Window:
             Where they begin in ``data``, and the offset behind the last one.
         """
         self._fill(offset, HEADER_BYTES)
-        data, view, size, end = self.data, self._view, len(self.data), self.end - self.start
-        starts: list[int] = []
-        at = 0
-        while at + HEADER_BYTES <= size:
-            length = length_at(data, view, at)
-            if length is None:
-                break
-            stop = at + HEADER_BYTES + length
-            if stop > end or (whole and stop > size and starts):
-                break
-            starts.append(at)
-            at = stop
-        return starts, self.start + at
+        starts, stop = records_in(self.data, len(self.data) if whole else self.end - self.start)
+        if whole and not starts:
+            starts, stop = records_in(self.data, self.end - self.start)
+        return starts, self.start + stop
 
     def piece(self, offset: int, length: int) -> memoryview:
         """Return a range of bytes; shorter at the end of the file."""
@@ -193,6 +185,13 @@ class _Window:
         if begin < 0 or begin + length > len(self.data):
             return memoryview(self._read(offset, min(length, self.end - offset)))
         return self._view[begin : begin + length]
+
+    def pieces(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[memoryview]:
+        """Return ranges of bytes; shorter at the end of the file."""
+        if begins[0] < self.start or ends[-1] > self.start + len(self.data):
+            return list(map(self.piece, begins.tolist(), (ends - begins).tolist()))
+        slices = map(slice, (begins - self.start).tolist(), (ends - self.start).tolist())
+        return list(map(self._view.__getitem__, slices))
 
     def next_record(self, offset: int) -> int:
         """Return the offset of the next valid header, or the end."""
