@@ -136,7 +136,7 @@ def _code(name: str | None) -> str:
 
 def main() -> None:
     """Write the pages."""
-    command_line = importlib.import_module("api2db.__main__")
+    command_line = importlib.import_module("api2db.program")
     PAGE.write_text(page_of(command_line.app), encoding="utf-8")
     TYPES_PAGE.write_text(page_of_types(), encoding="utf-8")
 

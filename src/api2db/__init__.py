@@ -1,7 +1,6 @@
 """Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once."""
 
 import importlib
-import importlib.metadata
 import logging
 import typing
 
@@ -64,7 +63,9 @@ logging.getLogger("api2db").addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> typing.Any:
     if name == "__version__":
-        return importlib.metadata.version("api2db")
+        from importlib.metadata import version  # takes 50 ms to import
+
+        return version("api2db")
     if name not in _HOMES:
         raise AttributeError(f"module 'api2db' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

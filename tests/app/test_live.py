@@ -6,8 +6,8 @@ import io
 import pytest
 from rich.console import Console
 
-from api2db.app.figures import CollectorFigures, Rates
-from api2db.app.live import Drains, live_view, only_named
+from api2db.app.figures import CollectorFigures, Rates, only_named
+from api2db.app.live import Drains, live_view
 from api2db.ingest import CollectorStatus
 from tests.app.test_figures import collector, stream
 

@@ -30,7 +30,7 @@ def exists(module: str) -> bool:
 
 
 def the_command_line() -> Any:
-    return typer.main.get_command(importlib.import_module("api2db.__main__").app)
+    return typer.main.get_command(importlib.import_module("api2db.program").app)
 
 
 def the_classes() -> dict[str, type]:
@@ -71,10 +71,10 @@ def test_python_that_the_docs_say_runs_does_so_in_an_empty_home(block: Block, tm
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.skipif(not exists("api2db.__main__"), reason="there is no command line yet")
+@pytest.mark.skipif(not exists("api2db.program"), reason="there is no command line yet")
 def test_the_page_on_the_command_line_says_what_help_says() -> None:
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    app = importlib.import_module("api2db.__main__").app
+    app = importlib.import_module("api2db.program").app
     assert written == page_of(app), f"{PAGE.relative_to(ROOT)} is stale: make docs"
 
 

@@ -5,12 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from api2db.app._stopping import Stop, stopped_by_signals
-from api2db.app.figures import CollectorFigures, as_json, read_figures
-from api2db.app.live import LiveView, only_named
-from api2db.app.screen import print_figures, print_stores
+from api2db.app.figures import CollectorFigures, as_json, only_named, read_figures
 from api2db.store import store_figures
 from api2db.texts import counted
 
@@ -22,6 +17,11 @@ def watch_status(home: Path, only: str | None) -> None:
         home: The project's folder.
         only: A text that the name of a collector or stream must contain.
     """
+    from rich.console import Console
+
+    from api2db.app._stopping import Stop, stopped_by_signals
+    from api2db.app.live import LiveView
+
     stop = Stop()
     with stopped_by_signals(stop), LiveView(home, Console(), only=only):
         stop.wait(float("inf"))
@@ -34,6 +34,10 @@ def print_status(home: Path, *, as_json_text: bool, only: str | None = None) -> 
     if as_json_text:
         print(json.dumps(said, indent=2))
     elif found or stores:
+        from rich.console import Console
+
+        from api2db.app.screen import print_figures, print_stores
+
         console = Console()
         print_figures(console, found)
         print_stores(console, stores)

@@ -8,11 +8,8 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
+from api2db.app.exit_codes import FAILED, UNHEALTHY, UNUSABLE
 from api2db.errors import Api2dbError, ConfigurationError
-
-FAILED: Final = 1
-UNUSABLE: Final = 2
-UNHEALTHY: Final = 3
 
 app = typer.Typer(
     name="api2db", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,20 @@ def read_figures(home: Path, names: Collection[str] | None = None) -> list[Colle
     store = journal_store(home)
     found = (_figures(home, store, name) for name in store.names() if names is None or name in names)
     return [collector for collector in found if collector.streams or collector.running or not collector.healthy]
+
+
+def only_named(collectors: Sequence[CollectorFigures], only: str | None) -> list[CollectorFigures]:
+    """Return the collectors whose name contains a text, and of the others the streams that do; all without a text."""
+    if only is None:
+        return list(collectors)
+    found = []
+    for collector in collectors:
+        streams = tuple(stream for stream in collector.streams if only in stream.identity)
+        if only in collector.name:
+            found.append(collector)
+        elif streams:
+            found.append(replace(collector, streams=streams))
+    return found
 
 
 def is_unhealthy(stream: StreamOverview, *, owned: bool) -> bool:

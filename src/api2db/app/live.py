@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -12,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from api2db.app.figures import CollectorFigures, Rates, read_figures
+from api2db.app.figures import CollectorFigures, Rates, only_named, read_figures
 from api2db.app.health import Trouble, troubles
 from api2db.app.screen import CALLS_HEAD, HEAD, call_rows, drawn, lines_of, stream_rows
 from api2db.journal import StreamOverview
@@ -128,20 +127,6 @@ def recovery_line(collector: CollectorFigures) -> str | None:
 def _bar(done: int, total: int) -> str:
     full = _BAR_CELLS * done // max(1, total)
     return f"{'█' * full}{'░' * (_BAR_CELLS - full)}"
-
-
-def only_named(collectors: Sequence[CollectorFigures], only: str | None) -> list[CollectorFigures]:
-    """Return the collectors whose name contains a text, and of the others the streams that do; all without a text."""
-    if only is None:
-        return list(collectors)
-    found = []
-    for collector in collectors:
-        streams = tuple(stream for stream in collector.streams if only in stream.identity)
-        if only in collector.name:
-            found.append(collector)
-        elif streams:
-            found.append(replace(collector, streams=streams))
-    return found
 
 
 def live_view(
