@@ -1,6 +1,7 @@
 """What a disk may do to a journal while nobody looks; and what is delivered nevertheless."""
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.errors import JournalError
-from api2db.journal import Delivered, ReadLimit
+from api2db.journal import Delivered, ReadLimit, _repair
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._overview import journal_folder
 from api2db.journal._record import HEADER_BYTES, RecordKind
@@ -532,3 +533,34 @@ def test_a_damaged_word_of_the_synced_end_is_not_believed(opened: Opener, tmp_pa
         assert _kept_after(home) == ([0, 1, 2], 0)
         shutil.rmtree(home)
     assert read_synced(journal.folder).end == segments(journal.folder)[0].stat().st_size
+
+
+def test_groups_that_count_are_found_together_as_they_are_one_by_one(
+    opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(1)
+    journal = put(opened, tmp_path, 0, durability="process")
+    for number in range(12):
+        journal.append([frame(number)] * dice.randrange(1, 4))
+        if number in {2, 5}:
+            journal.sync()
+    [path] = segments(journal.folder)
+    whole, ends = path.read_bytes(), [record.end for record in records(path)]
+    copy = tmp_path / path.name
+    for _ in range(150):
+        content = bytearray(whole[: dice.choice([*ends, dice.randrange(ends[0], len(whole))])])
+        for _ in range(dice.randrange(3)):
+            content[dice.randrange(ends[0], len(content) + 1) - 1] ^= 255
+        copy.write_bytes(content)
+        synced_end = dice.choice([0, 0, *ends])
+        together = counted(copy, synced_end)
+        with monkeypatch.context() as patched:
+            patched.setattr(_repair, "_counting_end", lambda *_: None)
+            assert together == counted(copy, synced_end)
+
+
+def counted(path: Path, synced_end: int) -> list[tuple[int, int, int, int]]:
+    segment = look_at(int(path.stem), path)
+    assert segment is not None
+    runs = _repair.committed(segment, synced_end, is_newest=True)
+    return [(run.start, run.end, len(run.records), len(run.damages)) for run in runs]

@@ -6,13 +6,16 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from api2db.disk.atomic import sync_folder
 from api2db.errors import JournalError
 from api2db.journal._record import HEADER_BYTES, Flag, Headers, Mask, RecordKind, unpack
-from api2db.journal._scan import Damage, Record, anything, scan
+from api2db.journal._scan import Block, Damage, Record, anything, blocks, scan
 from api2db.journal._segment import Location, Segment, read_preamble, segment_paths
 from api2db.journal._synced import NOTHING_SYNCED, Synced
 
@@ -97,8 +100,13 @@ def committed(segment: Segment, synced_end: int, *, is_newest: bool, start: int 
     ``synced_end``, or below the durable offset in a later record, were durable: damage there costs the damaged records
     only. Behind that offset a group counts if it is complete.
     """
+    begin = segment.begin if start is None else start
+    counting_end = _counting_end(segment, begin, synced_end) if is_newest else None
+    if counting_end is not None:
+        yield from takewhile(lambda run: run.end <= counting_end, _runs(segment, begin))
+        return
     waiting: deque[Run] = deque()
-    for run in _runs(segment, segment.begin if start is None else start):
+    for run in _runs(segment, begin):
         waiting.append(run)
         synced_end = max(synced_end, run.synced_end)
         while waiting and waiting[0].end <= synced_end:
@@ -108,6 +116,47 @@ def committed(segment: Segment, synced_end: int, *, is_newest: bool, start: int 
     found = scan(segment, waiting[0].start, segment.end, anything) if waiting else iter(())
     while waiting and (_is_sound(waiting[0], found) or (not is_newest and waiting[0].damages)):
         yield waiting.popleft()
+
+
+def _counting_end(segment: Segment, begin: int, synced_end: int) -> int | None:
+    """Where the last group of the newest segment ends that counts, found without an object for each record.
+
+    Returns:
+        The offset; None if what is durable does not end between two groups, so that each must be looked at.
+    """
+    found = (block for block in blocks(segment, begin, segment.end) if isinstance(block, Block))
+    end = max([begin, synced_end, *(int(block.headers["synced_end"].max()) for block in found)])
+    groups = _Groups(end)
+    for block in blocks(segment, end, segment.end, payloads=True):
+        if isinstance(block, Damage) or not groups.add(block):
+            break
+    return None if groups.has_begun_within else groups.end
+
+
+class _Groups:
+    """Finds the end of the last whole group whose payloads are intact.
+
+    Attributes:
+        end: The offset behind it.
+        has_begun_within: Whether the first record is not the beginning of a group.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.end = self._start = start
+        self.has_begun_within = False
+        self._is_open = False
+
+    def add(self, block: Block) -> bool:
+        """Look at the next records; return False if no later group counts."""
+        records = block.where(block.headers["kind"] != RecordKind.SCHEMA)
+        is_first, is_last = ((records.headers["flags"] & flag) != 0 for flag in (Flag.FIRST, Flag.LAST))
+        must_be_first = np.concatenate([[not self._is_open], is_last])[:-1]
+        wrong = [*records.starts[is_first != must_be_first][:1], *block.starts[~block.intact()][:1]]
+        whole = records.ends[is_last & (records.ends <= min(wrong, default=block.segment.end))]
+        self.has_begun_within |= self._start == block.starts[0] and not is_first[:1].all()
+        self.end = int(max([self.end, *whole[-1:]]))
+        self._is_open = not is_last[-1] if len(is_last) else self._is_open
+        return not wrong
 
 
 def _first_record(segment: Segment) -> int:

@@ -80,7 +80,13 @@ class Block:
         if self._window is None:
             return None
         found = self._window.pieces(self.starts[begin:end] + HEADER_BYTES, self.ends[begin:end])
-        return found if list(map(zlib.crc32, found)) == self.headers["payload_crc"][begin:end].tolist() else None
+        return found if _checksums(found) == self.headers["payload_crc"][begin:end].tolist() else None
+
+    def intact(self) -> Mask:
+        """Say which payloads are intact."""
+        found = [] if self._window is None else self._window.pieces(self.starts + HEADER_BYTES, self.ends)
+        is_intact: Mask = np.array(_checksums(found), np.uint32) == self.headers["payload_crc"]
+        return is_intact
 
     def record(self, number: int, *, payload: bool = False) -> Record:
         """Return a record by itself. Its payload is a copy, so keeping it does not keep the block."""
@@ -100,6 +106,10 @@ class Block:
         if self._window is None:
             return memoryview(b"")
         return self._window.piece(start + HEADER_BYTES, length)
+
+
+def _checksums(payloads: list[memoryview]) -> list[int]:
+    return list(map(zlib.crc32, payloads))
 
 
 def anything(headers: Headers) -> Mask:
