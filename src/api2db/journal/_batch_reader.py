@@ -1,11 +1,12 @@
 """Collect one read's entries from records, up to a limit.
 
-Consecutive small records are decoded in one pass into one entry: an object for each of them would take ten times the
-memory of their rows, and decoding each by itself ten times as long.
+Consecutive records that are not large are decoded in one pass into one entry: an object for each of them would take ten
+times the memory of small ones, and decoding each by itself ten times as long.
 """
 
 import sys
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,15 +16,17 @@ import pyarrow as pa
 from api2db.journal._gather import gathered
 from api2db.journal._in_flight import InFlight, Stretch
 from api2db.journal._record import Flag, Mask, Want
-from api2db.journal._rows import decode_rows, decode_together, rows_of, trace_of
+from api2db.journal._rows import Counts, decode_rows, decode_streams, decode_together, rows_of, trace_of
 from api2db.journal._scan import Block, Damage, Record
 from api2db.journal._segment import Count, Location, counts_of
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal.port import Entry, Position, ReadLimit, WholeFrames
 
 _SMALL_BYTES: Final = 16 * 1024
+_LARGE_BYTES: Final = 256 * 1024  # as streams of their own
 _WITHOUT_LIMIT: Final = ReadLimit(sys.maxsize, sys.maxsize)
-_ALONE: Final = Flag.STREAM | Flag.RETRIED | Flag.REFUSED
+_ALONE: Final = Flag.RETRIED | Flag.REFUSED
+_SAME: Final = Flag.STREAM | Flag.TRACED
 
 
 @dataclass(slots=True)
@@ -45,18 +48,23 @@ class BatchReader:
 
     def add(self, block: Block) -> bool:
         """Add records within the limit; return True once no more may be added."""
-        ends = self._ends_of_runs(block)
         at = 0
-        while at < len(block):
-            if self._is_complete or (self._is_full and self._is_of_another_frame(block, at)):
-                return True
-            count = self._within_limit(block, at, ends[np.searchsorted(ends, at, side="right")])
-            self.in_flight.add(Stretch.of(block, at, at + count))
-            if count == 1 or not self._take_together(block, at, at + count):
-                for number in range(at, at + count):
+        for end in self._ends_of_runs(block).tolist():
+            while at < end:
+                if self._is_complete or (self._is_full and self._is_of_another_frame(block, at)):
+                    self._look_at(block, at)
+                    return True
+                count = self._within_limit(block, at, end)
+                taken = self._take_together(block, at, at + count) if count > 1 else 0
+                for number in range(at, at + (0 if taken else count)):
                     self._take_alone(block.record(number, payload=True))
-            at += count
+                at += taken or count
+        self._look_at(block, len(block))
         return self._is_complete
+
+    def _look_at(self, block: Block, count: int) -> None:
+        if count:
+            self.in_flight.add(Stretch.of(block, 0, count))
 
     @property
     def _is_full(self) -> bool:
@@ -70,17 +78,18 @@ class BatchReader:
         """Whether a frame that must be read whole has a damaged end."""
         return bool(self.entries[-1].timestamp_ns != block.headers["timestamp_ns"][number])
 
-    def _ends_of_runs(self, block: Block) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        """Where each run of records ends that may be decoded in one pass: small ones, each a whole frame."""
-        joins, schemas, traced = self._joins(block), block.headers["schema"], block.headers["flags"] & Flag.TRACED
-        is_begin = ~(joins[1:] & joins[:-1] & (schemas[1:] == schemas[:-1]) & (traced[1:] == traced[:-1]))
+    def _ends_of_runs(self, block: Block) -> Counts:
+        """Where each run of records ends that may be decoded together: of one form, not large, each a whole frame."""
+        joins, schemas, forms = self._joins(block), block.headers["schema"], block.headers["flags"] & _SAME
+        is_begin = ~(joins[1:] & joins[:-1] & (schemas[1:] == schemas[:-1]) & (forms[1:] == forms[:-1]))
         return np.append(np.flatnonzero(is_begin) + 1, len(block))
 
     def _joins(self, block: Block) -> Mask:
         headers = block.headers
         is_cut = (headers["sequence"] == self.position.sequence + 1) if self.position.skip else np.False_
         is_whole = (headers["flags"] & (_ALONE | Flag.FRAME_END)) == Flag.FRAME_END
-        joins: Mask = (headers["length"] <= _SMALL_BYTES) & is_whole & ~is_cut
+        most_bytes = np.where(headers["flags"] & Flag.STREAM, _LARGE_BYTES, _SMALL_BYTES)
+        joins: Mask = (headers["length"] <= most_bytes) & is_whole & ~is_cut
         return joins
 
     def _within_limit(self, block: Block, begin: int, end: int) -> int:
@@ -90,31 +99,45 @@ class BatchReader:
         rows = np.cumsum(block.headers["rows"][begin:end], dtype=np.int64)
         sizes = np.cumsum(block.headers["length"][begin:end], dtype=np.int64)
         in_rows = np.searchsorted(rows, self.limit.rows - self._rows, side="right")
-        in_bytes = np.searchsorted(sizes, self.limit.size_bytes - self._size_bytes) + 1
+        in_bytes = np.searchsorted(sizes, self._left_bytes) + 1
         return max(1, min(end - begin, int(in_rows), int(in_bytes)))
 
-    def _take_together(self, block: Block, begin: int, end: int) -> bool:
-        """Decode a run in one pass; return False if one of its records is damaged."""
+    def _take_together(self, block: Block, begin: int, end: int) -> int:
+        """Decode a run in one pass; return how many records fit the limit, or 0 if one of them is damaged."""
         payloads = block.payloads(begin, end)
         if payloads is None:
-            return False
-        headers, first = block.headers[begin:end], block.record(begin).header
-        rows = headers["rows"].astype(np.int64)
+            return 0
+        first = block.record(begin)
+        is_stream, is_traced = first.header.flags & Flag.STREAM, first.header.flags & Flag.TRACED
+        rows = block.headers["rows"][begin:end].astype(np.int64)
+        bare = [rows_of(first.header, payload) for payload in payloads] if is_traced else payloads
         try:
-            schema = self.segment_set.schemas(block.record(begin))[first.schema]
-            bare = [rows_of(first, payload) for payload in payloads] if first.flags & Flag.TRACED else payloads
-            batch = gathered(schema, rows, bare) or decode_together(schema, int(rows.sum()), bare)
+            batches = decode_streams(rows, bare, self._left_bytes) if is_stream else [self._decoded(first, rows, bare)]
         except (KeyError, pa.ArrowInvalid, OSError):
-            return False
+            return 0
+        taken = len(batches) if is_stream else end - begin
+        headers, rows = block.headers[begin : begin + taken], rows[:taken]
         sequences, times_ns = headers["sequence"].astype(np.int64), headers["timestamp_ns"].copy()
-        is_traced = first.flags & Flag.TRACED
-        traces = [trace for payload in payloads if (trace := trace_of(first, payload))] if is_traced else []
+        traces = (
+            [trace for payload in payloads[:taken] if (trace := trace_of(first.header, payload))] if is_traced else []
+        )
         earlier = WholeFrames(sequences[:-1], times_ns[:-1], rows[:-1], traces[:-1])
         position, trace = Position(int(sequences[-1])), traces[-1] if traces else None
+        batch = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
         self.entries.append(Entry(position, int(times_ns[-1]), batch, True, trace=trace, earlier=earlier))
         self._rows += batch.num_rows
-        self._size_bytes += int(headers["length"].sum())
-        return True
+        self._size_bytes += batch.nbytes if is_stream else int(headers["length"].sum())
+        return taken
+
+    @property
+    def _left_bytes(self) -> int:
+        return self.limit.size_bytes - self._size_bytes
+
+    def _decoded(self, record: Record, rows: Counts, payloads: Sequence[bytes | memoryview]) -> pa.RecordBatch:
+        """Decode the payloads of a run of small records, of which the first is given."""
+        schema = self.segment_set.schemas(record)[record.header.schema]
+        found = gathered(schema, rows, payloads)
+        return decode_together(schema, int(rows.sum()), payloads) if found is None else found
 
     def _take_alone(self, record: Record) -> None:
         batch = decode(self.segment_set, record)

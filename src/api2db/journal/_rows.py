@@ -1,9 +1,12 @@
 """Encode frames as records, in slices that bound memory, and decode records into rows."""
 
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from api2db.frames import Refused, Rows, one_batch
@@ -12,8 +15,11 @@ from api2db.journal.port import ReadLimit
 from api2db.tracing import CONTEXT_BYTES
 
 LARGE_BYTES = 32 * 1024
+Counts = npt.NDArray[np.int64]
 _IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 # Compressing takes longer than the rest of a put, and pays only for what stays on disk.
+_MESSAGE = struct.Struct("<II")  # begins a message: a mark, and the size of what describes it
+_END = struct.pack("<II", 0xFFFFFFFF, 0)
 _PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -164,6 +170,41 @@ def decode_together(schema: pa.Schema, rows: int, payloads: Sequence[bytes | mem
     if table.num_rows != rows:
         raise pa.ArrowInvalid("a record does not have as many rows as its header says")
     return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+
+
+def decode_streams(rows: Counts, payloads: Sequence[bytes | memoryview], size_bytes: int) -> list[pa.RecordBatch]:
+    """Decode several ``ROWS`` records that are streams of one schema in one pass.
+
+    Args:
+        rows: How many rows each has.
+        payloads: Of each record.
+        size_bytes: The most that they may become together; the one that reaches it still counts.
+
+    Raises:
+        pyarrow.ArrowInvalid: They have different schemas, or dictionaries; or one of them is not Arrow data, or has
+            another number of rows.
+    """
+    begin = _MESSAGE.size + _MESSAGE.unpack_from(payloads[0])[1]
+    schema, batches = bytes(payloads[0][:begin]), list[pa.RecordBatch]()
+    if any(payload[:begin] != schema for payload in payloads):
+        raise pa.ArrowInvalid("the streams have different schemas")
+    stream = b"".join([schema, *(_without_end(payload[begin:]) for payload in payloads)])
+    with pa.ipc.open_stream(pa.py_buffer(stream), options=_IN_THIS_THREAD) as reader:
+        if any(_has_dictionary(field.type) for field in reader.schema):
+            raise pa.ArrowInvalid("a dictionary belongs to its stream")
+        for count in rows.tolist():
+            batch = reader.read_next_batch()
+            if batch.num_rows != count:
+                raise pa.ArrowInvalid("a record does not have as many rows as its header says")
+            batches.append(batch)
+            size_bytes -= batch.nbytes
+            if size_bytes <= 0:
+                break
+    return batches
+
+
+def _without_end(stream: bytes | memoryview) -> bytes | memoryview:
+    return stream[: -len(_END)] if stream[-len(_END) :] == _END else stream
 
 
 def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:
