@@ -15,6 +15,7 @@ from benchmarks import (
     collectors,
     compose,
     flights,
+    freshness,
     latency,
     memory,
     omnisci,
@@ -25,6 +26,7 @@ from benchmarks import (
     rest,
     results,
     servers,
+    upsert,
 )
 from benchmarks.figure import Figure, show
 
@@ -33,6 +35,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "put": put.measure,
     "flights": flights.measure,
     "latency": latency.measure,
+    "freshness": freshness.measure,
     "memory": memory.measure,
     "backlog": backlog.measure,
     "compose": compose.measure,
@@ -42,6 +45,7 @@ BENCHMARKS: Mapping[str, Measure] = {
     "postgresql": partial(servers.measure, "postgresql"),
     "mariadb": partial(servers.measure, "mariadb"),
     "mysql": partial(servers.measure, "mysql"),
+    "upsert": upsert.measure,
     "peers": peers.measure,
     "omnisci": omnisci.measure,
     "bigquery": bigquery.measure,

@@ -160,7 +160,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "w", encoding="utf-8", opener=_open_private) as file:
-        json.dump(content, file)
+        file.write(json.dumps(content))  # dump() itself does not use the fast encoder
     os.replace(temporary, path)
 
 
