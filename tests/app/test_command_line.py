@@ -90,7 +90,7 @@ def test_a_status_is_the_same_with_and_without_typer(api2db: Command, monkeypatc
 
     def asked() -> list[Ended]:
         found = [api2db("status", *options.split()) for options in _STATUS_OPTIONS]
-        return [ended._replace(out=re.sub(r"\d+\.\d+", "a lag", ended.out)) for ended in found]
+        return [ended._replace(out=" ".join(re.sub(r"\d+\.\d+", "a lag", ended.out).split())) for ended in found]
 
     mostly_without = asked()
     monkeypatch.setattr("api2db.__main__._plain_status", lambda _: None)

@@ -24,6 +24,7 @@ from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
 from api2db.delivery.batch import Batch
 from api2db.errors import ConnectionBrokenError, JournalWriteError, TargetUnavailableError
+from api2db.free_memory import give_back
 from api2db.journal import ReadLimit, StreamReader
 from api2db.targets.port import Target
 from api2db.texts import redact
@@ -34,6 +35,7 @@ RETRIES = 5
 # The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
 _REST_S = 0.02
 _MANY_FRAMES = 10
+_MANY_ROWS = 50_000  # from which a batch leaves much free memory behind
 _SMALL_BYTES = 1 << 16
 # Broken connections in a row before the batch is halved, and before a single row is rejected.
 _BREAKS = 3
@@ -208,6 +210,8 @@ class Worker:
         self._succeeded()
         waiting_bytes = self._reader.waiting_bytes
         self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
+        if batch.num_rows >= _MANY_ROWS:
+            give_back()
         # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
         return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
 
