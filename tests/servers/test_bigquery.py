@@ -19,8 +19,8 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from google.oauth2 import service_account
 from google.rpc import code_pb2
 
-from api2db.targets.bigquery._client import _Local
 from tests.servers.bigquery import PROJECT, BigqueryServer
+from tests.servers.bigquery.accounts import KeyCredentials
 
 NAME = f"{PROJECT}.d.t"
 ROWS = pa.record_batch({"id": [1, 2], "text": ["a", "b"]})
@@ -30,8 +30,7 @@ Code = types.StorageError.StorageErrorCode
 def client_of(server: BigqueryServer, key: Path) -> Any:
     load: Any = service_account.Credentials.from_service_account_file
     scoped = load(str(key), scopes=["https://www.googleapis.com/auth/bigquery"])
-    # Credentials as they are would ask Google, in the background, where requests may go.
-    return google_bigquery.Client(PROJECT, _Local(scoped), client_options={"api_endpoint": server.url})
+    return google_bigquery.Client(PROJECT, KeyCredentials(scoped), client_options={"api_endpoint": server.url})
 
 
 @pytest.fixture

@@ -9,13 +9,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.api_core.exceptions import NotFound
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.oauth2 import service_account
 
 from api2db import Stream2Bigquery
+from api2db.targets.bigquery import _client
 from tests.servers.bigquery import PROJECT, BigqueryServer
+from tests.servers.bigquery.accounts import KeyCredentials
 
 DATASET = "flights_of_tests"
 _running: list[BigqueryServer] = []
@@ -37,13 +41,23 @@ def running_bigquery() -> BigqueryServer:
 def target_of_bigquery(server: BigqueryServer, table: str = "flights") -> dict[str, Any]:
     """Return the arguments of Stream2Bigquery that name a table."""
     return {
-        "auth_path": str(_key_file(server)),
+        "auth_path": "AUTH/not_read.json",
         "pid": PROJECT,
         "did": DATASET,
         "tid": table,
         "endpoint": server.url,
         "write_endpoint": server.write_address,
     }
+
+
+def google_of(server: BigqueryServer, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Let streams take the server for Google's own, and return their arguments: they have to sign in there."""
+    real = _client._credentials
+    monkeypatch.setattr(_client, "_credentials", lambda path: KeyCredentials(real(path)))
+    monkeypatch.setattr(_client, "_rest_address", lambda _: server.url)
+    monkeypatch.setattr(_client, "_channel", lambda _: grpc.insecure_channel(server.write_address))
+    server.accounts.demanded = True
+    return {**target_of_bigquery(server), "auth_path": str(_key_file(server)), "endpoint": None, "write_endpoint": None}
 
 
 def bigquery_stream(home: Path, **options: Any) -> Stream2Bigquery:
@@ -117,9 +131,8 @@ def live_bigquery() -> LiveBigquery:
 
 @functools.cache
 def _client_of(url: str) -> Any:
-    load: Any = service_account.Credentials.from_service_account_file
-    key_file = _key_file(running_bigquery())
-    return bigquery.Client(PROJECT, load(str(key_file)), client_options={"api_endpoint": url})
+    nobody: Any = AnonymousCredentials  # it has no types
+    return bigquery.Client(PROJECT, nobody(), client_options={"api_endpoint": url})
 
 
 @functools.cache

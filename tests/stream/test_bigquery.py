@@ -27,14 +27,16 @@ from api2db.targets.bigquery._client import TableLocation, sorted_errors
 from api2db.targets.bigquery.table import Table
 from api2db.targets.port import Column
 from tests.journals.rejected import rejected_files
-from tests.servers.bigquery import PROJECT, BigqueryServer
-from tests.stream.bigqueries import DATASET, bigquery_stream, target_of_bigquery, use_bigquery
+from tests.servers.bigquery import PROJECT, BigqueryServer, catalog
+from tests.servers.bigquery.catalog import ApiError
+from tests.stream.bigqueries import DATASET, bigquery_stream, google_of, use_bigquery
 from tests.stream.cases import frame, rejected_rows
 from tests.stream.eventually import eventually
 from tests.stream.kinds import every_kind
 
 Make = Callable[..., Stream2Bigquery]
 UTC = datetime.UTC
+NOT_FOUND = 404
 _OPTIONS: dict[str, dict[str, Any]] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}
 
 
@@ -737,8 +739,14 @@ def test_a_table_of_its_own_stays_its_own_and_its_columns_what_they_are_when_a_t
     ],
 )
 def test_a_wrong_key_file_is_told_and_nothing_is_lost(
-    make: Make, server: BigqueryServer, tmp_path: Path, content: str | None, said: str
+    make: Make,
+    server: BigqueryServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    said: str,
 ) -> None:
+    google = google_of(server, monkeypatch)
     key = tmp_path / "AUTH" / "google.json"
     key.parent.mkdir()
     if content == "gone":
@@ -748,7 +756,7 @@ def test_a_wrong_key_file_is_told_and_nothing_is_lost(
         key.write_text(json.dumps({**good, "token_uri": "accounts.google.com/token"}))
     elif content is not None:
         key.write_text(content)
-    with make(auth_path="AUTH/google.json") as stream:
+    with make(**{**google, "auth_path": "AUTH/google.json"}) as stream:
         assert stream.connect() is False
         stream.q.put(frame(1))
         error = eventually(lambda: stream.status().last_error or "")
@@ -761,14 +769,52 @@ def test_a_wrong_key_file_is_told_and_nothing_is_lost(
     assert ids(server.rows(DATASET, "flights")) == [1]
 
 
-def test_a_token_that_is_good_no_more_is_fetched_anew(make: Make, server: BigqueryServer) -> None:
-    with make() as stream:
+def test_a_token_that_is_good_no_more_is_fetched_anew(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make(**google_of(server, monkeypatch)) as stream:
         stream.stream(frame(1))
         server.accounts.forget_tokens()
         stream.stream(pd.DataFrame({"id": [2], "new": [1]}))
         assert stream.status().last_error is None
     assert server.faults.calls["token"] == 2
     assert ids(server.rows(DATASET, "flights")) == [1, 2]
+
+
+@pytest.mark.parametrize("keys", [[], ["id"]])
+def test_what_is_missing_is_known_by_its_reason_whatever_the_message_says(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    def reworded(status: int, reason: str, message: str) -> ApiError:
+        return ApiError(status, reason, "nothing there" if status == NOT_FOUND else message)
+
+    monkeypatch.setattr(catalog, "ApiError", reworded)
+    with make(keys=keys) as stream:
+        assert stream.head(by="id").empty
+        stream.stream(frame(1))
+        server.catalog.drop_table(DATASET, "flights")
+        stream.stream(frame(2))
+        assert stream.status().rows_rejected == 0
+    assert ids(server.rows(DATASET, "flights")) == [2]
+
+
+def test_a_ledger_that_can_not_be_read_for_a_while_ends_no_worker(
+    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = server.rest.queries.run
+    refused: list[Any] = []
+
+    def run(configuration: Any) -> Any:
+        if "SELECT epoch" in configuration["query"] and not refused:
+            refused.append(configuration)
+            raise ApiError(400, "invalidQuery", "queries have no parameters here")
+        return real(configuration)
+
+    monkeypatch.setattr(server.rest.queries, "run", run)
+    with make(keys=["id"]) as stream:
+        stream.stream(frame(1))
+    assert refused
+    assert ids(server.rows(DATASET, "flights")) == [1]
 
 
 def test_a_project_that_does_not_exist_is_told(make: Make) -> None:
@@ -804,28 +850,70 @@ def test_a_quota_that_is_spent_is_waited_for(make: Make, server: BigqueryServer)
     assert ids(server.rows(DATASET, "flights")) == [1, 2]
 
 
-def test_the_emulator_s_environment_variable_names_the_server(
+@pytest.mark.parametrize("address", ["{host}", "http://{host}", "http://{host}/"])
+@pytest.mark.parametrize("said_by", ["endpoint", "BIGQUERY_EMULATOR_HOST"])
+def test_an_emulator_takes_one_option_and_no_key(
+    server: BigqueryServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    said_by: str,
+    address: str,
+) -> None:
+    named = address.format(host=server.url.removeprefix("http://"))
+    if said_by != "endpoint":
+        monkeypatch.setenv(said_by, named)
+    endpoint = named if said_by == "endpoint" else None
+    with Stream2Bigquery("flights", "", PROJECT, DATASET, "flights", home=tmp_path, endpoint=endpoint) as stream:
+        stream.stream(frame(1))
+        server.faults.fail("AppendRows", "before")
+        stream.stream(frame(2))
+        assert server.url in stream.describe()
+    assert ids(server.rows(DATASET, "flights")) == [1, 2]
+    said = [record.getMessage() for record in caplog.records if "emulator" in record.getMessage()]
+    place = f"the BigQuery emulator at {server.url} (gRPC at {server.write_address})"
+    assert said == [f"{PROJECT}.{DATASET}.flights is on {place}, not on Google's BigQuery; no key is used"]
+
+
+def test_a_key_goes_to_no_emulator(make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    google = google_of(server, monkeypatch)
+    stream = make(**{**google, "endpoint": server.url, "write_endpoint": server.write_address})
+    stream.start()
+    stream.q.put(frame(1))
+    assert "demands credentials" in eventually(lambda: stream.status().last_error or "")
+    assert "token" not in server.faults.calls
+
+
+def test_an_emulator_that_is_named_after_the_start_gets_no_token_of_google_s(
     server: BigqueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    key = server.key_file(tmp_path / "key.json")
+    stream = Stream2Bigquery("flights", str(key), PROJECT, DATASET, "flights", home=tmp_path)
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
-    options = {**target_of_bigquery(server), "endpoint": None}
-    with Stream2Bigquery("flights", home=tmp_path, **options) as stream:
-        stream.stream(frame(1))
-    assert ids(server.rows(DATASET, "flights")) == [1]
+    clients = stream._new_target("append").clients
+    assert clients.rest._connection.API_BASE_URL == "https://bigquery.googleapis.com"
+    clients.close()
 
 
-def test_an_address_without_its_scheme_in_the_environment_is_told(
-    make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url.removeprefix("http://"))
-    with make(endpoint=None) as stream:
-        assert stream.connect() is False
-        stream.q.put(frame(1))
-        assert "with its scheme" in eventually(lambda: stream.status().last_error or "")
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
-        stream.check_failures()
-        assert stream.flush(20)
-    assert ids(server.rows(DATASET, "flights")) == [1]
+def test_a_stream_into_an_emulator_has_a_position_of_its_own(tmp_path: Path) -> None:
+    place = ("flights", "", PROJECT, DATASET, "flights")
+    google, one, other = (
+        Stream2Bigquery(*place, home=tmp_path, endpoint=endpoint).identity
+        for endpoint in (None, "localhost:9050", "localhost:9051")
+    )
+    assert google == f"bigquery:{PROJECT}.{DATASET}.flights"
+    assert len({google, one, other}) == 3
+
+
+def test_a_wrong_address_in_the_environment_is_told_by_its_name(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "localhost:port")
+    with pytest.raises(ConfigurationError, match="BIGQUERY_EMULATOR_HOST can't be 'localhost:port'"):
+        make(endpoint=None)
+
+
+def test_a_grpc_address_alone_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigurationError, match="write_endpoint"):
+        make(endpoint=None)
 
 
 @pytest.mark.parametrize("case", ["jobs", "keys"])
@@ -840,8 +928,8 @@ def test_jobs_in_another_location_than_the_data_set_s_are_told(make: Make, serve
     assert stream.status().rows_rejected == 0
 
 
-def test_connect_makes_what_the_spec_names(make: Make, server: BigqueryServer) -> None:
-    stream = make(location="EU")
+def test_connect_makes_what_the_spec_names(make: Make, server: BigqueryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = make(**google_of(server, monkeypatch), location="EU")
     assert (stream.cred, stream.client, stream.dataset, stream.table) == (None, None, None, None)
     assert (stream.schema, stream.bq_schema, stream.connected) == (None, None, False)
     assert stream.connect() is True
@@ -929,7 +1017,8 @@ def test_connect_makes_no_table_that_fail_would_take_for_one_of_others(
         ("did", ""),
         ("tid", "a.b"),
         ("keys", "id"),
-        ("endpoint", "localhost:1"),
+        ("endpoint", "a host"),
+        ("endpoint", "ftp://localhost:1"),
     ],
 )
 def test_an_argument_that_can_not_be_used_is_told_at_once(make: Make, option: str, value: str) -> None:

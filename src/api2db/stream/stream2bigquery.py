@@ -19,7 +19,7 @@ from api2db.stream._options import (
     passes_options_to,
 )
 from api2db.stream.stream import Stream
-from api2db.targets.bigquery import is_address
+from api2db.targets.bigquery import emulator_address
 from api2db.targets.port import IfExists, LedgerTarget, SteppedTarget
 from api2db.targets.types import BIGQUERY
 
@@ -50,7 +50,8 @@ class Stream2Bigquery(Stream):
 
     Args:
         name: The collector's name.
-        auth_path: The key file of a Google service account; a relative path is below the project's folder.
+        auth_path: The key file of a Google service account; a relative path is below the project's folder. With an
+            emulator it is not read.
         pid: The Google project.
         did: The data set; it is created if it is missing.
         tid: The table; it is created if it is missing.
@@ -61,9 +62,9 @@ class Stream2Bigquery(Stream):
         store: Whether it serves a Store; then it has no worker.
         keys: A row replaces the one with the same values in these columns; the last one wins. Without keys, rows are
             added.
-        endpoint: The REST address of a local server, with its scheme; by default the environment variable
-            ``BIGQUERY_EMULATOR_HOST``, else Google's.
-        write_endpoint: The gRPC address of that server, host and port; by default the host of ``endpoint``, ten ports
+        endpoint: The REST address of an emulator of BigQuery, such as ``localhost:9050``; by default the environment
+            variable ``BIGQUERY_EMULATOR_HOST``, and Google's BigQuery without that. An emulator gets no credentials.
+        write_endpoint: The emulator's gRPC address, host and port; by default the host of ``endpoint``, ten ports
             higher.
 
     The other arguments are those of ``Stream``.
@@ -79,6 +80,7 @@ class Stream2Bigquery(Stream):
         dataset: The data set, likewise.
         table: The table, likewise; also None while it does not exist.
         connected: Whether the last attempt reached BigQuery.
+        endpoint: The emulator's REST address, with its scheme; None for Google's BigQuery.
     """
 
     @passes_options_to(Stream.__init__)
@@ -103,16 +105,14 @@ class Stream2Bigquery(Stream):
         for what, place in (("pid", pid), ("did", did), ("tid", tid)):
             if not _PLACES[what].fullmatch(str(place)):
                 raise ConfigurationError(f"{what} can't be {place!r}: that is not a valid {_NAMED[what]} name")
-        if endpoint and not is_address(endpoint):
-            raise ConfigurationError(
-                f"endpoint can't be {endpoint!r}: give it with its scheme, as http://localhost:9050"
-            )
+        self.endpoint = emulator_address(endpoint)
+        if write_endpoint and not self.endpoint:
+            raise ConfigurationError("write_endpoint is an emulator's: give its endpoint, too")
         self.keys = column_names(keys, "keys")
         super().__init__(name, chunk_size=chunk_size, stream_type="bigquery", store=store, table=tid, **options)
         self.auth_path = auth_path
         self.pid, self.did, self.tid = pid, did, tid
         self.location = location
-        self.endpoint = endpoint
         self.write_endpoint = write_endpoint
         self.log_str = f"{self.name} → {self.describe()}"
         self.cred: service_account.Credentials | None = None
@@ -137,12 +137,14 @@ class Stream2Bigquery(Stream):
 
     @property
     def identity(self) -> str:
-        """The identity of the stream across restarts: the table."""
-        return self.stream_id or f"bigquery:{self.pid}.{self.did}.{self.tid}"
+        """The identity of the stream across restarts: the table, and the emulator if it is not Google's."""
+        emulator = f"@{self.endpoint}" if self.endpoint else ""
+        return self.stream_id or f"bigquery:{self.pid}.{self.did}.{self.tid}{emulator}"
 
     def describe(self) -> str:
         """Return the table's name, for display."""
-        return f"bigquery {self.pid}.{self.did}.{self.tid}"
+        emulator = f" on the emulator {self.endpoint}" if self.endpoint else ""
+        return f"bigquery {self.pid}.{self.did}.{self.tid}{emulator}"
 
     def connect(self) -> bool:
         """Reach BigQuery: create or load the data set, and load the table, or create it if its columns are known.

@@ -48,6 +48,7 @@ class BigqueryServer:
         self.faults.heal()
         self.faults.calls.clear()
         self.faults.met.clear()
+        self.accounts.demanded = False
         self.rest.forbidden.clear()
         self.write_api.forbidden = False
         self.write_api.ends_at = None

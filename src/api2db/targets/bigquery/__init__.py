@@ -2,17 +2,10 @@
 
 ``target`` appends and replaces, ``keyed`` merges by key in a transaction with the ledger. ``_stream`` sends rows to a
 write stream, ``_jobs`` loads them as a file. ``table`` and ``columns`` read and change the table. ``_client`` signs in
-and sorts Google's errors. Google's library is an extra and takes a second to import, so modules that need it are
-imported where they are first used.
+and sorts Google's errors. ``_emulator`` finds the address of an emulator. Google's library is an extra and takes a
+second to import, so modules that need it are imported where they are first used.
 """
 
-import re
+from api2db.targets.bigquery._emulator import emulator_address
 
-__all__ = ["is_address"]
-
-_ADDRESS = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@?#]+)(:\d{1,5})?/?")
-
-
-def is_address(text: str) -> bool:
-    """Whether it is the HTTP address of a server, with its scheme."""
-    return _ADDRESS.fullmatch(text) is not None
+__all__ = ["emulator_address"]

@@ -1,7 +1,6 @@
 """Google's clients for one project, and what their errors mean."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,27 +9,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import google.auth.credentials
 import google.auth.exceptions
 import grpc
 import requests.exceptions
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, bigquery_storage_v1
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 from google.oauth2 import service_account
 
 from api2db.backoff import BackOff
 from api2db.errors import BatchRefusedError, TargetUnavailableError
-from api2db.targets.bigquery import is_address
 
 CALL_S = 60.0
 _POLL_S = 15.0  # seconds for each question about a query job, which BigQuery answers at once
 _QUERY_S = 600.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_EMULATOR = "BIGQUERY_EMULATOR_HOST"
-_PORTS_APART = 10  # the emulator's two ports: 9050 for REST, 9060 for gRPC
+_PORTS_APART = 10  # of the emulators' usual ports: 9050 for REST, 9060 for gRPC
+_PORTS = {"http": 80, "https": 443}
 _IN_A_KEY = ("client_email", "private_key", "token_uri", "universe_domain")
 _SCOPES = ("https://www.googleapis.com/auth/bigquery",)
 _LARGEST_ANSWER_BYTES = 64 << 20
@@ -56,10 +54,10 @@ class TableLocation:
     """A table of BigQuery, and the account that uses it.
 
     Attributes:
-        auth_path: The service account's key file.
+        auth_path: The service account's key file. With an emulator it is not read.
         location: Where a missing data set is created.
-        endpoint: A local server's REST address, with its scheme; None for Google's.
-        write_endpoint: Its gRPC address, host and port.
+        endpoint: An emulator's REST address, with its scheme; None for Google's BigQuery.
+        write_endpoint: Its gRPC address, host and port; None for the host of ``endpoint``, ten ports higher.
     """
 
     auth_path: Path
@@ -76,43 +74,17 @@ class TableLocation:
         return f"{self.project}.{self.dataset}.{self.table}"
 
     @property
-    def rest_address(self) -> str | None:
-        """The REST address, if it is not Google's.
-
-        Raises:
-            TargetUnavailableError: The environment variable has no address.
-        """
-        said = os.environ.get(_EMULATOR)
-        if not self.endpoint and said and not is_address(said):
-            raise TargetUnavailableError(
-                f"{_EMULATOR} is {said!r}, which is not an address; give it with its scheme, such as http://localhost:9050"
-            )
-        return self.endpoint or said or None
-
-    @property
     def write_address(self) -> str | None:
-        """The gRPC address, if it is not Google's."""
-        if self.write_endpoint or self.rest_address is None:
+        """The emulator's gRPC address; None for Google's BigQuery."""
+        if self.write_endpoint or self.endpoint is None:
             return self.write_endpoint
-        parts = urlsplit(self.rest_address)
-        return f"{parts.hostname}:{(parts.port or 443) + _PORTS_APART}"
-
-
-class _Local(google.auth.credentials.Credentials):
-    """A key's credentials for a local server, because Google's own ask Google in the background."""
-
-    def __init__(self, key: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._key = key
-
-    def refresh(self, request: Any) -> None:
-        """Exchange the key for a token."""
-        self._key.refresh(request)
-        self.token, self.expiry = self._key.token, self._key.expiry
+        parts = urlsplit(self.endpoint)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{host}:{(parts.port or _PORTS[parts.scheme]) + _PORTS_APART}"
 
 
 class Clients:
-    """The two clients of a table, created on first use.
+    """The two clients of a table, created on first use. An emulator gets no credentials.
 
     Raises:
         TargetUnavailableError: The key file cannot be used.
@@ -120,7 +92,8 @@ class Clients:
 
     def __init__(self, place: TableLocation) -> None:
         self.place = place
-        self.credentials = _credentials(place.auth_path)
+        nobody: Any = AnonymousCredentials  # it has no types
+        self.credentials: Any = nobody() if place.endpoint else _credentials(place.auth_path)
         self._rest: Any = None
         self._writer: bigquery_storage_v1.BigQueryWriteClient | None = None
 
@@ -128,12 +101,12 @@ class Clients:
     def rest(self) -> Any:
         """Data sets, tables and jobs. Its types do not allow ``retry=None``, although it does."""
         if self._rest is None:
-            address = self.place.rest_address
             universe = self.credentials.universe_domain  # googleapis.com, except for partners' clouds
+            # Without an address, Google's library would take BIGQUERY_EMULATOR_HOST, and send a token there.
+            address = self.place.endpoint or _rest_address(universe)
             options = ClientOptions(api_endpoint=address, universe_domain=universe)
-            credentials = _Local(self.credentials) if address else self.credentials
             self._rest = bigquery.Client(
-                self.place.project, credentials, location=self.place.location, client_options=options
+                self.place.project, self.credentials, location=self.place.location, client_options=options
             )
         return self._rest
 
@@ -141,8 +114,10 @@ class Clients:
     def writer(self) -> bigquery_storage_v1.BigQueryWriteClient:
         """The Storage Write API."""
         if self._writer is None:
+            address = self.place.write_address
+            channel = grpc.insecure_channel(address, options=_CHANNEL) if address else _channel(self.credentials)
             make: Any = bigquery_storage_v1.BigQueryWriteClient
-            self._writer = make(transport=self._transport())
+            self._writer = make(transport=BigQueryWriteGrpcTransport(channel=channel))
         return self._writer
 
     def close(self) -> None:
@@ -154,14 +129,16 @@ class Clients:
         if rest is not None:
             rest.close()
 
-    def _transport(self) -> BigQueryWriteGrpcTransport:
-        address = self.place.write_address
-        if address is None:
-            host = f"bigquerystorage.{self.credentials.universe_domain}"
-            channel = BigQueryWriteGrpcTransport.create_channel(host, self.credentials, options=_CHANNEL)
-        else:
-            channel = grpc.insecure_channel(address, options=_CHANNEL)
-        return BigQueryWriteGrpcTransport(channel=channel)
+
+def _rest_address(universe: str) -> str:
+    """Google's REST address."""
+    return f"https://bigquery.{universe}"
+
+
+def _channel(credentials: Any) -> grpc.Channel:
+    """A channel to Google's Storage Write API."""
+    host = f"bigquerystorage.{credentials.universe_domain}"
+    return BigQueryWriteGrpcTransport.create_channel(host, credentials, options=_CHANNEL)
 
 
 def answer_of(job: Any) -> list[tuple[Any, ...]]:
@@ -230,6 +207,11 @@ def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) 
         raise TargetUnavailableError(f"{doing}: {_line(error)}{next_step(place, error)}") from error
     except _UNREACHABLE as error:
         raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
+    except google.auth.exceptions.InvalidOperation as error:
+        raise TargetUnavailableError(
+            f"{doing}: the server at {place.endpoint} demands credentials, which api2db sends to Google only; unset"
+            " endpoint and BIGQUERY_EMULATOR_HOST, or use an emulator without sign-in"
+        ) from error
 
 
 def next_step(place: TableLocation, error: exceptions.GoogleAPICallError) -> str:

@@ -56,10 +56,11 @@ class LoadJobs:
             config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # otherwise all decimals become NUMERIC
         with sorted_errors(self._place, f"loading into {table}"):
             try:
+                # Without a size the upload is resumable. That takes a request more than a multipart one, which not all
+                # emulators take from Google's library, because it does not say which format the file has.
                 job = self._clients.rest.load_table_from_file(
-                    io.BytesIO(content), table, size=len(content), num_retries=0, job_id=job_id, job_config=config,
-                    timeout=_JOB_S,
-                )  # fmt: skip
+                    io.BytesIO(content), table, num_retries=0, job_id=job_id, job_config=config, timeout=_JOB_S
+                )
             except exceptions.Conflict:
                 job = self._clients.rest.get_job(job_id, retry=None, timeout=CALL_S)
             self._wait(job)

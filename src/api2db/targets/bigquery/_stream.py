@@ -163,9 +163,10 @@ class WriteStream:
 
     def _request(self, offset: int, batch: pa.RecordBatch, *, is_first: bool) -> Any:
         request = types.AppendRowsRequest.pb(types.AppendRowsRequest())
+        # The name is optional after the first request, but not every emulator knows that.
+        request.write_stream = self.name
         request.offset.value = offset
         if is_first:
-            request.write_stream = self.name
             request.trace_id = "api2db"
             request.arrow_rows.writer_schema.serialized_schema = self.schema.serialize().to_pybytes()
         request.arrow_rows.rows.serialized_record_batch = batch.serialize().to_pybytes()

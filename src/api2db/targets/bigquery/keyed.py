@@ -94,7 +94,8 @@ class BigqueryKeyedTarget(LedgerTarget):
     def read_position(self, stream: str) -> LedgerRow | None:
         # No lock is needed: a transaction of an earlier process that is still under way can no longer commit once ours
         # has moved the ledger, and the other way round.
-        rows = self._run(f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream", stream=stream)
+        sql = f"SELECT epoch, sequence, skip FROM `{self._ledger}` WHERE stream = @stream"
+        rows = self._run(sql, refusable=False, stream=stream)
         if not rows:  # the label marks a table that this stream created before a first load that failed
             self._following.acquire(stream)
         return LedgerRow(*rows[0]) if rows else None
@@ -188,13 +189,13 @@ class BigqueryKeyedTarget(LedgerTarget):
         said = re.sub(rf"\S*{re.escape(self._place.dataset)}\.\S*", "", str(getattr(error.__cause__, "message", error)))
         return "Transaction is aborted" not in said and _ROWS_AT_FAULT.search(said) is not None
 
-    def _run(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
+    def _run(self, sql: str, *, refusable: bool = True, **values: Any) -> list[tuple[Any, ...]]:
         parameters = [
             bigquery.ScalarQueryParameter(name, "INT64" if isinstance(value, int) else "STRING", value)
             for name, value in values.items()
         ]
         config = bigquery.QueryJobConfig(query_parameters=parameters)
-        with sorted_errors(self._place, f"writing to {self._place.name}", refusable=True):
+        with sorted_errors(self._place, f"writing to {self._place.name}", refusable=refusable):
             job = self._rest.query(sql, job_config=config, retry=None, job_retry=None, timeout=CALL_S)
             try:
                 return answer_of(job)

@@ -62,14 +62,17 @@ class Table:
         self._reference = bigquery.TableReference.from_string(self._place.name)
 
     def resource(self) -> Any:
-        """The table as it is now; None if there is none."""
+        """The table as it is now; None if there is none in the data set.
+
+        Raises:
+            TargetUnavailableError: Also if the data set is missing.
+        """
         with sorted_errors(self._place, f"reading {self._place.name}"):
             try:
                 return self._clients.rest.get_table(self._reference, retry=None, timeout=CALL_S)
-            except exceptions.NotFound as error:
-                if "Table" in str(error.message):
-                    return None
-                raise
+            except exceptions.NotFound:  # the reason is the same for a missing table, data set or project
+                self._clients.rest.get_dataset(self._place.dataset, retry=None, timeout=CALL_S)
+                return None
 
     def columns(self) -> list[Column] | None:
         """Its columns in their order; None if there is no table."""
@@ -133,7 +136,7 @@ class Table:
         try:
             columns = self.columns()
         except TargetUnavailableError as error:
-            if isinstance(error.__cause__, exceptions.NotFound) and "Dataset" in str(error.__cause__.message):
+            if isinstance(error.__cause__, exceptions.NotFound):
                 return None
             raise
         if columns is None:

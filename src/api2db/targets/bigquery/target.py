@@ -86,12 +86,14 @@ class BigqueryTarget(SteppedTarget):
         self._replaces = False
         self.unplaced = {}
         self._warned: set[str] = set()
+        self._has_told_of_emulator = False
 
     @property
     def clients(self) -> Clients:
         """Google's clients, created from the key file as it is now."""
         if self._clients is None:
             self._clients = Clients(self._place)
+            self._tell_of_emulator()
         return self._clients
 
     def connect(self) -> None:
@@ -205,6 +207,17 @@ class BigqueryTarget(SteppedTarget):
         columns = self._table.add(field_of(name, declared) for name, declared in new)
         record(self.clients, [SchemaChange(name, None, declared, origins(name)) for name, declared in new])
         return columns
+
+    def _tell_of_emulator(self) -> None:
+        place = self._place
+        if place.endpoint and not self._has_told_of_emulator:
+            self._has_told_of_emulator = True
+            logger.warning(
+                "%s is on the BigQuery emulator at %s (gRPC at %s), not on Google's BigQuery; no key is used",
+                place.name,
+                place.endpoint,
+                place.write_address,
+            )
 
     def _tell_of_lists(self, columns: Sequence[Column]) -> None:
         for name in sorted({each.name for each in columns if pa.types.is_list(each.type)} - self._warned):
