@@ -21,11 +21,13 @@ from benchmarks import (
     omnisci,
     pages,
     peers,
+    poll,
     put,
     quick,
     rest,
     results,
     servers,
+    ticks,
     upsert,
 )
 from benchmarks.figure import Figure, show
@@ -34,6 +36,8 @@ Measure = Callable[[Path], Iterator[Figure]]
 BENCHMARKS: Mapping[str, Measure] = {
     "put": put.measure,
     "flights": flights.measure,
+    "ticks": ticks.measure,
+    "poll": poll.measure,
     "latency": latency.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
