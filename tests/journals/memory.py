@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from api2db import tracing
 from api2db.errors import BacklogFullError, ConfigurationError, JournalBusyError
-from api2db.frames import Refused, Rows, one_batch
+from api2db.frames import EncodedRows, Frame, Refused, Rows, one_batch
 from api2db.journal import (
     ALL,
     Backlog,
@@ -369,7 +369,7 @@ class MemoryJournal:
 
     def append(
         self,
-        frames: Sequence[Rows | Refused],
+        frames: Sequence[Frame | Refused],
         *,
         stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,
@@ -473,13 +473,13 @@ class MemoryJournal:
         return next((each for each in self._readers.values() if each.stream.identity.name == identity), None)
 
     def _records(
-        self, frames: Sequence[Rows | Refused], stream_no: StreamNo, *, retried: bool, trace: bytes | None
+        self, frames: Sequence[Frame | Refused], stream_no: StreamNo, *, retried: bool, trace: bytes | None
     ) -> list[_Record]:
         records: list[_Record] = []
         time_ns = max(time.time_ns(), self.kept.timestamp_ns + 1)
         for at, frame in enumerate(frames):
             refused = isinstance(frame, Refused)
-            batch = _stored(one_batch(frame.rows if isinstance(frame, Refused) else frame))
+            batch = _stored(one_batch(_rows_of(frame)))
             frame_end = not refused or at == len(frames) - 1
             sequence = self.kept.sequence + 1 + len(records)
             records.append(_Record(sequence, time_ns, stream_no, batch, frame_end, retried, refused, trace))
@@ -616,6 +616,12 @@ def _known_by(file: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_size, found.st_mtime_ns
+
+
+def _rows_of(frame: Frame | Refused) -> Rows:
+    if isinstance(frame, EncodedRows):
+        return frame.batch()
+    return frame.rows if isinstance(frame, Refused) else frame
 
 
 def _stored(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -24,7 +24,7 @@ from api2db.cluster._reader import ClusterReader
 from api2db.cluster._retention import Retention
 from api2db.cluster._state import Place, StreamState
 from api2db.errors import FrameError, JournalError
-from api2db.frames import Refused, Rows
+from api2db.frames import Frame, Refused
 from api2db.interrupts import check, uninterrupted
 from api2db.journal import (
     ALL,
@@ -92,7 +92,7 @@ class ClusterJournal:
 
     def append(
         self,
-        frames: Sequence[Rows | Refused],
+        frames: Sequence[Frame | Refused],
         *,
         stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,

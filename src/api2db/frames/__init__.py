@@ -9,10 +9,11 @@ for users' code (``to_pandas``). Schemas of many frames are unified (``unify``, 
 from api2db.frames._asked import cast_as_asked, type_of_dtype
 from api2db.frames._batch import to_batch
 from api2db.frames._cells import base64_texts, decode_cell, encode_cell, json_cells, python_values, text_cells, unmarked
+from api2db.frames._encoded import EncodedRows, Frame
 from api2db.frames._exact import cast_exactly, nulled
 from api2db.frames._from_arrow import Rows, one_batch
 from api2db.frames._kinds import JSON, is_bytes, is_json, is_number, is_text, plain
-from api2db.frames._refused import Refused, reason_of, rows_and_refused, set_aside
+from api2db.frames._refused import Refused, frame_and_refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
 from api2db.frames._texts import times_of
 from api2db.frames._to_pandas import consumed_to_pandas, dtypes_of, merge_dtypes, to_pandas
@@ -20,6 +21,8 @@ from api2db.frames.unify import conform, long_numbers, unify, whole_numbers_as_f
 
 __all__ = [
     "JSON",
+    "EncodedRows",
+    "Frame",
     "Refused",
     "Rows",
     "base64_texts",
@@ -31,6 +34,7 @@ __all__ = [
     "dtypes_of",
     "duplicate_rows",
     "encode_cell",
+    "frame_and_refused",
     "is_bytes",
     "is_json",
     "is_number",

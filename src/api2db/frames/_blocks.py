@@ -1,6 +1,6 @@
 """The columns of a DataFrame as arrays: straight from the blocks in which pandas keeps them, or by its public API.
 
-This is the only module that uses the internals of pandas: reading the blocks takes a fifth of the time of
+Only this module and ``_shapes`` use the internals of pandas: reading the blocks takes a fifth of the time of
 ``frame[label]``. If anything differs from pandas 2.2 to 3.1, the public API is used, which gives the same result.
 """
 

@@ -17,7 +17,9 @@ from api2db.frames._batch import to_batch, to_rows
 from api2db.frames._cell_values import value_of
 from api2db.frames._cells import decode_cell, encode_cell
 from api2db.frames._columns import naming_collector, with_index_as_columns
+from api2db.frames._encoded import Frame
 from api2db.frames._from_arrow import Rows
+from api2db.frames._shapes import shapes_of
 
 _REASON = b"api2db.refused"
 _HALF = re.compile("[\ud800-\udfff]")
@@ -80,6 +82,29 @@ def rows_and_refused(frame: object, collector: str = "") -> list[Rows | Refused]
             if not isinstance(error.__cause__, UnicodeEncodeError):
                 raise
         return _sorted_dataframe(frame) if isinstance(frame, pd.DataFrame) else _sorted_rows(frame)  # type: ignore[arg-type]
+
+
+def frame_and_refused(frame: object, collector: str = "", *, copied: bool = False) -> list[Frame | Refused]:
+    """Convert as ``rows_and_refused`` does, but encode a small DataFrame at once if its shape is known.
+
+    Args:
+        frame: See ``to_batch``.
+        collector: Whose frame it is; its last shapes are known.
+        copied: Whether to copy a DataFrame that may be changed before what is returned has been written.
+
+    Raises:
+        FrameError: As ``to_batch``.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        return list(rows_and_refused(frame, collector))
+    shapes = shapes_of(collector)
+    encoded = shapes.encoded(frame)
+    if encoded is not None:
+        return [encoded]
+    found = rows_and_refused(frame.copy() if copied else frame, collector)
+    if len(found) == 1 and isinstance(found[0], pa.RecordBatch):
+        shapes.learn(frame, found[0])
+    return list(found)
 
 
 def _sorted_dataframe(frame: pd.DataFrame) -> list[Rows | Refused]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from api2db.cpu_time import counted_for
-from api2db.frames import Refused, Rows
+from api2db.frames import Frame, Refused
 from api2db.ingest._async import is_async, run_async
 from api2db.ingest._collector import Collector, takes_state
 from api2db.ingest._pages import batches
@@ -31,7 +31,7 @@ class ImportCall:
     def __init__(
         self,
         collector: Collector,
-        take: Callable[[Sequence[Rows | Refused]], bool],
+        take: Callable[[Sequence[Frame | Refused]], bool],
         on_end: Callable[[BaseException | None], None],
     ) -> None:
         self._collector = collector

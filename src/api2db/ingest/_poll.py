@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from api2db import tracing
 from api2db.cpu_time import counted_for
 from api2db.errors import BacklogFullError, PollError
-from api2db.frames import Refused, Rows
+from api2db.frames import Frame, Refused
 from api2db.ingest._clock import process_clock
 from api2db.ingest._collector import Collector
 from api2db.ingest._import_call import ImportCall, thread_name
@@ -24,7 +24,7 @@ _GRACE_S: Final = 3.0
 _ROOM_S: Final = 3.0
 
 
-Frames = Sequence[Rows | Refused]
+Frames = Sequence[Frame | Refused]
 State = Mapping[str, Any]
 
 
@@ -72,7 +72,7 @@ class Poll:
         self._import_call = ImportCall(collector, self._take, self._import_ended)
         self._committed = self._reached = "{}"
         self._state: dict[str, Any] = {}
-        self._pages: list[Rows | Refused] = []
+        self._pages: list[Frame | Refused] = []
         self._size_bytes = 0
         self._since_s = 0.0
         self._held_up_s = 0.0
@@ -175,7 +175,7 @@ class Poll:
             )
         return None
 
-    def _take(self, parts: Sequence[Rows | Refused]) -> bool:
+    def _take(self, parts: Sequence[Frame | Refused]) -> bool:
         """Take a page; return False if the poll has been given up.
 
         All parts of a page are journalled together: the state is already that after the page.
@@ -248,7 +248,7 @@ class Poll:
         self._rows += sum(page.num_rows for page in pages)
         self._frames += len(pages)
 
-    def _append(self, pages: list[Rows | Refused], cursor: dict[str, Any] | None) -> None:
+    def _append(self, pages: list[Frame | Refused], cursor: dict[str, Any] | None) -> None:
         while True:
             try:
                 with self._span.current():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from api2db.frames import Refused, Rows, is_json, reason_of, to_pandas
+from api2db.frames import EncodedRows, Frame, Refused, is_json, reason_of, to_pandas
 from api2db.ingest._collector import Collector
 from api2db.ingest._import_call import ImportCall, thread_name
 from api2db.ingest._poll import Outcome
@@ -50,7 +50,7 @@ class Preview:
     def stop(self) -> None:
         """Do nothing: a preview delays nobody."""
 
-    def _take(self, parts: Sequence[Rows | Refused]) -> bool:
+    def _take(self, parts: Sequence[Frame | Refused]) -> bool:
         for part in parts:
             self._rows += part.num_rows
             _show(self._collector.name, part)
@@ -66,8 +66,10 @@ class Preview:
             self._over.set()
 
 
-def _show(name: str, page: pa.RecordBatch | Refused) -> None:
+def _show(name: str, page: Frame | Refused) -> None:
     rows, note = (page.rows, "would be rejected") if isinstance(page, Refused) else (page, "debug: not stored")
+    if isinstance(rows, EncodedRows):
+        rows = rows.batch()
     head = to_pandas(rows.slice(0, _ROWS)).to_string()
     columns = "\n".join(f"  {field.name}: {_type_name(field.type)}" for field in rows.schema)
     more = f"\n… {counted(rows.num_rows - _ROWS, 'more row')}" if rows.num_rows > _ROWS else ""

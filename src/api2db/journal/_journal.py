@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from api2db import tracing
 from api2db.errors import JournalError
-from api2db.frames import Refused, Rows
+from api2db.frames import Frame, Refused
 from api2db.interrupts import check, uninterrupted
 from api2db.journal._appender import Appender
 from api2db.journal._opening import open_core
@@ -78,7 +78,7 @@ class SegmentedJournal:
 
     def append(
         self,
-        frames: Sequence[Rows | Refused],
+        frames: Sequence[Frame | Refused],
         *,
         stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from api2db.frames import Refused, Rows, one_batch
+from api2db.frames import EncodedRows, Frame, Refused, Rows, one_batch
 from api2db.journal._record import Flag, Header, RecordKind
 from api2db.journal.port import ReadLimit
 from api2db.tracing import CONTEXT_BYTES
@@ -88,12 +88,17 @@ def json_part(kind: RecordKind, payload: bytes) -> Part:
     return Part(kind, payload, len(payload), zlib.crc32(payload))
 
 
-def frame_parts(frame: Rows, number: int, limit: ReadLimit, plain_bytes: int) -> Iterator[Part]:
+def frame_parts(frame: Frame, number: int, limit: ReadLimit, plain_bytes: int) -> Iterator[Part]:
     """Yield a frame as records of at most ``limit`` rows and bytes, but of at least one row.
 
     Args:
         plain_bytes: The size from which a large frame is compressed.
     """
+    if isinstance(frame, EncodedRows):
+        if frame.num_rows <= limit.rows and frame.nbytes <= limit.size_bytes:
+            yield _of_message(frame, number)
+            return
+        frame = frame.batch()
     layout = _layouts.of(frame.schema)
     if layout.has_view:
         frame = _without_views(one_batch(frame))
@@ -108,7 +113,7 @@ def frame_parts(frame: Rows, number: int, limit: ReadLimit, plain_bytes: int) ->
         yield _encode(frame.slice(at, rows), number, layout, flags, packed=packed)
 
 
-def parts_of(frames: Sequence[Rows | Refused], limit: ReadLimit, plain_bytes: int) -> list[Part]:
+def parts_of(frames: Sequence[Frame | Refused], limit: ReadLimit, plain_bytes: int) -> list[Part]:
     """Return frames as records; refused rows belong to the frame behind them, if there is one.
 
     Args:
@@ -205,6 +210,20 @@ def decode_streams(rows: Counts, payloads: Sequence[bytes | memoryview], size_by
 
 def _without_end(stream: bytes | memoryview) -> bytes | memoryview:
     return stream[: -len(_END)] if stream[-len(_END) :] == _END else stream
+
+
+def _of_message(rows: EncodedRows, frame: int) -> Part:
+    message = rows.message
+    return Part(
+        RecordKind.ROWS,
+        message,
+        len(message),
+        zlib.crc32(message),
+        int(Flag.FRAME_END),
+        rows.num_rows,
+        frame,
+        rows.serialized_schema,
+    )
 
 
 def _rows_a_slice(frame: Rows, limit: ReadLimit, layout: _Layout) -> int:

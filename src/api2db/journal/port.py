@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # Whoever looks at a journal needs no rows, and these librari
     import numpy.typing as npt
     import pyarrow as pa
 
-    from api2db.frames import Refused, Rows
+    from api2db.frames import Frame, Refused
 
 Durability = Literal["full", "process"]
 StreamNo = NewType("StreamNo", int)
@@ -465,7 +465,7 @@ class Journal(Protocol):
 
     def append(
         self,
-        frames: "Sequence[Rows | Refused]",
+        frames: "Sequence[Frame | Refused]",
         *,
         stream_no: StreamNo = ALL,
         cursor: Mapping[str, Any] | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from api2db.errors import JournalError
-from api2db.frames import rows_and_refused
+from api2db.frames import frame_and_refused
 from api2db.interrupts import uninterrupted
 from api2db.journal import (
     AttachedStream,
@@ -66,7 +66,7 @@ class Attachment:
 
     def put(self, frame: Any, *, block: bool, timeout_s: float | None) -> None:
         """Append a frame to the journal."""
-        rows = rows_and_refused(frame, self._collector)
+        rows = frame_and_refused(frame, self._collector)
         handle = self.handle or self._attached_handle()
         try:
             handle.journal.append(rows, stream_no=self._stream_no, block=block, timeout_s=timeout_s)

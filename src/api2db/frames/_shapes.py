@@ -1,0 +1,244 @@
+"""The shapes of DataFrames that have been converted: the next frame of a known shape is encoded without Arrow arrays.
+
+A shape is the labels, dtypes and places of the columns. A small frame of a known shape needs no decisions: its values
+are copied into the body of a message. The frame that a shape is learnt from is encoded both ways, and the shape is
+used only if both give the same batch. Everything else is converted as ``to_rows`` does.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from api2db.errors import FrameError
+from api2db.frames._encoded import Body, EncodedRows, Metadata, UnknownFormError
+from api2db.frames._objects import array_of_objects
+
+_MOST_CELLS = 4096
+_MOST_BYTES = 32 * 1024
+_SHAPES_KEPT = 4
+_VARIANTS_KEPT = 8
+# What pandas raises if its internals differ from those that are known here.
+_UNKNOWN = (UnknownFormError, FrameError, AttributeError, TypeError, IndexError, ValueError, NotImplementedError)
+
+_Add: TypeAlias = Callable[[Body, Any, list[int]], None]
+
+
+class _Variant(NamedTuple):
+    """What the types of those columns lead to whose dtypes do not tell them.
+
+    Attributes:
+        odd: These columns and their types; see ``Body``.
+    """
+
+    odd: list[tuple[int, pa.DataType]]
+    schema: pa.Schema
+    serialized_schema: bytes
+    metadata: Metadata
+
+
+class _Block(NamedTuple):
+    """The columns that pandas keeps in one array.
+
+    Attributes:
+        places: The places of the columns, as bytes for a quick comparison.
+        columns: The same as a list.
+        add: Adds the columns to a body; None for values that can't be encoded here.
+    """
+
+    dtype: Any
+    places: bytes
+    columns: list[int]
+    add: _Add | None
+
+
+class Shapes:
+    """The last few shapes of the frames of one collector."""
+
+    def __init__(self) -> None:
+        self._recent: tuple[_Shape, ...] = ()
+
+    def encoded(self, frame: pd.DataFrame) -> EncodedRows | None:
+        """Encode a frame of a known shape; return None for any other frame."""
+        try:
+            if not _is_encodable(frame):
+                return None
+            shape = self._shape_of(frame)
+            return None if shape is None else shape.encoded(frame)
+        except _UNKNOWN:
+            return None
+
+    def learn(self, frame: pd.DataFrame, batch: pa.RecordBatch) -> None:
+        """Remember the shape of a frame that was converted to a batch."""
+        try:
+            if not _is_encodable(frame):
+                return
+            shape = self._shape_of(frame)
+            if shape is None:
+                shape = _Shape(frame)
+                self._recent = (shape, *self._recent[: _SHAPES_KEPT - 1])
+            shape.learn(frame, batch)
+        except _UNKNOWN:
+            return
+
+    def _shape_of(self, frame: pd.DataFrame) -> "_Shape | None":
+        for shape in self._recent:
+            if shape.fits(frame):
+                return shape
+        return None
+
+
+@lru_cache(maxsize=1024)
+def shapes_of(_collector: str) -> Shapes:
+    """Return the shapes of a collector's frames."""
+    return Shapes()
+
+
+def _is_encodable(frame: pd.DataFrame) -> bool:
+    """Whether a frame is small, has rows, and has an index that is dropped; see ``index_names``."""
+    if type(frame) is not pd.DataFrame:
+        return False
+    columns, index = frame._mgr.axes
+    if not 0 < len(columns) * len(index) <= _MOST_CELLS or index.name is not None:
+        return False
+    return isinstance(index.dtype, np.dtype) and index.dtype.kind in "iu"
+
+
+class _Shape:
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._labels = frame.columns
+        self._texts = _texts(frame.columns)
+        if self._texts is None:
+            raise UnknownFormError
+        self._blocks = [_block(block) for block in frame._mgr.blocks]
+        self._is_encodable = all(block.add is not None for block in self._blocks)
+        self._variants: tuple[_Variant, ...] = ()
+
+    def fits(self, frame: pd.DataFrame) -> bool:
+        """Whether a frame has this shape."""
+        manager = frame._mgr
+        if len(manager.blocks) != len(self._blocks):
+            return False
+        labels = manager.axes[0]
+        if labels is not self._labels and not _same(_texts(labels), self._texts):
+            return False
+        for block, known in zip(manager.blocks, self._blocks, strict=True):
+            dtype = block.values.dtype
+            if (dtype is not known.dtype and dtype != known.dtype) or block.mgr_locs.as_array.tobytes() != known.places:
+                return False
+        return True
+
+    def encoded(self, frame: pd.DataFrame) -> EncodedRows | None:
+        """Encode a frame of this shape; return None if the types that its values lead to are new."""
+        if not self._is_encodable:
+            return None
+        body = self._body(frame)
+        for variant in self._variants:
+            if variant.odd == body.odd:
+                return EncodedRows(
+                    variant.schema, variant.serialized_schema, body.height, variant.metadata.message(body)
+                )
+        return None
+
+    def learn(self, frame: pd.DataFrame, batch: pa.RecordBatch) -> None:
+        """Remember what the types of a frame lead to, if both ways to encode it give the same batch."""
+        body, schema = self._body(frame), batch.schema
+        if any(variant.odd == body.odd for variant in self._variants):
+            return
+        metadata = Metadata(batch.serialize().to_pybytes())
+        variant = _Variant(body.odd, schema, schema.serialize().to_pybytes(), metadata)
+        rows = EncodedRows(schema, variant.serialized_schema, body.height, metadata.message(body))
+        if rows.batch().equals(batch, check_metadata=True):
+            self._variants = (variant, *self._variants[: _VARIANTS_KEPT - 1])
+
+    def _body(self, frame: pd.DataFrame) -> Body:
+        height, width = frame.shape
+        body = Body(height, width)
+        for block, known in zip(frame._mgr.blocks, self._blocks, strict=True):
+            if known.add is None:
+                raise UnknownFormError
+            known.add(body, block.values, known.columns)
+        if body.size > _MOST_BYTES:
+            raise UnknownFormError
+        body.odd.sort(key=_place)
+        return body
+
+
+def _place(odd: tuple[int, pa.DataType]) -> int:
+    return odd[0]
+
+
+def _texts(labels: pd.Index) -> Any:
+    """Return labels that are all text in a form that ``_same`` compares; None for others."""
+    values: Any = labels._values  # type: ignore[attr-defined]
+    if isinstance(labels.dtype, pd.StringDtype):
+        return getattr(values, "_pa_array", None)
+    texts = values.tolist() if values.dtype == object else []
+    return texts if set(map(type, texts)) == {str} else None
+
+
+def _same(texts: Any, others: Any) -> bool:
+    return bool(texts == others if isinstance(texts, list) else texts is not None and texts.equals(others))
+
+
+def _block(block: Any) -> _Block:
+    places = block.mgr_locs.as_array
+    return _Block(block.values.dtype, places.tobytes(), places.tolist(), _adding(block.values))
+
+
+def _adding(values: Any) -> _Add | None:
+    dtype = values.dtype
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return _add_times
+    if isinstance(dtype, np.dtype) and dtype.isnative:
+        if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+            return None
+        return _ADDING.get(dtype.kind)
+    return _add_arrow if hasattr(values, "_pa_array") else None
+
+
+def _add_whole(body: Body, values: np.ndarray, columns: list[int]) -> None:
+    body.add_values(_checked(body, values, columns), columns, b"")
+
+
+def _add_floats(body: Body, values: np.ndarray, columns: list[int]) -> None:
+    body.add_values(_checked(body, values, columns), columns, np.isnan(values).tobytes())
+
+
+def _add_times(body: Body, values: Any, columns: list[int]) -> None:
+    ticks = _checked(body, values._ndarray, columns)
+    body.add_values(ticks, columns, np.isnat(ticks).tobytes())
+
+
+def _add_booleans(body: Body, values: np.ndarray, columns: list[int]) -> None:
+    body.add_booleans(_checked(body, values, columns), columns)
+
+
+def _add_objects(body: Body, values: np.ndarray, columns: list[int]) -> None:
+    for column, cells in zip(columns, _checked(body, values, columns), strict=True):
+        body.add_array(array_of_objects(cells, ""), column)
+
+
+def _add_arrow(body: Body, values: Any, columns: list[int]) -> None:
+    (column,), chunks = columns, values._pa_array
+    if chunks.num_chunks != 1:
+        raise UnknownFormError
+    body.add_array(chunks.chunk(0), column)
+
+
+def _checked(body: Body, values: np.ndarray, columns: list[int]) -> np.ndarray:
+    if values.shape != (len(columns), body.height):
+        raise UnknownFormError
+    return values
+
+
+_ADDING: dict[str, _Add] = {
+    "b": _add_booleans,
+    **dict.fromkeys("iu", _add_whole),
+    "f": _add_floats,
+    **dict.fromkeys("mM", _add_times),
+    "O": _add_objects,
+}
