@@ -106,6 +106,11 @@ def begin(name: str, kind: Kind = "internal", links: Iterable[bytes | None] = ()
     return Span(span)
 
 
+def is_on() -> bool:
+    """Whether spans are made; if not, ``begin`` does nothing."""
+    return _tracer() is not None
+
+
 _known: tuple[Any, Any] = (None, None)
 
 

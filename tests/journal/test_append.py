@@ -255,6 +255,7 @@ def test_small_frames_that_are_read_together_keep_the_contexts_of_their_spans(
     for number, context in enumerate([*contexts, None]):
         span = nullcontext(SimpleNamespace(context=context))
         monkeypatch.setattr(tracing, "begin", lambda *_, span=span, **__: span)
+        monkeypatch.setattr(tracing, "is_on", lambda: True)
         journal.append([frame(number, rows=2)])
     entries = log.read(LIMIT, 0)
     assert [entry.traces for entry in entries] == [contexts, [None]]

@@ -1,6 +1,7 @@
 """One owner; a forked child is none; and the shared use of one journal within a process."""
 
 import errno
+import math
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError
-from api2db.journal import _housekeeping
+from api2db.journal import _housekeeping, _lock
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._lock import is_owned
 from api2db.journal._overview import overview
@@ -237,8 +238,9 @@ def close_descriptors(journal: SegmentedJournal) -> None:
 
 @pytest.mark.parametrize("work", [remove, close_descriptors])
 def test_where_the_lock_is_lost_nothing_more_is_acknowledged_or_deleted(
-    opened: Opener, tmp_path: Path, work: Callable[[SegmentedJournal], None]
+    opened: Opener, tmp_path: Path, work: Callable[[SegmentedJournal], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_lock, "_LATELY_S", 0.0)
     journal = opened(segment_bytes=1)
     _, log = journal.attach(STREAM)
     journal.append([frame(1)])
@@ -257,6 +259,18 @@ def test_where_the_lock_is_lost_nothing_more_is_acknowledged_or_deleted(
     journal.close()
     assert segments(journal.folder) == there
     assert delivered_from(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("work", [remove, close_descriptors])
+def test_a_put_just_after_the_lock_is_lost_is_not_acknowledged(
+    opened: Opener, work: Callable[[SegmentedJournal], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lock, "_LATELY_S", math.inf)
+    journal = opened()
+    journal.append([frame(1)])
+    work(journal)
+    with pytest.raises(JournalBusyError, match=r"lock .* is lost"):
+        journal.append([frame(2)])
 
 
 def test_housekeeping_that_fails_is_told_once_and_without_a_traceback_where_the_disk_is_full(

@@ -3,8 +3,8 @@
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,15 +55,23 @@ class Appender:
             NotAttachedError: The journal is being closed, or the stream was forgotten; nothing of the group is in it.
             JournalWriteError: Nothing of the group is in the journal.
         """
-        with self._closing_after_faults():
-            try:
-                group = self._write_down(parts, stream_no)
-            except OSError as error:
-                self.needs_new_segment = True
-                message = f"the journal in {self.core.folder} can't be written ({error}); free disk space and put again"
-                raise JournalWriteError(message) from error
+        try:
+            group = self._written(parts, stream_no)
             self._count(group)
-            return group
+        except (JournalError, OSError):
+            raise
+        except BaseException as error:
+            self._close_after(error)
+            raise
+        return group
+
+    def _written(self, parts: Sequence[Part], stream_no: int) -> Group:
+        try:
+            return self._write_down(parts, stream_no)
+        except OSError as error:
+            self.needs_new_segment = True
+            message = f"the journal in {self.core.folder} can't be written ({error}); free disk space and put again"
+            raise JournalWriteError(message) from error
 
     def _count(self, group: Group) -> None:
         self._unsynced.append(group)
@@ -94,8 +102,13 @@ class Appender:
             if self._syncing:
                 self.core.changed.wait()
             else:
-                with self._closing_after_faults():
+                try:
                     self._lead()
+                except (JournalError, OSError):
+                    raise
+                except BaseException as error:
+                    self._close_after(error)
+                    raise
 
     def close(self) -> None:
         """Sync and release the segment; nothing can be appended from now on.
@@ -124,18 +137,11 @@ class Appender:
                 writer.close()
         self._writer = self._dead = None
 
-    @contextmanager
-    def _closing_after_faults(self) -> Iterator[None]:
+    def _close_after(self, fault: BaseException) -> None:
         """Close the journal after an unexpected error: its memory may differ from its files, which an open repairs."""
-        try:
-            yield
-        except (JournalError, OSError):
-            raise
-        except BaseException:
-            logger.exception("%s is closed; stop its streams and start them again", self.core.folder)
-            self.release()
-            self.core.release()
-            raise
+        logger.error("%s is closed; stop its streams and start them again", self.core.folder, exc_info=fault)
+        self.release()
+        self.core.release()
 
     def _write_down(self, parts: Sequence[Part], stream_no: int) -> Group:
         try:
@@ -167,7 +173,7 @@ class Appender:
             if part.frame != frame:
                 frame, self.core.timestamp_ns = part.frame, max(self.clock(), self.core.timestamp_ns + 1)
             times.append(self.core.timestamp_ns)
-        size_bytes = sum(HEADER_BYTES + part.size_bytes for part in parts)
+        size_bytes = sum([HEADER_BYTES + part.size_bytes for part in parts])
         group = Group(parts, stream_no, self.core.sequence + 1, times, size_bytes)
         self.core.sequence += len(parts)
         return group

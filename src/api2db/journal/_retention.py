@@ -75,6 +75,8 @@ class Retention:
         Raises:
             BacklogFullError: They don't in time.
         """
+        if self._has_room(stream_no, size_bytes):
+            return
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         told = False
         while full := [stream for stream in self._receivers(stream_no) if not stream.has_room(size_bytes)]:
@@ -94,12 +96,21 @@ class Retention:
                 told = True
             wait(self._core.changed, remaining)
 
+    def _has_room(self, stream_no: StreamNo, size_bytes: int) -> bool:
+        for stream in self._receivers(stream_no):  # noqa: SIM110 - all() takes twice as long
+            if not stream.has_room(size_bytes):
+                return False
+        return True
+
     def plain_bytes(self, stream_no: StreamNo, slice_bytes: int) -> int:
         """How many bytes may wait before frames are compressed; needs no lock. What exceeds a slice always is."""
         return min([slice_bytes, *(stream.plain_bytes for stream in self._receivers(stream_no))])
 
     def _receivers(self, stream_no: StreamNo) -> list[RegisteredStream]:
-        return [stream for number, stream in list(self._core.streams.items()) if stream_no in {ALL, number}]
+        if stream_no == ALL:
+            return list(self._core.streams.values())
+        stream = self._core.streams.get(stream_no)
+        return [] if stream is None else [stream]
 
     def _record_removal(self, finished: Sequence[Segment]) -> None:
         try:
