@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from api2db.errors import FrameError
 from api2db.frames import JSON, Refused, is_json, one_batch, reason_of, rows_and_refused, to_batch
@@ -67,6 +69,18 @@ def test_times_keep_unit_zone_and_gaps(name: str) -> None:
     expected = pa.Array.from_pandas(series)
     assert str(array.type) == str(expected.type)
     assert array.equals(expected)
+
+
+@given(
+    some.lists(some.dictionaries(some.sampled_from(["a", "b", 1, True]), some.integers() | some.text(max_size=1)))
+    | some.lists(some.builds(lambda a, b: {"b": b, 1: a}, some.floats() | some.none(), some.floats(0, 1)))
+)
+@settings(max_examples=50, deadline=None)
+def test_dicts_of_one_layout_and_of_many_become_the_same_columns(rows: list[dict[Any, Any]]) -> None:
+    class Row(dict[Any, Any]):
+        """Not a dict by class, so that each key is looked up in each row."""
+
+    assert to_batch(rows).equals(to_batch(list(map(Row, rows))), check_metadata=True)
 
 
 def _is_object(dtype: Any) -> bool:

@@ -5,6 +5,7 @@ import decimal
 import enum
 import json
 import pathlib
+import re
 import uuid
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from api2db.errors import FrameError
@@ -68,11 +69,37 @@ def test_what_json_can_say_comes_back_as_it_was(value: object) -> None:
     assert json.loads(encode_cell(value)) == value
 
 
-def test_a_cell_that_holds_itself_is_refused() -> None:
+_ANYTHING = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=3) | some.just(np.int8(1)),
+    lambda inner: (
+        some.lists(inner, max_size=3)
+        | some.dictionaries(some.text(max_size=2) | some.integers(0, 9), inner, max_size=3)
+        | some.tuples(inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(some.lists(_ANYTHING, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_many_cells_are_written_as_each_is_by_itself(cells: list[object]) -> None:
+    try:
+        expected = [None if cell is None else encode_cell(cell) for cell in cells]
+    except FrameError as error:
+        with pytest.raises(FrameError, match=re.escape(str(error))):
+            json_array(cells)
+    else:
+        assert json_array(cells).storage.to_pylist() == expected
+
+
+@pytest.mark.parametrize("count", [1, 3000])
+def test_a_cell_that_holds_itself_is_refused(count: int) -> None:
     cell: list[object] = []
-    cell.append(cell)
+    cell += [cell] * count
     with pytest.raises(FrameError, match="contains itself"):
         encode_cell(cell)
+    with pytest.raises(FrameError, match="contains itself"):
+        json_array([cell, None])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The entry point: converts whatever a user puts to one record batch."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -81,15 +81,31 @@ def _refuse_objects(frame: Any) -> None:
 
 def _rows_of_mappings(rows: Sequence[Mapping[Any, Any]]) -> pa.RecordBatch:
     """Return mappings as a batch. Its columns are the keys of all rows, in order of first appearance."""
+    keys, columns = _alike(rows) or _unlike(rows)
+    names = column_names(keys)
+    arrays = [array_of_objects(cells, name) for cells, name in zip(columns, names, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+
+
+_Columns: TypeAlias = tuple[Sequence[Any], Iterable[Sequence[Any]]]
+"""Keys and, for each key, the cells of all rows."""
+
+
+def _alike(rows: Sequence[Mapping[Any, Any]]) -> _Columns | None:
+    """Return the columns of dicts with the same keys in the same order, which takes half the time."""
+    if set(map(type, rows)) != {dict} or len(layouts := set(map(tuple, rows))) != 1:
+        return None
+    return layouts.pop(), zip(*map(dict.values, rows), strict=True)  # type: ignore[arg-type]
+
+
+def _unlike(rows: Sequence[Mapping[Any, Any]]) -> _Columns:
     for place, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise FrameError(
                 f"row {place} is a {type(row).__qualname__}, not a dict; put a list of dicts or a DataFrame"
             )
     keys = list(dict.fromkeys(chain.from_iterable(rows)))
-    names = column_names(keys)
-    arrays = [array_of_objects([row.get(key) for row in rows], name) for key, name in zip(keys, names, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=list(names))
+    return keys, ([row.get(key) for row in rows] for key in keys)
 
 
 def _kind(frame: object) -> str:

@@ -21,6 +21,7 @@ from api2db.frames._cells import encode_cell, json_array
 _UNFIT = (OverflowError, TypeError, ValueError, pa.ArrowNotImplementedError)
 _INT_TYPES = (pa.int64(), pa.uint64(), pa.decimal128(38, 0))
 _QUICK = frozenset({str, int, bool, type(None)})
+_FLOATS = frozenset({float, type(None)})
 _NESTED = frozenset({dict, list, type(None)})
 _NONE = type(None)
 
@@ -41,6 +42,8 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
     try:
         if len(classes) <= 2 and classes <= _QUICK and (len(classes) == 1 or _NONE in classes):
             return _quick_array(values, classes)
+        if classes <= _FLOATS:
+            return _quick_floats(values)
         if classes <= _NESTED:
             return json_array(values)
         return _array_of_present(*_without_missing(values, classes))
@@ -50,6 +53,11 @@ def array_of_objects(values: Sequence[Any] | np.ndarray, column: str) -> pa.Arra
 
 def _quick_array(values: Sequence[Any] | np.ndarray, classes: set[type]) -> pa.Array:
     return _ints(list(values)) if int in classes else pa.array(values)
+
+
+def _quick_floats(values: Sequence[Any] | np.ndarray) -> pa.Array:
+    array = pa.array(values, pa.float64(), from_pandas=True)
+    return array if array.null_count < len(array) else pa.nulls(len(array))
 
 
 def _without_missing(values: Sequence[Any] | np.ndarray, classes: set[type]) -> tuple[list[Any], set[type]]:
