@@ -17,6 +17,7 @@ from api2db.frames._from_arrow import Rows
 from api2db.frames._kinds import JSON
 
 _types = pa.types
+_JSON_ID = JSON.id
 _ALIGNMENT = 8
 _PADDING = [bytes(size) for size in range(_ALIGNMENT)]
 _UINT16, _INT32, _UINT32, _INT64 = (struct.Struct(f"<{code}") for code in "HiIq")
@@ -27,7 +28,7 @@ class UnknownFormError(Exception):
     """Something can't be written into a message here; the frame is converted to Arrow arrays instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedRows:
     """The rows of a small frame, encoded.
 
@@ -89,8 +90,13 @@ class Body:
             values: Of one column, or of one column in each row.
             columns: The places of the columns.
             missing: One byte for each value, 1 if it is missing; empty if no value can be missing.
+
+        Raises:
+            UnknownFormError: There are more or fewer values.
         """
         data, size = values.tobytes(), self.height * values.itemsize
+        if len(data) != size * len(columns):
+            raise UnknownFormError
         if 1 not in missing and (len(columns) == 1 or not size % _ALIGNMENT):
             at = self._add(data)
             for column in columns:
@@ -106,6 +112,8 @@ class Body:
 
     def add_booleans(self, values: np.ndarray, columns: Sequence[int]) -> None:
         """Add columns of booleans, as ``add_values`` does."""
+        if values.size != self.height * len(columns):
+            raise UnknownFormError
         bits, size = np.packbits(values, -1, "little").tobytes(), (self.height + 7) // 8
         for row, column in enumerate(columns):
             self.places[column] = (0, 0, self._add(bits[row * size : (row + 1) * size]), size)
@@ -116,20 +124,20 @@ class Body:
         Raises:
             UnknownFormError: It is of another type, or a slice of another array.
         """
-        type_ = array.type
+        type_, nulls = array.type, array.null_count
         self.odd.append((column, type_))
-        self.nulls[column] = array.null_count
-        if type_ == JSON:
+        self.nulls[column] = nulls
+        if type_.id == _JSON_ID and type_ == JSON:
             array, type_ = array.storage, type_.storage_type
         if array.offset or len(array) != self.height:
             raise UnknownFormError
         if not _types.is_null(type_):
-            self.places[column] = self._array_places(array.buffers(), type_, array.null_count)
+            self.places[column] = self._array_places(array.buffers(), type_, nulls)
 
     def _array_places(self, buffers: list[pa.Buffer | None], type_: pa.DataType, nulls: int) -> tuple[int, ...]:
         validity = self._add_buffer(buffers[0], (self.height + 7) // 8) if nulls else (0, 0)
         if (offset := _OFFSETS.get(type_.id)) is not None and (offsets := buffers[1]) is not None:
-            begin, end = offset.unpack_from(offsets)[0], offset.unpack_from(offsets, self.height * offset.size)[0]
+            (begin,), (end,) = offset.unpack_from(offsets), offset.unpack_from(offsets, self.height * offset.size)
             if begin:
                 raise UnknownFormError
             text = self._add_buffer(buffers[2], end) if end else (0, 0)

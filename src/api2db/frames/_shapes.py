@@ -44,15 +44,20 @@ class _Block(NamedTuple):
     """The columns that pandas keeps in one array.
 
     Attributes:
-        places: The places of the columns, as bytes for a quick comparison.
+        places: The places of the columns, as ``_places`` returns them.
         columns: The same as a list.
         add: Adds the columns to a body; None for values that can't be encoded here.
     """
 
     dtype: Any
-    places: bytes
+    places: slice | bytes
     columns: list[int]
     add: _Add | None
+
+    def fits(self, block: Any) -> bool:
+        """Whether a block holds the same columns."""
+        dtype = block.values.dtype
+        return (dtype is self.dtype or dtype == self.dtype) and _places(block) == self.places
 
 
 class Shapes:
@@ -66,29 +71,26 @@ class Shapes:
         try:
             if not _is_encodable(frame):
                 return None
-            shape = self._shape_of(frame)
-            return None if shape is None else shape.encoded(frame)
+            for shape in self._recent:
+                if shape.is_encodable and (body := shape.body(frame)) is not None:
+                    return shape.encoded(body)
         except _UNKNOWN:
-            return None
+            pass
+        return None
 
     def learn(self, frame: pd.DataFrame, batch: pa.RecordBatch) -> None:
         """Remember the shape of a frame that was converted to a batch."""
         try:
             if not _is_encodable(frame):
                 return
-            shape = self._shape_of(frame)
+            shape = next((shape for shape in self._recent if shape.fits(frame)), None)
             if shape is None:
                 shape = _Shape(frame)
                 self._recent = (shape, *self._recent[: _SHAPES_KEPT - 1])
-            shape.learn(frame, batch)
+            if shape.is_encodable and (body := shape.body(frame)) is not None:
+                shape.learn(body, batch)
         except _UNKNOWN:
             return
-
-    def _shape_of(self, frame: pd.DataFrame) -> "_Shape | None":
-        for shape in self._recent:
-            if shape.fits(frame):
-                return shape
-        return None
 
 
 @lru_cache(maxsize=1024)
@@ -98,73 +100,88 @@ def shapes_of(_collector: str) -> Shapes:
 
 
 def _is_encodable(frame: pd.DataFrame) -> bool:
-    """Whether a frame is small, has rows, and has an index that is dropped; see ``index_names``."""
+    """Whether a frame is not of a subclass, is small, has rows, and has an index that is dropped.
+
+    ``index_names`` decides which index is dropped.
+    """
     if type(frame) is not pd.DataFrame:
         return False
-    columns, index = frame._mgr.axes
-    if not 0 < len(columns) * len(index) <= _MOST_CELLS or index.name is not None:
+    manager = frame._mgr
+    index = manager.axes[1]
+    if not 0 < len(index) * len(manager.blocks) <= _MOST_CELLS or index.name is not None:
         return False
-    return isinstance(index.dtype, np.dtype) and index.dtype.kind in "iu"
+    return type(index) is pd.RangeIndex or (isinstance(index.dtype, np.dtype) and index.dtype.kind in "iu")
 
 
 class _Shape:
+    """One shape.
+
+    Attributes:
+        is_encodable: Whether all its columns can be encoded here.
+    """
+
     def __init__(self, frame: pd.DataFrame) -> None:
         self._labels = frame.columns
         self._texts = _texts(frame.columns)
         if self._texts is None:
             raise UnknownFormError
+        self._width = len(frame.columns)
         self._blocks = [_block(block) for block in frame._mgr.blocks]
-        self._is_encodable = all(block.add is not None for block in self._blocks)
         self._variants: tuple[_Variant, ...] = ()
+        self.is_encodable = all(block.add is not None for block in self._blocks)
 
     def fits(self, frame: pd.DataFrame) -> bool:
         """Whether a frame has this shape."""
-        manager = frame._mgr
-        if len(manager.blocks) != len(self._blocks):
+        blocks = frame._mgr.blocks
+        if len(blocks) != len(self._blocks) or not self._has_labels(frame._mgr.axes[0]):
             return False
-        labels = manager.axes[0]
-        if labels is not self._labels and not _same(_texts(labels), self._texts):
-            return False
-        for block, known in zip(manager.blocks, self._blocks, strict=True):
-            dtype = block.values.dtype
-            if (dtype is not known.dtype and dtype != known.dtype) or block.mgr_locs.as_array.tobytes() != known.places:
-                return False
-        return True
+        return all(known.fits(block) for block, known in zip(blocks, self._blocks, strict=True))
 
-    def encoded(self, frame: pd.DataFrame) -> EncodedRows | None:
-        """Encode a frame of this shape; return None if the types that its values lead to are new."""
-        if not self._is_encodable:
+    def _has_labels(self, labels: pd.Index) -> bool:
+        return labels is self._labels or _same(_texts(labels), self._texts)
+
+    def body(self, frame: pd.DataFrame) -> Body | None:
+        """Return the body of a frame's message; None if it does not have this shape.
+
+        Raises:
+            UnknownFormError: The frame is too large, or values are kept in another way than those of the first frame.
+        """
+        manager = frame._mgr
+        blocks = manager.blocks
+        if len(blocks) != len(self._blocks) or not self._has_labels(manager.axes[0]):
             return None
-        body = self._body(frame)
+        height = len(manager.axes[1])
+        if height * self._width > _MOST_CELLS:
+            raise UnknownFormError
+        body = Body(height, self._width)
+        for block, known in zip(blocks, self._blocks, strict=True):
+            if known.add is None or not known.fits(block):
+                return None
+            known.add(body, block.values, known.columns)
+        if body.size > _MOST_BYTES:
+            raise UnknownFormError
+        if len(body.odd) > 1:
+            body.odd.sort(key=_place)
+        return body
+
+    def encoded(self, body: Body) -> EncodedRows | None:
+        """Return a body as a message; None if the types that its values lead to are new."""
         for variant in self._variants:
             if variant.odd == body.odd:
-                return EncodedRows(
-                    variant.schema, variant.serialized_schema, body.height, variant.metadata.message(body)
-                )
+                message = variant.metadata.message(body)
+                return EncodedRows(variant.schema, variant.serialized_schema, body.height, message)
         return None
 
-    def learn(self, frame: pd.DataFrame, batch: pa.RecordBatch) -> None:
+    def learn(self, body: Body, batch: pa.RecordBatch) -> None:
         """Remember what the types of a frame lead to, if both ways to encode it give the same batch."""
-        body, schema = self._body(frame), batch.schema
         if any(variant.odd == body.odd for variant in self._variants):
             return
+        schema = batch.schema
         metadata = Metadata(batch.serialize().to_pybytes())
         variant = _Variant(body.odd, schema, schema.serialize().to_pybytes(), metadata)
         rows = EncodedRows(schema, variant.serialized_schema, body.height, metadata.message(body))
         if rows.batch().equals(batch, check_metadata=True):
             self._variants = (variant, *self._variants[: _VARIANTS_KEPT - 1])
-
-    def _body(self, frame: pd.DataFrame) -> Body:
-        height, width = frame.shape
-        body = Body(height, width)
-        for block, known in zip(frame._mgr.blocks, self._blocks, strict=True):
-            if known.add is None:
-                raise UnknownFormError
-            known.add(body, block.values, known.columns)
-        if body.size > _MOST_BYTES:
-            raise UnknownFormError
-        body.odd.sort(key=_place)
-        return body
 
 
 def _place(odd: tuple[int, pa.DataType]) -> int:
@@ -185,8 +202,12 @@ def _same(texts: Any, others: Any) -> bool:
 
 
 def _block(block: Any) -> _Block:
-    places = block.mgr_locs.as_array
-    return _Block(block.values.dtype, places.tobytes(), places.tolist(), _adding(block.values))
+    return _Block(block.values.dtype, _places(block), block.mgr_locs.as_array.tolist(), _adding(block.values))
+
+
+def _places(block: Any) -> slice | bytes:
+    places = block.mgr_locs.indexer
+    return places if places.__class__ is slice else places.tobytes()
 
 
 def _adding(values: Any) -> _Add | None:
@@ -201,24 +222,24 @@ def _adding(values: Any) -> _Add | None:
 
 
 def _add_whole(body: Body, values: np.ndarray, columns: list[int]) -> None:
-    body.add_values(_checked(body, values, columns), columns, b"")
+    body.add_values(values, columns, b"")
 
 
 def _add_floats(body: Body, values: np.ndarray, columns: list[int]) -> None:
-    body.add_values(_checked(body, values, columns), columns, np.isnan(values).tobytes())
+    body.add_values(values, columns, np.isnan(values).tobytes())
 
 
 def _add_times(body: Body, values: Any, columns: list[int]) -> None:
-    ticks = _checked(body, values._ndarray, columns)
+    ticks = values._ndarray
     body.add_values(ticks, columns, np.isnat(ticks).tobytes())
 
 
 def _add_booleans(body: Body, values: np.ndarray, columns: list[int]) -> None:
-    body.add_booleans(_checked(body, values, columns), columns)
+    body.add_booleans(values, columns)
 
 
 def _add_objects(body: Body, values: np.ndarray, columns: list[int]) -> None:
-    for column, cells in zip(columns, _checked(body, values, columns), strict=True):
+    for column, cells in zip(columns, values, strict=True):
         body.add_array(array_of_objects(cells, ""), column)
 
 
@@ -227,12 +248,6 @@ def _add_arrow(body: Body, values: Any, columns: list[int]) -> None:
     if chunks.num_chunks != 1:
         raise UnknownFormError
     body.add_array(chunks.chunk(0), column)
-
-
-def _checked(body: Body, values: np.ndarray, columns: list[int]) -> np.ndarray:
-    if values.shape != (len(columns), body.height):
-        raise UnknownFormError
-    return values
 
 
 _ADDING: dict[str, _Add] = {

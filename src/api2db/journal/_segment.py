@@ -271,8 +271,14 @@ class SegmentWriter:
 
 
 def _write_all(fd: int, buffers: list[Any]) -> int:
-    total = sum(len(buffer) for buffer in buffers)
-    written = os.writev(fd, buffers) if len(buffers) <= _IOV_MAX else 0
+    if len(buffers) <= _IOV_MAX:
+        return _write_some(fd, buffers)
+    return sum(_write_some(fd, buffers[at : at + _IOV_MAX]) for at in range(0, len(buffers), _IOV_MAX))
+
+
+def _write_some(fd: int, buffers: list[Any]) -> int:
+    total = sum(map(len, buffers))
+    written = os.writev(fd, buffers)
     if written < total:
         _write_rest(fd, [memoryview(buffer).cast("B") for buffer in buffers], written)
     return total
@@ -285,7 +291,7 @@ def _write_rest(fd: int, views: list[memoryview], written: int) -> None:
         if not views:
             return
         views[0] = views[0][written:]
-        written = os.writev(fd, views[:_IOV_MAX])
+        written = os.writev(fd, views)
 
 
 def pack_preamble(says: Mapping[str, Any]) -> bytes:
