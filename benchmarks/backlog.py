@@ -17,8 +17,6 @@ from benchmarks.figure import Figure, median_of
 from benchmarks.frames import tick_frame
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _LARGE_ROWS = 100_000
 # Each case: rows of the whole backlog, rows of a frame, and how fast it drains beside large frames.
 _CASES = ((1_000_000, 5, 0.5), (5_000_000, 1_000, 0.8))

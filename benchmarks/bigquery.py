@@ -25,8 +25,6 @@ from benchmarks.figure import Figure, median_of, medians_of
 from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from tests.servers.bigquery import PROJECT
 
-__all__ = ["measure"]
-
 _RUNS = 3
 _TICKS = 20_000
 

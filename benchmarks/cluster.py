@@ -25,8 +25,6 @@ from tests.cluster.projects import project_in, wait_until
 from tests.servers.nats import running_nats
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _PUTS = 500
 _THREADS = 16
 _WORKERS = (1, 2, 4)

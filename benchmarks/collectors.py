@@ -15,8 +15,6 @@ from benchmarks.engines import running
 from benchmarks.figure import Figure
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _COUNTS = (100, 500)
 _BUSY_S = 5.0
 _IDLE_S = 3600.0

@@ -14,8 +14,6 @@ import pandas as pd
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
 
-__all__ = ["measure"]
-
 _SMALL_SHARDS = 10_000
 _LARGE_SHARDS = int(os.environ.get("API2DB_BENCH_LARGE_SHARDS", "20"))
 _LARGE_ROWS = 1_000_000

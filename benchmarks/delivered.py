@@ -7,8 +7,6 @@ import pandas as pd
 
 from api2db.stream import Stream
 
-__all__ = ["connected", "delivered_in_s"]
-
 
 def connected(stream: Stream, frame: pd.DataFrame) -> None:
     """Have it connect and make the table, by one row of a frame: the floor that it stands beside has done so, too."""

@@ -7,8 +7,6 @@ from tests.servers.engines import Kind, find
 from tests.servers.install import CASES, root_of_mysql
 from tests.servers.server import Server, running_server
 
-__all__ = ["running"]
-
 
 @contextmanager
 def running(kind: Kind) -> Iterator[Server | None]:

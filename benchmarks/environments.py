@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["interpreter_of"]
-
 _PEERS: Final = Path("build/peers")
 
 

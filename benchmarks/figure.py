@@ -4,8 +4,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Figure", "median_of", "medians_of", "show"]
-
 
 @dataclass(frozen=True, slots=True)
 class Figure:

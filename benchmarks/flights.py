@@ -17,8 +17,6 @@ from benchmarks.delivered import delivered_in_s
 from benchmarks.figure import Figure, median_of
 from benchmarks.frames import flights_frame, pieces_of
 
-__all__ = ["measure"]
-
 _RUNS = 3
 
 

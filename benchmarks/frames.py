@@ -14,8 +14,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-__all__ = ["PIECE_ROWS", "flights_frame", "lineitem_frame", "pieces_of", "tick_frame"]
-
 PIECE_ROWS = 20_000
 _SCALE = 0.2  # 1.2 million rows of lineitem
 

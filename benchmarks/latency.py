@@ -15,8 +15,6 @@ from api2db.stream import Stream
 from benchmarks.figure import Figure
 from benchmarks.frames import tick_frame
 
-__all__ = ["delays_ms", "lags", "measure", "ticking"]
-
 _FRAMES = 1_000
 _EVERY_S = 0.01
 _LOOK_EVERY_S = 0.002

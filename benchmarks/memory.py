@@ -9,8 +9,6 @@ from pathlib import Path
 from benchmarks.figure import Figure
 from benchmarks.frames import flights_frame
 
-__all__ = ["measure"]
-
 _BACKLOG_BYTES = 1_000_000_000
 _FRAME_ROWS = 5_000
 _AIM_MB = 400

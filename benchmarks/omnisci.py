@@ -25,8 +25,6 @@ from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from tests.servers.omnisci.handler import DATABASE, PASSWORD, USER
 from tests.servers.omnisci.reach import Reach
 
-__all__ = ["measure"]
-
 _RUNS = 7
 _TICKS = 2_000
 

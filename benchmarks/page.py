@@ -8,8 +8,6 @@ from typing import Final
 from benchmarks.figure import Figure
 from benchmarks.results import Run, read
 
-__all__ = ["PAGE", "files"]
-
 PAGE: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _OURS: Final = "api2db"
 _PEERS: Final = "peers"

@@ -16,8 +16,6 @@ from benchmarks.figure import Figure
 from benchmarks.latency import delays_ms, ticking
 from tests.servers.processes import free_port
 
-__all__ = ["measure"]
-
 _READERS = 100
 _ROUNDS = 3
 _FRAMES = 500

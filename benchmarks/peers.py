@@ -26,8 +26,6 @@ from benchmarks.frames import PIECE_ROWS, flights_frame, tick_frame
 from benchmarks.servers import binary_copy
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _RUNS: Final = 3
 _MB: Final = 1_000_000
 _PANDAS: Final = ("pandas==3.1.1", "pyarrow==26.0.1", "sqlalchemy==2.1.9", "psycopg[binary]==3.3.9")

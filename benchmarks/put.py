@@ -11,8 +11,6 @@ from api2db.journal import Durability
 from benchmarks.figure import Figure, median_of
 from benchmarks.frames import tick_frame
 
-__all__ = ["measure"]
-
 _RUNS = 3
 _FRAMES = {"full": 2_000, "process": 10_000}
 _RECORD_BYTES = 1_000

@@ -21,8 +21,6 @@ from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from benchmarks.servers import binary_copy
 from tests.servers.server import Server
 
-__all__ = ["fallen", "measure"]
-
 _RUNS: Final = 3
 _FLIGHTS: Final = 100_000
 _TICKS: Final = 1_000

@@ -15,8 +15,6 @@ from typing import Any, Final
 from benchmarks.environments import interpreter_of
 from benchmarks.figure import Figure
 
-__all__ = ["measure"]
-
 _RUNS: Final = 3
 _ROWS: Final = 50_000
 _PAGE: Final = 100

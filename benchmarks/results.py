@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from benchmarks.figure import Figure
 
-__all__ = ["PATH", "Run", "read", "write"]
-
 PATH: Final = Path(__file__).with_name("results.json")
 _GIB: Final = 2**30
 _LIBRARIES: Final = ("pandas", "pyarrow", "duckdb", "psycopg", "PyMySQL", "pgpq", "orjson", "httpx2")

@@ -24,8 +24,6 @@ from benchmarks.latency import lags
 from tests.servers.engines import Kind
 from tests.servers.server import Server
 
-__all__ = ["binary_copy", "measure"]
-
 _RUNS = 3
 _TICKS = 20_000
 _TICKS_WITH_FSYNC = 2_000

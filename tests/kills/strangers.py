@@ -7,8 +7,6 @@ from api2db.journal._reader import SegmentedReader
 from tests.kills.checker import Verdict, judge
 from tests.kills.here import Puts, running, wait_until
 
-__all__ = ["rows_are_lost_without_the_epoch", "the_copy_is_stopped"]
-
 
 def the_copy_is_stopped(original: Puts, copy: Puts) -> None:
     """Told why, with its rows kept; the original goes on."""
