@@ -1,4 +1,4 @@
-"""Packages that import a name when it is first asked for, so that those who need little of them start fast."""
+"""Lazy imports: a package imports a name when it is first used, so that short commands start fast."""
 
 import importlib
 import sys

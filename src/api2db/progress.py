@@ -1,6 +1,6 @@
-"""How far a long piece of work is, told to whoever watches the thread that does it.
+"""Progress of long work, reported to a function that watches the thread.
 
-The work says so by ``through`` and ``tell``. Nobody watches the workers of a run, and then both do nothing.
+The work calls ``through`` and ``tell``. Both do nothing in threads that nobody watches, such as the workers of a run.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

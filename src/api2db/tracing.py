@@ -1,4 +1,4 @@
-"""What the code at hand works for: spans for OpenTelemetry, and the fields of log lines.
+"""Spans for OpenTelemetry, and the fields of log lines: which collector and stream the running code works for.
 
 There are spans of polls, journalled groups and loads. They are made only in a program that has set up OpenTelemetry's
 SDK, as a run does where an exporter is configured. Otherwise the functions for them do nothing, and the library is not

@@ -12,7 +12,7 @@ import pytest
 
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
 from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping
-from api2db.journal._control import ask, serve_requests, when_rung
+from api2db.journal._control import ask, last_request_ns, serve_requests
 from api2db.journal._overview import describe, journals_in, overview, publish
 from api2db.journal._record import Headers
 from api2db.journal._segment import Segment
@@ -250,13 +250,13 @@ class Glances:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        look = when_rung
+        look = last_request_ns
 
         def counting(journals: Path) -> int | None:
             self.count += 1
             return look(journals)
 
-        monkeypatch.setattr(_housekeeping, "when_rung", counting)
+        monkeypatch.setattr(_housekeeping, "last_request_ns", counting)
         monkeypatch.setattr(_housekeeping, "_GLANCE_S", 0.01)
         monkeypatch.setattr(_housekeeping, "_ROUND_S", 3600.0)
 

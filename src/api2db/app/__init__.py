@@ -1,1 +1,1 @@
-"""The programs that a user starts: a run of collectors, the command line, the demo."""
+"""The programs that a user starts: a run of collectors, and the command line."""

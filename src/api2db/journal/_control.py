@@ -1,7 +1,7 @@
-"""How a command asks the owner of a journal to write: one file a request, one an answer.
+"""Requests of commands to the owner of a journal: a file for each request, and one for its answer.
 
-Whoever asks rings a bell as well, a file beside all journals of the project whose time changes: so an owner of many
-journals looks at one file instead of as many inboxes.
+A request also updates the time of one file beside all journals of the project. An owner of many journals watches that
+file instead of a folder of requests for each journal.
 """
 
 import json
@@ -18,7 +18,7 @@ from api2db.errors import JournalBusyError
 from api2db.journal._requests import Answers, answered, result_in
 
 _ANSWER = ".answer"
-_BELL = ".requests"
+_LAST_REQUEST = ".requests"
 _POLL_S = 0.05  # the answer is another process's file, of which no call that all systems have tells when it is there
 _KEPT_S = 60
 
@@ -38,7 +38,7 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     try:
         with replacing(request) as file:
             file.write(json.dumps(asked).encode())
-        _ring(folder.parent)
+        _record_time(folder.parent)
         said = _wait_for(answer, timeout_s)
     finally:
         request.unlink(missing_ok=True)
@@ -48,18 +48,18 @@ def ask(folder: Path, verb: str, arguments: Mapping[str, Any], timeout_s: float 
     return result_in(said)
 
 
-def when_rung(journals: Path) -> int | None:
-    """When anybody has asked last for something of a project's journals; None where nobody has."""
+def last_request_ns(journals: Path) -> int | None:
+    """The time of the last request to a journal of the project; None if there was none."""
     try:
-        return os.stat(journals / _BELL).st_mtime_ns
+        return os.stat(journals / _LAST_REQUEST).st_mtime_ns
     except OSError:
         return None
 
 
-def _ring(journals: Path) -> None:
-    """Where that fails, the owner finds the request in its next round."""
+def _record_time(journals: Path) -> None:
+    """Record the time of a request. If that fails, the owner finds the request in its next round."""
     with suppress(OSError):
-        fd = os.open(journals / _BELL, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(journals / _LAST_REQUEST, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             now_ns = time.time_ns()
             os.utime(fd, ns=(now_ns, now_ns))  # given, since the kernel's own clock may stand still for some ms

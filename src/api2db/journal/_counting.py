@@ -1,4 +1,4 @@
-"""Count what waits in a journal that nobody owns; nothing is written, nothing is held.
+"""Count what waits in a journal that nobody owns; nothing is written, no lock is held.
 
 What was counted before is not counted again: the state file has a summary of each finished segment, and the last
 owner's report one of the newest. If there is none, the records of that segment are counted.

@@ -1,7 +1,7 @@
-"""One thread a process that serves those who look at its journals, and commands that ask for something.
+"""The housekeeper: one thread of a process that publishes the figures of its journals and answers requests.
 
-It writes the figures of a journal when they have changed, and looks for requests when ``ask`` has rung the bell of the
-project. A journal at rest costs nothing.
+It writes the figures of a journal when they have changed, and looks for requests when ``ask`` has recorded one. A
+journal at rest costs nothing.
 """
 
 import logging
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from api2db.journal._control import serve_requests, when_rung
+from api2db.journal._control import last_request_ns, serve_requests
 from api2db.journal._core import Core
 from api2db.journal._overview import describe, publish, publish_details, withdraw
 from api2db.journal._removal import finish_removals
 from api2db.journal.port import StreamOverview
 
 logger = logging.getLogger(__name__)
-_GLANCE_S: Final = 0.1  # at the bell, one file a project
+_GLANCE_S: Final = 0.1  # between looks at the time of the last request, one file of each project
 _PUBLISH_S: Final = 0.25  # the shortest time between two publications of one journal
 _DETAILS_S: Final = 1.0  # the same for the details, which take longer to write
-_ROUND_S: Final = 5.0  # a look into each inbox although nobody rang, for bells that can't be rung
+_ROUND_S: Final = 5.0  # between looks for requests in each journal, in case a request could not record its time
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +114,7 @@ class _Housekeeper:
         return house
 
     def leave(self, house: House) -> None:
-        """Serve a journal no more; returns when it is not being served, unless it is by this very thread."""
+        """Stop serving a journal; wait until it is not being served, except by this thread."""
         with self._lock:
             self._houses = [other for other in self._houses if other is not house]
         with house.serving:
@@ -124,7 +124,7 @@ class _Housekeeper:
                     publish_details(house.core)
 
     def _run(self) -> None:
-        rung: dict[Path, int | None] = {}
+        seen: dict[Path, int | None] = {}
         round_s = time.monotonic()
         while True:
             with self._lock:
@@ -134,14 +134,14 @@ class _Housekeeper:
                     return
             if every := time.monotonic() - round_s >= _ROUND_S:
                 round_s = time.monotonic()
-            # Before the inboxes: who rings while these are looked into is seen at the next glance.
-            now = {folder: when_rung(folder) for folder in {house.core.folder.parent for house in houses}}
-            asked = {folder for folder, rung_ns in now.items() if every or rung.get(folder) != rung_ns}
+            # Read the times first: a request that comes while the folders are read is found the next time.
+            now = {folder: last_request_ns(folder) for folder in {house.core.folder.parent for house in houses}}
+            asked = {folder for folder, time_ns in now.items() if every or seen.get(folder) != time_ns}
             for house in houses:
                 requests = house.published is None or house.core.folder.parent in asked
                 if requests or house.changed or house.has_details:
                     house.serve(requests=requests)
-            rung = now
+            seen = now
             time.sleep(_GLANCE_S)  # no call that all systems have waits for another process's file
 
 
@@ -149,7 +149,7 @@ _housekeepers: dict[int, _Housekeeper] = {}
 
 
 def housekeeper() -> _Housekeeper:
-    """The one of this process; a forked child has one of its own."""
+    """Return the housekeeper of this process; a forked child has its own."""
     return _housekeepers.setdefault(os.getpid(), _Housekeeper())
 
 

@@ -1,4 +1,4 @@
-"""Looking at journals without owning them: nothing is written, nothing is held."""
+"""Figures of journals, read without owning them: nothing is written, no lock is held."""
 
 import time
 from contextlib import suppress

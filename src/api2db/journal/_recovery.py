@@ -1,4 +1,4 @@
-"""How far the recovery of a journal is, for those who watch its owner start.
+"""Progress of the recovery of a journal, for other processes.
 
 An owner that finds a damaged state file reads all segments again, which takes a while if gigabytes wait.
 """

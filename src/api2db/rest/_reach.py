@@ -1,4 +1,4 @@
-"""How far a poll reaches: the highest cursor value of its records, and the value that the next poll begins at."""
+"""The reach of a poll: the highest cursor value of its records, and the value that the next poll begins at."""
 
 from collections.abc import Mapping
 from decimal import Decimal
