@@ -2,9 +2,7 @@
 
 import importlib
 import importlib.util
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import typer.main
 from docs.generate import PAGE, TYPES_PAGE, page_of, page_of_types
 from tests.docs.agreement import class_of_heading, disagreement_of_command, disagreement_of_option, options_left_out
 from tests.docs.markdown import PAGES, ROOT, Block, OptionRow, blocks, commands, option_rows
+from tests.docs.program_server import ProgramServer
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [(block, line) for block in BLOCKS if block.info.partition(" ")[0] != "python" for line in commands(block)]
@@ -54,21 +53,20 @@ def test_python_in_the_docs_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec")
 
 
+@pytest.fixture(scope="module")
+def programs() -> Iterator[ProgramServer]:
+    server = ProgramServer()
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("block", RUN, ids=str)
-def test_python_that_the_docs_say_runs_does_so_in_an_empty_home(block: Block, tmp_path: Path) -> None:
+def test_python_that_the_docs_say_runs_does_so_in_an_empty_home(
+    block: Block, tmp_path: Path, programs: ProgramServer
+) -> None:
     program = tmp_path / "main.py"
     program.write_text(block.text, encoding="utf-8")
-    environment = os.environ | {"API2DB_HOME": str(tmp_path), "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
-    ended = subprocess.run(
-        [sys.executable, program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+    assert (failure := programs.run(program)) is None, failure
 
 
 @pytest.mark.skipif(not exists("api2db.program"), reason="there is no command line yet")
