@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from api2db.delivery import _worker as worker
 from tests.faults.needs import NOT_TESTED
 
 pytest_plugins = ("tests.journals.fixtures", "tests.kills.fixtures", "tests.servers.fixtures", "tests.servers.nats")
@@ -43,6 +44,14 @@ def _no_home_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     left = _folders_here() - before
     assert not left, f"this test left {sorted(left)} in {ROOT}: give it a home under tmp_path"
+
+
+@pytest.fixture
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of this process retry at once."""
+    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from api2db.delivery import _worker as worker
 from api2db.targets.bigquery import _stream as bigquery_stream
 from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.fork_server import ForkServer
@@ -20,7 +19,7 @@ from tests.servers.bigquery.faults import Kind
 from tests.servers.proxy import Proxy
 from tests.stream.bigqueries import DATASET, target_of_bigquery
 
-ROUNDS = [3, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+ROUNDS = [2, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 KINDS = ["bigquery", "bigquery_replace", "bigquery_by_key"]
 LARGE_ROWS = 4_000
 OFTEN = 0.3
@@ -48,13 +47,6 @@ class PutsToBigquery(Puts):
         if "replace" in self.kind:
             return judge_newest(self.found(), self.acknowledged)
         return judge(self.found(), self.acknowledged, set_aside(self.home.path, "bigquery"))
-
-
-@pytest.fixture
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
 
 
 @pytest.fixture

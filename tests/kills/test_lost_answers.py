@@ -15,15 +15,10 @@ from api2db.targets.sql import SqlTarget
 from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.here import Puts, running, wait_until
 
+pytestmark = pytest.mark.usefixtures("_short_pauses")
+
 KINDS = ("duckdb", "sqlite", "duckdb_replace", "sqlite_replace", "shards", "update", "replace")
 OFTEN, SELDOM = 0.5, 0.2
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
 
 
 def check(puts: Puts) -> None:

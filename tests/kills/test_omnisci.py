@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from api2db.delivery import _worker as worker
 from api2db.errors import JournalWriteError, TargetUnavailableError
 from api2db.journal._reader import SegmentedReader
 from api2db.stream import stream2omnisci
@@ -29,20 +28,15 @@ from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.tables import Tables
 from tests.servers.proxy import Proxy
 
+pytestmark = pytest.mark.usefixtures("_short_pauses")
+
 TABLE = "flights_stream"
 LOAD = b"load_table_binary_arrow"
-ROUNDS = [3, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+ROUNDS = [2, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 LARGE_ROWS = 30_000
 # What others may do: add so many rows, or delete the four that were there.
 MORE = f'INSERT INTO "{TABLE}" (n_t) SELECT -1 FROM range({{}})'
 LESS = f'DELETE FROM "{TABLE}" WHERE n_t = 1'
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
 
 
 @pytest.fixture

@@ -348,28 +348,29 @@ def _ask(cursor: Any) -> None:
         assert "eadlock" in str(error)  # noqa: PT017 - what else it says is a fault of the test
 
 
+@pytest.mark.usefixtures("_short_pauses")
 @pytest.mark.parametrize("kind", ["mariadb", "mysql"])
-@pytest.mark.parametrize("local", [0, 1])
-def test_a_row_that_the_server_has_no_packet_for_is_set_aside_and_the_others_go_on(
-    tmp_path: Path, kind: Any, local: int
-) -> None:
-    options = ("--max-allowed-packet=65536", "--net-buffer-length=8192", f"--local-infile={local}")
-    with running_server(engine(kind), options=options) as server:
-        there = There(server)
-        puts = PutsThere(tmp_path, there)
-        with running(puts.stream):
-            puts.put(2, rows=1_000)
-            assert puts.stream.flush(120), puts.stream.status()
-            huge = {"stream_no": "own", "n": -1, "row": 0, "rows": 1, "payload": "x" * 200_000, "proof": "none"}
-            puts.stream.q.put(pd.DataFrame([huge]))
-            puts.put(2)
-            assert puts.stream.flush(120), puts.stream.status()
-        aside = set_aside(puts.home.path, puts.stream.stream_type)
-        found = [row for row in puts.found() if row["n"] > 0]
-        assert judge(found, puts.acknowledged) == Verdict()
-        kept = [row for row in puts.found() if row["n"] == -1]
-        assert len(aside) + len(kept) == 1
-        assert all(row["payload"] == "x" * 200_000 for row in [*aside, *kept])
+def test_a_row_that_the_server_has_no_packet_for_is_set_aside_and_the_others_go_on(tmp_path: Path, kind: Any) -> None:
+    with running_server(engine(kind), options=("--max-allowed-packet=65536", "--net-buffer-length=8192")) as server:
+        for local in (0, 1):
+            server.execute(f"SET GLOBAL local_infile = {local}")
+            a_row_without_a_packet_is_set_aside(PutsThere(tmp_path / str(local), There(server)))
+
+
+def a_row_without_a_packet_is_set_aside(puts: PutsThere) -> None:
+    with running(puts.stream):
+        puts.put(2, rows=1_000)
+        assert puts.stream.flush(120), puts.stream.status()
+        huge = {"stream_no": "own", "n": -1, "row": 0, "rows": 1, "payload": "x" * 200_000, "proof": "none"}
+        puts.stream.q.put(pd.DataFrame([huge]))
+        puts.put(2)
+        assert puts.stream.flush(120), puts.stream.status()
+    aside = set_aside(puts.home.path, puts.stream.stream_type)
+    found = [row for row in puts.found() if row["n"] > 0]
+    assert judge(found, puts.acknowledged) == Verdict()
+    kept = [row for row in puts.found() if row["n"] == -1]
+    assert len(aside) + len(kept) == 1
+    assert all(row["payload"] == "x" * 200_000 for row in [*aside, *kept])
 
 
 @pytest.mark.usefixtures("_short_waits")

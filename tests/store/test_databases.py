@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from api2db import Store2Sql
-from api2db.delivery import _worker as worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
 from api2db.store._reader import ManifestReader
 from api2db.targets.sql import SqlTarget
@@ -22,13 +21,6 @@ OFTEN = 0.3
 @pytest.fixture(params=DIALECTS)
 def dialect(request: pytest.FixtureRequest) -> str:
     return use(request.param, request)
-
-
-@pytest.fixture
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
 
 
 def store_into(dialect: str, home: Path, **options: Any) -> Store2Sql:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from api2db import Store, Store2Bigquery, Store2Omnisci
-from api2db.delivery import _worker as worker
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
 from api2db.shards.manifest import read_manifest
 from api2db.store._reader import ManifestReader
@@ -24,6 +23,8 @@ from tests.servers.omnisci import OmnisciServer
 from tests.store.homes import left, put_shards, rows_of, shards
 from tests.store.test_databases import failing
 from tests.stream.bigqueries import DATASET, target_of_bigquery
+
+pytestmark = pytest.mark.usefixtures("_short_pauses")
 
 KINDS = ["bigquery", "bigquery_by_key", "omnisci"]
 
@@ -81,13 +82,6 @@ def in_heavydb(server: OmnisciServer) -> list[dict[str, Any]]:
     return [{name.removesuffix("_t"): value for name, value in row.items()} for row in found]
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker, "_LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker, "_JITTER_S", 0.001)
-
-
 def put(home: Path, numbers: range, places: Sequence[Any] = (0, 1)) -> None:
     put_shards(home, numbers, "parquet", place=list(places))
 
@@ -138,7 +132,7 @@ def test_whatever_fails_at_any_call_before_or_behind_it_no_row_shows_it(
     assert case.loaded() == rows_of(*range(30))
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.torture), 3])
 def test_rows_that_are_refused_are_set_aside_once_whatever_fails_meanwhile(
     case: TargetCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
