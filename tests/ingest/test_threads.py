@@ -19,7 +19,7 @@ from api2db.ingest import Collector, Runner
 from api2db.ingest._threads import Threads
 from tests.ingest.tiny import TinyStream, stopping, wait_until
 
-MANY = 100
+MANY = 50
 NEVER = 3600.0
 IDLE = {"api2db-clock", "api2db-delivery", "api2db-housekeeper"}
 
@@ -74,7 +74,7 @@ def _short_idling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
 
 
-def test_a_hundred_idle_collectors_with_stores_have_three_threads_and_none_after_the_end(tmp_path: Path) -> None:
+def test_fifty_idle_collectors_with_stores_have_three_threads_and_none_after_the_end(tmp_path: Path) -> None:
     wait_until(lambda: not names())
 
     def collector(name: str) -> Collector:

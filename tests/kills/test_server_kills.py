@@ -16,7 +16,7 @@ from tests.kills.test_random_kills import LONGEST_S, SHORTEST_S, kill_often
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server
 
-ROUNDS = [3, pytest.param(100, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
+ROUNDS = [2, pytest.param(100, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 LARGE_ROWS = 30_000
 
 

@@ -18,7 +18,7 @@ from tests.stream.bigqueries import DATASET, target_of_bigquery
 
 KINDS = ["bigquery", "bigquery_by_key", "bigquery_replace", "omnisci"]
 WITHOUT_LEDGER = ["bigquery", "omnisci"]
-IN_THE_SUITE = 8
+IN_THE_SUITE = 5
 IN_A_PLANTED = 16
 
 

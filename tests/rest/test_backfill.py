@@ -269,7 +269,7 @@ def test_a_backfill_beside_a_run_survives_its_death_and_delays_no_live_poll(
 def test_the_command_shows_a_failing_window_and_leaves_the_backfill_to_the_run(serve: Serve, tmp_path: Path) -> None:
     timed = Timed(0.0)
     timed.broken = True
-    project = Project(tmp_path, serve(timed))
+    project = Project(tmp_path, serve(timed), seconds=0.1)
     with project.command("run", "main.py") as run:
         wait_until(lambda: project.status().rows, 60)
         with project.command(*BACKFILL) as command:

@@ -250,7 +250,7 @@ AWKWARD = st.one_of(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(table='"; DROP TABLE canary; --', columns=['"', "'", "`", "%s", "?"])
 @example(table="%(x)s", columns=["_api2db_old", "select", "SELECT "])
 @given(table=AWKWARD, columns=st.lists(AWKWARD, min_size=1, max_size=5, unique_by=lambda name: name.casefold()))

@@ -18,7 +18,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
 from tests.stream.eventually import eventually, sampled
 
-MANY, FRAMES = 60, 5
+MANY, FRAMES = 24, 5
 COUNT = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'api2db' AND datname = '{}'",
     "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = '{}' AND id <> connection_id()",
@@ -70,7 +70,7 @@ def check(server: Server, database: str, streams: Sequence[Stream2Sql], frames: 
         assert found == list(range(frames)), stream.name
 
 
-def test_sixty_streams_share_eight_connections_which_close_when_nothing_is_to_be_done(
+def test_many_streams_share_eight_connections_which_close_when_nothing_is_to_be_done(
     server: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "IDLE_S", 0.5)

@@ -20,7 +20,7 @@ from api2db.stream.stream import Stream
 from tests.kills.here import running
 from tests.stream.eventually import eventually, sampled
 
-MANY = 100
+MANY = 50
 MOST = 16 + 1 + 4  # threads that take steps, the keeper, one for each DuckDB file
 
 
@@ -60,7 +60,7 @@ def hanging_server() -> Iterator[socket.socket]:
         yield listening
 
 
-def test_a_hundred_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fifty_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "api2db.delivery._scheduler._LONG_STEP_S", 60.0
     )  # no step counts as long, even on a machine under heavy load
