@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,10 +10,12 @@ from rich.console import Console
 
 from api2db.app._cluster import cluster_address
 from api2db.app.screen import print_table
-from api2db.errors import ConfigurationError
+from api2db.errors import Api2dbError, ConfigurationError
+from api2db.journal import names_on_disk
+from api2db.texts import counted
 
 if TYPE_CHECKING:
-    from api2db.cluster import ClusterJournalStore
+    from api2db.cluster import Cluster, ClusterJournalStore
 
 _NONE: Final = "-"
 
@@ -45,6 +47,57 @@ def init_cluster(folder: Path, hosts: Sequence[str], project: str) -> None:
         print(path)
     print(f"\nNow: read {folder / 'README.md'}; then, on each machine:")
     print(f"api2db run main.py --cluster '{written.address}'")
+
+
+def import_journals(home: Path, collectors: Sequence[str]) -> bool:
+    """Move journals from this disk into the cluster; return False if that failed for one.
+
+    Args:
+        home: The project's folder.
+        collectors: Whose; all that have a journal on this disk if none is named.
+
+    Raises:
+        ConfigurationError: No cluster is named.
+    """
+    from api2db.cluster import import_journal
+
+    _store(home)
+    return _move(home, collectors or names_on_disk(home), import_journal, "into the cluster")
+
+
+def export_journals(home: Path, collectors: Sequence[str]) -> bool:
+    """Move journals from the cluster to this disk; return False if that failed for one.
+
+    Args:
+        home: The project's folder.
+        collectors: Whose; all that have a journal in the cluster if none is named.
+
+    Raises:
+        ConfigurationError: No cluster is named.
+    """
+    from api2db.cluster import export_journal
+
+    return _move(home, collectors or _store(home).names(), export_journal, f"to {home}")
+
+
+def _move(home: Path, collectors: Sequence[str], move: "Callable[[Path, Cluster, str], int]", where: str) -> bool:
+    from api2db.cluster import close_clusters, cluster_at
+
+    cluster, went_well = cluster_at(str(cluster_address()), home), True
+    try:
+        for name in collectors:
+            try:
+                rows = move(home, cluster, name)
+            except Api2dbError as error:
+                went_well = False
+                print(f"{name}: {error}")
+            else:
+                print(f"{name}: moved {where}, with {counted(rows, 'waiting row')}")
+    finally:
+        close_clusters()
+    if not collectors:
+        print("There are no journals to move.")
+    return went_well
 
 
 def _store(home: Path) -> "ClusterJournalStore":

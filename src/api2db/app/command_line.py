@@ -326,6 +326,35 @@ def _cluster_status(
         raise typer.Exit(UNHEALTHY)
 
 
+Moved = Annotated[
+    list[str] | None, typer.Argument(metavar="[COLLECTOR]...", help="Whose journals; by default those of all.")
+]
+
+
+@cluster_commands.command("import")
+def _import_journals(collectors: Moved = None, home: Home = None) -> None:
+    """Move journals from this machine's disk into the cluster, with all that waits and is set aside.
+
+    Nothing may run them meanwhile. If it is killed, run it again.
+    """
+    from api2db.app._cluster_commands import import_journals
+
+    if not import_journals(home_of_command(home), collectors or ()):
+        raise typer.Exit(FAILED)
+
+
+@cluster_commands.command("export")
+def _export_journals(collectors: Moved = None, home: Home = None) -> None:
+    """Move journals from the cluster to this machine's disk, with all that waits and is set aside.
+
+    Nothing may run them meanwhile. If it is killed, run it again.
+    """
+    from api2db.app._cluster_commands import export_journals
+
+    if not export_journals(home_of_command(home), collectors or ()):
+        raise typer.Exit(FAILED)
+
+
 @rejected.callback()
 def _rejected() -> None:
     """Show rejected rows, put them again, or delete them."""

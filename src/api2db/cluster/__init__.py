@@ -25,6 +25,7 @@ Rules
     * Each rows message names the one before it. A reader that misses one asks the stream's leader, then stops.
     * Rejected rows are published before the target commits, and named after that. What is named is listed; what is not
       is removed. A removal is in the batch of the rows that are put again.
+    * A journal is used on a disk or in a cluster, never on both: a move closes one side before it opens the other.
     * A rows message is removed when the saved positions of all streams are behind it, never the last one.
 """
 
@@ -32,6 +33,7 @@ from api2db.cluster._address import VARIABLE, Address, parse_address
 from api2db.cluster._deployment import Deployment, write_deployment
 from api2db.cluster._leases import Claims, Session, Worker, machine_name
 from api2db.cluster._log_messages import GapError
+from api2db.cluster._moving import export_journal, import_journal
 from api2db.cluster._servers import ServerPlan, server_config
 from api2db.cluster._store import Cluster, ClusterJournalStore, close_clusters, cluster_at, cluster_store
 
@@ -49,6 +51,8 @@ __all__ = [
     "close_clusters",
     "cluster_at",
     "cluster_store",
+    "export_journal",
+    "import_journal",
     "machine_name",
     "parse_address",
     "server_config",

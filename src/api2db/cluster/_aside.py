@@ -9,7 +9,7 @@ kinds are purged, the content first.
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -76,6 +76,11 @@ class AsideFiles:
         """Read what is listed."""
         found = entries_in(self._core.jetstream, self._core.names, self._core.name)
         self._entries = {entry.token: entry for entry in found}
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All files that are listed."""
+        return list(self._entries.values())
 
     def named(self, file: str) -> Entry | None:
         """The file of a name."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,13 +13,35 @@ from api2db.cluster._documents import Document
 from api2db.cluster._jetstream import JetStream
 from api2db.cluster._log import Log
 from api2db.cluster._names import Names
-from api2db.errors import JournalBusyError
+from api2db.errors import JournalBusyError, JournalError
 from api2db.journal import ALL, NotAttachedError, StreamNo, check_process
 
 if TYPE_CHECKING:
     from api2db.cluster._reader import ClusterReader
 
 logger = logging.getLogger(__name__)
+
+
+def usual(name: str, kept: dict[str, Any] | None) -> dict[str, Any]:
+    """What is kept of a journal that is opened to be used: what was kept before, or of a new one.
+
+    Raises:
+        JournalError: It was moved to a disk, or is being moved.
+    """
+    if kept is None:
+        return {"journal_id": secrets.token_hex(8), "open_count": 0, "epochs": [], "streams": []}
+    moved = kept.get("moved")
+    if moved is None:
+        return kept
+    if moved["step"] == "exported":
+        raise JournalError(
+            f"the journal of {name} was moved to the disk, {moved['where']}; run the project there without --cluster, "
+            f"or bring the journal back with: api2db cluster import {name}"
+        )
+    raise JournalError(
+        f"the journal of {name} is being moved ({moved['where']}), and that was interrupted unless it still runs; "
+        f"finish it there with: api2db cluster {'import' if moved['step'] == 'importing' else 'export'} {name}"
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -31,7 +54,7 @@ class Core:
         log: The collector's log.
         document: What is kept of the journal as a whole.
         kept: Its content: ``journal_id``, ``open_count``, ``epochs``, ``streams``, ``last_stream_no``,
-            ``removed_until``.
+            ``removed_until``, and ``moved`` while it is not here.
         changed: The journal's one lock; notified when something becomes visible or acknowledged.
         readers: The registered streams by number.
         told_details: What the streams said of themselves last, by identity.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from api2db.cluster._log import Log
-from api2db.cluster._message import Counts, LogMessage, Record, batches_in, minus
+from api2db.cluster._message import Counts, LogMessage, Record, batches_in, minus, parts_in
 from api2db.cluster._state import Place
 from api2db.errors import ClusterUnavailableError
-from api2db.journal import Entry, Flag, Position, ReadLimit
+from api2db.journal import Entry, Flag, Part, Position, ReadLimit
 
 WITHOUT_LIMIT = ReadLimit(1 << 62, 1 << 62)
 
@@ -123,6 +123,15 @@ class EntryReader:
                     yield message, record
                 yield message, None
             place = Place(messages[-1].number + 1, messages[-1].number)
+
+    def parts(self, place: Place, size_bytes: int) -> Iterator[tuple[Record, Part]]:
+        """Yield each record from a place on, of any stream, as it was put."""
+        while messages := self._whole(self._log.read(*place, size_bytes)):
+            place = Place(messages[-1].number + 1, messages[-1].number)
+            for at, message in enumerate(messages):
+                if message.part is None or not message.part[0]:
+                    count = 1 if message.part is None else message.part[1]
+                    yield from parts_in(message, messages[at + 1 : at + count])
 
     def _whole(self, messages: list[LogMessage]) -> list[LogMessage]:
         """The messages, with all parts of the last record."""

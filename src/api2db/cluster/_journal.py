@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api2db import tracing
 from api2db.cluster._aside import AsideFiles, Removals
-from api2db.cluster._core import Core
+from api2db.cluster._core import Core, usual
 from api2db.cluster._documents import Document
 from api2db.cluster._house import House
 from api2db.cluster._jetstream import FullError, JetStream
@@ -60,13 +60,22 @@ class ClusterJournal:
         jetstream: The cluster's.
         names: The project's.
         session: This process's, which holds the claim to the collector.
+        prepare: What to keep of the journal from now on, given what was kept before; it raises to refuse.
 
     Raises:
         JournalBusyError: Another worker owns it.
+        JournalError: It was moved to a disk, or is being moved.
     """
 
     def __init__(
-        self, home: Path, name: str, durability: Durability, jetstream: JetStream, names: Names, session: Session
+        self,
+        home: Path,
+        name: str,
+        durability: Durability,
+        jetstream: JetStream,
+        names: Names,
+        session: Session,
+        prepare: Callable[[str, dict[str, Any] | None], dict[str, Any]] = usual,
     ) -> None:
         self.durability = durability
         document = Document(jetstream, names.state, names.document(name, "journal"))
@@ -80,7 +89,7 @@ class ClusterJournal:
         self.house = House(self.core, self.retention, self._removals)
         session.claim(name, self.core.lose)
         try:
-            self._open()
+            self._open(prepare)
             self._end_answers = jetstream.connection.answer(names.ask(name), self._answer)
         except BaseException:
             session.release(name)
@@ -240,14 +249,9 @@ class ClusterJournal:
             )
         self._session.release(self.core.name)
 
-    def _open(self) -> None:
+    def _open(self, prepare: Callable[[str, dict[str, Any] | None], dict[str, Any]]) -> None:
         core = self.core
-        core.kept = core.document.load() or {
-            "journal_id": secrets.token_hex(8),
-            "open_count": 0,
-            "epochs": [],
-            "streams": [],
-        }
+        core.kept = prepare(core.name, core.document.load())
         core.keep(
             open_count=core.kept["open_count"] + 1,
             epochs=[*core.kept["epochs"], secrets.token_hex(8)][-_MOST_EPOCHS:],

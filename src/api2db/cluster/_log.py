@@ -159,6 +159,14 @@ class Log:
         before = self.end.number if before is None else min(before, self.end.number)
         self._jetstream.purge(self._stream, self.messages.subject(kind), before=before)
 
+    def empty(self, kinds: Sequence[str]) -> None:
+        """Remove everything but a last message, which says that the log has no rows and no state."""
+        self.end = replace(self.end, rows=0, cursor=0)
+        self.publish([Draft(OWNER)])
+        for kind in kinds:
+            self.purge_kind(kind)
+        cache.forget(self._stream)
+
     def leave(self) -> None:
         """Forget what is cached."""
         cache.forget(self._stream)

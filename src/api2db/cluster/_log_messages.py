@@ -93,7 +93,7 @@ class LogMessages:
         Args:
             number: Where to begin.
             before: The rows message before the first one that is wanted; -1 if that is unknown.
-            until: The last rows message of the log.
+            until: The last rows message of the log; 0 if there is none.
             size_bytes: Where to stop.
 
         Raises:
@@ -101,6 +101,8 @@ class LogMessages:
             ClusterUnavailableError: The cluster does not answer, or no server has yet what is wanted.
         """
         found: list[LogMessage] = []
+        if not until:
+            return found
         deadline_s, held = time.monotonic() + _WAIT_S, 0
         while before < until and held < size_bytes:
             message = cache.after(self.stream, before)

@@ -18,7 +18,7 @@ from typing import Final
 import pyarrow as pa
 
 from api2db.errors import JournalError
-from api2db.journal import Flag, Part
+from api2db.journal import Flag, Part, RecordKind
 
 ROWS: Final = "rows"
 CURSOR: Final = "cursor"
@@ -245,6 +245,33 @@ def batches_in(
         if len(payload) != record.length or zlib.crc32(payload) != record.crc:
             raise JournalError(f"record {record.sequence} in message {message.number} of the log is damaged")
         yield record, _rows(record, payload, schemas)
+
+
+def parts_in(message: LogMessage, rest: Sequence[LogMessage]) -> Iterator[tuple[Record, Part]]:
+    """The records of a message as they were put.
+
+    Args:
+        message: The message.
+        rest: The further parts of its record.
+
+    Raises:
+        JournalError: A record is damaged.
+    """
+    body = b"".join([message.body, *(each.body for each in rest)])
+    schemas, at = [], 0
+    for length in message.schemas:
+        schemas.append(body[at : at + length])
+        at += length
+    for record in message.records:
+        payload = body[at : at + record.length]
+        at += record.length
+        if len(payload) != record.length or zlib.crc32(payload) != record.crc:
+            raise JournalError(f"record {record.sequence} in message {message.number} of the log is damaged")
+        schema = None if record.schema < 0 else schemas[record.schema]
+        yield (
+            record,
+            Part(RecordKind.ROWS, payload, record.length, record.crc, record.flags, record.rows, schema=schema),
+        )
 
 
 def _rows(record: Record, payload: memoryview, schemas: Sequence[pa.Schema]) -> pa.RecordBatch:

@@ -216,7 +216,7 @@ class ClusterJournalStore:
     def rejected_files(self) -> list[RejectedFile]:
         cluster = self._cluster.ready()
         found = [each for name in self.names() for each in entries_in(cluster.jetstream, cluster.names, name)]
-        return [RejectedFile(entry.file, entry.said) for entry in found]
+        return [RejectedFile(entry.file, entry.said if "rows" in entry.said else None) for entry in found]
 
     def read_rejected(self, file: str) -> bytes | None:
         cluster, parts = self._cluster.ready(), Path(file).parts

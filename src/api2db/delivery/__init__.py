@@ -15,11 +15,12 @@ from api2db.delivery._file_loader import FileLoader
 from api2db.delivery._loader import Loader
 from api2db.delivery._override_loader import OverrideLoader, OverrideTarget
 from api2db.delivery._parking import ParkedBatches, Parking
-from api2db.delivery._rejected import ADDED_COLUMNS, METADATA_KEY, Rejects, without_added
+from api2db.delivery._rejected import ADDED_COLUMNS, Rejects, without_added
 from api2db.delivery._resumable_loader import ResumableLoader
 from api2db.delivery._scheduler import Group, Task, process_scheduler
 from api2db.delivery._transactional_loader import TransactionalLoader
 from api2db.delivery._worker import RETRIES, Named, Worker
+from api2db.journal import METADATA_KEY
 
 __all__ = [
     "ADDED_COLUMNS",

@@ -10,12 +10,12 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
-from api2db.delivery._rejected import METADATA_KEY, origin
+from api2db.delivery._rejected import origin
 from api2db.delivery.batch import Batch
 from api2db.disk.atomic import publish, sync_folder
 from api2db.errors import JournalError
 from api2db.formats import write
-from api2db.journal import Position, StreamReader, Written
+from api2db.journal import METADATA_KEY, Position, StreamReader, Written
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,8 @@ import pyarrow as pa
 from api2db.delivery.batch import Batch
 from api2db.errors import FormatError
 from api2db.formats import write
-from api2db.journal import Delivered, Position, StreamReader
+from api2db.journal import METADATA_KEY, Delivered, Position, StreamReader
 
-METADATA_KEY = b"api2db"
 REASON, FRAME_TIME = ADDED_COLUMNS = ("_api2db_reason", "_api2db_frame_ns")
 _OWN = "own"
 logger = logging.getLogger(__name__)

@@ -61,11 +61,11 @@ Crash rules
 import typing
 
 from api2db import importing
-from api2db.journal._aside import DiskFolder, read_rejected_on_disk, rejected_on_disk
+from api2db.journal._aside import METADATA_KEY, DiskFolder, read_rejected_on_disk, rejected_on_disk
 from api2db.journal._lock import check_process
 from api2db.journal._refusals import check_can_be_forgotten, check_is_free, cursor_json, file_below
 from api2db.journal._requests import answered, result_in
-from api2db.journal._store import journal_store, use_store
+from api2db.journal._store import journal_store, names_on_disk, use_store
 from api2db.journal.port import (
     ALL,
     AsideFolder,
@@ -103,11 +103,23 @@ from api2db.journal.port import (
 )
 
 if typing.TYPE_CHECKING:
-    from api2db.journal._record import Flag
+    from api2db.journal._moving import (
+        ArrivingJournal,
+        LeavingJournal,
+        MovedJournal,
+        MovedRecord,
+        MovedStream,
+        arrive,
+        check_can_arrive,
+        put_file,
+    )
+    from api2db.journal._record import Flag, RecordKind
     from api2db.journal._rows import Part, parts_of
 
 __all__ = [
     "ALL",
+    "METADATA_KEY",
+    "ArrivingJournal",
     "AsideFolder",
     "AttachedStream",
     "Backlog",
@@ -124,6 +136,10 @@ __all__ = [
     "JournalHandle",
     "JournalOverview",
     "JournalStore",
+    "LeavingJournal",
+    "MovedJournal",
+    "MovedRecord",
+    "MovedStream",
     "News",
     "NotAttachedError",
     "Origin",
@@ -132,6 +148,7 @@ __all__ = [
     "Progress",
     "ReadLimit",
     "Reader",
+    "RecordKind",
     "Recovery",
     "Registered",
     "RejectedFile",
@@ -143,13 +160,17 @@ __all__ = [
     "WholeFrames",
     "Written",
     "answered",
+    "arrive",
+    "check_can_arrive",
     "check_can_be_forgotten",
     "check_is_free",
     "check_process",
     "cursor_json",
     "file_below",
     "journal_store",
+    "names_on_disk",
     "parts_of",
+    "put_file",
     "read_rejected_on_disk",
     "rejected_on_disk",
     "result_in",
@@ -159,5 +180,22 @@ __all__ = [
 
 # ``api2db status`` only looks, and imports no more than that takes.
 __getattr__, __dir__ = importing.on_demand(
-    __name__, {"Flag": "api2db.journal._record", "Part": "api2db.journal._rows", "parts_of": "api2db.journal._rows"}
+    __name__,
+    {
+        **dict.fromkeys(("Flag", "RecordKind"), "api2db.journal._record"),
+        **dict.fromkeys(("Part", "parts_of"), "api2db.journal._rows"),
+        **dict.fromkeys(
+            (
+                "ArrivingJournal",
+                "LeavingJournal",
+                "MovedJournal",
+                "MovedRecord",
+                "MovedStream",
+                "arrive",
+                "check_can_arrive",
+                "put_file",
+            ),
+            "api2db.journal._moving",
+        ),
+    },
 )

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
 from api2db.journal._refusals import file_below
 from api2db.journal.port import RejectedFile, Written
+
+METADATA_KEY: Final = b"api2db"  # of the Parquet files of rows that are set aside: journal, stream and range
 
 
 class DiskFolder:

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from api2db.disk.atomic import make_folders, sync_folder
 from api2db.errors import JournalError, JournalWriteError
@@ -31,16 +31,25 @@ from api2db.journal._synced import NOTHING_SYNCED, Loss, Synced, keep_synced, kn
 from api2db.journal.port import Durability
 
 logger = logging.getLogger(__name__)
+MOVED_NAME: Final = "moved"
 
 
-def open_core(home: Path, folder: Path, durability: Durability) -> Core:
+def open_core(home: Path, folder: Path, durability: Durability, *, arrives: bool = False) -> Core:
     """Take the journal's lock, recover what a crash left, and count this open.
+
+    Args:
+        home: The project's folder.
+        folder: The journal's.
+        durability: When a put returns.
+        arrives: Whether to open a journal that is not here yet; see ``_moving``.
 
     Raises:
         JournalBusyError: Another process owns it.
         JournalError: The disk refuses, or another version wrote the journal in a format unknown here.
     """
     try:
+        if not arrives:
+            _check_not_moved(folder)
         make_folders(folder)
         lock = JournalLock(folder)
     except JournalError:
@@ -48,6 +57,8 @@ def open_core(home: Path, folder: Path, durability: Durability) -> Core:
     except OSError as error:
         raise _cannot_open(folder, error) from error
     try:
+        if not arrives:
+            _check_not_moved(folder)
         withdraw(folder)  # what an owner before this one has said
         withdraw_recovery(folder)
         return _recovered(home, folder, durability, lock)
@@ -56,6 +67,21 @@ def open_core(home: Path, folder: Path, durability: Durability) -> Core:
         if isinstance(error, OSError) and not isinstance(error, JournalError):
             raise _cannot_open(folder, error) from error
         raise
+
+
+def moved_by(folder: Path) -> Mapping[str, Any] | None:
+    """What is recorded of the move of a journal that is not here, or not yet; None if it is here."""
+    path = folder / MOVED_NAME
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def _check_not_moved(folder: Path) -> None:
+    said = moved_by(folder)
+    if said is not None:
+        raise JournalError(
+            f"the journal of {folder.name} was moved to {said['where']}; run the project there with --cluster, or "
+            f"bring the journal back with: api2db cluster export {folder.name}"
+        )
 
 
 def _recovered(home: Path, folder: Path, durability: Durability, lock: JournalLock) -> Core:

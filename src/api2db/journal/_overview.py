@@ -25,7 +25,7 @@ def journal_folder(home: Path, name: str) -> Path:
 
 def journals_in(home: Path) -> list[Path]:
     """The folders of all journals of a project, by name."""
-    return sorted(path.parent for path in (home / "STORE" / "journal").glob(f"*/{LOCK_NAME}"))
+    return sorted({path.parent for path in (home / "STORE" / "journal").glob(f"*/{LOCK_NAME}")})
 
 
 def describe(core: "Core") -> list[StreamOverview]:

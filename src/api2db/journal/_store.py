@@ -94,7 +94,7 @@ class DiskJournalStore:
         return open_shared(self._home, name, durability)
 
     def names(self) -> list[str]:
-        return [folder.name for folder in journals_in(self._home)]
+        return names_on_disk(self._home)
 
     def check_free(self, name: str) -> None:
         check_free(journal_folder(self._home, name))
@@ -169,6 +169,11 @@ def _open(home: Path, name: str, durability: Durability) -> _Shared:
     except BaseException:
         journal.close()
         raise
+
+
+def names_on_disk(home: Path) -> list[str]:
+    """The collectors that have a journal on this disk, or had one that was moved, sorted."""
+    return [folder.name for folder in journals_in(home)]
 
 
 new_store: Callable[[Path], JournalStore] = DiskJournalStore
