@@ -3,6 +3,6 @@
 import sys
 from pathlib import Path
 
-from api2db.journal._overview import overview
+from api2db.journal._store import overview
 
 sys.stdout.write(f"{overview(Path(sys.argv[1]))}\n")

@@ -16,8 +16,7 @@ from api2db.errors import ConfigurationError, JournalBusyError, JournalError
 from api2db.journal import _housekeeping, _lock
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._lock import is_owned
-from api2db.journal._overview import overview
-from api2db.journal._store import open_shared
+from api2db.journal._store import open_shared, overview
 from tests.faults.children import Child, in_fork
 from tests.journal.conftest import Opener
 from tests.journal.tools import LIMIT, STREAM, delivered_from, drain, frame, segments

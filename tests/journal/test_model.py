@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from api2db.journal import ALL, Delivered, Entry, Position, ReadLimit, StreamNo, _segment, split
 from api2db.journal._journal import SegmentedJournal
-from api2db.journal._overview import describe, overview, publish
+from api2db.journal._overview import describe, publish
 from api2db.journal._reader import SegmentedReader
+from api2db.journal._store import overview
 from api2db.journal._synced import keep_synced, read_synced
 from tests.journal.tools import OTHER, STREAM, frame, numbers, segments
 

@@ -13,10 +13,10 @@ import pytest
 from api2db.errors import Api2dbError, JournalBusyError, MissingExtraError
 from api2db.journal import Delivered, ReadLimit, StreamOverview, _housekeeping
 from api2db.journal._control import ask, last_request_ns, serve_requests
-from api2db.journal._overview import describe, journals_in, overview, publish
+from api2db.journal._overview import describe, journals_in, publish
 from api2db.journal._record import Headers
 from api2db.journal._segment import Segment
-from api2db.journal._store import open_shared
+from api2db.journal._store import open_shared, overview
 from tests.faults.children import Child
 from tests.faults.system_calls import traced
 from tests.journal.conftest import Opener

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from api2db.disk.atomic import read_json, write_json
-from api2db.journal._lock import LOCK_NAME, is_owned
+from api2db.journal._lock import LOCK_NAME
 from api2db.journal._state_file import StreamRow
 from api2db.journal.port import Backlog, Checkpoint, StreamOverview
 
@@ -71,21 +71,13 @@ def withdraw(folder: Path) -> None:
         (folder / STATUS_NAME).unlink(missing_ok=True)
 
 
-def overview(folder: Path) -> list[StreamOverview]:
-    """The streams of a journal: from its owner where one lives, else counted from the files."""
-    if is_owned(folder) and (streams := _published(folder)) is not None:
-        return streams
-    from api2db.journal._counting import counted  # only now: it imports numpy
-
-    return counted(folder)
-
-
 def details(folder: Path) -> dict[str, dict[str, Any]]:
     """What the streams said of themselves last, by identity; true of that moment, whether or not the owner lives."""
     return read_json(folder / DETAILS_NAME) or {}
 
 
-def _published(folder: Path) -> list[StreamOverview] | None:
+def published(folder: Path) -> list[StreamOverview] | None:
+    """The streams as the owner has last published them; None if no such report can be read."""
     try:
         return [StreamOverview(**stream) for stream in (read_json(folder / STATUS_NAME) or {})["streams"]]
     except (KeyError, TypeError):

@@ -14,9 +14,9 @@ from api2db.interrupts import uninterrupted
 from api2db.journal._aside import read_rejected_on_disk, rejected_on_disk
 from api2db.journal._control import ask
 from api2db.journal._lock import check_free, is_owned
-from api2db.journal._overview import details, journal_folder, journals_in, overview
+from api2db.journal._overview import details, journal_folder, journals_in, published
 from api2db.journal._recovery import recovery_of
-from api2db.journal.port import Durability, JournalOverview, JournalStore, RejectedFile
+from api2db.journal.port import Durability, JournalOverview, JournalStore, RejectedFile, StreamOverview
 
 if TYPE_CHECKING:  # Whoever only looks does not import what writes.
     from api2db.journal._housekeeping import House
@@ -129,6 +129,15 @@ class DiskJournalStore:
 
     def published(self, name: str) -> dict[str, Any] | None:
         return read_json(journal_folder(self._home, name) / _FIGURES_NAME)
+
+
+def overview(folder: Path) -> list[StreamOverview]:
+    """Return the streams of a journal: as its owner published them if one lives, else counted from the files."""
+    if is_owned(folder) and (streams := published(folder)) is not None:
+        return streams
+    from api2db.journal._counting import counted  # only now: it imports numpy
+
+    return counted(folder)
 
 
 @uninterrupted
