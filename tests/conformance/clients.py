@@ -32,7 +32,7 @@ from api2db.targets.types import (
     SQLITE,
     Types,
 )
-from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery
+from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery, use_bqemulator
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, types, use
 from tests.stream.omnisci import omnisci_columns, running_omnisci, stream_into_omnisci, use_omnisci
 
@@ -95,14 +95,14 @@ def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | Non
     )
 
 
-def _bigquery(**options: Any) -> TargetCase:
+def _bigquery(use: Callable[[pytest.FixtureRequest], object] = use_bigquery, **options: Any) -> TargetCase:
     return TargetCase(
         BIGQUERY,
         partial(bigquery_stream, **options),
         lambda _: bigquery_columns(),
         "bigquery",
         lambda _home, name, type_: [_ticks(value, type_) for value in bigquery_columns()[name] if value is not None],
-        use_bigquery,
+        use,
         lambda _: running_bigquery().clear(),
     )
 
@@ -244,3 +244,4 @@ CASES = (
 )
 TABLES = tuple(case for case in CASES if case.is_table)
 LOAD_JOBS = _bigquery(if_exists="replace")
+BQEMULATOR = _bigquery(use_bqemulator)

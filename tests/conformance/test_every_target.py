@@ -19,7 +19,7 @@ from api2db import Stream
 from api2db.frames import is_json, is_text, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types._rules import Reading
-from tests.conformance.clients import CASES, LOAD_JOBS, Columns, TargetCase
+from tests.conformance.clients import BQEMULATOR, CASES, LOAD_JOBS, Columns, TargetCase
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
@@ -105,6 +105,18 @@ def test_load_jobs_of_bigquery_carry_the_same(load_jobs: TargetCase, tmp_path: P
     assert rejected_rows(tmp_path, load_jobs.stream_type) == []
     assert faults(load_jobs, columns, load_jobs.read(tmp_path)) == []
     assert declared(stream) == {told.name: column_of(load_jobs, told) for told in columns if told.kind != "nothing"}
+
+
+def test_an_emulator_that_others_wrote_gives_the_same(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    emulator = BQEMULATOR.use(request)
+    # DEVIATIONS of tests.servers.emulators: it has no BIGNUMERIC.
+    columns = [told for told in held_by(emulator) if column_of(emulator, told) != "bignumeric"]
+    with emulator.stream(tmp_path) as stream:
+        for _ in range(2):
+            stream.stream(frame_of(columns))
+    assert rejected_rows(tmp_path, emulator.stream_type) == []
+    assert faults(emulator, columns, emulator.read(tmp_path), times=2) == []
+    assert declared(stream) == {told.name: column_of(emulator, told) for told in columns if told.kind != "nothing"}
 
 
 def is_cut(case: TargetCase, told: Told) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tests.conformance.clients import TABLES, TargetCase
+from tests.servers.bigquery import BigqueryServer
 from tests.stream.bigqueries import DATASET, running_bigquery
 from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, execute
@@ -75,7 +76,9 @@ def make_table(case: TargetCase, home: Path) -> None:
     if case.dialect:
         execute(home, case.dialect, f"CREATE TABLE {COLLECTOR} ({COLUMNS[case.dialect]})")
     elif case.stream_type == "bigquery":
-        catalog = running_bigquery().catalog
+        server = running_bigquery()
+        assert isinstance(server, BigqueryServer)
+        catalog = server.catalog
         if DATASET not in catalog.datasets:
             catalog.make_dataset({"datasetReference": {"datasetId": DATASET}})
         catalog.make_table(DATASET, {"tableReference": {"tableId": COLLECTOR}, "schema": {"fields": list(BIGQUERY)}})

@@ -16,12 +16,17 @@ from tests.kills.homes import Home
 from tests.kills.test_random_kills import kill_often
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.bigquery.faults import Kind
+from tests.servers.emulators import EmulatorServer
 from tests.servers.proxy import Proxy
-from tests.stream.bigqueries import DATASET, target_of_bigquery
+from tests.stream.bigqueries import DATASET, google_of, target_of_bigquery
 
 ROUNDS = [2, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]
 KINDS = ["bigquery", "bigquery_replace", "bigquery_by_key"]
 LARGE_ROWS = 4_000
+# Of the frames in tests.kills.rows; no column is added where DEVIATIONS says that rows would be lost.
+TYPES = dict.fromkeys(("n", "row", "rows", "extra"), "INTEGER") | dict.fromkeys(
+    ("stream_no", "payload", "proof"), "STRING"
+)
 OFTEN = 0.3
 
 
@@ -29,7 +34,7 @@ OFTEN = 0.3
 class BigqueryHome(Home):
     """A project whose one stream writes to BigQuery."""
 
-    server: BigqueryServer | None = None
+    server: BigqueryServer | EmulatorServer | None = None
 
     def rows(self, kind: str) -> list[Any]:
         assert self.server is not None
@@ -39,7 +44,9 @@ class BigqueryHome(Home):
 class PutsToBigquery(Puts):
     """A stream of the test's own process into BigQuery."""
 
-    def __init__(self, place: Path, server: BigqueryServer, kind: str = "bigquery", **options: Any) -> None:
+    def __init__(
+        self, place: Path, server: BigqueryServer | EmulatorServer, kind: str = "bigquery", **options: Any
+    ) -> None:
         home = BigqueryHome(place, (kind,), server=server)
         self.begin(home, kind, {**target_of_bigquery(server), **options})
 
@@ -49,10 +56,27 @@ class PutsToBigquery(Puts):
         return judge(self.found(), self.acknowledged, set_aside(self.home.path, "bigquery"))
 
 
+@pytest.fixture(params=["bigquery", "bqemulator"])
+def server(request: pytest.FixtureRequest) -> BigqueryServer | EmulatorServer:
+    """Our own server, and an emulator that others wrote."""
+    found: BigqueryServer | EmulatorServer = request.getfixturevalue(request.param)
+    if isinstance(found, EmulatorServer):
+        found.make_table(DATASET, "flights", **TYPES)
+    return found
+
+
 @pytest.fixture
 def proxy(bigquery: BigqueryServer) -> Iterator[Proxy]:
-    """A network before the Write API."""
+    """A network before the Write API of our own server."""
     with Proxy("127.0.0.1", bigquery.write_api.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def network(server: BigqueryServer | EmulatorServer) -> Iterator[Proxy]:
+    """A network before the Write API of each of them."""
+    host, _, port = server.write_address.rpartition(":")
+    with Proxy(host, int(port)) as proxy:
         yield proxy
 
 
@@ -63,6 +87,15 @@ def test_whenever_the_client_is_killed_each_acknowledged_row_is_there_once(
 ) -> None:
     home = BigqueryHome(tmp_path, (kind,), options=target_of_bigquery(bigquery), server=bigquery)
     say.append(f"{kind}: {kill_often(fork_server, home, rounds)}")
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_so_it_is_on_an_emulator_that_others_wrote(
+    fork_server: ForkServer, tmp_path: Path, bqemulator: EmulatorServer, say: list[str], rounds: int
+) -> None:
+    bqemulator.make_table(DATASET, "flights", **TYPES)
+    home = BigqueryHome(tmp_path, ("bigquery",), options=target_of_bigquery(bqemulator), server=bqemulator)
+    say.append(f"bqemulator: {kill_often(fork_server, home, rounds)}")
 
 
 @pytest.mark.usefixtures("_short_pauses")
@@ -101,22 +134,26 @@ def test_a_large_frame_whose_connection_is_cut_in_its_middle_is_there_once(
 @pytest.mark.usefixtures("_short_pauses")
 @pytest.mark.parametrize("answers", ["all", "none"])
 def test_rows_sent_into_a_network_that_falls_silent_are_there_once(
-    tmp_path: Path, bigquery: BigqueryServer, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, answers: str
+    tmp_path: Path,
+    server: BigqueryServer | EmulatorServer,
+    network: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: str,
 ) -> None:
     for module, name in ((bigquery_stream, "_ANSWER_S"), (bigquery_stream, "CALL_S")):
         monkeypatch.setattr(module, name, 0.3)
-    puts = PutsToBigquery(tmp_path, bigquery, write_endpoint=f"127.0.0.1:{proxy.port}")
+    puts = PutsToBigquery(tmp_path, server, write_endpoint=f"127.0.0.1:{network.port}")
     with running(puts.stream):
         puts.put(2)
         assert puts.stream.flush(60)
         if answers == "all":
-            proxy.pause()
+            network.pause()
         else:
-            proxy.drop_answers()
+            network.drop_answers()
         puts.put(2)
         wait_until(lambda: "not answered" in (puts.stream.status().last_error or ""))
-        proxy.resume()
-        proxy.heal()
+        network.resume()
+        network.heal()
         assert puts.stream.flush(60), puts.stream.status()
     assert puts.verdict() == Verdict()
 
@@ -125,13 +162,14 @@ def test_rows_sent_into_a_network_that_falls_silent_are_there_once(
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_call_fails_before_or_behind_what_it_does_no_row_shows_it(
-    tmp_path: Path, bigquery: BigqueryServer, kind: str, rounds: int
+    tmp_path: Path, bigquery: BigqueryServer, monkeypatch: pytest.MonkeyPatch, kind: str, rounds: int
 ) -> None:
+    google = google_of(bigquery, monkeypatch)
     methods = ("CreateWriteStream", "AppendRows", "FinalizeWriteStream", "datasets.insert", "datasets.get")
     for method in (*methods, "tables.get", "tables.insert", "tables.patch", "jobs.insert", "jobs.get", "token"):
         for moment in ("before", "after"):
             bigquery.faults.fail(method, moment, times=1_000_000, chance=0.1)
-    puts, dice = PutsToBigquery(tmp_path, bigquery, kind), random.Random(kind)
+    puts, dice = PutsToBigquery(tmp_path, bigquery, kind, **google), random.Random(kind)
     with running(puts.stream):
         for _ in range(5 * rounds):
             puts.put(2)

@@ -10,8 +10,9 @@ import pytest
 
 from tests.faults.needs import NOT_TESTED, lack
 from tests.servers.bigquery import BigqueryServer
+from tests.servers.emulators import BQEMULATOR, EmulatorServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
-from tests.servers.install import CASES, root_of_mysql
+from tests.servers.install import CASES, environment_of, root_of_mysql
 from tests.servers.omnisci import OmnisciServer
 from tests.servers.proxy import Proxy
 from tests.servers.server import Server, given_server, running_server
@@ -65,6 +66,22 @@ def bigquery(bigquery_server: BigqueryServer) -> BigqueryServer:
     """A BigQuery of our own, empty."""
     bigquery_server.clear()
     return bigquery_server
+
+
+@pytest.fixture(scope="session")
+def running_bqemulator() -> Iterator[EmulatorServer]:
+    environment = environment_of(BQEMULATOR)
+    if not environment.exists():
+        lack(f"{NOT_TESTED} on {BQEMULATOR.name}: there is none here; get it by python -m tests.servers.install")
+    with EmulatorServer(BQEMULATOR, environment) as server:
+        yield server
+
+
+@pytest.fixture
+def bqemulator(running_bqemulator: EmulatorServer) -> EmulatorServer:
+    """An emulator of BigQuery that others wrote, empty."""
+    running_bqemulator.clear()
+    return running_bqemulator
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -1,5 +1,7 @@
 """Gets the servers and the browser that the tests start, if they are missing: ``python -m tests.servers.install``.
 
+Emulators of BigQuery are Python packages. Each gets an environment of its own, with the versions that a file pins.
+
 On Debian and Ubuntu, PostgreSQL and MariaDB are installed as their packages, which takes root. MySQL, which Debian
 stable does not have, is downloaded with all it needs from Debian unstable (on Ubuntu, from its own archive) and
 unpacked into a cache folder. There apt works on a state of its own: the system stays as it is, and no root is needed.
@@ -15,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.servers.emulators import EMULATORS, Emulator, offer_extensions
 from tests.servers.engines import Kind, find, known
 
 CASES: dict[Kind, str] = {
@@ -42,6 +45,28 @@ def root_of_mysql() -> Path:
     return cache_folder() / "mysql"
 
 
+def environment_of(emulator: Emulator) -> Path:
+    """Where an emulator's environment is, if it has been made."""
+    return cache_folder() / emulator.name
+
+
+def install_emulator(emulator: Emulator) -> None:
+    """Make an emulator's environment, if it is missing.
+
+    Raises:
+        NotInstalledError: It can't be had here, with the reason.
+    """
+
+    def make(folder: Path) -> None:
+        root = folder / "root"
+        _run(sys.executable, "-m", "venv", str(root))
+        pip = (str(root / "bin/python"), "-m", "pip", "--disable-pip-version-check", "--quiet")
+        _run(*pip, "install", "--no-deps", "--requirement", str(emulator.pins))
+        offer_extensions(root)
+
+    _once(environment_of(emulator), make)
+
+
 def install(kind: Kind) -> None:
     """Get a kind of server, where it is missing.
 
@@ -53,7 +78,7 @@ def install(kind: Kind) -> None:
     if not shutil.which("apt-get"):
         raise NotInstalledError("only Debian and Ubuntu are known here")
     if kind == "mysql":
-        _once(_unpack_mysql)
+        _once(root_of_mysql(), _unpack_mysql)
     elif os.geteuid() != 0:
         raise NotInstalledError(f"it takes root: {CASES[kind]}")
     else:
@@ -61,15 +86,16 @@ def install(kind: Kind) -> None:
         _apt_get("install", "--yes", "--no-install-recommends", *CASES[kind].split()[2:])
 
 
-def _once(unpack: Callable[[Path], None]) -> None:
+def _once(place: Path, make: Callable[[Path], None]) -> None:
+    """Make a folder, unless it is there: ``make`` leaves it as ``root`` below the one that it gets."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with (cache_folder() / "lock").open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        if root_of_mysql().exists():
+        if place.exists():
             return
         with tempfile.TemporaryDirectory(prefix="unpacking-", dir=cache_folder()) as folder:
-            unpack(Path(folder))
-            (Path(folder) / "root").rename(root_of_mysql())
+            make(Path(folder))
+            (Path(folder) / "root").rename(place)
 
 
 def _unpack_mysql(folder: Path) -> None:
@@ -176,6 +202,11 @@ def main() -> None:
         install_browser()
     except NotInstalledError as error:
         sys.stderr.write(f"warning: no browser to test with: {error}\n")
+    for emulator in EMULATORS:
+        try:
+            install_emulator(emulator)
+        except NotInstalledError as error:
+            sys.stderr.write(f"warning: no {emulator.package} to test with: {error}\n")
     for kind, reason in missing(known(sys.argv[1:] or list(CASES))):
         sys.stderr.write(f"warning: no {kind} to test with: {reason}\n")
 

@@ -1,4 +1,4 @@
-"""Processes of servers: run by a user without rights, killed whole, and never left behind."""
+"""Processes of servers: usually run by a user without rights, killed whole, and never left behind."""
 
 import os
 import shutil
@@ -62,12 +62,15 @@ class ServerProcess:
 
     Args:
         inside: What runs a command where the server shall be, such as in a network namespace.
+        as_user: Whether it runs as the servers' user, who may not reach the tests' own Python.
     """
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path, inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, log: Path, inside: Sequence[str] = (), *, as_user: bool = True
+    ) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*inside, *_as_unprivileged(command)],
+                [*inside, *(_as_unprivileged(command) if as_user else command)],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -21,6 +21,7 @@ from google.rpc import code_pb2
 
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.servers.bigquery.accounts import KeyCredentials
+from tests.servers.emulators import EmulatorServer
 
 NAME = f"{PROJECT}.d.t"
 ROWS = pa.record_batch({"id": [1, 2], "text": ["a", "b"]})
@@ -46,7 +47,7 @@ def client(bigquery: BigqueryServer, tmp_path: Path) -> Iterator[Any]:
 class Writer:
     """One write stream, each request over a connection of its own."""
 
-    def __init__(self, server: BigqueryServer) -> None:
+    def __init__(self, server: BigqueryServer | EmulatorServer) -> None:
         self._channel = grpc.insecure_channel(server.write_address, [("grpc.max_send_message_length", -1)])
         make: Any = bigquery_storage_v1.BigQueryWriteClient
         self._client = make(transport=BigQueryWriteGrpcTransport(channel=self._channel))
@@ -55,12 +56,28 @@ class Writer:
         self.name = self._client.create_write_stream(parent=parent, write_stream=wanted, retry=None).name
 
     def append(self, offset: int, batch: pa.RecordBatch) -> Any:
+        [answer] = self._answers(self._request(offset, batch))
+        return answer
+
+    def append_all(self, *batches: pa.RecordBatch) -> list[Any]:
+        """Over one connection; only the first request names the stream and the schema."""
+        first, offset = self._request(0, batches[0]), batches[0].num_rows
+        later = []
+        for batch in batches[1:]:
+            later.append(types.AppendRowsRequest(offset=offset))
+            later[-1].arrow_rows.rows.serialized_record_batch = batch.serialize().to_pybytes()
+            offset += batch.num_rows
+        return self._answers(first, *later)
+
+    def _request(self, offset: int, batch: pa.RecordBatch) -> types.AppendRowsRequest:
         request = types.AppendRowsRequest(write_stream=self.name, offset=offset)
         request.arrow_rows.writer_schema.serialized_schema = batch.schema.serialize().to_pybytes()
         request.arrow_rows.rows.serialized_record_batch = batch.serialize().to_pybytes()
+        return request
+
+    def _answers(self, *requests: types.AppendRowsRequest) -> list[Any]:
         header = (("x-goog-request-params", f"write_stream={self.name}"),)
-        [answer] = self._client.append_rows(iter([request]), metadata=header, retry=None)
-        return answer
+        return list(self._client.append_rows(iter(requests), metadata=header, retry=None))
 
     def finalize(self) -> int:
         return int(self._client.finalize_write_stream(name=self.name, retry=None).row_count)

@@ -1,4 +1,4 @@
-"""The BigQuery that the suites write to: the tests' own server, or Google's if the environment names a key file."""
+"""The BigQuery that the suites write to: the tests' own server, an emulator, or Google's if a key file is named."""
 
 import atexit
 import functools
@@ -20,25 +20,34 @@ from api2db import Stream2Bigquery
 from api2db.targets.bigquery import _client
 from tests.servers.bigquery import PROJECT, BigqueryServer
 from tests.servers.bigquery.accounts import KeyCredentials
+from tests.servers.emulators import EmulatorServer
 
 DATASET = "flights_of_tests"
-_running: list[BigqueryServer] = []
+_running: list[BigqueryServer | EmulatorServer] = []
 
 
 def use_bigquery(request: pytest.FixtureRequest) -> BigqueryServer:
-    """Start the server if needed and empty it, for one test."""
+    """Start our own server if needed and empty it, for one test."""
     server = request.getfixturevalue("bigquery")
     assert isinstance(server, BigqueryServer)
     _running[:] = [server]
     return server
 
 
-def running_bigquery() -> BigqueryServer:
+def use_bqemulator(request: pytest.FixtureRequest) -> EmulatorServer:
+    """Start the emulator if needed and empty it, for one test."""
+    server = request.getfixturevalue("bqemulator")
+    assert isinstance(server, EmulatorServer)
+    _running[:] = [server]
+    return server
+
+
+def running_bigquery() -> BigqueryServer | EmulatorServer:
     """Return the server that is in use."""
     return _running[0]
 
 
-def target_of_bigquery(server: BigqueryServer, table: str = "flights") -> dict[str, Any]:
+def target_of_bigquery(server: BigqueryServer | EmulatorServer, table: str = "flights") -> dict[str, Any]:
     """Return the arguments of Stream2Bigquery that name a table."""
     return {
         "auth_path": "AUTH/not_read.json",

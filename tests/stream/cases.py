@@ -12,7 +12,7 @@ import pytest
 
 from api2db import FileConverter, Stream, Stream2Local
 from tests.journals.rejected import rejected_tables
-from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery
+from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery, use_bqemulator
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
@@ -22,6 +22,7 @@ __all__ = [
     "COLLECTOR",
     "DATABASES",
     "DIALECTS",
+    "EMULATED",
     "LIVE",
     "REPLACING",
     "TargetCase",
@@ -48,6 +49,7 @@ class TargetCase:
         newest_only: Whether only the newest frame counts.
         dialect: The dialect of a database.
         in_order: Whether the rows are read in the order in which they were put.
+        is_emulator: Whether its server is an emulator that others wrote.
     """
 
     name: str
@@ -57,11 +59,14 @@ class TargetCase:
     newest_only: bool = field(default=False)
     dialect: str | None = field(default=None)
     in_order: bool = field(default=True)
+    is_emulator: bool = field(default=False)
 
     def use(self, request: pytest.FixtureRequest) -> "TargetCase":
         """Make its server ready for one test, if it has one."""
         if not self.in_order:
             live_bigquery().begin()
+        elif self.is_emulator:
+            use_bqemulator(request)
         elif self.stream_type == "bigquery":
             use_bigquery(request)
         if self.dialect == "omnisci":
@@ -142,14 +147,15 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Ta
     )
 
 
-def bigquery(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
-    words = ["bigquery", *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
+def bigquery(if_exists: str = "append", keys: Sequence[str] = (), server: str = "bigquery") -> TargetCase:
+    words = [server, *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
     return TargetCase(
         "_".join(words),
         "bigquery",
         partial(bigquery_stream, if_exists=if_exists, keys=keys),
         bigquery_rows,
         newest_only=if_exists == "replace",
+        is_emulator=server != "bigquery",
     )
 
 
@@ -209,6 +215,11 @@ CASES = (
     bigquery("fail"),
     bigquery("replace"),
     bigquery(keys=["id"]),
+)
+EMULATED = (
+    bigquery(server="bqemulator"),
+    bigquery("fail", server="bqemulator"),
+    bigquery("replace", server="bqemulator"),
 )
 LIVE = (_live("append"), _live("replace"), _live("append", keys=["id"]))
 APPENDING = tuple(case for case in CASES if not case.newest_only)

@@ -18,6 +18,7 @@ from tests.stream.cases import (
     APPENDING,
     CASES,
     COLLECTOR,
+    EMULATED,
     LIVE,
     REPLACING,
     TargetCase,
@@ -37,11 +38,12 @@ pytestmark = pytest.mark.every_journal(
     ],
 )
 Make = Callable[..., Stream]
+APPENDING_EMULATOR, *OTHER_EMULATORS = EMULATED
+LONG = [pytest.param(case, marks=pytest.mark.torture) for case in OTHER_EMULATORS]
+ELSEWHERE = [pytest.param(case, marks=pytest.mark.live) for case in LIVE]
 
 
-@pytest.fixture(
-    params=[*CASES, *(pytest.param(case, marks=pytest.mark.live) for case in LIVE)], ids=lambda case: case.name
-)
+@pytest.fixture(params=[*CASES, APPENDING_EMULATOR, *LONG, *ELSEWHERE], ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     assert isinstance(request.param, TargetCase)
     return request.param.use(request)
@@ -364,7 +366,7 @@ def test_puts_of_many_threads_are_all_there_once_and_each_thread_s_in_order(
         assert [number for number in ids if first <= number < first + 10] == list(range(first, first + 10))
 
 
-@pytest.mark.parametrize("case", REPLACING, ids=lambda case: case.name, indirect=True)
+@pytest.mark.parametrize("case", [*REPLACING, EMULATED[-1]], ids=lambda case: case.name, indirect=True)
 def test_replace_keeps_the_newest_frame_and_counts_those_before_it(
     case: TargetCase, make: Make, tmp_path: Path
 ) -> None:
