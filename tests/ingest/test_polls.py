@@ -444,6 +444,15 @@ def test_debug_shows_the_frame_and_its_schema_and_stores_nothing(
     assert list(bench.home.iterdir()) == []
 
 
+def test_debug_shows_each_of_several_dataframes_of_one_shape(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [pd.DataFrame({"id": [number], "name": ["x"]}) for number in range(3)]
+    with bench.running(lambda: iter(frames), 1, polling=True, debug=True) as runner:
+        wait_until(lambda: runner.done)
+    shown = capsys.readouterr().out
+    assert shown.count("cities: 1 row (debug: not stored)\n   id name\n0 ") == 3
+    assert shown.count("id: int64") == 3
+
+
 def test_debug_shows_rows_that_would_be_rejected_with_the_reason(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

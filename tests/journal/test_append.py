@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from api2db import tracing
 from api2db.errors import ConfigurationError, JournalError
+from api2db.frames import EncodedRows, frame_and_refused, to_batch
 from api2db.journal import ALL, Delivered, NotAttachedError, Position, ReadLimit, StreamIdentity, StreamNo, split
 from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
@@ -229,6 +231,20 @@ def test_a_long_frame_is_slices_of_one_put_under_one_time(opened: Opener, fsyncs
     assert [entry.frame_end for entry in entries] == [False, False, False, True, True]
     assert len({entry.timestamp_ns for entry in entries[:4]}) == 1
     assert entries[4].timestamp_ns > entries[3].timestamp_ns
+
+
+def test_encoded_frames_are_stored_as_converted_ones_are(opened: Opener) -> None:
+    journal = opened(slice_limit=ReadLimit(rows=10, size_bytes=1 << 20))
+    _, log = journal.attach(STREAM)
+    sizes = [3, 5, 10, 25, 1]
+    frames = [pd.DataFrame({"n": range(rows), "text": ["x" * row for row in range(rows)]}) for rows in sizes]
+    parts = [part for frame in frames for part in frame_and_refused(frame, "encoded")]
+    assert [isinstance(part, EncodedRows) for part in parts] == [False, True, True, True, True]
+    journal.append(parts)
+    entries = [*split(log.read(LIMIT, 0))]
+    assert [entry.batch.num_rows for entry in entries] == [3, 5, 10, 10, 10, 5, 1]
+    found = pa.Table.from_batches([entry.batch for entry in entries])
+    assert found.equals(pa.Table.from_batches(map(to_batch, frames)))
 
 
 def test_small_frames_are_read_together_and_each_can_be_acknowledged(opened: Opener) -> None:

@@ -1,12 +1,16 @@
 """Gathering the columns of many small messages gives what Arrow reads from each of them."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from api2db.frames import to_batch
+from api2db.frames._shapes import Shapes
 from api2db.journal._gather import gathered
+from tests.frames.examples import every_kind
 from tests.frames.values import TYPES, arrays
 
 _GATHERED = [type_ for type_ in TYPES if not pa.types.is_dictionary(type_) and type_ != pa.binary(2)]
@@ -41,6 +45,20 @@ def test_messages_become_the_rows_that_arrow_reads(data: some.DataObject, types:
     found.validate(full=True)
     assert found.schema == batches[0].schema
     assert repr(found.to_pylist()) == repr([row for batch in batches for row in batch.to_pylist()])
+
+
+def test_frames_that_were_encoded_without_arrow_arrays_are_gathered() -> None:
+    names = ["int8", "bool", "nan", "float64", "M8[us]", "paris", "default_text", "object_text", "dict"]
+    frames = [pd.DataFrame(every_kind()).loc[rows, names].reset_index(drop=True) for rows in ([0, 1], [0, 0, 0], [0])]
+    batches = list(map(to_batch, frames))
+    shapes = Shapes()
+    for frame, batch in zip(frames, batches, strict=True):
+        shapes.learn(frame, batch)
+    messages = [found.message for frame in frames if (found := shapes.encoded(frame)) is not None]
+    found = gathered(batches[0].schema, rows_of(batches), [*payloads_of(batches[:1]), *messages[1:]])
+    assert found is not None
+    found.validate(full=True)
+    assert found.to_pylist() == [row for batch in batches for row in batch.to_pylist()]
 
 
 def test_json_cells_stay_json() -> None:
