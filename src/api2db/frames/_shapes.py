@@ -239,6 +239,8 @@ def _add_booleans(body: Body, values: np.ndarray, columns: list[int]) -> None:
 
 
 def _add_objects(body: Body, values: np.ndarray, columns: list[int]) -> None:
+    if values.ndim == 1:
+        raise UnknownFormError
     for column, cells in zip(columns, values, strict=True):
         body.add_array(array_of_objects(cells, ""), column)
 
