@@ -71,10 +71,6 @@ class Block:
         """Return only the chosen records."""
         return Block(self.segment, self.headers[chosen], self.starts[chosen], self._window)
 
-    def payload(self, number: int) -> memoryview:
-        """Return the payload of a record without a copy."""
-        return self._payload(int(self.starts[number]), int(self.headers["length"][number]))
-
     def payloads(self, begin: int, end: int) -> list[memoryview] | None:
         """Return the payloads of some records without a copy; None if one of them is damaged."""
         if self._window is None:
@@ -91,7 +87,7 @@ class Block:
     def record(self, number: int, *, payload: bool = False) -> Record:
         """Return a record by itself. Its payload is a copy, so keeping it does not keep the block."""
         header, start = Header._make(self.headers[number].item()), int(self.starts[number])
-        kept = bytes(self._payload(start, header.length)) if payload else b""
+        kept = self._kept(start, header.length) if payload else b""
         return Record(header, kept, self.segment, start, start + HEADER_BYTES + header.length)
 
     def records(self, want: Want | None = None) -> Iterator[Record]:
@@ -99,13 +95,11 @@ class Block:
         wanted = [False] * len(self) if want is None else want(self.headers).tolist()
         for start, fields, is_wanted in zip(self.starts.tolist(), self.headers.tolist(), wanted, strict=True):
             header = Header._make(fields)
-            payload = bytes(self._payload(start, header.length)) if is_wanted else b""
+            payload = self._kept(start, header.length) if is_wanted else b""
             yield Record(header, payload, self.segment, start, start + HEADER_BYTES + header.length)
 
-    def _payload(self, start: int, length: int) -> memoryview:
-        if self._window is None:
-            return memoryview(b"")
-        return self._window.piece(start + HEADER_BYTES, length)
+    def _kept(self, start: int, length: int) -> bytes:
+        return b"" if self._window is None else self._window.copied(start + HEADER_BYTES, length)
 
 
 def _checksums(payloads: list[memoryview]) -> list[int]:
@@ -189,17 +183,18 @@ class _Window:
             starts, stop = records_in(self.data, self.end - self.start)
         return starts, self.start + stop
 
-    def piece(self, offset: int, length: int) -> memoryview:
-        """Return a range of bytes; shorter at the end of the file."""
+    def copied(self, offset: int, length: int) -> bytes:
+        """Return a range of bytes that does not keep the others in memory; shorter at the end of the file."""
         begin = offset - self.start
         if begin < 0 or begin + length > len(self.data):
-            return memoryview(self._read(offset, min(length, self.end - offset)))
-        return self._view[begin : begin + length]
+            return self._read(offset, min(length, self.end - offset))
+        return self.data[begin : begin + length]
 
     def pieces(self, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[memoryview]:
         """Return ranges of bytes; shorter at the end of the file."""
         if begins[0] < self.start or ends[-1] > self.start + len(self.data):
-            return list(map(self.piece, begins.tolist(), (ends - begins).tolist()))
+            found = map(self.copied, begins.tolist(), (ends - begins).tolist())
+            return [memoryview(piece) for piece in found]
         slices = map(slice, (begins - self.start).tolist(), (ends - self.start).tolist())
         return list(map(self._view.__getitem__, slices))
 
