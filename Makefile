@@ -39,7 +39,7 @@ check: $(DEVELOPMENT) ## check lint, types, import directions, and that docs, --
 torture: $(DEVELOPMENT) ## run the long forms of the tests, with hundreds of kills
 	$(BIN)/python -m pytest -m torture
 
-torture-cluster: $(DEVELOPMENT) ## kill, freeze and wipe servers and workers of a cluster for half an hour
+torture-cluster: $(DEVELOPMENT) ## kill, freeze, cut off and wipe servers and workers of a cluster for half an hour
 	API2DB_TORTURE_S=$${API2DB_TORTURE_S:-1800} $(BIN)/python -m pytest -m torture tests/cluster
 
 bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor of the same run

@@ -15,7 +15,13 @@ from api2db.app._stopping import Stop, restart_pauses
 from api2db.backoff import BackOff
 from api2db.cpu_time import spent_s
 from api2db.disk.folders import project_home
-from api2db.errors import Api2dbError, ConfigurationError, JournalError
+from api2db.errors import (
+    Api2dbError,
+    ClusterUnavailableError,
+    ConfigurationError,
+    JournalBusyError,
+    JournalError,
+)
 from api2db.ingest import Collector, home_of
 from api2db.ingest.runner import resolved
 from api2db.journal import use_store
@@ -203,6 +209,9 @@ class ClusterHost:
                 self._hosts[name] = future.result()
             except ConfigurationError:
                 raise
+            except (JournalBusyError, ClusterUnavailableError) as error:
+                # The next look tries again: if the new owner dies too, nobody may be in a long pause.
+                logger.debug("%s is not run by this worker: %s", name, describe_error(error))
             except (Api2dbError, OSError) as error:
                 logger.info("%s is not run by this worker: %s", name, describe_error(error))
                 self._back_offs[name].failed()
