@@ -10,12 +10,16 @@ API2DB_TORTURE_S says for how many seconds; API2DB_TORTURE_SEED repeats a run's 
 import os
 import random
 import statistics
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.cluster.clocks import compiled
 from tests.cluster.journals import Machine
@@ -31,6 +35,7 @@ PINS = {"c17": "m0", "c18": "m0", "c19": "m1"}
 DURATION_S = float(os.environ.get("API2DB_TORTURE_S", "120"))
 SECONDS = float(os.environ.get("API2DB_TORTURE_INTERVAL_S", "1"))
 PAUSE_S = (1.0, 4.0)
+FROZEN_S = 45.0
 FLOW_S = 300.0  # on a busy machine a worker needs minutes to start
 
 
@@ -123,9 +128,14 @@ class Torture:
     def freeze_worker(self) -> None:
         machine = self._chance.choice(self._project.machines)
         machine.pause()
+        # One that is frozen in the middle of a COPY holds its ledger's row, for as long as it is frozen.
+        waker = threading.Timer(FROZEN_S, machine.go_on)
+        waker.start()
         try:
             self._flow("freeze_worker", self._not_pinned_to(machine))
         finally:
+            waker.cancel()
+            waker.join()
             machine.go_on()
 
     def cut_worker(self) -> None:
@@ -237,6 +247,42 @@ def database_for(network: Network | None) -> Iterator[Server]:
                 file.write("host all all 10.0.0.0/8 scram-sha-256\n")
             server.execute("SELECT pg_reload_conf()")
         yield server
+
+
+LOAD = """
+import sys, psycopg
+from api2db.targets.postgresql._database import _BEGIN
+connection = psycopg.connect(sys.argv[1])
+cursor = connection.cursor()
+cursor.execute(_BEGIN)
+with cursor.copy("COPY load FROM STDIN") as copy:
+    copy.write("1\\n" * 10_000)
+    print("loading", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.torture
+def test_a_machine_that_vanishes_in_the_middle_of_a_load_soon_holds_no_lock() -> None:
+    if not Network.works_here():
+        pytest.skip("links can't be cut here: it takes root and ip")
+    with Network() as network, database_for(network) as server:
+        server.execute("CREATE TABLE load (id int)")
+        address = make_conninfo(
+            host=network.address, port=server.port, user=server.user, password=server.password, dbname="postgres"
+        )
+        host = network.host("loader")
+        command = [*host.inside, sys.executable, "-c", LOAD, address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as loader:
+            try:
+                assert loader.stdout is not None
+                assert loader.stdout.readline() == "loading\n"
+                host.cut()
+                loads = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY load%'"
+                assert server.execute(loads)
+                wait_until(lambda: not server.execute(loads), "the server ends the load", 60)
+            finally:
+                loader.kill()
 
 
 @pytest.mark.torture
