@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from api2db.app._spread import spread
 
+_WEIGHTS = st.integers(100, 10_000).map(lambda hundredths: hundredths / 100)
+
 
 def loads(plan: dict[str, str], weights: dict[str, float]) -> Counter[str]:
     found: Counter[str] = Counter()
@@ -53,7 +55,10 @@ def test_what_a_worker_keeps_counts_as_its_load() -> None:
 
 @given(
     st.integers(1, 6),
-    st.lists(st.tuples(st.integers(100, 10_000).map(lambda hundredths: hundredths / 100), st.one_of(st.none(), st.integers(0, 7))), max_size=30),
+    st.lists(
+        st.tuples(_WEIGHTS, st.one_of(st.none(), st.integers(0, 7))),
+        max_size=30,
+    ),
 )
 def test_a_plan_gives_each_collector_to_a_living_worker_and_stays_as_it_is(
     count: int, given_: list[tuple[float, int | None]]
