@@ -74,6 +74,7 @@ def _short_idling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api2db.delivery._scheduler._IDLE_S", 0.05)
 
 
+@pytest.mark.disk_journal  # a cluster has threads of its own
 def test_fifty_idle_collectors_with_stores_have_three_threads_and_none_after_the_end(tmp_path: Path) -> None:
     wait_until(lambda: not names())
 
@@ -203,6 +204,7 @@ def test_what_a_hanging_poll_yielded_is_journalled_also_where_no_thread_can_be_s
             go_on.set()
 
 
+@pytest.mark.disk_journal
 def test_a_forked_child_neither_polls_nor_waits_for_its_parents_polls(tmp_path: Path) -> None:
     polls: list[int] = []
     with hanging() as go_on:

@@ -229,7 +229,7 @@ class Connection:
         while not client.is_connected:
             if self._loop.time() > deadline_s or client.is_closed:
                 raise nats_errors.ConnectionClosedError
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # The client has no call that waits for this.
         return client
 
     async def _subscribe(self, subject: str, function: Callable[[bytes], bytes]) -> Any:

@@ -153,7 +153,9 @@ class ClusterReader:
             if position == self.state.position:
                 return Backlog(0, 0, 0, None)
             before, skip = self.quota.waiting, self.state.position.skip
-        self._warn_of_lost_messages(position)
+        if position.sequence > self._core.log.end.sequence:
+            self.add_warning(_lost_messages(position, self._core.log.end.sequence))
+            logger.error("%s", self._warning)
         moved = self._places.found(self.state, position)
         with self._changed:
             self._in_flight.clear()
@@ -162,16 +164,6 @@ class ClusterReader:
             self._changed.notify_all()
         frames, rows, size_bytes = minus(before, after)
         return Backlog(max(0, frames), max(0, rows + position.skip - skip), max(0, size_bytes), None)
-
-    def _warn_of_lost_messages(self, position: Position) -> None:
-        end = self._core.log.end.sequence
-        if position.sequence > end:
-            self.add_warning(
-                f"the target's ledger is at {tuple(position)}, but the cluster's log ends at {end}: the cluster has "
-                "lost messages that it had acknowledged. What the target has is not affected; rows that were lost "
-                "before they were delivered must be polled again"
-            )
-            logger.error("%s", self._warning)
 
     def checkpoint(self, kind: CheckpointKind) -> Checkpoint | None:
         self._core.check_process()
@@ -275,6 +267,14 @@ class ClusterReader:
 
     def _has_passed(self, mark: int) -> bool:
         return self.state.position.sequence >= mark or self.waiting_bytes <= 0
+
+
+def _lost_messages(position: Position, end: int) -> str:
+    return (
+        f"the target's ledger is at {tuple(position)}, but the cluster's log ends at {end}: the cluster has lost "
+        "messages that it had acknowledged. What the target has is not affected; rows that were lost before they were "
+        "delivered must be polled again"
+    )
 
 
 def _nobody() -> None:
