@@ -17,6 +17,7 @@ from api2db import Stream2Local
 from api2db.errors import PollError
 from api2db.ingest import Collector, Runner
 from api2db.ingest._threads import Threads
+from api2db.ingest.status import LiveStatus
 from tests.ingest.tiny import TinyStream, stopping, wait_until
 
 MANY = 50
@@ -204,7 +205,6 @@ def test_what_a_hanging_poll_yielded_is_journalled_also_where_no_thread_can_be_s
             go_on.set()
 
 
-@pytest.mark.disk_journal
 def test_a_forked_child_neither_polls_nor_waits_for_its_parents_polls(tmp_path: Path) -> None:
     polls: list[int] = []
     with hanging() as go_on:
@@ -223,6 +223,18 @@ def test_a_forked_child_neither_polls_nor_waits_for_its_parents_polls(tmp_path: 
                 os._exit(len(names()))
             assert os.waitpid(child, 0)[1] == 0
             go_on.set()
+
+
+def test_a_child_that_is_forked_while_figures_are_published_leaves_that_to_its_parent(tmp_path: Path) -> None:
+    status = LiveStatus("cities")
+    status.publish_in(tmp_path)
+    with status._publishing:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            status.publish()
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_burst_of_calls_leaves_no_more_threads_than_are_in_use() -> None:
