@@ -35,7 +35,7 @@ def test_status_and_forget_work_from_any_machine(machines: Machines, elsewhere: 
     machine = machines.new()
     journal, _ = machine.attached()
     journal.append([rows(1, 2, 3)], cursor={"page": 1})
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     home = ("--home", str(elsewhere))
     [collector] = json.loads(printed("status", "--json", *home))["collectors"]
     assert (collector["name"], collector["running"], collector["streams"][0]["rows_waiting"]) == ("flights", True, 3)

@@ -89,7 +89,7 @@ def test_a_full_log_can_be_opened_and_its_rows_can_be_rejected(
     [file] = there.store.rejected_files()
     assert file.said is not None
     assert file.said["rows"] == taken
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     journal.retention.purge()
     journal.append([block(1)])
     assert delivered(reader) == [1]
@@ -100,7 +100,7 @@ def test_a_single_group_for_which_nothing_waits_may_exceed_the_limit(machine: Ma
     for number, size_bytes in enumerate((2_000_000, 1000)):  # the last message of a log always stays
         journal.append([block(number, size_bytes)])
         assert delivered(reader) == [number]
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     journal.retention.purge()
     assert stored_bytes(machine)[1] == 300_000, "the limit is by quotas again"
 

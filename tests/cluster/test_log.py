@@ -176,11 +176,11 @@ def test_what_all_streams_have_delivered_is_removed(machines: Machines) -> None:
         return int(info["state"]["messages"])
 
     assert delivered(reader) == list(range(20))
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     journal.retention.purge()
     assert messages() > 20, "the other stream has delivered nothing"
     assert delivered(other) == list(range(20))
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     journal.retention.purge()
     assert messages() <= 3
     journal.append([rows(99)])
@@ -195,8 +195,8 @@ def test_what_is_acknowledged_but_not_saved_is_kept_for_the_next_owner(
     journal, reader = here.attached()
     for number in range(5):
         journal.append([rows(number)])
-    journal.house.save_changes()
-    monkeypatch.setattr(journal.house, "save_changes", lambda: None)
+    journal.housekeeping.save_changes()
+    monkeypatch.setattr(journal.housekeeping, "save_changes", lambda: None)
     assert delivered(reader) == list(range(5))
     journal.retention.purge()
     here.vanish()
@@ -212,7 +212,7 @@ def test_rows_of_another_stream_are_removed_although_this_one_never_gets_any(mac
     for each in range(5):
         journal.append([rows(each)], stream_no=number)
     assert delivered(other) == list(range(5))
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     journal.retention.purge()
     assert journal.retention._purged == journal.core.log.end.rows
 
@@ -235,7 +235,7 @@ def test_the_state_of_a_stream_outlives_its_machine(machines: Machines) -> None:
     journal.append([rows(1)])
     reader.save("plan", {"step": 1})
     reader.set_error("the target is down")
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     key = reader.key
     here.close()
     seen = machines.new().store.overview("flights").streams[0]

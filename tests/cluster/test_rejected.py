@@ -81,7 +81,7 @@ def test_any_machine_sees_what_one_has_rejected_and_can_put_it_again(machines: M
     journal, reader = here.attached()
     journal.append([rows(1, 2, 3)])
     reject(reader, tmp_path)
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     [file] = other.store.rejected_files()
     assert file.file.startswith("STORE/rejected/flights/sql.postgresql/")
     assert file.said is not None
@@ -93,7 +93,7 @@ def test_any_machine_sees_what_one_has_rejected_and_can_put_it_again(machines: M
     with pytest.raises(ConfigurationError, match="there is no file"):
         journal.append([rows(2)], stream_no=STREAM_NO, removes=file.file)
     assert delivered(reader) == [2]
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     assert (listed(other), counted(other)) == ([], (0, 0))
 
 
@@ -143,7 +143,7 @@ def test_rows_put_again_by_a_killed_machine_are_not_put_twice(
     journal, reader = here.attached()
     journal.append([rows(1, 2, 3)])
     reject(reader, tmp_path)
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     [file] = here.store.rejected_files()
     for killed_in in ("remove", "nothing"):
 
@@ -187,7 +187,7 @@ def test_a_removal_whose_answer_is_lost_counts_once(
             journal.append([rows(2)], stream_no=STREAM_NO, removes=file.file)
     with pytest.raises(ConfigurationError, match="put again or dropped before"):
         journal.append([rows(2)], stream_no=STREAM_NO, removes=file.file)
-    journal.house.keep()
+    journal.housekeeping.keep()
     assert delivered(reader) == [2]
     assert (listed(machine), reader.delivered.rejected) == ([], 0)
 
@@ -238,7 +238,7 @@ def test_a_parked_batch_leaves_no_file_and_any_machine_can_deliver_it(machines: 
     parking.park(waiting(reader))
     assert parking.occupied
     assert not (tmp_path / "STORE").exists()
-    journal.house.save_changes()
+    journal.housekeeping.save_changes()
     assert machines.new().store.overview("flights").streams[0].rows_parked == 2
     here.close()
     _, reader = machines.new().attached()

@@ -15,7 +15,7 @@ _PURGE_S: Final = 1.0
 _REMOVALS_S: Final = 5.0
 
 
-class House:
+class Housekeeping:
     """Looks after an open journal; nothing that it does is needed for a row to be delivered once.
 
     Args:

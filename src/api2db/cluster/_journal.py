@@ -14,7 +14,7 @@ from api2db import tracing
 from api2db.cluster._aside import AsideFiles, Removals
 from api2db.cluster._core import Core, usual
 from api2db.cluster._documents import Document
-from api2db.cluster._house import House
+from api2db.cluster._housekeeping import Housekeeping
 from api2db.cluster._jetstream import FullError, JetStream
 from api2db.cluster._leases import Session
 from api2db.cluster._log import Log, log_config
@@ -86,7 +86,7 @@ class ClusterJournal:
         self._removals = Removals(self.core, self.files)
         self._answers: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
         self._session = session
-        self.house = House(self.core, self.retention, self._removals)
+        self.housekeeping = Housekeeping(self.core, self.retention, self._removals)
         session.claim(name, self.core.lose)
         try:
             self._open(prepare)
@@ -241,8 +241,8 @@ class ClusterJournal:
         if was_closed:
             return
         try:
-            self.house.save_changes()
-            self.house.publish_details()
+            self.housekeeping.save_changes()
+            self.housekeeping.publish_details()
         except JournalError as error:
             logger.warning(
                 "the last positions of %s are not saved, but the ledgers have them: %s", self.core.name, error
@@ -259,7 +259,7 @@ class ClusterJournal:
         core.jetstream.make_stream(log_config(core.names, core.name, core.jetstream.connection.address.replicas))
         self.retention.take(core.kept["open_count"])
         self.publisher.begin()
-        self.house.load_details()
+        self.housekeeping.load_details()
         for number in core.kept["streams"]:
             document = core.stream_document(number)
             said = document.load()

@@ -98,7 +98,7 @@ class Cluster:
                 journals = [shared.journal for shared in self.open.values()]
             for journal in journals:
                 try:
-                    journal.house.keep()
+                    journal.housekeeping.keep()
                 except JournalError as error:
                     logger.debug("housekeeping of the cluster: %s", error)
                 except Exception:
