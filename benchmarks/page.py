@@ -30,9 +30,10 @@ machine (see its load) is less certain.
 _ABOUT_PEERS: Final = """\
 The floor is PostgreSQL as it reads ready bytes in its own binary format. Each program has its rows in memory as a
 pandas DataFrame before its clock runs, and stops it when they are committed. All take turns, three times; the figures
-are medians. Peak memory is that of the whole process, with the rows in it. api2db is measured with its journal and
-`durability="full"`: its rows are on disk before they are loaded, and survive a crash. **The others have no journal**:
-what they have not committed when they crash is lost, and a retry of what was committed without an answer doubles it.
+are medians. Programs that would take minutes are given a part of the rows. Peak memory is that of the whole process,
+with the rows in it. api2db is measured with its journal and `durability="full"`: its rows are on disk before they are
+loaded, and survive a crash. **The others have no journal**: what they have not committed when they crash is lost, and a
+retry of what was committed without an answer doubles it.
 """
 
 
