@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from api2db import tracing
 from api2db.cluster._aside import AsideFiles, Removals
@@ -49,6 +49,9 @@ _SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
 _PLAIN_BYTES: Final = 1 << 20  # larger frames are compressed: each byte crosses the network several times
 _MOST_EPOCHS: Final = 2048
 
+Prepare: TypeAlias = Callable[[str, dict[str, Any] | None], dict[str, Any]]
+"""Given a collector and what the cluster kept of its journal, returns what it keeps from now on."""
+
 
 class ClusterJournal:
     """See ``Journal``; every method may be called from any thread of the owning process.
@@ -60,7 +63,7 @@ class ClusterJournal:
         jetstream: The cluster's.
         names: The project's.
         session: This process's, which holds the claim to the collector.
-        prepare: What to keep of the journal from now on, given what was kept before; it raises to refuse.
+        prepare: What to keep of the journal from now on; it raises to refuse.
 
     Raises:
         JournalBusyError: Another worker owns it.
@@ -75,7 +78,7 @@ class ClusterJournal:
         jetstream: JetStream,
         names: Names,
         session: Session,
-        prepare: Callable[[str, dict[str, Any] | None], dict[str, Any]] = usual,
+        prepare: Prepare = usual,
     ) -> None:
         self.durability = durability
         document = Document(jetstream, names.state, names.document(name, "journal"))
@@ -249,7 +252,7 @@ class ClusterJournal:
             )
         self._session.release(self.core.name)
 
-    def _open(self, prepare: Callable[[str, dict[str, Any] | None], dict[str, Any]]) -> None:
+    def _open(self, prepare: Prepare) -> None:
         core = self.core
         core.kept = prepare(core.name, core.document.load())
         core.keep(

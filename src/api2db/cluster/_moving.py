@@ -23,7 +23,7 @@ from api2db.cluster._aside import CONTENT, ENTRY, content_of
 from api2db.cluster._connection import Message
 from api2db.cluster._documents import packed
 from api2db.cluster._entries import EntryReader
-from api2db.cluster._journal import ClusterJournal
+from api2db.cluster._journal import ClusterJournal, Prepare
 from api2db.cluster._leases import machine_name
 from api2db.cluster._log import cursor_draft
 from api2db.cluster._message import CURSOR, REMOVAL, ROWS, Draft
@@ -56,6 +56,11 @@ _TOKEN: Final = re.compile(r"\.([0-9a-f]{16})\.tmp$")
 _END: Final = Position(1 << 62)
 
 
+def _opened(home: Path, name: str, cluster: Cluster, prepared: Prepare) -> ClusterJournal:
+    """Open the journal in the cluster; ``prepared`` returns what the cluster keeps of it meanwhile."""
+    return ClusterJournal(home, name, "full", cluster.jetstream, cluster.names, cluster.session, prepared)
+
+
 class Import:
     """One import.
 
@@ -85,15 +90,8 @@ class Import:
 
     def _run(self) -> int:
         left = self._leaving.left
-        journal = ClusterJournal(
-            self._home,
-            self._name,
-            "full",
-            self._cluster.jetstream,
-            self._cluster.names,
-            self._cluster.session,
-            self._prepared if left is None else self._resumed,
-        )
+        prepared = self._prepared if left is None else self._resumed
+        journal = _opened(self._home, self._name, self._cluster, prepared)
         try:
             rows = 0
             if left is None:
@@ -268,15 +266,7 @@ class Export:
             ConfigurationError: There is another journal of that name on this disk, or none in the cluster.
             JournalError: The disk or the cluster refuses.
         """
-        journal = ClusterJournal(
-            self._home,
-            self._name,
-            "full",
-            self._cluster.jetstream,
-            self._cluster.names,
-            self._cluster.session,
-            self._prepared,
-        )
+        journal = _opened(self._home, self._name, self._cluster, self._prepared)
         try:
             moved, rows = journal.core.kept["moved"], 0
             if moved["step"] == "exporting":
