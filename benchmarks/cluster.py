@@ -46,7 +46,7 @@ MAIN = """
 
     def pages(state):
         for _ in range(0 if Path({enough!r}).exists() else 5):
-            time.sleep(0.02)
+            time.sleep(0.02)  # the slow API: nothing but time passes
             begin = state.get("next", 0)
             state["next"] = begin + 100
             yield [{{"id": number, "pid": os.getpid()}} for number in range(begin + 1, begin + 101)]
@@ -110,9 +110,9 @@ def _rows_per_s(place: Path, server: Server, address: str, count: int) -> float:
         wait_until(is_spread, "the work is spread", _READY_S)
         for machine in project.machines:
             quotas.enter_context(_quota(machine.family()))
-        time.sleep(_SETTLE_S)
+        time.sleep(_SETTLE_S)  # until the work that began without a quota is over
         before, begin_s = sum(project.counts().values()), time.monotonic()
-        time.sleep(_WINDOW_S)
+        time.sleep(_WINDOW_S)  # what arrives meanwhile is what is measured
         rows, took_s = sum(project.counts().values()) - before, time.monotonic() - begin_s
     return rows / took_s
 

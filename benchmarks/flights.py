@@ -25,22 +25,24 @@ def measure(folder: Path) -> Iterator[Figure]:
     frame = flights_frame()
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pieces = pieces_of(frame)
-    floor = len(frame) / median_of(_RUNS, lambda run: _duckdb_alone(folder / f"floor-{run}.duckdb", table))
+    floor = len(frame) / median_of(_RUNS, lambda run: duckdb_alone(folder / f"floor-{run}.duckdb", table))
     for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
-        took_s = median_of(_RUNS, partial(_into_duckdb, folder, frames))
+        took_s = median_of(_RUNS, partial(into_duckdb, folder, frames))
         yield Figure(f"flights into DuckDB, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
-    floor = len(frame) / median_of(_RUNS, lambda run: _parquet_alone(folder / f"floor-{run}.parquet", table))
+    floor = len(frame) / median_of(_RUNS, lambda run: parquet_alone(folder / f"floor-{run}.parquet", table))
     for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
-        took_s = median_of(_RUNS, partial(_into_shards, folder, frames))
+        took_s = median_of(_RUNS, partial(into_shards, folder, frames))
         yield Figure(f"flights into shards, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
 
 
-def _into_duckdb(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+def into_duckdb(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+    """Return how long frames take into a new DuckDB file, seconds."""
     home = folder / f"duckdb-{len(frames)}-{run}"
     return _through(Stream2Sql("flights", "flights.duckdb", "duckdb", home=home), frames)
 
 
-def _into_shards(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+def into_shards(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
+    """Return how long frames take into shards, seconds."""
     return _through(Stream2Local("flights", home=folder / f"shards-{len(frames)}-{run}"), frames)
 
 
@@ -49,7 +51,8 @@ def _through(stream: Stream, frames: list[pd.DataFrame]) -> float:
         return delivered_in_s(stream, frames)
 
 
-def _duckdb_alone(path: Path, table: pa.Table) -> float:
+def duckdb_alone(path: Path, table: pa.Table) -> float:
+    """Return how long DuckDB alone takes to write a table into a new file, seconds."""
     began_s = time.perf_counter()
     with duckdb.connect(str(path)) as connection:
         connection.register("flights_frame", table)
@@ -57,7 +60,8 @@ def _duckdb_alone(path: Path, table: pa.Table) -> float:
     return time.perf_counter() - began_s
 
 
-def _parquet_alone(path: Path, table: pa.Table) -> float:
+def parquet_alone(path: Path, table: pa.Table) -> float:
+    """Return how long pyarrow alone takes to write a table into a Parquet file, with one fsync, seconds."""
     began_s = time.perf_counter()
     with path.open("wb") as file:
         pyarrow.parquet.write_table(table, file)

@@ -61,7 +61,7 @@ def _bulk_load(server: Server, home: Path) -> Iterator[None]:
     with subprocess.Popen(command) as process:
         try:
             while not _has_rows(server, database):
-                time.sleep(_EVERY_S)
+                time.sleep(_EVERY_S)  # no database tells of its first rows by itself
             yield
         finally:
             process.kill()

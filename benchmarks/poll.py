@@ -12,7 +12,7 @@ from api2db import Collector, Stream2Sql
 from api2db.ingest import Runner
 from benchmarks.figure import Figure, medians_of
 
-__all__ = ["measure", "page"]
+__all__ = ["beside_floor", "measure", "page"]
 
 _RUNS = 5
 _PAGES = 100
@@ -22,7 +22,7 @@ _ROWS = 1_000
 def measure(folder: Path) -> Iterator[Figure]:
     """Rows a second until they are in the journal; the floor is pyarrow making tables of the same lists."""
     pages = [page(number) for number in range(_PAGES)]
-    floor_s, took_s = medians_of(_RUNS, partial(_beside_floor, folder, pages))
+    floor_s, took_s = medians_of(_RUNS, partial(beside_floor, folder, pages))
     rows = _PAGES * _ROWS
     yield Figure("poll, nested dicts into the journal", rows / took_s, "rows/s", floor=rows / floor_s)
     yield Figure("  the same without the floor", rows / took_s, "rows/s", aim=150_000)
@@ -48,7 +48,8 @@ def _row(number: int) -> dict[str, Any]:
     }
 
 
-def _beside_floor(folder: Path, pages: Sequence[list[dict[str, Any]]], run: int) -> tuple[float, float]:
+def beside_floor(folder: Path, pages: Sequence[list[dict[str, Any]]], run: int) -> tuple[float, float]:
+    """Return how long pyarrow takes to make tables of lists, and a collector to poll them, seconds."""
     began_s = time.perf_counter()
     for rows in pages:
         pa.Table.from_pylist(rows)

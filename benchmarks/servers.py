@@ -50,7 +50,7 @@ def _bulk(server: Server, folder: Path, name: str, frame: pd.DataFrame) -> Itera
         ("one frame", [frame], 0.6),
     )
     for case, frames, aim in cases:
-        through = partial(_through, server, folder, name, frames)
+        through = partial(through_stream, server, folder, name, frames)
         floor_s, took_s = medians_of(_RUNS, partial(_pair, alone, through))
         title = f"{name} into {server.kind}, {case}"
         yield Figure(title, len(frame) / took_s, "rows/s", floor=len(frame) / floor_s, aim=aim)
@@ -74,7 +74,8 @@ def _stream(server: Server, name: str, home: Path, durability: Durability = "ful
     )
 
 
-def _through(server: Server, folder: Path, name: str, frames: list[pd.DataFrame], run: int) -> float:
+def through_stream(server: Server, folder: Path, name: str, frames: list[pd.DataFrame], run: int) -> float:
+    """Return how long frames take into a new table by a stream that is connected, seconds."""
     with _stream(server, name, folder / f"{server.kind}-{name}-{len(frames)}-{run}") as stream:
         connected(stream, frames[0])
         took_s = delivered_in_s(stream, frames)

@@ -16,7 +16,7 @@ from api2db.journal import Durability
 from benchmarks.figure import Figure, medians_of
 from benchmarks.frames import tick_frame
 
-__all__ = ["measure"]
+__all__ = ["measure", "one_by_one", "written_by_pyarrow"]
 
 _RUNS = 3
 _FRAMES = 20_000
@@ -33,9 +33,9 @@ def measure(folder: Path) -> Iterator[Figure]:
     dicts = [row for frame in frames for row in frame.to_dict("records")]
     lists = [dicts[at : at + _LIST_ROWS] for at in range(0, len(dicts), _LIST_ROWS)]
     cases: list[tuple[str, float, Callable[[Path], float]]] = [
-        ("one put each, durability=process", 30_000, partial(_one_by_one, frames, "process")),
+        ("one put each, durability=process", 30_000, partial(one_by_one, frames, "process")),
         (f"one put each by {_THREADS} threads, durability=full", 12_000, partial(_by_threads, frames)),
-        (f"as lists of {_LIST_ROWS:,} dicts", 100_000, partial(_one_by_one, lists, "process")),
+        (f"as lists of {_LIST_ROWS:,} dicts", 100_000, partial(one_by_one, lists, "process")),
         ("as frames that a collector yields", 100_000, partial(_yielded, frames)),
     ]
     for number, (name, aim, put) in enumerate(cases):
@@ -50,10 +50,11 @@ def _beside_floor(
 ) -> tuple[float, float]:
     home = folder / str(run)
     home.mkdir(parents=True)
-    return _written_by_pyarrow(home / "floor.arrow", frames[:_FLOOR_FRAMES]), put(home)
+    return written_by_pyarrow(home / "floor.arrow", frames[:_FLOOR_FRAMES]), put(home)
 
 
-def _written_by_pyarrow(path: Path, frames: Sequence[pd.DataFrame]) -> float:
+def written_by_pyarrow(path: Path, frames: Sequence[pd.DataFrame]) -> float:
+    """Return how long pyarrow alone takes to write frames into one file, seconds."""
     schema = pa.RecordBatch.from_pandas(frames[0], preserve_index=False).schema
     began_s = time.perf_counter()
     with path.open("wb", buffering=0) as file, pa.ipc.new_stream(file, schema) as writer:
@@ -62,8 +63,8 @@ def _written_by_pyarrow(path: Path, frames: Sequence[pd.DataFrame]) -> float:
     return time.perf_counter() - began_s
 
 
-def _one_by_one(frames: Sequence[Any], durability: Durability, home: Path) -> float:
-    """Put by the main thread; nothing is delivered meanwhile."""
+def one_by_one(frames: Sequence[Any], durability: Durability, home: Path) -> float:
+    """Return how long the main thread takes to put frames, seconds; nothing is delivered meanwhile."""
     stream = _stream(home, durability)
     stream.q.put(frames[0])
     began_s = time.perf_counter()
