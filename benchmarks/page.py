@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.figure import Figure
+from benchmarks.peers import share_of
 from benchmarks.results import Run, read
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -30,10 +31,10 @@ machine (see its load) is less certain.
 _ABOUT_PEERS: Final = """\
 The floor is PostgreSQL as it reads ready bytes in its own binary format. Each program has its rows in memory as a
 pandas DataFrame before its clock runs, and stops it when they are committed. All take turns, three times; the figures
-are medians. Programs that would take minutes are given a part of the rows. Peak memory is that of the whole process,
-with the rows in it. api2db is measured with its journal and `durability="full"`: its rows are on disk before they are
-loaded, and survive a crash. **The others have no journal**: what they have not committed when they crash is lost, and a
-retry of what was committed without an answer doubles it.
+are medians. Programs that would take minutes are given a share of the rows, which the table shows. Peak memory is that
+of the whole process, with the rows in it. api2db is measured with its journal and `durability="full"`: its rows are on
+disk before they are loaded, and survive a crash. **The others have no journal**: what they have not committed when they
+crash is lost, and a retry of what was committed without an answer doubles it.
 """
 
 
@@ -81,11 +82,13 @@ def _table(figures: Sequence[Figure]) -> str:
 def _table_of_peers(figures: Sequence[Figure]) -> str:
     rows = [
         f"| {_emphasised(_peer(each))} | {_number(each.value)} | {_ratio(each)} | {_number(each.peak_mb or 0)} | "
+        f"{share_of(each.name):.0%} | "
         f"{'yes' if _peer(each).startswith(_OURS) else 'no'} |"
         for each in sorted(figures, key=lambda each: -each.value)
     ]
     floor = f"\nThe floor: {_number(figures[0].floor or 0)} rows/s.\n"
-    return "\n".join(["| | rows/s | ratio | peak MB | journal |", "|---|---:|---:|---:|---|", *rows, floor])
+    head = ["| | rows/s | ratio | peak MB | share of the rows | journal |", "|---|---:|---:|---:|---:|---|"]
+    return "\n".join([*head, *rows, floor])
 
 
 def _peer(figure: Figure) -> str:

@@ -184,6 +184,16 @@ TICKS: Final[Mapping[str, _Peer]] = {
     ),
 }
 _TICK_FRAMES: Final = 20_000
+_WORKLOADS: Final[Mapping[str, Mapping[str, _Peer]]] = {
+    "flights into postgresql": FLIGHTS,
+    "ticks into postgresql": TICKS,
+}
+
+
+def share_of(figure: str) -> float:
+    """Return the share of its workload's rows that a program was given, by the name of its figure."""
+    workload, _, name = figure.partition(": ")
+    return _WORKLOADS[workload][name].share
 
 
 def measure(folder: Path) -> Iterator[Figure]:
@@ -192,13 +202,12 @@ def measure(folder: Path) -> Iterator[Figure]:
     with running("postgresql") as server:
         if server is None:
             return
-        yield from _beside("flights into postgresql", FLIGHTS, flights_frame(), server, folder)
-        yield from _beside("ticks into postgresql", TICKS, ticks, server, folder)
+        for workload, frame in zip(_WORKLOADS, (flights_frame(), ticks), strict=True):
+            yield from _beside(workload, frame, server, folder)
 
 
-def _beside(
-    workload: str, peers: Mapping[str, _Peer], frame: pd.DataFrame, server: Server, folder: Path
-) -> Iterator[Figure]:
+def _beside(workload: str, frame: pd.DataFrame, server: Server, folder: Path) -> Iterator[Figure]:
+    peers = _WORKLOADS[workload]
     floor = binary_copy(server, pa.Table.from_pandas(frame, preserve_index=False))
     files = {share: _file(folder, frame, share) for share in {peer.share for peer in peers.values()}}
     floors: list[float] = []
