@@ -262,7 +262,7 @@ class Poll:
         pages = [found.rows] if not self._shaped else self._endpoint.shape.pages(found.rows)
         self._move(fetched)
         if self._beside is not None:
-            replace_remembered(self._beside, found.contents)
+            replace_remembered(self._beside, found.uncast, self._endpoint.keys)
         self._figures.rows_new += len(found.rows)
         self._figures.rows_rejected += len(found.refused)
         yield (*rejected(found.refused), *(pages if found.rows else ()))

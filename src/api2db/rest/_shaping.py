@@ -52,7 +52,7 @@ class Shape:
         """Return a row with its values cast and None; or the unchanged row and the reason why it is refused."""
         if self.flatten and not self.fields and (name := _repeated(row)) is not None:
             return row, f"flatten=True gives {name!r} to two of its values; name them with fields="
-        made = dict(row)
+        made = dict(row) if self.casts else row
         for name, cast in self.casts.items():
             value = row.get(name)
             try:

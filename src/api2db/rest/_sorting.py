@@ -24,13 +24,13 @@ class Sorted:
     Attributes:
         rows: The rows to load.
         refused: The rows that a type refuses, with the reason.
-        contents: For each row the hashes of its key and of its content.
+        uncast: All of them as they came.
         is_last: Whether all further rows have been loaded before.
     """
 
     rows: list[Row] = field(default_factory=list)
     refused: list[tuple[Row, str]] = field(default_factory=list)
-    contents: list[tuple[str, str]] = field(default_factory=list)
+    uncast: list[Row] = field(default_factory=list)
     is_last: bool = False
 
 
@@ -85,8 +85,7 @@ class Sorting:
                 found.rows.append(made)
             else:
                 found.refused.append((row, reason))
-            if self._endpoint.keys:
-                found.contents.append((name_of(row, self._endpoint.keys), digest(row)))
+            found.uncast.append(row)
         return found
 
     def keep(self, *, is_over: bool) -> None:
@@ -171,10 +170,11 @@ def name_of(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     return digest([row.get(key) for key in keys])
 
 
-def replace_remembered(state: dict[str, Any], contents: Sequence[tuple[str, str]]) -> None:
+def replace_remembered(state: dict[str, Any], rows: Sequence[Row], keys: Sequence[str]) -> None:
     """Replace the rows that a state remembers by rows of the same keys that a backfill has loaded."""
     known, changes = dict(state.get("known", {})), dict(state.get("changes", {}))
-    for name, content in contents:
+    for row in rows if known or changes else ():
+        name, content = name_of(row, keys), digest(row)
         if name in known:
             known[name] = [content, known[name][1]]
         if name in changes:
