@@ -13,7 +13,6 @@ from api2db.app._background import Background, Key, check_free, under_way
 from api2db.app._beside import beside, repeated
 from api2db.app._cluster import cluster_address, use_cluster, worker_groups
 from api2db.app._host import failure, started, wait_for_journals
-from api2db.app._notebook import show_in_notebook, view
 from api2db.app._process import Output
 from api2db.app._stopping import Stop, stopped_by_signals
 from api2db.app._supervisor import Supervisor, assign, plan
@@ -92,6 +91,8 @@ class Run:
                 has one of these collectors.
             JournalBusyError: Another process runs one of these collectors.
         """
+        from api2db.app._notebook import show_in_notebook  # it imports rich
+
         enabled, main_file = self._runnable("start()"), self._main_file or running_main_file()
         if not enabled:
             return
@@ -263,6 +264,8 @@ class Run:
 
     def _view(self) -> tuple[str, str]:
         """Return the state and the figures of all collectors, as HTML and as text."""
+        from api2db.app._notebook import view
+
         return view(self._state(), _keys(self._collectors), self._rates)
 
 
