@@ -146,16 +146,14 @@ class LiveStatus:
         self._polls: deque[PollRecord] = deque(maxlen=_RECENT_POLLS)
         self._late_before = 0
         self._home: Path | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._publishing = threading.Lock()
         self._published_s = -math.inf
         self._is_published = False
 
     def publish_in(self, home: Path) -> None:
-        """Publish in this project from now on, in this process."""
+        """Publish in this project from now on."""
         self._home = home
-        self._pid = os.getpid()
 
     def note(self, **figures: Any) -> None:
         """Add counts, and set the other figures."""
@@ -207,7 +205,7 @@ class LiveStatus:
 
     def publish(self) -> None:
         """Publish now, if they have changed; a forked child leaves that to its parent."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.figures.pid:
             return  # the lock may have been held when the process was forked, and would never be released
         with self._publishing:
             process_clock().forget(self._publish_soon)
