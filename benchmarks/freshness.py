@@ -17,8 +17,6 @@ from benchmarks.frames import flights_frame, pieces_of, tick_frame
 from benchmarks.latency import delays_ms
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _FRAMES = 6_000
 _EVERY_S = 0.01
 _AIMS_MS = ((50, 10.0), (99, 40.0))

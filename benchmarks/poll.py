@@ -12,8 +12,6 @@ from api2db import Collector, Stream2Sql
 from api2db.ingest import Runner
 from benchmarks.figure import Figure, medians_of
 
-__all__ = ["beside_floor", "measure", "page"]
-
 _RUNS = 5
 _PAGES = 100
 _ROWS = 1_000

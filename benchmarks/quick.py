@@ -12,8 +12,6 @@ from benchmarks.engines import running
 from benchmarks.figure import Figure, medians_of
 from benchmarks.frames import flights_frame, pieces_of, tick_frame
 
-__all__ = ["fallen", "measure"]
-
 _RUNS: Final = 3
 _FLIGHTS: Final = 100_000
 _TICKS: Final = 1_000

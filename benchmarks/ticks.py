@@ -16,8 +16,6 @@ from api2db.journal import Durability
 from benchmarks.figure import Figure, medians_of
 from benchmarks.frames import tick_frame
 
-__all__ = ["measure", "one_by_one", "written_by_pyarrow"]
-
 _RUNS = 3
 _FRAMES = 20_000
 _DIFFERENT = 1_000

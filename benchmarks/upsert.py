@@ -17,8 +17,6 @@ from benchmarks.figure import Figure, medians_of
 from benchmarks.frames import pieces_of
 from tests.servers.server import Server
 
-__all__ = ["measure"]
-
 _RUNS = 3
 _ROWS = 1_000_000
 _NEW = 100_000

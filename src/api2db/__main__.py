@@ -11,8 +11,6 @@ from typing import Final, NamedTuple, NoReturn
 
 from api2db.errors import Api2dbError
 
-__all__ = ["main"]
-
 _WITH_VALUE: Final = frozenset({"--only", "--home"})
 
 

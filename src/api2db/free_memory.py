@@ -1,4 +1,4 @@
-"""Give memory that is free back to the system after work on much of it.
+"""Free memory, which is given back to the system after work on much of it.
 
 glibc keeps what one thread has freed for later allocations of that thread, so that a process with several threads seems
 to need the memory of all of them at once.
@@ -7,8 +7,6 @@ to need the memory of all of them at once.
 import ctypes
 from collections.abc import Callable
 from functools import cache
-
-__all__ = ["give_back"]
 
 
 def give_back() -> None:
