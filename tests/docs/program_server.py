@@ -16,6 +16,7 @@ from tests.faults.children import ROOT
 from tests.kills.saying import say
 
 _ERRORS = "errors.txt"
+_LONGEST_S = 120
 
 
 class ProgramServer:
@@ -71,7 +72,11 @@ def main() -> None:
 
 
 def _become(program: Path) -> None:
-    """Run a program in this process, as an interpreter that was started with it would."""
+    """Run a program in this process, as an interpreter that was started with it would.
+
+    What the server has imported is imported: only an interpreter of its own shows that a program needs another import.
+    """
+    signal.alarm(_LONGEST_S)  # which ends a program that hangs
     home = program.parent
     for number, path, mode in ((0, Path(os.devnull), "r"), (1, home / "output.txt", "w"), (2, home / _ERRORS, "w")):
         with path.open(mode) as file:

@@ -2,6 +2,9 @@
 
 import importlib
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,18 @@ def test_python_that_the_docs_say_runs_does_so_in_an_empty_home(
     program = tmp_path / "main.py"
     program.write_text(block.text, encoding="utf-8")
     assert (failure := programs.run(program)) is None, failure
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("block", RUN, ids=str)
+def test_python_that_the_docs_say_runs_needs_no_other_import(block: Block, tmp_path: Path) -> None:
+    program = tmp_path / "main.py"
+    program.write_text(block.text, encoding="utf-8")
+    environment = os.environ | {"API2DB_HOME": str(tmp_path), "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
+    ended = subprocess.run(
+        [sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.skipif(not exists("api2db.program"), reason="there is no command line yet")
