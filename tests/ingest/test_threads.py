@@ -20,7 +20,6 @@ from api2db.ingest._threads import Threads
 from api2db.ingest.status import LiveStatus
 from tests.ingest.tiny import TinyStream, stopping, wait_until
 
-MANY = 50
 NEVER = 3600.0
 IDLE = {"api2db-clock", "api2db-delivery", "api2db-housekeeper"}
 
@@ -76,14 +75,15 @@ def _short_idling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.disk_journal  # a cluster has threads of its own
-def test_fifty_idle_collectors_with_stores_have_three_threads_and_none_after_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("many", [50, pytest.param(100, marks=pytest.mark.torture)])
+def test_many_idle_collectors_with_stores_have_three_threads_and_none_after_the_end(tmp_path: Path, many: int) -> None:
     wait_until(lambda: not names())
 
     def collector(name: str) -> Collector:
         stream = Stream2Local(name, home=tmp_path)
         return Collector(name, NEVER, lambda: [{"id": 1}], [stream], stores=[Rounds(NEVER)])
 
-    with running([collector(f"c{number}") for number in range(MANY)]) as runners:
+    with running([collector(f"c{number}") for number in range(many)]) as runners:
         wait_until(lambda: all(runner.status.rows == 1 for runner in runners))
         assert all(runner.flush(20) for runner in runners)
         wait_until(lambda: set(names()) == IDLE and len(names()) == len(IDLE))

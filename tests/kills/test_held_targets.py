@@ -121,16 +121,17 @@ def wait_to_open(file: Path, timeout_s: float) -> int:
             time.sleep(0.005)
 
 
+@pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite", "shards"])
 def test_a_concurrent_reader_never_sees_a_gap_or_half_a_frame(
-    fork_server: ForkServer, tmp_path: Path, kind: str
+    fork_server: ForkServer, tmp_path: Path, kind: str, seconds: int
 ) -> None:
     home = Home(tmp_path, (kind,))
     fork_server.run("produce", home.project, frames=3)
     looks, latest = 0, 0
     with fork_server.start("produce", home.project) as child:
         child.wait_for(home.log, 10)
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline or looks < 2:
             rows = look(home, kind)
             if rows and rows[-1]["n"] > latest:

@@ -249,17 +249,22 @@ AWKWARD = st.one_of(
 )
 
 
+@pytest.mark.parametrize("examples", [12, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("dialect", DIALECTS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@example(table='"; DROP TABLE canary; --', columns=['"', "'", "`", "%s", "?"])
-@example(table="%(x)s", columns=["_api2db_old", "select", "SELECT "])
-@given(table=AWKWARD, columns=st.lists(AWKWARD, min_size=1, max_size=5, unique_by=lambda name: name.casefold()))
-def test_no_name_reaches_sql_unquoted(
-    dialect: str, table: str, columns: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_no_name_reaches_sql_unquoted(dialect: str, tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @example(table='"; DROP TABLE canary; --', columns=['"', "'", "`", "%s", "?"])
+    @example(table="%(x)s", columns=["_api2db_old", "select", "SELECT "])
+    @given(table=AWKWARD, columns=st.lists(AWKWARD, min_size=1, max_size=5, unique_by=lambda name: name.casefold()))
+    def check(table: str, columns: list[str]) -> None:
+        reaches_sql_quoted(tmp_path_factory.mktemp("home"), dialect, table, columns)
+
+    check()
+
+
+def reaches_sql_quoted(home: Path, dialect: str, table: str, columns: list[str]) -> None:
     if table.lower().startswith(("_api2db_", "sqlite_")) or table.lower() == "canary":
         return
-    home = tmp_path_factory.mktemp("home")
     execute(home, dialect, "CREATE TABLE canary AS SELECT 1 AS alive")
     stream = Stream2Sql("flights", DATABASES[dialect], dialect, table=table, home=home)
     with stream:

@@ -41,9 +41,7 @@ NAMES = st.one_of(
     st.text(ODD, min_size=1, max_size=12),
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
 )
-SOME = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+EXAMPLES = [12, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(1800)])]
 
 
 @pytest.fixture(params=SERVERS)
@@ -64,6 +62,10 @@ def delivered(dialect: str, frame: dict[str, list[Any]], **options: Any) -> tupl
         shutil.rmtree(home)
 
 
+def of_so_many(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def listed(dialect: str, table: str) -> list[str]:
     return list(types(Path(), dialect, table))
 
@@ -72,44 +74,52 @@ def drop(dialect: str, table: str) -> None:
     execute(Path(), dialect, f"DROP TABLE IF EXISTS {running(dialect).engine.quote(table)}")
 
 
-@SOME
-@given(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
-@example(names=["%s", "?", "a%b?"])
-@example(names=["x" * 63, "x" * 64])
-@example(names=["ß", "ss"])
-@example(names=["İ", "i"])
+@pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.filterwarnings("ignore")
-def test_a_column_s_name_is_there_to_the_letter_or_its_rows_are_rejected(dialect: str, names: list[str]) -> None:
-    drop(dialect, "flights")
-    there, rejected = delivered(dialect, {name: [number] for number, name in enumerate(names)})
-    if there:
-        assert rejected == []
-        assert listed(dialect, "flights") == names
-        assert query(Path(), dialect, "SELECT * FROM flights") == [tuple(range(len(names)))]
-    else:
-        [row] = rejected
-        assert row["_api2db_reason"]
-        assert [name for name in listed(dialect, "flights") if name not in names] == []
-    assert query(Path(), dialect, "SELECT id FROM canary") == [(1,)]
+def test_a_column_s_name_is_there_to_the_letter_or_its_rows_are_rejected(dialect: str, examples: int) -> None:
+    @of_so_many(examples)
+    @given(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
+    @example(names=["%s", "?", "a%b?"])
+    @example(names=["x" * 63, "x" * 64])
+    @example(names=["ß", "ss"])
+    @example(names=["İ", "i"])
+    def check(names: list[str]) -> None:
+        drop(dialect, "flights")
+        there, rejected = delivered(dialect, {name: [number] for number, name in enumerate(names)})
+        if there:
+            assert rejected == []
+            assert listed(dialect, "flights") == names
+            assert query(Path(), dialect, "SELECT * FROM flights") == [tuple(range(len(names)))]
+        else:
+            [row] = rejected
+            assert row["_api2db_reason"]
+            assert [name for name in listed(dialect, "flights") if name not in names] == []
+        assert query(Path(), dialect, "SELECT id FROM canary") == [(1,)]
+
+    check()
 
 
-@SOME
-@given(name=NAMES.filter(lambda name: name.lower() not in {"canary", "flights"}))
-@example(name="x" * 64)
-@example(name="é" * 32)
-@example(name="a%s?")
-def test_a_table_s_name_is_there_to_the_letter_or_refused_at_once(dialect: str, name: str) -> None:
-    try:
-        there, rejected = delivered(dialect, {"id": [7]}, table=name or None)
-    except ConfigurationError:
-        return
-    name = name or "flights"
-    assert (there, rejected) == (1, [])
-    quoted = running(dialect).engine.quote(name).replace("`", '"') if "`" not in name else None
-    if quoted and dialect == "postgresql":
-        assert query(Path(), dialect, f"SELECT id FROM {quoted}") == [(7,)]
-    drop(dialect, name)
-    assert query(Path(), dialect, "SELECT id FROM canary") == [(1,)]
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_table_s_name_is_there_to_the_letter_or_refused_at_once(dialect: str, examples: int) -> None:
+    @of_so_many(examples)
+    @given(name=NAMES.filter(lambda name: name.lower() not in {"canary", "flights"}))
+    @example(name="x" * 64)
+    @example(name="é" * 32)
+    @example(name="a%s?")
+    def check(name: str) -> None:
+        try:
+            there, rejected = delivered(dialect, {"id": [7]}, table=name or None)
+        except ConfigurationError:
+            return
+        name = name or "flights"
+        assert (there, rejected) == (1, [])
+        quoted = running(dialect).engine.quote(name).replace("`", '"') if "`" not in name else None
+        if quoted and dialect == "postgresql":
+            assert query(Path(), dialect, f"SELECT id FROM {quoted}") == [(7,)]
+        drop(dialect, name)
+        assert query(Path(), dialect, "SELECT id FROM canary") == [(1,)]
+
+    check()
 
 
 @pytest.mark.parametrize("name", ["odd \"`'%s?;名", "Case", "case", "%", "x" * 63])

@@ -18,7 +18,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
 from tests.stream.eventually import eventually, sampled
 
-MANY, FRAMES = 24, 5
+FRAMES = 5
 COUNT = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'api2db' AND datname = '{}'",
     "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = '{}' AND id <> connection_id()",
@@ -70,11 +70,12 @@ def check(server: Server, database: str, streams: Sequence[Stream2Sql], frames: 
         assert found == list(range(frames)), stream.name
 
 
+@pytest.mark.parametrize("many", [24, pytest.param(60, marks=pytest.mark.torture)])
 def test_many_streams_share_eight_connections_which_close_when_nothing_is_to_be_done(
-    server: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     monkeypatch.setattr(pool, "IDLE_S", 0.5)
-    streams = streams_to(server, database, tmp_path, MANY)
+    streams = streams_to(server, database, tmp_path, many)
     with running(*streams):
         with counted(server, database) as found:
             put_to_all(streams, range(FRAMES))

@@ -20,7 +20,6 @@ from api2db.stream.stream import Stream
 from tests.kills.here import running
 from tests.stream.eventually import eventually, sampled
 
-MANY = 50
 MOST = 16 + 1 + 4  # threads that take steps, the keeper, one for each DuckDB file
 
 
@@ -60,18 +59,21 @@ def hanging_server() -> Iterator[socket.socket]:
         yield listening
 
 
-def test_fifty_streams_are_delivered_by_a_few_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [50, pytest.param(100, marks=pytest.mark.torture)])
+def test_many_streams_are_delivered_by_a_few_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
     monkeypatch.setattr(
         "api2db.delivery._scheduler._LONG_STEP_S", 60.0
     )  # no step counts as long, even on a machine under heavy load
-    streams = mixed_streams(tmp_path, MANY)
+    streams = mixed_streams(tmp_path, many)
     with counted() as found, running(*streams):
         for n in range(3):
             for stream in streams:
                 stream.q.put(frame(n))
         for stream in streams:
             assert stream.flush(60)
-        assert [stream.status().frames_delivered for stream in streams] == [3] * MANY
+        assert [stream.status().frames_delivered for stream in streams] == [3] * many
     assert max(found) <= MOST
 
 
