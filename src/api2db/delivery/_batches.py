@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._prefetch import Prefetch
-from api2db.delivery._transactional_loader import SMALL_ROWS
+from api2db.delivery._refusals import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
 from api2db.journal import ReadLimit, StreamReader
 from api2db.targets.port import Target

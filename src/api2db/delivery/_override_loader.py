@@ -15,9 +15,8 @@ import pyarrow as pa
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._loader import Loader, acknowledge
 from api2db.delivery._parking import ParkedBatches
-from api2db.delivery._refusals import TooLargeError, TooManyRefusalsError
+from api2db.delivery._refusals import SMALL_ROWS, TooLargeError, TooManyRefusalsError
 from api2db.delivery._rejected import Rejects
-from api2db.delivery._transactional_loader import SMALL_ROWS
 from api2db.delivery.batch import Batch, Source, batch_of, rows_of_frame
 from api2db.errors import TargetUnavailableError
 from api2db.frames import to_batch, to_pandas

@@ -1,8 +1,11 @@
 """A search for the rows of a batch that a target refuses, by trials that are rolled back."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from api2db.errors import BatchRefusedError
+
+SMALL_ROWS: Final = 64  # a batch of at most so many rows is searched without a limit of trials
 
 
 class TooManyRefusalsError(Exception):

@@ -6,14 +6,13 @@ ledger under a lock, and delivery continues after the position there.
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import pyarrow as pa
 
 from api2db.delivery._casting import last_of_each_key, without
 from api2db.delivery._loader import TableLoader, acknowledge
 from api2db.delivery._parking import ParkedBatches
-from api2db.delivery._refusals import TooManyRefusalsError, find_refused
+from api2db.delivery._refusals import SMALL_ROWS, TooManyRefusalsError, find_refused
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError, ForeignLedgerError, TargetUnavailableError
@@ -22,7 +21,6 @@ from api2db.targets.port import Column, LedgerRow, LedgerTarget, LedgerUpdate
 
 logger = logging.getLogger(__name__)
 _TRIALS = 200
-SMALL_ROWS: Final = 64
 
 
 class TransactionalLoader(TableLoader):
