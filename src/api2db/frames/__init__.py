@@ -13,6 +13,7 @@ from api2db.frames._encoded import EncodedRows, Frame
 from api2db.frames._exact import cast_exactly, nulled
 from api2db.frames._from_arrow import Rows, one_batch
 from api2db.frames._kinds import JSON, is_bytes, is_json, is_number, is_text, plain
+from api2db.frames._messages import END_OF_STREAM, NumberPlaces, Pairs, UnknownFormError, head_bytes, number_places
 from api2db.frames._refused import Refused, frame_and_refused, reason_of, rows_and_refused, set_aside
 from api2db.frames._repeats import duplicate_rows
 from api2db.frames._texts import times_of
@@ -20,11 +21,15 @@ from api2db.frames._to_pandas import consumed_to_pandas, dtypes_of, merge_dtypes
 from api2db.frames.unify import conform, long_numbers, unify, whole_numbers_as_floats, widened
 
 __all__ = [
+    "END_OF_STREAM",
     "JSON",
     "EncodedRows",
     "Frame",
+    "NumberPlaces",
+    "Pairs",
     "Refused",
     "Rows",
+    "UnknownFormError",
     "base64_texts",
     "cast_as_asked",
     "cast_exactly",
@@ -35,6 +40,7 @@ __all__ = [
     "duplicate_rows",
     "encode_cell",
     "frame_and_refused",
+    "head_bytes",
     "is_bytes",
     "is_json",
     "is_number",
@@ -43,6 +49,7 @@ __all__ = [
     "long_numbers",
     "merge_dtypes",
     "nulled",
+    "number_places",
     "one_batch",
     "plain",
     "python_values",

@@ -1,4 +1,4 @@
-"""A small frame as an Arrow IPC message, and the columns and metadata that such a message consists of.
+"""A small frame as an Arrow IPC message, and the body and metadata that such a message consists of.
 
 ``RecordBatch.serialize`` makes the same message from Arrow arrays. Making the arrays and the batch first takes five
 times as long as the message does, so ``_shapes`` copies the values of a DataFrame straight into the body of a message.
@@ -15,17 +15,13 @@ import pyarrow as pa
 
 from api2db.frames._from_arrow import Rows
 from api2db.frames._kinds import JSON
+from api2db.frames._messages import UnknownFormError, number_places
 
 _types = pa.types
 _JSON_ID = JSON.id
 _ALIGNMENT = 8
 _PADDING = [bytes(size) for size in range(_ALIGNMENT)]
-_UINT16, _INT32, _UINT32, _INT64 = (struct.Struct(f"<{code}") for code in "HiIq")
-_PREFIX_BYTES = 8  # a marker and the size of the metadata
-
-
-class UnknownFormError(Exception):
-    """Something can't be written into a message here; the frame is converted to Arrow arrays instead."""
+_INT32, _INT64 = struct.Struct("<i"), struct.Struct("<q")
 
 
 @dataclass(slots=True)
@@ -174,7 +170,7 @@ class Body:
 
 
 class Metadata:
-    """The metadata of a record batch of one schema: a flatbuffer in which only numbers differ from batch to batch.
+    """The metadata of a record batch of one schema, in which only numbers differ from batch to batch.
 
     Args:
         message: Of such a record batch that is not empty.
@@ -184,19 +180,11 @@ class Metadata:
     """
 
     def __init__(self, message: bytes) -> None:
-        try:
-            self._read(message)
-        except struct.error as error:
-            raise UnknownFormError from error
-
-    def _read(self, message: bytes) -> None:
-        self._head = message[: _PREFIX_BYTES + _INT32.unpack_from(message, 4)[0]]
-        table = _target(message, _PREFIX_BYTES)
-        batch = _target(message, _field(message, table, 2))
-        self._body_size = _field(message, table, 3)
-        self._length = _field(message, batch, 0)
-        self._nodes_at, self._nodes = _vector(message, _field(message, batch, 1))
-        self._buffers_at, self._buffers = _vector(message, _field(message, batch, 2))
+        self._places = places = number_places(message)
+        self._head = message[: places.head_bytes]
+        self._nodes, self._buffers = (
+            struct.Struct(f"<{2 * pairs.length}q") for pairs in (places.nodes, places.buffers)
+        )
 
     def message(self, body: Body) -> bytes:
         """Return a body as a whole message.
@@ -204,39 +192,19 @@ class Metadata:
         Raises:
             UnknownFormError: It has columns of other types.
         """
-        head, height = bytearray(self._head), body.height
+        head, height, places = bytearray(self._head), body.height, self._places
+        nodes, buffers = (
+            chain.from_iterable([(height, count) for count in body.nulls]),
+            chain.from_iterable(body.places),
+        )
         try:
-            self._nodes.pack_into(head, self._nodes_at, *chain.from_iterable([(height, count) for count in body.nulls]))
-            self._buffers.pack_into(head, self._buffers_at, *chain.from_iterable(body.places))
+            self._nodes.pack_into(head, places.nodes.at, *nodes)
+            self._buffers.pack_into(head, places.buffers.at, *buffers)
         except struct.error as error:
             raise UnknownFormError from error
-        _INT64.pack_into(head, self._length, height)
-        _INT64.pack_into(head, self._body_size, body.size)
+        _INT64.pack_into(head, places.rows, height)
+        _INT64.pack_into(head, places.body_bytes, body.size)
         return bytes(head) + body.content()
-
-
-def _target(message: bytes, at: int) -> int:
-    return at + int(_UINT32.unpack_from(message, at)[0])
-
-
-def _field(message: bytes, table: int, number: int) -> int:
-    """Return where a field of a flatbuffer's table is; each table begins with the distance to the list of its fields.
-
-    Raises:
-        UnknownFormError: The field is left out, as one that is zero is.
-    """
-    fields = table - _INT32.unpack_from(message, table)[0]
-    entry = 4 + 2 * number
-    offset = _UINT16.unpack_from(message, fields + entry)[0] if entry < _UINT16.unpack_from(message, fields)[0] else 0
-    if not offset:
-        raise UnknownFormError
-    return int(table + offset)
-
-
-def _vector(message: bytes, field: int) -> tuple[int, struct.Struct]:
-    """Return where the pairs of numbers of a vector are, and their form."""
-    at = _target(message, field)
-    return at + _UINT32.size, struct.Struct(f"<{2 * _UINT32.unpack_from(message, at)[0]}q")
 
 
 _OFFSETS = {

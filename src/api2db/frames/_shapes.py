@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.errors import FrameError
-from api2db.frames._encoded import Body, EncodedRows, Metadata, UnknownFormError
+from api2db.frames._encoded import Body, EncodedRows, Metadata
+from api2db.frames._messages import UnknownFormError
 from api2db.frames._objects import array_of_objects
 
 _MOST_CELLS = 4096

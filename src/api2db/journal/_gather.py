@@ -1,12 +1,10 @@
 """Decode many small messages of one schema by gathering each column from all of them at once.
 
 Arrow reads each message into an array for each column, which for a frame of a few rows costs ten times as much as its
-values. Messages of one schema differ only in some numbers at the same places: how many rows, nulls and bytes there are.
-These numbers, and then the values of all messages, are read with a few operations of NumPy. Messages of another form
-are left to Arrow.
+values. Messages of one schema have their numbers at the same places. These numbers, and then the values of all
+messages, are read with a few operations of NumPy. Messages of another form are left to Arrow.
 """
 
-import struct
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -15,17 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from api2db.frames import NumberPlaces, Pairs, UnknownFormError, number_places
+
 _WORD_BYTES: Final = 8  # Arrow aligns metadata, body and buffers to as many bytes.
-_PREFIX = struct.Struct("<II")  # before the metadata: a mark, and the metadata's size
-_MARK: Final = 0xFFFFFFFF
-_RECORD_BATCH: Final = 3
 _LARGEST_OFFSET: Final = 2**31 - 1
 _types = pa.types
 _Integers = npt.NDArray[np.int64]
-
-
-class _OtherFormError(Exception):
-    """The messages have different forms, or a form that is not gathered."""
 
 
 def gathered(schema: pa.Schema, rows: _Integers, payloads: Sequence[bytes | memoryview]) -> pa.RecordBatch | None:
@@ -42,80 +35,33 @@ def gathered(schema: pa.Schema, rows: _Integers, payloads: Sequence[bytes | memo
     try:
         columns = _Columns(_Messages(rows, payloads))
         return pa.RecordBatch.from_arrays([columns.next(field.type) for field in schema], schema=schema)
-    except (_OtherFormError, struct.error, IndexError, ValueError):
+    except (UnknownFormError, IndexError, ValueError):
         return None
 
 
-class _Places(NamedTuple):
-    """Where the numbers of a message are, in words of 8 bytes.
+class _Words(NamedTuple):
+    """Where the numbers of a message are, in words of 8 bytes; see ``NumberPlaces``."""
 
-    Attributes:
-        words: How many words precede the body.
-        rows: The number of rows.
-        body: The size of the body.
-        nodes: The length and the number of nulls of each array.
-        buffers: The offset in the body and the size of each buffer.
-    """
-
-    words: int
+    head: int
     rows: int
     body: int
     nodes: slice
     buffers: slice
 
 
-class _Table:
-    """A table of a flatbuffer, the form of Arrow's metadata."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data = data
-        self._at = at
-        self._offsets = at - _number(data, at, "<i")
-        self._offsets_bytes = _number(data, self._offsets, "<H")
-
-    def place(self, field: int) -> int:
-        """Where a field's value is; 0 if it has the default."""
-        at = 4 + 2 * field
-        offset = _number(self._data, self._offsets + at, "<H") if at < self._offsets_bytes else 0
-        return self._at + offset if offset else 0
-
-    def reference(self, field: int) -> int:
-        """Where the table or vector of a field begins."""
-        at = self.place(field)
-        if not at:
-            raise _OtherFormError
-        return at + _number(self._data, at, "<I")
+def _words(places: NumberPlaces) -> _Words:
+    head, rows, body = map(_word, (places.head_bytes, places.rows, places.body_bytes))
+    return _Words(head, rows, body, _slice(places.nodes), _slice(places.buffers))
 
 
-def _number(data: bytes, at: int, form: str) -> int:
-    found: int = struct.unpack_from(form, data, at)[0]
-    return found
-
-
-def _places_in(message: bytes) -> _Places:
-    """Find the numbers in a message. The fields are numbered as in Arrow's Message.fbs."""
-    mark, metadata_bytes = _PREFIX.unpack_from(message)
-    table = _Table(message, _PREFIX.size + _number(message, _PREFIX.size, "<I"))
-    kind, body = table.place(1), table.place(3)
-    if mark != _MARK or not kind or message[kind] != _RECORD_BATCH or not body:
-        raise _OtherFormError
-    batch = _Table(message, table.reference(2))
-    rows, is_compressed = batch.place(0), batch.place(3)
-    if not rows or is_compressed:
-        raise _OtherFormError
-    nodes, buffers = (_vector(message, batch.reference(field)) for field in (1, 2))
-    return _Places(_word(_PREFIX.size + metadata_bytes), _word(rows), _word(body), nodes, buffers)
-
-
-def _vector(message: bytes, at: int) -> slice:
-    """The words of a vector of pairs."""
-    begin = _word(at + 4)
-    return slice(begin, begin + 2 * _number(message, at, "<I"))
+def _slice(pairs: Pairs) -> slice:
+    begin = _word(pairs.at)
+    return slice(begin, begin + 2 * pairs.length)
 
 
 def _word(at: int) -> int:
     if at % _WORD_BYTES:
-        raise _OtherFormError
+        raise UnknownFormError
     return at // _WORD_BYTES
 
 
@@ -132,24 +78,24 @@ class _Messages:
     """
 
     def __init__(self, rows: _Integers, payloads: Sequence[bytes | memoryview]) -> None:
-        places = _places_in(bytes(payloads[0]))
+        places = _words(number_places(bytes(payloads[0])))
         lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        if (lengths % _WORD_BYTES).any() or lengths.min() < _WORD_BYTES * places.words:
-            raise _OtherFormError
+        if (lengths % _WORD_BYTES).any() or lengths.min() < _WORD_BYTES * places.head:
+            raise UnknownFormError
         self.data = b"".join(payloads)
         self.rows, self.total = rows, int(rows.sum())
         begins = np.cumsum(lengths) - lengths
         words = np.frombuffer(self.data, np.int64)
-        heads = words[(begins // _WORD_BYTES)[:, np.newaxis] + np.arange(places.words)]
+        heads = words[(begins // _WORD_BYTES)[:, np.newaxis] + np.arange(places.head)]
         self.nodes = heads[:, places.nodes].reshape(len(rows), -1, 2)
         buffers = heads[:, places.buffers].reshape(len(rows), -1, 2)
         offsets, self.sizes = buffers[:, :, 0], buffers[:, :, 1]
-        bodies = (lengths - _WORD_BYTES * places.words)[:, np.newaxis]
-        self.starts = offsets + (begins + _WORD_BYTES * places.words)[:, np.newaxis]
+        bodies = (lengths - _WORD_BYTES * places.head)[:, np.newaxis]
+        self.starts = offsets + (begins + _WORD_BYTES * places.head)[:, np.newaxis]
         is_within = (offsets >= 0) & (offsets <= bodies) & (self.sizes >= 0) & (self.sizes <= bodies - offsets)
         is_alike = _same_but_for_numbers(heads, places) and (heads[:, places.rows] == rows).all()
         if not is_alike or not is_within.all() or (offsets % _WORD_BYTES).any() or not rows.all():
-            raise _OtherFormError
+            raise UnknownFormError
 
     @cached_property
     def numbers(self) -> _Integers:
@@ -162,8 +108,8 @@ class _Messages:
         return np.repeat(values, self.rows)
 
 
-def _same_but_for_numbers(heads: _Integers, places: _Places) -> bool:
-    is_fixed = np.ones(places.words, np.bool_)
+def _same_but_for_numbers(heads: _Integers, places: _Words) -> bool:
+    is_fixed = np.ones(places.head, np.bool_)
     is_fixed[[places.rows, places.body]] = False
     is_fixed[places.nodes] = is_fixed[places.buffers] = False
     return bool((heads[:, is_fixed] == heads[0, is_fixed]).all())
@@ -183,7 +129,7 @@ class _Columns:
         node = self._messages.nodes[:, self._array]
         self._array += 1
         if (node[:, 0] != self._messages.rows).any():
-            raise _OtherFormError
+            raise UnknownFormError
         validity = self._bits(is_validity=True)
         buffers = [validity if node[:, 1].any() else None, *self._values(type_)]
         return pa.Array.from_buffers(type_, self._messages.total, buffers)
@@ -197,13 +143,13 @@ class _Columns:
             return [self._bits()]
         if _types.is_primitive(type_) or _types.is_decimal(type_):
             return [self._numbers(type_.bit_width // 8)]
-        raise _OtherFormError
+        raise UnknownFormError
 
     def _next(self, needed: _Integers) -> _Integers:
         """Where the next buffer of each message begins, which has at least a number of bytes."""
         number, self._buffer = self._buffer, self._buffer + 1
         if (self._messages.sizes[:, number] < needed).any():
-            raise _OtherFormError
+            raise UnknownFormError
         starts: _Integers = self._messages.starts[:, number]
         return starts
 
@@ -239,7 +185,7 @@ class _Columns:
         ends = np.cumsum(lengths)
         begins, stops = offsets[starts].astype(np.int64), offsets[starts + messages.rows].astype(np.int64)
         if (lengths < 0).any() or (begins < 0).any() or ends[-1] > _LARGEST_OFFSET:
-            raise _OtherFormError
+            raise UnknownFormError
         at = self._next(stops)
         view = memoryview(messages.data)
         pieces = map(view.__getitem__, map(slice, (at + begins).tolist(), (at + stops).tolist()))

@@ -1,6 +1,5 @@
 """Encode frames as records, in slices that bound memory, and decode records into rows."""
 
-import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from api2db.frames import EncodedRows, Frame, Refused, Rows, one_batch
+from api2db.frames import END_OF_STREAM, EncodedRows, Frame, Refused, Rows, head_bytes, one_batch
 from api2db.journal._record import Flag, Header, RecordKind
 from api2db.journal.port import ReadLimit
 from api2db.tracing import CONTEXT_BYTES
@@ -18,8 +17,6 @@ LARGE_BYTES = 32 * 1024
 Counts = npt.NDArray[np.int64]
 _IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 # Compressing takes longer than the rest of a put, and pays only for what stays on disk.
-_MESSAGE = struct.Struct("<II")  # begins a message: a mark, and the size of what describes it
-_END = struct.pack("<II", 0xFFFFFFFF, 0)
 _PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -189,7 +186,7 @@ def decode_streams(rows: Counts, payloads: Sequence[bytes | memoryview], size_by
         pyarrow.ArrowInvalid: They have different schemas, or dictionaries; or one of them is not Arrow data, or has
             another number of rows.
     """
-    begin = _MESSAGE.size + _MESSAGE.unpack_from(payloads[0])[1]
+    begin = head_bytes(payloads[0])
     schema, batches = bytes(payloads[0][:begin]), list[pa.RecordBatch]()
     if any(payload[:begin] != schema for payload in payloads):
         raise pa.ArrowInvalid("the streams have different schemas")
@@ -209,7 +206,8 @@ def decode_streams(rows: Counts, payloads: Sequence[bytes | memoryview], size_by
 
 
 def _without_end(stream: bytes | memoryview) -> bytes | memoryview:
-    return stream[: -len(_END)] if stream[-len(_END) :] == _END else stream
+    begin = -len(END_OF_STREAM)
+    return stream[:begin] if stream[begin:] == END_OF_STREAM else stream
 
 
 def _of_message(rows: EncodedRows, frame: int) -> Part:
