@@ -68,7 +68,7 @@ def _fault(journal: SegmentedJournal) -> str | None:
     try:
         if appender._syncing and not changed.wait_for(lambda: not appender._syncing, _LONG_S):
             return "a sync has not ended"
-        writer = appender._writer
+        writer = appender._segment.writer
         if writer is not None and os.fstat(writer._fd).st_size != writer.segment.end:
             return "bytes in the segment are not counted"
     finally:

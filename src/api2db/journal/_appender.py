@@ -4,13 +4,13 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from api2db.errors import JournalError, JournalWriteError
-from api2db.journal._core import COUNTER_BITS, Core
+from api2db.journal._core import Core
 from api2db.journal._group import Group
+from api2db.journal._open_segment import OpenSegment, is_full
 from api2db.journal._record import HEADER_BYTES
 from api2db.journal._retention import Retention
 from api2db.journal._rows import Part
@@ -19,7 +19,6 @@ from api2db.journal.port import ALL, NotAttachedError
 
 logger = logging.getLogger(__name__)
 _UNSYNCED_BYTES = 8 << 20
-_LAST_NUMBER = (1 << COUNTER_BITS) - 1
 
 
 @dataclass(slots=True)
@@ -35,16 +34,14 @@ class Appender:
     clock: Callable[[], int]
     segment_bytes: int
     needs_new_segment: bool = False
-    _last_segment: int = field(init=False)
-    _writer: SegmentWriter | None = None
-    _dead: SegmentWriter | None = None
+    _segment: OpenSegment = field(init=False)
     _syncing: bool = False
     _unsynced: deque[Group] = field(default_factory=deque)
     _unsynced_bytes: int = 0
     _closing: bool = False
 
     def __post_init__(self) -> None:
-        self._last_segment = max(self.core.segment_set.segments, default=0)
+        self._segment = OpenSegment(self.core, self.retention)
 
     def append(self, parts: Sequence[Part], stream_no: int) -> Group:
         """Number and write a group; with ``process`` it is visible at once.
@@ -119,7 +116,7 @@ class Appender:
         self._closing = True  # a sync releases the lock, and what is appended meanwhile would not be synced
         try:
             self.sync()
-            self._seal()
+            self._segment.seal()
         finally:
             self.release()
 
@@ -132,10 +129,7 @@ class Appender:
             group.error = OSError(errno.EBADF, "the journal was closed")
         self._unsynced.clear()
         self._unsynced_bytes = 0
-        for writer in (self._writer, self._dead):
-            if writer is not None:
-                writer.close()
-        self._writer = self._dead = None
+        self._segment.close()
 
     def _close_after(self, fault: BaseException) -> None:
         """Close the journal after an unexpected error: its memory may differ from its files, which an open repairs."""
@@ -148,9 +142,9 @@ class Appender:
             return self._write_group(parts, stream_no)
         except OSError as error:
             self.needs_new_segment = True
-            if not _is_full(error) or self._unsynced:
+            if not is_full(error) or self._unsynced:
                 raise
-            self._seal()
+            self._segment.seal()
             if not self.retention.reclaim():
                 raise
         return self._write_group(parts, stream_no)
@@ -165,8 +159,6 @@ class Appender:
         return group
 
     def _number(self, parts: Sequence[Part], stream_no: int) -> Group:
-        if (self.core.sequence & _LAST_NUMBER) + len(parts) > _LAST_NUMBER:
-            self.core.renew_counter()
         times: list[int] = []
         frame = -1
         for part in parts:
@@ -174,20 +166,17 @@ class Appender:
                 frame, self.core.timestamp_ns = part.frame, max(self.clock(), self.core.timestamp_ns + 1)
             times.append(self.core.timestamp_ns)
         size_bytes = sum([HEADER_BYTES + part.size_bytes for part in parts])
-        group = Group(parts, stream_no, self.core.sequence + 1, times, size_bytes)
-        self.core.sequence += len(parts)
-        return group
+        return Group(parts, stream_no, self.core.take_numbers(len(parts)), times, size_bytes)
 
     def _lead(self) -> None:
         """Run one fsync for everything written so far; the lock is released meanwhile."""
-        writer, groups = self._writer, list(self._unsynced)
+        writer, groups = self._segment.writer, list(self._unsynced)
         if writer is None:
             self._rewrite_unsynced()
             return
         error = self._sync_unlocked(writer)
         if error is None:
-            writer.synced_end = groups[-1].end.offset
-            self._discard_dead()
+            self._note_synced(writer, groups[-1].end.offset)
             self._done(groups)
         else:
             logger.error(
@@ -195,9 +184,7 @@ class Appender:
                 writer.segment.path,
                 error,
             )
-            # Its unsynced records stay in the file until they are durable elsewhere.
-            self._discard_dead()
-            self._writer, self._dead = None, writer
+            self._segment.die()
             self._rewrite_unsynced()
 
     def _sync_unlocked(self, writer: SegmentWriter) -> OSError | None:
@@ -214,6 +201,10 @@ class Appender:
             self._syncing = False
             self.core.changed.notify_all()
         return None
+
+    def _note_synced(self, writer: SegmentWriter, end: int) -> None:
+        writer.synced_end = end
+        self._segment.discard_dead()
 
     def _done(self, groups: Sequence[Group]) -> None:
         for group in groups:
@@ -235,8 +226,7 @@ class Appender:
         except OSError as error:
             self._give_up(groups, error)
             return None
-        writer.synced_end = writer.segment.end
-        self._discard_dead()
+        self._note_synced(writer, writer.segment.end)
         if self.core.durability == "process":
             self.core.recount(Location(writer.segment.number, writer.segment.end))
         self._done(groups)
@@ -244,80 +234,40 @@ class Appender:
 
     def _give_up(self, groups: Sequence[Group], error: OSError) -> None:
         """With ``full`` raise for those who wait; with ``process`` keep the groups for the next attempt."""
-        self._drop_begun()
+        self._segment.drop()
         self.core.changed.notify_all()
         if self.core.durability == "process":
             raise _unsure(self.core.folder, error) from error
-        self._discard_dead()
+        self._segment.discard_dead()
         for group in groups:
             group.error = error
         self._unsynced.clear()
         self._unsynced_bytes = 0
 
-    def _discard_dead(self) -> None:
-        """Truncate what is durable elsewhere. If the disk refuses, its sequence numbers reveal the copy."""
-        dead, self._dead = self._dead, None
-        if dead is None:
-            return
-        try:
-            dead.cut(dead.synced_end)
-        except OSError as error:
-            logger.warning("%s can't be truncated: %s", dead.segment.path, error)
-        dead.close()
-
-    def _drop_begun(self) -> None:
-        """Remove a segment into which nothing could be rewritten."""
-        if self._writer is not None:
-            with suppress(OSError):
-                self._writer.segment.path.unlink()
-            self._writer.close()
-            del self.core.segment_set.segments[self._writer.segment.number]
-            self._writer = None
-
     def _ready(self) -> SegmentWriter:
         """Return the segment to write to: a new one at first, at the size limit, on request, and after an error."""
         self._check_open()
-        while self._writer is not None:
-            if not self.needs_new_segment and self._writer.segment.end < self.segment_bytes:
-                return self._writer
+        while (writer := self._segment.writer) is not None:
+            if not self.needs_new_segment and writer.segment.end < self.segment_bytes:
+                return writer
             if self._syncing:
                 self.core.changed.wait()
             elif self._unsynced:
                 self.sync()
             else:
-                self._seal()
+                self._segment.seal()
             self._check_open()  # It may have been closed during a wait.
-        writer = self._rewrite_unsynced() if self._unsynced else None
-        return writer or self._begin()
+        rewritten = self._rewrite_unsynced() if self._unsynced else None
+        return rewritten or self._begin()
 
     def _check_open(self) -> None:
         if self._closing:
             raise self.core.lock.closed()
 
     def _begin(self) -> SegmentWriter:
-        """Start a new segment, and write the groups that have lost theirs into it."""
-        writer = self._open_segment()
-        self.core.segment_set.segments[self._last_segment] = writer.segment
-        self._writer, self.needs_new_segment = writer, False
-        for group in self._unsynced:
-            group.write(writer)
+        writer = self._segment.begin(self._unsynced)
+        self.needs_new_segment = False
         return writer
-
-    def _open_segment(self) -> SegmentWriter:
-        self._last_segment += 1
-        try:
-            return SegmentWriter(self.core.folder, self._last_segment, self.core.preamble())
-        except OSError as error:
-            if not _is_full(error) or self._unsynced or not self.retention.reclaim():
-                raise
-        self._last_segment += 1
-        return SegmentWriter(self.core.folder, self._last_segment, self.core.preamble())
-
-    def _seal(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            number, self._writer = self._writer.segment.number, None
-            self.retention.retire(number)
 
 
 def _unsure(folder: Path, error: OSError) -> JournalWriteError:
@@ -325,7 +275,3 @@ def _unsure(folder: Path, error: OSError) -> JournalWriteError:
         f"the journal in {folder} could not be synced ({error}): "
         "it is unknown whether this put counts; mend the disk, then check the target before putting the rows again"
     )
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -22,6 +22,7 @@ from api2db.journal._synced import Synced, keep_synced
 from api2db.journal.port import Backlog, Durability
 
 COUNTER_BITS = 32
+_LAST_NUMBER = (1 << COUNTER_BITS) - 1
 
 
 class Cursor(NamedTuple):
@@ -121,7 +122,14 @@ class Core:
         while self._unsynced_cursors and self._unsynced_cursors[0].sequence <= last_sequence:
             self.durable_cursor = self._unsynced_cursors.popleft()
 
-    def renew_counter(self) -> None:
+    def take_numbers(self, count: int) -> int:
+        """Return the first of some consecutive sequence numbers, none of which was given before."""
+        if (self.sequence & _LAST_NUMBER) + count > _LAST_NUMBER:
+            self._renew_counter()
+        first, self.sequence = self.sequence + 1, self.sequence + count
+        return first
+
+    def _renew_counter(self) -> None:
         """All sequence numbers of this open are used: count another open, within the same epoch."""
         self.counter, epoch, _ = add_epoch(self.folder, self.counter)
         self.epochs[epoch] = self.counter
