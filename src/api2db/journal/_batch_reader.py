@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from api2db.journal._gather import gathered
-from api2db.journal._in_flight import InFlight, Stretch
-from api2db.journal._record import Flag, Mask, Want
+from api2db.journal._in_flight import InFlight, ReadEnd, Stretch
+from api2db.journal._record import Flag, Headers, Mask, Want
 from api2db.journal._rows import Counts, decode_rows, decode_streams, decode_together, rows_of, trace_of
 from api2db.journal._scan import Block, Damage, Record
 from api2db.journal._segment import Count, Location, counts_of
@@ -45,6 +45,19 @@ class BatchReader:
     in_flight: InFlight = field(default_factory=InFlight)
     _rows: int = 0
     _size_bytes: int = 0
+
+    def read(self, at: Location, stop: Location, want: Want) -> ReadEnd:
+        """Add the wanted records behind the position, between two locations; return where the next read starts."""
+
+        def wanted(headers: Headers) -> Mask:
+            # After a rewrite the location may be the start of a segment, or copies may follow.
+            return want(headers) & (headers["sequence"] > self.position.sequence)
+
+        is_full = any(map(self.add, self.segment_set.blocks(at, stop, wanted, payloads=True)))
+        position = self.entries[-1].position if self.entries else self.position
+        if not is_full:
+            return ReadEnd(position, max(at, stop))
+        return ReadEnd(position, self.in_flight.location_behind(position.sequence) or at)
 
     def add(self, block: Block) -> bool:
         """Add records within the limit; return True once no more may be added."""
@@ -173,8 +186,7 @@ def newest_frame(
             return None
         start, end = Location(records[0].segment.number, records[0].start), records[-1].after
         batch_reader = BatchReader(segment_set, Position(0), _WITHOUT_LIMIT)
-        for block in segment_set.blocks(start, end, want, payloads=True):
-            batch_reader.add(block)
+        batch_reader.read(start, end, want)
         if batch_reader.entries:
             in_flight = InFlight()
             in_flight.add(Stretch.counted(records[0].header.sequence - 1, start, before))

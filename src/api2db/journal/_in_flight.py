@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +10,18 @@ import numpy.typing as npt
 from api2db.journal._record import HEADER_BYTES, Flag
 from api2db.journal._scan import Block
 from api2db.journal._segment import Count, Location
+from api2db.journal.port import Position
 
 _FRAMES: Final = 0
 _ROWS: Final = 1
 _BYTES: Final = 2
+
+
+class ReadEnd(NamedTuple):
+    """Where a read has ended: the position of its last entry, and the location where the next one starts."""
+
+    position: Position
+    location: Location
 
 
 @dataclass(slots=True)

@@ -18,10 +18,10 @@ from api2db.journal._batch_reader import BatchReader, newest_frame
 from api2db.journal._core import Core
 from api2db.journal._in_flight import InFlight
 from api2db.journal._overview import details as published_details
-from api2db.journal._record import Headers, Mask
-from api2db.journal._registered import ReadEnd, RegisteredStream, parked_bytes
+from api2db.journal._registered import RegisteredStream, parked_bytes
 from api2db.journal._retention import Retention
 from api2db.journal._segment import Location
+from api2db.journal._shown_error import ShownError
 from api2db.journal.port import (
     Backlog,
     Checkpoint,
@@ -32,7 +32,6 @@ from api2db.journal.port import (
     ReadLimit,
     Superseded,
 )
-from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _PAUSE_S = 1.0
@@ -48,11 +47,10 @@ class SegmentedReader:
     retention: Retention
     stream: RegisteredStream
     _woken: bool = False
-    _warning: str | None = None
-    _recorded_error: str | None = field(init=False)
+    _error: ShownError = field(init=False)
 
     def __post_init__(self) -> None:
-        self._recorded_error = self.stream.row.error
+        self._error = ShownError(self.core, self.stream)
 
     @property
     def key(self) -> str:
@@ -123,7 +121,7 @@ class SegmentedReader:
         _record(self.core, self.stream.stream_no, position, delivered, clear)
         with self.core.changed:
             if position != self.stream.position:
-                self._show_error(self._warning)  # With the move: a caller of flush must not find an error that is over.
+                self._error.end()  # With the move: a caller of flush must not find an error that is over.
             self.stream.move(position)
             self.stream.delivered = _sum(self.stream.delivered, delivered)
             if "parked" in clear:
@@ -183,21 +181,12 @@ class SegmentedReader:
     @uninterrupted
     def set_error(self, trouble: str | None) -> None:
         self.core.lock.check_process()
-        error = redact(trouble) if trouble else self._warning  # Whoever sets it: a status shows no secret.
-        with self.core.changed:
-            self._show_error(error)
-            if error == self._recorded_error:
-                return
-            self._recorded_error = error
-        try:
-            self.core.state.set_error(self.stream.stream_no, error)
-        except JournalWriteError as failure:
-            logger.warning("%s", failure)
+        self._error.set(trouble)
 
     @uninterrupted
     def add_warning(self, warning: str) -> None:
-        self._warning = redact(warning)
-        self.set_error(None)
+        self.core.lock.check_process()
+        self._error.warn(warning)
 
     @uninterrupted
     def wake(self) -> None:
@@ -221,12 +210,6 @@ class SegmentedReader:
 
     def files(self, folder: Path) -> DiskFolder:
         return DiskFolder(folder, self.key)
-
-    def _show_error(self, error: str | None) -> None:
-        row = self.stream.row
-        if error != row.error:
-            self.stream.row = replace(row, error=error, error_at=time.time() if error else None)
-            self.core.on_change()
 
     def _tell_change(self) -> None:
         self.core.on_change()
@@ -268,7 +251,8 @@ class SegmentedReader:
 
     def _read(self, limit: ReadLimit) -> list[Entry]:
         at, stop = self._durable_part()
-        batch_reader, end = self._collect(at, stop, self.stream.position, limit)
+        batch_reader = BatchReader(self.core.segment_set, self.stream.position, limit)
+        end = batch_reader.read(at, stop, self.stream.wants)
         if not batch_reader.entries:
             self._pass_damaged(batch_reader.in_flight, stop)
             return []
@@ -283,26 +267,12 @@ class SegmentedReader:
             before, stop = self.stream.read_end, self.core.durable
             is_next = before is not None and before.position == after
             at = before.location if before is not None and is_next else self.stream.at
-        batch_reader, end = self._collect(at, stop, after, limit)
+        batch_reader = BatchReader(self.core.segment_set, after, limit)
+        end = batch_reader.read(at, stop, self.stream.wants)
         with self.core.changed:
             if is_next and self.stream.read_end is before:
                 self.stream.hand_over_more(batch_reader.in_flight, end)
         return batch_reader.entries
-
-    def _collect(self, at: Location, stop: Location, after: Position, limit: ReadLimit) -> tuple[BatchReader, ReadEnd]:
-        """Read behind a position, and say where the next read starts."""
-
-        def wanted(headers: Headers) -> Mask:
-            # After a rewrite the location may be the start of a segment, or copies may follow.
-            return self.stream.wants(headers) & (headers["sequence"] > after.sequence)
-
-        batch_reader = BatchReader(self.core.segment_set, after, limit)
-        blocks = self.core.segment_set.blocks(at, stop, wanted, payloads=True)
-        is_full = any(batch_reader.add(block) for block in blocks)
-        position = batch_reader.entries[-1].position if batch_reader.entries else after
-        if not is_full:
-            return batch_reader, ReadEnd(position, max(at, stop))
-        return batch_reader, ReadEnd(position, batch_reader.in_flight.location_behind(position.sequence) or at)
 
     def _pass_damaged(self, records: InFlight, stop: Location) -> None:
         with self.core.changed:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from api2db.journal._in_flight import InFlight
+from api2db.journal._in_flight import InFlight, ReadEnd
 from api2db.journal._record import Header, Headers, Mask, RecordKind
 from api2db.journal._segment import BEGINNING, Count, Location, Segment, counts_of, rows_for, sums_of
 from api2db.journal._segment_set import SegmentSet
@@ -13,13 +13,6 @@ from api2db.journal.port import ALL, Delivered, Position
 
 _RACES = 5
 _PLAIN_BYTES = 64 << 20
-
-
-class ReadEnd(NamedTuple):
-    """Where a read has ended: the position of its last entry, and the location where the next one starts."""
-
-    position: Position
-    location: Location
 
 
 def parked_bytes(checkpoint: Mapping[str, Any] | None) -> int:
