@@ -241,3 +241,26 @@ def test_an_encoded_frame_does_not_change_with_the_dataframe() -> None:
     [encoded] = frame_and_refused(frame)
     frame.loc[0, "c"] = 7
     assert _decoded([encoded])[0].to_pydict() == {"c": [1, 2]}
+
+
+def test_frames_whose_labels_are_kept_in_two_ways_are_encoded_in_turn() -> None:
+    frames = [pd.DataFrame([[1]], columns=pd.Index(["c"], dtype=dtype)) for dtype in (object, "string[pyarrow]")]
+    for frame in frames:
+        frame_and_refused(frame)
+    assert all(isinstance(frame_and_refused(frame)[0], EncodedRows) for frame in frames)
+
+
+def test_labels_that_were_changed_in_place_are_seen() -> None:
+    labels = pd.Index(["a", "b"], dtype=object)
+    frame = pd.DataFrame([[1, 2]], columns=labels)
+    frame_and_refused(frame)
+    labels._values[0] = "c"  # type: ignore[attr-defined]  # as pandas 2 lets frame.columns.values be changed
+    assert _same(frame_and_refused(frame), rows_and_refused(frame))
+
+
+def test_frames_that_are_always_converted_displace_no_known_shape() -> None:
+    known = pd.DataFrame({"c": [1]})
+    frame_and_refused(known)
+    for label in "abcde":
+        frame_and_refused(pd.DataFrame({label: pd.Categorical(["x"])}))
+    assert isinstance(frame_and_refused(known)[0], EncodedRows)

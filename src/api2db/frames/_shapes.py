@@ -47,13 +47,13 @@ class _Block(NamedTuple):
     Attributes:
         places: The places of the columns, as ``_places`` returns them.
         columns: The same as a list.
-        add: Adds the columns to a body; None for values that can't be encoded here.
+        add: Adds the columns to a body.
     """
 
     dtype: Any
     places: slice | bytes
     columns: list[int]
-    add: _Add | None
+    add: _Add
 
     def fits(self, block: Any) -> bool:
         """Whether a block holds the same columns."""
@@ -73,7 +73,7 @@ class Shapes:
             if not _is_encodable(frame):
                 return None
             for shape in self._recent:
-                if shape.is_encodable and (body := shape.body(frame)) is not None:
+                if (body := shape.body(frame)) is not None:
                     return shape.encoded(body)
         except _UNKNOWN:
             pass
@@ -88,7 +88,7 @@ class Shapes:
             if shape is None:
                 shape = _Shape(frame)
                 self._recent = (shape, *self._recent[: _SHAPES_KEPT - 1])
-            if shape.is_encodable and (body := shape.body(frame)) is not None:
+            if (body := shape.body(frame)) is not None:
                 shape.learn(body, batch)
         except _UNKNOWN:
             return
@@ -117,19 +117,20 @@ def _is_encodable(frame: pd.DataFrame) -> bool:
 class _Shape:
     """One shape.
 
-    Attributes:
-        is_encodable: Whether all its columns can be encoded here.
+    Args:
+        frame: A frame that has it.
+
+    Raises:
+        UnknownFormError: It has labels that are not text, or columns that can't be encoded here.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._labels = frame.columns
         self._texts = _texts(frame.columns)
         if self._texts is None:
             raise UnknownFormError
-        self._width = len(frame.columns)
         self._blocks = [_block(block) for block in frame._mgr.blocks]
+        self._width = len(frame.columns)
         self._variants: tuple[_Variant, ...] = ()
-        self.is_encodable = all(block.add is not None for block in self._blocks)
 
     def fits(self, frame: pd.DataFrame) -> bool:
         """Whether a frame has this shape."""
@@ -139,7 +140,8 @@ class _Shape:
         return all(known.fits(block) for block, known in zip(blocks, self._blocks, strict=True))
 
     def _has_labels(self, labels: pd.Index) -> bool:
-        return labels is self._labels or _same(_texts(labels), self._texts)
+        texts = _texts(labels)  # Labels can be changed in place, as by frame.columns.values[0] = "a".
+        return texts is self._texts or _same(texts, self._texts)
 
     def body(self, frame: pd.DataFrame) -> Body | None:
         """Return the body of a frame's message; None if it does not have this shape.
@@ -156,7 +158,7 @@ class _Shape:
             raise UnknownFormError
         body = Body(height, self._width)
         for block, known in zip(blocks, self._blocks, strict=True):
-            if known.add is None or not known.fits(block):
+            if not known.fits(block):
                 return None
             known.add(body, block.values, known.columns)
         if body.size > _MOST_BYTES:
@@ -199,7 +201,9 @@ def _texts(labels: pd.Index) -> Any:
 
 
 def _same(texts: Any, others: Any) -> bool:
-    return bool(texts == others if isinstance(texts, list) else texts is not None and texts.equals(others))
+    if type(texts) is not type(others):
+        return False
+    return bool(texts == others if isinstance(texts, list) else texts.equals(others))
 
 
 def _block(block: Any) -> _Block:
@@ -211,15 +215,17 @@ def _places(block: Any) -> slice | bytes:
     return places if places.__class__ is slice else places.tobytes()
 
 
-def _adding(values: Any) -> _Add | None:
+def _adding(values: Any) -> _Add:
     dtype = values.dtype
     if isinstance(dtype, pd.DatetimeTZDtype):
         return _add_times
-    if isinstance(dtype, np.dtype) and dtype.isnative:
-        if dtype.kind == "f" and dtype.itemsize not in (4, 8):
-            return None
-        return _ADDING.get(dtype.kind)
-    return _add_arrow if hasattr(values, "_pa_array") else None
+    if hasattr(values, "_pa_array"):
+        return _add_arrow
+    if not isinstance(dtype, np.dtype) or not dtype.isnative or dtype.kind not in _ADDING:
+        raise UnknownFormError
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        raise UnknownFormError
+    return _ADDING[dtype.kind]
 
 
 def _add_whole(body: Body, values: np.ndarray, columns: list[int]) -> None:
