@@ -70,12 +70,18 @@ def test_json_cells_stay_json() -> None:
     assert found.column(0).storage.to_pylist() == ['{"a": 1}', None, "[]", None]
 
 
+def test_columns_without_values_are_gathered() -> None:
+    batches = [pa.record_batch({"nothing": pa.nulls(rows), "n": pa.array(range(rows))}) for rows in (2, 1)]
+    found = gathered(batches[0].schema, rows_of(batches), payloads_of(batches))
+    assert found is not None
+    assert found.to_pydict() == {"nothing": [None, None, None], "n": [0, 1, 0]}
+
+
 @pytest.mark.parametrize(
     "column",
     [
         pa.array([[1, 2], None]),
         pa.array([{"a": 1}, None]),
-        pa.nulls(2),
         pa.array([b"ab", None], pa.binary(2)),
         pa.array(["view", None], pa.string_view()),
     ],

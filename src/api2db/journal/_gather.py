@@ -130,6 +130,8 @@ class _Columns:
         self._array += 1
         if (node[:, 0] != self._messages.rows).any():
             raise UnknownFormError
+        if _types.is_null(type_):  # it has no buffers
+            return pa.nulls(self._messages.total)
         validity = self._bits(is_validity=True)
         buffers = [validity if node[:, 1].any() else None, *self._values(type_)]
         return pa.Array.from_buffers(type_, self._messages.total, buffers)
