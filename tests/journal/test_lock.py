@@ -6,14 +6,15 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError
-from api2db.journal import _housekeeping, _lock
+from api2db.journal import _housekeeping, _lock, _rows
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._lock import is_owned
 from api2db.journal._store import open_shared, overview
@@ -270,6 +271,42 @@ def test_a_put_just_after_the_lock_is_lost_is_not_acknowledged(
     work(journal)
     with pytest.raises(JournalBusyError, match=r"lock .* is lost"):
         journal.append([frame(2)])
+
+
+def test_an_fsync_that_ends_after_the_lock_is_lost_leaves_the_files_of_a_new_owner_alone(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened()
+    journal.append([frame(1)])
+    synced, real = journal.folder / "synced", os.fdatasync
+
+    def sync(fd: int) -> None:
+        real(fd)
+        remove(journal)
+        synced.write_bytes(b"of the new owner")
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with pytest.raises(JournalBusyError, match=r"lock .* is lost"):
+        journal.append([frame(2)])
+    assert synced.read_bytes() == b"of the new owner"
+
+
+def test_nothing_is_written_if_the_lock_is_lost_while_a_frame_is_encoded(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lock, "_LATELY_S", 0.0)
+    journal = opened()
+    journal.append([frame(1)])
+    size_bytes, real = segments(journal.folder)[-1].stat().st_size, _rows.frame_parts
+
+    def encode(*arguments: Any) -> Iterator[Any]:
+        remove(journal)
+        return real(*arguments)
+
+    monkeypatch.setattr(_rows, "frame_parts", encode)
+    with pytest.raises(JournalBusyError, match=r"lock .* is lost"):
+        journal.append([frame(2)])
+    assert segments(journal.folder)[-1].stat().st_size == size_bytes
 
 
 def test_housekeeping_that_fails_is_told_once_and_without_a_traceback_where_the_disk_is_full(

@@ -203,6 +203,7 @@ class Appender:
         return None
 
     def _note_synced(self, writer: SegmentWriter, end: int) -> None:
+        self.core.lock.check_not_lost()  # An fsync takes long enough for another owner to write files of its own.
         writer.synced_end = end
         self._segment.discard_dead()
 

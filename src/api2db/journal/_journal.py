@@ -86,7 +86,7 @@ class SegmentedJournal:
         block: bool = True,
         timeout_s: float | None = None,
     ) -> int:
-        self.core.lock.check_lately()  # The lock file is looked at after the write in any case.
+        self.core.lock.check_open()
         plain_bytes = self._retention.plain_bytes(stream_no, self._slice_limit.size_bytes)
         parts = parts_of(frames, self._slice_limit, plain_bytes)
         if not tracing.is_on():
@@ -129,7 +129,7 @@ class SegmentedJournal:
         with core.changed:
             check()
             self._retention.wait_for_room(stream_no, size_bytes, timeout_s)
-            lock.check_open()
+            lock.check_lately()  # just before the write, and after it in any case
             group = self.appender.append(parts, stream_no)
             self.appender.wait_durable(group)
             lock.check_not_lost()
@@ -210,7 +210,8 @@ class SegmentedJournal:
         """Sync and release the journal; a no-op in a forked child, and when called again.
 
         Raises:
-            JournalWriteError: The disk refuses; the journal is released all the same.
+            JournalBusyError: The lock was lost meanwhile; the journal is released all the same.
+            JournalWriteError: The disk refuses; the same.
         """
         try:
             self.core.lock.check()

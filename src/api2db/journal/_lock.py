@@ -101,7 +101,11 @@ class JournalLock:
         self.check_not_lost()
 
     def check_lately(self) -> None:
-        """Like ``check``, but do not look at the lock file if it was there a millisecond ago."""
+        """Like ``check``, but do not look at the lock file if it was there less than a millisecond ago.
+
+        No look is safe for long: another process may take the lock before the next write. A write that comes too late
+        is therefore not acknowledged, for which the caller looks at the file once more after it.
+        """
         self.check_open()
         if time.monotonic() - self._seen_s > _LATELY_S:
             self.check_not_lost()
