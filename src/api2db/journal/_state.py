@@ -16,7 +16,6 @@ from api2db.journal._state_file import (
     read_segments,
     read_streams,
     seal,
-    translated_errors,
     unseal,
 )
 from api2db.journal.port import Checkpoint, CheckpointKind, Delivered, Position
@@ -31,18 +30,12 @@ class State:
         folder: The journal's folder.
 
     Raises:
-        DamagedStateError: The file's content can't be trusted.
-        JournalError: The file can't be read or written for another reason.
+        DamagedStateError, JournalError: As ``StateConnection``.
     """
 
     def __init__(self, folder: Path) -> None:
         self._connection = StateConnection(folder)
-        try:
-            with translated_errors(), self._connection.opened() as connection:
-                self._identities = {row.stream_no: identity_checksum(row) for row in read_streams(connection)}
-        except BaseException:  # nobody else could close it
-            self._connection.close()
-            raise
+        self._identities = self._connection.identities
 
     def meta(self, key: str) -> Any:
         """Return the value saved under a key, or None."""

@@ -42,6 +42,9 @@ class StateConnection:
     Args:
         folder: The journal's folder.
 
+    Attributes:
+        identities: The checksum of the identity of each stream when the file was opened, by its number.
+
     Raises:
         DamagedStateError: The file's content can't be trusted.
         JournalError: The file can't be read or written for another reason.
@@ -60,7 +63,7 @@ class StateConnection:
             with translated_errors():
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute(f"PRAGMA journal_size_limit={_LOG_BYTES}")
-                check(self._connection)
+                self.identities = check(self._connection)
                 self._connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
                 if path.stat().st_size < _LEAST_BYTES:  # Reserve its first pages before the disk is full.
                     self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

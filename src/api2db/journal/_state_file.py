@@ -169,8 +169,11 @@ def _open_copy(folder: Path, place: Path) -> sqlite3.Connection:
     raise AssertionError
 
 
-def check(connection: sqlite3.Connection) -> None:
+def check(connection: sqlite3.Connection) -> dict[int, int]:
     """Read everything important once.
+
+    Returns:
+        The checksum of the identity of each stream, by its number.
 
     Raises:
         DamagedStateError: A value differs from what was written.
@@ -180,7 +183,7 @@ def check(connection: sqlite3.Connection) -> None:
         raise DamagedStateError("its pages are inconsistent")
     tables = _tables(connection)
     if not tables:
-        return
+        return {}
     if tables != _expected_tables():
         raise DamagedStateError("its tables have an unknown layout")
     for (text,) in connection.execute(
@@ -188,9 +191,12 @@ def check(connection: sqlite3.Connection) -> None:
     ):
         unseal(text)
     checksums = dict(connection.execute("SELECT stream_no, checksum FROM streams"))
-    for row in read_streams(connection):
-        if checksums[row.stream_no] != position_checksum(identity_checksum(row), row.position):
+    rows = read_streams(connection)
+    identities = {row.stream_no: identity_checksum(row) for row in rows}
+    for row in rows:
+        if checksums[row.stream_no] != position_checksum(identities[row.stream_no], row.position):
             raise DamagedStateError(f"the position of {row.identity!r} differs from what was written")
+    return identities
 
 
 def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
