@@ -13,7 +13,7 @@ from api2db.errors import JournalError
 from api2db.journal import Delivered, ReadLimit, _repair
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._overview import journal_folder
-from api2db.journal._record import HEADER_BYTES, RecordKind
+from api2db.journal._record import HEADER_BYTES, Flag, RecordKind
 from api2db.journal._repair import look_at
 from api2db.journal._scan import Record, scan
 from api2db.journal._segment import FORMAT, pack_preamble
@@ -564,3 +564,48 @@ def counted(path: Path, synced_end: int) -> list[tuple[int, int, int, int]]:
     assert segment is not None
     runs = _repair.committed(segment, synced_end, is_newest=True)
     return [(run.start, run.end, len(run.records), len(run.damages)) for run in runs]
+
+
+@pytest.mark.parametrize("times", [15, pytest.param(1000, marks=pytest.mark.torture)])
+def test_whatever_a_disk_does_to_a_segment_exactly_what_it_left_is_delivered(
+    opened: Opener, tmp_path: Path, times: int
+) -> None:
+    dice = random.Random(times)
+    journal = put(opened, tmp_path / "a", 1, durability="process")
+    given = [frame(0)]
+    for number in range(1, 10):
+        frames = [frame(number, dice.randrange(1, 4))] * dice.randrange(1, 4)
+        given += frames
+        journal.append(frames)
+        if number in {3, 6}:
+            journal.sync()
+    [path] = segments(journal.folder)
+    whole, (first, *others), durable = path.read_bytes(), rows(path), read_synced(journal.folder).end
+    for _ in range(times):
+        home = crashed(opened, tmp_path / "a", tmp_path / "b")
+        content = damaged_by(dice, whole, first.end)
+        segments(home / "STORE/journal/flights")[0].write_bytes(content)
+        harmed = [at for at in range(first.end, len(whole)) if at >= len(content) or content[at] != whole[at]]
+        tail_end = next((at for at in harmed if at >= durable), len(whole))
+        is_there = [True, *(is_left(record, harmed, durable, tail_end, others) for record in others)]
+        left = [put for put, there in zip(given, is_there, strict=True) if there]
+        assert delivered_from(home) == [number for put in left for number in put["n"].to_pylist()]
+        shutil.rmtree(home)
+
+
+def damaged_by(dice: random.Random, content: bytes, begin: int) -> bytes:
+    """Cut a segment short, or not, and flip or zero some bytes of it."""
+    damaged = bytearray(content[: dice.choice([len(content), dice.randrange(begin, len(content))])])
+    for _ in range(dice.randrange(4)):
+        at, size = dice.randrange(begin, len(content)), dice.choice([1, 1, 8, 300])
+        there = damaged[at : at + size]
+        damaged[at : at + size] = bytes(len(there)) if dice.randrange(2) else bytes(byte ^ 16 for byte in there)
+    return bytes(damaged)
+
+
+def is_left(record: Record, harmed: list[int], durable: int, tail_end: int, others: list[Record]) -> bool:
+    """Whether a record that was durable is unharmed, or the whole group of one that was not, and all before it."""
+    if record.end <= durable:
+        return not any(record.start <= at < record.end for at in harmed)
+    group_end = next(other.end for other in others if other.end >= record.end and other.header.flags & Flag.LAST)
+    return group_end <= tail_end
