@@ -6,7 +6,7 @@ from typing import Final
 
 from api2db.cluster._entries import EntryReader, Passed
 from api2db.cluster._log import Log
-from api2db.cluster._message import Counts, minus, plus
+from api2db.cluster._message import Counts, LogEnd, minus, plus
 from api2db.cluster._state import Place, StreamState
 from api2db.journal import Position
 
@@ -44,15 +44,13 @@ class Places:
             if each.sequence > position.sequence:
                 break
             place, passed = each.place, plus(passed, each.counts)
-        if minus(self._log.end.total(state.stream_no), passed)[2] <= 0:
-            place = self.end
-        return replace(state, position=position, place=place, passed=passed)
+        return self.at_end(replace(state, position=position, place=place, passed=passed))
 
     def found(self, state: StreamState, position: Position) -> StreamState:
         """The state at a position that was not read up to."""
         end = self._log.end
         if position.sequence > end.sequence:
-            return replace(state, position=position, place=self.end, passed=end.total(state.stream_no))
+            return replace(state, position=position, place=_behind(end), passed=end.total(state.stream_no))
         if position < state.position:
             passed = self._passed_until(state, position)
             return replace(state, position=position, place=Place(1, -1), passed=passed)
@@ -66,10 +64,12 @@ class Places:
                 passed = plus(passed, record.counts)
         return replace(state, position=position, place=place, passed=passed)
 
-    @property
-    def end(self) -> Place:
-        """The place behind everything."""
-        return Place(self._log.end.rows + 1, self._log.end.rows)
+    def at_end(self, state: StreamState) -> StreamState:
+        """The state, which reads on at the log's end if nothing waits: what stands before it is of other streams."""
+        end = self._log.end  # read once: rows that another thread stores after this look are not passed over
+        if state.place.number > end.rows or minus(end.total(state.stream_no), state.passed)[2] > 0:
+            return state
+        return replace(state, place=_behind(end))
 
     def _passed_until(self, state: StreamState, position: Position) -> Counts:
         """What the stream has passed at an earlier position."""
@@ -78,3 +78,8 @@ class Places:
             if record is not None and self._entries.owns(record, position):
                 passed = minus(passed, record.counts)
         return passed
+
+
+def _behind(end: LogEnd) -> Place:
+    """The place behind everything."""
+    return Place(end.rows + 1, end.rows)

@@ -1,7 +1,7 @@
 """What waits for a stream, and whether its quota allows more."""
 
 from api2db.cluster._log import Log
-from api2db.cluster._message import Counts, minus
+from api2db.cluster._message import Counts, LogEnd, minus
 from api2db.cluster._saved_state import SavedState
 
 
@@ -23,7 +23,11 @@ class Quota:
     @property
     def waiting(self) -> Counts:
         """What is visible and not acknowledged: frames, rows, bytes."""
-        return minus(self._log.end.total(self._saved.now.stream_no), self._saved.now.passed)
+        return self.waiting_before(self._log.end)
+
+    def waiting_before(self, end: LogEnd) -> Counts:
+        """What of that is before an end of the log."""
+        return minus(end.total(self._saved.now.stream_no), self._saved.now.passed)
 
     @property
     def is_spent(self) -> bool:

@@ -120,9 +120,9 @@ class ClusterReader:
         with self._core.checked():
             if not self.waiting_bytes:
                 return [], Superseded()
-            waiting, position, place = self.quota.waiting, self.position, self.state.place
-            number = self._core.log.end.rows
-        entries, in_flight, before = self._entries.newest(number, place, position, waiting)
+            end, position, place = self._core.log.end, self.position, self.state.place
+            waiting = self.quota.waiting_before(end)
+        entries, in_flight, before = self._entries.newest(end.rows, place, position, waiting)
         with self._changed:
             self._in_flight = in_flight
         return entries, Superseded(before[0], before[1] - (position.skip if before[0] else 0))
@@ -249,9 +249,9 @@ class ClusterReader:
             JournalBusyError: Another process has taken the journal.
         """
         with self._changed:
-            # Where nothing waits, the stream reads on at the log's end: what stands before it is of other streams.
-            if self.waiting_bytes <= 0 and self.state.place.number <= self._core.log.end.rows:
-                self._saved.change(place=self._places.end)
+            state = self._places.at_end(self.state)
+            if state is not self.state:
+                self._saved.take_over(state)
         self._saved.save_if_changed()
 
     def oldest_ns(self) -> int | None:
