@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from api2db.cluster._documents import Document
 from api2db.cluster._message import LogEnd
 from api2db.cluster._reader import ClusterReader
 from api2db.journal import Delivered, StreamIdentity
@@ -84,3 +85,47 @@ def test_rows_that_are_stored_while_the_newest_are_read_are_counted(
     assert superseded.rows == 1 + left
     assert delivered(reader) == [3][left:]
     assert reader.waiting_bytes == 0
+
+
+def test_a_plan_that_was_saved_is_not_replaced_by_an_older_state(machines: Machines) -> None:
+    """The housekeeper saves whatever has changed, at any moment."""
+    machine = machines.new()
+    journal, reader = machine.attached()
+    saving, begun = reader._saved._saving, threading.Event()
+
+    class ThenTheHousekeeper:
+        """A lock that the housekeeper gets next."""
+
+        def __enter__(self) -> None:
+            saving.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            saving.release()
+            if not begun.is_set():
+                begun.set()
+                thread = threading.Thread(target=reader.save_if_changed)
+                thread.start()
+                thread.join()
+
+    reader.set_error("the target is slow")  # so there is something to save
+    reader._saved._saving = ThenTheHousekeeper()  # type: ignore[assignment]
+    reader.save("plan", {"of": 1})
+    assert begun.is_set()
+    kept = journal.core.stream_document(reader.state.stream_no).load()
+    assert kept is not None
+    assert (kept["checkpoints"], kept["error"]) == ({"plan": {"of": 1}}, "the target is slow")
+
+
+def test_what_is_saved_together_with_a_checkpoint_is_not_saved_again(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, reader = machines.new().attached()
+    reader.save_if_changed()
+    reader.save("plan", {"of": 1})
+
+    def never(*_: Any) -> None:
+        raise AssertionError("it was saved twice")
+
+    monkeypatch.setattr(Document, "save", never)
+    reader.save_if_changed()
+    assert reader.checkpoint("plan") == {"of": 1}

@@ -130,6 +130,7 @@ class ClusterReader:
     @uninterrupted
     def acknowledge(self, position: Position, delivered: Delivered, *, clear: Collection[CheckpointKind] = ()) -> None:
         with self._core.checked():
+            has_moved = position != self.state.position
             moved = self._places.moved(self.state, position, self._in_flight)
 
         def acknowledged(state: StreamState) -> StreamState:
@@ -138,13 +139,14 @@ class ClusterReader:
             return passed.adding(delivered)
 
         if clear:
-            self._saved.save(acknowledged(self.state))
+            self._saved.save(acknowledged)
         with self._changed:
-            if position != self.state.position:
+            if not clear:
+                self._saved.take_over(acknowledged(self.state))
+            if has_moved:
                 self._show(self._warning)
             while self._in_flight and self._in_flight[0].sequence <= position.sequence:
                 self._in_flight.popleft()
-            self._saved.take_over(acknowledged(self.state))
             self._changed.notify_all()
 
     @uninterrupted
@@ -173,11 +175,7 @@ class ClusterReader:
     @uninterrupted
     def save(self, kind: CheckpointKind, checkpoint: Checkpoint) -> None:
         self._core.check()
-        with self._changed:
-            state = replace(self.state, checkpoints={**self.state.checkpoints, kind: dict(checkpoint)})
-        self._saved.save(state)
-        with self._changed:
-            self._saved.change(checkpoints=state.checkpoints)
+        self._saved.save(lambda state: replace(state, checkpoints={**state.checkpoints, kind: dict(checkpoint)}))
 
     @uninterrupted
     def set_error(self, trouble: str | None) -> None:

@@ -42,20 +42,29 @@ class SavedState:
         """Replace the state, and save it soon; called with the journal's lock held."""
         self.now, self._is_saved = state, False
 
-    def save(self, state: StreamState) -> None:
-        """Save a state before it counts.
+    def save(self, change: Callable[[StreamState], StreamState]) -> None:
+        """Change the state, and save that before it counts. No other save comes between the two.
+
+        Args:
+            change: Given a state, returns the changed one; it is called again if others change the state meanwhile.
 
         Raises:
             JournalBusyError: Another process has replaced the document.
             ClusterUnavailableError: The cluster does not answer; a later save settles whether this one counts.
         """
         with self._saving:
+            with self._changed:
+                before = self.now
+                state = change(before)
             try:
                 self._document.save(state.as_json())
             except JournalBusyError as error:
                 self._lose(str(error))
                 raise
             self.place = state.place
+            with self._changed:
+                is_same = self.now is before
+                self.now, self._is_saved = (state, True) if is_same else (change(self.now), False)
 
     def save_if_changed(self) -> None:
         """Save the state if that was not done since it changed.
