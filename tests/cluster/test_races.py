@@ -129,3 +129,23 @@ def test_what_is_saved_together_with_a_checkpoint_is_not_saved_again(
     monkeypatch.setattr(Document, "save", never)
     reader.save_if_changed()
     assert reader.checkpoint("plan") == {"of": 1}
+
+
+def test_of_two_threads_each_keeps_what_the_other_changes_of_a_journal(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = machines.new().journal().core
+    real = core.document.save
+    other = threading.Thread(target=core.keep, kwargs={"removed_until": 5})
+
+    def meanwhile(kept: dict[str, Any]) -> None:
+        if not other.ident:
+            other.start()
+            other.join(0.2)
+        real(kept)
+
+    monkeypatch.setattr(core.document, "save", meanwhile)
+    core.keep(last_stream_no=7)
+    other.join()
+    for kept in (core.kept, core.document.load() or {}):
+        assert (kept["removed_until"], kept["last_stream_no"]) == (5, 7)

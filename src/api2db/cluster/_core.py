@@ -73,6 +73,7 @@ class Core:
     is_closed: bool = False
     pid: int = field(default_factory=os.getpid)
     _lost: str | None = None
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def journal_id(self) -> str:
@@ -150,9 +151,10 @@ class Core:
         Raises:
             JournalBusyError: Another process has taken the journal.
         """
-        kept = {**self.kept, **changes}
-        self.document.save(kept)
-        self.kept = kept
+        with self._keeping:  # of two threads, each keeps what the other one changes
+            kept = {**self.kept, **changes}
+            self.document.save(kept)
+            self.kept = kept
 
     def stream_document(self, number: int) -> Document:
         """The document of a stream's state."""
