@@ -14,7 +14,7 @@ from api2db.cluster._quota import Quota
 from api2db.delivery import Rejects
 from api2db.delivery.batch import batch_of
 from api2db.disk.folders import rejected_folder
-from api2db.errors import BacklogFullError
+from api2db.errors import BacklogFullError, ClusterUnavailableError
 from api2db.journal import Delivered
 from tests.cluster.journals import ALL_AT_ONCE, SQL, Machine, Machines, delivered
 
@@ -110,6 +110,37 @@ def test_without_a_quota_there_is_no_limit(machine: Machine) -> None:
     assert stored_bytes(machine)[1] == 300_000
     journal.attach(replace(SQL, name="other"))
     assert stored_bytes(machine)[1] == -1
+
+
+def test_a_state_without_rows_is_stored_however_full_the_log_is(machine: Machine) -> None:
+    journal, _ = machine.attached(identity=LIMITED)
+    fill(journal)
+    held, _ = stored_bytes(machine)
+    stream: Any = machine.cluster.jetstream.stream(journal.core.log.messages.stream)
+    config = {**stream["config"], "max_bytes": held}  # not a byte is left
+    machine.cluster.jetstream.api(f"STREAM.UPDATE.{config['name']}", config)
+    journal.append([], cursor={"page": 1}, block=False)
+    assert journal.cursor() == {"page": 1}
+
+
+def test_a_group_whose_answer_is_lost_in_the_moment_in_which_it_fills_the_log_counts_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, reader = machine.attached()
+    real = machine.cluster.jetstream.publish_together
+    answers: list[Exception] = [ClusterUnavailableError("this answer was lost"), FullError(10077, "it is full now")]
+
+    def publish(*arguments: Any, **options: Any) -> int:
+        if len(answers) == 1:
+            raise answers.pop()
+        number = real(*arguments, **options)
+        if answers:
+            raise answers.pop(0)
+        return number
+
+    monkeypatch.setattr(machine.cluster.jetstream, "publish_together", publish)
+    journal.append([block(1)], block=False)
+    assert delivered(reader) == [1]
 
 
 def test_servers_without_space_are_a_spent_quota(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api2db.cluster._cache import cache
 from api2db.cluster._connection import Message
-from api2db.cluster._jetstream import JetStream, MovedError, until_answered
+from api2db.cluster._jetstream import FullError, JetStream, MovedError, RefusedError, until_answered
 from api2db.cluster._log_messages import GapError, LogMessages
 from api2db.cluster._message import CURSOR, OWNER, REMOVAL, ROWS, Draft, LogEnd, LogMessage, counted, decoded
 from api2db.cluster._names import Names
@@ -121,13 +121,21 @@ class Log:
 
     def _store(self, publication: _Publication) -> None:
         """Publish until something is stored behind the end: this, or an earlier publication without an answer."""
-        candidates = [publication, *self._unanswered]
+        candidates, is_known = [publication, *self._unanswered], True
 
         def attempt() -> _Publication:
+            nonlocal is_known
             try:
                 self._jetstream.publish_together(publication.messages, expected_last=self.end.number)
             except MovedError as error:
                 return self._found(candidates, error)
+            except ClusterUnavailableError:
+                is_known = False
+                raise
+            except FullError as error:
+                if is_known:
+                    raise
+                return self._found(candidates, error)  # An earlier attempt may have filled it.
             return publication
 
         try:
@@ -192,7 +200,7 @@ class Log:
                 rows.append(decoded(number, payload))
         return _Publication(written, tuple(messages), tuple(rows), end)
 
-    def _found(self, candidates: Sequence[_Publication], error: MovedError) -> _Publication:
+    def _found(self, candidates: Sequence[_Publication], error: RefusedError) -> _Publication:
         """See what stands behind the end that is known here."""
         found = self._jetstream.get(self._stream, self.end.number + 1)
         if found is None:
@@ -205,7 +213,7 @@ class Log:
         self._is_fenced = True
         raise self._fenced() from error
 
-    def _check_not_lost(self, error: MovedError) -> None:
+    def _check_not_lost(self, error: RefusedError) -> None:
         last = self.messages.last_number()
         if last < self.end.number:
             raise GapError(

@@ -61,13 +61,14 @@ class Retention:
     def wait_for_space(self, stream_no: StreamNo, size_bytes: int, error: FullError, deadline_s: float | None) -> None:
         """Wait a moment before what the servers had no space for is tried again.
 
-        A group for which nothing has to wait is always allowed, as by quotas.
+        A group for which nothing has to wait, or one without rows, is always allowed, as by quotas.
 
         Raises:
             BacklogFullError: There is no time left.
         """
         receivers = self._core.receivers(stream_no)
-        if not any(each.waiting_bytes > 0 for each in receivers) and self.raise_limit(2 * size_bytes):
+        is_allowed = not size_bytes or not any(each.waiting_bytes > 0 for each in receivers)
+        if is_allowed and self.raise_limit(2 * size_bytes):
             return
         if deadline_s is not None and time.monotonic() >= deadline_s:
             for each in receivers:
