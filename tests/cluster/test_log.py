@@ -29,6 +29,21 @@ def test_rows_and_the_state_that_were_put_on_one_machine_are_delivered_by_anothe
     assert ids(first) + delivered(reader) == [each for number in range(5) for each in (number, number + 100)]
 
 
+def test_a_state_may_be_larger_than_a_message(machines: Machines) -> None:
+    states = [{"seen": f"{number}" * size} for number, size in enumerate((3_000_000, 2_500_000, 10))]
+    for state in states:
+        machine = machines.new()
+        journal, reader = machine.attached()
+        journal.append([rows(1)], cursor=state)
+        assert delivered(reader) == [1]
+        journal.housekeeping.save_changes()
+        journal.retention.purge()
+        machine.close()
+        there = machines.new()
+        assert there.journal().cursor() == state
+        there.close()
+
+
 def test_a_publication_whose_answer_is_lost_counts_once(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     for arrives in (True, False):
         machine = machines.new()

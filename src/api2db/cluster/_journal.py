@@ -119,9 +119,10 @@ class ClusterJournal:
                 part.flags |= Flag.RETRIED
         rows = sum(part.rows for part in parts)
         group = Group(parts, stream_no, None if cursor is None else cursor_json(cursor))
-        if group.size_bytes > MOST_MESSAGES * self.publisher.message_bytes:
+        size_bytes = group.size_bytes + len(group.cursor or b"")
+        if size_bytes > MOST_MESSAGES * self.publisher.message_bytes:
             raise FrameError(
-                f"a group of {group.size_bytes} bytes is too large for the cluster, which takes "
+                f"a group of {size_bytes} bytes is too large for the cluster, which takes "
                 f"{MOST_MESSAGES * self.publisher.message_bytes} at once; put smaller frames"
             )
         if not parts and cursor is None and removes is None:

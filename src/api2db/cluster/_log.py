@@ -150,7 +150,13 @@ class Log:
 
     def cursor(self) -> bytes:
         """The collector's state as of the last group, as JSON."""
-        return bytes(self.messages.message(self.end.cursor).body) if self.end.cursor else b"{}"
+        number = self.end.cursor
+        if not number:
+            return b"{}"
+        first = self.messages.message(number)
+        count = 1 if first.part is None else first.part[1]
+        rest = [self.messages.message(number + at) for at in range(1, count)]
+        return b"".join(bytes(each.body) for each in (first, *rest))
 
     def read(self, number: int, before: int, size_bytes: int) -> list[LogMessage]:
         """Rows messages up to the end; see ``LogMessages.read``."""
@@ -158,8 +164,10 @@ class Log:
 
     def purge(self, before: int) -> None:
         """Remove the rows messages before a number, and all states but the last."""
+        cursor = self.end.cursor
         self._jetstream.purge(self._stream, self.messages.subject(ROWS), before=before)
-        self._jetstream.purge(self._stream, self.messages.subject(CURSOR), keep=1)
+        if cursor:
+            self._jetstream.purge(self._stream, self.messages.subject(CURSOR), before=cursor)
         cache.forget(self._stream, before)
 
     def purge_kind(self, kind: str, before: int | None = None) -> None:
@@ -189,7 +197,7 @@ class Log:
                 end,
                 number=number,
                 rows=number if draft.kind == ROWS else end.rows,
-                cursor=number if draft.kind == CURSOR else end.cursor,
+                cursor=number if draft.kind == CURSOR and not (draft.part and draft.part[0]) else end.cursor,
                 sequence=draft.records[-1].sequence if draft.records else end.sequence,
                 timestamp_ns=draft.records[-1].timestamp_ns if draft.records else end.timestamp_ns,
                 counts=counted(end.counts, draft.records),
@@ -234,9 +242,14 @@ def removal_draft(removal: Mapping[str, Any]) -> Draft:
     return Draft(REMOVAL, [json.dumps(removal).encode()])
 
 
-def cursor_draft(state: bytes) -> Draft:
-    """A message with a collector's state."""
-    return Draft(CURSOR, [state])
+def cursor_drafts(state: bytes, limit: int) -> list[Draft]:
+    """The messages with a collector's state.
+
+    Args:
+        state: The state as JSON.
+        limit: The largest body of a message, bytes.
+    """
+    return Draft(CURSOR, [state], size_bytes=len(state)).cut(limit)
 
 
-__all__ = ["Log", "cursor_draft", "log_config", "removal_draft"]
+__all__ = ["Log", "cursor_drafts", "log_config", "removal_draft"]

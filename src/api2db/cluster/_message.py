@@ -5,7 +5,7 @@ is once this message is stored (``LogEnd``), so the last message alone tells a n
 messages form a chain: each one names the number of the rows message before it, so that a gap can't be overlooked.
 
 The body of a rows message has the schemas of its records, then their payloads. A record that is larger than a message
-is cut into several messages, its parts; only the first part has the record in its head.
+is cut into several messages, its parts; only the first part has the record in its head. A large state is cut likewise.
 """
 
 import json
@@ -73,7 +73,7 @@ class LogEnd:
     Attributes:
         number: Of the last message of any kind.
         rows: Of the last rows message; 0 if there was none.
-        cursor: Of the last cursor message; 0 if there was none.
+        cursor: Of the last cursor message, or of its first part; 0 if there was none.
         open_count: How often the journal had been opened when that was written.
         sequence: Of the last record.
         timestamp_ns: Of the last record.

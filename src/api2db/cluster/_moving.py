@@ -25,7 +25,7 @@ from api2db.cluster._documents import packed
 from api2db.cluster._entries import EntryReader
 from api2db.cluster._journal import ClusterJournal, Prepare
 from api2db.cluster._leases import machine_name
-from api2db.cluster._log import cursor_draft
+from api2db.cluster._log import cursor_drafts
 from api2db.cluster._message import CURSOR, REMOVAL, ROWS, Draft
 from api2db.cluster._places import Places
 from api2db.cluster._publisher import MOST_MESSAGES
@@ -151,7 +151,8 @@ class Import:
             sequence=max(end.sequence, content.sequence),
             timestamp_ns=max(end.timestamp_ns, content.timestamp_ns),
         )
-        journal.publisher.publish_alone([cursor_draft(cursor_json(content.cursor))])
+        cursor = cursor_json(content.cursor)
+        journal.publisher.publish_alone(cursor_drafts(cursor, journal.publisher.message_bytes))
         for stream in content.streams:
             self._copy_stream(journal, stream)
         details = Message(journal.core.names.document(self._name, "details"), packed(content.details))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from api2db.cluster._core import Core
-from api2db.cluster._log import cursor_draft, removal_draft
+from api2db.cluster._log import cursor_drafts, removal_draft
 from api2db.cluster._message import COUNTED_BYTES, HEAD_BYTES, ROWS, Draft, Record
 from api2db.cluster._retention import Retention
 from api2db.errors import JournalBusyError
@@ -178,7 +178,7 @@ class Publisher:
                 number += 1
                 group.removal_number = number
         cursors = [group.cursor for group in groups if group.cursor is not None]
-        drafts += [cursor_draft(cursor) for cursor in cursors[-1:]]
+        drafts += [each for cursor in cursors[-1:] for each in cursor_drafts(cursor, self.message_bytes)]
         try:
             self._core.log.publish(drafts)
         except JournalBusyError as error:
