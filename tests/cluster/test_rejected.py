@@ -192,6 +192,18 @@ def test_a_removal_whose_answer_is_lost_counts_once(
     assert (listed(machine), reader.delivered.rejected) == ([], 0)
 
 
+def test_a_removal_whose_caller_has_given_up_counts_once_all_the_same(machines: Machines, tmp_path: Path) -> None:
+    journal, reader = machines.new().attached()
+    journal.append([rows(1, 2, 3)])
+    reject(reader, tmp_path)
+    removals, [entry] = journal._removals, journal.files.entries
+    removal = removals.begin(entry.file, STREAM_NO, 1)
+    removals.cancel(removal)  # the caller was interrupted while another thread published it
+    removals.note(journal.core.log.end.number, removal)
+    with pytest.raises(ConfigurationError, match="put again or dropped before"):
+        journal.append([rows(2)], stream_no=STREAM_NO, removes=entry.file)
+
+
 def test_an_owner_that_was_replaced_can_not_list_rows(
     machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

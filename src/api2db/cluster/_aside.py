@@ -221,7 +221,8 @@ class Removals:
         self._begun.discard(removal["token"])
 
     def note(self, number: int, removal: Mapping[str, Any]) -> None:
-        """Take note of a removal that was stored."""
+        """Take note of a removal that was stored, even where its caller has given up."""
+        self._begun.add(removal["token"])
         self._left[number] = removal
 
     def finish(self) -> None:
