@@ -97,6 +97,30 @@ def test_any_machine_sees_what_one_has_rejected_and_can_put_it_again(machines: M
     assert (listed(other), counted(other)) == ([], (0, 0))
 
 
+def test_the_rejected_rows_of_all_collectors_are_listed_at_once(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = machines.new(), machines.new()
+    for name in ("flights", "trains", "ships", "nothing"):
+        _, reader = here.attached(name)
+        files = reader.files(rejected_folder(tmp_path, name, "sql.postgresql"))
+        for number in range(0 if name == "nothing" else 2):
+            content = files.write(lambda file: file.write(b"rows"))
+            files.publish(content.name, f"{number}.parquet", {"rows": 1, "size_bytes": 4})
+    assert other.store.names() == ["flights", "nothing", "ships", "trains"]
+    calls = []
+    real = other.cluster.connection._call
+
+    def call(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(other.cluster.connection, "_call", call)
+    found = sorted((Path(each.file).parts[2], Path(each.file).stem) for each in other.store.rejected_files())
+    assert found == [(name, number) for name in ("flights", "ships", "trains") for number in ("0", "1")]
+    assert len(calls) == 3, "the names, all streams at once, all files at once"
+
+
 @pytest.mark.parametrize(
     ("step", "is_committed"),
     [("write", False), ("save", False), ("save", True), ("publish", True), ("acknowledge", True)],

@@ -9,7 +9,7 @@ kinds are purged, the content first.
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -74,7 +74,7 @@ class AsideFiles:
 
     def load(self) -> None:
         """Read what is listed."""
-        found = entries_in(self._core.jetstream, self._core.names, self._core.name)
+        found = entries_in(self._core.jetstream, self._core.names, [self._core.name])
         self._entries = {entry.token: entry for entry in found}
 
     @property
@@ -125,8 +125,8 @@ class AsideFiles:
         """Remove the content that a stream never listed."""
         prefix = self._core.log.messages.subject(f"{CONTENT}.{key}.")
         stream, jetstream = self._core.log.messages.stream, self._core.jetstream
-        subjects = until_answered(lambda: jetstream.subjects(stream, f"{prefix}*"), _WAIT_S)
-        left = [token for subject in subjects if (token := subject.removeprefix(prefix)) not in self._entries]
+        subjects = until_answered(lambda: jetstream.subjects([(stream, f"{prefix}*")]), _WAIT_S)
+        left = [token for _, subject in subjects if (token := subject.removeprefix(prefix)) not in self._entries]
         if not left:
             return
         # Whoever can publish this owned the journal until now, so a later owner has written none of what is removed.
@@ -244,16 +244,13 @@ class Removals:
                 self._core.log.purge_kind(REMOVAL, number + 1)
 
 
-def entries_in(jetstream: JetStream, names: Names, collector: str) -> list[Entry]:
-    """The files that the streams of a collector have set aside, as the leader of its log has them."""
-    messages = LogMessages(jetstream, names, collector)
-    subjects = until_answered(lambda: jetstream.subjects(messages.stream, messages.subject(f"{ENTRY}.>")), _WAIT_S)
-    found = []
-    for subject in subjects:
-        stored = until_answered(lambda subject=subject: jetstream.last(messages.stream, subject), _WAIT_S)  # type: ignore[misc]
-        if stored is not None:
-            found.append(Entry(**json.loads(bytes(decoded(stored.sequence, stored.payload).body))))
-    return found
+def entries_in(jetstream: JetStream, names: Names, collectors: Iterable[str]) -> list[Entry]:
+    """The files that the streams of collectors have set aside, as the leaders of their logs have them."""
+    logs = [LogMessages(jetstream, names, collector) for collector in collectors]
+    patterns = [(messages.stream, messages.subject(f"{ENTRY}.>")) for messages in logs]
+    subjects = until_answered(lambda: jetstream.subjects(patterns), _WAIT_S)
+    found = until_answered(lambda: jetstream.last_of(subjects), _WAIT_S)
+    return [Entry(**json.loads(bytes(decoded(each.sequence, each.payload).body))) for each in found]
 
 
 def content_of(messages: LogMessages, key: str, token: str) -> bytes | None:

@@ -31,6 +31,8 @@ _MARGIN_S: Final = 2.0  # in which the loop must answer after a call's own timeo
 _PING_S: Final = 2  # two pings without an answer end a connection
 _RECONNECT_S: Final = 0.2
 _LAST_S: Final = 1.0
+_LONGEST_S: Final = 60.0  # for requests with many answers
+_AT_ONCE: Final = 64
 _NO_ANSWER: Final = (nats_errors.Error, OSError, TimeoutError, asyncio.TimeoutError, asyncio.CancelledError)
 
 
@@ -92,6 +94,14 @@ class Connection:
         """Send messages in this order, and return the answer to the last one."""
         return self._call(self._request(messages, timeout_s), timeout_s)
 
+    def request_each(self, messages: Sequence[Message], *, timeout_s: float) -> list[Message]:
+        """Send requests side by side, and return their answers in the same order.
+
+        Args:
+            timeout_s: The longest wait for one answer, seconds.
+        """
+        return self._call(self._request_each(messages, timeout_s), _LONGEST_S)
+
     def request_many(
         self, subject: str, payload: bytes, is_last: Callable[[Message], bool], *, timeout_s: float
     ) -> list[Message]:
@@ -100,7 +110,7 @@ class Connection:
         Args:
             timeout_s: The longest pause before an answer, seconds. Where answers came before, they are returned.
         """
-        return self._call(self._request_many(subject, payload, is_last, timeout_s), 60.0)
+        return self._call(self._request_many(subject, payload, is_last, timeout_s), _LONGEST_S)
 
     def answer(self, subject: str, function: Callable[[bytes], bytes]) -> Callable[[], None]:
         """Have a thread answer the requests on a subject; return a function that ends that."""
@@ -196,6 +206,15 @@ class Connection:
         headers = dict(last.headers) or None
         answer = await client.request(last.subject, last.payload, timeout=timeout_s, headers=headers)
         return Message(answer.subject, answer.data, answer.headers or {})
+
+    async def _request_each(self, messages: Sequence[Message], timeout_s: float) -> list[Message]:
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def answered(message: Message) -> Message:
+            async with room:
+                return await self._request([message], timeout_s)
+
+        return await asyncio.gather(*map(answered, messages))
 
     async def _request_many(
         self, subject: str, payload: bytes, is_last: Callable[[Message], bool], timeout_s: float

@@ -104,24 +104,45 @@ class JetStream:
         """The first message of a subject from a number on, as the stream's leader has it; None if there is none."""
         return self._get(stream, {"seq": sequence, "next_by_subj": subject})
 
-    def subjects(self, stream: str, subjects: str) -> list[str]:
-        """The subjects that have messages, among those of a pattern, as the stream's leader has them."""
-        try:
-            info = self.api(f"STREAM.INFO.{stream}", {"subjects_filter": subjects})
-        except RefusedError as error:
-            if error.code == NO_STREAM:
-                return []
-            raise
-        return list(info["state"].get("subjects") or {})
+    def subjects(self, patterns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The subjects that have messages, each with its stream, as the leaders of the streams have them.
+
+        Args:
+            patterns: Streams, each with a pattern of its subjects. All are asked at once.
+        """
+        asked = [(stream, {"subjects_filter": pattern}) for stream, pattern in patterns]
+        infos = self._api_each("STREAM.INFO", asked, NO_STREAM)
+        return [
+            (stream, subject)
+            for (stream, _), info in zip(patterns, infos, strict=True)
+            if info is not None
+            for subject in info["state"].get("subjects") or {}
+        ]
+
+    def last_of(self, subjects: Sequence[tuple[str, str]]) -> list[Stored]:
+        """The last messages of subjects that have any, as the leaders of their streams have them.
+
+        Args:
+            subjects: Streams, each with a subject. All are asked at once.
+        """
+        asked = [(stream, {"last_by_subj": subject}) for stream, subject in subjects]
+        return [_stored(found) for found in self._api_each("STREAM.MSG.GET", asked, NO_MESSAGE) if found is not None]
 
     def _get(self, stream: str, query: Mapping[str, Any]) -> Stored | None:
         try:
-            found = self.api(f"STREAM.MSG.GET.{stream}", query)["message"]
+            return _stored(self.api(f"STREAM.MSG.GET.{stream}", query))
         except RefusedError as error:
             if error.code == NO_MESSAGE:
                 return None
             raise
-        return Stored(found["seq"], found["subject"], base64.b64decode(found.get("data", "")))
+
+    def _api_each(
+        self, verb: str, asked: Sequence[tuple[str, Mapping[str, Any]]], missing: int
+    ) -> list[dict[str, Any] | None]:
+        """Send requests for streams side by side; None instead of the answer that something is missing."""
+        requests = [Message(f"$JS.API.{verb}.{stream}", json.dumps(body).encode()) for stream, body in asked]
+        answers = [json.loads(answer.payload) for answer in self.connection.request_each(requests, timeout_s=ANSWER_S)]
+        return [None if (said.get("error") or {}).get("err_code") == missing else _checked(said) for said in answers]
 
     def read(self, stream: str, subject: str, sequence: int, size_bytes: int) -> list[Stored]:
         """Messages of a subject from a number on, up to a size, as any server has them."""
@@ -211,6 +232,11 @@ def until_answered(call: Callable[[], _T], timeout_s: float) -> _T:
 def _expected(last: int | None, of_subject: int | None) -> dict[str, str]:
     headers = {"Nats-Expected-Last-Sequence": last, "Nats-Expected-Last-Subject-Sequence": of_subject}
     return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def _stored(answer: Mapping[str, Any]) -> Stored:
+    found = answer["message"]
+    return Stored(found["seq"], found["subject"], base64.b64decode(found.get("data", "")))
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:

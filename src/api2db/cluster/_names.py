@@ -33,11 +33,6 @@ class Names:
         """The stream of the bucket of leases."""
         return f"KV_api2db_{self.project}_leases"
 
-    @property
-    def files(self) -> str:
-        """The stream of files that are set aside."""
-        return f"api2db_{self.project}_files"
-
     def log(self, collector: str) -> str:
         """The stream of a collector's frames."""
         return f"api2db_{self.project}_log_{encode(collector)}"

@@ -215,14 +215,14 @@ class ClusterJournalStore:
 
     def rejected_files(self) -> list[RejectedFile]:
         cluster = self._cluster.ready()
-        found = [each for name in self.names() for each in entries_in(cluster.jetstream, cluster.names, name)]
+        found = entries_in(cluster.jetstream, cluster.names, self.names())
         return [RejectedFile(entry.file, entry.said if "rows" in entry.said else None) for entry in found]
 
     def read_rejected(self, file: str) -> bytes | None:
         cluster, parts = self._cluster.ready(), Path(file).parts
         if len(parts) != len(("STORE", "rejected", "collector", "stream type", "file")):
             return None
-        for entry in entries_in(cluster.jetstream, cluster.names, parts[2]):
+        for entry in entries_in(cluster.jetstream, cluster.names, [parts[2]]):
             if entry.file == file:
                 messages = LogMessages(cluster.jetstream, cluster.names, parts[2])
                 return content_of(messages, entry.key, entry.token)
