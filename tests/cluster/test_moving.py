@@ -23,7 +23,8 @@ from api2db.disk.folders import rejected_folder
 from api2db.errors import Api2dbError, ConfigurationError, JournalBusyError, JournalError
 from api2db.journal import Delivered, Position, StreamIdentity, journal_store
 from api2db.journal._journal import SegmentedJournal
-from tests.cluster.journals import ALL_AT_ONCE, SQL, Machine, Machines, ids, rows
+from tests.cluster.journals import ALL_AT_ONCE, SQL, Machine, Machines, StreamNo, ids, rows
+from tests.servers.nats import NatsCluster
 
 OTHER = StreamIdentity("other", "sql.mysql")
 
@@ -178,7 +179,7 @@ STEPS = (
     "api2db.cluster._moving.arrive",
     "api2db.journal._moving.ArrivingJournal.add",
     "api2db.journal._moving.ArrivingJournal.complete",
-    "api2db.cluster._moving.put_file",
+    "api2db.journal._moving.ArrivingJournal.put",
 )
 
 
@@ -266,6 +267,76 @@ def test_a_journal_that_is_used_between_an_interrupted_import_and_the_next_is_mo
     assert journal.cursor() == {"page": 10}
     assert deliver(journal.attach(OTHER)[1]) == [10]
     assert deliver(journal.attach(SQL)[1]) == [5, 6, 7, 8, 9, 100, 10]
+
+
+def test_rows_that_are_put_again_between_an_interrupted_import_and_the_next_are_not_put_a_second_time(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(filled(tmp_path))
+    machine = machines.new()
+    with monkeypatch.context() as patched:
+        patched.setattr("api2db.journal._moving.LeavingJournal.leave", _killed)
+        with pytest.raises(KilledError):
+            import_journal(tmp_path, machine.cluster, "flights")
+    local = SegmentedJournal(tmp_path, "flights")
+    number, _ = local.attach(SQL)
+    [path] = (tmp_path / "STORE" / "rejected").glob("*/*/[0-9]*.parquet")
+    local.append([rows(2)], stream_no=number, removes=str(path.relative_to(tmp_path)))
+    local.close()
+    import_journal(tmp_path, machine.cluster, "flights")
+    assert machine.store.rejected_files() == []
+    assert deliver(machine.journal().attach(SQL)[1]) == [5, 6, 7, 8, 9, 100, 2]
+
+
+def test_rows_that_are_put_again_after_an_export_was_given_up_are_not_exported_later(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(filled(tmp_path))
+    machine = machines.new()
+    import_journal(tmp_path, machine.cluster, "flights")
+    with monkeypatch.context() as patched:
+        patched.setattr("api2db.journal._moving.ArrivingJournal.complete", _killed)
+        with pytest.raises(KilledError):
+            export_journal(tmp_path, machine.cluster, "flights")
+    import_journal(tmp_path, machine.cluster, "flights")  # it goes on in the cluster
+    journal = machine.journal()
+    [file] = machine.store.rejected_files()
+    journal.append([rows(2)], stream_no=StreamNo(1), removes=file.file)
+    machine.cluster.open.pop("flights").journal.close()
+    export_journal(tmp_path, machine.cluster, "flights")
+    assert not list((tmp_path / "STORE" / "rejected").glob("*/*/[0-9]*.parquet"))
+
+
+def test_an_import_from_one_disk_is_not_finished_by_another_one(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, machine = tmp_path / "here", tmp_path / "there", machines.new()
+    leave(filled(here))
+    import_journal(here, machine.cluster, "flights")
+    export_journal(there, machine.cluster, "flights")
+    with monkeypatch.context() as patched:
+        patched.setattr("api2db.journal._moving.LeavingJournal.leave", _killed)
+        with pytest.raises(KilledError):
+            import_journal(there, machine.cluster, "flights")
+    with pytest.raises(ConfigurationError, match=f"another import of flights was interrupted.*{there}"):
+        import_journal(here, machine.cluster, "flights")
+    import_journal(there, machine.cluster, "flights")
+    assert deliver(machine.journal().attach(OTHER)[1]) == [4, 5, 6, 7, 8, 9]
+
+
+def test_an_export_that_is_repeated_after_the_journal_has_moved_on_changes_nothing(
+    machines: Machines, nats: NatsCluster, tmp_path: Path
+) -> None:
+    machine, other = machines.new(), Machines(nats, tmp_path)
+    leave(filled(tmp_path))
+    import_journal(tmp_path, machine.cluster, "flights")
+    export_journal(tmp_path, machine.cluster, "flights")
+    import_journal(tmp_path, other.new().cluster, "flights")
+    with pytest.raises(ConfigurationError, match="was moved on to the cluster"):
+        export_journal(tmp_path, machine.cluster, "flights")
+    with pytest.raises(JournalError, match="was moved to the cluster"):
+        SegmentedJournal(tmp_path, "flights")
+    other.close()
 
 
 def _killed(*_: Any) -> None:

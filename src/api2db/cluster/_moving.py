@@ -12,6 +12,7 @@ of the targets are as true after a move as before it.
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable
@@ -46,9 +47,9 @@ from api2db.journal import (
     arrive,
     check_can_arrive,
     cursor_json,
-    put_file,
 )
 
+logger = logging.getLogger(__name__)
 _KINDS: Final = (ROWS, CURSOR, REMOVAL, f"{CONTENT}.>", f"{ENTRY}.>")
 _TOGETHER_BYTES: Final = 8 << 20
 _SCAN_BYTES: Final = 16 << 20
@@ -139,6 +140,9 @@ class Import:
             raise ConfigurationError(
                 f"the journal of {name} was exported; finish that with: api2db cluster export {name}"
             )
+        left = self._leaving.left
+        if moved is not None and moved["step"] == "importing" and left is not None and moved["token"] != left["token"]:
+            raise ConfigurationError(f"another import of {name} was interrupted; finish it there: {moved['where']}")
         return {**kept, "moved": None}  # An export that was interrupted has changed nothing here.
 
     def _copy(self, journal: ClusterJournal) -> int:
@@ -195,13 +199,14 @@ class Import:
     def _copy_files(self, journal: ClusterJournal) -> list[str]:
         """Copy the rejected rows; return the files on disk that are removed in the end."""
         files = []
+        for entry in journal.files.entries:  # of an interrupted import; their rows may have been put again since
+            journal.files.remove(entry.key, entry.token)
         for rejected in self._leaving.rejected():
             content = (self._home / rejected.file).read_bytes()
             token = hashlib.blake2b(rejected.file.encode(), digest_size=8).hexdigest()
-            if token not in {entry.token for entry in journal.files.entries}:
-                journal.files.remove(rejected.key, token)  # what an interrupted import has left
-                journal.files.write(rejected.key, content, token)
-                journal.files.publish(rejected.key, token, rejected.file, {"size_bytes": len(content)})
+            journal.files.remove(rejected.key, token)  # what an interrupted import has left without an entry
+            journal.files.write(rejected.key, content, token)
+            journal.files.publish(rejected.key, token, rejected.file, {"size_bytes": len(content)})
             files.append(rejected.file)
         for stream in self._leaving.content().streams:
             files += self._unlisted(stream)
@@ -273,7 +278,7 @@ class Export:
             if moved["step"] == "exporting":
                 rows = self._copy(journal, moved["token"])
                 journal.core.keep(moved={**moved, "step": "exported"})
-            arrive(self._home, self._name)
+            arrive(self._home, self._name, moved["token"])
             self._clean(journal)
             return rows
         finally:
@@ -304,7 +309,7 @@ class Export:
             journal.publisher.sequence,
             core.log.end.timestamp_ns,
             json.loads(journal.publisher.cursor),
-            [self._stream(journal, state) for state in states],
+            [self._stream(state) for state in states],
             core.told_details,
         )
         where = f"the cluster {self._cluster.address.text}, from which it is being exported"
@@ -319,7 +324,13 @@ class Export:
                     arriving.add(MovedRecord(record.sequence, record.timestamp_ns, number, part, trace))
                     rows += record.rows
             for entry in journal.files.entries:
-                put_file(self._home, entry.file, content_of(core.log.messages, entry.key, entry.token) or b"")
+                content = content_of(core.log.messages, entry.key, entry.token)
+                if content is None:
+                    logger.error("the cluster has lost the rejected rows of %s, so they are not moved", entry.file)
+                    continue
+                arriving.put(entry.file, content)
+            for state in states:
+                self._put_pending(journal, arriving, state)
             arriving.complete(moved.cursor, moved.sequence + 1, moved.timestamp_ns + 1)
         finally:
             arriving.close()
@@ -330,21 +341,23 @@ class Export:
         """The counter of each epoch, which a cluster keeps in their order only."""
         return list(range(kept["open_count"] - len(kept["epochs"]) + 1, kept["open_count"] + 1))
 
-    def _stream(self, journal: ClusterJournal, state: StreamState) -> MovedStream:
+    @staticmethod
+    def _stream(state: StreamState) -> MovedStream:
         checkpoints: dict[CheckpointKind, Checkpoint] = dict(state.checkpoints)
         checkpoints.pop("parked", None)  # It is parked again, with a copy, if the target still refuses it.
         if "pending" in checkpoints:
-            checkpoints["pending"] = self._pending(journal, state, checkpoints["pending"])
+            checkpoints["pending"] = {**checkpoints["pending"], "temporary": _pending_file(state)}
         return MovedStream(state.stream_no, state.key, state.identity, state.position, state.delivered, checkpoints)
 
-    def _pending(self, journal: ClusterJournal, state: StreamState, checkpoint: Checkpoint) -> Checkpoint:
-        token = checkpoint["temporary"]
-        name = f".{state.key}.{token}.tmp"
+    def _put_pending(self, journal: ClusterJournal, arriving: ArrivingJournal, state: StreamState) -> None:
+        """Copy the rows whose fate the target's ledger decides, unless they have been listed."""
+        token = state.checkpoints.get("pending", {}).get("temporary")
+        if token is None or token in {entry.token for entry in journal.files.entries}:
+            return
         content = content_of(journal.core.log.messages, state.key, token)
-        if content is not None and token not in {entry.token for entry in journal.files.entries}:
+        if content is not None:
             folder = rejected_folder(self._home, self._name, state.identity.stream_type)
-            put_file(self._home, str((folder / name).relative_to(self._home)), content)
-        return {**checkpoint, "temporary": name}
+            arriving.put(str((folder / _pending_file(state)).relative_to(self._home)), content)
 
     def _clean(self, journal: ClusterJournal) -> None:
         """Remove what is on the disk now; the log keeps its last message, behind which an import would go on."""
@@ -354,6 +367,10 @@ class Export:
         core.keep(streams=[])
         for number in numbers:
             core.stream_document(number).remove()
+
+
+def _pending_file(state: StreamState) -> str:
+    return f".{state.key}.{state.checkpoints['pending']['temporary']}.tmp"
 
 
 def import_journal(home: Path, cluster: Cluster, name: str) -> int:

@@ -111,7 +111,6 @@ if typing.TYPE_CHECKING:
         MovedStream,
         arrive,
         check_can_arrive,
-        put_file,
     )
     from api2db.journal._record import Flag, RecordKind
     from api2db.journal._rows import Part, parts_of
@@ -170,7 +169,6 @@ __all__ = [
     "journal_store",
     "names_on_disk",
     "parts_of",
-    "put_file",
     "read_rejected_on_disk",
     "rejected_on_disk",
     "result_in",
@@ -193,7 +191,6 @@ __getattr__, __dir__ = importing.on_demand(
                 "MovedStream",
                 "arrive",
                 "check_can_arrive",
-                "put_file",
             ),
             "api2db.journal._moving",
         ),

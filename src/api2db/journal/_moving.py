@@ -255,7 +255,11 @@ class ArrivingJournal:
         self._folder = journal_folder(home, name)
         check_can_arrive(home, name)
         make_folders(self._folder)
-        _mark(self._folder, {"token": token, "where": where, "files": []})
+        before = moved_by(self._folder) or {}
+        self._home = home
+        files = before["files"] if "arrives" in before else []
+        self._said: dict[str, Any] = {"token": token, "where": where, "files": files}
+        self._mark()
         _empty(self._folder)
         self._core = core = open_core(home, self._folder, "process", arrives=True)
         self._clock_ns = 0
@@ -288,6 +292,29 @@ class ArrivingJournal:
             record.part.add_trace(record.trace)
         self._append(record.sequence, record.timestamp_ns, record.stream_no, record.part)
 
+    def put(self, file: str, content: bytes) -> None:
+        """Write a file of rejected rows beside the journal; another file of its name stays.
+
+        Args:
+            file: Its name, relative to the home.
+            content: The bytes.
+        """
+        path = self._home / file
+        while path.exists() and path.read_bytes() != content:
+            path = path.with_stem(str(int(path.stem) + 1))
+        name = str(path.relative_to(self._home))
+        if name not in self._said["files"]:
+            self._said["files"] = [*self._said["files"], name]
+            self._mark()
+        if not path.exists():
+            make_folders(path.parent)
+            with replacing(path) as target:
+                target.write(content)
+
+    def _mark(self) -> None:
+        """Record what is removed if the journal goes on where it was."""
+        _mark(self._folder, {**self._said, "arrives": True})
+
     def complete(self, cursor: Mapping[str, Any], sequence: int, timestamp_ns: int) -> None:
         """Add the collector's state, and make everything durable.
 
@@ -318,23 +345,23 @@ class ArrivingJournal:
             self._appender.wait_durable(group)
 
 
-def arrive(home: Path, name: str) -> None:
-    """Let the journal be opened, which is complete here and nowhere else."""
+def arrive(home: Path, name: str, token: str) -> None:
+    """Let the journal be opened, which is complete here and nowhere else.
+
+    Args:
+        home: The project's folder.
+        name: The collector's name.
+        token: The random id of the move that made it.
+
+    Raises:
+        ConfigurationError: It has left again since.
+    """
     folder = journal_folder(home, name)
+    said = moved_by(folder)
+    if said is not None and said["token"] != token:
+        raise ConfigurationError(f"the journal of {name} was here, and was moved on to {said['where']}")
     (folder / MOVED_NAME).unlink(missing_ok=True)
     sync_folder(folder)
-
-
-def put_file(home: Path, file: str, content: bytes) -> str:
-    """Write a file of rejected rows, or find it written; return its name, which another file may have changed."""
-    path = home / file
-    while path.exists() and path.read_bytes() != content:
-        path = path.with_stem(str(int(path.stem) + 1))
-    if not path.exists():
-        make_folders(path.parent)
-        with replacing(path) as target:
-            target.write(content)
-    return str(path.relative_to(home))
 
 
 def check_can_arrive(home: Path, name: str) -> None:
