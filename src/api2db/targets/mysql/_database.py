@@ -43,13 +43,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _ANSWER_S = 60  # seconds; a COMMIT may wait for a standby; after that it continues, and the ledger tells its outcome
-_IDLE_S = 20  # seconds; less than the session's wait_timeout, which frees the locks of a frozen client
+# Seconds; less than the session's wait_timeout, which frees the locks of a client that is frozen, or whose machine has
+# vanished, between two statements. In the middle of a LOAD DATA, net_read_timeout does that.
+_IDLE_S = 20
 # What the driver raises if the other side does not speak the protocol.
 _GARBLED = (ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error)
 _SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES,"
     "NO_AUTO_VALUE_ON_ZERO',"
-    " time_zone = '+00:00', wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10,"
+    " time_zone = '+00:00', wait_timeout = 30, net_read_timeout = 10, innodb_lock_wait_timeout = 10,"
+    " lock_wait_timeout = 10,"
     " autocommit = 1, character_set_connection = utf8mb4, default_storage_engine = InnoDB,"
     # Limits meant for people are off: a batch that exceeds one would exceed it at each try.
     " sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = DEFAULT"
@@ -89,6 +92,9 @@ class MysqlDatabase:
 
     def end_waiting(self) -> None:
         self._connections.end_waiting()
+
+    def end_silent(self, stream: str) -> None:
+        """The server ends it by itself; see ``_SESSION``."""
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -1,6 +1,7 @@
 """A database of PostgreSQL: its transactions, changes of its tables, its errors, and how its connections are opened."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,13 @@ _PATH = f"""
         WHERE pg_class.oid = to_regclass('{LEDGER_TABLE}') AND relpersistence <> 't'
     ), current_schema()), current_schemas(false)
 """
+# The session whose transaction holds a stream's row of the ledger and waits for its client: the version of the row that
+# others see names the transaction that has replaced it. A session of another user shows no transaction.
+_SILENT = """
+    FROM {} AS ledger JOIN pg_stat_activity ON backend_xid = ledger.xmax LEFT JOIN pg_stat_progress_copy USING (pid)
+    WHERE stream = ? AND wait_event = 'ClientRead' AND usename = current_user
+"""
+_SILENT_S = 2.0  # longer than a client takes to encode the next rows of a COPY
 
 
 class PostgresqlDatabase:
@@ -86,6 +94,30 @@ class PostgresqlDatabase:
 
     def end_waiting(self) -> None:
         self._connections.end_waiting()
+
+    def end_silent(self, stream: str) -> None:
+        try:
+            with self.transaction() as session:
+                self._end_silent(session, stream)
+        except TargetError as error:  # Without this, the row is waited for.
+            logger.debug("whether a silent client holds the ledger of %s is unknown: %s", self._server.place, error)
+
+    def _end_silent(self, session: Session, stream: str) -> None:
+        silent = _SILENT.format(self.dialect.table(LEDGER_TABLE))
+        look = f"SELECT pid, backend_xid::text, state_change, bytes_processed {silent}"
+        before = session.rows(look, (stream,))
+        if not before:
+            return
+        time.sleep(_SILENT_S)
+        session.rows("SELECT pg_stat_clear_snapshot()")
+        if session.rows(look, (stream,)) != before:
+            return
+        if session.rows(f"SELECT pg_terminate_backend(pid) {silent}", (stream,)):
+            logger.warning(
+                "a load into %s was ended, because its client was silent for %.0f s; its rows are loaded again",
+                self._server.place,
+                _SILENT_S,
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

@@ -120,6 +120,7 @@ class SqlTarget(LedgerTarget):
         return rows
 
     def read_position(self, stream: str) -> LedgerRow | None:
+        self._database.end_silent(stream)
         with self._database.transaction() as session:
             session.require_transactions(LEDGER_TABLE, self._name)
             row = self._ledger.read(session, stream)

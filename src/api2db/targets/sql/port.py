@@ -200,6 +200,14 @@ class Database(Protocol):
         """See ``Target``."""
         return
 
+    def end_silent(self, stream: str) -> None:
+        """End the transaction that holds a stream's row of the ledger, if its client has fallen silent.
+
+        A client that is frozen in the middle of a load would hold the row as long as it is frozen. Its rows are rolled
+        back, so whoever reads the ledger loads them. Never raises.
+        """
+        return
+
     def reading(self) -> AbstractContextManager[Session]:
         """A transaction that writes nothing; it creates neither the database nor a schema.
 
