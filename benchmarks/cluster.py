@@ -100,7 +100,8 @@ def _rows_per_s(place: Path, server: Server, address: str, count: int) -> float:
     names = [f"c{number:02}" for number in range(_COLLECTORS)]
     with ExitStack() as quotas, project_in(place, server, address, names, 0.05, main=MAIN) as project:
         for number in range(count):
-            project.start(f"m{number}")
+            # From the beginning: workers that use all cores would leave none to the servers and to further workers.
+            quotas.enter_context(_quota(project.start(f"m{number}").family()))
         store = cluster_store(address, place)
 
         def is_spread() -> bool:
@@ -108,9 +109,7 @@ def _rows_per_s(place: Path, server: Server, address: str, count: int) -> float:
             return len(owners) == count and sum(owners.values()) == len(names) and all(project.counts().values())
 
         wait_until(is_spread, "the work is spread", _READY_S)
-        for machine in project.machines:
-            quotas.enter_context(_quota(machine.family()))
-        time.sleep(_SETTLE_S)  # until the work that began without a quota is over
+        time.sleep(_SETTLE_S)  # until what was put while the work was spread is delivered
         before, begin_s = sum(project.counts().values()), time.monotonic()
         time.sleep(_WINDOW_S)  # what arrives meanwhile is what is measured
         rows, took_s = sum(project.counts().values()) - before, time.monotonic() - begin_s
