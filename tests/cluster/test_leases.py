@@ -1,5 +1,6 @@
 """Sessions and claims: what a worker keeps when its session has ended, and what it lets go of."""
 
+import json
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from api2db import Collector
 from api2db.app._cluster import Scale
 from api2db.cluster import Session
+from api2db.cluster._connection import Message
 from api2db.cpu_time import counted_for, spent_s
 from api2db.errors import ClusterUnavailableError
 from tests.cluster.journals import Machine, Machines, delivered, rows
@@ -94,6 +96,18 @@ def test_the_weight_of_a_collector_outlives_its_owner(machines: Machines) -> Non
     other = machines.new()
     other.journal("heavy")
     assert other.store.claims().weights == {"heavy": 7.5}
+
+
+def test_all_claims_are_read_however_many_there_are(machines: Machines) -> None:
+    machine = machines.new()
+    worker, names = machine.store.take_part(), machine.cluster.names
+    claim = json.dumps({"worker": worker.worker, "weight": 1.0}).encode()
+    count = 1100  # servers refuse to find the last messages of more than 1024 subjects at once
+    claims = [Message(names.claim(f"c{number}"), claim) for number in range(count)]
+    machine.cluster.connection.request_all(claims, timeout_s=60)
+    found = machine.store.claims()
+    assert len(found.owners) == count
+    assert set(found.owners.values()) == set(found.workers) == {worker.worker}
 
 
 def test_a_collector_weighs_what_its_threads_compute() -> None:

@@ -22,6 +22,8 @@ _WRONG_LAST: Final = frozenset({10070, 10071, 10164})
 _FULL: Final = frozenset({10047, 10077, 10122})  # account, stream and server are full
 _BATCH_INCOMPLETE: Final = 10176
 _UNAVAILABLE_CODE: Final = 503
+_END_STATUS: Final = "204"
+_NOTHING_STATUS: Final = "404"
 
 
 class RefusedError(JournalError):
@@ -147,28 +149,38 @@ class JetStream:
     def read(self, stream: str, subject: str, sequence: int, size_bytes: int) -> list[Stored]:
         """Messages of a subject from a number on, up to a size, as any server has them."""
         query = {"seq": sequence, "next_by_subj": subject, "batch": _MOST_MESSAGES, "max_bytes": size_bytes}
-        return self._read_many(stream, query)
+        return _all_stored(self._answers(stream, query))
 
     def last_of_each(self, stream: str, subjects: str) -> list[Stored]:
-        """The last message of each subject, as any server has them."""
-        found: list[Stored] = []
-        begin = 1
-        while True:
-            # Servers limit the subjects of one answer, and say by the number at which the next begins.
-            some = self._read_many(stream, {"seq": begin, "multi_last": [subjects], "batch": _MOST_MESSAGES})
-            found += some
-            if len(some) < _MOST_MESSAGES:
-                return found
-            begin = some[-1].sequence + 1
+        """The messages of a stream that keeps one of each subject, among those of a pattern, as any server has them.
 
-    def _read_many(self, stream: str, query: Mapping[str, Any]) -> list[Stored]:
+        Raises:
+            ClusterUnavailableError: There is no answer, or not all of it came.
+        """
+        found: dict[str, Stored] = {}
+        begin, is_whole = 1, False
+        while not is_whole:
+            query = {"seq": begin, "next_by_subj": subjects, "batch": _MOST_MESSAGES}
+            some, is_whole = self._read_some(stream, query)
+            for stored in some:  # What is replaced meanwhile comes again, further behind.
+                found[stored.subject] = stored
+                begin = stored.sequence + 1
+        return list(found.values())
+
+    def _read_some(self, stream: str, query: Mapping[str, Any]) -> tuple[list[Stored], bool]:
+        """Messages, and whether there are no more.
+
+        Raises:
+            ClusterUnavailableError: There is no answer, or not all of it came.
+        """
+        *messages, end = self._answers(stream, query)
+        if end.status not in {_END_STATUS, _NOTHING_STATUS}:
+            raise ClusterUnavailableError(f"the answer of the cluster breaks off with {end.status or 'a message'}")
+        return _all_stored(messages), not messages or end.headers.get("Nats-Num-Pending", "0") == "0"
+
+    def _answers(self, stream: str, query: Mapping[str, Any]) -> list[Message]:
         subject, payload = f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode()
-        answers = self.connection.request_many(subject, payload, lambda said: bool(said.status), timeout_s=ANSWER_S)
-        return [
-            Stored(int(said.headers["Nats-Sequence"]), said.headers["Nats-Subject"], said.payload)
-            for said in answers
-            if not said.status
-        ]
+        return self.connection.request_many(subject, payload, lambda said: bool(said.status), timeout_s=ANSWER_S)
 
     def publish(
         self, message: Message, *, expected_last: int | None = None, expected_of_subject: int | None = None
@@ -237,6 +249,14 @@ def _expected(last: int | None, of_subject: int | None) -> dict[str, str]:
 def _stored(answer: Mapping[str, Any]) -> Stored:
     found = answer["message"]
     return Stored(found["seq"], found["subject"], base64.b64decode(found.get("data", "")))
+
+
+def _all_stored(answers: Sequence[Message]) -> list[Stored]:
+    return [
+        Stored(int(said.headers["Nats-Sequence"]), said.headers["Nats-Subject"], said.payload)
+        for said in answers
+        if not said.status
+    ]
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
