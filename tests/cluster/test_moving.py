@@ -339,6 +339,48 @@ def test_an_export_that_is_repeated_after_the_journal_has_moved_on_changes_nothi
     other.close()
 
 
+def test_an_export_that_is_not_finished_is_not_taken_for_an_import_into_another_cluster(
+    machines: Machines, nats: NatsCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = leave(filled(tmp_path))
+    machine, other = machines.new(), Machines(nats, tmp_path)
+    import_journal(tmp_path, machine.cluster, "flights")
+    with monkeypatch.context() as patched:
+        patched.setattr("api2db.cluster._moving.arrive", _killed)
+        with pytest.raises(KilledError):
+            export_journal(tmp_path, machine.cluster, "flights")
+    there = other.new()
+    there.store.open("flights").release()  # another journal of that name
+    with pytest.raises(ConfigurationError, match="has another journal of flights"):
+        import_journal(tmp_path, there.cluster, "flights")
+    export_journal(tmp_path, machine.cluster, "flights")
+    check_on_disk(machine, tmp_path, known)
+    other.close()
+
+
+def test_an_export_that_was_frozen_at_its_end_removes_nothing_of_a_later_import(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(filled(tmp_path))
+    frozen, machine = machines.new(), machines.new()
+    import_journal(tmp_path, frozen.cluster, "flights")
+    names, real = frozen.cluster.names, frozen.cluster.jetstream.purge
+    woken: list[str] = []
+
+    def purge(stream: str, subject: str, **limits: Any) -> None:
+        if stream == names.state and not woken:
+            woken.append(subject)
+            worker = frozen.cluster.session.start().worker
+            machine.cluster.jetstream.purge(names.leases, names.worker(worker))  # its session ends meanwhile
+            import_journal(tmp_path, machine.cluster, "flights")
+        real(stream, subject, **limits)
+
+    monkeypatch.setattr(frozen.cluster.jetstream, "purge", purge)
+    export_journal(tmp_path, frozen.cluster, "flights")
+    assert woken
+    assert deliver(machine.journal().attach(OTHER)[1]) == [4, 5, 6, 7, 8, 9]
+
+
 def _killed(*_: Any) -> None:
     raise KilledError
 

@@ -73,6 +73,10 @@ class Document:
         until_answered(lambda: self._jetstream.purge(self._stream, self._subject), _WAIT_S)
         self._revision = 0
 
+    def remove_older(self, subjects: str) -> None:
+        """Remove the documents of a pattern that were written before this one was saved."""
+        until_answered(lambda: self._jetstream.purge(self._stream, subjects, before=self._revision), _WAIT_S)
+
 
 def packed(value: Mapping[str, Any]) -> bytes:
     """A document as bytes; a long one compressed."""

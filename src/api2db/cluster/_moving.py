@@ -111,11 +111,7 @@ class Import:
         epochs = sorted(content.epochs, key=lambda epoch: content.epochs[epoch])
         if kept is None:
             kept = {"journal_id": content.journal_id, "open_count": 0, "epochs": [], "moved": moved}
-        if kept["journal_id"] != content.journal_id:
-            raise ConfigurationError(
-                f"the cluster has another journal of {name} already, not made of the one on this disk; export "
-                "it to another machine, or give this project another name in the address of the cluster"
-            )
+        _check_is_same(name, kept, content.journal_id)
         before = kept.get("moved")
         if before is None:
             raise ConfigurationError(
@@ -135,13 +131,14 @@ class Import:
         """What the cluster keeps of a journal that has left the disk."""
         if kept is None:
             raise ConfigurationError(f"the cluster has no journal of {name}; is this its address?")
+        left = self._leaving.left or {}
+        _check_is_same(name, kept, left["journal"])
         moved = kept.get("moved")
         if moved is not None and moved["step"] == "exported":
             raise ConfigurationError(
                 f"the journal of {name} was exported; finish that with: api2db cluster export {name}"
             )
-        left = self._leaving.left
-        if moved is not None and moved["step"] == "importing" and left is not None and moved["token"] != left["token"]:
+        if moved is not None and moved["step"] == "importing" and moved["token"] != left["token"]:
             raise ConfigurationError(f"another import of {name} was interrupted; finish it there: {moved['where']}")
         return {**kept, "moved": None}  # An export that was interrupted has changed nothing here.
 
@@ -363,10 +360,23 @@ class Export:
         """Remove what is on the disk now; the log keeps its last message, behind which an import would go on."""
         core = journal.core
         core.log.empty(_KINDS)
-        numbers, core.readers = list(core.readers), {}
+        core.readers = {}
         core.keep(streams=[])
-        for number in numbers:
-            core.stream_document(number).remove()
+        # A later owner writes the journal's document before any other, so none of its documents is removed.
+        core.document.remove_older(core.names.document(core.name, "stream.*"))
+
+
+def _check_is_same(name: str, kept: dict[str, Any], journal_id: str) -> None:
+    """Raise if the cluster has another journal under the name of the one on this disk.
+
+    Raises:
+        ConfigurationError: It has.
+    """
+    if kept["journal_id"] != journal_id:
+        raise ConfigurationError(
+            f"the cluster has another journal of {name} already, not made of the one on this disk; export "
+            "it to another machine, or give this project another name in the address of the cluster"
+        )
 
 
 def _pending_file(state: StreamState) -> str:

@@ -216,7 +216,7 @@ class LeavingJournal:
             where: The place, for people.
             files: What ``clean`` removes beside the journal, relative to the home.
         """
-        _mark(self._folder, {"token": token, "where": where, "files": list(files)})
+        _mark(self._folder, {"token": token, "where": where, "files": list(files), "journal": self.core.journal_id})
 
     def clean(self) -> None:
         """Remove what has left; a no-op for what is gone."""
@@ -258,7 +258,7 @@ class ArrivingJournal:
         before = moved_by(self._folder) or {}
         self._home = home
         files = before["files"] if "arrives" in before else []
-        self._said: dict[str, Any] = {"token": token, "where": where, "files": files}
+        self._said: dict[str, Any] = {"token": token, "where": where, "files": files, "journal": moved.journal_id}
         self._mark()
         _empty(self._folder)
         self._core = core = open_core(home, self._folder, "process", arrives=True)
