@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from api2db.app._rejects import rejected_files
 from api2db.cluster._aside import AsideFiles, ClusterFolder
 from api2db.cluster._reader import ClusterReader
 from api2db.delivery import Parking, Rejects
@@ -119,6 +120,20 @@ def test_the_rejected_rows_of_all_collectors_are_listed_at_once(
     found = sorted((Path(each.file).parts[2], Path(each.file).stem) for each in other.store.rejected_files())
     assert found == [(name, number) for name in ("flights", "ships", "trains") for number in ("0", "1")]
     assert len(calls) == 3, "the names, all streams at once, all files at once"
+
+
+def test_a_file_whose_removal_is_under_way_is_not_listed_without_its_rows(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = machines.new()
+    journal, reader = machine.attached()
+    files = reader.files(rejected_folder(tmp_path, "flights", "sql.postgresql"))
+    files.publish(files.write(lambda file: file.write(b"rows")).name, "1.parquet", {"size_bytes": 4})  # as imports do
+    [entry] = journal.files.entries
+    journal.core.log.purge_kind(entry.content)
+    assert [each.file for each in machine.store.rejected_files()] == [entry.file]
+    monkeypatch.setattr("api2db.app._rejects.journal_store", lambda _: machine.store)
+    assert rejected_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Finds, names and reads the files of rejected rows."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -42,7 +43,10 @@ def rejected_files(home: Path) -> list[RejectedFile]:
     """Return all files, the oldest first."""
     of_stores = [file for file in rejected_on_disk(home) if rejected.is_of_store(file.file)]
     listed = {file.file: file for file in (*of_stores, *journal_store(home).rejected_files())}
-    found = [_described(home, file) for file in listed.values()]
+    found = []
+    for file in listed.values():
+        with suppress(FileNotFoundError):  # It was put again or dropped since it was listed.
+            found.append(_described(home, file))
     return sorted(found, key=lambda file: (file.rejected_at, file.file))
 
 
