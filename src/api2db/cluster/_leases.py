@@ -246,9 +246,8 @@ class Session:
 
     def _check_gone(self, collector: str, owner: str) -> None:
         """Raise if a worker's session is alive, as the stream's leader knows."""
-        found = self._jetstream.last(self._stream, self._names.worker(owner))
-        if found is not None and found.payload:
-            said = Worker(**json.loads(found.payload))
+        said = _living(self._jetstream, self._names, owner)
+        if said is not None:
             raise JournalBusyError(
                 f"the journal of {collector} belongs to a worker on {said.machine} (pid {said.pid}); stop that first"
             )
@@ -371,6 +370,22 @@ class _Held:
 
 def _claim_in(stored: Stored | None) -> _Claim:
     return _Claim() if stored is None or not stored.payload else _Claim(**json.loads(stored.payload))
+
+
+def _living(jetstream: JetStream, names: Names, worker: str) -> Worker | None:
+    """The worker of a session, as the stream's leader has it; None if that has ended."""
+    found = jetstream.last(names.leases, names.worker(worker))
+    return Worker(**json.loads(found.payload)) if found is not None and found.payload else None
+
+
+def read_owner(jetstream: JetStream, names: Names, collector: str) -> Worker | None:
+    """The living owner of a collector, as the stream's leader has it.
+
+    Raises:
+        ClusterUnavailableError: The cluster does not answer.
+    """
+    worker = _claim_in(jetstream.last(names.leases, names.claim(collector))).worker
+    return _living(jetstream, names, worker) if worker else None
 
 
 def read_claims(jetstream: JetStream, names: Names) -> Claims:

@@ -17,7 +17,7 @@ from api2db.cluster._connection import Connection, Message
 from api2db.cluster._documents import packed, unpacked
 from api2db.cluster._jetstream import JetStream, until_answered
 from api2db.cluster._journal import ClusterJournal
-from api2db.cluster._leases import Claims, Session, Worker, lease_config, read_claims
+from api2db.cluster._leases import Claims, Session, Worker, lease_config, read_claims, read_owner
 from api2db.cluster._log_messages import LogMessages
 from api2db.cluster._names import Names, decode, encode
 from api2db.cluster._state import StreamState
@@ -313,7 +313,7 @@ class ClusterJournalStore:
         prefix = f"api2db.{cluster.address.project}.state.{encode(name)}.stream."
         stored = until_answered(lambda: jetstream.last_of_each(names.state, f"{prefix}*"), _WAIT_S)
         states = [StreamState.of(unpacked(each.payload)) for each in stored if each.payload]
-        owner = read_claims(jetstream, names).owner_of(name)
+        owner = until_answered(lambda: read_owner(jetstream, names, name), _WAIT_S)
         if not states:
             return JournalOverview(running=owner is not None)
         end = LogMessages(jetstream, names, name).end()
