@@ -50,8 +50,13 @@ def read() -> dict[str, Run]:
 def write(name: str, figures: Sequence[Figure], load: float) -> None:
     """Record a run in place of the last one of the same benchmark."""
     runs = read()
-    runs[name] = Run(_commit(), time.strftime("%Y-%m-%d"), _machine(), _versions(), round(load, 1), tuple(figures))
+    runs[name] = Run(**facts(), load=round(load, 1), figures=tuple(figures))
     PATH.write_text(json.dumps({each: _as_json(runs[each]) for each in sorted(runs)}, indent=1) + "\n", "utf-8")
+
+
+def facts() -> dict[str, str]:
+    """Return what a record says of this commit, day and machine; see ``Run``."""
+    return {"commit": _commit(), "at": time.strftime("%Y-%m-%d"), "machine": _machine(), "versions": _versions()}
 
 
 def _as_json(run: Run) -> dict[str, Any]:
@@ -73,7 +78,9 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = [line for line in git("status", "--porcelain").splitlines() if PATH.name not in line]
+    changed = [
+        line for line in git("status", "--porcelain").splitlines() if not line.endswith((PATH.name, "reliability.json"))
+    ]
     return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
 
 

@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from api2db.torture.fork_server import say
 from tests.faults.children import ROOT
-from tests.kills.saying import say
 
 _ERRORS = "errors.txt"
 _LONGEST_S = 120

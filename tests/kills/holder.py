@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from tests.kills.saying import say
+from api2db.torture.fork_server import say
 
 
 def main(dialect: str, file: str) -> None:

@@ -15,11 +15,11 @@ from api2db.journal._store import open_shared
 from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql._ledger import Ledger
+from api2db.torture.fork_server import say
 from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads
 from tests.kills.rows import EVERYONE, frame, lane_of
-from tests.kills.saying import say
 from tests.rest.shapes import collect_shape
 
 COLLECTOR = "flights"

@@ -8,8 +8,8 @@ import json
 import sys
 import time
 
+from api2db.torture.fork_server import say
 from tests.kills.jobs import Producer, Project
-from tests.kills.saying import say
 
 
 def main(project: str, frames: str, how: str) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 from api2db.targets.mysql import _database as mysql
 from api2db.targets.postgresql import _database as postgresql
+from api2db.torture.proxy import Proxy
 from tests.kills.checker import Row
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts
 from tests.kills.homes import Home
 from tests.kills.marks import AFTER
-from tests.servers.proxy import Proxy
 from tests.servers.server import Server
 
 # A column that the server itself fills, so that the checker sees in which order rows went in.

@@ -18,9 +18,9 @@ from api2db.journal import ALL, StreamIdentity, StreamReader
 from api2db.journal._journal import SegmentedJournal
 from api2db.journal._reader import SegmentedReader
 from api2db.targets.files import ShardTarget
+from api2db.torture.fork_server import say
 from tests.kills.planted import make_all_calls_here
 from tests.kills.rows import frame
-from tests.kills.saying import say
 
 
 @dataclass(frozen=True)

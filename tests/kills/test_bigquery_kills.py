@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from api2db.targets.bigquery import _stream as bigquery_stream
+from api2db.torture.proxy import Proxy
 from tests.kills.checker import Verdict, judge, judge_newest, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import Puts, running, wait_until
@@ -17,7 +18,6 @@ from tests.kills.test_random_kills import kill_often
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.bigquery.faults import Kind
 from tests.servers.emulators import EmulatorServer
-from tests.servers.proxy import Proxy
 from tests.stream.bigqueries import DATASET, google_of, target_of_bigquery
 
 ROUNDS = [2, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]

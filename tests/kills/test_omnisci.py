@@ -16,6 +16,7 @@ from api2db.errors import JournalWriteError, TargetUnavailableError
 from api2db.journal._reader import SegmentedReader
 from api2db.stream import stream2omnisci
 from api2db.targets.heavydb import HeavydbTarget
+from api2db.torture.proxy import Proxy
 from tests.faults.children import acknowledged
 from tests.kills.checker import Row, Verdict, set_aside
 from tests.kills.fork_server import ForkServer
@@ -26,7 +27,6 @@ from tests.kills.test_random_kills import kill_often
 from tests.servers.omnisci import OmnisciServer
 from tests.servers.omnisci.columns import RefusedError
 from tests.servers.omnisci.tables import Tables
-from tests.servers.proxy import Proxy
 
 pytestmark = pytest.mark.usefixtures("_short_pauses")
 

@@ -22,13 +22,13 @@ from api2db.targets.postgresql import _database as postgresql
 from api2db.targets.postgresql._dialect import dialect_in
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql._ledger import Ledger
+from api2db.torture.proxy import Proxy
 from tests.kills.checker import Verdict, judge, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import PutsThere, There, home_on, shorten
 from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
 from tests.servers.fixtures import engine
-from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
 
 DATABASES = (PostgresqlDatabase, MysqlDatabase)

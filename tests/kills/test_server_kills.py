@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from api2db.torture.proxy import Proxy
 from tests.faults.children import acknowledged
 from tests.kills.checker import Verdict
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
 from tests.kills.on_servers import HomeOf, PutsThere, There, home_on
 from tests.kills.test_random_kills import LONGEST_S, SHORTEST_S, kill_often
-from tests.servers.proxy import Proxy
 from tests.servers.server import Server
 
 ROUNDS = [2, pytest.param(100, marks=[pytest.mark.torture, pytest.mark.timeout(3600)])]

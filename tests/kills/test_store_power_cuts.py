@@ -12,7 +12,7 @@ import pytest
 from tests.faults.disks import cut_power, disk_image, mounted, sync_disk
 from tests.faults.needs import need
 from tests.kills.checker import Verdict, judge
-from tests.kills.fork_server import ForkServer, Newborn
+from tests.kills.fork_server import Child, ForkServer
 from tests.kills.homes import Home
 from tests.kills.steps import Step, attached, sample
 from tests.kills.test_stores import Killing, in_folder
@@ -78,7 +78,7 @@ class Cutting(Killing):
             yield
 
     @contextmanager
-    def _stopped_behind(self, home: Home, step: Step) -> Iterator[Newborn | None]:
+    def _stopped_behind(self, home: Home, step: Step) -> Iterator[Child | None]:
         go, log = home.place / "go", home.place / "trace"
         go.unlink(missing_ok=True)
         log.unlink(missing_ok=True)

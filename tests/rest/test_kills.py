@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kills.fork_server import ForkServer, Newborn
+from tests.kills.fork_server import Child, ForkServer
 from tests.kills.homes import Home
 from tests.rest.conftest import Serve
 from tests.rest.servers import Answer, Asked, Reply
@@ -50,7 +50,7 @@ class Killing:
             self._due.set()
         return Reply(reply.body, headers=reply.headers, midway=self._wait if self._moment == "within" else None)
 
-    def kill(self, child: Newborn, delay_s: float) -> bool:
+    def kill(self, child: Child, delay_s: float) -> bool:
         """Kill the child when its moment has come; return whether it had not ended by itself before."""
         ended = threading.Thread(target=child.wait, daemon=True)
         ended.start()

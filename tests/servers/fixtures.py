@@ -8,13 +8,13 @@ from typing import cast
 
 import pytest
 
+from api2db.torture.proxy import Proxy
 from tests.faults.needs import NOT_TESTED, lack
 from tests.servers.bigquery import BigqueryServer
 from tests.servers.emulators import BQEMULATOR, EmulatorServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
 from tests.servers.install import CASES, environment_of, root_of_mysql
 from tests.servers.omnisci import OmnisciServer
-from tests.servers.proxy import Proxy
 from tests.servers.server import Server, given_server, running_server
 from tests.servers.tls import Authority, make_authority
 

@@ -15,10 +15,10 @@ import pymysql
 import pytest
 from sqlalchemy import URL
 
+from api2db.torture.proxy import Proxy
 from tests.servers import fixtures
 from tests.servers.fixtures import engine
 from tests.servers.processes import runs
-from tests.servers.proxy import Proxy
 from tests.servers.server import PASSWORD, Server, given_server, running_server
 from tests.servers.tls import Authority, make_authority
 

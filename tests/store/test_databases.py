@@ -11,7 +11,7 @@ from api2db import Store2Sql
 from api2db.errors import ConnectionBrokenError, TargetUnavailableError
 from api2db.store._reader import ManifestReader
 from api2db.targets.sql import SqlTarget
-from tests.servers.proxy import Proxy
+from api2db.torture.proxy import Proxy
 from tests.store.homes import left, put_shards, rows_of
 from tests.stream.databases import DATABASES, DIALECTS, SERVERS, query, running, target_of, use
 

@@ -12,9 +12,9 @@ import pytest
 from api2db import Stream2Sql
 from api2db.errors import ConfigurationError
 from api2db.targets.sql import pool
+from api2db.torture.proxy import Proxy
 from tests.kills.here import running
 from tests.servers.fixtures import engine
-from tests.servers.proxy import Proxy
 from tests.servers.server import Server, running_server
 from tests.stream.eventually import eventually, sampled
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api2db import Stream2Sql
 from api2db.errors import TargetUnavailableError
-from tests.servers.proxy import Proxy
+from api2db.torture.proxy import Proxy
 from tests.servers.server import Server
 from tests.servers.tls import Authority, Certificate, make_authority
 from tests.stream.eventually import eventually

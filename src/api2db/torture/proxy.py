@@ -45,7 +45,8 @@ class _Switches:
 class Proxy:
     """Forwards a port of this machine to a server; a context manager.
 
-    What it forwarded is counted in ``bytes_to_server`` and ``bytes_to_client``; ``connections`` counts those accepted.
+    What it forwarded is counted in ``bytes_to_server`` and ``bytes_to_client``; ``connections`` counts those accepted,
+    ``cuts`` how often ``reset_after`` has cut all, ``answers_lost`` those cut because ``drop_answers`` was told to.
     """
 
     server_host: str
@@ -55,6 +56,8 @@ class Proxy:
     bytes_to_server: int = 0
     bytes_to_client: int = 0
     connections: int = 0
+    cuts: int = 0
+    answers_lost: int = 0
     _lines: list[_Line] = field(default_factory=list, repr=False)
     _switches: _Switches = field(default_factory=_Switches, repr=False)
 
@@ -174,12 +177,14 @@ class Proxy:
             if limit is not None and self.bytes_to_server >= limit:
                 self._switches.cut_after_bytes = None
                 self._cut_all()
+                self.cuts += 1
         _end(line.server)
 
     async def _carry_answers(self, line: _Line, reader: asyncio.StreamReader) -> None:
         async for chunk in self._chunks(line, reader):
             if line.answers_dropped and self._switches.cut_at_answer:
                 line.cut()
+                self.answers_lost += 1
                 break
             if line.answers_dropped or self._switches.answers_dropped:
                 continue
