@@ -178,6 +178,7 @@ def test_frames_of_any_shapes_are_encoded_as_they_are_converted(frames: list[pd.
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1800)
 @given(_frames())
 @settings(max_examples=20_000, deadline=None)
 def test_thousands_of_frames_are_encoded_as_they_are_converted(frames: list[pd.DataFrame]) -> None:
