@@ -3,6 +3,7 @@
 import datetime
 import inspect
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from tests.stream.kinds import every_kind
 Make = Callable[..., Stream2Bigquery]
 UTC = datetime.UTC
 NOT_FOUND = 404
+CANARY = "canary-of-a-key"
 _OPTIONS: dict[str, dict[str, Any]] = {"replace": {"if_exists": "replace"}, "keys": {"keys": ["id"]}}
 
 
@@ -767,6 +769,37 @@ def test_a_wrong_key_file_is_told_and_nothing_is_lost(
         stream.check_failures()
         assert stream.flush(20)
     assert ids(server.rows(DATASET, "flights")) == [1]
+
+
+def test_no_secret_of_a_key_file_is_in_an_error_a_log_or_a_representation(
+    make: Make,
+    server: BigqueryServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = tmp_path / "key.json"
+    google = {**google_of(server, monkeypatch), "auth_path": str(key)}
+    good = json.loads(server.key_file(key).read_text())
+    private_key = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
+    nowhere = f"http://user:{CANARY}@127.0.0.1:1/token?assertion={CANARY}"
+    stream = make(**google)
+    for content in (f'{{"private_key": "{CANARY}", ', {"private_key": private_key}, {"token_uri": nowhere}):
+        key.write_text(content if isinstance(content, str) else json.dumps({**good, **content}))
+        assert stream.connect() is False
+        with pytest.raises(TargetUnavailableError) as caught:
+            stream.head(by="id")
+        seen = [
+            str(caught.value),
+            repr(caught.value),
+            repr(stream),
+            repr(stream.cred),
+            repr(stream.status()),
+            caplog.text,
+        ]
+        assert CANARY not in "".join(seen)
+        assert not any(line in "".join(seen) for line in good["private_key"].splitlines()[1:-1])
 
 
 def test_a_token_that_is_good_no_more_is_fetched_anew(

@@ -28,6 +28,7 @@ from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, facts_of, status_of
 from api2db.stream.workers import DeliveryOptions, Override, build_worker
 from api2db.targets.port import AnyTarget, ReadableTarget, SchemaRule
+from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
 _NO_TARGET = "Stream has no target: inherit from it and override stream, or use Stream2Local or Stream2Sql"
@@ -269,7 +270,7 @@ class Stream(FileConverter):
         try:
             reach()
         except (TargetError, MissingExtraError) as error:
-            logger.warning("%s → %s can't be reached: %s", self.name, self.describe(), error)
+            logger.warning("%s → %s can't be reached: %s", self.name, self.describe(), redact(str(error)))
             return False
         return True
 

@@ -21,6 +21,7 @@ from google.oauth2 import service_account
 
 from api2db.backoff import BackOff
 from api2db.errors import BatchRefusedError, TargetUnavailableError
+from api2db.texts import redact
 
 CALL_S = 60.0
 _POLL_S = 15.0  # seconds for each question about a query job, which BigQuery answers at once
@@ -206,7 +207,7 @@ def sorted_errors(place: TableLocation, doing: str, *, refusable: bool = False) 
     except exceptions.GoogleAPICallError as error:
         raise TargetUnavailableError(f"{doing}: {_line(error)}{next_step(place, error)}") from error
     except _UNREACHABLE as error:
-        raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {_line(error)}") from error
+        raise TargetUnavailableError(f"{doing}: BigQuery can't be reached: {redact(_line(error))}") from error
     except google.auth.exceptions.InvalidOperation as error:
         raise TargetUnavailableError(
             f"{doing}: the server at {place.endpoint} demands credentials, which api2db sends to Google only; unset"
