@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api2db.delivery import batch as batches
 from api2db.delivery.batch import batch_of
+from api2db.frames import JSON, conform
 from api2db.journal import Entry, Position, Superseded, WholeFrames, split
 
 START = Position(10)
@@ -149,6 +152,32 @@ def test_by_key_a_frame_that_is_put_again_is_a_batch_of_its_own() -> None:
         sizes.append((batch.num_rows, batch.retried))
         found = found[len(batch.entries) :]
     assert sizes == [(1, False), (1, True), (1, True), (1, False)]
+
+
+def test_small_frames_whose_schemas_come_in_turn_are_cast_together_and_their_rows_stay_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    casts: list[int] = []
+
+    def counted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+        casts.append(batch.num_rows)
+        return conform(batch, schema)
+
+    shapes: list[dict[str, Any]] = [
+        {"n": pa.array([1, 2]), "text": pa.nulls(2), "kind": pa.array(["x", "y"]).dictionary_encode()},
+        {"n": pa.array([3], pa.int8()), "text": ["é"], "kind": pa.array(["z"]).dictionary_encode()},
+        {"json": pa.ExtensionArray.from_storage(JSON, pa.array(['{"a": 1}', None])), "n": [None, 4]},
+        {"n": pa.array([], pa.int64()), "list": pa.array([], pa.list_(pa.int64()))},
+        {"n": [5], "list": [[1, None]], "kind": ["x"]},
+    ]
+    found = batch_of(entries(*(shapes * 10)), START)
+    expected = pa.Table.from_batches([conform(entry.batch, found.put_schema) for entry in found.entries])
+    monkeypatch.setattr(batches, "conform", counted)
+    rows = replace(found).put_rows
+    rows.validate(full=True)
+    assert rows.schema.equals(found.put_schema)
+    assert rows.to_pylist() == expected.to_pylist()
+    assert casts == [20, 10, 20, 0, 10]
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=6), st.data())

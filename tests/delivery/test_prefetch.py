@@ -11,6 +11,7 @@ import pytest
 from api2db.delivery._prefetch import Prefetch
 from api2db.errors import JournalWriteError
 from api2db.journal import Delivered, Entry, Position, ReadLimit, StreamIdentity, journal_store
+from api2db.journal.port import ENTRY_BYTES
 
 LIMIT = ReadLimit(rows=25, size_bytes=1 << 30)
 LARGE_BYTES = 1 << 17
@@ -89,6 +90,16 @@ def test_what_comes_while_a_batch_is_delivered_is_read_too_up_to_the_limit(strea
 
     assert delivered(stream, more) == [1] * 10 + [2] * 10 + [3] * 5
     assert len(stream.reads) == 3
+
+
+def test_a_small_entry_counts_for_the_memory_of_an_object(stream: Stream) -> None:
+    limit = ReadLimit(rows=1000, size_bytes=30 * ENTRY_BYTES)
+    for number in range(100):
+        stream.journal.append([pa.record_batch({f"c{number % 2}": [number]})])
+    first = stream.reader.read(ReadLimit(20, 1 << 30))
+    with stream.prefetch.behind(first[-1].position, limit):
+        stream.wait_until_read()
+    assert len(stream.prefetch.take(first[-1].position, limit)) == 30
 
 
 def test_entries_read_ahead_are_dropped_at_another_position_or_limit(stream: Stream) -> None:

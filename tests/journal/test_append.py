@@ -19,6 +19,7 @@ from api2db.frames import EncodedRows, frame_and_refused, to_batch
 from api2db.journal import ALL, Delivered, NotAttachedError, Position, ReadLimit, StreamIdentity, StreamNo, split
 from api2db.journal._epochs import read_epochs
 from api2db.journal._segment import Location
+from api2db.journal.port import ENTRY_BYTES
 from tests.journal.conftest import Opener
 from tests.journal.tools import (
     LIMIT,
@@ -260,6 +261,23 @@ def test_small_frames_are_read_together_and_each_can_be_acknowledged(opened: Ope
         assert piece.batch.equals(frame(number, rows=sizes[number]))
         log.acknowledge(piece.position, Delivered(rows=sizes[number]))
         assert (log.backlog().frames, log.backlog().rows) == (3 - number, sum(sizes[number + 1 :]))
+
+
+@pytest.mark.parametrize(
+    "text", [pa.nulls(1), pa.array(["a"]).dictionary_encode()], ids=lambda column: str(column.type)
+)
+def test_small_frames_that_can_not_be_read_together_count_for_the_memory_of_an_object_each(
+    opened: Opener, text: pa.Array
+) -> None:
+    journal = opened()
+    _, log = journal.attach(STREAM)
+    journal.append([pa.record_batch({"text": pa.array([f"{n}"]) if n % 2 else text}) for n in range(100)])
+    limit = ReadLimit(rows=1000, size_bytes=10 * ENTRY_BYTES)
+    sizes = []
+    while entries := log.read(limit, 0):
+        sizes.append(len(entries))
+        log.acknowledge(entries[-1].position, Delivered())
+    assert sizes == [10] * 10
 
 
 def test_small_frames_that_are_read_together_keep_the_contexts_of_their_spans(

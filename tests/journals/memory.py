@@ -326,7 +326,7 @@ class MemoryReader:
             fate = record.retried, record.refused
             entries.append(Entry(position, record.timestamp_ns, taken, frame_end, *fate, record.trace))
             rows += taken.num_rows
-            size_bytes += taken.nbytes
+            size_bytes += entries[-1].size_bytes
         return entries
 
     def _show(self, error: str | None) -> None:

@@ -61,7 +61,7 @@ class Found:
             )
         )
         self.rows += taken.num_rows
-        self.size_bytes += taken.nbytes
+        self.size_bytes += self.entries[-1].size_bytes
 
 
 class EntryReader:

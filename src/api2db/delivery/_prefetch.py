@@ -77,4 +77,4 @@ def _rest(limit: ReadLimit, entries: Sequence[Entry]) -> ReadLimit:
     rows = limit.rows - sum(entry.batch.num_rows for entry in entries)
     if rows <= 0:
         return limit._replace(rows=0)
-    return limit._replace(rows=rows, size_bytes=limit.size_bytes - sum(entry.batch.nbytes for entry in entries))
+    return limit._replace(rows=rows, size_bytes=limit.size_bytes - sum(entry.size_bytes for entry in entries))

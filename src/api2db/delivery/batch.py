@@ -19,6 +19,8 @@ from api2db.targets.port import FrameRows
 _NOTHING_SUPERSEDED = Superseded()
 _NO_DTYPES = Dtypes()
 _MANY_ROWS = 512
+_MANY_RUNS = 16
+_RECENT = 8
 
 
 class Source(NamedTuple):
@@ -107,10 +109,13 @@ class Batch:
     def put_rows(self) -> pa.Table:
         """All rows as they were put, under the common schema.
 
-        Consecutive small entries with one schema are cast together.
+        Small entries with one schema are cast together.
         """
-        runs = groupby((entry.batch for entry in self.entries), key=lambda batch: batch.schema)
-        joined = [batch for _, run in runs for batch in _joined(list(run))]
+        batches = [entry.batch for entry in self.entries]
+        runs = [list(run) for _, run in groupby(batches, key=lambda batch: batch.schema)]
+        if len(runs) > _MANY_RUNS and _are_small(batches):
+            return pa.Table.from_batches([_by_schema(batches, self.put_schema)], self.put_schema)
+        joined = [batch for run in runs for batch in _joined(run)]
         return pa.Table.from_batches([conform(batch, self.put_schema) for batch in joined], self.put_schema)
 
     def frame_times(self) -> Iterator[tuple[int, int]]:
@@ -269,5 +274,25 @@ def rows_of_frame(entries: Sequence[Entry]) -> pa.Table:
 
 def _joined(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """One batch, or the batches as they are if they have many rows: copying these would cost more than it saves."""
-    rows = sum(batch.num_rows for batch in batches)
-    return batches if len(batches) == 1 or rows >= _MANY_ROWS * len(batches) else [pa.concat_batches(batches)]
+    return [pa.concat_batches(batches)] if len(batches) > 1 and _are_small(batches) else batches
+
+
+def _are_small(batches: Sequence[pa.RecordBatch]) -> bool:
+    rows: int = sum(batch.num_rows for batch in batches)
+    return rows < _MANY_ROWS * len(batches)
+
+
+def _by_schema(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """Cast the batches of each schema together, and put the rows back in order. Schemas often come in turn."""
+    groups: list[list[int]] = []
+    for number, batch in enumerate(batches):
+        recent = (group for group in reversed(groups[-_RECENT:]) if batches[group[0]].schema.equals(batch.schema))
+        group = next(recent, None)
+        if group is None:
+            groups.append([number])
+        else:
+            group.append(number)
+    found = pa.concat_batches([conform(pa.concat_batches([batches[at] for at in group]), schema) for group in groups])
+    numbers = np.concatenate([np.array(group) for group in groups])
+    rows = np.array([batches[number].num_rows for number in numbers])
+    return found.take(pa.array(np.argsort(np.repeat(numbers, rows), kind="stable")))

@@ -20,7 +20,7 @@ from api2db.journal._rows import Counts, decode_rows, decode_streams, decode_tog
 from api2db.journal._scan import Block, Damage, Record
 from api2db.journal._segment import Count, Location, counts_of
 from api2db.journal._segment_set import SegmentSet
-from api2db.journal.port import Entry, Position, ReadLimit, WholeFrames
+from api2db.journal.port import ENTRY_BYTES, Entry, Position, ReadLimit, WholeFrames
 
 _SMALL_BYTES: Final = 16 * 1024
 _LARGE_BYTES: Final = 256 * 1024  # as streams of their own
@@ -169,7 +169,7 @@ class BatchReader:
         trace = trace_of(header, record.payload)
         self.entries.append(Entry(position, header.timestamp_ns, taken, frame_end, retried, refused, trace))
         self._rows += taken.num_rows
-        self._size_bytes += taken.nbytes if header.flags & Flag.STREAM else header.length
+        self._size_bytes += max(ENTRY_BYTES, taken.nbytes if header.flags & Flag.STREAM else header.length)
 
 
 def newest_frame(

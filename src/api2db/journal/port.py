@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, NewType, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, NamedTuple, NewType, Protocol
 
 from api2db.errors import JournalError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # Whoever looks at a journal needs no rows, and these librari
 Durability = Literal["full", "process"]
 StreamNo = NewType("StreamNo", int)
 ALL = StreamNo(0)
+ENTRY_BYTES: Final = 8 << 10  # what an entry counts at least: Arrow's objects take this for a frame of a few rows
 CheckpointKind = Literal["plan", "parked", "pending", "rebuilt", "adopt"]
 Checkpoint = dict[str, Any]
 
@@ -39,7 +40,11 @@ class Position(NamedTuple):
 
 
 class ReadLimit(NamedTuple):
-    """The limits of one read: it stops at the first one reached, but returns at least one row."""
+    """The limits of one read: it stops at the first one reached, but returns at least one row.
+
+    Attributes:
+        size_bytes: An entry counts at least ``ENTRY_BYTES`` towards it.
+    """
 
     rows: int
     size_bytes: int
@@ -112,6 +117,11 @@ class Entry:
     refused: bool = False
     trace: bytes | None = None
     earlier: WholeFrames | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts towards the limit of a read, by the size of its values."""
+        return max(ENTRY_BYTES, int(self.batch.nbytes))
 
     @property
     def frames(self) -> int:
