@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from api2db.store._figures import StoreFigures, store_figures
     from api2db.store.store import Store
     from api2db.store.store2bigquery import Store2Bigquery
+    from api2db.store.store2delta import Store2Delta
     from api2db.store.store2local import Store2Local
     from api2db.store.store2omnisci import Store2Omnisci
     from api2db.store.store2sql import Store2Sql
@@ -37,6 +38,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Store",
     "Store2Bigquery",
+    "Store2Delta",
     "Store2Local",
     "Store2Omnisci",
     "Store2Sql",
@@ -50,6 +52,7 @@ __getattr__, __dir__ = importing.on_demand(
     {
         "Store": "api2db.store.store",
         "Store2Bigquery": "api2db.store.store2bigquery",
+        "Store2Delta": "api2db.store.store2delta",
         "Store2Local": "api2db.store.store2local",
         "Store2Omnisci": "api2db.store.store2omnisci",
         "Store2Sql": "api2db.store.store2sql",

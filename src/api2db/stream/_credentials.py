@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,27 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
     return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
 
 
+def storage_options(given: Mapping[str, str] | None, auth_path: str | None, home: Path) -> dict[str, str]:
+    """Combine options of an object store, from an argument and from a file; the argument takes precedence.
+
+    Args:
+        given: The options by name; None for none.
+        auth_path: A JSON file with more of them, as for ``credentials``.
+        home: The project's folder.
+
+    Raises:
+        ConfigurationError: The file is not valid, or an option is not text; it is a ValueError. No value is shown.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigurationError("storage_options must be a dict of names and texts")
+    found = {**(_read(home / auth_path, None) if auth_path else {}), **(given or {})}
+    if odd := sorted(
+        str(name) for name, value in found.items() if not (isinstance(name, str) and isinstance(value, str))
+    ):
+        raise ConfigurationError(f"storage_options: {', '.join(odd)} must be text; put it in quotes")
+    return found
+
+
 def given_password(said: object) -> Password | None:
     """Wrap a password given as an argument, for ``credentials``; None if none was given.
 
@@ -89,7 +110,7 @@ def _check_texts(found: Mapping[str, Any], auth_path: str | None) -> None:
         raise ConfigurationError(f"{where}{', '.join(with_nul)} has a NUL character, which no server takes")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, fields: Collection[str] | None = _FIELDS) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -103,9 +124,12 @@ def _read(path: Path) -> dict[str, Any]:
             f"the file of credentials {path} is not valid JSON{where}; correct it: each text needs quotes,"
             " and commas go between the lines"
         ) from None
-    if not isinstance(content, dict) or (strange := sorted(set(content) - set(_FIELDS))):
-        named = "it is not a JSON object" if not isinstance(content, dict) else f"it has {', '.join(strange)}"
-        raise ConfigurationError(f"{path} is not a file of credentials: {named}; it may have {', '.join(_FIELDS)}")
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} is not a file of credentials: it is not a JSON object")
+    if fields is not None and (strange := sorted(set(content) - set(fields))):
+        raise ConfigurationError(
+            f"{path} is not a file of credentials: it has {', '.join(strange)}; it may have {', '.join(fields)}"
+        )
     return {name: _resolved(value, name, path) for name, value in content.items()}
 
 

@@ -10,6 +10,7 @@ from api2db.journal import Durability
 from api2db.targets.port import IfExists, SchemaRule
 
 IF_EXISTS = ("append", "replace", "fail")
+ON_CONFLICT = ("reject", "json")
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 

@@ -13,6 +13,7 @@ from api2db.stream._credentials import credentials, given_password
 from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
 from api2db.stream._options import (
     IF_EXISTS,
+    ON_CONFLICT,
     StreamOptions,
     column_names,
     for_own_table,
@@ -27,7 +28,7 @@ from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_ON_CONFLICT = ("reject", "json")
+
 _DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
 _UNSUPPORTED = ("oracle", "microsoft_sql")
 
@@ -120,7 +121,7 @@ class Stream2Sql(Stream):
         **options: Unpack[StreamOptions],
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
-        self.on_conflict: OnConflict = one_of(on_conflict, _ON_CONFLICT, "on_conflict")
+        self.on_conflict: OnConflict = one_of(on_conflict, ON_CONFLICT, "on_conflict")
         super().__init__(name, chunk_size=chunk_size, stream_type=f"sql.{dialect}", store=store, table=table, **options)
         if on_conflict == "json" and self.schema_rule == "freeze":
             raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")

@@ -5,6 +5,7 @@ the page docs/types.md and the conformance suite all use this table. Nothing her
 """
 
 from api2db.targets.types._bigquery import BIGQUERY, BIGQUERY_DURATION, from_bigquery
+from api2db.targets.types._delta import DELTA, from_delta
 from api2db.targets.types._duckdb import DUCKDB, from_duckdb
 from api2db.targets.types._files import CSV, JSON_FILE, PARQUET, PICKLE
 from api2db.targets.types._heavydb import HEAVYDB, from_heavydb
@@ -18,6 +19,7 @@ __all__ = [
     "BIGQUERY",
     "BIGQUERY_DURATION",
     "CSV",
+    "DELTA",
     "DUCKDB",
     "HEAVYDB",
     "JSON_FILE",
@@ -33,6 +35,7 @@ __all__ = [
     "ValueKind",
     "ValueLimit",
     "from_bigquery",
+    "from_delta",
     "from_duckdb",
     "from_heavydb",
     "from_mysql",
@@ -42,4 +45,4 @@ __all__ = [
     "mysql_name",
 ]
 
-TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)
+TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, DELTA, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)

@@ -1,0 +1,164 @@
+"""Stream2Delta, which loads frames into a table of Delta Lake."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from api2db.delivery import Group
+from api2db.disk.folders import relative_to_home
+from api2db.errors import ConfigurationError
+from api2db.stream._credentials import storage_options as combined_options
+from api2db.stream._options import (
+    IF_EXISTS,
+    ON_CONFLICT,
+    StreamOptions,
+    column_names,
+    for_own_table,
+    one_of,
+    passes_options_to,
+)
+from api2db.stream.stream import Stream
+from api2db.targets.delta import DeltaTarget, TableLocation
+from api2db.targets.port import IfExists, OnConflict
+
+_SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
+
+
+class DeltaOptions(TypedDict, total=False):
+    """Options of streams and stores into Delta Lake; ``Stream2Delta`` describes them."""
+
+    keys: Sequence[str]
+    partition_by: Sequence[str]
+    on_conflict: OnConflict
+
+
+class Stream2Delta(Stream):
+    """Loads the frames of a collector into a table of Delta Lake, exactly once.
+
+    Args:
+        name: The collector's name.
+        uri: The table: a folder, or an address in an object store, such as ``s3://bucket/table``, ``az://…``,
+            ``abfss://…`` or ``gs://…``. A relative path is below the project's folder. It is created if it is missing.
+        storage_options: What the object store needs, such as ``{"AWS_REGION": "eu-central-1"}``: names and texts, as the
+            library deltalake takes them. Credentials may also be in the environment.
+        auth_path: A JSON file with more of these options; a relative path is below the project's folder. A value
+            ``$NAME`` in it stands for that environment variable.
+        if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits
+            while there is a table that this stream has not made.
+        chunk_size: The most rows of one commit; 0 for no limit.
+        store: Whether it serves a Store; then it has no worker.
+        keys: A row replaces the one with the same values in these columns; the last one wins. Without keys, rows are
+            added.
+        partition_by: The columns whose values decide in which folder of the table a row is, when the table is created.
+        on_conflict: What happens to a row with a value that fits no column: ``"reject"``: it is set aside with the
+            reason; ``"json"``: such values go into one JSON column ``_extra``, under the names of their columns.
+
+    The other arguments are those of ``Stream``.
+
+    Raises:
+        ConfigurationError: An argument can't be used; it is a ValueError.
+
+    Attributes:
+        uri: The table's path or address.
+        log_str: The stream's name in log lines.
+        connected: Whether the last attempt reached the table.
+    """
+
+    @passes_options_to(Stream.__init__)
+    def __init__(
+        self,
+        name: str,
+        uri: str | os.PathLike[str],
+        storage_options: Mapping[str, str] | None = None,
+        auth_path: str | None = None,
+        if_exists: str = "append",
+        chunk_size: int = 0,
+        store: bool = False,
+        *,
+        keys: Sequence[str] = (),
+        partition_by: Sequence[str] = (),
+        on_conflict: OnConflict = "reject",
+        table: str | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> None:
+        self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
+        self.on_conflict: OnConflict = one_of(on_conflict, ON_CONFLICT, "on_conflict")
+        self.keys = column_names(keys, "keys")
+        self.partition_by = column_names(partition_by, "partition_by")
+        super().__init__(name, chunk_size=chunk_size, stream_type="delta", store=store, table=table, **options)
+        if on_conflict == "json" and self.schema_rule == "freeze":
+            raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
+        self.auth_path = auth_path
+        self._place = _location(uri, combined_options(storage_options, auth_path, self.home), self.home)
+        self.uri = self._place.uri
+        self.log_str = f"{self.name} → {self.describe()}"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last attempt reached the table."""
+        return self._is_connected
+
+    @property
+    def identity(self) -> str:
+        """The identity of the stream across restarts: the table's place."""
+        return self.stream_id or f"delta:{self._place.name}"
+
+    def describe(self) -> str:
+        """Return the table's place, for display."""
+        return f"delta {self._place.name}"
+
+    def connect(self) -> bool:
+        """Reach the table, which is created when the first frame is delivered.
+
+        Returns:
+            Whether its place was reached; if not, the log says why.
+        """
+        self._reached = self._try_to_reach(self._target().connect)
+        return self._reached
+
+    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
+        """Journal a frame, and wait until it is in the table, or parked.
+
+        Args:
+            data: The frame.
+            retry_depth: How often an unavailable table is tried again before the frame is parked in
+                ``STORE/upload_failed/<collector>/delta/<timestamp_ns>.parquet``. It is delivered first later on.
+        """
+        self._stream(data, retry_depth)
+
+    def _target_group(self) -> Group:
+        return Group(self._place)
+
+    def _target(self, *, table_is_own: bool = False) -> DeltaTarget:
+        return DeltaTarget(
+            self._place,
+            for_own_table(self.if_exists, table_is_own=table_is_own),
+            self.schema_rule,
+            self.keys,
+            self.partition_by,
+            self.on_conflict,
+        )
+
+
+def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Path) -> TableLocation:
+    said = os.fspath(uri)
+    if not isinstance(said, str) or not said or "\0" in said:
+        raise ConfigurationError(f"uri must be the path or the address of a table, not {uri!r}")
+    if "://" not in said:
+        folder = (home / said).resolve()
+        return TableLocation(str(folder), relative_to_home(folder, home), options, folder)
+    parts = urlsplit(said)
+    if parts.scheme not in _SCHEMES or not parts.netloc:
+        raise ConfigurationError(f"uri must be a path, or an address that begins with one of {_listed()}")
+    if parts.password is not None or parts.query or parts.fragment:
+        raise ConfigurationError("uri must hold no password and no query; give secrets as storage_options or auth_path")
+    address = said.rstrip("/")
+    return TableLocation(address, address, options)
+
+
+def _listed() -> str:
+    return ", ".join(f"{scheme}://" for scheme in _SCHEMES)

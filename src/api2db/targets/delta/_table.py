@@ -1,0 +1,293 @@
+"""A table of Delta Lake: its schema, and each change of it as one commit."""
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from api2db.disk.atomic import make_folders, sync_file, sync_folder
+from api2db.errors import BatchRefusedError
+from api2db.targets.delta._location import TableLocation, library, sorted_errors
+from api2db.targets.delta._values import read_back
+from api2db.targets.port import Column
+from api2db.targets.types import from_delta
+
+logger = logging.getLogger(__name__)
+MARK: Final = "api2db"
+UNDECIDED: Final = "string (undecided)"
+LARGEST_REWRITE_BYTES = 128 << 20
+EXPIRY: Final = "delta.setTransactionRetentionDuration"
+_CHECK = "delta.constraints."
+_MOST_RETRIES = 100
+
+Numbers = Mapping[str, int]
+
+
+class Table:
+    """One version of a table. A commit of ours makes it the version of that commit.
+
+    Args:
+        place: Where it is.
+        opened: The library's table.
+    """
+
+    def __init__(self, place: TableLocation, opened: Any) -> None:
+        self._place = place
+        self._table = opened
+        self.columns = _columns_of(opened.schema())
+
+    @property
+    def version(self) -> int:
+        """The number of its last commit."""
+        return int(self._table.version())
+
+    @property
+    def library_table(self) -> Any:
+        """The library's table."""
+        return self._table
+
+    @property
+    def partitioned_by(self) -> tuple[str, ...]:
+        """The columns whose values decide in which folder a row is."""
+        return tuple(self._table.metadata().partition_columns)
+
+    @property
+    def forgets_ledgers(self) -> bool:
+        """Whether it is set to drop transaction identifiers after a time."""
+        return EXPIRY in self._table.metadata().configuration
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The types in which its files have its columns."""
+        return pa.schema(self._table.schema())
+
+    def number(self, name: str) -> int | None:
+        """A transaction identifier of this version."""
+        found = self._table.transaction_version(name)
+        return None if found is None else int(found)
+
+    def add(self, new: Sequence[tuple[str, str]], frame_ns: int) -> None:
+        """Add columns, each with its declared type, by one commit that fails if the schema has changed."""
+        fields = [_field(name, declared) for name, declared in new]
+        properties = library("CommitProperties")(custom_metadata={"api2db_frame_ns": frame_ns})
+        self._table.alter.add_columns(fields, commit_properties=properties)
+        self._committed()
+
+    def rewrite(self, columns: Sequence[Column]) -> None:
+        """Give columns other types, by a commit that writes all rows again; it fails if anything was committed.
+
+        Raises:
+            BatchRefusedError: The table is too large for that.
+        """
+        if (size := self._size_bytes()) > LARGEST_REWRITE_BYTES:
+            raise BatchRefusedError(
+                f"the table has {size >> 20} MiB, and only tables of up to {LARGEST_REWRITE_BYTES >> 20} MiB are "
+                "written again; change the type of its column with another program"
+            )
+        there = self._table.to_pyarrow_table()
+        schema = schema_of(columns)
+        rows = pa.table([_cast(there.column(field.name), field.type) for field in schema], schema=schema)
+        self._write(rows, "overwrite", {}, schema_mode="overwrite", retries=0)
+
+    def append(self, rows: pa.Table, numbers: Numbers) -> None:
+        """Add rows."""
+        self._write(rows, "append", numbers)
+
+    def overwrite(self, rows: pa.Table, numbers: Numbers, *, changes_schema: bool) -> None:
+        """Make rows the whole table; if the schema changes, theirs is the new one."""
+        self._write(rows, "overwrite", numbers, schema_mode="overwrite" if changes_schema else None)
+
+    def note(self, numbers: Numbers) -> None:
+        """Commit nothing but the ledger."""
+        self._table.create_write_transaction(
+            [], "append", self._table.schema(), list(self.partitioned_by), commit_properties=_properties(numbers)
+        )
+        self._table.update_incremental()
+        self._committed()
+
+    def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], numbers: Numbers) -> None:
+        """Replace the rows that have the keys of these, and add the others.
+
+        Args:
+            rows: With all columns of the table.
+            given: The columns to set in a row that is there; the others stay.
+            keys: The columns that identify a row.
+        """
+        same = " AND ".join(f"old.{quote(key)} = new.{quote(key)}" for key in keys)
+        merger = self._table.merge(
+            rows, same, source_alias="new", target_alias="old", commit_properties=_properties(numbers)
+        )
+        if sets := {quote(name): f"new.{quote(name)}" for name in given if name not in keys}:
+            merger = merger.when_matched_update(sets)
+        merger.when_not_matched_insert({quote(name): f"new.{quote(name)}" for name in rows.column_names}).execute()
+        self._committed()
+
+    def has_any(self, rows: pa.Table, keys: Sequence[str]) -> bool:
+        """Whether a row with one of these keys is there."""
+        first, *_ = keys
+        wanted = rows.select(list(keys))
+        near = pc.field(first).isin(wanted.column(first).combine_chunks().unique())
+        there = self._table.to_pyarrow_dataset().scanner(columns=list(keys), filter=near).to_table()
+        common = there.cast(wanted.schema).join(wanted, keys=list(keys), join_type="left semi")
+        return bool(common.num_rows)
+
+    def is_empty_of(self, name: str) -> bool:
+        """Whether a column has no value."""
+        return bool(self._column(name).null_count == self._column(name).length())
+
+    def is_exact_as_float(self, name: str) -> bool:
+        """Whether a double holds all integers of a column."""
+        found = pc.min_max(self._column(name))
+        least, most = found["min"].as_py(), found["max"].as_py()
+        return least is None or (least >= -(2**53) and most <= 2**53)
+
+    def newest(self, count: int, by: str) -> pa.Table:
+        """The rows with the greatest values in a column, the greatest first, in the columns' own types."""
+        best: pa.Table | None = None
+        for batch in self._table.to_pyarrow_dataset().to_batches():
+            rows = pa.Table.from_batches([batch])
+            rows = rows if best is None else pa.concat_tables([best, rows])
+            rows = rows.filter(rows.column(by).is_valid())
+            best = rows.take(pc.select_k_unstable(rows, k=count, sort_keys=[(by, "descending")]))
+        if best is None:
+            best = self.arrow_schema.empty_table()
+        arrays = [read_back(best.column(column.name), column) for column in self.columns]
+        return pa.table(arrays, [column.name for column in self.columns])
+
+    def rehearse(self, rows: pa.Table, *, changes_schema: bool) -> None:
+        """Write rows into an empty table in memory that has the schema and the rules of this one."""
+        made = library("DeltaTable").create(f"memory:///{uuid.uuid4().hex}", self._table.schema())
+        for name, rule in self._table.metadata().configuration.items():
+            if name.startswith(_CHECK):
+                made.alter.add_constraint({name.removeprefix(_CHECK): rule})
+        schema_mode = "overwrite" if changes_schema else None
+        library("write_deltalake")(made, rows, mode="overwrite", schema_mode=schema_mode)
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return self._table.to_pyarrow_dataset().to_table(columns=[name]).column(name)
+
+    def _size_bytes(self) -> int:
+        actions = pa.table(self._table.get_add_actions())
+        return int(pc.sum(actions.column("size_bytes")).as_py() or 0)
+
+    def _write(
+        self,
+        rows: pa.Table,
+        mode: str,
+        numbers: Numbers,
+        *,
+        schema_mode: str | None = None,
+        retries: int = _MOST_RETRIES,
+    ) -> None:
+        library("write_deltalake")(
+            self._table,
+            rows,
+            mode=mode,
+            schema_mode=schema_mode,
+            partition_by=list(self.partitioned_by) or None,
+            commit_properties=_properties(numbers, retries),
+        )
+        self._committed()
+
+    def _committed(self) -> None:
+        self.columns = _columns_of(self._table.schema())
+        if self._place.folder is not None:
+            _make_durable(self._place.folder, self.version)
+
+
+def opened(place: TableLocation) -> Table | None:
+    """Open a table; None if there is none."""
+    with sorted_errors(place):
+        try:
+            return Table(place, library("DeltaTable")(place.uri, storage_options=place.library_options))
+        except library("exceptions").TableNotFoundError:
+            return None
+
+
+def create(
+    place: TableLocation, columns: Sequence[tuple[str, str]], partition_by: Sequence[str], numbers: Numbers
+) -> Table:
+    """Create a table by one commit; if somebody else has done so meanwhile, this fails.
+
+    Args:
+        columns: Name and declared type of each column.
+        partition_by: The columns whose values decide in which folder a row is.
+        numbers: Transaction identifiers of the commit.
+    """
+    if place.folder is not None:
+        make_folders(place.folder)
+    schema = library("Schema")([_field(name, declared) for name, declared in columns])
+    made = library("DeltaTable").create(
+        place.uri,
+        schema,
+        mode="error",
+        partition_by=list(partition_by) or None,
+        storage_options=place.library_options,
+        commit_properties=_properties(numbers),
+    )
+    table = Table(place, made)
+    if place.folder is not None:
+        _make_durable(place.folder, table.version)
+        sync_folder(place.folder)
+    return table
+
+
+def _cast(values: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    return pa.nulls(len(values), type_) if values.null_count == len(values) else values.cast(type_)
+
+
+def schema_of(columns: Sequence[Column]) -> pa.Schema:
+    """The types in which files have columns, with the marks of api2db."""
+    return pa.schema(library("Schema")([_field(column.name, column.declared) for column in columns]))
+
+
+def quote(name: str) -> str:
+    """A column's name in the SQL of the library."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _field(name: str, declared: str) -> Any:
+    plain, _, mark = declared.removesuffix(")").partition(" (")
+    return library("Field")(name, plain if mark else declared, nullable=True, metadata={MARK: mark} if mark else {})
+
+
+def _columns_of(schema: Any) -> list[Column]:
+    return [
+        Column(field.name, from_delta(declared), declared) for field in schema.fields for declared in [_said(field)]
+    ]
+
+
+def _said(field: Any) -> str:
+    """A field's declared type, with the mark of api2db."""
+    inner = getattr(field.type, "element_type", None)
+    name = getattr(field.type, "type", "struct")
+    declared = f"array<{getattr(inner, 'type', 'struct')}>" if name == "array" else str(name)
+    mark = field.metadata.get(MARK)
+    marked = f"{declared} ({mark})"
+    return marked if mark and (marked == UNDECIDED or not pa.types.is_null(from_delta(marked))) else declared
+
+
+def _properties(numbers: Numbers, retries: int = _MOST_RETRIES) -> Any:
+    identifiers = [library("Transaction")(name, number) for name, number in numbers.items()]
+    return library("CommitProperties")(max_commit_retries=retries, app_transactions=identifiers or None)
+
+
+def _make_durable(folder: Path, version: int) -> None:
+    """Flush a commit and its files to the disk; the library leaves that to the system."""
+    log = folder / "_delta_log"
+    entry = log / f"{version:020}.json"
+    added = [
+        folder / unquote(action["add"]["path"])
+        for line in entry.read_text(encoding="utf-8").splitlines()
+        if "add" in (action := json.loads(line))
+    ]
+    for path in [*added, entry]:
+        sync_file(path)
+    for parent in {log, *(path.parent for path in added)}:
+        sync_folder(parent)
