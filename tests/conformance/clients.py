@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from api2db import Stream, Stream2Local
 from api2db.targets.types import (
     BIGQUERY,
     CSV,
+    DELTA,
     DUCKDB,
     HEAVYDB,
     JSON_FILE,
@@ -34,6 +36,8 @@ from api2db.targets.types import (
 )
 from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery, use_bqemulator
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, types, use
+from tests.stream.lakes import DELTA as DELTA_FOLDER
+from tests.stream.lakes import delta_table, stream_into_delta
 from tests.stream.omnisci import omnisci_columns, running_omnisci, stream_into_omnisci, use_omnisci
 
 Columns = dict[str, list[Any]]
@@ -116,6 +120,23 @@ def _omnisci() -> TargetCase:
         _of_heavydb,
         use_omnisci,
         lambda _: running_omnisci().clear(),
+    )
+
+
+def _lake() -> TargetCase:
+    def column(home: Path, name: str, type_: pa.DataType) -> list[Any]:
+        held = delta_table(home / DELTA_FOLDER).column(name).combine_chunks().drop_null()
+        if pa.types.is_timestamp(held.type) or pa.types.is_date(held.type):
+            held = held.cast(pa.int32() if pa.types.is_date(held.type) else pa.int64())
+        return list(held.to_pylist())
+
+    return TargetCase(
+        DELTA,
+        stream_into_delta,
+        lambda home: _of_arrow(delta_table(home / DELTA_FOLDER)),
+        "delta",
+        column,
+        drop=lambda home: shutil.rmtree(home / DELTA_FOLDER, ignore_errors=True),
     )
 
 
@@ -242,6 +263,9 @@ CASES = (
     _file(CSV, "csv", _csv),
     _file(PICKLE, "pickle", _pickle),
 )
+LAKES = (_lake(),)
 TABLES = tuple(case for case in CASES if case.is_table)
+# Their random frames and poison take long, so they are left to torture.
+LONG = tuple(pytest.param(case, marks=pytest.mark.torture) for case in LAKES)
 LOAD_JOBS = _bigquery(if_exists="replace")
 BQEMULATOR = _bigquery(use_bqemulator)

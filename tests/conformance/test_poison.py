@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api2db.frames import JSON, is_json
-from tests.conformance.clients import TABLES, TargetCase
+from tests.conformance.clients import LONG, TABLES, TargetCase
 from tests.conformance.limits import reasons_of
 from tests.stream.databases import COLLECTOR
 
@@ -62,7 +62,7 @@ POISONS: dict[str, pa.Array] = {
 }
 
 
-@pytest.fixture(params=TABLES, ids=lambda case: case.types.target)
+@pytest.fixture(params=[*TABLES, *LONG], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)

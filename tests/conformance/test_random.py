@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 
 from api2db import Stream
 from api2db.frames import encode_cell
-from tests.conformance.clients import CASES, TABLES, TargetCase
+from tests.conformance.clients import CASES, LAKES, LONG, TABLES, TargetCase
 from tests.conformance.columns import bits
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
@@ -30,7 +30,7 @@ CARRIED = [type_ for type_ in TYPES if type_ not in ODD]
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.types.target)
+@pytest.fixture(params=[*CASES, *LONG], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
@@ -157,9 +157,14 @@ def _name_of(each: Any) -> str:
     return str(each.types.target) if isinstance(each, TargetCase) else str(each.get("on_conflict", "reject"))
 
 
-DRIFTS: list[tuple[TargetCase, dict[str, str]]] = [
+DRIFTS: list[Any] = [
     *((case, {}) for case in TABLES),
     *((case, {"on_conflict": "json"}) for case in TABLES if case.dialect),
+    *(pytest.param(case, {}, marks=pytest.mark.torture, id=case.types.target) for case in LAKES),
+    *(
+        pytest.param(case, {"on_conflict": "json"}, marks=pytest.mark.torture, id=f"{case.types.target}-json")
+        for case in LAKES
+    ),
 ]
 
 

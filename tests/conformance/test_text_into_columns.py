@@ -11,11 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.conformance.clients import TABLES, TargetCase
+from tests.conformance.clients import LAKES, TABLES, TargetCase
 from tests.servers.bigquery import BigqueryServer
 from tests.stream.bigqueries import DATASET, running_bigquery
 from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, execute
+from tests.stream.lakes import make_delta_table
 from tests.stream.omnisci import running_omnisci
 
 ROW: dict[str, Any] = {
@@ -52,6 +53,15 @@ BIGQUERY = (
     {"name": "n", "type": "INTEGER", "mode": "REPEATED"},
     {"name": "t", "type": "STRING"},
 )
+DELTA = {
+    "seen": "timestamp",
+    "d": "date",
+    "price": "decimal(12,2)",
+    "ok": "boolean",
+    "tags": ["string"],
+    "n": ["integer"],
+    "t": "string",
+}
 HEAVYDB = (
     "seen_t TIMESTAMP(6), d_t DATE, price_t DECIMAL(12,2), ok_t BOOLEAN, tags_t TEXT ENCODING DICT(32),"
     " n_t TEXT ENCODING DICT(32), t_t TEXT ENCODING DICT(32)"
@@ -66,7 +76,7 @@ ODD: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=TABLES, ids=lambda case: case.types.target)
+@pytest.fixture(params=[*TABLES, *LAKES], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)
@@ -82,6 +92,8 @@ def make_table(case: TargetCase, home: Path) -> None:
         if DATASET not in catalog.datasets:
             catalog.make_dataset({"datasetReference": {"datasetId": DATASET}})
         catalog.make_table(DATASET, {"tableReference": {"tableId": COLLECTOR}, "schema": {"fields": list(BIGQUERY)}})
+    elif case.stream_type == "delta":
+        make_delta_table(home, DELTA)
     else:
         running_omnisci().reach.execute(f"CREATE TABLE {COLLECTOR}_stream ({HEAVYDB})")
 

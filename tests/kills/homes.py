@@ -17,10 +17,13 @@ from tests.kills.checker import (
     set_aside,
 )
 from tests.kills.rows import expected
+from tests.stream.lakes import delta_table
 
 EMBEDDED = ("duckdb", "sqlite", "shards")
 _STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")}
 _STREAM_TYPES |= {"omnisci": "omnisci", "bigquery": "bigquery", "bigquery_by_key": "bigquery"}
+_STREAM_TYPES |= dict.fromkeys(("delta", "delta_by_key"), "delta")
+_LAKES = {"delta": "delta", "delta_replace": "delta_replaced", "delta_by_key": "delta_keyed"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class Home:
             return in_shards(self.path / "STORE" / "flights" / "parquet", self.place / "consumed")
         if kind in {"update", "replace"}:
             return in_file(self.path / "CACHE" / f"{kind}d.parquet")
+        if kind in _LAKES:
+            rows: list[Any] = delta_table(self.databases / _LAKES[kind]).to_pylist()
+            return sorted(rows, key=lambda row: (row["n"], row["row"])) if "key" in kind else rows
         dialect, _, replaced = kind.partition("_")
         path = self.databases / f"{'replaced' if replaced else 'flights'}.{dialect}"
         return in_duckdb(path) if dialect == "duckdb" else in_sqlite(path)

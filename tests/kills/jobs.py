@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from api2db import FileConverter, Stream2Bigquery, Stream2Local, Stream2Omnisci, Stream2Sql
+from api2db import FileConverter, Stream2Bigquery, Stream2Delta, Stream2Local, Stream2Omnisci, Stream2Sql
 from api2db.journal import ALL
 from api2db.journal._store import open_shared
-from api2db.store import Store, Store2Bigquery, Store2Local, Store2Omnisci, Store2Sql
+from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql._ledger import Ledger
 from api2db.torture.fork_server import say
@@ -45,6 +45,11 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "bigquery_by_key": lambda db, **options: Stream2Bigquery(COLLECTOR, keys=["n", "row"], **options),
     "bigquery_replace": lambda db, **options: Stream2Bigquery(COLLECTOR, if_exists="replace", **options),
     "omnisci": lambda db, **options: Stream2Omnisci(COLLECTOR, **options),
+    "delta": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta", **options),
+    "delta_replace": lambda db, **options: Stream2Delta(
+        COLLECTOR, f"{db}/delta_replaced", if_exists="replace", **options
+    ),
+    "delta_by_key": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta_keyed", keys=["n", "row"], **options),
 }
 
 
@@ -64,6 +69,7 @@ STORES: dict[str, Callable[..., Store | Composer]] = {
     "composer": lambda db, home, **options: Composer(home),
     "duckdb": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.duckdb", "duckdb", **options),
     "sqlite": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.sqlite", "sqlite", **options),
+    "delta": lambda db, **options: Store2Delta(COLLECTOR, 1, f"{db}/delta", **options),
     "local": lambda db, **options: Store2Local(COLLECTOR, 1, **options),
     "bigquery": lambda db, **options: Store2Bigquery(COLLECTOR, 1, **options),
     "bigquery_by_key": lambda db, **options: Store2Bigquery(COLLECTOR, 1, keys=["n", "row"], **options),

@@ -14,6 +14,7 @@ from api2db import FileConverter, Stream, Stream2Local
 from tests.journals.rejected import rejected_tables
 from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery, use_bqemulator
 from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
+from tests.stream.lakes import delta_rows, stream_into_delta
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "DIALECTS",
     "EMULATED",
     "LIVE",
+    "LONG",
     "REPLACING",
     "TargetCase",
     "execute",
@@ -50,6 +52,7 @@ class TargetCase:
         dialect: The dialect of a database.
         in_order: Whether the rows are read in the order in which they were put.
         is_emulator: Whether its server is an emulator that others wrote.
+        is_live: Whether its server is Google's own.
     """
 
     name: str
@@ -60,10 +63,11 @@ class TargetCase:
     dialect: str | None = field(default=None)
     in_order: bool = field(default=True)
     is_emulator: bool = field(default=False)
+    is_live: bool = field(default=False)
 
     def use(self, request: pytest.FixtureRequest) -> "TargetCase":
         """Make its server ready for one test, if it has one."""
-        if not self.in_order:
+        if self.is_live:
             live_bigquery().begin()
         elif self.is_emulator:
             use_bqemulator(request)
@@ -76,7 +80,8 @@ class TargetCase:
         return self
 
     def ids(self, home: Path) -> list[int]:
-        return [int(row["id"]) for row in self.rows(home)]
+        found = [int(row["id"]) for row in self.rows(home)]
+        return found if self.in_order else sorted(found)
 
     def rejected(self, home: Path) -> list[dict[str, Any]]:
         return rejected_rows(home, self.stream_type)
@@ -168,6 +173,19 @@ def _live(if_exists: str, keys: Sequence[str] = ()) -> TargetCase:
         lambda home: live_bigquery().rows(home),
         newest_only=if_exists == "replace",
         in_order=False,
+        is_live=True,
+    )
+
+
+def delta(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
+    words = ["delta", *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
+    return TargetCase(
+        "_".join(words),
+        "delta",
+        partial(stream_into_delta, if_exists=if_exists, keys=keys),
+        delta_rows,
+        newest_only=if_exists == "replace",
+        in_order=not keys,
     )
 
 
@@ -215,7 +233,10 @@ CASES = (
     bigquery("fail"),
     bigquery("replace"),
     bigquery(keys=["id"]),
+    delta(),
+    delta(keys=["id"]),
 )
+LONG = (delta("fail"), delta("replace"))
 EMULATED = (
     bigquery(server="bqemulator"),
     bigquery("fail", server="bqemulator"),

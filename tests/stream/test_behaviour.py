@@ -20,6 +20,7 @@ from tests.stream.cases import (
     COLLECTOR,
     EMULATED,
     LIVE,
+    LONG,
     REPLACING,
     TargetCase,
     files,
@@ -39,11 +40,11 @@ pytestmark = pytest.mark.every_journal(
 )
 Make = Callable[..., Stream]
 APPENDING_EMULATOR, *OTHER_EMULATORS = EMULATED
-LONG = [pytest.param(case, marks=pytest.mark.torture) for case in OTHER_EMULATORS]
+IN_TORTURE = [pytest.param(case, marks=pytest.mark.torture) for case in (*OTHER_EMULATORS, *LONG)]
 ELSEWHERE = [pytest.param(case, marks=pytest.mark.live) for case in LIVE]
 
 
-@pytest.fixture(params=[*CASES, APPENDING_EMULATOR, *LONG, *ELSEWHERE], ids=lambda case: case.name)
+@pytest.fixture(params=[*CASES, APPENDING_EMULATOR, *IN_TORTURE, *ELSEWHERE], ids=lambda case: case.name)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     assert isinstance(request.param, TargetCase)
     return request.param.use(request)

@@ -43,8 +43,8 @@ class Stream2Delta(Stream):
         name: The collector's name.
         uri: The table: a folder, or an address in an object store, such as ``s3://bucket/table``, ``az://…``,
             ``abfss://…`` or ``gs://…``. A relative path is below the project's folder. It is created if it is missing.
-        storage_options: What the object store needs, such as ``{"AWS_REGION": "eu-central-1"}``: names and texts, as the
-            library deltalake takes them. Credentials may also be in the environment.
+        storage_options: What the object store needs, such as ``{"AWS_REGION": "eu-central-1"}``: names and texts, as
+            the library deltalake takes them. Credentials may also be in the environment.
         auth_path: A JSON file with more of these options; a relative path is below the project's folder. A value
             ``$NAME`` in it stands for that environment variable.
         if_exists: ``"append"``: adds to the table; ``"replace"``: the table is the newest frame; ``"fail"``: waits

@@ -1,8 +1,8 @@
 """The ledger of a stream as transaction identifiers: numbers by name, which the table's log keeps.
 
-``<stream>`` is the sequence. ``<stream>/skip`` is the number of committed rows of the next record. ``<stream>/epoch`` is
-the number of parts that follow as ``<stream>/epoch/0`` and so on: each is seven bytes of the epoch's text. A store has
-no epoch but its own name, so it has no parts.
+``<stream>`` is the sequence, and ``<stream>/skip`` the number of committed rows of the next record. ``<stream>/epoch``
+is the number of parts that follow as ``<stream>/epoch/0`` and so on: each is seven bytes of the epoch's text. A store
+has no epoch but its own name, so it has no parts.
 """
 
 from collections.abc import Mapping

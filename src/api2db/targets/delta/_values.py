@@ -25,7 +25,7 @@ def stored(rows: pa.Table, columns: Mapping[str, Column], schema: pa.Schema) -> 
         else pa.nulls(rows.num_rows, field.type)
         for field in schema
     ]
-    return pa.table(arrays, schema=schema)
+    return pa.table(arrays, schema=schema).combine_chunks()  # the library writes chunks in no order
 
 
 def _as_stored(values: pa.ChunkedArray, column: Column, type_: pa.DataType) -> pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""The types of Delta Lake. It has fewer than Arrow, so a mark in a column's metadata says what a text or a number means."""
+"""The types of Delta Lake. It has fewer than Arrow, so the metadata of a column says what its text or numbers mean."""
 
 import re
 
