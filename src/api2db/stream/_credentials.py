@@ -62,7 +62,7 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
     return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
 
 
-def storage_options(given: Mapping[str, str] | None, auth_path: str | None, home: Path) -> dict[str, str]:
+def storage_options(given: Mapping[str, Any] | None, auth_path: str | None, home: Path) -> dict[str, str]:
     """Combine options of an object store, from an argument and from a file; the argument takes precedence.
 
     Args:
@@ -73,12 +73,10 @@ def storage_options(given: Mapping[str, str] | None, auth_path: str | None, home
     Raises:
         ConfigurationError: The file is not valid, or an option is not text; it is a ValueError. No value is shown.
     """
-    if given is not None and not isinstance(given, Mapping):
+    if not isinstance(given or {}, Mapping):
         raise ConfigurationError("storage_options must be a dict of names and texts")
-    found = {**(_read(home / auth_path, None) if auth_path else {}), **(given or {})}
-    if odd := sorted(
-        str(name) for name, value in found.items() if not (isinstance(name, str) and isinstance(value, str))
-    ):
+    found: dict[str, Any] = {**(_read(home / auth_path, None) if auth_path else {}), **(given or {})}
+    if odd := sorted(str(name) for name, value in found.items() if not isinstance(value, str)):
         raise ConfigurationError(f"storage_options: {', '.join(odd)} must be text; put it in quotes")
     return found
 

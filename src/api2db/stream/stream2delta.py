@@ -20,6 +20,7 @@ from api2db.stream._options import (
     for_own_table,
     one_of,
     passes_options_to,
+    whole_number,
 )
 from api2db.stream.stream import Stream
 from api2db.targets.delta import DeltaTarget, TableLocation
@@ -130,6 +131,37 @@ class Stream2Delta(Stream):
         """
         self._stream(data, retry_depth)
 
+    def optimize(self) -> int:
+        """Gather small files of the table into larger ones, by one commit; the stream may be running.
+
+        The files that are replaced stay on the disk for readers of older versions, until ``vacuum``.
+
+        Returns:
+            How many files were replaced.
+
+        Raises:
+            TargetUnavailableError: The table can't be reached, or somebody replaced rows in these files meanwhile; call
+                it again.
+        """
+        return self._target().optimize()
+
+    def vacuum(self, retention_hours: int | None = None, *, dry_run: bool = False) -> list[str]:
+        """Delete files that no version of the table has needed for some time.
+
+        Args:
+            retention_hours: The time; by default that of the table, which is a week unless it says otherwise. Readers
+                of versions that are older fail. A load that takes longer than this time could lose its files.
+            dry_run: Whether to delete nothing.
+
+        Returns:
+            The files.
+
+        Raises:
+            TargetUnavailableError: The table can't be reached.
+        """
+        hours = None if retention_hours is None else whole_number(retention_hours, "retention_hours", least=1)
+        return self._target().vacuum(hours, dry_run=dry_run)
+
     def _target_group(self) -> Group:
         return Group(self._place)
 
@@ -146,7 +178,7 @@ class Stream2Delta(Stream):
 
 def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Path) -> TableLocation:
     said = os.fspath(uri)
-    if not isinstance(said, str) or not said or "\0" in said:
+    if not said or "\0" in said:
         raise ConfigurationError(f"uri must be the path or the address of a table, not {uri!r}")
     if "://" not in said:
         folder = (home / said).resolve()

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import uuid
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ LARGEST_REWRITE_BYTES = 128 << 20
 EXPIRY: Final = "delta.setTransactionRetentionDuration"
 _CHECK = "delta.constraints."
 _MOST_RETRIES = 100
+_USUAL_RETENTION_HOURS = 168
 
 Numbers = Mapping[str, int]
 
@@ -128,6 +129,20 @@ class Table:
         merger.when_not_matched_insert({quote(name): f"new.{quote(name)}" for name in rows.column_names}).execute()
         self._committed()
 
+    def optimize(self) -> int:
+        """Gather small files; return how many were replaced."""
+        before = self.version
+        found = self._table.optimize.compact()
+        if self.version != before:
+            self._committed()
+        return int(found["numFilesRemoved"])
+
+    def vacuum(self, hours: int | None, *, dry_run: bool) -> list[str]:
+        """Delete files that no version has needed for so many hours; return them."""
+        is_short = hours is not None and hours < _USUAL_RETENTION_HOURS
+        found = self._table.vacuum(hours, dry_run=dry_run, enforce_retention_duration=not is_short)
+        return [str(path) for path in found]
+
     def has_any(self, rows: pa.Table, keys: Sequence[str]) -> bool:
         """Whether a row with one of these keys is there."""
         first, *_ = keys
@@ -161,13 +176,14 @@ class Table:
         return pa.table(arrays, [column.name for column in self.columns])
 
     def rehearse(self, rows: pa.Table, *, changes_schema: bool) -> None:
-        """Write rows into an empty table in memory that has the schema and the rules of this one."""
-        made = library("DeltaTable").create(f"memory:///{uuid.uuid4().hex}", self._table.schema())
-        for name, rule in self._table.metadata().configuration.items():
-            if name.startswith(_CHECK):
-                made.alter.add_constraint({name.removeprefix(_CHECK): rule})
-        schema_mode = "overwrite" if changes_schema else None
-        library("write_deltalake")(made, rows, mode="overwrite", schema_mode=schema_mode)
+        """Write rows into an empty table for a moment, which has the schema and the rules of this one."""
+        with tempfile.TemporaryDirectory(prefix="api2db-") as folder:
+            made = library("DeltaTable").create(folder, self._table.schema())
+            for name, rule in self._table.metadata().configuration.items():
+                if name.startswith(_CHECK):
+                    made.alter.add_constraint({name.removeprefix(_CHECK): rule})
+            schema_mode = "overwrite" if changes_schema else None
+            library("write_deltalake")(made, rows, mode="overwrite", schema_mode=schema_mode)
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return self._table.to_pyarrow_dataset().to_table(columns=[name]).column(name)

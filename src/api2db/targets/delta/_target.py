@@ -162,6 +162,18 @@ class DeltaTarget(LedgerTarget):
             schema = schema_of(columns) if changes_schema else table.arrow_schema
             table.rehearse(stored(rows, _by_name(columns), schema), changes_schema=changes_schema)
 
+    def optimize(self) -> int:
+        """Gather small files; return how many were replaced."""
+        table = opened(self._place)
+        with sorted_errors(self._place):
+            return 0 if table is None else table.optimize()
+
+    def vacuum(self, hours: int | None, *, dry_run: bool) -> list[str]:
+        """Delete files that no version has needed for so many hours; return them."""
+        table = opened(self._place)
+        with sorted_errors(self._place):
+            return [] if table is None else table.vacuum(hours, dry_run=dry_run)
+
     def _load(
         self, table: Table, rows: pa.Table, columns: Sequence[Column], numbers: Mapping[str, int], *, only_new: bool
     ) -> None:

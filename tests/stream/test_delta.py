@@ -1,0 +1,265 @@
+"""Stream2Delta: what it promises beyond the behaviour that all targets share."""
+
+import json
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from api2db import Store2Delta, Stream2Delta, Stream2Local
+from api2db.errors import (
+    BatchRefusedError,
+    ConfigurationError,
+    LedgerMovedError,
+    TableChangedError,
+    TargetUnavailableError,
+)
+from api2db.stream.stream2delta import _location
+from api2db.targets.delta import DeltaTarget, TableLocation
+from api2db.targets.port import LedgerRow, LedgerUpdate
+from tests.stream.cases import COLLECTOR, frame, rejected_rows
+from tests.stream.lakes import DELTA, delta_rows, delta_types, make_delta_table, stream_into_delta
+
+STREAM = "0123456789abcdef"
+EPOCH = "fedcba9876543210"
+ROWS = pa.table({"id": [1, 2]})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> TableLocation:
+    return _location(DELTA, {}, tmp_path)
+
+
+def owner(place: TableLocation, **options: Any) -> DeltaTarget:
+    """A target of the stream that has read its ledger."""
+    made = DeltaTarget(place, **{"if_exists": "append", "schema": "evolve", **options})
+    made.connect()
+    made.read_position(STREAM)
+    return made
+
+
+def load(target: DeltaTarget, before: LedgerRow | None, sequence: int, rows: pa.Table = ROWS) -> LedgerRow:
+    columns = target.prepare(rows.schema)
+    after = LedgerRow(EPOCH, sequence, 0)
+    target.load(rows, columns, LedgerUpdate(STREAM, before, after, rows.num_rows))
+    return after
+
+
+def test_of_two_owners_of_a_stream_only_one_commits_whatever_it_commits(place: TableLocation, tmp_path: Path) -> None:
+    first = owner(place)
+    reached = load(first, None, 1)
+    second = owner(place)
+    load(first, reached, 2)
+    for sequence in (2, 3):
+        with pytest.raises(LedgerMovedError):
+            load(second, reached, sequence)
+    assert second.read_position(STREAM) == LedgerRow(EPOCH, 2, 0)
+    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2, 1, 2]
+
+
+def test_owners_that_commit_at_once_never_both_win(place: TableLocation, tmp_path: Path) -> None:
+    reached = load(owner(place), None, 1)
+    targets = [owner(place) for _ in range(4)]
+    ready, won = threading.Barrier(4), []
+
+    def race(target: DeltaTarget, number: int) -> None:
+        ready.wait()
+        try:
+            load(target, reached, 2 + number)
+        except LedgerMovedError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=race, args=(target, number)) for number, target in enumerate(targets)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert len(delta_rows(tmp_path)) == 4
+
+
+def test_streams_of_others_commit_side_by_side(place: TableLocation, tmp_path: Path) -> None:
+    reached = load(owner(place), None, 1)
+    ours = owner(place)
+    for number in range(3):
+        theirs = CommitProperties(app_transactions=[Transaction("another", number)])
+        write_deltalake(place.uri, ROWS, mode="append", commit_properties=theirs)
+        reached = load(ours, reached, 2 + number)
+    assert len(delta_rows(tmp_path)) == 14
+
+
+def test_a_ledger_is_read_back_whatever_its_epoch_is(place: TableLocation) -> None:
+    target = owner(place)
+    columns = target.prepare(ROWS.schema)
+    before = None
+    for epoch in (EPOCH, "store-" + "ab" * 16, STREAM, "é"):
+        after = LedgerRow(epoch, 2**62, 2**40)
+        target.load(ROWS.select([]), columns, LedgerUpdate(STREAM, before, after))
+        assert owner(place).read_position(STREAM) == after
+        before = after
+
+
+def test_a_column_that_another_program_adds_meanwhile_is_seen(place: TableLocation) -> None:
+    target = owner(place)
+    columns = target.prepare(ROWS.schema)
+    DeltaTable(place.uri).alter.add_columns(pa_field("extra"))
+    with pytest.raises(TableChangedError):
+        target.load(ROWS, columns, LedgerUpdate(STREAM, None, LedgerRow(EPOCH, 1, 0), 2))
+    assert [column.name for column in target.prepare(ROWS.schema)] == ["id", "extra"]
+
+
+def pa_field(name: str) -> Any:
+    from deltalake import Field
+
+    return [Field(name, "long")]
+
+
+def test_a_table_that_forgets_ledgers_is_refused(place: TableLocation) -> None:
+    load(owner(place), None, 1)
+    DeltaTable(place.uri).alter.set_table_properties({"delta.setTransactionRetentionDuration": "interval 1 hours"})
+    with pytest.raises(TargetUnavailableError, match="remove the property"):
+        owner(place)
+
+
+def test_duckdb_and_polars_read_what_the_log_names(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path) as stream:
+        stream.stream(frame(1, 2))
+        stream.stream(pd.DataFrame({"id": [3], "more": [{"a": 1}]}))
+    table = DeltaTable(tmp_path / DELTA)
+    files = table.file_uris()
+    assert duckdb.sql(f"SELECT sum(id), count(*) FROM read_parquet({files}, union_by_name=true)").fetchall() == [(6, 3)]
+    assert pl.read_delta(str(tmp_path / DELTA)).sort("id")["more"].to_list() == [None, None, '{"a": 1}']
+
+
+def test_a_rule_of_the_table_rejects_its_own_rows(tmp_path: Path) -> None:
+    make_delta_table(tmp_path, {"id": "long", "text": "string"})
+    DeltaTable(tmp_path / DELTA).alter.add_constraint({"positive": "id > 0"})
+    with stream_into_delta(tmp_path) as stream:
+        stream.stream(frame(1, -2, 3))
+    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 3]
+    [rejected] = rejected_rows(tmp_path, "delta")
+    assert rejected["id"] == -2
+    assert "CHECK" in rejected["_api2db_reason"]
+
+
+def test_a_column_is_widened_where_every_row_stays_exact(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "api2db")
+    with stream_into_delta(tmp_path) as stream:
+        stream.stream(pd.DataFrame({"id": [1], "n": [5], "t": [None]}))
+        stream.stream(pd.DataFrame({"id": [2], "n": [0.5], "t": ["x"]}))
+    assert delta_rows(tmp_path) == [{"id": 1, "n": 5.0, "t": None}, {"id": 2, "n": 0.5, "t": "x"}]
+    assert delta_types(tmp_path / DELTA) == {"id": "long", "n": "double", "t": "string"}
+    assert "the column 'n' is double instead of long" in caplog.text
+
+
+def test_a_table_beyond_the_bound_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api2db.targets.delta._table.LARGEST_REWRITE_BYTES", 10)
+    with stream_into_delta(tmp_path) as stream:
+        stream.stream(pd.DataFrame({"n": [5]}))
+        stream.stream(pd.DataFrame({"n": [0.5]}))
+    assert [row["n"] for row in delta_rows(tmp_path)] == [5]
+    [rejected] = rejected_rows(tmp_path, "delta")
+    assert "written again" in rejected["_api2db_reason"]
+
+
+def test_rows_are_partitioned(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path, partition_by=["day"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2, 3], "day": ["a", "b", "a/ü"]}))
+        stream.stream(pd.DataFrame({"id": [4], "day": [None]}))
+    assert sorted((row["id"], row["day"]) for row in delta_rows(tmp_path)) == [
+        (1, "a"), (2, "b"), (3, "a/ü"), (4, None),
+    ]  # fmt: skip
+    assert DeltaTable(tmp_path / DELTA).metadata().partition_columns == ["day"]
+
+
+def test_keys_replace_rows_and_leave_what_a_frame_lacks(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path, keys=["id", "a b"]) as stream:
+        stream.stream(pd.DataFrame({"id": [1, 2], "a b": ["x", 'q"`'], 'w"x': [1, 2], "e": [1, 2]}))
+        stream.stream(pd.DataFrame({"id": [2, 3], "a b": ['q"`', "z"], 'w"x': [5, 6]}))
+    found = sorted(delta_rows(tmp_path), key=lambda row: row["id"])
+    assert [list(row.values()) for row in found] == [[1, "x", 1, 1], [2, 'q"`', 5, 2], [3, "z", 6, None]]
+
+
+def test_a_key_that_is_there_is_not_overwritten_by_a_retried_row(place: TableLocation) -> None:
+    target = owner(place, keys=["id"])
+    load(target, None, 1)
+    columns = target.prepare(ROWS.schema)
+    update = LedgerUpdate(STREAM, LedgerRow(EPOCH, 1, 0), LedgerRow(EPOCH, 2, 0), 1, only_new=True)
+    with pytest.raises(BatchRefusedError, match="id"):
+        target.load(ROWS.slice(0, 1), columns, update)
+    with pytest.raises(BatchRefusedError):
+        target.dry_run(ROWS.slice(0, 1), columns, only_new=True)
+    target.dry_run(pa.table({"id": [7]}), columns, only_new=True)
+    target.load(pa.table({"id": [7]}), columns, update)
+
+
+def test_small_files_are_gathered_and_no_reader_sees_a_row_twice(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path) as stream:
+        for number in range(4):
+            stream.stream(frame(number))
+        assert stream.optimize() == 4
+        assert stream.optimize() == 0
+        stream.stream(frame(4))
+        assert stream.vacuum(dry_run=True) == []
+    assert sorted(row["id"] for row in delta_rows(tmp_path)) == [0, 1, 2, 3, 4]
+    assert len(DeltaTable(tmp_path / DELTA).file_uris()) == 2
+
+
+def test_head_needs_a_column_and_gives_the_types(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path) as stream:
+        assert stream.head().empty
+        stream.stream(pd.DataFrame({"id": [1, 3, 2], "of": pd.to_timedelta([1, 2, 3], unit="s")}))
+        with pytest.raises(ConfigurationError, match="head"):
+            stream.head()
+        found = stream.head(2, by="id")
+    assert found["id"].tolist() == [3, 2]
+    assert found["of"].tolist() == [pd.Timedelta(seconds=2), pd.Timedelta(seconds=3)]
+
+
+def test_a_store_loads_shards_once(tmp_path: Path) -> None:
+    with Stream2Local(COLLECTOR, home=tmp_path) as shards:
+        shards.q.put(frame(1, 2))
+        shards.q.put(frame(3))
+    store = Store2Delta(COLLECTOR, 1, DELTA, home=tmp_path)
+    store.store()
+    store.store()
+    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2, 3]
+
+
+def test_the_table_s_folder_is_its_owner_s_alone(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path) as stream:
+        stream.stream(frame(1))
+    assert (tmp_path / DELTA).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("uri", ["", "ftp://x/y", "s3://", "s3://user:planted@bucket/t", "az://c/t?sig=planted"])
+def test_an_address_that_can_t_be_used_is_refused_without_its_secret(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Stream2Delta(COLLECTOR, uri, home=tmp_path)
+    assert "planted" not in str(refused.value)
+
+
+def test_no_option_is_shown_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    auth = tmp_path / "AUTH" / "store.json"
+    auth.parent.mkdir()
+    auth.write_text(json.dumps({"AWS_SECRET_ACCESS_KEY": "planted-secret", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}))
+    options = {"AWS_ACCESS_KEY_ID": "planted-id", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
+    stream = Stream2Delta(COLLECTOR, "s3://bucket/t", {**options, "max_retries": "0"}, "AUTH/store.json", home=tmp_path)
+    assert not stream.connect()
+    said = f"{caplog.text} {stream!r} {stream.log_str} {stream._place!r} {stream.identity} {vars(stream)}"
+    assert "can't be reached" in said
+    assert "planted" not in said
+
+
+def test_options_that_are_no_texts_are_refused_without_their_values(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY") as refused:
+        Stream2Delta(COLLECTOR, "s3://bucket/t", {"AWS_SECRET_ACCESS_KEY": 31415926}, home=tmp_path)  # type: ignore[dict-item]
+    assert "31415926" not in str(refused.value)
