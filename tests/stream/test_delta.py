@@ -11,7 +11,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
+from deltalake.schema import PrimitiveType
 
 from api2db import Store2Delta, Stream2Delta, Stream2Local
 from api2db.errors import (
@@ -110,16 +111,14 @@ def test_a_ledger_is_read_back_whatever_its_epoch_is(place: TableLocation) -> No
 def test_a_column_that_another_program_adds_meanwhile_is_seen(place: TableLocation) -> None:
     target = owner(place)
     columns = target.prepare(ROWS.schema)
-    DeltaTable(place.uri).alter.add_columns(pa_field("extra"))
+    DeltaTable(place.uri).alter.add_columns(field_of("extra"))
     with pytest.raises(TableChangedError):
         target.load(ROWS, columns, LedgerUpdate(STREAM, None, LedgerRow(EPOCH, 1, 0), 2))
     assert [column.name for column in target.prepare(ROWS.schema)] == ["id", "extra"]
 
 
-def pa_field(name: str) -> Any:
-    from deltalake import Field
-
-    return [Field(name, "long")]
+def field_of(name: str) -> Any:
+    return [Field(name, PrimitiveType("long"))]
 
 
 def test_a_table_that_forgets_ledgers_is_refused(place: TableLocation) -> None:
@@ -135,7 +134,9 @@ def test_duckdb_and_polars_read_what_the_log_names(tmp_path: Path) -> None:
         stream.stream(pd.DataFrame({"id": [3], "more": [{"a": 1}]}))
     table = DeltaTable(tmp_path / DELTA)
     files = table.file_uris()
-    assert duckdb.sql(f"SELECT sum(id), count(*) FROM read_parquet({files}, union_by_name=true)").fetchall() == [(6, 3)]
+    with duckdb.connect() as connection:
+        connection.execute("SELECT sum(id), count(*) FROM read_parquet($files, union_by_name=true)", {"files": files})
+        assert connection.fetchall() == [(6, 3)]
     assert pl.read_delta(str(tmp_path / DELTA)).sort("id")["more"].to_list() == [None, None, '{"a": 1}']
 
 
@@ -245,6 +246,11 @@ def test_an_address_that_can_t_be_used_is_refused_without_its_secret(tmp_path: P
     with pytest.raises(ConfigurationError) as refused:
         Stream2Delta(COLLECTOR, uri, home=tmp_path)
     assert "planted" not in str(refused.value)
+
+
+def test_an_option_by_which_commits_could_be_overwritten_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="overwrite"):
+        Stream2Delta(COLLECTOR, "s3://bucket/t", {"AWS_CONDITIONAL_PUT": "disabled"}, home=tmp_path)
 
 
 def test_no_option_is_shown_anywhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,7 @@ from api2db.targets.delta import DeltaTarget, TableLocation
 from api2db.targets.port import IfExists, OnConflict
 
 _SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
+_PUT_OPTIONS = ("aws_conditional_put", "conditional_put")
 
 
 class DeltaOptions(TypedDict, total=False):
@@ -188,8 +189,18 @@ def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Pat
         raise ConfigurationError(f"uri must be a path, or an address that begins with one of {_listed()}")
     if parts.password is not None or parts.query or parts.fragment:
         raise ConfigurationError("uri must hold no password and no query; give secrets as storage_options or auth_path")
+    _check_put(options)
     address = said.rstrip("/")
     return TableLocation(address, address, options)
+
+
+def _check_put(options: Mapping[str, str]) -> None:
+    """Refuse an option by which one writer could overwrite the commit of another."""
+    said = {name.lower(): value.lower() for name, value in {**os.environ, **options}.items()}
+    if any(said.get(name, "").startswith("disabled") for name in _PUT_OPTIONS):
+        raise ConfigurationError(
+            f"{_PUT_OPTIONS[0]} is disabled, so that writers could overwrite each other's commits; leave it out"
+        )
 
 
 def _listed() -> str:
