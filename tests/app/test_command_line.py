@@ -14,32 +14,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from api2db import Stream2Local, Stream2Sql
-from api2db.__main__ import main
 from api2db.demo._sample import NEWEST
 from api2db.errors import StreamDiedError
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.testing import ApiServer, Call, Reply, pages_of
+from tests.app.commands import Command, Ended, command_of
 from tests.app.projects import Project
 from tests.ingest.tiny import wait_until
 
 PROGRAM = [sys.executable, "-m", "api2db"]
 ESCAPE = "\x1b"
 pytestmark = pytest.mark.usefixtures("_api2db_logger_as_before")
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    error: str
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -59,16 +50,7 @@ def _api2db_logger_as_before() -> Iterator[None]:
 def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process, with the test's folder as the current one."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["api2db", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else 0, *capfd.readouterr())
-
-    return command
+    return command_of(monkeypatch, capfd)
 
 
 def test_help_imports_nothing_that_takes_its_time() -> None:

@@ -1,51 +1,24 @@
 """``api2db torture`` as its user sees it: what it says of targets that keep the promise, and of one that does not."""
 
-import json
 import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from api2db.__main__ import main
 from api2db.torture import run
 from api2db.torture.run import Torture
 from api2db.torture.scratch import FAULTS, Scratch, scratch_in
+from tests.app.commands import Command, command_of
 from tests.faults.children import ROOT
 from tests.servers.processes import _as_unprivileged
 from tests.servers.server import Server
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    error: str
-
-    @property
-    def said(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-Command = Callable[..., Ended]
 
 
 @pytest.fixture
 def torture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process, with the test's folder as the current one."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["api2db", "torture", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else 0, *capfd.readouterr())
-
-    return command
+    return command_of(monkeypatch, capfd, "torture")
 
 
 def url_of(server: Server, database: str, kind: str = "") -> str:

@@ -1,8 +1,10 @@
 """The functions behind the command line's commands."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -98,9 +100,12 @@ def adopt_stream(home: Path, wanted: str, confirm: Callable[[str], bool]) -> Non
         print(f"{name} belongs to this project now; its next load records that in the target's ledger.")
 
 
-def print_rejected(home: Path) -> None:
+def print_rejected(home: Path, *, as_json: bool = False) -> None:
     """Print the files of rejected rows."""
     files = rejected_files(home)
+    if as_json:
+        print(json.dumps([{**asdict(file), "rejected_at": file.rejected_at.isoformat()} for file in files], indent=2))
+        return
     if not files:
         print("There are no rejected rows.")
         return
@@ -108,7 +113,7 @@ def print_rejected(home: Path) -> None:
     print_table(Console(), ["put at", "rows", "reason", "file"], rows)
 
 
-def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
+def show_rejected_rows(home: Path, wanted: str, most: int, *, as_json: bool = False) -> None:
     """Print rejected rows with their reasons.
 
     Raises:
@@ -116,6 +121,10 @@ def show_rejected_rows(home: Path, wanted: str, most: int) -> None:
     """
     file = find_file(home, wanted)
     frame = to_pandas(read_rows(home, file).slice(0, most))
+    if as_json:
+        rows = json.loads(frame.to_json(orient="records", date_format="iso"))
+        print(json.dumps({"file": file.file, "rows_of_file": file.rows, "rows": rows}, indent=2))
+        return
     print(f"{file.file}: {counted(file.rows, 'row')}")
     print(frame.to_string(index=False))
     if file.rows > most:

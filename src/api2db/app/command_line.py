@@ -3,6 +3,7 @@
 import enum
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -11,9 +12,7 @@ import typer
 from api2db.app.exit_codes import FAILED, UNHEALTHY, UNUSABLE
 from api2db.errors import Api2dbError, ConfigurationError
 
-app = typer.Typer(
-    name="api2db", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(name="api2db", no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 rejected = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(rejected, name="rejected")
 cluster_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -53,17 +52,31 @@ PeekAuth = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")]
 _MAIN_FILE: Final = Path("main.py")
+_DEBUG: Final = "--debug"
 WEB_ADDRESS: Final = "127.0.0.1:8321"
 
 
 def main() -> NoReturn:
-    """Run the command line, then exit with its code."""
+    """Run the command line, then exit with its code. With ``--debug`` an error has its traceback."""
+    arguments = [each for each in sys.argv[1:] if each != _DEBUG]
     try:
-        app(_with_addresses(sys.argv[1:]))
-    except Api2dbError as error:
-        sys.stderr.write(f"api2db: {error}\n")
+        app(_with_addresses(arguments), prog_name="api2db")
+    except Exception as error:  # noqa: BLE001 - the person at the terminal gets one line
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exc()
+        sys.stderr.write(f"api2db: {_said(error)}\n")
         sys.exit(UNUSABLE if isinstance(error, ConfigurationError) else FAILED)
     sys.exit(0)
+
+
+def _said(error: Exception) -> str:
+    """What to write about an error: its message, which has the next step; of an unforeseen one also its class."""
+    if isinstance(error, Api2dbError):
+        return str(error)
+    from api2db.texts import describe_error
+
+    step = "please report it, with what this shows: api2db --debug, and the same arguments"
+    return f"{describe_error(error)}; " + ("check the path and its rights" if isinstance(error, OSError) else step)
 
 
 def _with_addresses(arguments: list[str]) -> list[str]:
@@ -89,13 +102,19 @@ def _api2db(
     version: Annotated[  # noqa: ARG001 - its callback prints
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    debug: Annotated[  # noqa: ARG001 - main has taken it from the arguments
+        bool, typer.Option(_DEBUG, help="Show the traceback of an error; it may also stand behind a command.")
+    ] = False,
     cluster: ClusterAddress = None,
 ) -> None:
     """Load an API's rows into files and databases: on disk before they are acknowledged, and exactly once.
 
     Exit codes: 0 success; 1 something failed; 2 the command or the project can't be used as it is written; 3 "api2db
-    status" found something that needs attention: parked or rejected rows, damaged parts of a journal, a target that
-    can't be reached, rows that wait for a stream that has died, or a store whose last round failed.
+    status" or "api2db doctor" found something that needs attention: parked or rejected rows, damaged parts of a
+    journal, a target that can't be reached, rows that wait for a stream that has died, or a store whose last round
+    failed.
+
+    Example: api2db init my_project && cd my_project && api2db run
     """
     if cluster is not None or "API2DB_CLUSTER" in os.environ:
         from api2db.app._cluster import use_cluster
@@ -117,6 +136,8 @@ def _init(
 
     Its collectors poll a sample API on this machine, until you replace it by yours. With --url the project has one
     collector, for that list: the list is asked for once, and the arguments are guessed as "api2db peek" does.
+
+    Example: api2db init shop orders customers
     """
     from api2db.app._scaffold import make_project
     from api2db.rest.peek import peek
@@ -138,6 +159,8 @@ def _peek(
     """Ask an API for a list once; show its columns, guesses of key, cursor and pagination, and a collector to paste.
 
     Nothing is stored.
+
+    Example: api2db peek 'https://api.example.com/orders?limit=100' --auth 'bearer:$TOKEN' --to PostgreSQL
     """
     from api2db.app._peek import show_peek
 
@@ -164,7 +187,10 @@ def _run(
     cluster: ClusterAddress = None,
     home: Home = None,
 ) -> None:
-    """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere."""
+    """Run a project's collectors until Ctrl-C. Shows a status table on a terminal, plain lines elsewhere.
+
+    Example: api2db run main.py --web
+    """
     from api2db.app._cluster import use_cluster
     from api2db.app._commands import run_project
     from api2db.app.logs import FORMAT_VARIABLE
@@ -194,6 +220,8 @@ def _backfill(
     The collector's resource needs keys, and a cursor with param= and until=. During a run, the run's own process polls
     the history between its live polls, and goes on after Ctrl-C. Without a run, the command polls by itself. A backfill
     that was interrupted continues where it was, with the next run or with the same command.
+
+    Example: api2db backfill orders --from 2020-01-01 --to 2025-01-01 --step 7d
     """
     from api2db.app._backfill import end_backfill, run_backfill
 
@@ -219,6 +247,8 @@ def _compose(
     """Compose the shards of a folder into one file, which is on disk before any shard is removed.
 
     A shard that can't be read stays where it is and is named; the exit code is then 1.
+
+    Example: api2db compose STORE/orders/parquet --out composed
     """
     from api2db.app._storing import compose_folder
 
@@ -237,6 +267,8 @@ def _store(
     """Run a collector's stores on their schedules until Ctrl-C, without polling.
 
     With --once the exit code is 1 if a round failed or left a shard that can't be read.
+
+    Example: api2db store orders --once
     """
     from api2db.app._storing import run_stores
 
@@ -254,13 +286,56 @@ def _status(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention."""
+    """Show the status of a project's streams, with or without a run. Exit code 3 if something needs attention.
+
+    Example: api2db status --only orders --json
+    """
     from api2db.app._status import print_status, watch_status
 
     if watch:
         watch_status(home_of_command(home), only)
     elif not print_status(home_of_command(home), as_json_text=json, only=only):
         raise typer.Exit(UNHEALTHY)
+
+
+@app.command("doctor")
+def _doctor(
+    main_file: MainFile = _MAIN_FILE,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    home: Home = None,
+) -> None:
+    """Examine a project: collectors, APIs, targets, rights, limits and journals. Exit code 3 if something is wrong.
+
+    Each API of a resource is asked for one page, which is not stored. Targets are only read.
+
+    Example: api2db doctor main.py
+    """
+    from api2db.app._doctor import print_findings
+
+    if not print_findings(main_file, home_of_command(home), as_json=json):
+        raise typer.Exit(UNHEALTHY)
+
+
+@app.command("explain")
+def _explain(
+    collector: Annotated[str, typer.Argument(metavar="COLLECTOR", help="Whose rows to look for.")],
+    main_file: MainFile = _MAIN_FILE,
+    *,
+    where: Annotated[
+        list[str], typer.Option(metavar="COLUMN=VALUE", help="What the rows have; may be given several times.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    home: Home = None,
+) -> None:
+    """Say where rows of a collector are: waiting, in a target, or rejected, and why. Exit code 1 if there are none.
+
+    Example: api2db explain orders --where id=42
+    """
+    from api2db.app._explain import print_places
+
+    if not print_places(main_file, home_of_command(home), collector, where, as_json=json):
+        raise typer.Exit(FAILED)
 
 
 @app.command("forget")
@@ -270,7 +345,10 @@ def _forget(
     yes: Yes = False,
     home: Home = None,
 ) -> None:
-    """Drop a stream that is no longer used, and all rows that wait for it."""
+    """Drop a stream that is no longer used, and all rows that wait for it.
+
+    Example: api2db forget shard:STORE/orders/parquet
+    """
     from api2db.app._commands import forget_stream
 
     forget_stream(home_of_command(home), stream, lambda question: yes or typer.confirm(question, abort=True))
@@ -287,6 +365,8 @@ def _adopt(
 
     Stop the copy first. This project then owns the ledger. Rows that the copy delivered under the same frames may be
     stored twice: check the target.
+
+    Example: api2db adopt postgresql:db.example.com:5432/shop#orders
     """
     from api2db.app._commands import adopt_stream
 
@@ -295,7 +375,10 @@ def _adopt(
 
 @cluster_commands.callback()
 def _cluster() -> None:
-    """Set up a NATS cluster that has the journals, and show who runs what."""
+    """Set up a NATS cluster that has the journals, and show who runs what.
+
+    Example: api2db cluster init servers a.example.com b.example.com c.example.com
+    """
 
 
 @cluster_commands.command("init")
@@ -307,7 +390,10 @@ def _init_cluster(
     *,
     project: Annotated[str, typer.Option(help="Keeps the projects of one cluster apart.")] = "api2db",
 ) -> None:
-    """Write what three servers need: configurations with TLS and keys, a Compose file and Kubernetes manifests."""
+    """Write what three servers need: configurations with TLS and keys, a Compose file and Kubernetes manifests.
+
+    Example: api2db cluster init servers a.example.com b.example.com c.example.com --project shop
+    """
     from api2db.app._cluster_commands import init_cluster
 
     init_cluster(folder, hosts, project)
@@ -319,7 +405,10 @@ def _cluster_status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     home: Home = None,
 ) -> None:
-    """Show workers, who runs which collector, and replicas. Exit code 3 if a stream lacks replicas or a leader."""
+    """Show workers, who runs which collector, and replicas. Exit code 3 if a stream lacks replicas or a leader.
+
+    Example: api2db --cluster=nats://a,b,c cluster status
+    """
     from api2db.app._cluster_commands import print_cluster
 
     if not print_cluster(home_of_command(home), as_json_text=json):
@@ -336,6 +425,8 @@ def _import_journals(collectors: Moved = None, home: Home = None) -> None:
     """Move journals from this machine's disk into the cluster, with all that waits and is set aside.
 
     Nothing may run them meanwhile. If it is killed, run it again.
+
+    Example: api2db --cluster=nats://a,b,c cluster import orders
     """
     from api2db.app._cluster_commands import import_journals
 
@@ -348,6 +439,8 @@ def _export_journals(collectors: Moved = None, home: Home = None) -> None:
     """Move journals from the cluster to this machine's disk, with all that waits and is set aside.
 
     Nothing may run them meanwhile. If it is killed, run it again.
+
+    Example: api2db --cluster=nats://a,b,c cluster export orders
     """
     from api2db.app._cluster_commands import export_journals
 
@@ -357,15 +450,25 @@ def _export_journals(collectors: Moved = None, home: Home = None) -> None:
 
 @rejected.callback()
 def _rejected() -> None:
-    """Show rejected rows, put them again, or delete them."""
+    """Show rejected rows, put them again, or delete them.
+
+    Example: api2db rejected list
+    """
 
 
 @rejected.command("list")
-def _list_rejected(home: Home = None) -> None:
-    """List the files of rejected rows."""
+def _list_rejected(
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    home: Home = None,
+) -> None:
+    """List the files of rejected rows.
+
+    Example: api2db rejected list --json
+    """
     from api2db.app._commands import print_rejected
 
-    print_rejected(home_of_command(home))
+    print_rejected(home_of_command(home), as_json=json)
 
 
 @rejected.command("show")
@@ -373,12 +476,16 @@ def _show_rejected(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file as listed, or part of its name.")],
     *,
     rows: Annotated[int, typer.Option(min=1, help="The number of rows to show at most.")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     home: Home = None,
 ) -> None:
-    """Show rejected rows with their reasons."""
+    """Show rejected rows with their reasons.
+
+    Example: api2db rejected show orders --rows 50
+    """
     from api2db.app._commands import show_rejected_rows
 
-    show_rejected_rows(home_of_command(home), file, rows)
+    show_rejected_rows(home_of_command(home), file, rows, as_json=json)
 
 
 @rejected.command("retry")
@@ -390,7 +497,10 @@ def _retry_rejected(
     everything: Annotated[bool, typer.Option("--all", help="All files.")] = False,
     home: Home = None,
 ) -> None:
-    """Put rejected rows again, for the stream that rejected them, once the cause is fixed."""
+    """Put rejected rows again, for the stream that rejected them, once the cause is fixed.
+
+    Example: api2db rejected retry --all
+    """
     from api2db.app._commands import retry_rejected_files
 
     if bool(files) == everything:
@@ -409,7 +519,10 @@ def _drop_rejected(
     yes: Yes = False,
     home: Home = None,
 ) -> None:
-    """Delete rejected rows for good."""
+    """Delete rejected rows for good.
+
+    Example: api2db rejected drop orders --yes
+    """
     from api2db.app._commands import drop_rejected_files
 
     if bool(files) == everything:

@@ -114,6 +114,7 @@ if typing.TYPE_CHECKING:
     )
     from api2db.journal._record import Flag, RecordKind
     from api2db.journal._rows import Part, parts_of
+    from api2db.journal._waiting import Waiting, waiting_on_disk
 
 __all__ = [
     "ALL",
@@ -156,6 +157,7 @@ __all__ = [
     "StreamOverview",
     "StreamReader",
     "Superseded",
+    "Waiting",
     "WholeFrames",
     "Written",
     "answered",
@@ -174,6 +176,7 @@ __all__ = [
     "result_in",
     "split",
     "use_store",
+    "waiting_on_disk",
 ]
 
 # ``api2db status`` only looks, and imports no more than that takes.
@@ -182,6 +185,7 @@ __getattr__, __dir__ = importing.on_demand(
     {
         **dict.fromkeys(("Flag", "RecordKind"), "api2db.journal._record"),
         **dict.fromkeys(("Part", "parts_of"), "api2db.journal._rows"),
+        **dict.fromkeys(("Waiting", "waiting_on_disk"), "api2db.journal._waiting"),
         **dict.fromkeys(
             (
                 "ArrivingJournal",

@@ -42,6 +42,10 @@ class _Embedded:
         return EMBEDDED[self.dialect]
 
     @property
+    def kind_of_server(self) -> str:
+        return ""
+
+    @property
     def url(self) -> str:
         return f"{self.driver}:///{self.path}"
 
@@ -85,6 +89,10 @@ class _OnServer:
         return SERVERS[self.kind]
 
     @property
+    def kind_of_server(self) -> str:
+        return self.kind
+
+    @property
     def url(self) -> str:
         return self._url().set(password=self.server.password()).render_as_string(hide_password=False)
 
@@ -126,9 +134,9 @@ DatabaseLocation = _Embedded | _OnServer
 """A database as a stream uses it.
 
 ``driver`` and ``url`` are in SQLAlchemy's terms; ``url`` has the password. ``name`` is part of the stream's identity
-and has no secret. ``file`` is the file of an embedded database. ``group`` has the streams that write to the database.
-``database`` makes the target; ``keyed`` is for rows that are merged by key, ``creates=False`` for reading only.
-``engine`` makes a SQLAlchemy engine.
+and has no secret. ``kind_of_server`` is empty for a file. ``file`` is the file of an embedded database. ``group`` has
+the streams that write to the database. ``database`` makes the target; ``keyed`` is for rows that are merged by key,
+``creates=False`` for reading only. ``engine`` makes a SQLAlchemy engine.
 """
 
 

@@ -24,6 +24,7 @@ from api2db.stream._head import newest_frame
 from api2db.stream._options import one_of, whole_number
 from api2db.stream._queue import JournalQueue
 from api2db.stream._running import Running
+from api2db.stream.diagnosis import Diagnosis, Row
 from api2db.stream.file_converter import FileConverter
 from api2db.stream.status import StreamStatus, facts_of, status_of
 from api2db.stream.workers import DeliveryOptions, Override, build_worker
@@ -215,6 +216,29 @@ class Stream(FileConverter):
             TargetUnavailableError: The target can't be reached.
         """
         return newest_frame(self._reader, whole_number(n, "n"), by, self.newest_by)
+
+    def diagnose(self) -> Diagnosis:
+        """Reach the target, and say what the user lacks there; nothing is created or changed.
+
+        Raises:
+            TargetError: It can't be reached.
+            ConfigurationError: The stream has no target that can be asked.
+        """
+        self.head(1)
+        return Diagnosis()
+
+    def find(self, where: Mapping[str, str], most: int = 5) -> list[Row]:
+        """Return the rows of the target whose columns have these values.
+
+        Args:
+            where: The value of each column, as text.
+            most: How many rows at most.
+
+        Raises:
+            TargetError: The target can't be reached, or has no such column.
+            ConfigurationError: Rows of such a target can't be searched.
+        """
+        raise ConfigurationError(f"{self!r} has a target whose rows api2db does not search")
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,5 +1,6 @@
 """Stream2Local, which writes frames to files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -9,6 +10,7 @@ from api2db.disk.folders import relative_to_home, shard_folder, static_file
 from api2db.errors import ConfigurationError
 from api2db.formats import check_format
 from api2db.stream._options import StreamOptions, one_of, passes_options_to
+from api2db.stream.diagnosis import Diagnosis, Row, diagnosis_of_folder, found_in_files
 from api2db.stream.stream import Stream
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget
@@ -97,6 +99,17 @@ class Stream2Local(Stream):
             ConfigurationError: The stream has another mode.
         """
         self._stream_as("replace", data)
+
+    def diagnose(self) -> Diagnosis:
+        """See ``Stream``."""
+        return diagnosis_of_folder(self._place, is_file=self.mode != "shard")
+
+    def find(self, where: Mapping[str, str], most: int = 5) -> list[Row]:
+        """See ``Stream``; only Parquet files are searched."""
+        if self._format != "parquet":
+            return super().find(where, most)
+        files = sorted(self._place.glob("[!.]*.parquet")) if self.mode == "shard" else [self._place]
+        return found_in_files([path for path in files if path.exists()], where, most)
 
     def _stream_as(self, mode: Mode, data: pd.DataFrame) -> None:
         if mode != self.mode:

@@ -21,6 +21,7 @@ from api2db.stream._options import (
     passes_options_to,
     whole_number,
 )
+from api2db.stream.diagnosis import Diagnosis, Row, diagnosis_of_folder, diagnosis_of_server, found_in_table
 from api2db.stream.stream import Stream
 from api2db.targets.port import IfExists, LedgerTarget, OnConflict, ReadableTarget
 from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
@@ -212,6 +213,22 @@ class Stream2Sql(Stream):
                 on.
         """
         self._stream(data, retry_depth)
+
+    def diagnose(self) -> Diagnosis:
+        """See ``Stream``; a server is also asked for rights, connections and its clock."""
+        if self.embedded_file is not None:
+            self.head(1)
+            return diagnosis_of_folder(self.embedded_file, is_file=True)
+        self._reader().close()  # says which library is missing
+        return diagnosis_of_server(
+            self._place.engine(), self._place.kind_of_server, self._place.schema, self.table_name
+        )
+
+    def find(self, where: Mapping[str, str], most: int = 5) -> list[Row]:
+        """See ``Stream``."""
+        if self.embedded_file is not None and not self.embedded_file.exists():
+            return []
+        return found_in_table(self._place.engine(), self._place.schema, self.table_name, where, most)
 
     def _connect(self) -> None:
         target = self._target()

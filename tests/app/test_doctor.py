@@ -1,0 +1,157 @@
+"""``api2db doctor`` and ``api2db explain``: they say what is wrong and where rows are, and change nothing."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from api2db import Stream2Sql
+from api2db.testing import ApiServer, Call, Reply
+from tests.app.commands import Command, Ended, command_of
+from tests.servers.server import Server
+
+
+@pytest.fixture
+def api2db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return command_of(monkeypatch, capfd)
+
+
+@pytest.fixture
+def cities(tmp_path: Path) -> Path:
+    """A home with a delivered row, a rejected one, and one that waits."""
+    write_main(
+        tmp_path,
+        """
+        from api2db import Collector, Stream2Sql
+        stream = Stream2Sql("cities", "cities.sqlite", "sqlite", schema="freeze")
+        collectors = [Collector("cities", 1, lambda state: [], [stream])]
+        """,
+    )
+    with closing(sqlite3.connect(tmp_path / "cities.sqlite")) as database:
+        database.execute("CREATE TABLE cities (id INTEGER, name TEXT NOT NULL)")
+    with Stream2Sql("cities", "cities.sqlite", "sqlite", home=tmp_path, schema="freeze") as stream:
+        stream.q.put(pd.DataFrame({"id": [1, 2], "name": ["Ulm", None]}))
+        assert stream.flush(20)
+    stream.q.put(pd.DataFrame({"id": [3], "name": ["Bonn"]}))
+    stream.stop()
+    return tmp_path
+
+
+def write_main(home: Path, text: str) -> None:
+    (home / "main.py").write_text(dedent(text))
+
+
+def findings(ended: Ended, about: str) -> list[dict[str, Any]]:
+    return [each for each in ended.said["findings"] if about in each["about"]]
+
+
+def test_each_row_is_found_where_it_is_with_the_reason(api2db: Command, cities: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in cities.rglob("*.segment")}
+    [delivered] = api2db("explain", "cities", "--where", "id=1", "--json").said["places"]
+    assert (delivered["state"], delivered["rows"]) == ("delivered", 1)
+    [rejected] = api2db("explain", "cities", "--where", "id=2", "--json").said["places"]
+    assert (rejected["state"], rejected["rows"]) == ("rejected", 1)
+    assert "NOT NULL" in rejected["why"]
+    [waiting] = api2db("explain", "cities", "--where", "id=3", "--where", "name=Bonn", "--json").said["places"]
+    assert (waiting["state"], waiting["rows"]) == ("waiting", 1)
+    assert "api2db run" in waiting["why"]
+    nowhere = api2db("explain", "cities", "--where", "id=4")
+    assert nowhere.code == 1
+    assert "No row of cities with id=4" in nowhere.out
+    assert {path: path.stat().st_mtime_ns for path in cities.rglob("*.segment")} == before
+
+
+def test_a_condition_that_is_none_is_refused(api2db: Command, cities: Path) -> None:
+    ended = api2db("explain", "cities", "--where", "id")
+    assert ended.code == 2
+    assert "write column=value" in ended.error
+
+
+def test_doctor_names_what_waits_and_what_was_rejected(api2db: Command, cities: Path) -> None:
+    ended = api2db("doctor", "--json")
+    assert ended.code == 3
+    [journal] = findings(ended, "journal of cities")
+    assert "1 row rejected" in journal["what"]
+    assert "api2db rejected list" in journal["next_step"]
+    assert [each["level"] for each in findings(ended, "target of cities")] == ["ok"]
+
+
+def test_doctor_names_a_main_file_that_can_not_be_imported(api2db: Command, tmp_path: Path) -> None:
+    write_main(tmp_path, "import no_such_module\n")
+    ended = api2db("doctor")
+    assert ended.code == 3
+    assert "no_such_module" in ended.out
+    assert "What to do next" in ended.out
+
+
+def test_doctor_asks_each_api_for_a_page(api2db: Command, tmp_path: Path) -> None:
+    def answer(call: Call) -> Reply:
+        return Reply([{"id": 1}, {"id": 2}]) if call.path == "/good" else Reply({"message": "no"}, 403)
+
+    with ApiServer(answer) as server:
+        write_main(
+            tmp_path,
+            f"""
+            from api2db import Collector, Stream2Local
+            from api2db.rest import RestApi
+            api = RestApi("{server.url}")
+            collectors = [Collector(n, 1, api.get(f"/{{n}}"), [Stream2Local(n)]) for n in ("good", "bad")]
+            """,
+        )
+        ended = api2db("doctor", "--json")
+    [good], [bad] = findings(ended, "API of good"), findings(ended, "API of bad")
+    assert good["level"] == "ok"
+    assert "answers, with rows" in good["what"]
+    assert bad["level"] == "error"
+    assert "403" in bad["what"]
+
+
+def test_doctor_names_the_rights_that_are_missing_on_a_server(
+    api2db: Command, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, user = server.new_database(), f"reader{server.new_database()[-6:]}"
+    server.execute("CREATE TABLE cities (id INTEGER)", database)
+    at = server.create_user(user, "geheim")
+    if server.kind == "postgresql":
+        server.execute(f'GRANT SELECT ON cities TO "{user}"', database)
+        missing = ["INSERT on table public.cities", "DELETE on table public.cities", "CREATE on schema public"]
+    else:
+        server.execute(f"GRANT SELECT ON `{database}`.* TO '{user}'@'%'")
+        missing = [f"INSERT on {database}.*", f"ALTER on {database}.*"]
+    write_main(
+        tmp_path,
+        f"""
+        from api2db import Collector, Stream2Sql
+        place = dict(username="{user}", password="geheim", host="{at.host}", port="{at.port}")
+        stream = Stream2Sql("cities", "{database}", "{server.kind}", **place)
+        collectors = [Collector("cities", 1, lambda state: [], [stream])]
+        """,
+    )
+    ended = api2db("doctor", "--json")
+    rights, connections = findings(ended, "target of cities")
+    assert rights["level"] == "error"
+    assert all(right in rights["what"] for right in missing), rights
+    assert "SELECT on" not in rights["what"]
+    assert "connections are in use" in connections["what"]
+    assert "geheim" not in ended.out + ended.error
+
+
+def test_doctor_names_a_server_that_can_not_be_reached(api2db: Command, tmp_path: Path) -> None:
+    write_main(
+        tmp_path,
+        """
+        from api2db import Collector, Stream2Sql
+        place = dict(username="me", password="geheim", host="127.0.0.1", port="1")
+        collectors = [Collector("cities", 1, lambda state: [], [Stream2Sql("cities", "db", "postgresql", **place)])]
+        """,
+    )
+    ended = api2db("doctor", "--json")
+    [target] = findings(ended, "target of cities")
+    assert target["level"] == "error"
+    assert "127.0.0.1" in target["what"]
+    assert "geheim" not in ended.out + ended.error
