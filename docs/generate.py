@@ -1,6 +1,12 @@
-"""Generate docs/command_line.md from the command line, and docs/types.md from the table of types."""
+"""Generate docs/command_line.md, docs/types.md and docs/reliability.md.
+
+The first is made from the command line, the second from the table of types, the third from the recorded tortures in
+``benchmarks/reliability.json``.
+"""
 
 import importlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,8 @@ from api2db.targets.types import KINDS, TARGETS, Types, ValueKind, in_words
 
 PAGE = Path(__file__).parent / "command_line.md"
 TYPES_PAGE = Path(__file__).parent / "types.md"
+RELIABILITY_PAGE = Path(__file__).parent / "reliability.md"
+RELIABILITY_RECORD = Path(__file__).parents[1] / "benchmarks" / "reliability.json"
 OPENING = "# Command line\n\n`make docs` generates this page from `api2db --help`.\n"
 
 TYPES_OPENING = """# Types
@@ -39,6 +47,42 @@ without a zone comes.
 
 This table shows what frames may hold, and the Arrow type in which api2db carries it to every target:
 """
+
+
+RELIABILITY_OPENING = """# Reliability
+
+`make docs` generates this page from `benchmarks/reliability.json`, the last recorded torture of each target with each
+fault. `make reliability` records all of them again. [api2db torture](command_line.md#api2db-torture) does the same to
+your own target.
+
+A process puts numbered rows, and its stream delivers them into a table or folder. Each round injects the fault once; a
+process that was killed is started again. At the end everything that waits is delivered. Then a checker, which shares no
+code with delivery, reads the target with the database's own client library and compares it with the log of what was
+acknowledged to the producer:
+
+- *Lost*: rows that were acknowledged, and are neither in the target nor set aside with a reason.
+- *Doubled*: rows that are there more than once.
+- *Out of order*: rows behind one that was put later.
+- *Altered*: rows that are not as they were put, or were never put.
+
+| fault | what happens |
+|---|---|
+| kill | SIGKILL to the process that puts and delivers, 1 to 500 ms after a row was acknowledged |
+| cut | its connections are reset after 10 bytes to 100 kB |
+| lost-commit | the answer to a COMMIT is lost, and the connection reset |
+| server-kill | SIGKILL to all processes of the server, which is then started again |
+| disk-full | for up to 500 ms no file of the process can grow beyond a size |
+| power-cut | the disk is copied while the process is frozen, without what was not synced; delivery continues there |
+"""
+NAMES = {
+    "duckdb": "DuckDB",
+    "sqlite": "SQLite",
+    "shards": "Parquet shards",
+    "postgresql": "PostgreSQL",
+    "mariadb": "MariaDB",
+    "mysql": "MySQL",
+}
+WRONG = ("missing", "doubled", "out_of_order", "altered")
 
 
 def page_of(app: Typer) -> str:
@@ -134,11 +178,37 @@ def _code(name: str | None) -> str:
     return f"`{name}`" if name else "no column yet"
 
 
+def page_of_reliability(record: Sequence[dict[str, Any]]) -> str:
+    """The whole page: all of the record in one table, then where and when it was made."""
+    head = ["target", "fault", "rounds", "rows acknowledged", "lost", "doubled", "out of order", "altered"]
+    rows = [[NAMES[each["target"]], each["fault"], each["rounds"], *_row_counts(each["rows"])] for each in record]
+    sums = ["all", "", sum(each["rounds"] for each in record), *_row_counts(_summed(record))]
+    table = [f"| {' | '.join(map(_cell, row))} |" for row in [*rows, sums]]
+    places = dict.fromkeys(f"- {each['at']} at commit `{each['commit']}`: {each['machine']}" for each in record)
+    marks = f"|{'---|' * 2}{'---:|' * (len(head) - 2)}"
+    said = [RELIABILITY_OPENING, f"| {' | '.join(head)} |", marks, *table, "", "Recorded on:", "", *places, ""]
+    return "\n".join(said)
+
+
+def _row_counts(rows: dict[str, int]) -> list[int]:
+    return [rows["acknowledged"], *(rows[what] for what in WRONG)]
+
+
+def _summed(record: Sequence[dict[str, Any]]) -> dict[str, int]:
+    return {what: sum(each["rows"][what] for each in record) for what in ("acknowledged", *WRONG)}
+
+
+def _cell(value: str | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
+
+
 def main() -> None:
     """Write the pages."""
     command_line = importlib.import_module("api2db.program")
     PAGE.write_text(page_of(command_line.app), encoding="utf-8")
     TYPES_PAGE.write_text(page_of_types(), encoding="utf-8")
+    record = json.loads(RELIABILITY_RECORD.read_text(encoding="utf-8"))
+    RELIABILITY_PAGE.write_text(page_of_reliability(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

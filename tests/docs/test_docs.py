@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,15 @@ from typing import Any
 import pytest
 import typer.main
 
-from docs.generate import PAGE, TYPES_PAGE, page_of, page_of_types
+from docs.generate import (
+    PAGE,
+    RELIABILITY_PAGE,
+    RELIABILITY_RECORD,
+    TYPES_PAGE,
+    page_of,
+    page_of_reliability,
+    page_of_types,
+)
 from tests.docs.agreement import class_of_heading, disagreement_of_command, disagreement_of_option, options_left_out
 from tests.docs.markdown import PAGES, ROOT, Block, OptionRow, blocks, commands, option_rows
 from tests.docs.program_server import ProgramServer
@@ -94,6 +103,12 @@ def test_the_page_on_the_command_line_says_what_help_says() -> None:
 def test_the_page_on_types_says_what_the_code_does() -> None:
     written = TYPES_PAGE.read_text(encoding="utf-8") if TYPES_PAGE.exists() else ""
     assert written == page_of_types(), f"{TYPES_PAGE.relative_to(ROOT)} is stale: make docs"
+
+
+def test_the_page_on_reliability_says_what_was_recorded() -> None:
+    record = json.loads(RELIABILITY_RECORD.read_text(encoding="utf-8"))
+    written = RELIABILITY_PAGE.read_text(encoding="utf-8")
+    assert written == page_of_reliability(record), f"{RELIABILITY_PAGE.relative_to(ROOT)} is stale: make docs"
 
 
 @pytest.mark.parametrize("row", OPTIONS, ids=str)
