@@ -1,6 +1,7 @@
 """Each target as its own client sees it: rows in the order in which they were put, and no code of ours between."""
 
 import csv
+import dataclasses
 import datetime
 import json
 import pickle
@@ -19,6 +20,7 @@ import pyarrow.parquet
 import pytest
 
 from api2db import Stream, Stream2Local
+from api2db.targets.sqlalchemy import KNOWN
 from api2db.targets.types import (
     BIGQUERY,
     CSV,
@@ -33,12 +35,24 @@ from api2db.targets.types import (
     POSTGRESQL,
     SQLITE,
     Types,
+    sqlalchemy_types,
 )
 from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery, use_bqemulator
-from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, types, use
+from tests.stream.databases import (
+    BY_SQLALCHEMY,
+    COLLECTOR,
+    DATABASES,
+    client_of,
+    execute,
+    query,
+    stream_into,
+    types,
+    use,
+)
 from tests.stream.lakes import DELTA as DELTA_FOLDER
 from tests.stream.lakes import delta_table, stream_into_delta
 from tests.stream.omnisci import omnisci_columns, running_omnisci, stream_into_omnisci, use_omnisci
+from tests.stream.strange import StrangeDialect
 
 Columns = dict[str, list[Any]]
 _EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001 - of the moments that have no zone
@@ -91,7 +105,7 @@ def _database(types_: Types, dialect: str, read: Callable[[Path], Columns] | Non
         types_,
         partial(stream_into, dialect),
         read or by_client,
-        f"sql.{dialect}",
+        "sql.sqlalchemy" if dialect.startswith(BY_SQLALCHEMY) else f"sql.{dialect}",
         partial(_asked_in_sql, dialect),
         partial(use, dialect),
         lambda home: execute(home, dialect, f"DROP TABLE IF EXISTS {COLLECTOR}"),
@@ -173,7 +187,7 @@ _DAYS = {
 def _asked_in_sql(dialect: str, home: Path, name: str, type_: pa.DataType) -> list[Any]:
     """In the database's own words: Python's times end with the year 9999."""
     words = _MICROSECONDS if pa.types.is_timestamp(type_) else _DAYS if pa.types.is_date(type_) else {}
-    asked = words.get(dialect, "{}").format(f'"{name}"')
+    asked = words.get(client_of(dialect), "{}").format(f'"{name}"')
     found = query(home, dialect, f'SELECT {asked} FROM "{COLLECTOR}" WHERE "{name}" IS NOT NULL')
     return [_ticks(value, type_) for (value,) in found]
 
@@ -264,6 +278,17 @@ CASES = (
     _file(PICKLE, "pickle", _pickle),
 )
 LAKES = (_lake(),)
+_make_dialect: Any = StrangeDialect
+_STRANGE = dataclasses.replace(sqlalchemy_types(_make_dialect()), target="PostgreSQL of strange name")
+# The general target on databases that the others have too.
+GENERAL = (
+    *(
+        _database(dataclasses.replace(known.types, target=f"{known.types.target} by SQLAlchemy"), f"sqlalchemy_{name}")
+        for name, known in KNOWN.items()
+    ),
+    _database(_STRANGE, "sqlalchemy_strange"),
+)
+GENERAL_IN_SHORT = tuple(case for case in GENERAL if case.dialect.endswith("strange"))
 TABLES = tuple(case for case in CASES if case.is_table)
 # Their random frames and poison take long, so they are left to torture.
 LONG = tuple(pytest.param(case, marks=pytest.mark.torture) for case in LAKES)

@@ -19,7 +19,16 @@ from api2db import Stream
 from api2db.frames import is_json, is_text, to_batch
 from api2db.targets.types import KINDS
 from api2db.targets.types._rules import Reading
-from tests.conformance.clients import BQEMULATOR, CASES, LAKES, LOAD_JOBS, Columns, TargetCase
+from tests.conformance.clients import (
+    BQEMULATOR,
+    CASES,
+    GENERAL,
+    GENERAL_IN_SHORT,
+    LAKES,
+    LOAD_JOBS,
+    Columns,
+    TargetCase,
+)
 from tests.conformance.columns import COLUMNS, Told, bits, frame_of, moment
 from tests.conformance.limits import reasons_of
 from tests.conformance.seen import seen
@@ -32,7 +41,10 @@ SCHEMA = BATCH.schema
 NEAREST: Reading = "the float nearest to it"
 
 
-@pytest.fixture(params=[*CASES, *LAKES], ids=lambda case: case.types.target)
+LONG = [pytest.param(case, marks=pytest.mark.torture) for case in GENERAL if case not in GENERAL_IN_SHORT]
+
+
+@pytest.fixture(params=[*CASES, *LAKES, *GENERAL_IN_SHORT, *LONG], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)

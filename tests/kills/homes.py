@@ -24,6 +24,7 @@ _STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresq
 _STREAM_TYPES |= {"omnisci": "omnisci", "bigquery": "bigquery", "bigquery_by_key": "bigquery"}
 _STREAM_TYPES |= dict.fromkeys(("delta", "delta_by_key"), "delta")
 _LAKES = {"delta": "delta", "delta_replace": "delta_replaced", "delta_by_key": "delta_keyed"}
+_STREAM_TYPES |= dict.fromkeys(("sqlite_by_url", "postgresql_by_url"), "sql.sqlalchemy")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Home:
             rows: list[Any] = delta_table(self.databases / _LAKES[kind]).to_pylist()
             return sorted(rows, key=lambda row: (row["n"], row["row"])) if "key" in kind else rows
         dialect, _, replaced = kind.partition("_")
-        path = self.databases / f"{'replaced' if replaced else 'flights'}.{dialect}"
+        path = self.databases / f"{'replaced' if replaced == 'replace' else 'flights'}.{dialect}"
         return in_duckdb(path) if dialect == "duckdb" else in_sqlite(path)
 
     def consume(self, batch: str) -> None:

@@ -41,6 +41,10 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "postgresql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="postgresql", **options),
     "mysql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mysql", **options),
     "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
+    "sqlite_by_url": lambda db, **options: Stream2Sql(
+        COLLECTOR, f"{db}/flights.sqlite", "sqlalchemy", url="sqlite://", **options
+    ),
+    "postgresql_by_url": lambda db, **options: Stream2Sql(COLLECTOR, dialect="sqlalchemy", **options),
     "bigquery": lambda db, **options: Stream2Bigquery(COLLECTOR, **options),
     "bigquery_by_key": lambda db, **options: Stream2Bigquery(COLLECTOR, keys=["n", "row"], **options),
     "bigquery_replace": lambda db, **options: Stream2Bigquery(COLLECTOR, if_exists="replace", **options),

@@ -17,21 +17,21 @@ from tests.kills.marks import AFTER, BEFORE, DURING, where_killed
 SHORTEST_S, LONGEST_S = 0.001, 0.5
 
 
-def kill_once(fork_server: ForkServer, home: Home, dice: random.Random) -> Counter[str]:
+def kill_once(fork_server: ForkServer, home: Home, dice: random.Random, longest_s: float = LONGEST_S) -> Counter[str]:
     """A round: it is killed some time after its first acknowledged row of the round."""
     before = len(acknowledged(home.log))
     with fork_server.start("produce", home.project) as child:
         child.wait_for(home.log, before + 1)
-        time.sleep(dice.uniform(SHORTEST_S, LONGEST_S))
+        time.sleep(dice.uniform(SHORTEST_S, longest_s))
         child.kill()
     return where_killed(home.logs / "marks", child.pid, len(home.kinds))
 
 
-def kill_often(fork_server: ForkServer, home: Home, rounds: int) -> str:
+def kill_often(fork_server: ForkServer, home: Home, rounds: int, longest_s: float = LONGEST_S) -> str:
     dice = random.Random(rounds)
     killed: Counter[str] = Counter()
     for number in range(rounds):
-        killed += kill_once(fork_server, home, dice)
+        killed += kill_once(fork_server, home, dice, longest_s)
         home.consume(str(number))
     fork_server.run("produce", home.project, frames=3)
     assert home.judgements() == dict.fromkeys(home.kinds, Verdict())

@@ -77,6 +77,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
         "iam": False,
         "region": None,
         "table_schema": None,
+        "url": None,
         "max_connections": 8,
     },
     Store2Bigquery: {"home": None, "schema": "evolve", "dtypes": None, "keys": (), "endpoint": None}

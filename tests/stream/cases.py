@@ -13,12 +13,24 @@ import pytest
 from api2db import FileConverter, Stream, Stream2Local
 from tests.journals.rejected import rejected_tables
 from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery, use_bqemulator
-from tests.stream.databases import COLLECTOR, DATABASES, execute, query, stream_into, table_rows, use
+from tests.stream.databases import (
+    BY_SQLALCHEMY,
+    COLLECTOR,
+    DATABASES,
+    GENERAL,
+    execute,
+    query,
+    stream_into,
+    table_rows,
+    use,
+)
 from tests.stream.lakes import delta_rows, stream_into_delta
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
 __all__ = [
     "APPENDING",
+    "BY_URL",
+    "BY_URL_IN_SHORT",
     "CASES",
     "COLLECTOR",
     "DATABASES",
@@ -144,7 +156,7 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Ta
     words = [dialect, *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
     return TargetCase(
         "_".join(words),
-        f"sql.{dialect}",
+        "sql.sqlalchemy" if dialect.startswith(BY_SQLALCHEMY) else f"sql.{dialect}",
         partial(stream_into, dialect, if_exists=if_exists, keys=keys),
         partial(table_rows, dialect=dialect),
         newest_only=if_exists == "replace",
@@ -242,6 +254,13 @@ EMULATED = (
     bigquery("fail", server="bqemulator"),
     bigquery("replace", server="bqemulator"),
 )
+# The general target: its whole matrix, and the part of it that each run of the suite has.
+BY_URL = (
+    *(sql(dialect) for dialect in GENERAL),
+    *(sql(dialect, "replace") for dialect in GENERAL),
+    *(sql(dialect, keys=["id"]) for dialect in GENERAL),
+)
+BY_URL_IN_SHORT = tuple(case for case in BY_URL if case.name == "sqlalchemy_sqlite_by_key")
 LIVE = (_live("append"), _live("replace"), _live("append", keys=["id"]))
 APPENDING = tuple(case for case in CASES if not case.newest_only)
 REPLACING = tuple(case for case in CASES if case.newest_only)

@@ -10,6 +10,8 @@ import duckdb
 import psycopg
 import pymysql
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.dialects import registry
 
 from api2db import Stream2Sql
 from tests.servers.server import Server
@@ -20,6 +22,16 @@ DATABASES = {"duckdb": "flights.duckdb", "sqlite": "flights.sqlite"}
 SERVERS = ("postgresql", "mariadb", "mysql")
 DATABASE = "flights of tests"
 DIALECTS = (*DATABASES, *SERVERS)
+# The general target on databases that the others have too; "strange" is PostgreSQL under a name that nobody knows.
+BY_SQLALCHEMY = "sqlalchemy_"
+GENERAL = tuple(f"{BY_SQLALCHEMY}{name}" for name in ("sqlite", *SERVERS, "strange"))
+_URLS = {
+    "sqlite": "sqlite://",
+    "postgresql": "postgresql+psycopg://",
+    "mariadb": "mariadb+pymysql://",
+    "mysql": "mysql+pymysql://",
+    "strange": "strange+psycopg://",
+}
 _ABSENT = (
     duckdb.CatalogException,
     sqlite3.OperationalError,
@@ -40,28 +52,50 @@ _MYSQL_COLUMNS = (
     " WHERE table_schema = DATABASE() AND table_name = '{table}' ORDER BY ordinal_position"
 )
 _running: dict[str, Server] = {}
+registry.register("strange.psycopg", "tests.stream.strange", "StrangeDialect")
+registry.register("odd.pymysql", "tests.stream.strange", "OddDialect")
+
+
+def client_of(dialect: str) -> str:
+    """The dialect whose client reads what a target has written."""
+    base = dialect.removeprefix(BY_SQLALCHEMY)
+    return "postgresql" if base == "strange" else base
 
 
 def use(dialect: str, request: pytest.FixtureRequest) -> str:
     """Make a dialect ready for one test: its server runs, and the database of the tests is empty."""
-    if dialect in SERVERS:
-        _running[dialect] = request.getfixturevalue(dialect)
-        _empty(_running[dialect])
+    client = client_of(dialect)
+    if client in SERVERS:
+        _running[client] = request.getfixturevalue(client)
+        _empty(_running[client])
+        if client != dialect:  # which creates no database
+            _make(_running[client])
     return dialect
 
 
 def running(dialect: str) -> Server:
     """Return the server of a dialect that is in use."""
-    return _running[dialect]
+    return _running[client_of(dialect)]
 
 
 def target_of(dialect: str) -> dict[str, Any]:
     """Return the arguments of Stream2Sql that name the database."""
+    if dialect.startswith(BY_SQLALCHEMY):
+        return _by_url(dialect.removeprefix(BY_SQLALCHEMY))
     if dialect in DATABASES:
         return {"db_name": DATABASES[dialect], "dialect": dialect}
     server = running(dialect)
     who = {"username": server.user, "password": server.password, "host": server.host, "port": str(server.port)}
     return {"db_name": DATABASE, "dialect": dialect, **who}
+
+
+def _by_url(name: str) -> dict[str, Any]:
+    url, said = make_url(_URLS[name]), {"dialect": "sqlalchemy"}
+    if name in DATABASES:
+        return {**said, "db_name": DATABASES[name], "url": url}
+    server = running(name)
+    url = url.set(username=server.user, host=server.host, port=server.port)
+    return {**said, "db_name": DATABASE, "url": url, "password": server.password}
 
 
 def stream_into(dialect: str, home: Path, **options: Any) -> Stream2Sql:
@@ -70,6 +104,7 @@ def stream_into(dialect: str, home: Path, **options: Any) -> Stream2Sql:
 
 def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
     """Query with the database's own client; return nothing if there is no such file, database or table."""
+    dialect = client_of(dialect)
     if dialect in DATABASES and not (home / DATABASES[dialect]).exists():
         return []
     try:
@@ -82,6 +117,7 @@ def query(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
 
 def execute(home: Path, dialect: str, *statements: str) -> None:
     """Change the database from outside; create it if it is missing."""
+    dialect = client_of(dialect)
     if dialect in SERVERS:
         _make(running(dialect))
     for statement in statements:
@@ -95,7 +131,9 @@ def table_rows(home: Path, dialect: str, table: str = COLLECTOR) -> list[dict[st
 
 def types(home: Path, dialect: str, table: str = COLLECTOR) -> dict[str, str]:
     """Return the columns of a table and their types, from the database's catalogue."""
-    found = query(home, dialect, _COLUMNS.get(dialect, _MYSQL_COLUMNS).format(table=table.replace("'", "''")))
+    found = query(
+        home, dialect, _COLUMNS.get(client_of(dialect), _MYSQL_COLUMNS).format(table=table.replace("'", "''"))
+    )
     return {str(name): str(type_) for name, type_ in found}
 
 

@@ -16,6 +16,8 @@ from api2db.journal import journal_store
 from api2db.stream import StreamStatus
 from tests.stream.cases import (
     APPENDING,
+    BY_URL,
+    BY_URL_IN_SHORT,
     CASES,
     COLLECTOR,
     EMULATED,
@@ -40,11 +42,14 @@ pytestmark = pytest.mark.every_journal(
 )
 Make = Callable[..., Stream]
 APPENDING_EMULATOR, *OTHER_EMULATORS = EMULATED
-IN_TORTURE = [pytest.param(case, marks=pytest.mark.torture) for case in (*OTHER_EMULATORS, *LONG)]
+BY_URL_AT_LENGTH = [case for case in BY_URL if case not in BY_URL_IN_SHORT]
+IN_TORTURE = [pytest.param(case, marks=pytest.mark.torture) for case in (*OTHER_EMULATORS, *LONG, *BY_URL_AT_LENGTH)]
 ELSEWHERE = [pytest.param(case, marks=pytest.mark.live) for case in LIVE]
 
 
-@pytest.fixture(params=[*CASES, APPENDING_EMULATOR, *IN_TORTURE, *ELSEWHERE], ids=lambda case: case.name)
+@pytest.fixture(
+    params=[*CASES, APPENDING_EMULATOR, *BY_URL_IN_SHORT, *IN_TORTURE, *ELSEWHERE], ids=lambda case: case.name
+)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     assert isinstance(request.param, TargetCase)
     return request.param.use(request)

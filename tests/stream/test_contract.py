@@ -87,7 +87,7 @@ MORE_OF: dict[type[Stream], dict[str, Any]] = {
     Stream: {},
     Stream2Local: {"chunk_size": 0, "dtypes": None},
     Stream2Sql: {"keys": (), "on_conflict": "reject", "tls": None, "engine": None, "iam": False, "region": None}
-    | {"max_connections": 8, "table_schema": None, "dtypes": None},
+    | {"max_connections": 8, "table_schema": None, "url": None, "dtypes": None},
 }
 MORE_METHODS = {
     "__enter__": {},

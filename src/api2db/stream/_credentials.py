@@ -36,6 +36,29 @@ class Credentials:
     engine: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user and a password, each None if it was not given; its ``repr`` contains no secret."""
+
+    username: str | None
+    password: Password | None
+
+
+def login(given: Mapping[str, Any], auth_path: str | None, home: Path) -> Login:
+    """Combine arguments and file, as ``credentials`` does, for a database whose address is given elsewhere.
+
+    Raises:
+        ConfigurationError: As in ``credentials``; or something else than user and password was given.
+    """
+    said = _read(home / auth_path) if auth_path else {}
+    found = {**said, **{name: value for name, value in given.items() if value}}
+    _check_texts(found, auth_path)
+    if strange := sorted(set(found) - {"username", "password"}):
+        raise ConfigurationError(f"dialect='sqlalchemy' takes no {', '.join(strange)}; write them into url")
+    password = found.get("password")
+    return Login(found.get("username"), None if password is None else _fixed(password)(0))
+
+
 def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> Credentials:
     """Combine arguments and file; an argument takes precedence over the file.
 

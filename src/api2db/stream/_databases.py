@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, create_engine, event
+from sqlalchemy import URL, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from api2db.delivery import Group
 from api2db.disk.folders import relative_to_home
 from api2db.errors import BatchRefusedError, ConfigurationError
-from api2db.stream._credentials import Credentials
+from api2db.stream._credentials import Credentials, Login
 from api2db.targets.duckdb import DuckdbDatabase, duckdb_engine
 from api2db.targets.mysql import MysqlDatabase, mysql_arguments
 from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
-from api2db.targets.server import Server
+from api2db.targets.server import Password, Server
 from api2db.targets.sql import Database
 from api2db.targets.sql.port import quote
+from api2db.targets.sqlalchemy import Address, SqlalchemyDatabase
 from api2db.targets.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -130,7 +132,52 @@ class _OnServer:
         return URL.create(self.driver, server.username, None, server.host, server.port, server.database)
 
 
-DatabaseLocation = _Embedded | _OnServer
+@dataclass(frozen=True, slots=True)
+class _ByUrl:
+    """A database that SQLAlchemy reaches. See ``DatabaseLocation``."""
+
+    address: Address
+    max_connections: int
+    home: Path
+    schema: str | None = None
+
+    @property
+    def driver(self) -> str:
+        return self.address.url.drivername
+
+    @property
+    def url(self) -> str:
+        return self.address.full().render_as_string(hide_password=False)
+
+    @property
+    def name(self) -> str:
+        place = self.address.place if self.file is None else f"sqlite:{relative_to_home(self.file, self.home)}"
+        return f"sqlalchemy:{place}{_below(self.schema)}"
+
+    @property
+    def file(self) -> Path | None:
+        url = self.address.url
+        return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+    @property
+    def group(self) -> Group:
+        return Group(self.address, self.max_connections) if self.file is None else Group(self.file, 1)
+
+    def database(self, *, keyed: bool = False, creates: bool = True) -> Database:
+        return SqlalchemyDatabase(self.address, self.max_connections, self.schema, creates=creates)
+
+    def engine(self) -> "Engine":
+        """Make an engine that asks for the password at each connect."""
+        engine = create_engine(self.address.url, **({} if self.file is None else {"poolclass": NullPool}))
+        event.listen(engine, "do_connect", self._reach)
+        return engine
+
+    def _reach(self, dialect: Any, _record: Any, _arguments: Any, _keywords: dict[str, Any]) -> Any:
+        arguments, keywords = dialect.create_connect_args(self.address.full())
+        return dialect.connect(*arguments, **keywords)
+
+
+DatabaseLocation = _Embedded | _OnServer | _ByUrl
 """A database as a stream uses it.
 
 ``driver`` and ``url`` are in SQLAlchemy's terms; ``url`` has the password. ``name`` is part of the stream's identity
@@ -177,6 +224,47 @@ def on_server(
     for what, name in names.items():
         _check_name(place.database().dialect.quote, what, name)
     return place
+
+
+def by_url(
+    url: str | URL | None, db_name: str, schema: str | None, who: Login, max_connections: int, home: Path
+) -> _ByUrl:
+    """Describe a database by its URL, in which user, password and database may be missing.
+
+    Raises:
+        ConfigurationError: It is no URL, no dialect of SQLAlchemy is installed for it, its driver is asynchronous, or
+            it names another database than ``db_name``.
+    """
+    parsed = _parsed(url)
+    if parsed.database and parsed.database != db_name:
+        raise ConfigurationError(f"url names the database {parsed.database!r}, and db_name is {db_name!r}; name one")
+    if parsed.get_backend_name() == "sqlite":
+        if not db_name or db_name == ":memory:" or "\0" in db_name:
+            raise ConfigurationError(f"db_name must be the path of a database file, not {db_name!r}")
+        database = str((home / db_name).resolve())
+    else:
+        database = db_name
+    said = parsed.password
+    password = who.password or (Password(lambda: said, said) if said else None)
+    full = parsed.set(database=database, username=who.username or parsed.username)
+    bare = URL.create(full.drivername, full.username, None, full.host, full.port, full.database, full.query)
+    try:
+        place = _ByUrl(Address(bare, password), max_connections, home, schema)
+        place.database()
+    except NoSuchModuleError:
+        raise ConfigurationError(
+            f"SQLAlchemy has no dialect {parsed.drivername!r}; install the package that has it, or correct url"
+        ) from None
+    return place
+
+
+def _parsed(url: str | URL | None) -> URL:
+    if not url:
+        raise ConfigurationError("dialect='sqlalchemy' needs url='…', such as 'cockroachdb://host:26257'")
+    try:
+        return make_url(url)
+    except ArgumentError:  # its text has the URL, which may have a password
+        raise ConfigurationError("url is not a URL of SQLAlchemy: dialect+driver://user@host:port") from None
 
 
 def _check_name(quote: Callable[[str], str], what: str, name: str) -> None:

@@ -1,16 +1,17 @@
 """Stream2Sql, which loads frames into SQL databases."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import pandas as pd
+from sqlalchemy import URL
 
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError
-from api2db.stream._credentials import credentials, given_password
-from api2db.stream._databases import EMBEDDED, SERVERS, embedded, on_server
+from api2db.stream._credentials import credentials, given_password, login
+from api2db.stream._databases import EMBEDDED, SERVERS, DatabaseLocation, by_url, embedded, on_server
 from api2db.stream._options import (
     IF_EXISTS,
     ON_CONFLICT,
@@ -29,8 +30,7 @@ from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-
-_DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora")
+_DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora", "sqlalchemy")
 _UNSUPPORTED = ("oracle", "microsoft_sql")
 
 
@@ -46,6 +46,7 @@ class SqlOptions(TypedDict, total=False):
     region: str | None
     max_connections: int
     table_schema: str | None
+    url: str | URL | None
 
 
 class Stream2Sql(Stream):
@@ -55,7 +56,8 @@ class Stream2Sql(Stream):
         name: The collector's name, and the table's unless ``table`` is given.
         db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder. Else the name of
             the database, which is created if it is missing.
-        dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``.
+        dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``;
+            ``"sqlalchemy"`` for any other database that SQLAlchemy reaches.
         username: The user; not for an embedded database.
         password: The password; not for an embedded database.
         host: The server; not for an embedded database.
@@ -80,6 +82,9 @@ class Stream2Sql(Stream):
         table_schema: The schema of the table, and of api2db's own tables: a schema of PostgreSQL or DuckDB; in MySQL
             and MariaDB a database, in place of ``db_name``. It is created if it is missing. By default the database's
             own.
+        url: For ``sqlalchemy``: the URL of SQLAlchemy, as text or as its ``URL``, such as
+            ``"cockroachdb://me@host:26257"``. ``username`` and ``password`` can be given apart from it, and the
+            database is ``db_name``.
 
     The other arguments are those of ``Stream``.
 
@@ -119,6 +124,7 @@ class Stream2Sql(Stream):
         region: str | None = None,
         max_connections: int = MAX_CONNECTIONS,
         table_schema: str | None = None,
+        url: str | URL | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
         self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
@@ -145,6 +151,7 @@ class Stream2Sql(Stream):
             "iam": iam,
             "region": region,
         }
+        self._url: Callable[[], str | URL | None] = lambda: url  # which may have a password, and so is in no repr
         self.con: Engine | None = None
         self.load()
 
@@ -159,7 +166,11 @@ class Stream2Sql(Stream):
             raise NotImplementedError(f"dialect={self.dialect!r} is not supported; use one of {', '.join(_DIALECTS)}")
         if self.dialect not in _DIALECTS:
             raise ConfigurationError(f"dialect must be one of {', '.join(_DIALECTS)}, not {self.dialect!r}")
-        if self.dialect in EMBEDDED:
+        if self._url() and self.dialect != "sqlalchemy":
+            raise ConfigurationError("url is for dialect='sqlalchemy'; drop it, or use that dialect")
+        if self.dialect == "sqlalchemy":
+            self._place: DatabaseLocation = self._by_url()
+        elif self.dialect in EMBEDDED:
             self._place = embedded(self.dialect, self.db_name, self.table_schema, self.home)
         else:
             who = credentials(self._given, self.auth_path, self.home)
@@ -169,6 +180,12 @@ class Stream2Sql(Stream):
             )
         self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
+
+    def _by_url(self) -> DatabaseLocation:
+        user = login(self._given, self.auth_path, self.home)
+        place = by_url(self._url(), self.db_name, self.table_schema, user, self.max_connections, self.home)
+        self.username, self.host = place.address.url.username, place.address.url.host
+        return place
 
     @property
     def engine_str(self) -> str:

@@ -8,5 +8,15 @@ imported when a server is first reached.
 
 from api2db.targets.mysql._connection import mysql_arguments
 from api2db.targets.mysql._database import MysqlDatabase
+from api2db.targets.mysql._dialect import check_column_name, fold, is_refused, quote
+from api2db.targets.mysql._values import plain_values
 
-__all__ = ["MysqlDatabase", "mysql_arguments"]
+__all__ = [
+    "MysqlDatabase",
+    "check_column_name",
+    "fold",
+    "is_refused",
+    "mysql_arguments",
+    "plain_values",
+    "quote",
+]

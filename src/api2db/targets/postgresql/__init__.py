@@ -8,5 +8,6 @@ psycopg and pgpq are an extra, and are imported when a server is first reached.
 
 from api2db.targets.postgresql._connection import postgresql_arguments
 from api2db.targets.postgresql._database import PostgresqlDatabase
+from api2db.targets.postgresql._dialect import check_column_name, is_refused, quote
 
-__all__ = ["PostgresqlDatabase", "postgresql_arguments"]
+__all__ = ["PostgresqlDatabase", "check_column_name", "is_refused", "postgresql_arguments", "quote"]

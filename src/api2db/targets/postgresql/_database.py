@@ -207,7 +207,7 @@ class PostgresqlDatabase:
             return BatchRefusedError(said)
         if state == NAME_TAKEN:
             return BatchRefusedError(f"{said}: a column that the table computes takes no values, leave it out")
-        if is_refused(error):
+        if is_refused(state):
             return BatchRefusedError(said)
         return TargetUnavailableError(f"PostgreSQL at {self._server.place} says: {said}")
 

@@ -106,9 +106,9 @@ def _replacement(old: Sequence[Column], wanted: Sequence[Column]) -> Sequence[Co
     return [*kept, *by_name.values()]
 
 
-def is_refused(error: "psycopg.Error") -> bool:
-    """Whether rows or the table are refused for any user."""
-    state = error.sqlstate or ""
+def is_refused(state: str | None) -> bool:
+    """Whether a SQLSTATE says that rows or the table are refused for any user."""
+    state = state or ""
     return state.startswith(_REFUSED_CLASSES) or state in _REFUSED_CODES
 
 

@@ -5,7 +5,7 @@ it follow the data, ``_ledger`` stores the position of each stream, and ``_merge
 server take their connections from ``pool``.
 """
 
-from api2db.targets.sql._ledger import CHANGES_TABLE, LEDGER_TABLE
+from api2db.targets.sql._ledger import CHANGES_TABLE, LEDGER_TABLE, NOTES_TABLE
 from api2db.targets.sql._merge import key_is_there
 from api2db.targets.sql._target import OVERFLOW_COLUMN, SqlTarget
 from api2db.targets.sql.pool import MAX_CONNECTIONS
@@ -15,6 +15,7 @@ __all__ = [
     "CHANGES_TABLE",
     "LEDGER_TABLE",
     "MAX_CONNECTIONS",
+    "NOTES_TABLE",
     "OVERFLOW_COLUMN",
     "Database",
     "Session",

@@ -9,23 +9,29 @@ from api2db.targets.sql.port import Database, Session
 
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
+NOTES_TABLE = "_api2db_columns"
 _CREATE_TRIES = 8
 _CREATE_PAUSE_S = 0.02
 _OURS = {
     LEDGER_TABLE: (
-        "stream VARCHAR(64) NOT NULL PRIMARY KEY",
-        "epoch VARCHAR(64) NOT NULL",
-        "sequence BIGINT NOT NULL",
-        "skip BIGINT NOT NULL",
-        "loaded BIGINT NOT NULL",
+        ("stream", "VARCHAR(64)", "NOT NULL PRIMARY KEY"),
+        ("epoch", "VARCHAR(64)", "NOT NULL"),
+        ("sequence", "BIGINT", "NOT NULL"),
+        ("skip", "BIGINT", "NOT NULL"),
+        ("loaded", "BIGINT", "NOT NULL"),
     ),
     CHANGES_TABLE: (
-        "changed_at VARCHAR(32) NOT NULL",
-        "table_name VARCHAR(255) NOT NULL",
-        "column_name VARCHAR(255) NOT NULL",
-        "old_type VARCHAR(255)",
-        "new_type VARCHAR(255)",
-        "frame_ns BIGINT NOT NULL",
+        ("changed_at", "VARCHAR(32)", "NOT NULL"),
+        ("table_name", "VARCHAR(255)", "NOT NULL"),
+        ("column_name", "VARCHAR(255)", "NOT NULL"),
+        ("old_type", "VARCHAR(255)", ""),
+        ("new_type", "VARCHAR(255)", ""),
+        ("frame_ns", "BIGINT", "NOT NULL"),
+    ),
+    NOTES_TABLE: (
+        ("table_name", "VARCHAR(255)", "NOT NULL"),
+        ("column_name", "VARCHAR(255)", "NOT NULL"),
+        ("declared", "VARCHAR(255)", "NOT NULL"),
     ),
 }
 
@@ -38,8 +44,9 @@ class Ledger:
 
     def read(self, session: Session, stream: str) -> LedgerRow | None:
         """Read a row under a lock, so that a commit of ours that the server still holds ends first."""
-        select = f"SELECT epoch, sequence, skip FROM {self._quoted} WHERE stream = ?"
-        rows = session.rows(f"{select}{self._database.dialect.locking}", (stream,))
+        dialect = self._database.dialect
+        select = f"SELECT epoch, sequence, skip FROM {self._quoted}{dialect.lock_hint} WHERE stream = ?"
+        rows = session.rows(f"{select}{dialect.locking}", (stream,))
         return LedgerRow(*rows[0]) if rows else None
 
     def step(self, session: Session, update: LedgerUpdate) -> None:
@@ -83,6 +90,9 @@ class Ledger:
 def _make_tables(session: Session, database: Database) -> None:
     """Existing tables are left alone: this user may not have the right to create tables."""
     dialect = database.dialect
-    for table, columns in _OURS.items():
+    for table, parts in _OURS.items():
+        if table == NOTES_TABLE and not dialect.has_notes:
+            continue
         if session.columns(table) is None:
+            columns = [f"{name} {dialect.own_type(type_)} {rest}".rstrip() for name, type_, rest in parts]
             session.run(dialect.create_table(f"IF NOT EXISTS {dialect.table(table)}", columns, ()))

@@ -38,13 +38,13 @@ class Merge:
             self._check_keys_apart(session, staged, rows)
             same = " AND ".join(f"old.{key} = {staged}.{key}" for key in keys)
             current = self._database.dialect.current
-            there = f"SELECT 1 FROM {staged} JOIN {self._quoted} AS old ON {same} LIMIT 1{current}"
-            if only_new and session.rows(there):
+            there = self._database.dialect.limited("1", f"{staged} JOIN {self._quoted} old ON {same}", 1)
+            if only_new and session.rows(f"{there}{current}"):
                 raise BatchRefusedError(key_is_there(self._table, self._keys))
             values = [name for name in names if name not in keys]
             if values and not only_new:
                 self._update(session, staged, values, keys)
-            absent = f"FROM {staged} LEFT JOIN {self._quoted} AS old ON {same} WHERE old.{keys[0]} IS NULL"
+            absent = f"FROM {staged} LEFT JOIN {self._quoted} old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
             inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
             missing = f"SELECT count(*) {absent}{current}"
@@ -55,8 +55,8 @@ class Merge:
         expected: int | None = None
         if session.may_drop(self._table):
             same = " AND ".join(f"old.{key} = new.{key}" for key in keys)
-            found = f"EXISTS (SELECT 1 FROM {staged} AS new WHERE {same})"
-            expected = int(session.rows(f"SELECT count(*) FROM {self._quoted} AS old WHERE {found}")[0][0])
+            found = f"EXISTS (SELECT 1 FROM {staged} new WHERE {same})"
+            expected = int(session.rows(f"SELECT count(*) FROM {self._quoted} old WHERE {found}")[0][0])
         updated = session.run(self._database.dialect.update_from(self._quoted, staged, values, keys))
         if expected is not None and updated != expected:
             raise BatchRefusedError(
@@ -70,7 +70,8 @@ class Merge:
             quoted = [self._database.dialect.quote(key) for key in self._keys]
             keys = ", ".join(quoted)
             equal = f"although the letters differ, to the table the key ({keys}) equals that of"
-            if session.rows(f"SELECT 1 FROM {staged} GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"):
+            twice = self._database.dialect.limited("1", f"{staged} GROUP BY {keys} HAVING count(*) > 1", 1)
+            if session.rows(twice):
                 raise BatchRefusedError(f"{equal} another row")
             letters = [self._database.dialect.quote(text) for text in texts]
             if texts and session.rows(self._database.dialect.colliding_keys(self._quoted, staged, quoted, letters)):

@@ -80,14 +80,13 @@ class Table:
             raise BatchRefusedError(f"no row has a value in {', '.join(sorted(lacking))}, which is part of the key")
         names = [name for name, _ in typed] or schema.names
         types = {field.name: field.type if typed else pa.string() for field in schema}
-        declared = [
-            f"{self._dialect.quote(name)} {self._dialect.type_name(types[name], key=name in self._keys)}"
-            for name in names
-        ]
+        made = [(name, str(self._dialect.type_name(types[name], key=name in self._keys))) for name in names]
+        declared = [f"{self._dialect.quote(name)} {type_name}" for name, type_name in made]
         keys = [self._dialect.quote(key) for key in self._keys]
         self._make(session, maker, self._dialect.create_table(self.quoted, declared, keys))
         if keys and (index := self._dialect.key_index(self.quoted, keys)):
             session.run(index)
+        session.note(self._name, made)
         if not typed:
             self._changes.record(session, [], [(name, None, UNDECIDED) for name in names])
         return session.columns(self._name) or []
@@ -107,8 +106,10 @@ class Table:
         """Add columns; if one is refused, ``adding`` names it."""
         for name, declared in new:
             self.adding = name
-            session.run(f"ALTER TABLE {self.quoted} ADD COLUMN {self._dialect.quote(name)} {declared}")
+            add = self._dialect.add_column
+            session.run(f"ALTER TABLE {self.quoted} {add} {self._dialect.quote(name)} {declared}")
         self.adding = None
+        session.note(self._name, new)
         self._changes.record(session, changes, [(name, None, declared) for name, declared in new])
         return session.columns(self._name) or []
 
@@ -176,6 +177,10 @@ class Changes:
     def _quoted(self) -> str:
         return self._database.dialect.table(CHANGES_TABLE)
 
+    @property
+    def _unnamed(self) -> str:
+        return self._database.dialect.unnamed
+
     @contextmanager
     def recording(self) -> Iterator[list[SchemaChange]]:
         """Collect the changes of a transaction, and log them after its commit."""
@@ -205,19 +210,19 @@ class Changes:
     def gone(self, session: Session) -> set[str]:
         """The columns whose last recorded change is that they are gone."""
         told = session.rows(
-            f"SELECT column_name, new_type FROM {CHANGES_TABLE} WHERE table_name = ? ORDER BY frame_ns, changed_at",
+            f"SELECT column_name, new_type FROM {self._quoted} WHERE table_name = ? ORDER BY frame_ns, changed_at",
             (self._table,),
         )
         return {name for name, now in dict(told).items() if now is None}
 
     def is_signed(self, session: Session, stream: str) -> bool:
         """Whether a stream created the table."""
-        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?"
-        return session.rows(made, (self._table, _made_by(stream))) != [(0,)]
+        made = f"SELECT count(*) FROM {self._quoted} WHERE table_name = ? AND column_name = ? AND new_type = ?"
+        return session.rows(made, (self._table, self._unnamed, _made_by(stream))) != [(0,)]
 
     def sign(self, session: Session, stream: str) -> None:
         """Record that a stream creates the table."""
-        values = (_now(), self._table, "", _made_by(stream))
+        values = (_now(), self._table, self._unnamed, _made_by(stream))
         session.run(
             f"INSERT INTO {self._quoted} (changed_at, table_name, column_name, new_type, frame_ns)"
             " VALUES (?, ?, ?, ?, 0)",
@@ -228,8 +233,8 @@ class Changes:
         """Undo ``sign`` after a CREATE TABLE that failed but committed the statements before it."""
         with suppress(Exception):
             session.run(
-                f"DELETE FROM {self._quoted} WHERE table_name = ? AND column_name = '' AND new_type = ?",
-                (self._table, _made_by(stream)),
+                f"DELETE FROM {self._quoted} WHERE table_name = ? AND column_name = ? AND new_type = ?",
+                (self._table, self._unnamed, _made_by(stream)),
             )
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from api2db.errors import BatchRefusedError, ConnectionBrokenError, TableChangedError, TargetUnavailableError
-from api2db.targets.server import Server
 from api2db.targets.sql.port import DryRunEndedError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +35,14 @@ class TooManyConnectionsError(TargetUnavailableError):
 def unreachable(said: str, *, is_full: bool) -> TargetUnavailableError:
     """The error for a connection that could not be opened, with the next step if the server has too many."""
     return TooManyConnectionsError(f"{said}; {_ADVICE}") if is_full else TargetUnavailableError(said)
+
+
+class Reached(Hashable, Protocol):
+    """A server; streams whose servers are equal share a pool."""
+
+    @property
+    def place(self) -> str:
+        """Its address, for messages."""
 
 
 class Opener(Protocol):
@@ -304,7 +311,7 @@ class Connections:
         changed: Notified when it may get a connection.
     """
 
-    def __init__(self, opener: Opener, server: Server, max_connections: int) -> None:
+    def __init__(self, opener: Opener, server: Reached, max_connections: int) -> None:
         self._pool = pool_of((type(opener), server))
         self.opener = opener
         self.place = server.place

@@ -76,6 +76,10 @@ class Session(Protocol):
         order = self.arrival(table, columns) if order is None else order
         return None if order is None else self.fetch(columns, f"{select} ORDER BY {order} LIMIT {count}")
 
+    def note(self, table: str, columns: Sequence[tuple[str, str]]) -> None:
+        """Record what the database itself does not tell of new columns: name and declared type of each."""
+        return
+
     def fetch(self, columns: Sequence[Column], sql: str) -> pa.Table:
         """Run a query for columns, and return its rows in their types."""
         return arrow_rows(columns, self.rows(sql))
@@ -101,12 +105,16 @@ def quote(name: str) -> str:
 
 
 def _join(table: str, staged: str, keys: Sequence[str]) -> str:
-    return f"{table} AS old JOIN {staged} AS new ON {_same(keys)}"
+    return f"{table} old JOIN {staged} new ON {_same(keys)}"
 
 
 def _update_from(table: str, staged: str, values: Sequence[str], keys: Sequence[str]) -> str:
     sets = ", ".join(f"{value} = new.{value}" for value in values)
     return f"UPDATE {table} AS old SET {sets} FROM {staged} AS new WHERE {_same(keys)}"
+
+
+def _limited(what: str, rest: str, count: int) -> str:
+    return f"SELECT {what} FROM {rest} LIMIT {count}"
 
 
 def _create_table(table: str, columns: Sequence[str], _keys: Sequence[str] = ()) -> str:
@@ -131,9 +139,15 @@ class Dialect:
         fold: Names that are equal after it are the same column.
         key_type: The column type for a part of the key, given the type of other columns.
         locking: Ends a SELECT that locks its rows until the transaction ends.
+        lock_hint: Follows the table's name in such a SELECT.
         current: Ends a SELECT that sees what an UPDATE sees, not what was there when the transaction began.
         schemas: The query for names that may stand before a table's name and a dot; empty if there are none.
-        insert_ignore: Makes an INSERT do nothing if its key is there already.
+        insert_ignore: Makes an INSERT do nothing if its key is there already, or raise LedgerMovedError.
+        own_type: The column type in our own tables, given it in standard SQL.
+        unnamed: Stands for no name in our own tables; not empty where empty text is null.
+        has_notes: Whether our own tables include that of the notes of columns.
+        limited: The first rows of a query, given what it selects, what follows FROM, and their number.
+        add_column: What ALTER TABLE has before the definition of a new column.
         join: The rows of a table, ``old``, and the staged rows with the same keys, ``new``.
         update_from: The UPDATE of a table's rows by the staged rows with the same keys.
         create_table: The CREATE TABLE statement, with unique keys unless ``key_index`` makes them unique.
@@ -155,9 +169,15 @@ class Dialect:
     fold: Callable[[str], str] = str
     key_type: Callable[[str], str] = str
     locking: str = ""
+    lock_hint: str = ""
     current: str = ""
     schemas: str = ""
     insert_ignore: Callable[[str], str] = "{} ON CONFLICT DO NOTHING".format
+    own_type: Callable[[str], str] = str
+    unnamed: str = ""
+    has_notes: bool = False
+    limited: Callable[[str, str, int], str] = _limited
+    add_column: str = "ADD COLUMN"
     join: Callable[[str, str, Sequence[str]], str] = _join
     update_from: Callable[[str, str, Sequence[str], Sequence[str]], str] = _update_from
     create_table: Callable[[str, Sequence[str], Sequence[str]], str] = _create_table
@@ -176,7 +196,7 @@ class Dialect:
         """The query for a staged row whose key equals that of a row of the table, though the letters differ."""
         exact = self.exact_text.format
         differs = " OR ".join(f"{exact(f'old.{text}')} <> {exact(f'new.{text}')}" for text in texts)
-        return f"SELECT 1 FROM {self.join(table, staged, keys)} WHERE {differs} LIMIT 1{self.current}"
+        return self.limited("1", f"{self.join(table, staged, keys)} WHERE {differs}", 1) + self.current
 
 
 class Database(Protocol):

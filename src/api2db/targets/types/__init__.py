@@ -13,6 +13,15 @@ from api2db.targets.types._kinds import KINDS, ValueKind
 from api2db.targets.types._mysql import MARIADB, MYSQL, from_mysql, mysql_name
 from api2db.targets.types._postgresql import POSTGRESQL, from_postgresql
 from api2db.targets.types._rules import Types, ValueLimit, in_words
+from api2db.targets.types._sqlalchemy import (
+    SQLALCHEMY,
+    YEARS,
+    arrow_type,
+    noted_type,
+    split_note,
+    sqlalchemy_types,
+    with_note,
+)
 from api2db.targets.types._sqlite import SQLITE, from_sqlite
 
 __all__ = [
@@ -29,11 +38,14 @@ __all__ = [
     "PARQUET",
     "PICKLE",
     "POSTGRESQL",
+    "SQLALCHEMY",
     "SQLITE",
     "TARGETS",
+    "YEARS",
     "Types",
     "ValueKind",
     "ValueLimit",
+    "arrow_type",
     "from_bigquery",
     "from_delta",
     "from_duckdb",
@@ -43,6 +55,24 @@ __all__ = [
     "from_sqlite",
     "in_words",
     "mysql_name",
+    "noted_type",
+    "split_note",
+    "sqlalchemy_types",
+    "with_note",
 ]
 
-TARGETS = (DUCKDB, SQLITE, POSTGRESQL, MYSQL, MARIADB, BIGQUERY, DELTA, HEAVYDB, PARQUET, JSON_FILE, CSV, PICKLE)
+TARGETS = (
+    DUCKDB,
+    SQLITE,
+    POSTGRESQL,
+    MYSQL,
+    MARIADB,
+    BIGQUERY,
+    DELTA,
+    HEAVYDB,
+    SQLALCHEMY,
+    PARQUET,
+    JSON_FILE,
+    CSV,
+    PICKLE,
+)

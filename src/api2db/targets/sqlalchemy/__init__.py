@@ -1,0 +1,11 @@
+"""Any database whose dialect of SQLAlchemy has transactions: rows by ``executemany``, in the ledger's transaction.
+
+``_database`` opens connections, translates errors and alters tables, ``_session`` is one transaction: it reads a
+table's columns, inserts rows, or stages them for a merge. ``backend`` describes what differs between databases:
+``_known`` has those with types of their own, and ``_other`` is for all others, whose promises are tried out first.
+"""
+
+from api2db.targets.sqlalchemy._address import Address
+from api2db.targets.sqlalchemy._database import KNOWN, SqlalchemyDatabase
+
+__all__ = ["KNOWN", "Address", "SqlalchemyDatabase"]

@@ -1,0 +1,47 @@
+"""The address of a database as a URL of SQLAlchemy; no ``repr`` and no message shows its secrets."""
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import URL
+
+from api2db.targets.server import Password
+
+_SECRET = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL, and the password apart from it.
+
+    Attributes:
+        url: Without a password.
+        password: Asked for at each connect; None for a login without one.
+    """
+
+    url: URL
+    password: Password | None = None
+
+    @property
+    def place(self) -> str:
+        """The address without user, password and options, for messages and for the stream's identity."""
+        url = self.url
+        host = "" if url.host is None else f"{url.host}:{url.port}" if url.port else url.host
+        return f"{url.get_backend_name()}://{host}/{url.database or ''}"
+
+    def __repr__(self) -> str:
+        return f"Address({self.place})"
+
+    def full(self) -> URL:
+        """The URL with the current password."""
+        return self.url if self.password is None else self.url.set(password=self.password())
+
+    def without_secret(self, text: object) -> str:
+        """A driver's message in one line, without the password and the secret options of the URL."""
+        said = " ".join(str(text).split())
+        if self.password is not None:
+            said = self.password.removed_from(said)
+        for name, value in self.url.query.items():
+            for each in (value,) if isinstance(value, str) else value:
+                said = said.replace(each, "***") if _SECRET.search(name) and each else said
+        return said

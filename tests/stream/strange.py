@@ -1,0 +1,18 @@
+"""PostgreSQL and MySQL under names that api2db does not know, so that they have only what every database has."""
+
+from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+
+class StrangeDialect(PGDialect_psycopg):
+    """PostgreSQL's dialect with another name."""
+
+    name = "strange"
+    supports_statement_cache = True
+
+
+class OddDialect(MySQLDialect_pymysql):
+    """MySQL's dialect with another name."""
+
+    name = "odd"
+    supports_statement_cache = True
