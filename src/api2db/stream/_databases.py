@@ -146,6 +146,10 @@ class _ByUrl:
         return self.address.url.drivername
 
     @property
+    def kind_of_server(self) -> str:
+        return "" if self.file is not None else self.address.url.get_backend_name()
+
+    @property
     def url(self) -> str:
         return self.address.full().render_as_string(hide_password=False)
 

@@ -56,7 +56,7 @@ def diagnosis_of_server(engine: "Engine", kind: str, schema: str | None, table_n
 
     Args:
         engine: Reaches the database.
-        kind: ``"postgresql"``, ``"mysql"`` or ``"mariadb"``.
+        kind: ``"postgresql"``, ``"mysql"`` or ``"mariadb"``; others are only reached.
         schema: The schema of the table in PostgreSQL; None for the default one.
         table_name: The table.
 
@@ -64,6 +64,8 @@ def diagnosis_of_server(engine: "Engine", kind: str, schema: str | None, table_n
         TargetUnavailableError: It can't be reached.
     """
     with _reached(engine) as connection:
+        if kind not in {"postgresql", "mysql", "mariadb"}:
+            return Diagnosis()
         began_s = time.time()
         if kind == "postgresql":
             rights = _rights_in_postgresql(connection, schema, table_name)

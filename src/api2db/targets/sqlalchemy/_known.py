@@ -213,6 +213,7 @@ SQLITE_BACKEND = Backend(
     retype=_sqlite_retype,
     is_refused=_sqlite_refused,
     fingerprint="PRAGMA schema_version",
+    arrival="rowid DESC",
     creates_schemas=False,
     dialect={
         "exact_text": "CAST({} AS BLOB)",

@@ -152,8 +152,9 @@ class SqlalchemySession(Session):
     def newest(
         self, table: str, columns: Sequence[Column], select: str, order: str | None, count: int
     ) -> pa.Table | None:
-        """Rows have no order but that of a column."""
-        if order is None:
+        """Most databases have no order of rows but that of a column."""
+        order = self._backend.arrival if order is None else order
+        if not order:
             return None
         quoted = self._dialect.table(table)
         what = select.removeprefix("SELECT ").removesuffix(f" FROM {quoted}")

@@ -64,6 +64,7 @@ class Backend:
         without_transactions: The query for the engines of tables, by name, that have no transactions.
         json_columns: The query for the columns of a table that hold JSON, although their type does not say so.
         fingerprint: The query whose result changes when any table does; empty to ask the table itself.
+        arrival: The ORDER BY list for rows as they were added, newest first; empty if tables do not tell.
         creates_schemas: Whether a missing schema is created.
         has_notes: Whether types need notes.
         dialect: Fields of the dialect that differ from the default.
@@ -88,6 +89,7 @@ class Backend:
     without_transactions: str = ""
     json_columns: str = ""
     fingerprint: str = ""
+    arrival: str = ""
     creates_schemas: bool = True
     has_notes: bool = False
     dialect: Mapping[str, Any] = field(default_factory=dict)
