@@ -98,6 +98,9 @@ class Worker:
         self._stopping = threading.Event()
         self._retry_requested = threading.Event()
         self._retries: list[int] = []  # of the calls of ``retrying`` that have not ended
+        self._hurries: list[None] = []  # of the calls of ``hurrying`` that have not ended
+        self._full_bytes = limit.size_bytes
+        self._is_resting = False
         self._recovered = False
         self._troubled = False
         self._breaks = 0
@@ -135,6 +138,7 @@ class Worker:
             ForeignLedgerError: A copy of this project writes into the target under this stream's name.
         """
         self._retry_requested.clear()
+        self._is_resting = False
         fields = log_fields(collector=self._named.collector, stream=self._named.stream)
         with fields, counted_for(self._named.collector):
             try:
@@ -184,6 +188,17 @@ class Worker:
         finally:
             self._retries.remove(times)
 
+    @contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Within the block, rest between loads as little as for a target without ``rest_s``."""
+        self._hurries.append(None)
+        if self._is_resting:
+            self.retry_now()
+        try:
+            yield
+        finally:
+            self._hurries.pop()
+
     @property
     def connected(self) -> bool | None:
         """Whether the last attempt reached the target; None before the first."""
@@ -212,6 +227,14 @@ class Worker:
         self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
         if batch.num_rows >= _MANY_ROWS:
             give_back()
+        return self._rest_s(batch, waiting_bytes)
+
+    def _rest_s(self, batch: Batch, waiting_bytes: int) -> float:
+        """How long to rest after a batch."""
+        if self._target.rest_s and waiting_bytes < self._full_bytes:
+            self._is_resting = True  # first, so that a call of ``hurrying`` at this moment is not missed
+            if not self._hurries:
+                return self._target.rest_s
         # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
         return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
 

@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from api2db.delivery import Group, Task, Worker, process_scheduler
@@ -134,7 +134,9 @@ class Running:
             ConfigurationError: Frames wait, no worker is running, and there is no timeout.
         """
         mark = self._attachment.attach().mark()
-        return self._wait_for(mark, None if timeout_s is None else time.monotonic() + timeout_s)
+        worker = self._worker
+        with nullcontext() if worker is None else worker.hurrying():
+            return self._wait_for(mark, None if timeout_s is None else time.monotonic() + timeout_s)
 
     def deliver(self, put: Callable[[], Any], retries: int | None) -> None:
         """Put, and wait until what was put is delivered or parked.
@@ -148,7 +150,11 @@ class Running:
             ConfigurationError: The stream was stopped meanwhile.
         """
         worker = self._worker
-        with nullcontext() if worker is None or retries is None else worker.retrying(max(0, retries)):
+        with ExitStack() as within:
+            if worker is not None:
+                within.enter_context(worker.hurrying())
+            if worker is not None and retries is not None:
+                within.enter_context(worker.retrying(max(0, retries)))
             put()
             self._wait_for(self._attachment.attach().mark(), None, _has_parked)
 

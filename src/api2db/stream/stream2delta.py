@@ -1,5 +1,6 @@
 """Stream2Delta, which loads frames into a table of Delta Lake."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ class Stream2Delta(Stream):
         partition_by: The columns whose values decide in which folder of the table a row is, when the table is created.
         on_conflict: What happens to a row with a value that fits no column: ``"reject"``: it is set aside with the
             reason; ``"json"``: such values go into one JSON column ``_extra``, under the names of their columns.
+        commit_every_s: The least time between two commits, in seconds, so that a table gets fewer and larger files. It
+            does not hold while a full batch waits, or while ``flush`` or ``stream`` wait for their rows.
 
     The other arguments are those of ``Stream``.
 
@@ -84,6 +87,7 @@ class Stream2Delta(Stream):
         keys: Sequence[str] = (),
         partition_by: Sequence[str] = (),
         on_conflict: OnConflict = "reject",
+        commit_every_s: float = 1.0,
         table: str | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
@@ -94,6 +98,7 @@ class Stream2Delta(Stream):
         super().__init__(name, chunk_size=chunk_size, stream_type="delta", store=store, table=table, **options)
         if on_conflict == "json" and self.schema_rule == "freeze":
             raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
+        self.commit_every_s = _seconds(commit_every_s)
         self.auth_path = auth_path
         self._place = _location(uri, combined_options(storage_options, auth_path, self.home), self.home)
         self.uri = self._place.uri
@@ -167,7 +172,7 @@ class Stream2Delta(Stream):
         return Group(self._place)
 
     def _target(self, *, table_is_own: bool = False) -> DeltaTarget:
-        return DeltaTarget(
+        target = DeltaTarget(
             self._place,
             for_own_table(self.if_exists, table_is_own=table_is_own),
             self.schema_rule,
@@ -175,6 +180,8 @@ class Stream2Delta(Stream):
             self.partition_by,
             self.on_conflict,
         )
+        target.rest_s = 0.0 if self.is_store_instance else self.commit_every_s
+        return target
 
 
 def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Path) -> TableLocation:
@@ -192,6 +199,12 @@ def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Pat
     _check_put(options)
     address = said.rstrip("/")
     return TableLocation(address, address, options)
+
+
+def _seconds(said: object) -> float:
+    if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said) and said >= 0:
+        return said
+    raise ConfigurationError(f"commit_every_s must be a number of at least 0, not {said!r}")
 
 
 def _check_put(options: Mapping[str, str]) -> None:

@@ -190,12 +190,14 @@ class Target(Protocol):
         largest_bytes: The largest size of one load in Arrow's memory; None for no limit.
         replaces_table: Whether only the newest frame counts (``replace``).
         whole_frames: Whether a batch must not end within a frame.
+        rest_s: The pause between two loads, in seconds, while less than a full batch waits and nobody waits for it.
     """
 
     keys: tuple[str, ...] = ()
     largest_bytes: int | None = None
     replaces_table: bool = False
     whole_frames: bool = False
+    rest_s: float = 0.0
 
     def connect(self) -> None:
         """Connect to the target; does nothing if it is connected.

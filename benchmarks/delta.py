@@ -1,0 +1,53 @@
+"""A million rows in batches into Delta Lake, beside write_deltalake of the same batches."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from api2db import Stream2Delta
+from benchmarks.delivered import connected
+from benchmarks.figure import Figure, medians_of
+from benchmarks.frames import tick_frame
+
+_RUNS = 3
+_BATCHES = 10
+_ROWS = 100_000
+_AIM = 0.7
+
+
+def measure(folder: Path) -> Iterator[Figure]:
+    """Each run has tables of its own. The floor appends to a table that it has created with the first row."""
+    tick = pa.Table.from_pandas(tick_frame(), preserve_index=False)
+    batch = pa.concat_tables([tick] * (_ROWS // tick.num_rows)).combine_chunks()
+    floor_s, took_s = medians_of(_RUNS, partial(_pair, folder, batch))
+    title = f"{_BATCHES} batches of {batch.num_rows:,} rows into Delta Lake"
+    rows = _BATCHES * batch.num_rows
+    yield Figure(title, rows / took_s, "rows/s", floor=rows / floor_s, aim=_AIM)
+
+
+def _pair(folder: Path, batch: pa.Table, run: int) -> tuple[float, float]:
+    return _alone(folder / f"{run}-alone", batch), _through(folder / f"{run}-through", batch)
+
+
+def _alone(folder: Path, batch: pa.Table) -> float:
+    from deltalake import DeltaTable, write_deltalake
+
+    write_deltalake(folder, batch.slice(0, 1))
+    table = DeltaTable(folder)
+    began_s = time.perf_counter()
+    for _ in range(_BATCHES):
+        write_deltalake(table, batch, mode="append")
+    return time.perf_counter() - began_s
+
+
+def _through(home: Path, batch: pa.Table) -> float:
+    with Stream2Delta("ticks", "LAKE/ticks", home=home, chunk_size=batch.num_rows) as stream:
+        connected(stream, batch.slice(0, 1).to_pandas())
+        began_s = time.perf_counter()
+        for _ in range(_BATCHES):
+            stream.q.put(batch)
+        stream.flush()
+        return time.perf_counter() - began_s

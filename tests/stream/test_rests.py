@@ -1,0 +1,50 @@
+"""The pause between two loads: small batches become larger ones, and nobody who waits for rows waits for the pause."""
+
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from api2db.errors import ConfigurationError
+from tests.stream.cases import frame
+from tests.stream.eventually import eventually
+from tests.stream.lakes import DELTA, delta_rows, stream_into_delta
+
+
+def versions(home: Path) -> int:
+    return int(DeltaTable(home / DELTA).version())
+
+
+def test_frames_that_come_during_the_pause_are_one_commit(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path, commit_every_s=3600) as stream:
+        stream.q.put(frame(0))
+        eventually(lambda: stream.status().rows_delivered == 1)
+        before = versions(tmp_path)
+        for number in range(1, 9):
+            stream.q.put(frame(number))
+        assert stream.status().rows_delivered == 1
+        assert stream.flush(30)
+        assert versions(tmp_path) == before + 1
+    assert [row["id"] for row in delta_rows(tmp_path)] == list(range(9))
+
+
+def test_who_waits_for_a_frame_and_who_stops_wait_for_no_pause(tmp_path: Path) -> None:
+    stream = stream_into_delta(tmp_path, commit_every_s=3600)
+    stream.start()
+    for number in range(3):
+        stream.stream(frame(number))
+    stream.stop()
+    assert [row["id"] for row in delta_rows(tmp_path)] == [0, 1, 2]
+
+
+def test_a_pause_of_nothing_is_none(tmp_path: Path) -> None:
+    with stream_into_delta(tmp_path, commit_every_s=0) as stream:
+        for number in range(3):
+            stream.q.put(frame(number))
+            eventually(lambda number=number: stream.status().rows_delivered == number + 1)
+
+
+@pytest.mark.parametrize("said", [-1, "1", True, float("nan")])
+def test_a_pause_is_a_number_of_seconds(tmp_path: Path, said: object) -> None:
+    with pytest.raises(ConfigurationError, match="commit_every_s"):
+        stream_into_delta(tmp_path, commit_every_s=said)
