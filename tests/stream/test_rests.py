@@ -1,14 +1,20 @@
 """The pause between two loads: small batches become larger ones, and nobody who waits for rows waits for the pause."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from api2db import Stream
 from api2db.errors import ConfigurationError
 from tests.stream.cases import frame
 from tests.stream.eventually import eventually
 from tests.stream.lakes import DELTA, delta_rows, stream_into_delta
+
+
+def is_delivered(stream: Stream, rows: int) -> bool:
+    return stream.status().rows_delivered == rows
 
 
 def versions(home: Path) -> int:
@@ -18,7 +24,7 @@ def versions(home: Path) -> int:
 def test_frames_that_come_during_the_pause_are_one_commit(tmp_path: Path) -> None:
     with stream_into_delta(tmp_path, commit_every_s=3600) as stream:
         stream.q.put(frame(0))
-        eventually(lambda: stream.status().rows_delivered == 1)
+        eventually(partial(is_delivered, stream, 1))
         before = versions(tmp_path)
         for number in range(1, 9):
             stream.q.put(frame(number))
@@ -41,7 +47,7 @@ def test_a_pause_of_nothing_is_none(tmp_path: Path) -> None:
     with stream_into_delta(tmp_path, commit_every_s=0) as stream:
         for number in range(3):
             stream.q.put(frame(number))
-            eventually(lambda number=number: stream.status().rows_delivered == number + 1)
+            eventually(partial(is_delivered, stream, number + 1))
 
 
 @pytest.mark.parametrize("said", [-1, "1", True, float("nan")])

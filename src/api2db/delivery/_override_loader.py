@@ -35,6 +35,7 @@ class OverrideTarget:
     largest_bytes: int | None = None
     replaces_table = False
     whole_frames = True
+    rest_s = 0.0
 
     def __init__(self, onward: Target | None = None) -> None:
         self._onward = onward
