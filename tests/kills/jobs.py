@@ -49,7 +49,7 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "bigquery_by_key": lambda db, **options: Stream2Bigquery(COLLECTOR, keys=["n", "row"], **options),
     "bigquery_replace": lambda db, **options: Stream2Bigquery(COLLECTOR, if_exists="replace", **options),
     "omnisci": lambda db, **options: Stream2Omnisci(COLLECTOR, **options),
-    "delta": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta", **options),
+    "delta": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta", commit_every_s=0, **options),
     "delta_replace": lambda db, **options: Stream2Delta(
         COLLECTOR, f"{db}/delta_replaced", if_exists="replace", **options
     ),
