@@ -21,7 +21,7 @@ def loads(plan: dict[str, str], weights: dict[str, float]) -> Counter[str]:
 def test_equal_collectors_are_spread_evenly_and_the_heavy_one_is_alone() -> None:
     names = [f"c{number}" for number in range(20)]
     assert set(Counter(spread("abcde", dict.fromkeys(names), {}).values()).values()) == {4}
-    plan = spread("ab", dict.fromkeys(["heavy", "x", "y", "z"]), {"heavy": 3.0})
+    plan = spread("ab", dict.fromkeys(["heavy", "x", "y", "z"]), {"heavy": 3.0, "x": 1.0, "y": 1.0, "z": 1.0})
     assert {plan[name] for name in "xyz"} == {"a", "b"} - {plan["heavy"]}
 
 
@@ -46,6 +46,11 @@ def test_small_differences_move_nothing() -> None:
     names = [f"c{number}" for number in range(105)]
     before = {name: "ab"[number >= 55] for number, name in enumerate(names)}
     assert spread("ab", before, {}) == before
+
+
+def test_nothing_moves_because_the_collectors_of_one_worker_are_weighed_first() -> None:
+    before = {f"c{number}": "ab"[number >= 8] for number in range(16)}
+    assert spread("ab", before, {name: 3.0 for name, owner in before.items() if owner == "a"}) == before
 
 
 def test_what_a_worker_keeps_counts_as_its_load() -> None:

@@ -27,16 +27,19 @@ def spread(
     Args:
         workers: The workers that take work.
         owners: All collectors that any worker may run, each with the worker that runs it; None where it is free.
-        weights: The weights of the collectors; 1 where there is none.
+        weights: The weights of the collectors. One that has not been weighed yet counts as the mean of the others, so
+            that nothing moves only because some are weighed first.
         fixed: The weight of what each worker runs besides, and keeps.
     """
     if not workers:
         return {}
     held: dict[str, dict[str, int]] = {worker: {} for worker in sorted(workers)}
     loads = {worker: _units((fixed or {}).get(worker, 0.0)) for worker in held}
+    known = [weights[name] for name in sorted(owners) if name in weights]
+    usual = sum(known) / len(known) if known else USUAL_WEIGHT
     free = []
     for name in sorted(owners):
-        weight, owner = _units(weights.get(name, USUAL_WEIGHT)), owners[name]
+        weight, owner = _units(weights.get(name, usual)), owners[name]
         if owner is not None and owner in held:
             held[owner][name] = weight
             loads[owner] += weight

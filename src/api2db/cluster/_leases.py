@@ -61,7 +61,7 @@ class Claims:
         workers: By the ids of their sessions.
         owners: The session of each collector that has one.
         orphans: The collectors whose owner's session has ended without giving them up.
-        weights: The weights of collectors, as their last owners found them.
+        weights: The weights of the collectors that have been weighed, as their last owners found them.
     """
 
     workers: Mapping[str, Worker] = field(default_factory=dict)
@@ -353,10 +353,10 @@ def _tell(claims: "Mapping[str, _Held]", reason: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A claim as the bucket has it; without a worker it was given up."""
+    """A claim as the bucket has it; without a worker it was given up, without a weight nobody has weighed it yet."""
 
     worker: str = ""
-    weight: float = 1.0
+    weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,5 +407,5 @@ def read_claims(jetstream: JetStream, names: Names) -> Claims:
         workers,
         {name: claim.worker for name, claim in claims.items() if claim.worker in workers},
         frozenset(name for name, claim in claims.items() if claim.worker and claim.worker not in workers),
-        {name: claim.weight for name, claim in claims.items()},
+        {name: claim.weight for name, claim in claims.items() if claim.weight},
     )
