@@ -29,6 +29,19 @@ def test_rows_and_the_state_that_were_put_on_one_machine_are_delivered_by_anothe
     assert ids(first) + delivered(reader) == [each for number in range(5) for each in (number, number + 100)]
 
 
+def test_a_collector_may_have_any_name_that_it_may_have_on_a_disk(machines: Machines) -> None:
+    machine = machines.new()
+    names = ["é" * 60, "é" * 59 + "ä"]  # as a stream's name, each is too long for the servers
+    readers = []
+    for number, name in enumerate(names):
+        journal, reader = machine.attached(name)
+        journal.append([rows(number)])
+        readers.append(reader)
+    assert [delivered(reader) for reader in readers] == [[0], [1]]
+    assert machine.store.names() == sorted(names)
+    assert set(machine.store.claims().owners) == set(names)
+
+
 def test_a_state_may_be_larger_than_a_message(machines: Machines) -> None:
     states = [{"seen": f"{number}" * size} for number, size in enumerate((3_000_000, 2_500_000, 10))]
     for state in states:

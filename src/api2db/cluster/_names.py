@@ -1,11 +1,13 @@
 """The names of streams, buckets and subjects of a project in its cluster."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]")
+_LONGEST: Final = 255  # characters of a stream's name, which is a folder of the servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,11 @@ class Names:
 
     def log(self, collector: str) -> str:
         """The stream of a collector's frames."""
-        return f"api2db_{self.project}_log_{encode(collector)}"
+        name = f"api2db_{self.project}_log_{encode(collector)}"
+        if len(name) <= _LONGEST:
+            return name
+        digest = hashlib.blake2b(collector.encode(), digest_size=16).hexdigest()
+        return f"{name[: _LONGEST - len(digest) - 1]}_{digest}"
 
     def log_subject(self, collector: str, kind: str) -> str:
         """The subject of its messages of one kind; ``>`` for all."""
