@@ -112,6 +112,16 @@ def test_without_a_quota_there_is_no_limit(machine: Machine) -> None:
     assert stored_bytes(machine)[1] == -1
 
 
+def test_the_limit_of_a_stream_that_was_forgotten_does_not_stay(machine: Machine, machines: Machines) -> None:
+    journal, reader = machine.attached(identity=LIMITED)
+    journal.detach(reader.state.stream_no)
+    assert journal.forget(LIMITED.name)
+    machine.close()
+    there = machines.new()
+    there.attached()
+    assert stored_bytes(there)[1] == -1
+
+
 def test_a_state_without_rows_is_stored_however_full_the_log_is(machine: Machine) -> None:
     journal, _ = machine.attached(identity=LIMITED)
     fill(journal)

@@ -34,7 +34,7 @@ class Retention:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._purged = 0
-        self._limit_bytes = -1
+        self._limit_bytes: int | None = None  # unknown: an earlier owner may have left one
 
     def wait_for_room(self, stream_no: StreamNo, size_bytes: int, deadline_s: float | None) -> None:
         """Wait until each receiver's quota allows more; called with the lock held.
