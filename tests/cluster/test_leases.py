@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,24 @@ def test_a_worker_whose_session_has_ended_keeps_what_nobody_has_taken(machines: 
     claims = there.store.claims()
     assert claims.orphans == set()
     assert {claims.owners["kept"], claims.owners["taken"]} == set(claims.workers)
+
+
+def test_a_worker_looks_at_all_its_claims_at_once(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, a thousand claims take longer than a session lasts without a renewal."""
+    here, there = machines.new(), machines.new()
+    journals = {name: here.journal(name) for name in ("kept", "given", "taken")}
+    expire(here)
+    there.journal("taken")
+    calls, real = list[int](), here.cluster.connection._call
+
+    def call(*arguments: Any) -> Any:
+        calls.append(threading.get_ident())
+        return real(*arguments)
+
+    monkeypatch.setattr(here.cluster.connection, "_call", call)
+    here.cluster.session._verify()
+    assert {name for name, journal in journals.items() if journal.core.is_lost} == {"taken"}
+    assert calls.count(threading.get_ident()) == 1
 
 
 def test_a_journal_that_was_lost_and_opened_again_is_lost_to_those_who_use_it(machines: Machines) -> None:

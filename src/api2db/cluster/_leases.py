@@ -327,11 +327,13 @@ class Session:
             claims, worker = dict(self._claims), self._worker
         if worker is None:
             return
-        taken: dict[str, _Held] = {}
-        for collector, held in claims.items():
-            found = self._jetstream.last(self._stream, self._names.claim(collector))
-            if _claim_in(found).worker != worker.worker:
-                taken[collector] = held
+        subjects = {collector: self._names.claim(collector) for collector in claims}
+        found = {each.subject: each for each in self._jetstream.last_of([(self._stream, s) for s in subjects.values()])}
+        taken = {
+            collector: held
+            for collector, held in claims.items()
+            if _claim_in(found.get(subjects[collector])).worker != worker.worker
+        }
         with self._lock:
             taken = {collector: held for collector, held in taken.items() if self._claims.get(collector) is held}
             self._claims = {name: held for name, held in self._claims.items() if name not in taken}
