@@ -31,8 +31,8 @@ _WORKERS = (1, 2, 4)
 _AIMS = {2: 1.8, 4: 3.2}
 _COLLECTORS = 16
 _QUOTA = 0.2  # of a core, for each worker
-_SETTLE_S = 4.0
-_WINDOW_S = 15.0
+_SETTLE_S = 15.0
+_WINDOW_S = 20.0
 _READY_S = 120.0
 _CGROUPS = Path("/sys/fs/cgroup/cpu")
 

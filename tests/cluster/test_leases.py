@@ -11,7 +11,7 @@ from api2db import Collector
 from api2db.app._cluster import Scale
 from api2db.cluster import Session
 from api2db.cluster._connection import Message
-from api2db.cpu_time import counted_for, spent_s
+from api2db.cpu_time import Stretch, counted_for, spent_s, thread_times_s
 from api2db.errors import ClusterUnavailableError
 from tests.cluster.journals import Machine, Machines, delivered, rows
 
@@ -145,6 +145,29 @@ def test_a_collector_weighs_what_its_threads_compute() -> None:
     assert (scale.weight() or 0) > 1
     assert idle.weight() == 1
     assert Scale("busy").weight() is None, "it is weighed once in some seconds"
+
+
+def test_a_collector_whose_threads_wait_for_a_core_weighs_what_they_would_compute() -> None:
+    readings = iter(
+        [
+            {"1": (10.0, 5.0), "2": (7.0, 0.0)},
+            {"1": (11.0, 8.0), "2": (1.0, 9.0), "3": (1.0, 1.0)},  # 2 is another thread than before, 3 is new
+            {},  # The system does not say it.
+        ]
+    )
+    stretch = Stretch(lambda: next(readings))
+    assert [stretch.since_last(), stretch.since_last()] == [3.0, 1.0]
+    scale = Scale("waiting", every_s=0.0)
+    with counted_for("waiting"):
+        begin_s = time.thread_time()
+        while time.thread_time() - begin_s < 0.02:
+            pass
+    spent, before = spent_s("waiting"), scale._begin[0]
+    weight = scale.weight(3.0)
+    assert weight is not None
+    assert weight == pytest.approx(1 + 300 * spent / (scale._begin[0] - before))
+    times = thread_times_s()
+    assert not times or times[str(threading.get_native_id())][0] > 0
 
 
 def test_shards_may_be_on_a_disk_that_all_machines_share() -> None:

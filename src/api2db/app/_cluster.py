@@ -13,7 +13,7 @@ from api2db.app._host import DRAIN_S, Host
 from api2db.app._spread import USUAL_WEIGHT, spread
 from api2db.app._stopping import Stop, restart_pauses
 from api2db.backoff import BackOff
-from api2db.cpu_time import spent_s
+from api2db.cpu_time import Stretch, spent_s
 from api2db.disk.folders import project_home
 from api2db.errors import (
     Api2dbError,
@@ -107,6 +107,7 @@ class ClusterHost:
         self._back_offs: dict[str, BackOff] = {}
         self._free_since_s: dict[str, float] = {}
         self._scales: dict[str, Scale] = {}
+        self._stretch, self._stretched, self._stretched_s = Stretch(), 1.0, time.monotonic()
         self._takers = ThreadPoolExecutor(_AT_ONCE, "api2db-take")
         first = collectors[0]
         home = project_home(first.home) if callable(first.streams) else home_of(first, first.streams)
@@ -222,8 +223,11 @@ class ClusterHost:
 
     def _weigh(self) -> None:
         """Publish what the collectors of this worker weigh."""
+        now_s = time.monotonic()
+        if now_s - self._stretched_s >= _WEIGHED_S:
+            self._stretched, self._stretched_s = self._stretch.since_last(), now_s
         for name in self._hosts:
-            weight = self._scales[name].weight()
+            weight = self._scales[name].weight(self._stretched)
             if weight is not None:
                 self._store.weigh(name, weight)
 
@@ -249,7 +253,10 @@ class ClusterHost:
 
 
 class Scale:
-    """Weighs a collector by the CPU time that this process spends on it: 1, and 1 more for each hundredth of a core.
+    """Weighs a collector by the CPU time that it needs: 1, and 1 more for each hundredth of a core.
+
+    It needs what this process spends on it, and what it would spend if its threads did not wait for a core. Without
+    that, the collectors of an overloaded machine would look light, and it would get more of them.
 
     Args:
         name: The collector's.
@@ -262,14 +269,18 @@ class Scale:
         self._begin = time.monotonic(), spent_s(name)
         self._weight: float | None = None
 
-    def weight(self) -> float | None:
-        """Its weight over the last minute or so; None if there is nothing new to say."""
+    def weight(self, stretch: float = 1.0) -> float | None:
+        """Its weight over the last minute or so; None if there is nothing new to say.
+
+        Args:
+            stretch: How many times longer the process takes than on free cores.
+        """
         now = time.monotonic(), spent_s(self._name)
         lasted_s, busy_s = now[0] - self._begin[0], now[1] - self._begin[1]
         if lasted_s <= self._every_s:
             return None
         self._begin = now
-        weight = USUAL_WEIGHT + 100 * busy_s / lasted_s
+        weight = USUAL_WEIGHT + 100 * stretch * busy_s / lasted_s
         self._weight = weight if self._weight is None else self._weight + (weight - self._weight) * _NEWEST
         return self._weight
 
