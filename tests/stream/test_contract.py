@@ -277,6 +277,7 @@ def test_an_unknown_dialect_is_a_value_error_that_names_the_known(tmp_path: Path
         Stream2Sql("flights", "db", "dbase", home=tmp_path)
 
 
+@pytest.mark.disk_journal
 @pytest.mark.parametrize("make", [*MAKERS, lambda home: Stream("flights", home=home)])
 def test_constructors_make_nothing_on_disk_and_start_no_thread(make: Callable[..., Stream], tmp_path: Path) -> None:
     before = threading.active_count()
@@ -380,6 +381,7 @@ def test_the_retry_depth_of_a_call_is_not_that_of_later_frames(here: Path, monke
     stream.stop()
 
 
+@pytest.mark.disk_journal
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb"])
 def test_a_parked_batch_is_store_upload_failed_collector_stream_type_time_parquet(dialect: str, here: Path) -> None:
     (here / "db").mkdir()
@@ -400,6 +402,7 @@ def test_a_parked_batch_is_store_upload_failed_collector_stream_type_time_parque
     stream.stop()
 
 
+@pytest.mark.disk_journal
 def test_a_local_stream_parks_in_upload_failed_collector_local(here: Path) -> None:
     stream = Stream2Local("flights", path="place/file.parquet", mode="update")
     (here / "place").touch()
@@ -414,6 +417,7 @@ def test_a_local_stream_parks_in_upload_failed_collector_local(here: Path) -> No
     stream.stop()
 
 
+@pytest.mark.disk_journal
 def test_rejected_rows_are_store_rejected_collector_stream_type_time_parquet(here: Path) -> None:
     with Stream2Sql("flights", "db", "sqlite") as stream:
         stream.stream(pd.DataFrame({"n": [1]}))
