@@ -32,6 +32,20 @@ def tick_frame(number: int = 0) -> pd.DataFrame:
     )
 
 
+def keyed_rows(seed: int, rows: int) -> pd.DataFrame:
+    """Rows in no order of their key."""
+    dice = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "id": dice.permutation(rows),
+            "symbol": np.array(["AAPL", "MSFT", "GOOG", "AMZN", "META"])[dice.integers(0, 5, rows)],
+            "price": dice.random(rows) * 100,
+            "size": dice.integers(1, 10_000, rows),
+            "at": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(dice.integers(0, 10**9, rows), unit="us"),
+        }
+    )
+
+
 def pieces_of(frame: pd.DataFrame) -> list[pd.DataFrame]:
     """A frame as frames of 20,000 rows."""
     return [frame.iloc[at : at + PIECE_ROWS] for at in range(0, len(frame), PIECE_ROWS)]

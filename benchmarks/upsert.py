@@ -6,7 +6,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -14,7 +13,7 @@ from api2db import Stream2Sql
 from benchmarks.delivered import delivered_in_s
 from benchmarks.engines import running
 from benchmarks.figure import Figure, medians_of
-from benchmarks.frames import pieces_of
+from benchmarks.frames import keyed_rows, pieces_of
 from tests.servers.server import Server
 
 _RUNS = 3
@@ -30,24 +29,10 @@ def measure(folder: Path) -> Iterator[Figure]:
     with running("postgresql") as server:
         if server is None:
             return
-        old, changed = _rows(0, _ROWS - _NEW), _rows(1, _ROWS)
+        old, changed = keyed_rows(0, _ROWS - _NEW), keyed_rows(1, _ROWS)
         floor_s, took_s = medians_of(_RUNS, partial(_pair, server, folder, old, changed))
         title = "upsert of a million rows into postgresql"
         yield Figure(title, _ROWS / took_s, "rows/s", floor=_ROWS / floor_s, aim=_AIM)
-
-
-def _rows(seed: int, rows: int) -> pd.DataFrame:
-    """Rows in no order of their key."""
-    dice = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "id": dice.permutation(rows),
-            "symbol": np.array(["AAPL", "MSFT", "GOOG", "AMZN", "META"])[dice.integers(0, 5, rows)],
-            "price": dice.random(rows) * 100,
-            "size": dice.integers(1, 10_000, rows),
-            "at": pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(dice.integers(0, 10**9, rows), unit="us"),
-        }
-    )
 
 
 def _pair(server: Server, folder: Path, old: pd.DataFrame, changed: pd.DataFrame, run: int) -> tuple[float, float]:

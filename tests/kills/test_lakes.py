@@ -19,5 +19,6 @@ def test_whenever_a_process_is_killed_each_acknowledged_row_is_in_the_lake_once(
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
-def test_two_hundred_random_kills_of_lakes(fork_server: ForkServer, tmp_path: Path, say: list[str]) -> None:
-    say.append(f"{kill_often(fork_server, Home(tmp_path, DELTA), 200)} (lakes)")
+@pytest.mark.parametrize("kind", DELTA)
+def test_two_hundred_random_kills_of_lakes(fork_server: ForkServer, tmp_path: Path, say: list[str], kind: str) -> None:
+    say.append(f"{kill_often(fork_server, Home(tmp_path, (kind,)), 200)} ({kind})")
