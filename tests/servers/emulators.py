@@ -65,7 +65,7 @@ EMULATORS = (BQEMULATOR,)
 # the document. A version that does as Google says fails these tests, so that the suites can take it further.
 DEVIATIONS = {
     "a_job_id_is_given_once": "a second job gets the id of the first, so that rows whose load job was not answered may"
-    " be there twice. Google: Managing jobs, Generate a job ID",
+    " be there twice. Google: Running jobs programmatically, Generate a job ID",
     "a_column_that_is_added_takes_values": "tables.patch adds a column to the schema, but not to the table, so that"
     " AppendRows fails. Google: Modifying table schemas, Add a column",
     "a_finalized_stream_counts_what_is_in_the_table": "the count includes rows of a request that failed, so rows are"
@@ -117,6 +117,11 @@ class EmulatorServer:
     def __exit__(self, *exception: object) -> None:
         self._client.close()
         self._process.kill()  # it holds nothing, and may not end by itself
+
+    def restart(self) -> None:
+        """Start it again, without data sets."""
+        self.__exit__()
+        self.__enter__()
 
     def clear(self) -> None:
         """Drop all data sets."""
