@@ -78,3 +78,9 @@ def test_importing_a_package_imports_no_library_of_an_extra(name: str) -> None:
 
 def test_api2db_status_imports_no_library_that_takes_longer_than_its_answer() -> None:
     assert imported_with("api2db.app._status").isdisjoint({"numpy", "pandas", "pyarrow", "sqlalchemy"})
+
+
+def test_on_windows_the_import_says_in_one_line_that_it_does_not_work() -> None:
+    program = "import sys; sys.platform = 'win32'; import api2db"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.stderr.splitlines()[-1].startswith("ImportError: api2db does not run on Windows")

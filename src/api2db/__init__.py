@@ -2,7 +2,13 @@
 
 import importlib
 import logging
+import sys
 import typing
+
+if sys.platform == "win32":
+    raise ImportError(
+        "api2db does not run on Windows, whose file locks and fsync differ: use it in WSL 2 or a container"
+    )
 
 if typing.TYPE_CHECKING:
     from api2db.app.run import Run
