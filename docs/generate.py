@@ -19,11 +19,11 @@ PAGE = Path(__file__).parent / "command_line.md"
 TYPES_PAGE = Path(__file__).parent / "types.md"
 RELIABILITY_PAGE = Path(__file__).parent / "reliability.md"
 RELIABILITY_RECORD = Path(__file__).parents[1] / "benchmarks" / "reliability.json"
-OPENING = "# Command line\n\n`make docs` generates this page from `api2db --help`.\n"
+OPENING = "# Command line\n\n`make pages` generates this page from `api2db --help`.\n"
 
 TYPES_OPENING = """# Types
 
-`make docs` generates this page from the table of types in the code, which the targets themselves use. The test suite
+`make pages` generates this page from the table of types in the code, which the targets themselves use. The test suite
 loads every one of these types into every target and reads it back with the client that is named here. For BigQuery and
 HeavyDB it uses its own servers, which are as strict as the real ones are known to be.
 
@@ -51,7 +51,7 @@ This table shows what frames may hold, and the Arrow type in which api2db carrie
 
 RELIABILITY_OPENING = """# Reliability
 
-`make docs` generates this page from `benchmarks/reliability.json`, the last recorded torture of each target with each
+`make pages` generates this page from `benchmarks/reliability.json`, the last recorded torture of each target with each
 fault. `make reliability` records all of them again. [api2db torture](command_line.md#api2db-torture) does the same to
 your own target.
 

@@ -97,18 +97,18 @@ def test_python_that_the_docs_say_runs_needs_no_other_import(block: Block, tmp_p
 def test_the_page_on_the_command_line_says_what_help_says() -> None:
     written = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     app = importlib.import_module("api2db.program").app
-    assert written == page_of(app), f"{PAGE.relative_to(ROOT)} is stale: make docs"
+    assert written == page_of(app), f"{PAGE.relative_to(ROOT)} is stale: make pages"
 
 
 def test_the_page_on_types_says_what_the_code_does() -> None:
     written = TYPES_PAGE.read_text(encoding="utf-8") if TYPES_PAGE.exists() else ""
-    assert written == page_of_types(), f"{TYPES_PAGE.relative_to(ROOT)} is stale: make docs"
+    assert written == page_of_types(), f"{TYPES_PAGE.relative_to(ROOT)} is stale: make pages"
 
 
 def test_the_page_on_reliability_says_what_was_recorded() -> None:
     record = json.loads(RELIABILITY_RECORD.read_text(encoding="utf-8"))
     written = RELIABILITY_PAGE.read_text(encoding="utf-8")
-    assert written == page_of_reliability(record), f"{RELIABILITY_PAGE.relative_to(ROOT)} is stale: make docs"
+    assert written == page_of_reliability(record), f"{RELIABILITY_PAGE.relative_to(ROOT)} is stale: make pages"
 
 
 @pytest.mark.parametrize("row", OPTIONS, ids=str)
