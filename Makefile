@@ -13,11 +13,12 @@ PYTHON ?= $(shell for candidate in $(CANDIDATES); do \
 	"$$candidate" -c '$(IS_NEW_ENOUGH)' >/dev/null 2>&1 && { echo "$$candidate"; break; }; done)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-TYPED := src tests $(wildcard benchmarks docs/generate.py)
+TYPED := src tests $(wildcard benchmarks docs/*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check torture torture-cluster reliability bench bench-quick bench-page docs screenshot pins clean
+.PHONY: help demo test check torture torture-cluster reliability bench bench-quick bench-page pages docs screenshot \
+	packages pins clean
 
 help: ## print this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,12 +61,21 @@ bench-quick: $(DEVELOPMENT) ## run small benchmarks for a minute, and name the r
 bench-page: $(DEVELOPMENT) ## write docs/benchmarks.md and its plots from the recorded figures
 	$(BIN)/python -m benchmarks.page
 
-docs: $(DEVELOPMENT) ## generate docs/command_line.md, docs/types.md and docs/reliability.md
+pages: $(DEVELOPMENT) ## generate docs/command_line.md, docs/types.md and docs/reliability.md
 	$(BIN)/python docs/generate.py
+
+docs: pages ## generate these pages, and build the site of all of them in build/site
+	$(PIP) install --constraint $(PINS) --requirement requirements-docs.txt
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --strict --clean
 
 screenshot: $(DEVELOPMENT) ## draw docs/live_page.svg, the picture of the live page in README.md
 	$(BIN)/python -m tests.servers.install
 	$(BIN)/python -m tests.web.screenshot
+
+packages: $(DEVELOPMENT) ## build wheel and sdist, and try them in empty environments, with the lowest versions too
+	$(PIP) install twine uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.packages
 
 pins: $(DEVELOPMENT) ## update the pinned versions to the newest that pyproject.toml allows
 	$(PIP) install --upgrade --upgrade-strategy eager --editable '.[dev]'
@@ -73,7 +83,7 @@ pins: $(DEVELOPMENT) ## update the pinned versions to the newest that pyproject.
 	mv $(PINS).new $(PINS)
 
 clean: ## remove .venv, caches, builds and the files of demos
-	rm -rf $(VENV) build dist demo .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEVELOPMENT): $(RUNTIME)
