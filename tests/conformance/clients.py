@@ -29,7 +29,9 @@ from api2db.targets.types import (
     HEAVYDB,
     JSON_FILE,
     MARIADB,
+    MICROSOFT_SQL,
     MYSQL,
+    ORACLE,
     PARQUET,
     PICKLE,
     POSTGRESQL,
@@ -288,6 +290,8 @@ GENERAL = (
     ),
     _database(_STRANGE, "sqlalchemy_strange"),
 )
+_VENDORS = ((MICROSOFT_SQL, "sqlalchemy_mssql"), (ORACLE, "sqlalchemy_oracle"))
+LIVE = tuple(pytest.param(_database(*case), marks=pytest.mark.live) for case in _VENDORS)
 GENERAL_IN_SHORT = tuple(case for case in GENERAL if case.dialect.endswith("strange"))
 TABLES = tuple(case for case in CASES if case.is_table)
 # Their random frames and poison take long, so they are left to torture.

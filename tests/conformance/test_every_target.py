@@ -25,6 +25,7 @@ from tests.conformance.clients import (
     GENERAL,
     GENERAL_IN_SHORT,
     LAKES,
+    LIVE,
     LOAD_JOBS,
     Columns,
     TargetCase,
@@ -44,7 +45,7 @@ NEAREST: Reading = "the float nearest to it"
 LONG = [pytest.param(case, marks=pytest.mark.torture) for case in GENERAL if case not in GENERAL_IN_SHORT]
 
 
-@pytest.fixture(params=[*CASES, *LAKES, *GENERAL_IN_SHORT, *LONG], ids=lambda case: case.types.target)
+@pytest.fixture(params=[*CASES, *LAKES, *GENERAL_IN_SHORT, *LONG, *LIVE], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)

@@ -18,6 +18,8 @@ from tests.stream.databases import (
     COLLECTOR,
     DATABASES,
     GENERAL,
+    LIVE_URLS,
+    client_of,
     execute,
     query,
     stream_into,
@@ -161,6 +163,7 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Ta
         partial(table_rows, dialect=dialect),
         newest_only=if_exists == "replace",
         dialect=dialect,
+        in_order=client_of(dialect) not in LIVE_URLS,
     )
 
 
@@ -261,7 +264,12 @@ BY_URL = (
     *(sql(dialect, keys=["id"]) for dialect in GENERAL),
 )
 BY_URL_IN_SHORT = tuple(case for case in BY_URL if case.name == "sqlalchemy_sqlite_by_key")
-LIVE = (_live("append"), _live("replace"), _live("append", keys=["id"]))
+LIVE = (
+    *(_live("append"), _live("replace"), _live("append", keys=["id"])),
+    *(sql(f"{BY_SQLALCHEMY}{name}") for name in LIVE_URLS),
+    *(sql(f"{BY_SQLALCHEMY}{name}", "replace") for name in LIVE_URLS),
+    *(sql(f"{BY_SQLALCHEMY}{name}", keys=["id"]) for name in LIVE_URLS),
+)
 APPENDING = tuple(case for case in CASES if not case.newest_only)
 REPLACING = tuple(case for case in CASES if case.newest_only)
 DIALECTS = tuple(DATABASES)

@@ -1,5 +1,6 @@
 """The databases that the suites write to, each read by its own client: our code does not read back what it wrote."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,8 +11,10 @@ import duckdb
 import psycopg
 import pymysql
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Engine, MetaData, create_engine, make_url
 from sqlalchemy.dialects import registry
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import NullPool
 
 from api2db import Stream2Sql
 from tests.servers.server import Server
@@ -24,6 +27,7 @@ DATABASE = "flights of tests"
 DIALECTS = (*DATABASES, *SERVERS)
 # The general target on databases that the others have too; "strange" is PostgreSQL under a name that nobody knows.
 BY_SQLALCHEMY = "sqlalchemy_"
+LIVE_URLS = {"mssql": "API2DB_TEST_MSSQL_URL", "oracle": "API2DB_TEST_ORACLE_URL"}
 GENERAL = tuple(f"{BY_SQLALCHEMY}{name}" for name in ("sqlite", *SERVERS, "strange"))
 _URLS = {
     "sqlite": "sqlite://",
@@ -39,8 +43,16 @@ _ABSENT = (
     psycopg.OperationalError,
     pymysql.ProgrammingError,
     pymysql.OperationalError,
+    DatabaseError,
 )
-_ABSENT_SAYS = ("does not exist", "no such table", "doesn't exist", "Unknown database")
+_ABSENT_SAYS = (
+    "does not exist",
+    "no such table",
+    "doesn't exist",
+    "Unknown database",
+    "Invalid object name",
+    "ORA-00942",
+)
 _COLUMNS = {
     "duckdb": "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = '{table}' ORDER BY column_index",
     "sqlite": "SELECT name, type FROM pragma_table_info('{table}') ORDER BY cid",
@@ -65,6 +77,8 @@ def client_of(dialect: str) -> str:
 def use(dialect: str, request: pytest.FixtureRequest) -> str:
     """Make a dialect ready for one test: its server runs, and the database of the tests is empty."""
     client = client_of(dialect)
+    if client in LIVE_URLS:
+        _empty_live(client)
     if client in SERVERS:
         _running[client] = request.getfixturevalue(client)
         _empty(_running[client])
@@ -90,7 +104,11 @@ def target_of(dialect: str) -> dict[str, Any]:
 
 
 def _by_url(name: str) -> dict[str, Any]:
-    url, said = make_url(_URLS[name]), {"dialect": "sqlalchemy"}
+    said: dict[str, Any] = {"dialect": "sqlalchemy"}
+    if name in LIVE_URLS:
+        url = make_url(os.environ[LIVE_URLS[name]])
+        return {**said, "db_name": url.database or "", "url": url}
+    url = make_url(_URLS[name])
     if name in DATABASES:
         return {**said, "db_name": DATABASES[name], "url": url}
     server = running(name)
@@ -137,7 +155,29 @@ def types(home: Path, dialect: str, table: str = COLLECTOR) -> dict[str, str]:
     return {str(name): str(type_) for name, type_ in found}
 
 
+def _live_engine(name: str) -> Engine:
+    return create_engine(os.environ[LIVE_URLS[name]], poolclass=NullPool)
+
+
+def _empty_live(name: str) -> None:
+    """Drop all tables of the user; skip the test if the environment names no server."""
+    if LIVE_URLS[name] not in os.environ:
+        pytest.skip(f"{LIVE_URLS[name]} names no server")
+    engine = _live_engine(name)
+    everything = MetaData()
+    everything.reflect(engine)
+    everything.drop_all(engine)
+
+
+def _ask_live(name: str, sql: str) -> list[tuple[Any, ...]]:
+    with _live_engine(name).begin() as connection:
+        result = connection.exec_driver_sql(sql)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
 def _ask(home: Path, dialect: str, sql: str) -> list[tuple[Any, ...]]:
+    if dialect in LIVE_URLS:
+        return _ask_live(dialect, sql)
     if dialect in SERVERS:
         return _ask_server(running(dialect), sql)
     library: Any = duckdb if dialect == "duckdb" else sqlite3

@@ -22,7 +22,6 @@ class Store2Sql(Store):
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is oracle or microsoft_sql, which are not supported yet.
     """
 
     @passes_options_to(Stream2Sql.__init__)

@@ -26,8 +26,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 EMBEDDED = {"duckdb": "duckdb", "sqlite": "sqlite"}
+EXPERIMENTAL = {"microsoft_sql": "mssql+mssqlpython", "oracle": "oracle+oracledb"}
 SERVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "microsoft_sql": 1433, "oracle": 1521}
+# Of Microsoft's driver. By itself it refuses a certificate that no authority has signed.
+_ENCRYPTION = {
+    "disable": {"Encrypt": "optional", "TrustServerCertificate": "yes"},
+    "prefer": {"Encrypt": "optional", "TrustServerCertificate": "yes"},
+    "require": {"Encrypt": "yes", "TrustServerCertificate": "yes"},
+    "verify-full": {"Encrypt": "yes", "TrustServerCertificate": "no"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,7 @@ class _ByUrl:
     max_connections: int
     home: Path
     schema: str | None = None
+    dialect: str = "sqlalchemy"
 
     @property
     def driver(self) -> str:
@@ -156,7 +165,7 @@ class _ByUrl:
     @property
     def name(self) -> str:
         place = self.address.place if self.file is None else f"sqlite:{relative_to_home(self.file, self.home)}"
-        return f"sqlalchemy:{place}{_below(self.schema)}"
+        return f"{self.dialect}:{place}{_below(self.schema)}"
 
     @property
     def file(self) -> Path | None:
@@ -260,6 +269,27 @@ def by_url(
             f"SQLAlchemy has no dialect {parsed.drivername!r}; install the package that has it, or correct url"
         ) from None
     return place
+
+
+def of_vendor(
+    dialect: str, db_name: str, schema: str | None, who: Credentials, max_connections: int, home: Path
+) -> DatabaseLocation:
+    """Describe a database of SQL Server or Oracle, whose ``db_name`` is a service.
+
+    Raises:
+        ConfigurationError: ``db_name`` is no name, or the driver can't encrypt the connection as asked.
+    """
+    if not db_name or "\0" in db_name:
+        raise ConfigurationError(f"db_name must be the name of a database, not {db_name!r}")
+    port, tls = int(who.port or _PORTS[dialect]), who.tls
+    is_oracle = dialect == "oracle"
+    known = ("disable", "prefer") if is_oracle else tuple(_ENCRYPTION)
+    if tls.mode not in known or tls.ca or tls.cert or tls.key:
+        raise ConfigurationError(f"for {dialect}, tls can be {', '.join(known)}, without files; see its page for more")
+    options = {"service_name": db_name} if is_oracle else _ENCRYPTION[tls.mode]
+    database = None if is_oracle else db_name
+    url = URL.create(EXPERIMENTAL[dialect], who.username, None, who.host, port, database, options)
+    return _ByUrl(Address(url, who.password_at(port)), max_connections, home, schema, dialect)
 
 
 def _parsed(url: str | URL | None) -> URL:

@@ -11,7 +11,16 @@ from sqlalchemy import URL
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError
 from api2db.stream._credentials import credentials, given_password, login
-from api2db.stream._databases import EMBEDDED, SERVERS, DatabaseLocation, by_url, embedded, on_server
+from api2db.stream._databases import (
+    EMBEDDED,
+    EXPERIMENTAL,
+    SERVERS,
+    DatabaseLocation,
+    by_url,
+    embedded,
+    of_vendor,
+    on_server,
+)
 from api2db.stream._options import (
     IF_EXISTS,
     ON_CONFLICT,
@@ -30,8 +39,7 @@ from api2db.targets.sql import MAX_CONNECTIONS, SqlTarget
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora", "sqlalchemy")
-_UNSUPPORTED = ("oracle", "microsoft_sql")
+_DIALECTS = (*EMBEDDED, *SERVERS, "amazon_aurora", *EXPERIMENTAL, "sqlalchemy")
 
 
 class SqlOptions(TypedDict, total=False):
@@ -57,7 +65,7 @@ class Stream2Sql(Stream):
         db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder. Else the name of
             the database, which is created if it is missing.
         dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``;
-            ``"sqlalchemy"`` for any other database that SQLAlchemy reaches.
+            ``"microsoft_sql"`` or ``"oracle"``, which are experimental; ``"sqlalchemy"`` for any other database that SQLAlchemy reaches.
         username: The user; not for an embedded database.
         password: The password; not for an embedded database.
         host: The server; not for an embedded database.
@@ -90,7 +98,6 @@ class Stream2Sql(Stream):
 
     Raises:
         ConfigurationError: An argument can't be used; it is a ValueError.
-        NotImplementedError: The dialect is oracle or microsoft_sql, which are not supported yet.
 
     Attributes:
         driver: The driver in SQLAlchemy's terms.
@@ -159,11 +166,8 @@ class Stream2Sql(Stream):
         """Determine the database, and with it ``driver``, ``engine_str`` and ``log_str``.
 
         Raises:
-            NotImplementedError: As in the constructor.
             ConfigurationError: There is no such dialect, or something that it needs is missing; it is a ValueError.
         """
-        if self.dialect in _UNSUPPORTED:
-            raise NotImplementedError(f"dialect={self.dialect!r} is not supported; use one of {', '.join(_DIALECTS)}")
         if self.dialect not in _DIALECTS:
             raise ConfigurationError(f"dialect must be one of {', '.join(_DIALECTS)}, not {self.dialect!r}")
         if self._url() and self.dialect != "sqlalchemy":
@@ -173,13 +177,17 @@ class Stream2Sql(Stream):
         elif self.dialect in EMBEDDED:
             self._place = embedded(self.dialect, self.db_name, self.table_schema, self.home)
         else:
-            who = credentials(self._given, self.auth_path, self.home)
-            self.username, self.host = who.username, who.host
-            self._place = on_server(
-                self.dialect, self.db_name, self.table_schema, self.table_name, who, self.max_connections
-            )
+            self._place = self._on_server()
         self.driver = self._place.driver
         self.log_str = f"{self.name} → {self.describe()}"
+
+    def _on_server(self) -> DatabaseLocation:
+        who = credentials(self._given, self.auth_path, self.home)
+        self.username, self.host = who.username, who.host
+        name, schema = self.db_name, self.table_schema
+        if self.dialect in EXPERIMENTAL:
+            return of_vendor(self.dialect, name, schema, who, self.max_connections, self.home)
+        return on_server(self.dialect, name, schema, self.table_name, who, self.max_connections)
 
     def _by_url(self) -> DatabaseLocation:
         user = login(self._given, self.auth_path, self.home)

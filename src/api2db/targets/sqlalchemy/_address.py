@@ -27,7 +27,7 @@ class Address:
         """The address without user, password and options, for messages and for the stream's identity."""
         url = self.url
         host = "" if url.host is None else f"{url.host}:{url.port}" if url.port else url.host
-        return f"{url.get_backend_name()}://{host}/{url.database or ''}"
+        return f"{url.get_backend_name()}://{host}/{url.database or url.query.get('service_name', '')}"
 
     def __repr__(self) -> str:
         return f"Address({self.place})"

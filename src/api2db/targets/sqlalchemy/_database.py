@@ -17,6 +17,7 @@ from api2db.errors import (
     ConfigurationError,
     ConnectionBrokenError,
     LedgerMovedError,
+    MissingExtraError,
     TargetError,
     TargetUnavailableError,
 )
@@ -28,7 +29,8 @@ from api2db.targets.sqlalchemy._address import Address
 from api2db.targets.sqlalchemy._known import MARIADB_BACKEND, MYSQL_BACKEND, POSTGRESQL_BACKEND, SQLITE_BACKEND
 from api2db.targets.sqlalchemy._other import keeps_moments, other_backend
 from api2db.targets.sqlalchemy._session import Learnt, SqlalchemySession
-from api2db.targets.sqlalchemy.backend import quote_in, update_by_subqueries
+from api2db.targets.sqlalchemy._vendors import MICROSOFT_SQL_BACKEND, ORACLE_BACKEND
+from api2db.targets.sqlalchemy.backend import Backend, quote_in, update_by_subqueries
 
 logger = logging.getLogger(__name__)
 KNOWN = {
@@ -37,6 +39,9 @@ KNOWN = {
     "mariadb": MARIADB_BACKEND,
     "sqlite": SQLITE_BACKEND,
 }
+EXPERIMENTAL = {"mssql": MICROSOFT_SQL_BACKEND, "oracle": ORACLE_BACKEND}
+_OF_NAME = {**KNOWN, **EXPERIMENTAL}
+_EXTRAS = {"mssql+mssqlpython": ("mssql-python", "mssql"), "oracle+oracledb": ("oracledb", "oracle")}
 _SPARE = "api2db_spare"  # a table needs a column at all times
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -66,12 +71,17 @@ class SqlalchemyDatabase(Database):
         kind = address.url.get_dialect()
         if kind.is_async:
             raise ConfigurationError(f"{address.url.drivername} is an asynchronous driver; name another one in url")
-        self._backend = KNOWN.get(address.url.get_backend_name()) or other_backend(kind(), keeps_moments=True)
+        self._backend = _OF_NAME.get(address.url.get_backend_name()) or other_backend(kind(), keeps_moments=True)
         self._sql = self._dialect(kind())
 
     @property
     def dialect(self) -> Dialect:
         return self._sql
+
+    @property
+    def backend(self) -> Backend:
+        """What is special about the database."""
+        return self._backend
 
     def connect(self) -> None:
         if not self._connections.reached:
@@ -104,7 +114,7 @@ class SqlalchemyDatabase(Database):
         with self._translating():
             name = connection.dialect.name
             is_mariadb = name == "mysql" and getattr(connection.dialect, "is_mariadb", False)
-            known = KNOWN.get("mariadb" if is_mariadb else name)
+            known = _OF_NAME.get("mariadb" if is_mariadb else name)
             self._backend = known or other_backend(
                 connection.dialect, keeps_moments=not self._creates or keeps_moments(connection)
             )
@@ -264,11 +274,13 @@ class _Opener:
         return IDLE_S
 
     def _made(self) -> sa.Engine:
-        backend = KNOWN.get(self._address.url.get_backend_name())
+        backend = _OF_NAME.get(self._address.url.get_backend_name())
         options = backend.engine if backend else _NONE
         try:
             engine = sa.create_engine(self._address.url, poolclass=NullPool, hide_parameters=True, **options)
         except ImportError as error:
+            if extra := _EXTRAS.get(self._address.url.drivername):
+                raise MissingExtraError(*extra) from error
             raise ConfigurationError(
                 f"the driver of {self._address.url.drivername} is not installed: {error}; install it with pip"
             ) from error

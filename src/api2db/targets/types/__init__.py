@@ -10,7 +10,9 @@ from api2db.targets.types._duckdb import DUCKDB, from_duckdb
 from api2db.targets.types._files import CSV, JSON_FILE, PARQUET, PICKLE
 from api2db.targets.types._heavydb import HEAVYDB, from_heavydb
 from api2db.targets.types._kinds import KINDS, ValueKind
+from api2db.targets.types._microsoft_sql import MICROSOFT_SQL, from_microsoft_sql
 from api2db.targets.types._mysql import MARIADB, MYSQL, from_mysql, mysql_name
+from api2db.targets.types._oracle import ORACLE, from_oracle
 from api2db.targets.types._postgresql import POSTGRESQL, from_postgresql
 from api2db.targets.types._rules import Types, ValueLimit, in_words
 from api2db.targets.types._sqlalchemy import (
@@ -34,7 +36,9 @@ __all__ = [
     "JSON_FILE",
     "KINDS",
     "MARIADB",
+    "MICROSOFT_SQL",
     "MYSQL",
+    "ORACLE",
     "PARQUET",
     "PICKLE",
     "POSTGRESQL",
@@ -50,7 +54,9 @@ __all__ = [
     "from_delta",
     "from_duckdb",
     "from_heavydb",
+    "from_microsoft_sql",
     "from_mysql",
+    "from_oracle",
     "from_postgresql",
     "from_sqlite",
     "in_words",
@@ -71,6 +77,8 @@ TARGETS = (
     DELTA,
     HEAVYDB,
     SQLALCHEMY,
+    MICROSOFT_SQL,
+    ORACLE,
     PARQUET,
     JSON_FILE,
     CSV,

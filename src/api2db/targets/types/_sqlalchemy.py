@@ -32,6 +32,7 @@ _DECIMAL = re.compile(r"(?:numeric|decimal)\((\d+), ?(\d+)\)", re.IGNORECASE)
 _NOTED: dict[str, pa.DataType] = {
     "JSON": JSON,
     "boolean": pa.bool_(),
+    "date": pa.date32(),
     "duration": pa.duration("ns"),
     "time": pa.time64("us"),
     "timestamp": pa.timestamp("us"),
