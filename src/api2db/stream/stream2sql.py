@@ -65,7 +65,8 @@ class Stream2Sql(Stream):
         db_name: For ``duckdb`` and ``sqlite`` a file; a relative path is below the project's folder. Else the name of
             the database, which is created if it is missing.
         dialect: ``"duckdb"``, ``"sqlite"``, ``"postgresql"``, ``"mysql"``, ``"mariadb"`` or ``"amazon_aurora"``;
-            ``"microsoft_sql"`` or ``"oracle"``, which are experimental; ``"sqlalchemy"`` for any other database that SQLAlchemy reaches.
+            ``"microsoft_sql"`` or ``"oracle"``, which are experimental; ``"sqlalchemy"`` for any other database
+            that SQLAlchemy reaches.
         username: The user; not for an embedded database.
         password: The password; not for an embedded database.
         host: The server; not for an embedded database.

@@ -7,6 +7,6 @@ whose promises are tried out first.
 """
 
 from api2db.targets.sqlalchemy._address import Address
-from api2db.targets.sqlalchemy._database import KNOWN, SqlalchemyDatabase
+from api2db.targets.sqlalchemy._database import EXPERIMENTAL, KNOWN, SqlalchemyDatabase
 
-__all__ = ["KNOWN", "Address", "SqlalchemyDatabase"]
+__all__ = ["EXPERIMENTAL", "KNOWN", "Address", "SqlalchemyDatabase"]

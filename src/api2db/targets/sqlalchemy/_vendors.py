@@ -155,7 +155,9 @@ def _oracle_key(declared: str) -> str:
 
 
 def _oracle_own(declared: str) -> str:
-    return declared.replace("BIGINT", "NUMBER(19, 0)").replace("VARCHAR(", "VARCHAR2(").replace("5)", "5 CHAR)")
+    if declared == "BIGINT":
+        return "NUMBER(19, 0)"
+    return declared.replace("VARCHAR(", "VARCHAR2(").replace(")", " CHAR)")
 
 
 def _oracle_refused(error: sa.exc.DBAPIError) -> bool:

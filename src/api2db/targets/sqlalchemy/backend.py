@@ -105,7 +105,8 @@ def quote_in(engine: Engine) -> Callable[[str], str]:
             raise BatchRefusedError(
                 f"the database can't hold the name {name!r}: it must have 1 to {longest} characters"
             )
-        inner = name.replace(preparer.escape_quote, preparer.escape_to_quote)
-        return f"{preparer.initial_quote}{inner}{preparer.final_quote}"
+        quoted = str(preparer.quote_identifier(name))
+        doubles = preparer._double_percents  # noqa: SLF001 - done again by a statement that has the name
+        return quoted.replace("%%", "%") if doubles else quoted
 
     return quote
