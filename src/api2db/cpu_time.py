@@ -29,7 +29,7 @@ _spent_s: dict[str, float] = {}
 def counted_for(collector: str) -> Iterator[None]:
     """Count the CPU time that this thread spends in a block.
 
-    A block within another one counts what the outer block has spent until then, so long work is counted on the way.
+    A block within another one counts what the outer block has spent until then.
     """
     outer_s = _thread.since_s
     if outer_s is None:
@@ -37,10 +37,19 @@ def counted_for(collector: str) -> Iterator[None]:
     try:
         yield
     finally:
-        now_s = time.thread_time()
-        with _lock:
-            _spent_s[collector] = _spent_s.get(collector, 0.0) + now_s - (_thread.since_s or now_s)
-        _thread.since_s = None if outer_s is None else now_s
+        count(collector)
+        if outer_s is None:
+            _thread.since_s = None
+
+
+def count(collector: str) -> None:
+    """Count what this thread has spent in its block until now, so that long work is counted on the way."""
+    since_s = _thread.since_s
+    if since_s is None:
+        return
+    _thread.since_s = now_s = time.thread_time()
+    with _lock:
+        _spent_s[collector] = _spent_s.get(collector, 0.0) + now_s - since_s
 
 
 def spent_s(collector: str) -> float:
