@@ -25,7 +25,7 @@ EXTRAS: Final = "duckdb,rest,web,postgresql,mysql"
 LOWEST: Final = "lowest"
 VARIANTS: Final = {"pandas 2.2": ["pandas==2.2.*"], "newest": [], LOWEST: ["--no-deps"]}
 SHOWN: Final = ("pandas", "pyarrow", "duckdb")
-NOT_BELOW: Final = {"pandas 2.2": {"3.14"}}  # pandas 2.2 has no wheels for these
+WITHOUT_WHEELS: Final = {"pandas 2.2": {"3.14"}, LOWEST: {"3.13", "3.14"}}  # of those versions of pandas and numpy
 PROGRAM: Final = """
 import duckdb, pandas, sqlite3
 from api2db import Collector, Run, Stream2Local, Stream2Sql
@@ -106,7 +106,7 @@ def _trials(versions: Sequence[str]) -> Iterator[Trial]:
         if found.returncode:
             print(f"Python {version}: not on this machine, not tried")
             continue
-        yield from (Trial(version, each) for each in VARIANTS if version not in NOT_BELOW.get(each, ()))
+        yield from (Trial(version, each) for each in VARIANTS if version not in WITHOUT_WHEELS.get(each, ()))
 
 
 def _succeeds(trial: Trial, package: Path) -> bool:
