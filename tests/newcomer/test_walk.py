@@ -16,7 +16,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 # The environment that runs the tests stands for the one that these make.
 INSTALLED = {"git clone": ":", "python3 -m venv": ":", "pip install": ":"}
 UNTIL_CTRL_C = {"api2db run --once": "api2db run --once", "api2db run": f"{BRIEFLY} api2db run"}
-CLONED = {"git clone <this repository>": f"git clone --quiet {ROOT}"}
+CLONED = {"git clone <this repository>": f"git clone --quiet {ROOT} api2db"}
 
 
 @pytest.fixture
