@@ -93,6 +93,8 @@ MORE_METHODS = {
     "__enter__": {},
     "__exit__": {"kind": NOTHING, "error": NOTHING, "trace": NOTHING},
     "describe": {},
+    "diagnose": {},
+    "find": {"where": NOTHING, "most": 5},
     "flush": {"timeout": None},
     "head": {"n": 5},
     "status": {},
