@@ -181,7 +181,9 @@ def read_without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "dialect_in", lambda schema: replace(dialect_in(schema), locking=""))
 
 
-@pytest.mark.xfail(reason="since the parts of the kills are shared with the package, the planted bug is not found: to be mended")
+@pytest.mark.xfail(
+    reason="since the parts of the kills are shared with the package, the planted bug is not found: to be mended"
+)
 def test_without_the_lock_on_the_ledger_they_are_lost_and_the_checker_says_so(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +191,9 @@ def test_without_the_lock_on_the_ledger_they_are_lost_and_the_checker_says_so(
     assert found_after_a_held_commit(postgresql, to_postgresql, tmp_path).lost
 
 
-@pytest.mark.xfail(reason="since the parts of the kills are shared with the package, the planted bug is not found: to be mended")
+@pytest.mark.xfail(
+    reason="since the parts of the kills are shared with the package, the planted bug is not found: to be mended"
+)
 def test_without_compare_and_set_either_rows_are_doubled_and_the_checker_says_so(
     tmp_path: Path, postgresql: Server, to_postgresql: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
