@@ -21,7 +21,7 @@ def _deliver_early(loader: TransactionalLoader, batch: Any) -> Any:
 
 
 def _load_late(target: SqlTarget, *arguments: Any) -> None:
-    time.sleep(0.05)  # the moment between the two, in which a kill shall fall
+    time.sleep(0.5)  # the moment between the two, in which a kill shall fall
     _load(target, *arguments)
 
 

@@ -65,9 +65,6 @@ def test_fifty_faults_on_each_server(torture: Command, server: Server, monkeypat
     assert ended.code == 0, ended
 
 
-@pytest.mark.xfail(
-    reason="since the parts of the kills are shared with the package, the planted bug is not found: to be mended"
-)
 def test_a_batch_that_is_acknowledged_before_its_commit_is_found(
     torture: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
