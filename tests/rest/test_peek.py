@@ -124,4 +124,4 @@ def test_what_is_no_list_is_told(serve: Serve) -> None:
     with pytest.raises(ConfigurationError, match="--auth is bearer"):
         peek("https://x.y", "token")
     with pytest.raises(ConfigurationError, match="--to is"):
-        show_peek("https://x.y", None, "Oracle")
+        show_peek("https://x.y", None, "Paper")
