@@ -1,5 +1,6 @@
 """What the server holds: datasets, tables, write streams and jobs; their rows lie in DuckDB."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -111,11 +112,17 @@ class Catalog:
 
     def clear(self) -> None:
         with self.lock:
+            self.roll_back()
             for name in self.datasets:
-                self.database.execute(f"DROP SCHEMA {quote(name)} CASCADE")
+                self.database.execute(f"DROP SCHEMA IF EXISTS {quote(name)} CASCADE")
             for held in (self.datasets, self.tables, self.streams, self.jobs):
                 held.clear()
             self.sees_changes = True
+
+    def roll_back(self) -> None:
+        """End the transaction that is open, if there is one."""
+        with self.lock, contextlib.suppress(duckdb.TransactionException):
+            self.database.execute("ROLLBACK")
 
     def make_dataset(self, resource: Mapping[str, Any]) -> dict[str, Any]:
         name = str(resource["datasetReference"]["datasetId"])

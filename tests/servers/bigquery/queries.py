@@ -48,7 +48,7 @@ class Queries:
         self._catalog = catalog
 
     def run(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
-        """Give ``schema`` and ``rows`` as REST has them; a transaction that is left open by an error is rolled back."""
+        """Give ``schema`` and ``rows`` as REST has them; a transaction that the script leaves open is rolled back."""
         if configuration.get("useLegacySql", True):
             raise ApiError(400, "invalidQuery", "this server runs GoogleSQL only: useLegacySql must be false")
         values = {
@@ -59,11 +59,9 @@ class Queries:
             try:
                 return self._script(str(configuration["query"]), values)
             except duckdb.Error as error:
-                self._roll_back()
                 raise ApiError(400, "invalidQuery", str(error)) from error
-            except ApiError:
-                self._roll_back()
-                raise
+            finally:
+                self._catalog.roll_back()
 
     def _script(self, script: str, values: Mapping[str, Any]) -> dict[str, Any]:
         changed, answer = 0, {"schema": {"fields": []}, "rows": []}
@@ -148,12 +146,6 @@ class Queries:
         table.labels = dict(_LABEL.findall(labels or ""))
         streams = self._catalog.streams
         self._catalog.streams = {key: each for key, each in streams.items() if each.table is not table}
-
-    def _roll_back(self) -> None:
-        try:
-            self._catalog.database.execute("ROLLBACK")
-        except duckdb.TransactionException:
-            return
 
 
 def _field(found: re.Match[str]) -> dict[str, Any]:
