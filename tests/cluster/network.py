@@ -72,6 +72,8 @@ class Network:
     def __exit__(self, *exception: object) -> None:
         for host in self.hosts.values():
             with suppress(subprocess.CalledProcessError):
+                ip("link", "delete", host.link)  # a namespace goes later, with its last process, and its links with it
+            with suppress(subprocess.CalledProcessError):
                 ip("netns", "delete", host.inside[3])
         ip("link", "delete", self._bridge)
 
