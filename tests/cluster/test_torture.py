@@ -287,6 +287,8 @@ def test_a_machine_that_vanishes_in_the_middle_of_a_load_soon_holds_no_lock() ->
 
 @pytest.mark.torture
 @pytest.mark.timeout(DURATION_S * 2 + 900)
+# nats-py forgets the connections of attempts that failed, and closes none of them.
+@pytest.mark.filterwarnings("ignore:.*StreamWriter.__del__:pytest.PytestUnraisableExceptionWarning")
 def test_whatever_fails_no_row_is_lost_or_doubled(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
