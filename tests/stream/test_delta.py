@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from api2db.errors import (
 )
 from api2db.stream.stream2delta import _location
 from api2db.targets.delta import DeltaTarget, TableLocation
+from api2db.targets.delta._location import library
 from api2db.targets.port import LedgerRow, LedgerUpdate
 from tests.stream.cases import COLLECTOR, frame, rejected_rows
 from tests.stream.lakes import DELTA, delta_rows, delta_types, make_delta_table, stream_into_delta
@@ -85,6 +87,87 @@ def test_owners_that_commit_at_once_never_both_win(place: TableLocation, tmp_pat
         thread.join()
     assert len(won) == 1
     assert len(delta_rows(tmp_path)) == 4
+
+
+WAYS: dict[str, dict[str, Any]] = {"append": {}, "keys": {"keys": ["id"]}, "replace": {"if_exists": "replace"}}
+
+
+@pytest.mark.parametrize("has_rows", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_owner_whose_new_column_follows_another_one_s_commit_commits_nothing(
+    place: TableLocation, tmp_path: Path, *, way: str, has_rows: bool
+) -> None:
+    reached = load(owner(place, **WAYS[way]), None, 1)
+    first, second = owner(place, **WAYS[way]), owner(place, **WAYS[way])
+    newest = load(first, reached, 2, pa.table({"id": [3, 4]}))
+    rows = pa.table({"id": [5, 6], "more": [1, 2]})
+    columns = second.prepare(rows.schema)
+    there = delta_rows(tmp_path)
+    with pytest.raises((LedgerMovedError, TargetUnavailableError)):
+        second.load(rows if has_rows else rows.select([]), columns, LedgerUpdate(STREAM, reached, newest, 2))
+    assert delta_rows(tmp_path) == there
+    assert second.read_position(STREAM) == newest
+    load(second, newest, 3, rows)
+    assert sorted(row["id"] for row in delta_rows(tmp_path))[-2:] == [5, 6]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_load_beside_the_gathering_of_small_files_is_there_once(
+    place: TableLocation, tmp_path: Path, way: str
+) -> None:
+    ours, reached = owner(place, **WAYS[way]), None
+    for number in range(3):
+        reached = load(ours, reached, 1 + number, pa.table({"id": [number]}))
+    owner(place).optimize()
+    with suppress(TargetUnavailableError):  # the files that it replaces may be gone
+        load(ours, reached, 4, pa.table({"id": [3]}))
+    if ours.read_position(STREAM) == reached:
+        load(ours, reached, 4, pa.table({"id": [3]}))
+    assert ours.read_position(STREAM) == LedgerRow(EPOCH, 4, 0)
+    assert sorted(row["id"] for row in delta_rows(tmp_path)) == ([3] if way == "replace" else [0, 1, 2, 3])
+
+
+def test_the_ledger_moves_with_rows_by_key_that_change_nothing(place: TableLocation, tmp_path: Path) -> None:
+    target = owner(place, keys=["id"])
+    reached = load(target, None, 1)
+    load(target, load(target, reached, 2), 3)
+    assert owner(place).read_position(STREAM) == LedgerRow(EPOCH, 3, 0)
+    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2]
+
+
+def test_a_commit_whose_answer_is_lost_is_made_once(
+    place: TableLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = owner(place)
+    reached = load(target, None, 1)
+
+    def commit_and_lose_the_answer(*arguments: Any, **options: Any) -> None:
+        write_deltalake(*arguments, **options)
+        raise OSError("timed out")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "api2db.targets.delta._table.library",
+            lambda name: commit_and_lose_the_answer if name == "write_deltalake" else library(name),
+        )
+        with pytest.raises(TargetUnavailableError):
+            load(target, reached, 2)
+    with pytest.raises(LedgerMovedError):
+        load(target, reached, 2)
+    assert target.read_position(STREAM) == LedgerRow(EPOCH, 2, 0)
+    assert len(delta_rows(tmp_path)) == 4
+
+
+def test_a_commit_whose_process_died_before_its_flush_is_flushed_before_it_counts(
+    place: TableLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(owner(place), None, 1)
+    write_deltalake(place.uri, ROWS, mode="append")
+    flushed: list[str] = []
+    monkeypatch.setattr("api2db.targets.delta._table.sync_file", lambda path: flushed.append(path.name))
+    owner(place)
+    assert [Path(name).suffix for name in flushed] == [".parquet", ".json"]
+    assert flushed[-1] == f"{1:020}.json"
 
 
 def test_streams_of_others_commit_side_by_side(place: TableLocation, tmp_path: Path) -> None:

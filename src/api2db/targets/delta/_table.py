@@ -106,11 +106,7 @@ class Table:
 
     def note(self, numbers: Numbers) -> None:
         """Commit nothing but the ledger."""
-        self._table.create_write_transaction(
-            [], "append", self._table.schema(), list(self.partitioned_by), commit_properties=_properties(numbers)
-        )
-        self._table.update_incremental()
-        self._committed()
+        self._write(self.arrow_schema.empty_table(), "append", numbers)
 
     def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], numbers: Numbers) -> None:
         """Replace the rows that have the keys of these, and add the others.
@@ -126,8 +122,25 @@ class Table:
         )
         if sets := {quote(name): f"new.{quote(name)}" for name in given if name not in keys}:
             merger = merger.when_matched_update(sets)
+        before = self.version
         merger.when_not_matched_insert({quote(name): f"new.{quote(name)}" for name in rows.column_names}).execute()
-        self._committed()
+        if self.version == before:  # the library commits no merge that changes no row
+            self.note(numbers)
+        else:
+            self._committed()
+
+    def make_durable(self, identifier: str) -> None:
+        """Flush the last commit with an identifier to the disk; whoever made it may have died before that."""
+        folder = self._place.folder
+        if folder is None:
+            return
+        for version in range(self.version, -1, -1):
+            entry = _entry(folder, version)
+            if not entry.exists():
+                return  # a checkpoint has replaced it long ago
+            if any(action.get("txn", {}).get("appId") == identifier for action in _actions_of(entry)):
+                _make_durable(folder, version, is_old=True)
+                return
 
     def optimize(self) -> int:
         """Gather small files; return how many were replaced."""
@@ -294,16 +307,27 @@ def _properties(numbers: Numbers, retries: int = _MOST_RETRIES) -> Any:
     return library("CommitProperties")(max_commit_retries=retries, app_transactions=identifiers or None)
 
 
-def _make_durable(folder: Path, version: int) -> None:
-    """Flush a commit and its files to the disk; the library leaves that to the system."""
-    log = folder / "_delta_log"
-    entry = log / f"{version:020}.json"
-    added = [
-        folder / unquote(action["add"]["path"])
-        for line in entry.read_text(encoding="utf-8").splitlines()
-        if "add" in (action := json.loads(line))
-    ]
-    for path in [*added, entry]:
+def _make_durable(folder: Path, version: int, *, is_old: bool = False) -> None:
+    """Flush a commit and its files to the disk; the library leaves that to the system.
+
+    Args:
+        is_old: Whether files may be gone, because others have replaced them since.
+    """
+    entry = _entry(folder, version)
+    added = [folder / unquote(action["add"]["path"]) for action in _actions_of(entry) if "add" in action]
+    if is_old:
+        added = [path for path in added if path.exists()]
+    checkpoint = entry.with_suffix(".checkpoint.parquet")
+    checkpoints = [checkpoint, entry.with_name("_last_checkpoint")] if checkpoint.exists() else []
+    for path in [*added, *checkpoints, entry]:
         sync_file(path)
-    for parent in {log, *(path.parent for path in added)}:
+    for parent in {entry.parent, *(path.parent for path in added)}:
         sync_folder(parent)
+
+
+def _entry(folder: Path, version: int) -> Path:
+    return folder / "_delta_log" / f"{version:020}.json"
+
+
+def _actions_of(entry: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines()]

@@ -75,15 +75,15 @@ class DeltaTarget(LedgerTarget):
         self._stream = ""
         self._table: Table | None = None
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None
-        self._committed: LedgerRow | None = None
-        self._is_noted = False
+        self._held: tuple[Table, int, LedgerRow | None] | None = None  # the ledger in a version of the table
+        self._noted: LedgerRow | None = None
 
     def connect(self) -> None:
         if self._table is None:
             self._refresh()
 
     def close(self) -> None:
-        self._table = self._prepared = None
+        self._table = self._prepared = self._held = None
 
     def newest(self, count: int, by: str | None) -> pa.Table | None:
         table = opened(self._place)
@@ -95,13 +95,19 @@ class DeltaTarget(LedgerTarget):
             return table.newest(count, found_column(by, table.columns, self.fold))
 
     def read_position(self, stream: str) -> LedgerRow | None:
-        self._stream, self._is_noted = stream, False
+        self._stream, self._noted = stream, None
         table = self._refresh()
-        if self._committed is None and table is not None and self._if_exists == "fail" and self._is_of_others(table):
+        row = self._ledger()
+        if table is None:
+            return None
+        if row is not None:
+            with sorted_errors(self._place):
+                table.make_durable(stream)
+        elif self._if_exists == "fail" and self._is_of_others(table):
             raise TargetUnavailableError(
                 f"the table {self._place.name} exists and if_exists='fail'; move or delete it, or use 'append'"
             )
-        return self._committed
+        return row
 
     def columns(self) -> Sequence[Column] | None:
         table = self._refresh()
@@ -141,15 +147,16 @@ class DeltaTarget(LedgerTarget):
 
     def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
         table = self._table
-        if self._committed != update.before:
+        if self._ledger() != update.before:
             raise LedgerMovedError("the ledger is not where this stream left it")
         if table is None and rows.num_columns:
             raise TableChangedError(f"the table {self._place.name} is gone; it is created again")
         if table is not None:
             numbers = _ledger.numbers(update.stream, update.after)
             self._change(lambda: self._load(table, rows, columns, numbers, only_new=update.only_new))
+            self._held = table, table.version, update.after
         # The ledger begins with the table. Until then no row is there, and the journal's own position is enough.
-        self._committed, self._is_noted = update.after, table is None
+        self._noted = update.after if table is None else None
 
     def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
         table = self._table
@@ -247,17 +254,29 @@ class DeltaTarget(LedgerTarget):
         return self._table.columns
 
     def _refresh(self) -> Table | None:
-        """Open the newest version of the table, and read the stream's ledger there."""
-        self._table = table = opened(self._place)
+        """Open the newest version of the table."""
+        self._table, self._held = opened(self._place), None
+        table = self._table
         if table is not None and table.forgets_ledgers:
             raise TargetUnavailableError(
                 f"{self._place.name} has the property {EXPIRY}, by which Delta Lake drops the position of this stream, "
                 "so that rows could be loaded twice; remove the property"
             )
-        if self._stream:
-            held = None if table is None else _ledger.read(table.number, self._stream)
-            self._committed = self._committed if held is None and self._is_noted else held
         return table
+
+    def _ledger(self) -> LedgerRow | None:
+        """The stream's ledger in the version that the next commit is prepared on.
+
+        Commits without a ledger, such as that of a new column, may follow one of another owner. The library finds only
+        conflicts with later versions, so the ledger of an earlier version must not be used.
+        """
+        table = self._table
+        if table is None:
+            return self._noted
+        if self._held is None or self._held[0] is not table or self._held[1] != table.version:
+            with sorted_errors(self._place):
+                self._held = table, table.version, _ledger.read(table.number, self._stream)
+        return self._held[2] or self._noted
 
     def _is_of_others(self, table: Table) -> bool:
         return table.number(_ledger.maker(self._stream)) is None
