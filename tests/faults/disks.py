@@ -1,5 +1,6 @@
 """Disks that are small, or that lose what was not fsynced: mounted for the length of a test."""
 
+import filecmp
 import os
 import shutil
 import subprocess
@@ -70,9 +71,16 @@ def sync_disk(place: Path) -> None:
 def cut_power(image: Path, copy: Path) -> None:
     """What the disk holds at this moment; whatever is only in memory is not in the copy.
 
-    Whoever writes to the disk is held meanwhile: a copy of which one half is older than the other is no power cut.
+    Whoever writes to the disk is held meanwhile: a copy of which one half is older than the other is no power cut. The
+    kernel can't be held, and may write what it has in memory. So it is copied until two copies in a row are equal: both
+    are the disk between them.
     """
+    before = copy.with_name(f"{copy.name}.before")
     shutil.copyfile(image, copy)
+    while not before.exists() or not filecmp.cmp(before, copy, shallow=False):
+        copy.replace(before)
+        shutil.copyfile(image, copy)
+    before.unlink()
 
 
 def _mount(*arguments: str) -> None:
