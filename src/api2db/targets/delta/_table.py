@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 
 from api2db.disk.atomic import make_folders, sync_file, sync_folder
 from api2db.errors import BatchRefusedError
+from api2db.targets.delta import _ledger
 from api2db.targets.delta._location import TableLocation, library, sorted_errors
-from api2db.targets.delta._values import read_back
-from api2db.targets.port import Column
+from api2db.targets.lake import UNDECIDED, LedgerEntry, read_back
+from api2db.targets.port import Column, LedgerRow
 from api2db.targets.types import from_delta
 
 logger = logging.getLogger(__name__)
 MARK: Final = "api2db"
-UNDECIDED: Final = "string (undecided)"
 LARGEST_REWRITE_BYTES = 128 << 20
 EXPIRY: Final = "delta.setTransactionRetentionDuration"
 _CHECK = "delta.constraints."
@@ -41,17 +41,13 @@ class Table:
     def __init__(self, place: TableLocation, opened: Any) -> None:
         self._place = place
         self._table = opened
-        self.columns = _columns_of(opened.schema())
+        self._held: tuple[int, str, LedgerRow | None] | None = None  # a stream's ledger in a version
+        self.columns: Sequence[Column] = _columns_of(opened.schema())
 
     @property
     def version(self) -> int:
         """The number of its last commit."""
         return int(self._table.version())
-
-    @property
-    def library_table(self) -> Any:
-        """The library's table."""
-        return self._table
 
     @property
     def partitioned_by(self) -> tuple[str, ...]:
@@ -63,15 +59,19 @@ class Table:
         """Whether it is set to drop transaction identifiers after a time."""
         return EXPIRY in self._table.metadata().configuration
 
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """The types in which its files have its columns."""
-        return pa.schema(self._table.schema())
+    def file_schema(self, columns: Sequence[Column] | None = None) -> pa.Schema:
+        """The types in which files have columns: those given, or those of this version."""
+        return pa.schema(self._table.schema()) if columns is None else schema_of(columns)
 
-    def number(self, name: str) -> int | None:
-        """A transaction identifier of this version."""
-        found = self._table.transaction_version(name)
-        return None if found is None else int(found)
+    def ledger(self, stream: str) -> LedgerRow | None:
+        """A stream's row of the ledger in this version."""
+        if self._held is None or self._held[:2] != (self.version, stream):
+            self._held = self.version, stream, _ledger.read(self._number, stream)
+        return self._held[2]
+
+    def is_made_by(self, stream: str) -> bool:
+        """Whether the stream has created the table."""
+        return self._number(_ledger.maker(stream)) is not None
 
     def add(self, new: Sequence[tuple[str, str]], frame_ns: int) -> None:
         """Add columns, each with its declared type, by one commit that fails if the schema has changed."""
@@ -94,21 +94,21 @@ class Table:
         there = self._table.to_pyarrow_table()
         schema = schema_of(columns)
         rows = pa.table([_cast(there.column(field.name), field.type) for field in schema], schema=schema)
-        self._write(rows, "overwrite", {}, schema_mode="overwrite", retries=0)
+        self._write(rows, "overwrite", None, schema_mode="overwrite", retries=0)
 
-    def append(self, rows: pa.Table, numbers: Numbers) -> None:
+    def append(self, rows: pa.Table, entry: LedgerEntry) -> None:
         """Add rows."""
-        self._write(rows, "append", numbers)
+        self._write(rows, "append", entry)
 
-    def overwrite(self, rows: pa.Table, numbers: Numbers, *, changes_schema: bool) -> None:
-        """Make rows the whole table; if the schema changes, theirs is the new one."""
-        self._write(rows, "overwrite", numbers, schema_mode="overwrite" if changes_schema else None)
+    def overwrite(self, rows: pa.Table, columns: Sequence[Column] | None, entry: LedgerEntry) -> None:
+        """Make rows the whole table, with other columns if they are given."""
+        self._write(rows, "overwrite", entry, schema_mode=None if columns is None else "overwrite")
 
-    def note(self, numbers: Numbers) -> None:
+    def note(self, entry: LedgerEntry) -> None:
         """Commit nothing but the ledger."""
-        self._write(self.arrow_schema.empty_table(), "append", numbers)
+        self._write(self.file_schema().empty_table(), "append", entry)
 
-    def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], numbers: Numbers) -> None:
+    def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], entry: LedgerEntry) -> None:
         """Replace the rows that have the keys of these, and add the others.
 
         Args:
@@ -118,19 +118,19 @@ class Table:
         """
         same = " AND ".join(f"old.{quote(key)} = new.{quote(key)}" for key in keys)
         merger = self._table.merge(
-            rows, same, source_alias="new", target_alias="old", commit_properties=_properties(numbers)
+            rows, same, source_alias="new", target_alias="old", commit_properties=_properties(_ledger.numbers(*entry))
         )
         if sets := {quote(name): f"new.{quote(name)}" for name in given if name not in keys}:
             merger = merger.when_matched_update(sets)
         before = self.version
         merger.when_not_matched_insert({quote(name): f"new.{quote(name)}" for name in rows.column_names}).execute()
         if self.version == before:  # the library commits no merge that changes no row
-            self.note(numbers)
+            self.note(entry)
         else:
-            self._committed()
+            self._committed(entry)
 
-    def make_durable(self, identifier: str) -> None:
-        """Flush the last commit with an identifier to the disk; whoever made it may have died before that."""
+    def make_durable(self, stream: str) -> None:
+        """Flush the last commit of a stream to the disk; whoever made it may have died before that."""
         folder = self._place.folder
         if folder is None:
             return
@@ -138,7 +138,7 @@ class Table:
             entry = _entry(folder, version)
             if not entry.exists():
                 return  # a checkpoint has replaced it long ago
-            if any(action.get("txn", {}).get("appId") == identifier for action in _actions_of(entry)):
+            if any(action.get("txn", {}).get("appId") == stream for action in _actions_of(entry)):
                 _make_durable(folder, version, is_old=True)
                 return
 
@@ -184,7 +184,7 @@ class Table:
             rows = rows.filter(rows.column(by).is_valid())
             best = rows.take(pc.select_k_unstable(rows, k=count, sort_keys=[(by, "descending")]))
         if best is None:
-            best = self.arrow_schema.empty_table()
+            best = self.file_schema().empty_table()
         arrays = [read_back(best.column(column.name), column) for column in self.columns]
         return pa.table(arrays, [column.name for column in self.columns])
 
@@ -209,7 +209,7 @@ class Table:
         self,
         rows: pa.Table,
         mode: str,
-        numbers: Numbers,
+        entry: LedgerEntry | None,
         *,
         schema_mode: str | None = None,
         retries: int = _MOST_RETRIES,
@@ -220,11 +220,18 @@ class Table:
             mode=mode,
             schema_mode=schema_mode,
             partition_by=list(self.partitioned_by) or None,
-            commit_properties=_properties(numbers, retries),
+            commit_properties=_properties({} if entry is None else _ledger.numbers(*entry), retries),
         )
-        self._committed()
+        self._committed(entry)
 
-    def _committed(self) -> None:
+    def _number(self, name: str) -> int | None:
+        """A transaction identifier of this version."""
+        found = self._table.transaction_version(name)
+        return None if found is None else int(found)
+
+    def _committed(self, entry: LedgerEntry | None = None) -> None:
+        if entry is not None:
+            self._held = self.version, *entry
         self.columns = _columns_of(self._table.schema())
         if self._place.folder is not None:
             _make_durable(self._place.folder, self.version)

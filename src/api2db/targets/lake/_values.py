@@ -1,4 +1,4 @@
-"""Rows in the types that Delta Lake has."""
+"""Rows in the types in which the files of a lake have them, and back."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ def stored(rows: pa.Table, columns: Mapping[str, Column], schema: pa.Schema) -> 
     Args:
         rows: Cast to the types of ``columns``; they may lack columns.
         columns: The table's columns by name.
-        schema: The table's schema in Arrow.
+        schema: The types in which the table's files have its columns.
     """
     given = set(rows.column_names)
     arrays = [
@@ -31,7 +31,7 @@ def stored(rows: pa.Table, columns: Mapping[str, Column], schema: pa.Schema) -> 
 def _as_stored(values: pa.ChunkedArray, column: Column, type_: pa.DataType) -> pa.ChunkedArray:
     if is_json(values.type):
         values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
-    if _types.is_time(column.type):
+    if _types.is_time(column.type) and _types.is_string(type_):
         return pa.chunked_array([_as_text(chunk) for chunk in values.chunks], type_)
     if _types.is_duration(values.type):
         values = values.cast(pa.duration("ns")).cast(pa.int64())
@@ -52,5 +52,5 @@ def read_back(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
         chunks = [pa.ExtensionArray.from_storage(column.type, chunk.cast(pa.utf8())) for chunk in values.chunks]
         return pa.chunked_array(chunks, column.type)
     if _types.is_time(column.type):
-        return values.cast(pa.string()).cast(column.type)
+        return values.cast(pa.string()).cast(column.type) if not _types.is_time(values.type) else values
     return values if values.type.equals(column.type) else values.cast(column.type)
