@@ -14,11 +14,12 @@ if typing.TYPE_CHECKING:
     from api2db.app.run import Run
     from api2db.errors import Api2dbError
     from api2db.ingest import Collector
-    from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Local, Store2Omnisci, Store2Sql
+    from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Iceberg, Store2Local, Store2Omnisci, Store2Sql
     from api2db.stream.file_converter import FileConverter
     from api2db.stream.stream import Stream
     from api2db.stream.stream2bigquery import Stream2Bigquery
     from api2db.stream.stream2delta import Stream2Delta
+    from api2db.stream.stream2iceberg import Stream2Iceberg
     from api2db.stream.stream2local import Stream2Local
     from api2db.stream.stream2omnisci import Stream2Omnisci
     from api2db.stream.stream2sql import Stream2Sql
@@ -34,12 +35,14 @@ __all__ = [
     "Store",
     "Store2Bigquery",
     "Store2Delta",
+    "Store2Iceberg",
     "Store2Local",
     "Store2Omnisci",
     "Store2Sql",
     "Stream",
     "Stream2Bigquery",
     "Stream2Delta",
+    "Stream2Iceberg",
     "Stream2Local",
     "Stream2Omnisci",
     "Stream2Sql",
@@ -57,12 +60,14 @@ _HOMES = {
     "Store": "api2db.store",
     "Store2Bigquery": "api2db.store",
     "Store2Delta": "api2db.store",
+    "Store2Iceberg": "api2db.store",
     "Store2Local": "api2db.store",
     "Store2Omnisci": "api2db.store",
     "Store2Sql": "api2db.store",
     "Stream": "api2db.stream.stream",
     "Stream2Bigquery": "api2db.stream.stream2bigquery",
     "Stream2Delta": "api2db.stream.stream2delta",
+    "Stream2Iceberg": "api2db.stream.stream2iceberg",
     "Stream2Local": "api2db.stream.stream2local",
     "Stream2Omnisci": "api2db.stream.stream2omnisci",
     "Stream2Sql": "api2db.stream.stream2sql",

@@ -27,6 +27,7 @@ from api2db.targets.types import (
     DELTA,
     DUCKDB,
     HEAVYDB,
+    ICEBERG,
     JSON_FILE,
     MARIADB,
     MICROSOFT_SQL,
@@ -52,7 +53,8 @@ from tests.stream.databases import (
     use,
 )
 from tests.stream.lakes import DELTA as DELTA_FOLDER
-from tests.stream.lakes import delta_table, stream_into_delta
+from tests.stream.lakes import ICEBERG as WAREHOUSE
+from tests.stream.lakes import delta_table, iceberg_table, stream_into_delta, stream_into_iceberg
 from tests.stream.omnisci import omnisci_columns, running_omnisci, stream_into_omnisci, use_omnisci
 from tests.stream.strange import StrangeDialect
 
@@ -139,20 +141,22 @@ def _omnisci() -> TargetCase:
     )
 
 
-def _lake() -> TargetCase:
+def _lake(
+    types_: Types, stream: Callable[..., Stream], read: Callable[[Path], pa.Table], folder: str, kind: str
+) -> TargetCase:
     def column(home: Path, name: str, type_: pa.DataType) -> list[Any]:
-        held = delta_table(home / DELTA_FOLDER).column(name).combine_chunks().drop_null()
+        held = read(home / folder).column(name).combine_chunks().drop_null()
         if pa.types.is_timestamp(held.type) or pa.types.is_date(held.type):
             held = held.cast(pa.int32() if pa.types.is_date(held.type) else pa.int64())
         return list(held.to_pylist())
 
     return TargetCase(
-        DELTA,
-        stream_into_delta,
-        lambda home: _of_arrow(delta_table(home / DELTA_FOLDER)),
-        "delta",
+        types_,
+        stream,
+        lambda home: _of_arrow(read(home / folder)),
+        kind,
         column,
-        drop=lambda home: shutil.rmtree(home / DELTA_FOLDER, ignore_errors=True),
+        drop=lambda home: shutil.rmtree(home / folder, ignore_errors=True),
     )
 
 
@@ -279,7 +283,10 @@ CASES = (
     _file(CSV, "csv", _csv),
     _file(PICKLE, "pickle", _pickle),
 )
-LAKES = (_lake(),)
+LAKES = (
+    _lake(DELTA, stream_into_delta, delta_table, DELTA_FOLDER, "delta"),
+    _lake(ICEBERG, stream_into_iceberg, iceberg_table, WAREHOUSE, "iceberg"),
+)
 _make_dialect: Any = StrangeDialect
 _STRANGE = dataclasses.replace(sqlalchemy_types(_make_dialect()), target="PostgreSQL of strange name")
 # The general target on databases that the others have too.

@@ -16,7 +16,7 @@ from tests.servers.bigquery import BigqueryServer
 from tests.stream.bigqueries import DATASET, running_bigquery
 from tests.stream.cases import rejected_rows
 from tests.stream.databases import COLLECTOR, execute
-from tests.stream.lakes import make_delta_table
+from tests.stream.lakes import make_delta_table, make_iceberg_table
 from tests.stream.omnisci import running_omnisci
 
 ROW: dict[str, Any] = {
@@ -62,6 +62,7 @@ DELTA = {
     "n": ["integer"],
     "t": "string",
 }
+ICEBERG = {**DELTA, "seen": "timestamptz", "price": "decimal(12, 2)", "n": ["int"]}
 HEAVYDB = (
     "seen_t TIMESTAMP(6), d_t DATE, price_t DECIMAL(12,2), ok_t BOOLEAN, tags_t TEXT ENCODING DICT(32),"
     " n_t TEXT ENCODING DICT(32), t_t TEXT ENCODING DICT(32)"
@@ -94,6 +95,8 @@ def make_table(case: TargetCase, home: Path) -> None:
         catalog.make_table(DATASET, {"tableReference": {"tableId": COLLECTOR}, "schema": {"fields": list(BIGQUERY)}})
     elif case.stream_type == "delta":
         make_delta_table(home, DELTA)
+    elif case.stream_type == "iceberg":
+        make_iceberg_table(home, ICEBERG)
     else:
         running_omnisci().reach.execute(f"CREATE TABLE {COLLECTOR}_stream ({HEAVYDB})")
 

@@ -17,13 +17,13 @@ from tests.kills.checker import (
     set_aside,
 )
 from tests.kills.rows import expected
-from tests.stream.lakes import delta_table
+from tests.stream.lakes import delta_table, iceberg_table
 
 EMBEDDED = ("duckdb", "sqlite", "shards")
 _STREAM_TYPES = {kind: f"sql.{kind}" for kind in ("duckdb", "sqlite", "postgresql", "mysql", "mariadb")}
 _STREAM_TYPES |= {"omnisci": "omnisci", "bigquery": "bigquery", "bigquery_by_key": "bigquery"}
-_STREAM_TYPES |= dict.fromkeys(("delta", "delta_by_key"), "delta")
-_LAKES = {"delta": "delta", "delta_replace": "delta_replaced", "delta_by_key": "delta_keyed"}
+_STREAM_TYPES |= {kind: kind.partition("_")[0] for kind in ("delta", "delta_by_key", "iceberg", "iceberg_by_key")}
+_LAKES = {"delta": delta_table, "iceberg": iceberg_table}
 _STREAM_TYPES |= dict.fromkeys(("sqlite_by_url", "postgresql_by_url"), "sql.sqlalchemy")
 
 
@@ -79,8 +79,10 @@ class Home:
             return in_shards(self.path / "STORE" / "flights" / "parquet", self.place / "consumed")
         if kind in {"update", "replace"}:
             return in_file(self.path / "CACHE" / f"{kind}d.parquet")
-        if kind in _LAKES:
-            rows: list[Any] = delta_table(self.databases / _LAKES[kind]).to_pylist()
+        lake, *_ = kind.split("_")
+        if lake in _LAKES:
+            folder = kind.replace("replace", "replaced").replace("by_key", "keyed")
+            rows: list[Any] = _LAKES[lake](self.databases / folder).to_pylist()
             return sorted(rows, key=lambda row: (row["n"], row["row"])) if "key" in kind else rows
         dialect, _, replaced = kind.partition("_")
         path = self.databases / f"{'replaced' if replaced == 'replace' else 'flights'}.{dialect}"

@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from api2db import FileConverter, Stream2Bigquery, Stream2Delta, Stream2Local, Stream2Omnisci, Stream2Sql
+from api2db import (
+    FileConverter,
+    Stream2Bigquery,
+    Stream2Delta,
+    Stream2Iceberg,
+    Stream2Local,
+    Stream2Omnisci,
+    Stream2Sql,
+)
 from api2db.journal import ALL
 from api2db.journal._store import open_shared
-from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Local, Store2Omnisci, Store2Sql
+from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Iceberg, Store2Local, Store2Omnisci, Store2Sql
 from api2db.stream.stream import Stream
 from api2db.targets.sql._ledger import Ledger
 from api2db.torture.fork_server import say
@@ -54,6 +62,13 @@ KINDS: dict[str, Callable[..., Stream]] = {
         COLLECTOR, f"{db}/delta_replaced", if_exists="replace", **options
     ),
     "delta_by_key": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta_keyed", keys=["n", "row"], **options),
+    "iceberg": lambda db, **options: Stream2Iceberg(COLLECTOR, f"{db}/iceberg", commit_every_s=0, **options),
+    "iceberg_replace": lambda db, **options: Stream2Iceberg(
+        COLLECTOR, f"{db}/iceberg_replaced", if_exists="replace", **options
+    ),
+    "iceberg_by_key": lambda db, **options: Stream2Iceberg(
+        COLLECTOR, f"{db}/iceberg_keyed", keys=["n", "row"], **options
+    ),
 }
 
 
@@ -74,6 +89,7 @@ STORES: dict[str, Callable[..., Store | Composer]] = {
     "duckdb": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.duckdb", "duckdb", **options),
     "sqlite": lambda db, **options: Store2Sql(COLLECTOR, 1, f"{db}/flights.sqlite", "sqlite", **options),
     "delta": lambda db, **options: Store2Delta(COLLECTOR, 1, f"{db}/delta", **options),
+    "iceberg": lambda db, **options: Store2Iceberg(COLLECTOR, 1, f"{db}/iceberg", **options),
     "local": lambda db, **options: Store2Local(COLLECTOR, 1, **options),
     "bigquery": lambda db, **options: Store2Bigquery(COLLECTOR, 1, **options),
     "bigquery_by_key": lambda db, **options: Store2Bigquery(COLLECTOR, 1, keys=["n", "row"], **options),

@@ -11,9 +11,9 @@ from api2db.delivery import _resumable_loader as resumable_loader
 from api2db.delivery import _transactional_loader as transactional_loader
 from api2db.targets.bigquery.keyed import BigqueryKeyedTarget
 from api2db.targets.bigquery.target import BigqueryTarget
-from api2db.targets.delta import DeltaTarget
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.heavydb import HeavydbTarget
+from api2db.targets.lake import LakeTarget
 from api2db.targets.sql import SqlTarget
 
 BEFORE, DURING, AFTER = "before", "in", "after"
@@ -33,7 +33,7 @@ def mark_loads(path: Path) -> None:
         _around(kind, "finish", lambda target: type(target).__name__, say, None, AFTER)
     _around(BigqueryTarget, "append", lambda target: type(target).__name__, say, DURING, AFTER)
     _around(BigqueryKeyedTarget, "load", lambda target: type(target).__name__, say, DURING, AFTER)
-    _around(DeltaTarget, "load", _table_of, say, DURING, AFTER)
+    _around(LakeTarget, "load", _table_of, say, DURING, AFTER)
     for loader in (
         transactional_loader.TransactionalLoader,
         file_loader.FileLoader,
@@ -52,13 +52,13 @@ def where_killed(path: Path, pid: int, targets: int) -> Counter[str]:
     return Counter([*last.values(), *[BEFORE] * (targets - len(last))])
 
 
-def _table_of(target: DeltaTarget) -> str:
-    return Path(target._place.uri).name
+def _table_of(target: LakeTarget) -> str:
+    return target._name.replace("/", "_")
 
 
 def _target_of(loader: Any) -> str:
     target = loader._target
-    if isinstance(target, DeltaTarget):
+    if isinstance(target, LakeTarget):
         return _table_of(target)
     return type(getattr(target, "_database", target)).__name__
 

@@ -8,17 +8,18 @@ from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
 from tests.kills.test_random_kills import kill_often
 
-DELTA = ("delta", "delta_replace", "delta_by_key")
+LAKES = ("delta", "iceberg")
+KINDS = (*LAKES, *(f"{lake}_{way}" for lake in LAKES for way in ("replace", "by_key")))
 
 
 def test_whenever_a_process_is_killed_each_acknowledged_row_is_in_the_lake_once(
     fork_server: ForkServer, tmp_path: Path, say: list[str]
 ) -> None:
-    say.append(f"{kill_often(fork_server, Home(tmp_path, ('delta',)), 3)} (lakes)")
+    say.append(f"{kill_often(fork_server, Home(tmp_path, LAKES), 20)} (lakes)")
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", DELTA)
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_hundred_random_kills_of_lakes(fork_server: ForkServer, tmp_path: Path, say: list[str], kind: str) -> None:
     say.append(f"{kill_often(fork_server, Home(tmp_path, (kind,)), 200)} ({kind})")

@@ -26,7 +26,7 @@ from tests.stream.databases import (
     table_rows,
     use,
 )
-from tests.stream.lakes import delta_rows, stream_into_delta
+from tests.stream.lakes import delta_rows, iceberg_rows, stream_into_delta, stream_into_iceberg
 from tests.stream.omnisci import omnisci_rows, stream_into_omnisci, use_omnisci
 
 __all__ = [
@@ -204,6 +204,18 @@ def delta(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
     )
 
 
+def iceberg(if_exists: str = "append", keys: Sequence[str] = ()) -> TargetCase:
+    words = ["iceberg", *([if_exists] if if_exists != "append" else []), *(["by_key"] if keys else [])]
+    return TargetCase(
+        "_".join(words),
+        "iceberg",
+        partial(stream_into_iceberg, if_exists=if_exists, keys=keys),
+        iceberg_rows,
+        newest_only=if_exists == "replace",
+        in_order=not keys,
+    )
+
+
 def files(mode: str, fmt: str) -> TargetCase:
     return TargetCase(
         f"{mode}_{fmt}",
@@ -250,8 +262,10 @@ CASES = (
     bigquery(keys=["id"]),
     delta(),
     delta(keys=["id"]),
+    iceberg(),
+    iceberg(keys=["id"]),
 )
-LONG = (delta("fail"), delta("replace"))
+LONG = (delta("fail"), delta("replace"), iceberg("fail"), iceberg("replace"))
 EMULATED = (
     bigquery(server="bqemulator"),
     bigquery("fail", server="bqemulator"),

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from deltalake.schema import PrimitiveType
 
 from api2db import Store2Delta, Stream2Delta, Stream2Local
 from api2db.errors import (
-    BatchRefusedError,
     ConfigurationError,
     LedgerMovedError,
     TableChangedError,
@@ -29,10 +27,7 @@ from api2db.targets.delta._location import library
 from api2db.targets.port import LedgerRow, LedgerUpdate
 from tests.stream.cases import COLLECTOR, frame, rejected_rows
 from tests.stream.lakes import DELTA, delta_rows, delta_types, make_delta_table, stream_into_delta
-
-STREAM = "0123456789abcdef"
-EPOCH = "fedcba9876543210"
-ROWS = pa.table({"id": [1, 2]})
+from tests.stream.test_lakes import EPOCH, ROWS, STREAM, WAYS, load
 
 
 @pytest.fixture
@@ -46,69 +41,6 @@ def owner(place: TableLocation, **options: Any) -> DeltaTarget:
     made.connect()
     made.read_position(STREAM)
     return made
-
-
-def load(target: DeltaTarget, before: LedgerRow | None, sequence: int, rows: pa.Table = ROWS) -> LedgerRow:
-    columns = target.prepare(rows.schema)
-    after = LedgerRow(EPOCH, sequence, 0)
-    target.load(rows, columns, LedgerUpdate(STREAM, before, after, rows.num_rows))
-    return after
-
-
-def test_of_two_owners_of_a_stream_only_one_commits_whatever_it_commits(place: TableLocation, tmp_path: Path) -> None:
-    first = owner(place)
-    reached = load(first, None, 1)
-    second = owner(place)
-    load(first, reached, 2)
-    for sequence in (2, 3):
-        with pytest.raises(LedgerMovedError):
-            load(second, reached, sequence)
-    assert second.read_position(STREAM) == LedgerRow(EPOCH, 2, 0)
-    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2, 1, 2]
-
-
-def test_owners_that_commit_at_once_never_both_win(place: TableLocation, tmp_path: Path) -> None:
-    reached = load(owner(place), None, 1)
-    targets = [owner(place) for _ in range(4)]
-    ready, won = threading.Barrier(4), []
-
-    def race(target: DeltaTarget, number: int) -> None:
-        ready.wait()
-        try:
-            load(target, reached, 2 + number)
-        except LedgerMovedError:
-            return
-        won.append(number)
-
-    threads = [threading.Thread(target=race, args=(target, number)) for number, target in enumerate(targets)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert len(delta_rows(tmp_path)) == 4
-
-
-WAYS: dict[str, dict[str, Any]] = {"append": {}, "keys": {"keys": ["id"]}, "replace": {"if_exists": "replace"}}
-
-
-@pytest.mark.parametrize("has_rows", [True, False])
-@pytest.mark.parametrize("way", WAYS)
-def test_an_owner_whose_new_column_follows_another_one_s_commit_commits_nothing(
-    place: TableLocation, tmp_path: Path, *, way: str, has_rows: bool
-) -> None:
-    reached = load(owner(place, **WAYS[way]), None, 1)
-    first, second = owner(place, **WAYS[way]), owner(place, **WAYS[way])
-    newest = load(first, reached, 2, pa.table({"id": [3, 4]}))
-    rows = pa.table({"id": [5, 6], "more": [1, 2]})
-    columns = second.prepare(rows.schema)
-    there = delta_rows(tmp_path)
-    with pytest.raises((LedgerMovedError, TargetUnavailableError)):
-        second.load(rows if has_rows else rows.select([]), columns, LedgerUpdate(STREAM, reached, newest, 2))
-    assert delta_rows(tmp_path) == there
-    assert second.read_position(STREAM) == newest
-    load(second, newest, 3, rows)
-    assert sorted(row["id"] for row in delta_rows(tmp_path))[-2:] == [5, 6]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -125,14 +57,6 @@ def test_a_load_beside_the_gathering_of_small_files_is_there_once(
         load(ours, reached, 4, pa.table({"id": [3]}))
     assert ours.read_position(STREAM) == LedgerRow(EPOCH, 4, 0)
     assert sorted(row["id"] for row in delta_rows(tmp_path)) == ([3] if way == "replace" else [0, 1, 2, 3])
-
-
-def test_the_ledger_moves_with_rows_by_key_that_change_nothing(place: TableLocation, tmp_path: Path) -> None:
-    target = owner(place, keys=["id"])
-    reached = load(target, None, 1)
-    load(target, load(target, reached, 2), 3)
-    assert owner(place).read_position(STREAM) == LedgerRow(EPOCH, 3, 0)
-    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2]
 
 
 def test_a_commit_whose_answer_is_lost_is_made_once(
@@ -178,17 +102,6 @@ def test_streams_of_others_commit_side_by_side(place: TableLocation, tmp_path: P
         write_deltalake(place.uri, ROWS, mode="append", commit_properties=theirs)
         reached = load(ours, reached, 2 + number)
     assert len(delta_rows(tmp_path)) == 14
-
-
-def test_a_ledger_is_read_back_whatever_its_epoch_is(place: TableLocation) -> None:
-    target = owner(place)
-    columns = target.prepare(ROWS.schema)
-    before = None
-    for epoch in (EPOCH, "store-" + "ab" * 16, STREAM, "é"):
-        after = LedgerRow(epoch, 2**62, 2**40)
-        target.load(ROWS.select([]), columns, LedgerUpdate(STREAM, before, after))
-        assert owner(place).read_position(STREAM) == after
-        before = after
 
 
 def test_a_column_that_another_program_adds_meanwhile_is_seen(place: TableLocation) -> None:
@@ -270,19 +183,6 @@ def test_keys_replace_rows_and_leave_what_a_frame_lacks(tmp_path: Path) -> None:
         stream.stream(pd.DataFrame({"id": [2, 3], "a b": ['q"`', "z"], 'w"x': [5, 6]}))
     found = sorted(delta_rows(tmp_path), key=lambda row: row["id"])
     assert [list(row.values()) for row in found] == [[1, "x", 1, 1], [2, 'q"`', 5, 2], [3, "z", 6, None]]
-
-
-def test_a_key_that_is_there_is_not_overwritten_by_a_retried_row(place: TableLocation) -> None:
-    target = owner(place, keys=["id"])
-    load(target, None, 1)
-    columns = target.prepare(ROWS.schema)
-    update = LedgerUpdate(STREAM, LedgerRow(EPOCH, 1, 0), LedgerRow(EPOCH, 2, 0), 1, only_new=True)
-    with pytest.raises(BatchRefusedError, match="id"):
-        target.load(ROWS.slice(0, 1), columns, update)
-    with pytest.raises(BatchRefusedError):
-        target.dry_run(ROWS.slice(0, 1), columns, only_new=True)
-    target.dry_run(pa.table({"id": [7]}), columns, only_new=True)
-    target.load(pa.table({"id": [7]}), columns, update)
 
 
 def test_small_files_are_gathered_and_no_reader_sees_a_row_twice(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from api2db import Stream2Delta
 from api2db.errors import LedgerMovedError
 from api2db.targets.delta import DeltaTarget, TableLocation
 from tests.stream.cases import COLLECTOR, frame
-from tests.stream.test_delta import load
+from tests.stream.test_lakes import load
 
 STREAM = "0123456789abcdef"
 URI = "s3://lake/flights"

@@ -31,6 +31,7 @@ if typing.TYPE_CHECKING:
     from api2db.store.store import Store
     from api2db.store.store2bigquery import Store2Bigquery
     from api2db.store.store2delta import Store2Delta
+    from api2db.store.store2iceberg import Store2Iceberg
     from api2db.store.store2local import Store2Local
     from api2db.store.store2omnisci import Store2Omnisci
     from api2db.store.store2sql import Store2Sql
@@ -39,6 +40,7 @@ __all__ = [
     "Store",
     "Store2Bigquery",
     "Store2Delta",
+    "Store2Iceberg",
     "Store2Local",
     "Store2Omnisci",
     "Store2Sql",
@@ -53,6 +55,7 @@ __getattr__, __dir__ = importing.on_demand(
         "Store": "api2db.store.store",
         "Store2Bigquery": "api2db.store.store2bigquery",
         "Store2Delta": "api2db.store.store2delta",
+        "Store2Iceberg": "api2db.store.store2iceberg",
         "Store2Local": "api2db.store.store2local",
         "Store2Omnisci": "api2db.store.store2omnisci",
         "Store2Sql": "api2db.store.store2sql",

@@ -85,22 +85,25 @@ def credentials(given: Mapping[str, Any], auth_path: str | None, home: Path) -> 
     return Credentials(username, host, port, password, _tls(found.get("tls"), home, iam=iam), found.get("engine"))
 
 
-def storage_options(given: Mapping[str, Any] | None, auth_path: str | None, home: Path) -> dict[str, str]:
-    """Combine options of an object store, from an argument and from a file; the argument takes precedence.
+def storage_options(
+    given: Mapping[str, Any] | None, auth_path: str | None, home: Path, argument: str = "storage_options"
+) -> dict[str, str]:
+    """Combine options of a store or a catalogue, from an argument and from a file; the argument takes precedence.
 
     Args:
         given: The options by name; None for none.
         auth_path: A JSON file with more of them, as for ``credentials``.
         home: The project's folder.
+        argument: The argument's name, for messages.
 
     Raises:
         ConfigurationError: The file is not valid, or an option is not text; it is a ValueError. No value is shown.
     """
     if not isinstance(given or {}, Mapping):
-        raise ConfigurationError("storage_options must be a dict of names and texts")
+        raise ConfigurationError(f"{argument} must be a dict of names and texts")
     found: dict[str, Any] = {**(_read(home / auth_path, None) if auth_path else {}), **(given or {})}
     if odd := sorted(str(name) for name, value in found.items() if not isinstance(value, str)):
-        raise ConfigurationError(f"storage_options: {', '.join(odd)} must be text; put it in quotes")
+        raise ConfigurationError(f"{argument}: {', '.join(odd)} must be text; put it in quotes")
     return found
 
 

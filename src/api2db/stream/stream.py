@@ -204,9 +204,9 @@ class Stream(FileConverter):
         Args:
             n: How many rows at most.
             by: The column whose greatest values are the newest. By default the rows that were added last are; a row
-                that was replaced by key may keep its place. BigQuery, Delta Lake, and a table of MySQL or MariaDB with
-                a primary key of yours, do not keep that order: there it is the column of the cursor of the collector's
-                resource.
+                that was replaced by key may keep its place. BigQuery, Delta Lake, Iceberg, and a table of MySQL or
+                MariaDB with a primary key of yours, do not keep that order: there it is the column of the cursor of the
+                collector's resource.
 
         Returns:
             The rows with the table's types and the frames' column names; empty if there is no table yet.

@@ -1,31 +1,24 @@
 """Stream2Delta, which loads frames into a table of Delta Lake."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 from urllib.parse import urlsplit
 
-import pandas as pd
-
-from api2db.delivery import Group
 from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError
 from api2db.stream._credentials import storage_options as combined_options
+from api2db.stream._lake_stream import LakeStream
 from api2db.stream._options import (
-    IF_EXISTS,
-    ON_CONFLICT,
     StreamOptions,
-    column_names,
     for_own_table,
-    one_of,
     passes_options_to,
     whole_number,
 )
 from api2db.stream.stream import Stream
 from api2db.targets.delta import DeltaTarget, TableLocation
-from api2db.targets.port import IfExists, OnConflict
+from api2db.targets.port import OnConflict
 
 _SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
 _PUT_OPTIONS = ("aws_conditional_put", "conditional_put")
@@ -39,7 +32,7 @@ class DeltaOptions(TypedDict, total=False):
     on_conflict: OnConflict
 
 
-class Stream2Delta(Stream):
+class Stream2Delta(LakeStream):
     """Loads the frames of a collector into a table of Delta Lake, exactly once.
 
     Args:
@@ -73,6 +66,8 @@ class Stream2Delta(Stream):
         connected: Whether the last attempt reached the table.
     """
 
+    _place: TableLocation
+
     @passes_options_to(Stream.__init__)
     def __init__(
         self,
@@ -91,51 +86,23 @@ class Stream2Delta(Stream):
         table: str | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        self.if_exists: IfExists = one_of(if_exists, IF_EXISTS, "if_exists")
-        self.on_conflict: OnConflict = one_of(on_conflict, ON_CONFLICT, "on_conflict")
-        self.keys = column_names(keys, "keys")
-        self.partition_by = column_names(partition_by, "partition_by")
-        super().__init__(name, chunk_size=chunk_size, stream_type="delta", store=store, table=table, **options)
-        if on_conflict == "json" and self.schema_rule == "freeze":
-            raise ConfigurationError("on_conflict='json' adds a column _extra, which schema='freeze' forbids; drop one")
-        self.commit_every_s = _seconds(commit_every_s)
         self.auth_path = auth_path
-        self._place = _location(uri, combined_options(storage_options, auth_path, self.home), self.home)
-        self.uri = self._place.uri
-        self.log_str = f"{self.name} → {self.describe()}"
-
-    @property
-    def connected(self) -> bool:
-        """Whether the last attempt reached the table."""
-        return self._is_connected
-
-    @property
-    def identity(self) -> str:
-        """The identity of the stream across restarts: the table's place."""
-        return self.stream_id or f"delta:{self._place.name}"
-
-    def describe(self) -> str:
-        """Return the table's place, for display."""
-        return f"delta {self._place.name}"
-
-    def connect(self) -> bool:
-        """Reach the table, which is created when the first frame is delivered.
-
-        Returns:
-            Whether its place was reached; if not, the log says why.
-        """
-        self._reached = self._try_to_reach(self._target().connect)
-        return self._reached
-
-    def stream(self, data: pd.DataFrame, retry_depth: int = 5) -> None:
-        """Journal a frame, and wait until it is in the table, or parked.
-
-        Args:
-            data: The frame.
-            retry_depth: How often an unavailable table is tried again before the frame is parked in
-                ``STORE/upload_failed/<collector>/delta/<timestamp_ns>.parquet``. It is delivered first later on.
-        """
-        self._stream(data, retry_depth)
+        super().__init__(
+            name,
+            "delta",
+            if_exists,
+            chunk_size=chunk_size,
+            store=store,
+            keys=keys,
+            partition_by=partition_by,
+            on_conflict=on_conflict,
+            commit_every_s=commit_every_s,
+            table=table,
+            **options,
+        )
+        place = _location(uri, combined_options(storage_options, auth_path, self.home), self.home)
+        self._stand_at(place)
+        self.uri = place.uri
 
     def optimize(self) -> int:
         """Gather small files of the table into larger ones, by one commit; the stream may be running.
@@ -168,9 +135,6 @@ class Stream2Delta(Stream):
         hours = None if retention_hours is None else whole_number(retention_hours, "retention_hours", least=1)
         return self._target().vacuum(hours, dry_run=dry_run)
 
-    def _target_group(self) -> Group:
-        return Group(self._place)
-
     def _target(self, *, table_is_own: bool = False) -> DeltaTarget:
         target = DeltaTarget(
             self._place,
@@ -180,7 +144,7 @@ class Stream2Delta(Stream):
             self.partition_by,
             self.on_conflict,
         )
-        target.rest_s = 0.0 if self.is_store_instance else self.commit_every_s
+        target.rest_s = self._rest_s
         return target
 
 
@@ -199,12 +163,6 @@ def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Pat
     _check_put(options)
     address = said.rstrip("/")
     return TableLocation(address, address, options)
-
-
-def _seconds(said: object) -> float:
-    if isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said) and said >= 0:
-        return said
-    raise ConfigurationError(f"commit_every_s must be a number of at least 0, not {said!r}")
 
 
 def _check_put(options: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -108,14 +108,23 @@ class Table:
         """Commit nothing but the ledger."""
         self._write(self.file_schema().empty_table(), "append", entry)
 
-    def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], entry: LedgerEntry) -> None:
+    def merge(
+        self,
+        rows: pa.Table,
+        given: Sequence[str],
+        keys: Sequence[str],
+        entry: LedgerEntry,
+        check: Callable[[], None],
+    ) -> None:
         """Replace the rows that have the keys of these, and add the others.
 
         Args:
             rows: With all columns of the table.
             given: The columns to set in a row that is there; the others stay.
             keys: The columns that identify a row.
+            check: Raises if the version that the commit follows forbids it.
         """
+        check()
         same = " AND ".join(f"old.{quote(key)} = new.{quote(key)}" for key in keys)
         merger = self._table.merge(
             rows, same, source_alias="new", target_alias="old", commit_properties=_properties(_ledger.numbers(*entry))

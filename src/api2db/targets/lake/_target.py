@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
@@ -94,13 +95,21 @@ class LakeTable(Protocol):
     def note(self, entry: LedgerEntry) -> None:
         """Commit nothing but the ledger."""
 
-    def merge(self, rows: pa.Table, given: Sequence[str], keys: Sequence[str], entry: LedgerEntry) -> None:
+    def merge(
+        self,
+        rows: pa.Table,
+        given: Sequence[str],
+        keys: Sequence[str],
+        entry: LedgerEntry,
+        check: Callable[[], None],
+    ) -> None:
         """Replace the rows that have the keys of these, and add the others.
 
         Args:
             rows: With all columns of the table.
             given: The columns to set in a row that is there; the others stay.
             keys: The columns that identify a row.
+            check: Raises if the version that the commit follows forbids it.
         """
 
     def has_any(self, rows: pa.Table, keys: Sequence[str]) -> bool:
@@ -275,9 +284,8 @@ class LakeTarget(LedgerTarget):
             table.overwrite(sent, columns if changes_schema else None, entry)
             self._say(_differences(there, columns))
         elif self.keys:
-            if update.only_new:
-                self._check_new(table, rows)
-            table.merge(sent, rows.column_names, self.keys, entry)
+            check = partial(self._check_new, table, rows) if update.only_new else _nothing
+            table.merge(sent, rows.column_names, self.keys, entry, check)
         else:
             table.append(sent, entry)
 
@@ -364,6 +372,10 @@ class LakeTarget(LedgerTarget):
     def _say(self, changes: Sequence[SchemaChange]) -> None:
         for change in changes:
             logger.info("%s: %s", self._name, change.said)
+
+
+def _nothing() -> None:
+    return
 
 
 def _by_name(columns: Sequence[Column]) -> dict[str, Column]:

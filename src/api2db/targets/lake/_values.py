@@ -47,7 +47,9 @@ def _as_text(times: pa.Array) -> pa.Array:
 
 
 def read_back(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
-    """Stored values in the column's own type."""
+    """Stored values in the column's own type; as they are if that is not known."""
+    if _types.is_null(column.type) and values.null_count < len(values):
+        return values
     if is_json(column.type):
         chunks = [pa.ExtensionArray.from_storage(column.type, chunk.cast(pa.utf8())) for chunk in values.chunks]
         return pa.chunked_array(chunks, column.type)

@@ -9,6 +9,7 @@ from api2db.targets.types._delta import DELTA, from_delta
 from api2db.targets.types._duckdb import DUCKDB, from_duckdb
 from api2db.targets.types._files import CSV, JSON_FILE, PARQUET, PICKLE
 from api2db.targets.types._heavydb import HEAVYDB, from_heavydb
+from api2db.targets.types._iceberg import ICEBERG, from_iceberg
 from api2db.targets.types._kinds import KINDS, ValueKind
 from api2db.targets.types._microsoft_sql import MICROSOFT_SQL, from_microsoft_sql
 from api2db.targets.types._mysql import MARIADB, MYSQL, from_mysql, mysql_name
@@ -33,6 +34,7 @@ __all__ = [
     "DELTA",
     "DUCKDB",
     "HEAVYDB",
+    "ICEBERG",
     "JSON_FILE",
     "KINDS",
     "MARIADB",
@@ -54,6 +56,7 @@ __all__ = [
     "from_delta",
     "from_duckdb",
     "from_heavydb",
+    "from_iceberg",
     "from_microsoft_sql",
     "from_mysql",
     "from_oracle",
@@ -75,6 +78,7 @@ TARGETS = (
     MARIADB,
     BIGQUERY,
     DELTA,
+    ICEBERG,
     HEAVYDB,
     SQLALCHEMY,
     MICROSOFT_SQL,
