@@ -79,8 +79,12 @@ TARGETS = {
     "PostgreSQL": "Stream2Sql",
     "MySQL": "Stream2Sql",
     "MariaDB": "Stream2Sql",
+    "SQL Server": "Stream2Sql",
+    "Oracle": "Stream2Sql",
     "BigQuery": "Stream2Bigquery",
     "HeavyDB": "Stream2Omnisci",
+    "Delta Lake": "Stream2Delta",
+    "Iceberg": "Stream2Iceberg",
     "Parquet": "Stream2Local",
     "CSV files": "Stream2Local",
 }
@@ -92,7 +96,7 @@ def test_the_program_is_for_the_target_that_is_asked_for(
     monkeypatch.setenv("API2DB_HOME", str(tmp_path))
     (tmp_path / "AUTH").mkdir()
     server = {"username": "me", "password": "secret", "host": "127.0.0.1"}
-    for name in ("postgresql", "mysql", "mariadb", "omnisci"):
+    for name in ("postgresql", "mysql", "mariadb", "microsoft_sql", "oracle", "omnisci"):
         (tmp_path / "AUTH" / f"{name}.json").write_text(json.dumps(server))
     url = serve(lambda asked: Reply([{"id": 1}])).url
     for target, class_ in TARGETS.items():
@@ -104,7 +108,7 @@ def test_the_program_is_for_the_target_that_is_asked_for(
         [stream] = names["streams"]
         assert type(stream).__name__ == class_
         kind = getattr(stream, "dialect", None) or getattr(stream, "fmt", None) or target.lower()
-        assert kind == target.lower().removesuffix(" files")
+        assert kind == {"SQL Server": "microsoft_sql"}.get(target, target.lower().removesuffix(" files"))
 
 
 def test_no_secret_is_shown(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,13 @@ from api2db.targets.types import TARGETS, Types
 from api2db.texts import counted
 
 _LONGEST = 40
-_SERVERS = {"PostgreSQL": "postgresql", "MySQL": "mysql", "MariaDB": "mariadb"}
+_SERVERS = {
+    "PostgreSQL": "postgresql",
+    "MySQL": "mysql",
+    "MariaDB": "mariadb",
+    "SQL Server": "microsoft_sql",
+    "Oracle": "oracle",
+}
 _FILES = " files"
 _BACKTICKS = frozenset({"BigQuery", "MariaDB", "MySQL"})
 
@@ -62,6 +68,10 @@ def _stream(target: str, name: str) -> tuple[str, str]:
         file = "AUTH/bigquery.json"
         code = f'Stream2Bigquery("{name}", auth_path="{file}", pid="my-project", did="my_dataset", tid="{name}")'
         return code, f"{file}: the key file of a service account"
+    if target == "Delta Lake":
+        return f'Stream2Delta("{name}", "LAKE/{name}")', ""
+    if target == "Iceberg":
+        return f'Stream2Iceberg("{name}", "LAKE")', ""
     if target.endswith(_FILES):
         return f'Stream2Local("{name}", fmt="{target.removesuffix(_FILES).lower()}")', ""
     kind = target.lower()
