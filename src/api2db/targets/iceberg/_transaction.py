@@ -2,13 +2,13 @@
 
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableUpdate, update_table_metadata
+from pyiceberg.table.update import TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 
 
 class FrugalTransaction(Transaction):
     """A transaction of the library.
 
-    Its metadata names all snapshots that there are, and the library copies them a dozen times for each commit.
+    Its metadata names all snapshots that there are, and the library copies each of them a dozen times for each commit.
     """
 
     def __init__(self, table: Table) -> None:
@@ -19,5 +19,15 @@ class FrugalTransaction(Transaction):
     def table_metadata(self) -> TableMetadata:
         """The table's metadata with the updates so far; nobody changes it."""
         if self._seen[0] is not self._updates:
-            self._seen = self._updates, update_table_metadata(self._table.metadata, self._updates)
+            self._seen = self._updates, _updated(self._table.metadata, self._updates)
         return self._seen[1]
+
+
+def _updated(metadata: TableMetadata, updates: tuple[TableUpdate, ...]) -> TableMetadata:
+    """What the library's ``update_table_metadata`` returns, before it copies that."""
+    context = _TableMetadataUpdateContext()
+    for update in updates:
+        metadata = _apply_table_update(update, metadata, context)
+    metadata.spec().check_compatible(metadata.schema())
+    metadata.sort_order().check_compatible(metadata.schema())
+    return metadata
