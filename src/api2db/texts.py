@@ -2,10 +2,14 @@
 
 import re
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 _LONGEST_ERROR = 500
 _MASK = "***"
+_SHORTEST_SECRET = 4
+# Values of these options of an object store are not secret; any other value is masked in messages.
+_PUBLIC = ("region", "endpoint", "url", "allow", "bucket", "container", "name", "retries", "timeout", "put", "imds")
 _GUARDED = "key|token|password|passwd|pwd|secret|signature|sig|credential|auth|authorization|cookie"
 _VALUE = r"""(?:'[^']*'|"[^"]*"|[^\s,;&'")}\]]+)"""
 _PATTERNS = [
@@ -22,6 +26,14 @@ def redact(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def without_secrets(text: str, options: Mapping[str, str]) -> str:
+    """Redact a text, and mask the values of an object store's options that may be secret."""
+    for name, value in options.items():
+        if len(value) >= _SHORTEST_SECRET and not any(part in name.lower() for part in _PUBLIC):
+            text = text.replace(value, _MASK)
+    return redact(text)
 
 
 def describe_error(error: BaseException) -> str:

@@ -41,6 +41,7 @@ from api2db.targets.types import (
     sqlalchemy_types,
 )
 from tests.stream.bigqueries import bigquery_columns, bigquery_stream, running_bigquery, use_bigquery, use_bqemulator
+from tests.stream.buckets import bucket_tables, stream_into_bucket, use_bucket
 from tests.stream.databases import (
     BY_SQLALCHEMY,
     COLLECTOR,
@@ -175,6 +176,22 @@ def _file(types_: Types, fmt: str, read: Callable[[Path], Columns]) -> TargetCas
     return TargetCase(types_, stream, by_client)
 
 
+def _bucket() -> TargetCase:
+    def by_client(home: Path) -> Columns:
+        found: Columns = {}
+        for table in bucket_tables(home):
+            for name, values in _of_arrow(table).items():
+                found.setdefault(name, []).extend(values)
+        return found
+
+    return TargetCase(
+        dataclasses.replace(PARQUET, target=f"{PARQUET.target} in S3"),
+        partial(stream_into_bucket, drop_duplicate_keys=["number"]),
+        by_client,
+        ready=use_bucket,
+    )
+
+
 _MICROSECONDS = {
     "duckdb": "epoch_us({})",
     "postgresql": "extract(epoch FROM date_trunc('second', {0})) * 1000000"
@@ -287,6 +304,7 @@ LAKES = (
     _lake(DELTA, stream_into_delta, delta_table, DELTA_FOLDER, "delta"),
     _lake(ICEBERG, stream_into_iceberg, iceberg_table, WAREHOUSE, "iceberg"),
 )
+BUCKETS = (_bucket(),)
 _make_dialect: Any = StrangeDialect
 _STRANGE = dataclasses.replace(sqlalchemy_types(_make_dialect()), target="PostgreSQL of strange name")
 # The general target on databases that the others have too.

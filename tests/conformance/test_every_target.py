@@ -21,6 +21,7 @@ from api2db.targets.types import KINDS
 from api2db.targets.types._rules import Reading
 from tests.conformance.clients import (
     BQEMULATOR,
+    BUCKETS,
     CASES,
     GENERAL,
     GENERAL_IN_SHORT,
@@ -45,7 +46,7 @@ NEAREST: Reading = "the float nearest to it"
 LONG = [pytest.param(case, marks=pytest.mark.torture) for case in GENERAL if case not in GENERAL_IN_SHORT]
 
 
-@pytest.fixture(params=[*CASES, *LAKES, *GENERAL_IN_SHORT, *LONG, *LIVE], ids=lambda case: case.types.target)
+@pytest.fixture(params=[*CASES, *LAKES, *BUCKETS, *GENERAL_IN_SHORT, *LONG, *LIVE], ids=lambda case: case.types.target)
 def case(request: pytest.FixtureRequest) -> TargetCase:
     chosen: TargetCase = request.param
     return chosen.use(request)

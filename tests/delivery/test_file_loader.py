@@ -11,15 +11,16 @@ import pytest
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
 from api2db.disk.atomic import is_temporary
+from api2db.disk.file_folder import LocalFolder
 from api2db.journal import ALL, StreamIdentity, journal_store
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import PlannedTarget
 
 Names = set[tuple[str, int]]
 TARGETS: dict[str, Callable[[Path], PlannedTarget]] = {
-    "shards": lambda folder: ShardTarget(folder, "parquet", None),
-    "update": lambda folder: SingleFileTarget(folder / "one.parquet", "parquet", None, replace=False),
-    "replace": lambda folder: SingleFileTarget(folder / "one.parquet", "parquet", None, replace=True),
+    "shards": lambda folder: ShardTarget(LocalFolder(folder), "parquet", None),
+    "update": lambda folder: SingleFileTarget(LocalFolder(folder), "one.parquet", "parquet", None, replace=False),
+    "replace": lambda folder: SingleFileTarget(LocalFolder(folder), "one.parquet", "parquet", None, replace=True),
 }
 
 
@@ -94,7 +95,7 @@ def test_names_that_a_crash_left_between_rename_and_fsync_are_durable_before_the
         raise OSError("planted")
 
     with monkeypatch.context() as patched:
-        patched.setattr("api2db.targets.files.sync_folder", crash)
+        patched.setattr("api2db.disk.file_folder.sync_folder", crash)
         with pytest.raises(OSError, match="planted"):
             deliveries.deliver(1)
     assert deliveries.acknowledged == []

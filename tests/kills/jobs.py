@@ -46,6 +46,9 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "update": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/updated.parquet", mode="update", **options),
     "replace": lambda db, **options: Stream2Local(COLLECTOR, "CACHE/replaced.parquet", mode="replace", **options),
     # Where these write, their options say.
+    "objects": lambda db, **options: Stream2Local(COLLECTOR, **options),
+    "objects_update": lambda db, **options: Stream2Local(COLLECTOR, mode="update", **options),
+    "objects_replace": lambda db, **options: Stream2Local(COLLECTOR, mode="replace", **options),
     "postgresql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="postgresql", **options),
     "mysql": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mysql", **options),
     "mariadb": lambda db, **options: Stream2Sql(COLLECTOR, dialect="mariadb", **options),
@@ -145,12 +148,12 @@ def _drain(stream: Stream) -> None:
         delivered = status.rows_delivered
 
 
-def deliver(project: Project, frames: int, go: str = "") -> None:
+def deliver(project: Project, frames: int, go: str = "", rows: int | None = None) -> None:
     """Put frames, wait until told to go on, then deliver them in this thread."""
     planted.make_all_calls_here()
     streams = project.streams()
     (stream,) = streams.values()
-    with Producer(project, streams) as producer:
+    with Producer(project, streams, rows) as producer:
         producer.put(frames)
     if go:
         say("ready")
@@ -189,8 +192,9 @@ def freeze(project: Project, frames: int) -> None:
 
 
 class Producer:
-    def __init__(self, project: Project, streams: dict[str, Stream]) -> None:
+    def __init__(self, project: Project, streams: dict[str, Stream], rows: int | None = None) -> None:
         logs = Path(project.logs)
+        self._rows = rows
         self._streams = streams
         self._begun = os.open(logs / "begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._said = Acknowledgements(logs / "acknowledged")
@@ -219,7 +223,7 @@ class Producer:
 
     def _put(self, n: int) -> None:
         stream_no = lane_of(n, list(self._streams))
-        batch = frame(stream_no, n)
+        batch = frame(stream_no, n, self._rows)
         if stream_no == EVERYONE:
             self._handle.journal.append((batch,), stream_no=ALL)
         else:

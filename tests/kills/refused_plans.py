@@ -13,6 +13,7 @@ from typing import Any
 
 from api2db.delivery import LIMIT, FileLoader, Parking, Rejects
 from api2db.delivery.batch import batch_of
+from api2db.disk.file_folder import LocalFolder
 from api2db.errors import JournalWriteError
 from api2db.journal import ALL, StreamIdentity, StreamReader
 from api2db.journal._journal import SegmentedJournal
@@ -46,7 +47,7 @@ def opened_loader(home: Path) -> Iterator[OpenedLoader]:
     journal = SegmentedJournal(home, "flights")
     try:
         log = journal.attach(StreamIdentity("flights to shards", "local.parquet"))[1]
-        target = ShardTarget(shards_of(home), "parquet", None)
+        target = ShardTarget(LocalFolder(shards_of(home)), "parquet", None)
         loader = FileLoader(log, target, Rejects(log, home / "rejected"), Parking(log, home / "parked"))
         yield OpenedLoader(journal, log, loader)
     finally:

@@ -11,6 +11,7 @@ import pytest
 from api2db.torture.proxy import Proxy
 from tests.faults.needs import NOT_TESTED, lack
 from tests.servers.bigquery import BigqueryServer
+from tests.servers.buckets import Bucket
 from tests.servers.emulators import BQEMULATOR, EmulatorServer
 from tests.servers.engines import Engine, Kind, MariaDB, MySQL, PostgreSQL, find
 from tests.servers.install import CASES, environment_of, root_of_mysql
@@ -82,6 +83,16 @@ def bqemulator(running_bqemulator: EmulatorServer) -> EmulatorServer:
     """An emulator of BigQuery that others wrote, empty."""
     running_bqemulator.clear()
     return running_bqemulator
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[Bucket]:
+    """S3 as moto plays it."""
+    server = Bucket()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session", params=KINDS)

@@ -64,7 +64,7 @@ SIGNATURES: dict[type, dict[str, Any]] = {
     Store2Local: {"name": NOTHING, "seconds": NOTHING, **SHARDS},
 }
 MORE_OPTIONS: dict[type, dict[str, Any]] = {
-    Store: {"home": None},
+    Store: {"storage_options": None, "auth_path": None, "home": None},
     Store2Sql: {
         "home": None,
         "schema": "evolve",
@@ -83,7 +83,7 @@ MORE_OPTIONS: dict[type, dict[str, Any]] = {
     Store2Bigquery: {"home": None, "schema": "evolve", "dtypes": None, "keys": (), "endpoint": None}
     | {"write_endpoint": None},
     Store2Omnisci: {"home": None, "schema": "evolve", "dtypes": None, "table": None, "port": ""},
-    Store2Local: {"partition_by": None, "home": None},
+    Store2Local: {"partition_by": None, "storage_options": None, "auth_path": None, "home": None},
 }
 KINDS = (Store, Store2Sql, Store2Bigquery, Store2Omnisci, Store2Local)
 MAKERS: dict[str, Callable[[Path], Store]] = {

@@ -13,6 +13,7 @@ import pytest
 from api2db import FileConverter, Stream, Stream2Local
 from tests.journals.rejected import rejected_tables
 from tests.stream.bigqueries import bigquery_rows, bigquery_stream, live_bigquery, use_bigquery, use_bqemulator
+from tests.stream.buckets import bucket_rows, stream_into_bucket, use_bucket
 from tests.stream.databases import (
     BY_SQLALCHEMY,
     COLLECTOR,
@@ -40,6 +41,7 @@ __all__ = [
     "EMULATED",
     "LIVE",
     "LONG",
+    "OBJECTS",
     "REPLACING",
     "TargetCase",
     "execute",
@@ -87,6 +89,8 @@ class TargetCase:
             use_bqemulator(request)
         elif self.stream_type == "bigquery":
             use_bigquery(request)
+        elif self.name.endswith("_in_s3"):
+            use_bucket(request)
         if self.dialect == "omnisci":
             use_omnisci(request)
         elif self.dialect:
@@ -226,6 +230,17 @@ def files(mode: str, fmt: str) -> TargetCase:
     )
 
 
+def objects(mode: str) -> TargetCase:
+    """Files in S3, as moto plays it; each home has a folder of its own there."""
+    return TargetCase(
+        f"{mode}_in_s3",
+        "local",
+        partial(stream_into_bucket, mode=mode),
+        partial(bucket_rows, mode=mode),
+        newest_only=mode == "replace",
+    )
+
+
 def omnisci() -> TargetCase:
     return TargetCase("omnisci", "omnisci", stream_into_omnisci, omnisci_rows, dialect="omnisci")
 
@@ -265,7 +280,8 @@ CASES = (
     iceberg(),
     iceberg(keys=["id"]),
 )
-LONG = (delta("fail"), delta("replace"), iceberg("fail"), iceberg("replace"))
+LONG = (delta("fail"), delta("replace"), iceberg("fail"), iceberg("replace"), objects("update"), objects("replace"))
+OBJECTS = objects("shard")
 EMULATED = (
     bigquery(server="bqemulator"),
     bigquery("fail", server="bqemulator"),

@@ -23,6 +23,7 @@ from tests.stream.cases import (
     EMULATED,
     LIVE,
     LONG,
+    OBJECTS,
     REPLACING,
     TargetCase,
     files,
@@ -48,7 +49,7 @@ ELSEWHERE = [pytest.param(case, marks=pytest.mark.live) for case in LIVE]
 
 
 @pytest.fixture(
-    params=[*CASES, APPENDING_EMULATOR, *BY_URL_IN_SHORT, *IN_TORTURE, *ELSEWHERE], ids=lambda case: case.name
+    params=[*CASES, OBJECTS, APPENDING_EMULATOR, *BY_URL_IN_SHORT, *IN_TORTURE, *ELSEWHERE], ids=lambda case: case.name
 )
 def case(request: pytest.FixtureRequest) -> TargetCase:
     assert isinstance(request.param, TargetCase)

@@ -1,19 +1,17 @@
 """Delta Lake on an object store, which is moto's S3: real requests, and writers that commit at once."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from deltalake import DeltaTable
-from moto.server import ThreadedMotoServer
 
 from api2db import Stream2Delta
 from api2db.errors import LedgerMovedError
 from api2db.targets.delta import DeltaTarget, TableLocation
+from tests.servers.buckets import Bucket
 from tests.stream.cases import COLLECTOR, frame
 from tests.stream.test_lakes import load
 
@@ -21,24 +19,9 @@ STREAM = "0123456789abcdef"
 URI = "s3://lake/flights"
 
 
-@pytest.fixture(scope="module")
-def options() -> Iterator[dict[str, str]]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    who = {"aws_access_key_id": "planted-id", "aws_secret_access_key": "planted-secret"}
-    try:
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **who).create_bucket(
-            Bucket="lake"
-        )
-        yield {
-            **{name.upper(): value for name, value in who.items()},
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ALLOW_HTTP": "true",
-        }
-    finally:
-        server.stop()
+@pytest.fixture
+def options(bucket: Bucket) -> dict[str, str]:
+    return bucket.options
 
 
 def ids(uri: str, options: dict[str, str]) -> list[int]:

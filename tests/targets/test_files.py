@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.disk.atomic import is_temporary
+from api2db.disk.file_folder import LocalFolder
 from api2db.errors import BatchRefusedError
 from api2db.frames import to_batch
 from api2db.targets.files import ShardTarget, SingleFileTarget
@@ -29,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> ShardTarget:
-    target = ShardTarget(tmp_path, "parquet", None)
+    target = ShardTarget(LocalFolder(tmp_path), "parquet", None)
     target.connect()
     target.acquire("me")
     return target
@@ -87,23 +88,23 @@ def test_a_discarded_plan_leaves_nothing(shards: ShardTarget, tmp_path: Path) ->
 
 def test_what_a_crash_left_before_its_plan_was_kept_is_cleared_but_not_what_others_stage(tmp_path: Path) -> None:
     for owner in ("me", "you"):
-        target = ShardTarget(tmp_path, "parquet", None)
+        target = ShardTarget(LocalFolder(tmp_path), "parquet", None)
         target.acquire(owner)
         target.stage(PIECES[:1], lambda: False)
-    ShardTarget(tmp_path, "parquet", None).acquire("me")
+    ShardTarget(LocalFolder(tmp_path), "parquet", None).acquire("me")
     [left] = [path for path in tmp_path.iterdir() if path.name != TYPES]
     assert left.name.startswith(".you.")
 
 
 def test_a_refused_piece_takes_its_whole_stage_back(shards: ShardTarget, tmp_path: Path) -> None:
-    target = ShardTarget(tmp_path, "parquet", ["missing"])
+    target = ShardTarget(LocalFolder(tmp_path), "parquet", ["missing"])
     with pytest.raises(BatchRefusedError, match="missing"):
         target.stage(PIECES, lambda: False)
     assert [path.name for path in tmp_path.iterdir()] == [TYPES]
 
 
 def test_large_frames_are_several_shards_whose_names_follow_each_other(tmp_path: Path) -> None:
-    target = ShardTarget(tmp_path, "parquet", None, chunk_rows=2)
+    target = ShardTarget(LocalFolder(tmp_path), "parquet", None, chunk_rows=2)
     frames = [FrameRows(100, pa.table({"id": [1, 2, 3, 4, 5]})), FrameRows(101, pa.table({"id": [6]}))]
     target.finish(target.stage(frames, lambda: False), keep)
     found = [(name, pd.read_parquet(tmp_path / name)["id"].tolist()) for name in names(tmp_path)]
@@ -113,7 +114,7 @@ def test_large_frames_are_several_shards_whose_names_follow_each_other(tmp_path:
 @pytest.mark.parametrize("replace", [False, True], ids=["update", "replace"])
 def test_a_single_file_is_changed_in_one_step(tmp_path: Path, replace: bool) -> None:  # noqa: FBT001 - a parameter
     path = tmp_path / "one.parquet"
-    target = SingleFileTarget(path, "parquet", None, replace=replace)
+    target = SingleFileTarget(LocalFolder(path.parent), path.name, "parquet", None, replace=replace)
     target.connect()
     target.acquire("me")
     target.finish(target.stage(PIECES[:1], lambda: False), keep)
@@ -128,7 +129,7 @@ def test_a_single_file_is_changed_in_one_step(tmp_path: Path, replace: bool) -> 
 
 def test_a_single_file_of_other_types_refuses_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
-    target = SingleFileTarget(path, "parquet", None, replace=False)
+    target = SingleFileTarget(LocalFolder(path.parent), path.name, "parquet", None, replace=False)
     target.finish(target.stage(PIECES, lambda: False), keep)
     with pytest.raises(BatchRefusedError, match=r"'id' is int64 in .*one\.parquet, and text in these rows; put"):
         target.stage([FrameRows(300, pa.table({"id": ["x"]}))], lambda: False)
@@ -151,19 +152,19 @@ SAME: dict[str, list[Any]] = {
 @pytest.mark.parametrize("kind", SAME)
 def test_a_csv_file_is_added_to_by_every_class_of_values_that_it_began_with(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "one.csv"
-    target = SingleFileTarget(path, "csv", None, replace=False)
+    target = SingleFileTarget(LocalFolder(path.parent), path.name, "csv", None, replace=False)
     for number, value in enumerate(SAME[kind]):
         rows = pa.Table.from_batches([to_batch([{"id": number, "v": value}])])
         target.finish(target.stage([FrameRows(number, rows)], lambda: False), keep)
     both = pa.Table.from_batches([to_batch([{"id": number, "v": value} for number, value in enumerate(SAME[kind])])])
-    whole = SingleFileTarget(tmp_path / "whole.csv", "csv", None, replace=False)
+    whole = SingleFileTarget(LocalFolder(tmp_path), "whole.csv", "csv", None, replace=False)
     whole.finish(whole.stage([FrameRows(0, both)], lambda: False), keep)
     written, wanted = (pd.read_csv(tmp_path / name, dtype=str) for name in ("one.csv", "whole.csv"))
     pd.testing.assert_frame_equal(written, wanted)
 
 
 def test_texts_of_digits_in_a_csv_file_are_no_numbers(tmp_path: Path) -> None:
-    target = SingleFileTarget(tmp_path / "one.csv", "csv", None, replace=False)
+    target = SingleFileTarget(LocalFolder(tmp_path), "one.csv", "csv", None, replace=False)
     target.finish(target.stage([FrameRows(0, pa.table({"v": ["7", "007"]}))], lambda: False), keep)
     with pytest.raises(BatchRefusedError, match=r"'v' is text in .*one\.csv, and int64 in these rows"):
         target.stage([FrameRows(1, pa.table({"v": [8]}))], lambda: False)

@@ -76,7 +76,7 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Add the file's name to an error of the system that has none, such as one of a write or an fsync."""
     try:
         yield

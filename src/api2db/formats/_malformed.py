@@ -36,7 +36,7 @@ _FAULTS = (
 
 
 @contextmanager
-def malformed_is_format_error(path: Path, fmt: str) -> Iterator[None]:
+def malformed_is_format_error(path: Path | str, fmt: str) -> Iterator[None]:
     """Turn a codec's error about a malformed file into one error; system errors and api2db's own pass through."""
     try:
         with naming(path):

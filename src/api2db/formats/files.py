@@ -71,8 +71,25 @@ def read(path: Path, fmt: str, types: pa.Schema | None = None) -> pa.Table:
         UnsafePickleError: A pickle names something that is not part of a DataFrame; none of it was run.
         OSError: The file can't be opened or read; FileNotFoundError if there is none.
     """
+    check_format(fmt)
+    with path.open("rb") as file:
+        return read_open(file, path, fmt, types)
+
+
+def read_open(
+    file: BinaryIO, path: Path, fmt: str, types: pa.Schema | None = None, said: str | None = None
+) -> pa.Table:
+    """Read an open file as a table; raises as ``read`` does.
+
+    Args:
+        file: The file.
+        path: Its path, or for a file elsewhere the one that stands for it, beside which its folder keeps the types.
+        fmt: Its format.
+        types: The types to read CSV with, instead of those that the folder keeps now.
+        said: The file's name for errors; by default the path.
+    """
     codec = _CODECS[check_format(fmt)]
-    with path.open("rb") as file, malformed_is_format_error(path, fmt):
+    with malformed_is_format_error(said or path, fmt):
         if codec is not _csv_text:
             return codec.read(file)
         return _csv_text.read(file, types_that_hold(path, fmt) if types is None else types)

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from api2db.disk.atomic import make_folders, publish, sync_folder, write_temporary
-from api2db.errors import DataError
+from api2db.disk.file_folder import Stamp, stamp_of
+from api2db.errors import ConfigurationError, DataError
 from api2db.formats import Format, write
 from api2db.formats.folder_types import join_types, keeps_types, known_types
+from api2db.objects import ObjectFolder, is_stand_in
 from api2db.progress import tell
-from api2db.shards.shards import Shards, Stamp, owner_of, stamp_of
+from api2db.shards.shards import NOWHERE, Elsewhere, Shards, owner_of
 
 
 class Composed(NamedTuple):
@@ -28,7 +30,11 @@ class Composed(NamedTuple):
 
 
 def write_composed(
-    folder: Path, shards: Shards, fmt: Format, parts: Iterable[tuple[str, pa.Table]] | None = None
+    folder: Path,
+    shards: Shards,
+    fmt: Format,
+    parts: Iterable[tuple[str, pa.Table]] | None = None,
+    into: ObjectFolder | None = None,
 ) -> tuple[Composed, ...]:
     """Write the rows of shards into files ``<first>_<last>.<fmt>``, durably, under temporary names.
 
@@ -37,6 +43,7 @@ def write_composed(
         shards: The shards.
         fmt: The format.
         parts: The rows of each file, and the folder below ``folder`` that it is published in; by default one file.
+        into: The folder in an object store for which ``folder`` stands, if it does.
 
     Raises:
         FileExistsError: A final name is taken.
@@ -47,6 +54,9 @@ def write_composed(
     written: list[Composed] = []
     try:
         for below, rows in [("", shards.table)] if parts is None else parts:
+            published = f"{below}/{name}" if below else name
+            if into is not None and into.has(published):
+                raise _taken(f"{into}/{published}")
             written.append(_write(rows, folder / below / name, fmt, folder / owner_of(shards_in), shards_in))
         sync_folder(folder)  # The temporary names must be durable before the manifest is.
     except BaseException:
@@ -56,25 +66,68 @@ def write_composed(
     return tuple(written)
 
 
-def publish_composed(files: Sequence[Composed], manifest: Path) -> None:
+def publish_composed(files: Sequence[Composed], manifest: Path, elsewhere: Elsewhere = NOWHERE) -> None:
     """Give each file its final name, durably; it may have the name already, from an interrupted call.
 
     Raises:
+        ConfigurationError: They are for an object store that is not known.
         DataError: A file exists under neither name; a person must decide.
         FileExistsError: A final name is taken.
+        TargetUnavailableError: The object store can't be reached.
     """
+    place = files[0].temporary.parent
+    if is_stand_in(place):
+        if place not in elsewhere:
+            raise unknown_stand_in(manifest)
+        _publish_objects(files, manifest, elsewhere[place])
+        return
     for file in files:
         if file.temporary.exists():
             make_folders(file.final.parent)
             _publish(file)
         elif stamp_of(file.final) != file.stamp:
-            raise DataError(
-                f"{file.final} held the rows of the shards that {manifest} names, and is gone or another file by now; "
-                f"restore it with its time, or delete those of these shards whose rows are safe, "
-                f"and then that file"
-            )
+            raise _gone(file.final, manifest)
     for folder in sorted({place.parent for file in files for place in (file.temporary, file.final)}):
         sync_folder(folder)
+
+
+def end_publication(files: Sequence[Composed], elsewhere: Elsewhere) -> None:
+    """Let other stores take the files from an object store, now that the manifest says that they are there."""
+    if files and files[0].temporary.parent in elsewhere:
+        elsewhere[files[0].temporary.parent].settle(_plan(files))
+
+
+def unknown_stand_in(manifest: Path) -> ConfigurationError:
+    """The error for a manifest with a folder in an object store that the caller does not have."""
+    return ConfigurationError(
+        f"{manifest} was left by a round with another address of an object store: give the store the path, "
+        "move_composed_path and move_shards_path that it had, so that it can finish"
+    )
+
+
+def _publish_objects(files: Sequence[Composed], manifest: Path, folder: ObjectFolder) -> None:
+    names = [file.final.relative_to(folder.here).as_posix() for file in files]
+    folder.begin(_plan(files), names)
+    for file, name in zip(files, names, strict=True):
+        if file.temporary.exists():
+            try:
+                folder.publish(file.temporary, name)
+            except FileExistsError as error:
+                raise _taken(f"{folder}/{name}") from error
+        elif not folder.has(name):
+            raise _gone(f"{folder}/{name}", manifest)
+
+
+def _plan(files: Sequence[Composed]) -> str:
+    return files[0].temporary.name.strip(".")
+
+
+def _gone(final: Path | str, manifest: Path) -> DataError:
+    return DataError(
+        f"{final} held the rows of the shards that {manifest} names, and is gone or another file by now; "
+        f"restore it with its time, or delete those of these shards whose rows are safe, "
+        f"and then that file"
+    )
 
 
 def _write(rows: pa.Table, final: Path, fmt: Format, beside: Path, shards_in: Path) -> Composed:
@@ -104,5 +157,5 @@ def _publish(file: Composed) -> None:
         raise _taken(file.final) from error
 
 
-def _taken(final: Path) -> FileExistsError:
+def _taken(final: Path | str) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "the composed file's name is taken; move that file away", str(final))

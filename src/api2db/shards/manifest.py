@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from api2db.disk.atomic import is_temporary, replacing, sync_folder
+from api2db.disk.file_folder import Stamp
 from api2db.errors import ConfigurationError
-from api2db.shards.composed import Composed, publish_composed
+from api2db.shards.composed import Composed, end_publication, publish_composed
 from api2db.shards.moving import put_away
-from api2db.shards.shards import Shard, Stamp
+from api2db.shards.shards import NOWHERE, Elsewhere, Shard
 
 MANIFEST_NAME = ".api2db_manifest.json"
 _VERSION = 4
@@ -104,13 +105,19 @@ def discarded_on_failure(folder: Path, files: Sequence[Composed]) -> Iterator[No
         raise
 
 
-def finish(folder: Path, manifest: Manifest, before_drop: Callable[[], None] = lambda: None) -> list[Exception]:
+def finish(
+    folder: Path,
+    manifest: Manifest,
+    before_drop: Callable[[], None] = lambda: None,
+    elsewhere: Elsewhere = NOWHERE,
+) -> list[Exception]:
     """Publish the composed files, delete or move the shards, and drop the manifest.
 
     Args:
         folder: The folder of the shards; the caller holds its lock.
         manifest: The manifest, whose rows are all in the composed files or in a store's target.
         before_drop: Called before the manifest is dropped; it is called again after a crash at that point.
+        elsewhere: The folders that are in object stores.
 
     Returns:
         One error for each shard that could not be deleted or moved. If there is any, the manifest stays, and the next
@@ -121,9 +128,10 @@ def finish(folder: Path, manifest: Manifest, before_drop: Callable[[], None] = l
         FileExistsError: The final name of a composed file is taken.
     """
     if manifest.files and not manifest.published:
-        publish_composed(manifest.files, folder / MANIFEST_NAME)
+        publish_composed(manifest.files, folder / MANIFEST_NAME, elsewhere)
         write_manifest(folder, replace(manifest, published=True))
-    problems = put_away(folder, manifest.shards, manifest.shards_to)
+    end_publication(manifest.files, elsewhere)
+    problems = put_away(folder, manifest.shards, manifest.shards_to, elsewhere)
     if not problems:
         before_drop()
         drop_manifest(folder)

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from api2db.disk.atomic import files_named, publish, removed_on_failure, sync_folder, write_temporary
-from api2db.errors import FormatError
+from api2db.disk.file_folder import stamp_of
+from api2db.errors import FormatError, TargetUnavailableError
 from api2db.formats.folder_types import carry_types
+from api2db.objects import ObjectFolder, is_stand_in
 from api2db.progress import through
-from api2db.shards.shards import Shard, owner_of, stamp_of
+from api2db.shards.composed import unknown_stand_in
+from api2db.shards.shards import NOWHERE, Elsewhere, Shard, owner_of
 
 _COARSEST_TIME_NS = 2_000_000_000
 """FAT stores times in steps of two seconds."""
@@ -31,7 +34,9 @@ class _Copy(NamedTuple):
     final: Path
 
 
-def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> None:
+def check_they_can_go(
+    folder: Path, shards: Sequence[Shard], shards_to: Path | None, elsewhere: Elsewhere = NOWHERE
+) -> None:
     """Check that shards can be deleted or moved, as far as that can be known in advance.
 
     Raises:
@@ -41,13 +46,19 @@ def check_they_can_go(folder: Path, shards: Sequence[Shard], shards_to: Path | N
     for place in (folder, shards_to):
         if place is not None and not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "its files can't be changed, so no shard was touched", str(place))
-    if shards_to is not None:
+    if shards_to is not None and shards_to in elsewhere:
+        there = elsewhere[shards_to].stamps()
+        if taken := next((shard.name for shard in shards if shard.name in there), None):
+            raise _taken(f"{elsewhere[shards_to]}/{taken}")
+    elif shards_to is not None:
         for shard in shards:
             if os.path.lexists(shards_to / shard.name):
                 raise _taken(shards_to / shard.name)
 
 
-def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> list[Exception]:
+def put_away(
+    folder: Path, shards: Sequence[Shard], shards_to: Path | None, elsewhere: Elsewhere = NOWHERE
+) -> list[Exception]:
     """Delete shards, or move them to another folder without replacing a file; durable when this returns.
 
     A file that was written under a shard's name after the shard was read is another shard, and stays.
@@ -63,6 +74,8 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
             carry_types(folder, shards_to, owner_of(folder))
         if problems:
             return problems
+    if is_stand_in(folder):
+        return problems + _put_away_objects(folder, shards, shards_to, elsewhere)
     left = [shard for shard in shards if shard.is_in(folder)]
     if shards_to is not None and len(left) < len(shards):
         with _noted(problems):
@@ -77,6 +90,33 @@ def put_away(folder: Path, shards: Sequence[Shard], shards_to: Path | None) -> l
             if changed is not None:
                 sync_folder(changed)
     return problems
+
+
+def _put_away_objects(
+    folder: Path, shards: Sequence[Shard], shards_to: Path | None, elsewhere: Elsewhere
+) -> list[Exception]:
+    """As ``put_away``, in an object store. A moved shard is for a moment in both folders."""
+    if folder not in elsewhere or (shards_to is not None and shards_to not in elsewhere):
+        raise unknown_stand_in(folder)
+    source, problems = elsewhere[folder], list[Exception]()
+    with _noted(problems):
+        there = source.stamps()
+        left = [
+            name  # A list may have the tag in another form than the answer in which the shard was read.
+            for name, stamp in shards
+            if name in there and (there[name] == stamp or source.stamp(name) == stamp)
+        ]
+        if shards_to is None:
+            source.delete(left)
+        else:
+            _move_objects(left, source, elsewhere[shards_to], problems)
+    return problems
+
+
+def _move_objects(names: Sequence[str], source: ObjectFolder, to: ObjectFolder, problems: list[Exception]) -> None:
+    for name in through("removing shards", names):
+        with _noted(problems):
+            source.move(name, to)
 
 
 def settle_copies(folder: Path, shards_to: Path) -> None:
@@ -101,7 +141,7 @@ def settle_copies(folder: Path, shards_to: Path) -> None:
 def _noted(problems: list[Exception]) -> Iterator[None]:
     try:
         yield
-    except (OSError, FormatError) as error:
+    except (OSError, FormatError, TargetUnavailableError) as error:
         problems.append(error)
 
 
@@ -143,7 +183,7 @@ def _finish_moving(copies: Sequence[_Copy]) -> None:
         publish(copy.temporary, copy.final)
 
 
-def _taken(final: Path) -> FileExistsError:
+def _taken(final: Path | str) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "a moved shard's name is taken; move that file away", str(final))
 
 

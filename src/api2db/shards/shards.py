@@ -4,17 +4,19 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from api2db.disk.atomic import is_temporary
-from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError
-from api2db.formats import Format, read
+from api2db.disk.file_folder import Stamp, stamp_of
+from api2db.errors import Api2dbError, DataError, FolderBusyError, FormatError, TargetUnavailableError
+from api2db.formats import Format, read, read_open
 from api2db.formats.folder_types import types_that_hold
 from api2db.frames import (
     JSON,
@@ -28,20 +30,14 @@ from api2db.frames import (
     whole_numbers_as_floats,
     widened,
 )
+from api2db.objects import ObjectFolder
 from api2db.progress import through
 
+Elsewhere = Mapping[Path, ObjectFolder]
+"""The folders in object stores, by the folders on the disk that stand for them; see ``objects``."""
+NOWHERE: Elsewhere = {}
 _HELD_ELSEWHERE = frozenset({errno.EAGAIN, errno.EACCES})
 _OWNER_DIGITS = 16
-
-
-class Stamp(NamedTuple):
-    """Size and time of a file; another file under the same name has another stamp.
-
-    The inode is not part of it, so that a project copied or restored with its file times continues.
-    """
-
-    size_bytes: int
-    modified_ns: int
 
 
 class Shard(NamedTuple):
@@ -106,15 +102,6 @@ def _is_mixed(type_: pa.DataType, to: pa.DataType) -> bool:
     return widened(type_, to) is None
 
 
-def stamp_of(path: Path) -> Stamp | None:
-    """Return the stamp of the file with this name; None if there is none."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return Stamp(found.st_size, found.st_mtime_ns)
-
-
 def owner_of(folder: Path) -> str:
     """Return the part of a temporary file's name that identifies a folder of shards.
 
@@ -165,9 +152,23 @@ def shards_of(folder: Path, fmt: Format) -> list[Path]:
         return sorted(Path(entry.path) for entry in entries if _is_shard(entry, fmt))
 
 
+def shards_in(source: ObjectFolder, fmt: Format) -> list[Path]:
+    """List the shards of a folder in an object store, as paths that stand for them, without those being published.
+
+    Raises:
+        TargetUnavailableError: It can't be reached.
+    """
+    found = source.names()
+    announced = source.announced()  # after the files: what is no longer announced then may be taken
+    return [source.here / name for name in found if _is_name_of_shard(name, fmt) and name not in announced]
+
+
 def _is_shard(entry: os.DirEntry[str], fmt: Format) -> bool:
-    name = entry.name
-    return name.endswith(f".{fmt}") and not name.startswith(".") and not is_temporary(Path(name)) and entry.is_file()
+    return _is_name_of_shard(entry.name, fmt) and entry.is_file()
+
+
+def _is_name_of_shard(name: str, fmt: Format) -> bool:
+    return name.endswith(f".{fmt}") and not name.startswith(".") and not is_temporary(Path(name))
 
 
 def join_shards(
@@ -175,6 +176,7 @@ def join_shards(
     fmt: Format,
     clean: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
     types: pa.Schema | None = None,
+    source: ObjectFolder | None = None,
 ) -> Shards:
     """Read shards and cast each column to its common type, if it has one; report the shards that can't be read.
 
@@ -186,17 +188,25 @@ def join_shards(
         fmt: Their format.
         clean: Removes columns that are not part of the rows; returns the batch itself if there are none.
         types: The types to read CSV by; by default those that the folder keeps now.
+        source: Their folder, if it is in an object store; then the paths stand for objects.
 
     Raises:
         FormatError: The folder's file of types is damaged.
         OSError: It can't be read.
+        TargetUnavailableError: The object store can't be reached.
     """
     if types is None:
         types = types_that_hold(paths[0], fmt) if paths and fmt == "csv" else pa.schema([])
     found = Shards([], [], [], [], None, [], types)
+    contents = iter(()) if source is None else source.read_all([path.name for path in paths])
     for path in through("reading shards", paths):
         try:
-            batch, stamp = _read(path, fmt, types)
+            if source is None:
+                batch, stamp = _read(path, fmt, types)
+            else:
+                batch, stamp = _decoded(next(contents), path, fmt, types, source)
+        except TargetUnavailableError:
+            raise
         except (Api2dbError, OSError) as error:
             found.problems.append(error)
         else:
@@ -215,6 +225,15 @@ def _read(path: Path, fmt: Format, types: pa.Schema) -> tuple[pa.RecordBatch, St
     if before is None or stamp_of(path) != before:
         raise FormatError(f"{path} was changed while it was read; the next round or call reads it again")
     return batch, before
+
+
+def _decoded(
+    found: tuple[bytes, Stamp] | Exception, path: Path, fmt: Format, types: pa.Schema, source: ObjectFolder
+) -> tuple[pa.RecordBatch, Stamp]:
+    if isinstance(found, Exception):
+        raise found
+    content, stamp = found
+    return to_batch(read_open(BytesIO(content), path, fmt, types, said=f"{source}/{path.name}")), stamp
 
 
 def _join(shards: Shards, mixed: pa.DataType) -> None:

@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +14,12 @@ from api2db.errors import ConfigurationError, DataError
 from api2db.formats import Format
 from api2db.frames import duplicate_rows
 from api2db.journal import Delivered
+from api2db.objects import is_stand_in
 from api2db.shards.compose import check_folders, clear_away, finish_composing
 from api2db.shards.composed import Composed
 from api2db.shards.manifest import MANIFEST_NAME, Manifest, discarded_on_failure, finish, read_manifest
 from api2db.shards.moving import check_they_can_go
-from api2db.shards.shards import Shards, join_shards, locked, shards_of
+from api2db.shards.shards import NOWHERE, Elsewhere, Shards, join_shards, locked, owner_of, shards_in, shards_of
 from api2db.store._loading import Load
 from api2db.store._reader import ManifestReader, ShardRows
 from api2db.store._round import Round, round_of, saved
@@ -46,7 +47,7 @@ class Rules:
 
     Attributes:
         store: The store's name, which names its target.
-        folder: The folder of the shards.
+        folder: The folder of the shards, or the one that stands for it.
         fmt: The format of the shards.
         excluded: The columns that are ignored when rows are compared.
         shards_to: The folder to move shards to; None to delete them.
@@ -54,6 +55,7 @@ class Rules:
         write: Writes composed files under temporary names; it may drop rows.
         load: Loads the rows; None if only composed files are wanted.
         stored: Called before a finished manifest is removed; called again after a crash at that point.
+        elsewhere: Those of the folders that are in object stores.
     """
 
     store: str
@@ -65,6 +67,7 @@ class Rules:
     write: Callable[[Shards], Written]
     load: Load | None
     stored: Callable[[Round], None]
+    elsewhere: Elsewhere = field(default_factory=lambda: NOWHERE)
 
 
 def store_round(rules: Rules) -> int:
@@ -80,6 +83,7 @@ def store_round(rules: Rules) -> int:
         TargetUnavailableError: Not all rows could be loaded; nothing was deleted.
         OSError: A folder or the disk refuses; nothing was deleted that is not loaded.
     """
+    _reach(rules)
     if not rules.folder.exists():
         return 0
     with locked(rules.folder):
@@ -91,7 +95,11 @@ def store_round(rules: Rules) -> int:
         elif pending is not None:
             _finish(rules, _checked(round_of(rules.folder, pending), rules), None)
         clear_away(rules.folder, rules.shards_to, rules.composed_to)
-        shards = _read(shards_of(rules.folder, rules.fmt), rules.fmt)
+        if rules.composed_to is not None and rules.composed_to in rules.elsewhere:
+            rules.elsewhere[rules.composed_to].sweep(owner_of(rules.folder))
+        source = rules.elsewhere.get(rules.folder)
+        paths = shards_of(rules.folder, rules.fmt) if source is None else shards_in(source, rules.fmt)
+        shards = _read(rules, paths, rules.fmt)
         for problem in shards.problems:
             logger.error("%s: a shard stays where it is: %s", rules.store, problem)
         if shards.paths:
@@ -114,6 +122,14 @@ def without_repeats(shards: Shards, excluded: Sequence[str]) -> int:
     return dropped
 
 
+def _reach(rules: Rules) -> None:
+    """Reach the object stores; a folder of shards there is for one project's stores."""
+    for folder in rules.elsewhere.values():
+        folder.reach()
+    if rules.folder in rules.elsewhere:
+        rules.elsewhere[rules.folder].claim()
+
+
 def _check_folders(rules: Rules) -> None:
     check_folders(rules.folder, rules.shards_to, rules.composed_to, make_missing=True)
     if rules.composed_to is not None and rules.composed_to.samefile(rules.folder):
@@ -131,13 +147,13 @@ def _checked(pending: Round, rules: Rules) -> Round:
     return pending
 
 
-def _read(paths: Sequence[Path], fmt: Format, types: pa.Schema | None = None) -> Shards:
-    return join_shards(paths, fmt, without_reasons, types)
+def _read(rules: Rules, paths: Sequence[Path], fmt: Format, types: pa.Schema | None = None) -> Shards:
+    return join_shards(paths, fmt, without_reasons, types, rules.elsewhere.get(rules.folder))
 
 
 def _begin(rules: Rules, shards: Shards) -> Round:
     taken = shards.taken
-    check_they_can_go(rules.folder, taken, rules.shards_to)
+    check_they_can_go(rules.folder, taken, rules.shards_to, rules.elsewhere)
     written = rules.write(shards)
     rows = sum(batch.num_rows for batch in shards.batches)
     shards_to = None if rules.shards_to is None else rules.shards_to.absolute()
@@ -158,8 +174,8 @@ def _begin(rules: Rules, shards: Shards) -> Round:
 def _finish(rules: Rules, begun: Round, shards: Shards | None) -> None:
     """Finish the remaining steps of a round; its shards are read again unless they are given."""
     if not begun.loaded and rules.load is not None:
-        begun = _load(rules, begun, shards or _again(rules.folder, begun), rules.load)
-    _raise_first(finish(rules.folder, begun.manifest, lambda: rules.stored(begun)))
+        begun = _load(rules, begun, shards or _again(rules, begun), rules.load)
+    _raise_first(finish(rules.folder, begun.manifest, lambda: rules.stored(begun), rules.elsewhere))
 
 
 def _load(rules: Rules, begun: Round, shards: Shards, load: Load) -> Round:
@@ -172,9 +188,9 @@ def _load(rules: Rules, begun: Round, shards: Shards, load: Load) -> Round:
     return saved(rules.folder, replace(reader.round, loaded=True, checkpoints={}, delivered=delivered))
 
 
-def _again(folder: Path, begun: Round) -> Shards:
-    named = begun.manifest.shards
-    shards = _read([folder / shard.name for shard in named], begun.fmt, begun.types)
+def _again(rules: Rules, begun: Round) -> Shards:
+    folder, named = rules.folder, begun.manifest.shards
+    shards = _read(rules, [folder / shard.name for shard in named], begun.fmt, begun.types)
     wrong = [str(problem) for problem in shards.problems] or [
         f"{folder / shard.name} is another file than it was"
         for shard, found in zip(named, shards.taken, strict=True)
@@ -191,7 +207,9 @@ def _again(folder: Path, begun: Round) -> Shards:
 def _timestamp_ns(path: Path) -> int:
     """Return the time in the name that Stream2Local gave; for other shards, the time when the file was written."""
     named_ns = int(path.stem) if path.stem.isdecimal() else 0
-    return named_ns if _FIRST_NS <= named_ns <= _LAST_NS else path.stat().st_mtime_ns
+    if _FIRST_NS <= named_ns <= _LAST_NS:
+        return named_ns
+    return _FIRST_NS if is_stand_in(path) else path.stat().st_mtime_ns
 
 
 def _raise_first(problems: Sequence[Exception]) -> None:

@@ -11,6 +11,7 @@ from api2db.delivery import ADDED_COLUMNS, METADATA_KEY, without_added
 from api2db.disk.atomic import publish, sync_folder
 from api2db.errors import ConfigurationError, FormatError
 from api2db.frames import one_batch
+from api2db.objects import is_stand_in
 
 
 def origin_of(folder: Path, fmt: str) -> str:
@@ -89,6 +90,11 @@ def _folder_of(schema: pa.Schema, file: str) -> Path:
         raise FormatError(
             f"{file} does not say which shards its rows came from; it was not written by a store"
         ) from error
+    if is_stand_in(Path(folder)):
+        raise ConfigurationError(
+            f"the shards of {file} are in an object store: upload its rows there as a shard yourself, without the "
+            f"columns {', '.join(ADDED_COLUMNS)}, then remove it"
+        )
     if kind != "shards" or fmt != "parquet" or not Path(folder).is_dir():
         raise ConfigurationError(
             f"{file} can't become a shard in {folder}: that must be a folder of parquet shards; write its rows there "

@@ -4,21 +4,23 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from api2db.delivery import Worker
 from api2db.disk.folders import relative_to_home, shard_folder
-from api2db.errors import ConfigurationError
+from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.formats import check_format
+from api2db.objects import Address, ObjectFolder, is_address
 from api2db.shards.composed import write_composed
-from api2db.shards.shards import Shards, shards_of
+from api2db.shards.shards import Shards, shards_in, shards_of
 from api2db.store._figures import StoreFigures, change_figures, read_figures
 from api2db.store._loading import IntoTarget, Load, ThroughMethod
 from api2db.store._round import Round
 from api2db.store._steps import Rules, Written, store_round
+from api2db.stream._credentials import storage_options as combined_options
 from api2db.stream.status import StreamStatus
 from api2db.stream.stream import Stream
 from api2db.targets.port import AnyTarget
@@ -40,14 +42,17 @@ class Store(Stream):
         name: The collector's name.
         seconds: The time between two rounds; 0 for never.
         path: The folder of the shards; by default ``STORE/<name>/<fmt>/``, where Stream2Local puts them. A relative
-            path is below the project's folder.
+            path is below the project's folder. Or an address in an object store, such as ``s3://bucket/folder``.
         fmt: The format of the shards.
         drop_duplicate_exclude: Rows that repeat an earlier row of the round in all columns but these are dropped and
             counted in ``status()``; None to compare all columns.
-        move_shards_path: The folder to move the shards to; without it they are deleted.
+        move_shards_path: The folder to move the shards to; without it they are deleted. If ``path`` is an address, it
+            is one too.
         move_composed_path: The folder for ``<first>_<last>.<fmt>``, a file with all rows of the round; without it there
-            is none.
+            is none. A path or an address, whatever ``path`` is.
         chunk_size: The most rows of one transaction; 0 for no limit.
+        storage_options: What an object store needs, for all its addresses; as for ``Stream2Local``.
+        auth_path: A JSON file with more of these options.
         home: The project's folder: by default ``API2DB_HOME``, else the current folder.
 
     Raises:
@@ -65,6 +70,8 @@ class Store(Stream):
         move_composed_path: str | None = None,
         chunk_size: int = 0,
         *,
+        storage_options: Mapping[str, str] | None = None,
+        auth_path: str | None = None,
         home: str | os.PathLike[str] | None = None,
     ) -> None:
         self._format = check_format(fmt)
@@ -73,15 +80,18 @@ class Store(Stream):
         self.drop_duplicate_exclude = _column_names(drop_duplicate_exclude)
         self.move_shards_path = move_shards_path
         self.move_composed_path = move_composed_path
-        self._folder = (self.home / path) if path else shard_folder(self.home, name, fmt)
-        self.path: str = str(self._folder)
+        self._elsewhere: dict[Path, ObjectFolder] = {}
+        places = {"path": path, "move_shards_path": move_shards_path, "move_composed_path": move_composed_path}
+        self._know_addresses(places, storage_options, auth_path)
+        self._folder = self._place(path) or shard_folder(self.home, name, fmt)
+        self.path: str = str(self._elsewhere.get(self._folder, self._folder))
         self._onward: Stream | None = None
         self._worker: Worker | None = None
 
     @property
     def identity(self) -> str:
         """The identity of the store across restarts: its target, and the folder of its shards."""
-        return f"{self.describe()} from {relative_to_home(self._folder, self.home)}"
+        return f"{self.describe()} from {self._shown(self._folder)}"
 
     @property
     def embedded_file(self) -> Path | None:
@@ -104,7 +114,8 @@ class Store(Stream):
             DataError: A shard of an interrupted round is gone or changed, or the shards can't be partitioned by the
                 requested column; nothing was deleted.
             FolderBusyError: Another process or thread composes or stores the folder.
-            TargetUnavailableError: Not all rows could be loaded; the shards stay, and the next round continues.
+            TargetUnavailableError: Not all rows could be loaded, or an object store can't be reached; the shards stay,
+                and the next round continues.
             OSError: A folder or the disk refuses; only loaded shards were deleted.
         """
         rules = self._rules()
@@ -128,8 +139,7 @@ class Store(Stream):
     def status(self) -> StreamStatus:
         """Return the figures of its rounds. A frame is a shard here, and waiting rows are not counted."""
         figures = self._figures()
-        waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
-        oldest = min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
+        waiting, oldest = self._waiting()
         return StreamStatus(
             running=self._worker is not None,
             frames_waiting=len(waiting),
@@ -145,21 +155,39 @@ class Store(Stream):
         )
 
     def _rules(self) -> Rules:
-        composed_to = self._below_home(self.move_composed_path)
+        composed_to = self._place(self.move_composed_path)
         return Rules(
             store=self.identity,
             folder=self._folder,
             fmt=self._format,
             excluded=tuple(self.drop_duplicate_exclude or ()),
-            shards_to=self._below_home(self.move_shards_path),
+            shards_to=self._place(self.move_shards_path),
             composed_to=composed_to,
             write=lambda shards: self._write(shards, composed_to),
             load=self._load(),
             stored=self._note_stored,
+            elsewhere=self._elsewhere,
         )
 
+    def _waiting(self) -> tuple[list[Path], float | None]:
+        """The shards that wait, and when the oldest was written, in seconds since 1970; of a server's as far as known.
+
+        Those in an object store that can't be reached are not counted.
+        """
+        if self._folder in self._elsewhere:
+            try:
+                found = shards_in(self._elsewhere[self._folder], self._format)
+            except TargetUnavailableError:
+                return [], None
+            return found, min((int(path.stem) / 1e9 for path in found if path.stem.isdecimal()), default=None)
+        waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
+        return waiting, min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
+
     def _write(self, shards: Shards, composed_to: Path | None) -> Written:
-        return Written(() if composed_to is None else write_composed(composed_to, shards, self._format))
+        if composed_to is None:
+            return Written(())
+        into = self._elsewhere.get(composed_to)
+        return Written(write_composed(composed_to, shards, self._format, into=into))
 
     def _load(self) -> Load | None:
         if type(self).stream is not Stream.stream:
@@ -187,8 +215,44 @@ class Store(Stream):
     def _lend(self, worker: Worker | None) -> None:
         self._worker = worker
 
-    def _below_home(self, path: str | None) -> Path | None:
-        return None if path is None else self.home / path
+    def _place(self, path: str | None) -> Path | None:
+        """A folder, or the one that stands for an address; None for none."""
+        if not path:
+            return None
+        if is_address(path):
+            return ObjectFolder(Address(path.rstrip("/")), self.home).here
+        return self.home / path
+
+    def _shown(self, folder: Path) -> str:
+        return str(self._elsewhere.get(folder) or relative_to_home(folder, self.home))
+
+    def _know_addresses(
+        self, places: Mapping[str, str | None], given: Mapping[str, str] | None, auth_path: str | None
+    ) -> None:
+        """Remember the folders that are in object stores.
+
+        Raises:
+            ConfigurationError: They, or they and those on the disk, can't be used together.
+        """
+        addresses = {what: str(place) for what, place in places.items() if is_address(place)}
+        if not addresses:
+            if given or auth_path:
+                raise ConfigurationError("storage_options and auth_path are for an object store; no path is an address")
+            return
+        if places["move_shards_path"] and ("path" in addresses) != ("move_shards_path" in addresses):
+            raise ConfigurationError("path and move_shards_path must both be addresses of an object store, or paths")
+        options = combined_options(given, auth_path, self.home)
+        for what, place in addresses.items():
+            folder = ObjectFolder(Address.checked(place, options, what), self.home)
+            if folder.here in self._elsewhere:
+                raise ConfigurationError(f"{what} is the same address as another one of this store; name another")
+            self._elsewhere[folder.here] = folder
+        moved, composed = (addresses.get(what, "").rstrip("/") for what in ("move_shards_path", "move_composed_path"))
+        if moved and composed and moved.startswith(f"{composed}/"):
+            raise ConfigurationError(
+                f"readers of the composed files in {composed} would see each row again in the shards in {moved}; "
+                "move the shards to a folder outside (move_shards_path)"
+            )
 
     @property
     def unreadable(self) -> int:
@@ -199,7 +263,7 @@ class Store(Stream):
         return read_figures(self.home, self.name, self.identity) or self._first_figures()
 
     def _first_figures(self) -> StoreFigures:
-        folder = relative_to_home(self._folder, self.home)
+        folder = self._shown(self._folder)
         return StoreFigures(self.name, self.identity, folder, self._format, self.seconds)
 
     def _note_stored(self, finished: Round) -> None:

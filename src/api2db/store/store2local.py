@@ -2,13 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError, DataError
 from api2db.frames import is_json, is_text, text_cells
 from api2db.shards.composed import write_composed
@@ -32,7 +31,8 @@ class Store2Local(Store):
     changes: a reader of that folder sees a row once or not yet.
 
     Args:
-        move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``.
+        move_composed_path: The folder of the composed files; by default ``STORE/<name>/composed/``. Or an address in an
+            object store, such as ``s3://bucket/folder``, whatever ``path`` is.
         partition_by: A column of dates, of times, or of text that begins with an ISO 8601 date. Times with a zone are
             partitioned by their date in that zone. Rows without a value go to the folder ``<column>_date=none``; so do
             rows whose text does not begin with a date, if other rows have dates.
@@ -54,10 +54,21 @@ class Store2Local(Store):
         move_composed_path: str | None = None,
         *,
         partition_by: str | None = None,
+        storage_options: Mapping[str, str] | None = None,
+        auth_path: str | None = None,
         home: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
-            name, seconds, path, fmt, drop_duplicate_exclude, move_shards_path, move_composed_path, home=home
+            name,
+            seconds,
+            path,
+            fmt,
+            drop_duplicate_exclude,
+            move_shards_path,
+            move_composed_path,
+            storage_options=storage_options,
+            auth_path=auth_path,
+            home=home,
         )
         self.move_composed_path: str = move_composed_path or str(self.home / "STORE" / name / "composed")
         self.stream_type = "store.local"
@@ -65,7 +76,7 @@ class Store2Local(Store):
 
     def describe(self) -> str:
         """The folder of the composed files, for display."""
-        return f"{self.fmt} files {relative_to_home(self.home / self.move_composed_path, self.home)}"
+        return f"{self.fmt} files {self._shown(self._place(self.move_composed_path) or self.home)}"
 
     def _load(self) -> Load | None:
         return super()._load() if type(self).stream is not Store.stream else None
@@ -75,7 +86,8 @@ class Store2Local(Store):
             raise AssertionError("a Store2Local has a folder for composed files")
         duplicates = without_repeats(shards, self.drop_duplicate_exclude or ())
         parts = None if self.partition_by is None else _parts(shards, self.partition_by)
-        return Written(write_composed(composed_to, shards, self._format, parts), duplicates)
+        into = self._elsewhere.get(composed_to)
+        return Written(write_composed(composed_to, shards, self._format, parts, into), duplicates)
 
 
 def _parts(shards: Shards, column: str) -> Iterator[tuple[str, pa.Table]]:

@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
-from urllib.parse import urlsplit
 
 from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError
+from api2db.objects import Address
 from api2db.stream._credentials import storage_options as combined_options
 from api2db.stream._lake_stream import LakeStream
 from api2db.stream._options import (
@@ -19,9 +19,6 @@ from api2db.stream._options import (
 from api2db.stream.stream import Stream
 from api2db.targets.delta import DeltaTarget, TableLocation
 from api2db.targets.port import OnConflict
-
-_SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
-_PUT_OPTIONS = ("aws_conditional_put", "conditional_put")
 
 
 class DeltaOptions(TypedDict, total=False):
@@ -155,24 +152,5 @@ def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Pat
     if "://" not in said:
         folder = (home / said).resolve()
         return TableLocation(str(folder), relative_to_home(folder, home), options, folder)
-    parts = urlsplit(said)
-    if parts.scheme not in _SCHEMES or not parts.netloc:
-        raise ConfigurationError(f"uri must be a path, or an address that begins with one of {_listed()}")
-    if parts.password is not None or parts.query or parts.fragment:
-        raise ConfigurationError("uri must hold no password and no query; give secrets as storage_options or auth_path")
-    _check_put(options)
-    address = said.rstrip("/")
-    return TableLocation(address, address, options)
-
-
-def _check_put(options: Mapping[str, str]) -> None:
-    """Refuse an option by which one writer could overwrite the commit of another."""
-    said = {name.lower(): value.lower() for name, value in {**os.environ, **options}.items()}
-    if any(said.get(name, "").startswith("disabled") for name in _PUT_OPTIONS):
-        raise ConfigurationError(
-            f"{_PUT_OPTIONS[0]} is disabled, so that writers could overwrite each other's commits; leave it out"
-        )
-
-
-def _listed() -> str:
-    return ", ".join(f"{scheme}://" for scheme in _SCHEMES)
+    address = Address.checked(said, options, "uri")
+    return TableLocation(address.url, address.url, options)

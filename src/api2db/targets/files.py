@@ -1,6 +1,7 @@
-"""Targets of files: each file gets a temporary name, then a plan is saved, then the file is renamed.
+"""Targets of files: each file gets a temporary name, then a plan is saved, then the file is published.
 
-So a file of a plan whose temporary name is missing has been published.
+So a file of a plan whose temporary name is missing has been published. The folder may be on a disk, where a file is
+renamed, or in an object store, where it is uploaded.
 
 Duplicate rows are dropped: within a frame for shards, within the whole file for a file that is updated.
 """
@@ -12,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder, write_temporary
+from api2db.disk.atomic import write_temporary
+from api2db.disk.file_folder import FileFolder
 from api2db.errors import (
     BatchRefusedError,
     ConfigurationError,
@@ -21,7 +23,7 @@ from api2db.errors import (
     FrameError,
     TargetUnavailableError,
 )
-from api2db.formats import Format, as_read, read, write
+from api2db.formats import Format, as_read, read_open, write
 from api2db.formats.folder_types import join_types
 from api2db.frames import (
     cast_exactly,
@@ -48,7 +50,7 @@ class ShardTarget(PlannedTarget):
 
     whole_frames = True
 
-    def __init__(self, folder: Path, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
+    def __init__(self, folder: FileFolder, fmt: Format, keys: Sequence[str] | None, chunk_rows: int = 0) -> None:
         self._folder = folder
         self._fmt = fmt
         self._repeats = keys
@@ -60,27 +62,25 @@ class ShardTarget(PlannedTarget):
 
     def acquire(self, owner: str) -> None:
         self._owner = owner
-        _sweep(self._folder, owner)
+        self._folder.sweep(owner)
 
     def close(self) -> None:
         return
 
     def newest(self, count: int, by: str | None) -> pa.Table | None:
         """See ``ReadableTarget``. Only as many shards are read as are needed; with ``by`` all of them are."""
-        if not self._folder.is_dir():
-            return None
-        names = [path for path in self._folder.glob(f"*.{self._fmt}") if path.stem.isdecimal()]
+        names = [name for name in map(Path, self._folder.names()) if name.suffix == f".{self._fmt}"]
         found: list[pa.Table] = []
-        for path in sorted(names, key=lambda path: int(path.stem), reverse=True):
+        for name in sorted((n for n in names if n.stem.isdecimal()), key=lambda n: int(n.stem), reverse=True):
             if by is None and sum(table.num_rows for table in found) >= count:
                 break
             with suppress(FileNotFoundError):  # a store has taken it meanwhile
-                found.insert(0, _last(read(path, self._fmt), None if by is not None else count))
+                found.insert(0, _last(_read(self._folder, name.name, self._fmt), None if by is not None else count))
         return _newest(found, count, by, str(self._folder))
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
         plan = FilePlan()
-        types = _known_types(self._folder, self._fmt, pieces, self._owner)
+        types = _known_types(self._folder.here, self._fmt, pieces, self._owner)
         try:
             for piece in pieces:
                 self._stage_piece(piece, plan, known, types)
@@ -90,34 +90,41 @@ class ShardTarget(PlannedTarget):
         return plan
 
     def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
+        if not plan.files:
+            return
+        self._begin(plan)
         for file in plan.files:
-            while (temporary := self._folder / file.temporary).exists():
+            while (temporary := self._folder.here / file.temporary).exists():
                 try:
-                    publish(temporary, self._folder / file.final)
+                    self._folder.publish(temporary, file.final)
                 except FileExistsError:
                     file.final = self._free_name(int(Path(file.final).stem) + 1, plan)
                     keep(plan)
-        if plan.files:
-            sync_folder(self._folder)
+                    self._begin(plan)
+        self._folder.settle(_name_of(plan))
 
     def discard(self, plan: FilePlan) -> None:
-        _discard(self._folder, plan)
+        _discard(self._folder.here, plan)
+
+    def _begin(self, plan: FilePlan) -> None:
+        self._folder.begin(_name_of(plan), [file.final for file in plan.files])
 
     def _stage_piece(self, piece: FrameRows, plan: FilePlan, known: Callable[[], bool], types: pa.Schema) -> None:
-        if (self._folder / f"{piece.timestamp_ns}.{self._fmt}").exists() and known():
+        name = f"{piece.timestamp_ns}.{self._fmt}"
+        if (not self._folder.is_near or self._folder.has(name)) and known() and self._folder.has(name):
             return
         rows, dropped = _without_duplicates(piece.rows, self._repeats)
         plan.duplicates += dropped
         step = self._chunk_rows or rows.num_rows
         for start in range(0, rows.num_rows, step):
-            temporary = _write(rows.slice(start, step), self._folder / self._owner, self._fmt, types)
+            temporary = _write(rows.slice(start, step), self._folder.here / self._owner, self._fmt, types)
             plan.files.append(PlannedFile(temporary.name, self._free_name(piece.timestamp_ns, plan)))
 
     def _free_name(self, number: int, plan: FilePlan) -> str:
         if plan.files:
             number = max(number, int(Path(plan.files[-1].final).stem) + 1)
-        while (name := f"{number}.{self._fmt}") and (self._folder / name).exists():
-            number += 1
+        while (name := f"{number}.{self._fmt}") and self._folder.is_near and self._folder.has(name):
+            number += 1  # In an object store, ``publish`` finds out, without a request more.
         return name
 
 
@@ -125,7 +132,8 @@ class SingleFileTarget(PlannedTarget):
     """One file to which rows are added, or which the newest frame replaces.
 
     Args:
-        path: The file.
+        folder: Its folder; created with the file.
+        name: The file's name.
         fmt: Its format.
         keys: Rows that repeat these columns of an earlier row are dropped; None for all columns.
         replace: Whether the file holds the newest frame only; otherwise everything so far.
@@ -133,26 +141,30 @@ class SingleFileTarget(PlannedTarget):
 
     whole_frames = True
 
-    def __init__(self, path: Path, fmt: Format, keys: Sequence[str] | None, *, replace: bool) -> None:
-        self._path = path
+    def __init__(
+        self, folder: FileFolder, name: str, fmt: Format, keys: Sequence[str] | None, *, replace: bool
+    ) -> None:
+        self._folder = folder
+        self._name = name
+        self._path = folder.here / name
         self._fmt = fmt
         self._repeats = keys
         self._owner = "unclaimed"
         self.replaces_table = replace
 
     def connect(self) -> None:
-        _reach(self._path.parent)
+        _reach(self._folder)
 
     def acquire(self, owner: str) -> None:
         self._owner = owner
-        _sweep(self._path.parent, owner)
+        self._folder.sweep(owner)
 
     def close(self) -> None:
         return
 
     def newest(self, count: int, by: str | None) -> pa.Table | None:
         try:
-            return _newest([read(self._path, self._fmt)], count, by, str(self._path))
+            return _newest([_read(self._folder, self._name, self._fmt)], count, by, self._said)
         except FileNotFoundError:
             return None
 
@@ -160,28 +172,42 @@ class SingleFileTarget(PlannedTarget):
         if not pieces:
             return FilePlan()
         rows, dropped = _without_duplicates(self._whole(pieces), self._repeats)
-        temporary = _write(rows, self._path.with_name(self._owner), self._fmt)
-        return FilePlan([PlannedFile(temporary.name, self._path.name)], dropped)
+        temporary = _write(rows, self._folder.here / self._owner, self._fmt)
+        return FilePlan([PlannedFile(temporary.name, self._name)], dropped)
 
     def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
         for file in plan.files:
-            temporary = self._path.with_name(file.temporary)
+            temporary = self._folder.here / file.temporary
             if temporary.exists():
-                temporary.replace(self._path)
-            sync_folder(self._path.parent)
+                self._folder.replace(temporary, self._name)
+            self._folder.settle(_name_of(plan))
 
     def discard(self, plan: FilePlan) -> None:
-        _discard(self._path.parent, plan)
+        _discard(self._folder.here, plan)
+
+    @property
+    def _said(self) -> str:
+        return f"{self._folder}/{self._name}"
 
     def _whole(self, pieces: Sequence[FrameRows]) -> pa.Table:
         tables = [piece.rows for piece in pieces]
-        if not self.replaces_table and self._path.exists():
+        if not self.replaces_table and self._folder.has(self._name):
             try:
-                there = read(self._path, self._fmt)
+                there = _read(self._folder, self._name, self._fmt)
             except FormatError as error:
                 raise TargetUnavailableError(f"{error}; move the file away to start a new one") from error
             tables = [there, *(_as_in_files(table, self._fmt) for table in tables)]
-        return _joined(tables, self._path)
+        return _joined(tables, self._said)
+
+
+def _read(folder: FileFolder, name: str, fmt: Format) -> pa.Table:
+    with folder.open(name) as file:
+        return read_open(file, folder.here / name, fmt, said=f"{folder}/{name}")
+
+
+def _name_of(plan: FilePlan) -> str:
+    """A name that no other plan has."""
+    return plan.files[0].temporary.strip(".")
 
 
 def _newest(tables: Sequence[pa.Table], count: int, by: str | None, place: str) -> pa.Table | None:
@@ -191,14 +217,14 @@ def _newest(tables: Sequence[pa.Table], count: int, by: str | None, place: str) 
     columns = dict.fromkeys(name for table in tables for name in table.column_names)
     if by is not None and by not in columns:
         raise ConfigurationError(f"there is no column {by!r} to sort by in {place}; there are: {', '.join(columns)}")
-    whole = _together(tables, list(columns), Path(place))
+    whole = _together(tables, list(columns), place)
     if by is None:
         rows = _last(whole, count)
         return rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64()))
     return whole.take(pc.sort_indices(whole, [(by, "descending")])[:count])
 
 
-def _together(tables: Sequence[pa.Table], columns: Sequence[str], path: Path) -> pa.Table:
+def _together(tables: Sequence[pa.Table], columns: Sequence[str], path: str) -> pa.Table:
     """Join tables; a column without a common type holds JSON cells, as in one frame."""
     if len(tables) == 1:
         return tables[0]
@@ -238,7 +264,7 @@ def _as_in_files(rows: pa.Table, fmt: Format) -> pa.Table:
         raise BatchRefusedError(str(error)) from error
 
 
-def _joined(tables: Sequence[pa.Table], path: Path) -> pa.Table:
+def _joined(tables: Sequence[pa.Table], path: str) -> pa.Table:
     schema = unify([table.schema for table in tables])
     for brought_together in (whole_numbers_as_floats, long_numbers):
         if schema is None:
@@ -275,7 +301,7 @@ def _in_microseconds(table: pa.Table) -> pa.Table:
     return table
 
 
-def _difference(tables: Sequence[pa.Table], path: Path) -> str:
+def _difference(tables: Sequence[pa.Table], path: str) -> str:
     for name in dict.fromkeys(name for table in tables for name in table.column_names):
         types = [table.schema.field(name).type for table in tables if name in table.column_names]
         told = list(dict.fromkeys(map(in_words, types)))
@@ -328,18 +354,11 @@ def _write(rows: pa.Table, beside: Path, fmt: Format, types: pa.Schema | None = 
     return temporary.path
 
 
-def _reach(folder: Path) -> None:
+def _reach(folder: FileFolder) -> None:
     try:
-        make_folders(folder)
+        folder.reach()
     except OSError as error:
         raise TargetUnavailableError(f"the folder {folder} can't be used: {error}") from error
-
-
-def _sweep(folder: Path, owner: str) -> None:
-    """Remove the files of this stream that a crash left before their plan was saved."""
-    for path in folder.glob(f".{owner}.*"):
-        if is_temporary(path):
-            path.unlink(missing_ok=True)
 
 
 def _discard(folder: Path, plan: FilePlan) -> None:

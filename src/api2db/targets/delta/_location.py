@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TargetUnavailableError, from_extra
-from api2db.texts import redact
+from api2db.texts import without_secrets
 
-_MASK = "***"
-_SHORTEST_SECRET = 4
-# Values of these options are not secret; any other value is masked in messages.
-_PUBLIC = ("region", "endpoint", "url", "allow", "bucket", "container", "name", "retries", "timeout", "put", "imds")
 _MOVED = "Concurrent transaction failed"
 _REFUSED = "Invalid data found"
 
@@ -41,11 +37,7 @@ class TableLocation:
 
     def said(self, error: BaseException) -> str:
         """The first lines of an error, without secrets."""
-        text = str(error).partition("\n")[0].strip() or type(error).__name__
-        for name, value in self.options.items():
-            if len(value) >= _SHORTEST_SECRET and not any(part in name.lower() for part in _PUBLIC):
-                text = text.replace(value, _MASK)
-        return redact(text)
+        return without_secrets(str(error).partition("\n")[0].strip() or type(error).__name__, self.options)
 
 
 @contextmanager
