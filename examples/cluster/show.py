@@ -88,7 +88,7 @@ def wait(is_so: Callable[[], bool], what: str) -> None:
     while not is_so():
         if time.monotonic() > deadline:
             raise SystemExit(f"{what} did not come; see *.log")
-        time.sleep(0.2)
+        time.sleep(0.2)  # no call waits for the file of another process
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ def prices() -> str:
             with duckdb.connect("ticker.duckdb", read_only=True) as database:
                 return str(database.sql(QUERY))
         except duckdb.IOException:
-            time.sleep(0.02)
+            time.sleep(0.02)  # no call waits until the other program lets go of the file
 
 
 if __name__ == "__main__":
     print(prices())
     while "--once" not in sys.argv:
-        time.sleep(1)
+        time.sleep(1)  # once a second is often enough for a reader
         print(prices())
