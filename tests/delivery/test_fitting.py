@@ -31,6 +31,18 @@ def test_a_value_that_does_not_fit_is_null_and_its_row_is_told() -> None:
     assert fitted.rows["a"].to_pylist() == [1, None, None, None]
 
 
+def test_a_text_in_a_column_with_other_values_too_is_called_a_text() -> None:
+    prices = to_batch([{"price": 1.5}, {"price": "n/a"}]).column(0)
+    [mismatch] = fit(pa.table({"price": prices}), [column("price", pa.float64())]).mismatches
+    assert mismatch.reason == (
+        "'price': text does not fit the column's type DOUBLE; text is taken as a number that a float holds, such as"
+        " 0.5, nothing else: correct the value"
+    )
+    lists = to_batch([{"price": [1]}, {"price": "n/a"}]).column(0)
+    [mismatch] = fit(pa.table({"price": lists}), [column("price", pa.float64())]).mismatches
+    assert mismatch.reason.startswith("'price': JSON does not fit")
+
+
 def test_a_column_that_the_table_lacks_is_a_misfit_where_it_has_values() -> None:
     rows = pa.table({"id": [1, 2], "new": ["x", None], "nothing": pa.array([None, None], pa.string())})
     fitted = fit(rows, [column("id", pa.int64())])

@@ -25,6 +25,7 @@ class Mismatch:
         column: The table's column; None if the table has none of this name.
         mask: True for each row with such a value.
         beyond: Why the target cannot hold the values in any column, or why the table cannot have the column.
+        is_text: Whether these values are texts, though the column has others too, so that it is JSON.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Mismatch:
     column: Column | None
     mask: pa.Array
     beyond: str = ""
+    is_text: bool = False
 
     @property
     def reason(self) -> str:
@@ -40,8 +42,9 @@ class Mismatch:
             return self.beyond or f"the table has no column {self.name!r}"
         if self.beyond:
             return f"{self.name!r}: {self.beyond}"
-        remedy = _remedy(self.name, self.type, self.column.type)
-        return f"{self.name!r}: {in_words(self.type)} does not fit the column's type {self.column.declared}{remedy}"
+        type_ = pa.string() if self.is_text else self.type
+        remedy = _remedy(self.name, type_, self.column.type)
+        return f"{self.name!r}: {in_words(type_)} does not fit the column's type {self.column.declared}{remedy}"
 
 
 @dataclass(slots=True)
@@ -107,8 +110,15 @@ def _fit_column(name: str, column: pa.ChunkedArray, home: Column, fitted: Fitted
         values = values.cast(pa.string())
     cast, mask = cast_exactly(values, home.type, reads_text=True)
     if mask is not None:
-        fitted.mismatches.append(Mismatch(name, column.type, home, mask))
+        fitted.mismatches.append(Mismatch(name, column.type, home, mask, is_text=_are_texts(values, mask)))
     return pa.chunked_array([cast])
+
+
+def _are_texts(values: pa.Array, mask: pa.Array) -> bool:
+    """Whether all marked values of a column of JSON are texts."""
+    if not is_json(values.type):
+        return False
+    return bool(pc.all(pc.starts_with(values.storage.filter(mask), '"')).as_py())
 
 
 def _within(
