@@ -424,6 +424,31 @@ def test_rejected_rows_are_listed_shown_and_put_again(api2db: Command, rejecting
     assert api2db("status").code == 0
 
 
+_THREADS_AT_EXIT = """
+import atexit, sys, threading
+from pathlib import Path
+from api2db.__main__ import main
+
+def tell():
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    print("native:", len([name for name in names if not name.startswith("jemalloc")]) - threading.active_count())
+
+atexit.register(tell)
+sys.argv[1:] = ["rejected", "list"]
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux lists the threads of a process")
+def test_rejected_rows_are_listed_without_threads_of_arrow(rejecting: Path) -> None:
+    """One that lets go of an object of Python while the process exits would abort it."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _THREADS_AT_EXIT]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=rejecting, env=environment)
+    assert "NOT NULL" in ended.stdout
+    assert ended.stdout.endswith("native: 0\n")
+
+
 def test_rejected_rows_are_dropped_after_a_question(
     api2db: Command, rejecting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

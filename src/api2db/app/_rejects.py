@@ -66,7 +66,7 @@ def find_file(home: Path, wanted: str) -> RejectedFile:
 
 def read_rows(home: Path, file: RejectedFile) -> pa.Table:
     """Read its rows, with the reason as the first column."""
-    table = _opened(home, file.file).read()
+    table = _opened(home, file.file).read(use_threads=False)
     return table.select([_REASON, *(name for name in table.column_names if not name.startswith("_api2db_"))])
 
 
@@ -91,13 +91,15 @@ def _described(home: Path, listed: Listed) -> RejectedFile:
 
 def _said_by_file(home: Path, file: str) -> dict[str, Any]:
     with _opened(home, file) as opened:
-        reasons = Counter(opened.read([_REASON]).column(_REASON).to_pylist())
+        reasons = Counter(opened.read([_REASON], use_threads=False).column(_REASON).to_pylist())
     [(reason, _)] = reasons.most_common(1) or [("", 0)]
     return {"rows": sum(reasons.values()), "reason": reason, "reasons": len(reasons)}
 
 
 def _opened(home: Path, file: str) -> pyarrow.parquet.ParquetFile:
+    """Open a file for reading without threads.
+
+    A thread of Arrow that is the last to let go of an object of Python aborts a process that is about to exit.
+    """
     content = journal_store(home).read_rejected(file)
-    if content is not None:
-        return pyarrow.parquet.ParquetFile(BytesIO(content))
-    return pyarrow.parquet.ParquetFile(home / file)
+    return pyarrow.parquet.ParquetFile(home / file if content is None else BytesIO(content), pre_buffer=False)
