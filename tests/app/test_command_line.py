@@ -546,3 +546,22 @@ def test_a_main_file_that_raises_is_shown_from_its_own_line_on(tmp_path: Path) -
     places = [line.strip() for line in lines if line.strip().startswith("File ")]
     assert places == [f'File "{main_file}", line 4, in <module>', f'File "{main_file}", line 2, in broken']
     assert lines[-1] == "RuntimeError: no such thing, password=***"
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError", "RuntimeError"])
+def test_ctrl_c_during_the_import_of_a_main_file_ends_as_any_other(
+    api2db: Command, tmp_path: Path, raised: str
+) -> None:
+    """Libraries in C may make an ImportError of it: numpy does."""
+    (tmp_path / "main.py").write_text(
+        "import signal\n\ntry:\n    signal.raise_signal(signal.SIGINT)\n"
+        f"except KeyboardInterrupt:\n    raise {raised}('multiarray failed to import') from None\n"
+    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = api2db("run", "main.py")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.code == 130
+    assert "can't be imported" not in ended.error

@@ -1,13 +1,15 @@
 """Finds and imports a user's main file, and the collectors in it."""
 
 import importlib.util
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
@@ -51,6 +53,7 @@ def load(main_file: Path) -> MainFile:
 
     Raises:
         ConfigurationError: There is no such file, or it can't be imported.
+        KeyboardInterrupt: Ctrl-C was pressed, and the import did not go on.
     """
     path = main_file.absolute()
     if not path.is_file():
@@ -64,15 +67,15 @@ def load(main_file: Path) -> MainFile:
     sys.modules[MODULE_NAME] = module
     sys.path.insert(0, str(path.parent))
     before = registered()
-    with _marked_as_loading(path):
+    with _marked_as_loading(path), _interrupts_noted() as interrupts:
         try:
             spec.loader.exec_module(module)
-        except Api2dbError:
-            raise
-        except (ImportError, SyntaxError) as error:
-            raise ConfigurationError(f"{main_file} can't be imported: {describe_error(error)}") from error
-        except Exception as error:  # It is the user's code, which may raise anything.
-            raise ConfigurationError(f"{main_file} can't be imported:\n{_users_traceback(error, path)}") from error
+        except Exception as error:
+            if interrupts:
+                raise KeyboardInterrupt from error
+            if isinstance(error, Api2dbError):
+                raise
+            raise ConfigurationError(f"{main_file} can't be imported:{_why_not(error, path)}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)
 
@@ -120,12 +123,40 @@ def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
     return [found[name] for name in names]
 
 
+def _why_not(error: Exception, main_file: Path) -> str:
+    """What to show of an error in the user's code, which may raise anything."""
+    if isinstance(error, ImportError | SyntaxError):
+        return f" {describe_error(error)}"
+    return f"\n{_users_traceback(error, main_file)}"
+
+
 def _users_traceback(error: Exception, main_file: Path) -> str:
     """Return the traceback from the main file's own line on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
         trace = trace.tb_next
     return redact("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[Sequence[int]]:
+    """Note each Ctrl-C within the block: a library whose import it interrupts may raise an ImportError instead."""
+    noted: list[int] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        noted.append(signum)
+        signal.default_int_handler(signum, frame)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        if signal.getsignal(signal.SIGINT) is note:  # not one of the user's own
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
