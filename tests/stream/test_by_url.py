@@ -62,6 +62,8 @@ class _Fixtures:
     [
         ("", "needs url"),
         ("no url with a s3cr3t-of-the-url", "not a URL"),
+        ("postgresql+psycopg://me:p@ss:s3cr3t-of-the-url@host", "not a URL"),
+        ("postgresql+psycopg://me:p@s3cr3t-of-the-url@host", "second @"),
         ("nowhere://me@host", "no dialect 'nowhere'"),
         ("postgresql+asyncpg://me@host", "asynchronous"),
         ("sqlite:///another.sqlite", "names the database"),

@@ -296,9 +296,12 @@ def _parsed(url: str | URL | None) -> URL:
     if not url:
         raise ConfigurationError("dialect='sqlalchemy' needs url='…', such as 'cockroachdb://host:26257'")
     try:
-        return make_url(url)
-    except ArgumentError:  # its text has the URL, which may have a password
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # their texts have the URL or what follows a colon: both may have a password
         raise ConfigurationError("url is not a URL of SQLAlchemy: dialect+driver://user@host:port") from None
+    if "@" in (parsed.host or ""):  # which would be shown
+        raise ConfigurationError("url has a second @ before its host; write an @ of the user or password as %40")
+    return parsed
 
 
 def _check_name(quote: Callable[[str], str], what: str, name: str) -> None:
