@@ -2,6 +2,7 @@
 
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 
 class StrangeDialect(PGDialect_psycopg):
@@ -16,3 +17,10 @@ class OddDialect(MySQLDialect_pymysql):
 
     name = "odd"
     supports_statement_cache = True
+
+
+class CountlessDialect(SQLiteDialect_pysqlite):
+    """SQLite's dialect for a driver that does not count what an UPDATE has changed."""
+
+    supports_statement_cache = True
+    supports_sane_rowcount = False

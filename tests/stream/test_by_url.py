@@ -128,6 +128,25 @@ def test_an_unknown_database_that_does_not_roll_back_is_refused_with_the_reason(
     assert mariadb.execute("SHOW TABLES", database) == []
 
 
+def test_a_connection_that_commits_each_statement_is_refused(
+    tmp_path: Path, postgresql: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = postgresql.new_database()
+    url = make_url("postgresql+psycopg://?autocommit=true").set(username=postgresql.user, host=postgresql.host)
+    url = url.set(port=postgresql.port)
+    stream = Stream2Sql(COLLECTOR, database, "sqlalchemy", password=postgresql.password, url=url, home=tmp_path)
+    assert not stream.connect()
+    assert "autocommit" in caplog.text
+    assert not postgresql.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'", database)
+
+
+def test_a_driver_that_does_not_count_changed_rows_is_refused_for_a_known_database_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not by_url(tmp_path, "countless+pysqlite://", str(tmp_path / "some.sqlite")).connect()
+    assert "does not tell how many rows" in caplog.text
+
+
 def test_a_table_on_an_engine_without_transactions_waits_with_the_reason(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from api2db.targets.sql.pool import IDLE_S, Connections
 from api2db.targets.sql.port import Dialect, NoDatabaseError, unique_index
 from api2db.targets.sqlalchemy._address import Address
 from api2db.targets.sqlalchemy._known import MARIADB_BACKEND, MYSQL_BACKEND, POSTGRESQL_BACKEND, SQLITE_BACKEND
-from api2db.targets.sqlalchemy._other import keeps_moments, other_backend
+from api2db.targets.sqlalchemy._other import keeps_moments, other_backend, require_one_writer
 from api2db.targets.sqlalchemy._session import Learnt, SqlalchemySession
 from api2db.targets.sqlalchemy._vendors import MICROSOFT_SQL_BACKEND, ORACLE_BACKEND
 from api2db.targets.sqlalchemy.backend import Backend, quote_in, update_by_subqueries
@@ -112,6 +112,7 @@ class SqlalchemyDatabase(Database):
     def _look_at(self, connection: sa.Connection) -> None:
         """Learn what the server is, and try out one that is unknown."""
         with self._translating():
+            require_one_writer(connection)
             name = connection.dialect.name
             is_mariadb = name == "mysql" and getattr(connection.dialect, "is_mariadb", False)
             known = _OF_NAME.get("mariadb" if is_mariadb else name)

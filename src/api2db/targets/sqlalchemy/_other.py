@@ -58,14 +58,8 @@ def keeps_moments(connection: sa.Connection) -> bool:
         Whether its column for a date with a time keeps microseconds.
 
     Raises:
-        TargetUnavailableError: A rollback leaves rows in the table, or the database can't tell how many rows an UPDATE
-            has changed.
+        TargetUnavailableError: A rollback leaves rows in the table.
     """
-    if not connection.dialect.supports_sane_rowcount:
-        raise TargetUnavailableError(
-            "the database's driver does not tell how many rows an UPDATE has changed, so that a second writer could not"
-            " be noticed; use another driver"
-        )
     name = f"api2db_probe_{secrets.token_hex(4)}"
     table = sa.Table(name, sa.MetaData(), sa.Column("place", sa.Integer()), sa.Column("moment", sa.DateTime()))
     rows = [{"place": 1, "moment": _MOMENT}]
@@ -80,6 +74,33 @@ def keeps_moments(connection: sa.Connection) -> bool:
         with connection.begin():
             table.drop(connection, checkfirst=True)
     return list(found) == [_MOMENT]
+
+
+def require_one_writer(connection: sa.Connection) -> None:
+    """Refuse a connection by which the ledger could not tell that there is a second writer.
+
+    Raises:
+        TargetUnavailableError: Each statement is a transaction, or the number of rows that an UPDATE has changed is
+            unknown.
+    """
+    if not connection.dialect.supports_sane_rowcount:
+        raise TargetUnavailableError(
+            "the database's driver does not tell how many rows an UPDATE has changed, so that a second writer could not"
+            " be noticed; use another driver"
+        )
+    if connection.dialect.name != "sqlite" and _commits_each_statement(connection):  # whose transactions we begin
+        raise TargetUnavailableError(
+            "the connection commits each statement by itself (autocommit), so that rows could be lost or doubled; leave"
+            " that option out of url"
+        )
+
+
+def _commits_each_statement(connection: sa.Connection) -> bool:
+    driver: Any = connection.connection.dbapi_connection
+    try:
+        return bool(connection.dialect.detect_autocommit_setting(driver))
+    except (AttributeError, NotImplementedError):  # SQLAlchemy before 2.0.43, and dialects that don't know
+        return getattr(driver, "autocommit", False) is True
 
 
 def _require_rollback(connection: sa.Connection, table: sa.Table) -> None:
