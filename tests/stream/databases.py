@@ -66,6 +66,7 @@ _MYSQL_COLUMNS = (
 _running: dict[str, Server] = {}
 registry.register("strange.psycopg", "tests.stream.strange", "StrangeDialect")
 registry.register("odd.pymysql", "tests.stream.strange", "OddDialect")
+registry.register("keyless.psycopg", "tests.stream.strange", "KeylessDialect")
 registry.register("countless.pysqlite", "tests.stream.strange", "CountlessDialect")
 
 

@@ -1,6 +1,9 @@
 """PostgreSQL and MySQL under names that api2db does not know, so that they have only what every database has."""
 
+from typing import Any
+
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+from sqlalchemy.dialects.postgresql.base import PGTypeCompiler
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
@@ -17,6 +20,19 @@ class OddDialect(MySQLDialect_pymysql):
 
     name = "odd"
     supports_statement_cache = True
+
+
+class _WithoutKeys(PGTypeCompiler):
+    def visit_user_defined(self, type_: Any, **options: Any) -> str:
+        """Leave the key out: some warehouses accept the clause and do not enforce it."""
+        return str(super().visit_user_defined(type_, **options)).removesuffix(" PRIMARY KEY")
+
+
+class KeylessDialect(StrangeDialect):
+    """PostgreSQL's dialect for a database that does not enforce primary keys."""
+
+    supports_statement_cache = True
+    type_compiler_cls = _WithoutKeys
 
 
 class CountlessDialect(SQLiteDialect_pysqlite):

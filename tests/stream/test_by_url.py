@@ -128,15 +128,21 @@ def test_an_unknown_database_that_does_not_roll_back_is_refused_with_the_reason(
     assert mariadb.execute("SHOW TABLES", database) == []
 
 
-def test_a_connection_that_commits_each_statement_is_refused(
-    tmp_path: Path, postgresql: Server, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql+psycopg://?autocommit=true", "commits each statement by itself"),
+        ("keyless+psycopg://", "two rows with the same primary key"),
+    ],
+)
+def test_a_database_in_which_rows_could_be_doubled_is_refused_with_the_reason(
+    tmp_path: Path, postgresql: Server, caplog: pytest.LogCaptureFixture, url: str, says: str
 ) -> None:
     database = postgresql.new_database()
-    url = make_url("postgresql+psycopg://?autocommit=true").set(username=postgresql.user, host=postgresql.host)
-    url = url.set(port=postgresql.port)
-    stream = Stream2Sql(COLLECTOR, database, "sqlalchemy", password=postgresql.password, url=url, home=tmp_path)
+    there = make_url(url).set(username=postgresql.user, host=postgresql.host, port=postgresql.port)
+    stream = Stream2Sql(COLLECTOR, database, "sqlalchemy", password=postgresql.password, url=there, home=tmp_path)
     assert not stream.connect()
-    assert "autocommit" in caplog.text
+    assert says in caplog.text
     assert not postgresql.execute("SELECT * FROM pg_tables WHERE schemaname = 'public'", database)
 
 

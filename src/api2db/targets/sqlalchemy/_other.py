@@ -58,22 +58,46 @@ def keeps_moments(connection: sa.Connection) -> bool:
         Whether its column for a date with a time keeps microseconds.
 
     Raises:
-        TargetUnavailableError: A rollback leaves rows in the table.
+        TargetUnavailableError: A rollback leaves rows in the table, or a primary key may stand there twice.
     """
     name = f"api2db_probe_{secrets.token_hex(4)}"
-    table = sa.Table(name, sa.MetaData(), sa.Column("place", sa.Integer()), sa.Column("moment", sa.DateTime()))
+    table = sa.Table(name, sa.MetaData(), sa.Column("place", _Key()), sa.Column("moment", sa.DateTime()))
     rows = [{"place": 1, "moment": _MOMENT}]
     try:
         with connection.begin() as transaction:
             table.create(connection)
             connection.execute(table.insert(), rows)
             found = connection.execute(sa.select(table.c.moment)).scalars().all()
+            _require_unique(connection, table, rows)
             transaction.rollback()
         _require_rollback(connection, table)
     finally:
         with connection.begin():
             table.drop(connection, checkfirst=True)
     return list(found) == [_MOMENT]
+
+
+class _Key(sa.types.UserDefinedType[int]):
+    """A key as the ledger's table declares its own."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_options: Any) -> str:
+        return "INTEGER NOT NULL PRIMARY KEY"
+
+
+def _require_unique(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Two writers that both begin a stream insert the same row into the ledger."""
+    try:
+        connection.execute(table.insert(), rows)
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return
+    raise TargetUnavailableError(
+        "the database takes two rows with the same primary key, so that two writers could begin a stream and rows could"
+        " be doubled; use a database that enforces primary keys"
+    )
 
 
 def require_one_writer(connection: sa.Connection) -> None:
