@@ -168,6 +168,19 @@ def test_a_table_on_an_engine_without_transactions_waits_with_the_reason(
     assert query(tmp_path, "mariadb", f"SELECT * FROM {COLLECTOR}") == []
 
 
+def test_a_name_that_an_unknown_database_would_cut_off_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    use("sqlalchemy_strange", request)
+    with stream_into("sqlalchemy_strange", tmp_path) as stream:
+        for number in range(2):
+            stream.q.put(pd.DataFrame({"id": [number, 10 + number], "é" * 40: [None, "x"]}))
+            assert stream.flush(10), stream.status()
+    assert list(types(tmp_path, "sqlalchemy_strange")) == ["id"]
+    assert [row["id"] for row in table_rows(tmp_path, "sqlalchemy_strange")] == [0, 1]
+    assert stream.status().rows_rejected == 2
+
+
 @pytest.mark.parametrize("dialect", ["sqlalchemy_sqlite", "sqlalchemy_postgresql", "sqlalchemy_strange"])
 def test_a_table_follows_the_data(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     use(dialect, request)

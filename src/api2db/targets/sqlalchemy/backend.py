@@ -95,15 +95,22 @@ class Backend:
     dialect: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _bytes_of(name: str) -> int:
+    return len(name.encode())
+
+
 def quote_in(engine: Engine) -> Callable[[str], str]:
     """The function that quotes a name for a dialect of SQLAlchemy."""
     preparer = engine.identifier_preparer
     longest = engine.max_identifier_length
+    # A longer name may be cut off without an error. SQL Server counts characters; others are taken to count bytes.
+    size = len if engine.name == "mssql" else _bytes_of
 
     def quote(name: str) -> str:
-        if not name or "\0" in name or len(name) > longest:
+        if not name or "\0" in name or size(name) > longest:
             raise BatchRefusedError(
-                f"the database can't hold the name {name!r}: it must have 1 to {longest} characters"
+                f"the database can't hold the name {name!r}: it must be no longer than {longest}, not empty and without"
+                " NUL; rename it"
             )
         quoted = str(preparer.quote_identifier(name))
         doubles = preparer._double_percents  # noqa: SLF001 - done again by a statement that has the name
