@@ -181,6 +181,20 @@ def test_rows_refused_beside_a_commit_that_is_still_held_are_set_aside_once(
     assert found_after_a_held_commit(postgresql, to_postgresql, tmp_path) == Verdict()
 
 
+def test_rows_refused_beside_the_first_commit_of_a_stream_are_set_aside_once(
+    tmp_path: Path, postgresql: Server, to_postgresql: Proxy
+) -> None:
+    """The ledger has no row yet that a reader could wait for."""
+    others, behind = refusing(postgresql, to_postgresql, tmp_path / "others")
+    puts = PutsThere(tmp_path / "own", behind, begun=False)
+    puts.acknowledged = [3]
+    with running(puts.stream):
+        hold_and_cut(puts, behind, to_postgresql, 3)
+        assert puts.stream.flush(60), puts.stream.status()
+    aside = set_aside(puts.home.path, puts.stream.stream_type)
+    assert judge(puts.found(), [*others.acknowledged, *puts.acknowledged[1:]], aside) == Verdict()
+
+
 def read_without_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "dialect_in", lambda schema: replace(dialect_in(schema), locking=""))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from api2db.errors import LedgerMovedError, TargetUnavailableError
 from api2db.targets.port import LedgerRow, LedgerUpdate
-from api2db.targets.sql.port import Database, Session
+from api2db.targets.sql.port import Database, DryRunEndedError, Session
 
 LEDGER_TABLE = "_api2db_ledger"
 CHANGES_TABLE = "_api2db_schema_changes"
@@ -48,6 +48,22 @@ class Ledger:
         select = f"SELECT epoch, sequence, skip FROM {self._quoted}{dialect.lock_hint} WHERE stream = ?"
         rows = session.rows(f"{select}{dialect.locking}", (stream,))
         return LedgerRow(*rows[0]) if rows else None
+
+    def require_unwritten(self, stream: str) -> None:
+        """Wait for a commit of a stream's first row that the server still holds: no SELECT sees or waits for that row.
+
+        Raises:
+            LedgerMovedError: There is a row now.
+        """
+        dialect = self._database.dialect
+        if not (dialect.locking or dialect.lock_hint):  # our process has the file to itself
+            return
+        try:
+            with self._database.transaction() as session:
+                self.step(session, LedgerUpdate(stream, None, LedgerRow("-", 0, 0)))
+                raise DryRunEndedError
+        except DryRunEndedError:
+            return
 
     def step(self, session: Session, update: LedgerUpdate) -> None:
         """Compare and set, as the transaction's first statement, which locks the row until the commit.

@@ -131,6 +131,8 @@ class SqlTarget(LedgerTarget):
                 raise TargetUnavailableError(
                     f"the table {self._name} exists and if_exists='fail'; rename or drop it, or use 'append'"
                 )
+        if row is None:
+            self._ledger.require_unwritten(stream)
         self._drop_surplus()
         return row
 
