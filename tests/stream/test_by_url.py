@@ -168,6 +168,17 @@ def test_a_table_on_an_engine_without_transactions_waits_with_the_reason(
     assert query(tmp_path, "mariadb", f"SELECT * FROM {COLLECTOR}") == []
 
 
+def test_a_database_that_another_dialect_has_used_before_gets_the_tables_that_it_lacks(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    use("postgresql", request)
+    for dialect in ("postgresql", "sqlalchemy_strange"):
+        with stream_into(dialect, tmp_path / dialect, table=dialect) as stream:
+            stream.q.put(frame(1))
+            assert stream.flush(10), stream.status()
+    assert [row["id"] for row in table_rows(tmp_path, "postgresql", "sqlalchemy_strange")] == [1]
+
+
 def test_a_name_that_an_unknown_database_would_cut_off_is_refused(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -13,6 +13,12 @@ NOTES_TABLE = "_api2db_columns"
 _CREATE_TRIES = 8
 _CREATE_PAUSE_S = 0.02
 _OURS = {
+    # First, because the columns of every other table are read with their notes.
+    NOTES_TABLE: (
+        ("table_name", "VARCHAR(255)", "NOT NULL"),
+        ("column_name", "VARCHAR(255)", "NOT NULL"),
+        ("declared", "VARCHAR(255)", "NOT NULL"),
+    ),
     LEDGER_TABLE: (
         ("stream", "VARCHAR(64)", "NOT NULL PRIMARY KEY"),
         ("epoch", "VARCHAR(64)", "NOT NULL"),
@@ -27,11 +33,6 @@ _OURS = {
         ("old_type", "VARCHAR(255)", ""),
         ("new_type", "VARCHAR(255)", ""),
         ("frame_ns", "BIGINT", "NOT NULL"),
-    ),
-    NOTES_TABLE: (
-        ("table_name", "VARCHAR(255)", "NOT NULL"),
-        ("column_name", "VARCHAR(255)", "NOT NULL"),
-        ("declared", "VARCHAR(255)", "NOT NULL"),
     ),
 }
 
