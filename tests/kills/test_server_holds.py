@@ -26,7 +26,7 @@ from api2db.torture.proxy import Proxy
 from tests.kills.checker import Verdict, judge, set_aside
 from tests.kills.fork_server import ForkServer
 from tests.kills.here import running, wait_until
-from tests.kills.on_servers import PutsThere, There, home_on, shorten
+from tests.kills.on_servers import HomeOf, PutsThere, There, home_on, shorten
 from tests.kills.strangers import rows_are_lost_without_the_epoch, the_copy_is_stopped
 from tests.servers.fixtures import engine
 from tests.servers.server import Server, running_server
@@ -193,6 +193,34 @@ def test_rows_refused_beside_the_first_commit_of_a_stream_are_set_aside_once(
         assert puts.stream.flush(60), puts.stream.status()
     aside = set_aside(puts.home.path, puts.stream.stream_type)
     assert judge(puts.found(), [*others.acknowledged, *puts.acknowledged[1:]], aside) == Verdict()
+
+
+class PutsByUrl(PutsThere):
+    """A stream into PostgreSQL under a name that api2db does not know."""
+
+    def __init__(self, place: Path, there: There) -> None:
+        assert there.proxy is not None
+        self.there = there
+        address = f"{there.server.user}@{there.proxy.host}:{there.proxy.port}"
+        url = f"strange+psycopg://{address}?sslmode=disable&application_name=api2db"
+        kind = f"{there.kind}_by_url"
+        options = {"db_name": there.database, "url": url, "password": there.server.password}
+        self.begin(HomeOf(place, (kind,), there=there), kind, options)
+
+
+def test_an_unknown_database_has_no_select_that_waits_for_a_held_commit_but_an_update(
+    tmp_path: Path, postgresql: Server, to_postgresql: Proxy
+) -> None:
+    others, behind = refusing(postgresql, to_postgresql, tmp_path / "others")
+    puts = PutsByUrl(tmp_path / "own", behind)
+    puts.acknowledged = [*others.acknowledged]
+    puts.put(1)
+    puts.deliver()
+    with running(puts.stream):
+        hold_and_cut(puts, behind, to_postgresql, 3)
+        assert puts.stream.flush(60), puts.stream.status()
+    aside = set_aside(puts.home.path, puts.stream.stream_type)
+    assert judge(puts.found(), puts.acknowledged, aside) == Verdict()
 
 
 def read_without_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,8 @@ class Ledger:
     def read(self, session: Session, stream: str) -> LedgerRow | None:
         """Read a row under a lock, so that a commit of ours that the server still holds ends first."""
         dialect = self._database.dialect
+        if dialect.locks_by_update:
+            session.run(f"UPDATE {self._quoted} SET loaded = loaded WHERE stream = ?", (stream,))
         select = f"SELECT epoch, sequence, skip FROM {self._quoted}{dialect.lock_hint} WHERE stream = ?"
         rows = session.rows(f"{select}{dialect.locking}", (stream,))
         return LedgerRow(*rows[0]) if rows else None
@@ -57,7 +59,7 @@ class Ledger:
             LedgerMovedError: There is a row now.
         """
         dialect = self._database.dialect
-        if not (dialect.locking or dialect.lock_hint):  # our process has the file to itself
+        if not (dialect.locking or dialect.lock_hint or dialect.locks_by_update):  # our process has the file to itself
             return
         try:
             with self._database.transaction() as session:

@@ -140,6 +140,7 @@ class Dialect:
         key_type: The column type for a part of the key, given the type of other columns.
         locking: Ends a SELECT that locks its rows until the transaction ends.
         lock_hint: Follows the table's name in such a SELECT.
+        locks_by_update: Whether an UPDATE locks the rows before such a SELECT, which not every database has.
         current: Ends a SELECT that sees what an UPDATE sees, not what was there when the transaction began.
         schemas: The query for names that may stand before a table's name and a dot; empty if there are none.
         insert_ignore: Makes an INSERT do nothing if its key is there already, or raise LedgerMovedError.
@@ -170,6 +171,7 @@ class Dialect:
     key_type: Callable[[str], str] = str
     locking: str = ""
     lock_hint: str = ""
+    locks_by_update: bool = False
     current: str = ""
     schemas: str = ""
     insert_ignore: Callable[[str], str] = "{} ON CONFLICT DO NOTHING".format

@@ -35,7 +35,7 @@ def other_backend(dialect: Dialect, *, keeps_moments: bool) -> Backend:
         by_sqlalchemy=True,
         retype=_retype,
         has_notes=True,
-        dialect={"exact_text": "{}", "fold": str.lower},
+        dialect={"exact_text": "{}", "fold": str.lower, "locks_by_update": True},
     )
 
 
