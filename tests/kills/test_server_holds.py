@@ -20,6 +20,8 @@ from api2db.targets.mysql import _database as mysql
 from api2db.targets.postgresql import PostgresqlDatabase
 from api2db.targets.postgresql import _database as postgresql
 from api2db.targets.postgresql._dialect import dialect_in
+from api2db.targets.server import Password
+from api2db.targets.server import Server as TargetServer
 from api2db.targets.sql import SqlTarget
 from api2db.targets.sql._ledger import Ledger
 from api2db.torture.proxy import Proxy
@@ -440,3 +442,56 @@ def test_a_frozen_client_that_holds_the_ledger_is_thrown_out_and_another_goes_on
         child.wait()
     assert "a copy of this project" in fork_server.errors()
     assert judge(there.rows(), [1, 2, 3, 101, 102]) == Verdict()
+
+
+def held(there: There) -> str:
+    """The stream whose row of the ledger a test is about."""
+    ((stream,),) = there.execute("SELECT stream FROM _api2db_ledger")
+    return str(stream)
+
+
+@contextmanager
+def another_owner(there: There) -> Iterator[PostgresqlDatabase]:
+    """The database as another owner of its streams has it, who reaches it directly."""
+    server = there.server
+    password = Password(lambda: server.password)
+    database = PostgresqlDatabase(TargetServer(server.host, server.port, server.user, there.database, password))
+    database.connect()
+    yield database
+    database.close()
+
+
+def test_who_holds_the_ledger_and_lives_is_waited_for_no_longer_than_it_takes(
+    tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api2db.targets.postgresql._database._SILENT_S", 120.0)
+    there = There(postgresql)
+    PutsThere(tmp_path, there)
+    client = postgresql.client(there.database, autocommit=False)
+    with another_owner(there) as database, closing(client), client.cursor() as cursor:
+        cursor.execute("UPDATE _api2db_ledger SET loaded = loaded")
+        looking = threading.Thread(target=database.end_silent, args=(held(there),), daemon=True)
+        looking.start()
+        wait_until(lambda: _waiting(there), 30)
+        client.commit()
+        looking.join(60)
+        assert not looking.is_alive()
+
+
+def test_a_load_over_a_slow_link_is_not_taken_for_silent(
+    tmp_path: Path, postgresql: Server, to_postgresql: Proxy
+) -> None:
+    """Each piece takes most of a second."""
+    behind = There(postgresql, to_postgresql)
+    puts = PutsThere(tmp_path, behind)
+    with another_owner(behind) as database, running(puts.stream):
+        puts.put(1)
+        assert puts.stream.flush(60)
+        to_postgresql.throttle(150)
+        connections_before = to_postgresql.connections
+        puts.put(1, rows=8_000)
+        wait_until(lambda: behind.execute("SELECT 1 FROM pg_stat_progress_copy WHERE bytes_processed > 0"), 30)
+        database.end_silent(held(behind))
+        assert puts.stream.flush(60), puts.stream.status()
+        assert to_postgresql.connections == connections_before
+    assert puts.verdict() == Verdict()

@@ -1,7 +1,6 @@
 """A database of PostgreSQL: its transactions, changes of its tables, its errors, and how its connections are opened."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -57,7 +56,7 @@ _SILENT = """
     FROM {} AS ledger JOIN pg_stat_activity ON backend_xid = ledger.xmax LEFT JOIN pg_stat_progress_copy USING (pid)
     WHERE stream = ? AND wait_event = 'ClientRead' AND usename = current_user
 """
-_SILENT_S = 2.0  # longer than a client takes to encode the next rows of a COPY
+_SILENT_S = 2.0  # longer than a client takes to encode the next rows of a COPY, or to send a piece of them
 
 
 class PostgresqlDatabase:
@@ -96,28 +95,36 @@ class PostgresqlDatabase:
         self._connections.end_waiting()
 
     def end_silent(self, stream: str) -> None:
-        try:
-            with self.transaction() as session:
-                self._end_silent(session, stream)
-        except TargetError as error:  # Without this, the row is waited for.
-            logger.debug("whether a silent client holds the ledger of %s is unknown: %s", self._server.place, error)
-
-    def _end_silent(self, session: Session, stream: str) -> None:
         silent = _SILENT.format(self.dialect.table(LEDGER_TABLE))
         look = f"SELECT pid, backend_xid::text, state_change, bytes_processed {silent}"
-        before = session.rows(look, (stream,))
-        if not before:
+        try:
+            with self.transaction() as session:
+                before = session.rows(look, (stream,))
+            if not before or self._is_free_soon(stream):
+                return
+            with self.transaction() as session:
+                if session.rows(look, (stream,)) != before:
+                    return
+                ended = session.rows(f"SELECT pg_terminate_backend(pid) {silent}", (stream,))
+        except TargetError as error:  # Without this, the row is waited for.
+            logger.debug("whether a silent client holds the ledger of %s is unknown: %s", self._server.place, error)
             return
-        time.sleep(_SILENT_S)
-        session.rows("SELECT pg_stat_clear_snapshot()")
-        if session.rows(look, (stream,)) != before:
-            return
-        if session.rows(f"SELECT pg_terminate_backend(pid) {silent}", (stream,)):
+        if ended:
             logger.warning(
                 "a load into %s was ended, because its client was silent for %.0f s; its rows are loaded again",
                 self._server.place,
                 _SILENT_S,
             )
+
+    def _is_free_soon(self, stream: str) -> bool:
+        """Wait for a stream's row of the ledger as long as a client may be silent; return whether it is free then."""
+        try:
+            with self.transaction() as session:
+                session.run(f"SET LOCAL lock_timeout = {round(1000 * _SILENT_S)}")
+                session.rows(f"SELECT 1 FROM {self.dialect.table(LEDGER_TABLE)} WHERE stream = ? FOR UPDATE", (stream,))
+        except TargetUnavailableError:
+            return False
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
