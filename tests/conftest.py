@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from api2db.delivery import _worker as worker
 from tests.faults.needs import NOT_TESTED
@@ -17,8 +18,15 @@ ROOT = Path(__file__).parents[1]
 FOLDERS_OF_A_HOME = ("STORE", "CACHE", "AUTH", "LOGS")
 
 
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
 def pytest_configure() -> None:
-    """A suite that a shell started in the background has SIGINT ignored, and its children would inherit that."""
+    """How long an example of hypothesis takes depends on what else the machine does.
+
+    A suite that a shell started in the background has SIGINT ignored, and its children would inherit that.
+    """
+    settings.load_profile("suite")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

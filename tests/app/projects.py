@@ -41,6 +41,11 @@ GUARD = """
 """
 
 
+# A run ends within ten seconds of a signal. A machine that runs other tests too may take longer to get it there; one
+# that hangs takes forever.
+ENDS_WITHIN_S = 60.0
+
+
 class Project:
     """A home with a main file in it."""
 

@@ -25,7 +25,7 @@ from api2db.errors import StreamDiedError
 from api2db.ingest.status import CollectorStatus, publish_status
 from api2db.testing import ApiServer, Call, Reply, pages_of
 from tests.app.commands import Command, Ended, command_of
-from tests.app.projects import Project
+from tests.app.projects import ENDS_WITHIN_S, Project
 from tests.ingest.tiny import wait_until
 
 PROGRAM = [sys.executable, "-m", "api2db"]
@@ -250,7 +250,7 @@ def test_python_main_py_streams_rows_until_a_signal(api2db: Command, tmp_path: P
             wait_until(lambda: sum(len(pd.read_parquet(shard)) for shard in shards.glob("*.parquet")) > NEWEST, 40)
             status = json.loads(api2db("status", "--json", "--home", str(home)).out)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(ENDS_WITHIN_S) == 0
         finally:
             process.kill()
     assert status["healthy"]
@@ -286,7 +286,7 @@ def test_run_prints_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> No
         try:
             project.pids("alpha")
             process.send_signal(signal.SIGINT)
-            said, _ = process.communicate(timeout=12)
+            said, _ = process.communicate(timeout=ENDS_WITHIN_S)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -330,7 +330,7 @@ def on_a_terminal(project: Project, until: Callable[[], object]) -> str:
         until()
         process.send_signal(signal.SIGINT)
         drawn = _everything_from(ours)
-        assert process.wait(12) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
     finally:
         process.kill()
         process.wait()

@@ -14,7 +14,7 @@ from api2db.app.run import Run
 from api2db.errors import ConfigurationError, JournalBusyError, JournalError, PollError, TargetUnavailableError
 from api2db.ingest import Collector, CollectorStatus, read_status
 from api2db.journal import journal_store
-from tests.app.projects import Project, counted
+from tests.app.projects import ENDS_WITHIN_S, Project, counted
 from tests.ingest.tiny import TinyStream, rows_in, wait_until
 
 TWO = 'collectors = [polls("alpha"), polls("beta")]\n'
@@ -29,7 +29,7 @@ def test_a_signal_ends_a_run_within_ten_seconds_and_no_row_is_lost_or_doubled(
         pids = project.pids("alpha", "beta")
         wait_until(lambda: len(project.ids("alpha")) > 5)
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
         assert not any(psutil.pid_exists(pid) for pid in pids)
     assert project.ended("--once").returncode == 0
     for name in ("alpha", "beta"):
@@ -80,7 +80,7 @@ def test_a_process_that_is_killed_is_started_again_and_goes_on_where_it_was(tmp_
         for number in (signal.SIGKILL, signal.SIGTERM):
             kill_and_see_it_go_on(project, number)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
         assert process.stdout is not None
         said = process.stdout.read()
     assert "has died, killed by SIGKILL; it is restarted" in said
@@ -95,7 +95,7 @@ def test_processes_end_by_themselves_when_their_parent_is_killed(tmp_path: Path)
         children = [psutil.Process(pid) for pid in project.pids("alpha", "beta")]
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=ENDS_WITHIN_S)
         assert not alive
     assert project.ended("--once").returncode == 0
     assert project.ids("alpha") == counted(project.ids("alpha"))
@@ -115,7 +115,7 @@ def test_a_poll_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
     with project.running() as process:
         wait_until(lambda: project.ids("alpha"), 30)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
     assert project.ids("alpha") == [1]
 
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_delivered_does_not_hold_up_the_end_and_waits_for_the_nex
         wait_until(lambda: (read_status(tmp_path, "alpha") or CollectorStatus("alpha", 0)).rows >= 3)
         assert project.ids("alpha") == []
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
     rows = (read_status(tmp_path, "alpha") or CollectorStatus("alpha", 0)).rows
     assert project.ended("--once").returncode == 0
     ids = project.ids("alpha")
@@ -155,7 +155,7 @@ def test_a_signal_ends_a_run_of_one_round_too(tmp_path: Path) -> None:
     with project.running("--once") as process:
         wait_until(lambda: project.ids("alpha"), 30)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 1
+        assert process.wait(ENDS_WITHIN_S) == 1
     assert project.ids("alpha") == [1]
 
 
@@ -234,7 +234,7 @@ def test_log_files_are_private_and_hold_no_secret(tmp_path: Path) -> None:
         log = tmp_path / "LOGS" / "process-1.log"
         wait_until(lambda: log.exists() and "is down" in log.read_text(), 30)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(ENDS_WITHIN_S) == 0
         assert process.stdout is not None
         said = process.stdout.read()
     assert "the poll of alpha failed" in said

@@ -75,7 +75,7 @@ def test_times_keep_unit_zone_and_gaps(name: str) -> None:
     some.lists(some.dictionaries(some.sampled_from(["a", "b", 1, True]), some.integers() | some.text(max_size=1)))
     | some.lists(some.builds(lambda a, b: {"b": b, 1: a}, some.floats() | some.none(), some.floats(0, 1)))
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_dicts_of_one_layout_and_of_many_become_the_same_columns(rows: list[dict[Any, Any]]) -> None:
     class Row(dict[Any, Any]):
         """Not a dict by class, so that each key is looked up in each row."""

@@ -81,7 +81,7 @@ _ANYTHING = some.recursive(
 
 
 @given(some.lists(_ANYTHING, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_many_cells_are_written_as_each_is_by_itself(cells: list[object]) -> None:
     try:
         expected = [None if cell is None else encode_cell(cell) for cell in cells]

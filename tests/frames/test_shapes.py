@@ -172,7 +172,7 @@ def _check(frames: Sequence[pd.DataFrame]) -> None:
 
 
 @given(_frames())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_frames_of_any_shapes_are_encoded_as_they_are_converted(frames: list[pd.DataFrame]) -> None:
     _check(frames)
 
@@ -180,7 +180,7 @@ def test_frames_of_any_shapes_are_encoded_as_they_are_converted(frames: list[pd.
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @given(_frames())
-@settings(max_examples=20_000, deadline=None)
+@settings(max_examples=20_000)
 def test_thousands_of_frames_are_encoded_as_they_are_converted(frames: list[pd.DataFrame]) -> None:
     _check(frames)
 

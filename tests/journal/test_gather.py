@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from api2db.frames import to_batch
@@ -36,7 +36,7 @@ def batches_of(data: some.DataObject, types: list[pa.DataType]) -> list[pa.Recor
     return batches
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(some.data(), some.lists(some.sampled_from(_GATHERED), min_size=1, max_size=6))
 def test_messages_become_the_rows_that_arrow_reads(data: some.DataObject, types: list[pa.DataType]) -> None:
     batches = batches_of(data, types)

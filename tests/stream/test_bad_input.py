@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api2db import Stream, Stream2Local, Stream2Sql
@@ -252,7 +252,7 @@ AWKWARD = st.one_of(
 @pytest.mark.parametrize("examples", [12, pytest.param(200, marks=[pytest.mark.torture, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_no_name_reaches_sql_unquoted(dialect: str, tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples)
     @example(table='"; DROP TABLE canary; --', columns=['"', "'", "`", "%s", "?"])
     @example(table="%(x)s", columns=["_api2db_old", "select", "SELECT "])
     @given(table=AWKWARD, columns=st.lists(AWKWARD, min_size=1, max_size=5, unique_by=lambda name: name.casefold()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api2db.errors import ConfigurationError
@@ -63,7 +63,7 @@ def delivered(dialect: str, frame: dict[str, list[Any]], **options: Any) -> tupl
 
 
 def of_so_many(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    return settings(max_examples=examples)
 
 
 def listed(dialect: str, table: str) -> list[str]:
