@@ -90,6 +90,8 @@ def test_a_batch_that_is_acknowledged_before_its_commit_is_found(
         ("--faults flood", "there is no fault flood; there are kill, cut, lost-commit, server-kill, disk-full"),
         ("--to oracle://me@here/it", "--to must be duckdb"),
         ("--to paper", "--to must be duckdb"),
+        ("--to postgresql://me:p@ss:geheim@here/it", "--to must be duckdb"),
+        ("--to postgresql://me:p@geheim@here/it", "second @"),
         ("--to postgresql://here/it", "the URL lacks the user"),
         ("--to postgresql://me:$NOT_THERE@here/it", "the environment variable NOT_THERE is not set"),
         ("--to sqlite --server-command false", "sqlite has no server"),
@@ -99,6 +101,7 @@ def test_what_can_not_be_had_is_refused_with_the_reason(torture: Command, argume
     ended = torture(*arguments.split())
     assert ended.code == 2
     assert why in ended.error
+    assert "geheim" not in ended.error
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(torture: Command, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, create_engine, event
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from api2db.delivery import Group
@@ -19,7 +19,7 @@ from api2db.targets.postgresql import PostgresqlDatabase, postgresql_arguments
 from api2db.targets.server import Password, Server
 from api2db.targets.sql import Database
 from api2db.targets.sql.port import quote
-from api2db.targets.sqlalchemy import Address, SqlalchemyDatabase
+from api2db.targets.sqlalchemy import Address, SqlalchemyDatabase, parsed_url
 from api2db.targets.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
@@ -295,13 +295,7 @@ def of_vendor(
 def _parsed(url: str | URL | None) -> URL:
     if not url:
         raise ConfigurationError("dialect='sqlalchemy' needs url='…', such as 'cockroachdb://host:26257'")
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # their texts have the URL or what follows a colon: both may have a password
-        raise ConfigurationError("url is not a URL of SQLAlchemy: dialect+driver://user@host:port") from None
-    if "@" in (parsed.host or ""):  # which would be shown
-        raise ConfigurationError("url has a second @ before its host; write an @ of the user or password as %40")
-    return parsed
+    return parsed_url(url)
 
 
 def _check_name(quote: Callable[[str], str], what: str, name: str) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 
 from api2db.errors import ConfigurationError, TargetUnavailableError, from_extra
+from api2db.targets.sqlalchemy import parsed_url
 from api2db.texts import redact
 from api2db.torture import clients
 from api2db.torture.checker import Row
@@ -317,9 +317,9 @@ def scratch_in(to: str, home: Path, environment: Mapping[str, str]) -> Scratch:
     if to in {"duckdb", "sqlite"}:
         return FileScratch(to, home / f"torture.{to}", table)
     try:
-        url = make_url(to)
-    except ArgumentError:
-        raise ConfigurationError(f"--to must be {_KINDS}") from None
+        url = parsed_url(to)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--to must be {_KINDS}; {error}") from None
     kind = url.get_backend_name()
     place = Path(url.database or "").absolute()
     if kind in {"duckdb", "sqlite", "shards"}:

@@ -6,7 +6,7 @@ table's columns, inserts rows, or stages them for a merge. ``backend`` describes
 whose promises are tried out first.
 """
 
-from api2db.targets.sqlalchemy._address import Address
+from api2db.targets.sqlalchemy._address import Address, parsed_url
 from api2db.targets.sqlalchemy._database import EXPERIMENTAL, KNOWN, SqlalchemyDatabase
 
-__all__ = ["EXPERIMENTAL", "KNOWN", "Address", "SqlalchemyDatabase"]
+__all__ = ["EXPERIMENTAL", "KNOWN", "Address", "SqlalchemyDatabase", "parsed_url"]

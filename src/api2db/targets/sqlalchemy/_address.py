@@ -3,11 +3,28 @@
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
+from api2db.errors import ConfigurationError
 from api2db.targets.server import Password
 
 _SECRET = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
+
+
+def parsed_url(url: str | URL) -> URL:
+    """Parse a URL that may have a password.
+
+    Raises:
+        ConfigurationError: It is none, or a part of the password stands where the host is; nothing of it is shown.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # their texts have the URL, or what follows a colon
+        raise ConfigurationError("url is not a URL of SQLAlchemy: dialect+driver://user@host:port") from None
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError("url has a second @ before its host; write an @ of the user or password as %40")
+    return parsed
 
 
 @dataclass(frozen=True, slots=True)
