@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from api2db import Stream2Sql
 from api2db.errors import BatchRefusedError, ConfigurationError
+from api2db.stream.diagnosis import _search
 from api2db.targets.port import Column
 from api2db.targets.sqlalchemy import EXPERIMENTAL
 from api2db.targets.types import MICROSOFT_SQL, ORACLE, from_microsoft_sql, from_oracle
@@ -120,3 +121,10 @@ def test_an_encryption_that_the_driver_can_not_give_is_refused(tmp_path: Path) -
     for dialect, tls in (("oracle", "require"), ("oracle", "verify-full")):
         with pytest.raises(ConfigurationError, match="tls can be"):
             stream_into(dialect, tmp_path, tls=tls)
+
+
+def test_explain_looks_for_names_as_the_table_was_made_with_them() -> None:
+    oracle = sa.make_url("oracle+oracledb://").get_dialect()()
+    written = str(_search("shop", "flights", {"id": "42"}, 5).compile(dialect=oracle))
+    assert 'FROM "shop"."flights"' in written
+    assert '"flights"."id"' in written

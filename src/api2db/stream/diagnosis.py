@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from sqlalchemy import ColumnClause, Connection, String, cast, column, select, table, text
+from sqlalchemy import ColumnClause, Connection, Select, String, cast, column, select, table, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import quoted_name
 
 from api2db.errors import TargetUnavailableError
 from api2db.texts import redact
@@ -89,11 +90,17 @@ def found_in_table(
     Raises:
         TargetUnavailableError: The database can't be reached, or there is no such table or column.
     """
-    names: dict[str, ColumnClause[Any]] = {name: column(name) for name in where}
-    wanted = [cast(names[name], String()) == value for name, value in where.items()]
-    query = select(text("*")).select_from(table(table_name, *names.values(), schema=schema)).where(*wanted).limit(most)
     with _reached(engine) as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [dict(row) for row in connection.execute(_search(schema, table_name, where, most)).mappings()]
+
+
+def _search(schema: str | None, table_name: str, where: Mapping[str, str], most: int) -> Select[Any]:
+    """Names are quoted, as they were when the table was made: else Oracle looks for them in capitals."""
+    names: dict[str, ColumnClause[Any]] = {name: column(quoted_name(name, quote=True)) for name in where}
+    wanted = [cast(names[name], String()) == value for name, value in where.items()]
+    below = None if schema is None else quoted_name(schema, quote=True)
+    place = table(quoted_name(table_name, quote=True), *names.values(), schema=below)
+    return select(text("*")).select_from(place).where(*wanted).limit(most)
 
 
 def found_in_files(files: Sequence[Path], where: Mapping[str, str], most: int) -> list[Row]:
