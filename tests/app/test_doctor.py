@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from api2db import Stream2Sql
+from api2db.stream.diagnosis import _covers
 from api2db.testing import ApiServer, Call, Reply
 from tests.app.commands import Command, Ended, command_of
 from tests.servers.server import Server
@@ -139,6 +140,20 @@ def test_doctor_names_the_rights_that_are_missing_on_a_server(
     assert "SELECT on" not in rights["what"]
     assert "connections are in use" in connections["what"]
     assert "geheim" not in ended.out + ended.error
+
+
+@pytest.mark.parametrize(
+    ("database", "table"), [(None, None), (r"shop\_%", None), ("sh_p%", None), ("shop_1", "cities")]
+)
+def test_a_grant_of_mysql_may_be_for_all_databases_of_a_pattern(database: str | None, table: str | None) -> None:
+    assert _covers(database, table, "shop_1", "cities")
+
+
+@pytest.mark.parametrize(
+    ("database", "table"), [(r"sh\_p%", None), ("sh``op", None), ("shop%", "cities"), ("shop_1", "towns")]
+)
+def test_a_grant_of_mysql_for_others_does_not_count(database: str, table: str | None) -> None:
+    assert not _covers(database, table, "shop_1", "cities")
 
 
 def test_doctor_names_a_server_that_can_not_be_reached(api2db: Command, tmp_path: Path) -> None:

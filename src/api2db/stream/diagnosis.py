@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 _LEDGER: Final = "_api2db_ledger"
 _NEEDED: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_GRANT: Final = re.compile(r"GRANT (?P<rights>.+) ON (?P<place>\S+) TO ", re.IGNORECASE)
+_GRANT: Final = re.compile(
+    r"GRANT (?P<rights>.+) ON (?:\*|`(?P<database>(?:[^`]|``)+)`)\.(?:\*|`(?P<table>(?:[^`]|``)+)`) TO ", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +186,20 @@ def _rights_in_mysql(connection: Connection, table_name: str) -> tuple[str, ...]
         found = _GRANT.match(line)
         if found is None:
             return ()
-        place = found["place"].replace("`", "").replace("\\", "")
-        if place in {"*.*", f"{database}.*", f"{database}.{table_name}"}:
+        if _covers(found["database"], found["table"], str(database), table_name):
             granted |= {right.strip().upper() for right in found["rights"].split(",")}
     if any(right.startswith("ALL PRIVILEGES") for right in granted):
         return ()
     return tuple(f"{right} on {database}.*" for right in (*_NEEDED, "CREATE", "ALTER") if right not in granted)
+
+
+def _covers(granted: str | None, granted_table: str | None, database: str, table_name: str) -> bool:
+    """Whether a grant is for a table. None is for all; without a table, the database's name is a pattern of LIKE."""
+    if granted is None:
+        return True
+    granted = granted.replace("``", "`")
+    if granted_table is not None:
+        return granted == database and granted_table.replace("``", "`") == table_name
+    parts = re.findall(r"\\.|.", granted, re.DOTALL)
+    pattern = "".join({"%": ".*", "_": "."}.get(part) or re.escape(part[-1]) for part in parts)
+    return re.fullmatch(pattern, database, re.DOTALL) is not None
