@@ -75,6 +75,11 @@ def test_a_url_that_can_not_be_used_says_why(url: str, says: str, tmp_path: Path
     assert SECRET not in str(raised.value)
 
 
+def test_an_option_that_the_driver_does_not_know_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"does not take what url says.*'colour'"):
+        by_url(tmp_path, "mysql+pymysql://me@127.0.0.1:1?colour=red", "shop").connect()
+
+
 def test_a_url_is_for_the_general_target_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="url is for dialect='sqlalchemy'"):
         Stream2Sql(COLLECTOR, "flights.sqlite", "sqlite", url="sqlite://", home=tmp_path)

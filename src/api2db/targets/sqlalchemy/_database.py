@@ -258,6 +258,11 @@ class _Opener:
         except (sa.exc.SQLAlchemyError, OSError) as error:
             said = self._address.without_secret(getattr(error, "orig", None) or error)
             raise TargetUnavailableError(f"the database {self._address.place} can't be reached: {said}") from None
+        except (TypeError, ValueError) as error:
+            said = self._address.without_secret(error)
+            raise ConfigurationError(
+                f"the driver of {self._address.url.drivername} does not take what url says: {said}; correct its options"
+            ) from None
 
     def clean(self, connection: sa.Connection) -> None:
         connection.rollback()
