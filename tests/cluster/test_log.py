@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.cluster import GapError
+from api2db.cluster._jetstream import NO_STREAM, JetStream, RefusedError
 from api2db.errors import BacklogFullError, ClusterUnavailableError, JournalBusyError
 from api2db.journal import Delivered, Position, StreamIdentity
 from tests.cluster.journals import ALL_AT_ONCE, SQL, Machines, answers_lost, delivered, ids, rows
@@ -55,6 +56,24 @@ def test_a_state_may_be_larger_than_a_message(machines: Machines) -> None:
         there = machines.new()
         assert there.journal().cursor() == state
         there.close()
+
+
+def test_a_server_that_does_not_know_a_new_stream_yet_does_not_keep_its_owner_out(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [RefusedError(NO_STREAM, "stream not found")]
+    purge = JetStream.purge
+
+    def refused_once(self: JetStream, *arguments: Any, **options: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        purge(self, *arguments, **options)
+
+    monkeypatch.setattr(JetStream, "purge", refused_once)
+    journal, reader = machines.new().attached()
+    assert not refusals
+    journal.append([rows(1)])
+    assert delivered(reader) == [1]
 
 
 def test_a_publication_whose_answer_is_lost_counts_once(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:

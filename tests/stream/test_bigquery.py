@@ -1245,6 +1245,7 @@ def test_signatures_and_inheritance_are_the_spec_s() -> None:
     assert stream2bigquery.Stream2Bigquery is Stream2Bigquery
 
 
+@pytest.mark.disk_journal  # in a cluster a parked batch has no file
 def test_failed_uploads_lie_under_bigquery(make: Make, server: BigqueryServer, tmp_path: Path) -> None:
     stream = make()
     stream.stream(frame(1))

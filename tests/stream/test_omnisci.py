@@ -626,6 +626,7 @@ def test_words_in_the_names_of_tables_and_columns_are_not_taken_for_what_the_ser
     assert len(rejected_rows(tmp_path, "omnisci", "clocks")) == 1
 
 
+@pytest.mark.disk_journal  # in a cluster a parked batch has no file
 def test_a_failed_upload_is_parked_under_omnisci_and_loaded_later(tmp_path: Path) -> None:
     with OmnisciServer() as server:
         options = server.reach.options

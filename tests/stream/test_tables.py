@@ -227,6 +227,7 @@ def test_a_replacing_frame_that_is_refused_as_a_whole_replaces_nothing(
     assert stream.status().rows_rejected == 1
 
 
+@pytest.mark.disk_journal  # in a cluster rejected rows are not files
 def test_no_temporary_file_of_rejected_rows_is_left(make: Make, dialect: str, tmp_path: Path) -> None:
     execute(tmp_path, dialect, "CREATE TABLE flights (id BIGINT CHECK (id <> 7))")
     with make(schema="freeze") as stream:

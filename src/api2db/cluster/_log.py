@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from api2db.cluster._cache import cache
 from api2db.cluster._connection import Message
-from api2db.cluster._jetstream import FullError, JetStream, MovedError, RefusedError, until_answered
+from api2db.cluster._jetstream import NO_STREAM, FullError, JetStream, MovedError, RefusedError, until_answered
 from api2db.cluster._log_messages import GapError, LogMessages
 from api2db.cluster._message import CURSOR, OWNER, REMOVAL, ROWS, Draft, LogEnd, LogMessage, counted, decoded
 from api2db.cluster._names import Names
@@ -92,7 +92,7 @@ class Log:
                 self._is_fenced = False
                 continue  # The last owner, or another new one, has written since the look.
             break
-        self._jetstream.purge(self._stream, self.messages.subject(OWNER), keep=1)
+        self._remove_older_marks()
 
     def publish(self, drafts: Sequence[Draft]) -> None:
         """Append messages together; they are on the disks of a majority of the servers on return.
@@ -207,6 +207,15 @@ class Log:
             if draft.kind == ROWS:
                 rows.append(decoded(number, payload))
         return _Publication(written, tuple(messages), tuple(rows), end)
+
+    def _remove_older_marks(self) -> None:
+        """Remove the marks of earlier owners; what is left is removed by the next owner."""
+        try:
+            self._jetstream.purge(self._stream, self.messages.subject(OWNER), keep=1)
+        except RefusedError as error:
+            # The stream has just stored a message, but for a moment a server may not know a new stream.
+            if error.code != NO_STREAM:
+                raise
 
     def _found(self, candidates: Sequence[_Publication], error: RefusedError) -> _Publication:
         """See what stands behind the end that is known here."""
