@@ -36,6 +36,7 @@ class Home:
         without: What is taken away from its processes.
         options: The streams' own.
         elsewhere: The folder of its databases, where that is not in the project.
+        alternates: Whether the type of a column differs between frames.
     """
 
     place: Path
@@ -43,6 +44,7 @@ class Home:
     without: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Path | None = None
+    alternates: bool = False
 
     def __post_init__(self) -> None:
         for folder in (self.path, self.logs):
@@ -64,7 +66,8 @@ class Home:
     def project(self) -> dict[str, Any]:
         """What each child needs to know."""
         places = {"home": str(self.path), "db": str(self.databases), "logs": str(self.logs)}
-        return {**places, "kinds": list(self.kinds), "without": self.without, "options": dict(self.options)}
+        said = {"without": self.without, "options": dict(self.options), "alternates": self.alternates}
+        return {**places, "kinds": list(self.kinds), **said}
 
     @property
     def log(self) -> Path:

@@ -27,7 +27,7 @@ from api2db.torture.fork_server import say
 from tests.faults.children import Acknowledgements, acknowledged
 from tests.kills import planted
 from tests.kills.marks import mark_loads
-from tests.kills.rows import EVERYONE, frame, lane_of
+from tests.kills.rows import EVERYONE, frame, lane_of, with_floats
 from tests.rest.shapes import collect_shape
 
 COLLECTOR = "flights"
@@ -112,6 +112,7 @@ class Project:
         kinds: The streams that it has.
         without: What is taken away from it; nothing by default.
         options: The streams' own.
+        alternates: Whether the type of a column differs between frames, so that they have no common schema.
     """
 
     home: str
@@ -120,6 +121,7 @@ class Project:
     kinds: Sequence[str]
     without: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    alternates: bool = False
 
     def streams(self) -> dict[str, Stream]:
         planted.take_away(self.without)
@@ -196,6 +198,7 @@ class Producer:
         logs = Path(project.logs)
         self._rows = rows
         self._streams = streams
+        self._alternates = project.alternates
         self._begun = os.open(logs / "begun", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._said = Acknowledgements(logs / "acknowledged")
         self._n = max(acknowledged(logs / "begun"), default=0)
@@ -224,6 +227,8 @@ class Producer:
     def _put(self, n: int) -> None:
         stream_no = lane_of(n, list(self._streams))
         batch = frame(stream_no, n, self._rows)
+        if self._alternates and n % 2 and "extra" in batch.schema.names:
+            batch = with_floats(batch, "extra")
         if stream_no == EVERYONE:
             self._handle.journal.append((batch,), stream_no=ALL)
         else:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from api2db.torture.rows import COLUMNS, frame, proof
 
-__all__ = ["COLUMNS", "EVERYONE", "expected", "frame", "lane_of", "proof"]
+__all__ = ["COLUMNS", "EVERYONE", "expected", "frame", "lane_of", "proof", "with_floats"]
 
 EVERYONE = "everyone"
 
@@ -17,3 +19,9 @@ def lane_of(n: int, kinds: Sequence[str]) -> str:
 def expected(numbers: Sequence[int], kind: str, kinds: Sequence[str]) -> list[int]:
     """The numbers that a stream of a kind must deliver."""
     return [n for n in numbers if lane_of(n, kinds) in {EVERYONE, kind}]
+
+
+def with_floats(batch: pa.RecordBatch, column: str) -> pa.RecordBatch:
+    """A frame whose integers in a column are floats of the same values."""
+    place = batch.schema.get_field_index(column)
+    return batch.set_column(place, column, batch.column(place).cast(pa.float64()))

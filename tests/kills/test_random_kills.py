@@ -52,6 +52,12 @@ def test_so_it_is_without_an_fsync_a_put_and_with_frames_that_are_cut(
     say.append(f"{kill_often(fork_server, Home(tmp_path, options=options), 3)} ({options})")
 
 
+def test_so_it_is_with_frames_that_have_no_common_schema(
+    fork_server: ForkServer, tmp_path: Path, say: list[str]
+) -> None:
+    say.append(f"{kill_often(fork_server, Home(tmp_path, alternates=True), 5)}, types that alternate")
+
+
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("options", [{}, {"durability": "process"}, {"chunk_size": 100}], ids=str)
@@ -59,3 +65,11 @@ def test_two_hundred_random_kills(
     fork_server: ForkServer, tmp_path: Path, say: list[str], options: dict[str, Any]
 ) -> None:
     say.append(f"{kill_often(fork_server, Home(tmp_path, options=options), 200)} {options or ''}")
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+def test_two_hundred_random_kills_with_frames_that_have_no_common_schema(
+    fork_server: ForkServer, tmp_path: Path, say: list[str]
+) -> None:
+    say.append(f"{kill_often(fork_server, Home(tmp_path, alternates=True), 200)}, types that alternate")

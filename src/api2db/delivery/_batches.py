@@ -1,13 +1,15 @@
 """The batches of a stream: what waits in the journal, up to a limit that adapts to what the target can load."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._prefetch import Prefetch
 from api2db.delivery._refusals import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
-from api2db.journal import ReadLimit, StreamReader
+from api2db.journal import Entry, Position, ReadLimit, StreamReader
 from api2db.targets.port import Target
 from api2db.tracing import add_log_field
 
@@ -41,13 +43,16 @@ class Batches:
         self._dtypes = dtypes or Dtypes()
         self._prefetch = Prefetch(reader)
         self._read_to = reader.position
+        self._read: tuple[Position, Sequence[Entry]] = (reader.position, ())
+        self._read_rows = 0
 
     def tell_news(self) -> None:
         """Announce that there may be more to read; called by any thread."""
         self._prefetch.tell_news()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until something can be read; return whether that is so."""
+        """Wait until something can be read; return whether that is so. What was read before is dropped."""
+        self._read = (self._reader.position, ())
         return bool(self._reader.read(self._limit._replace(rows=1), timeout_s))
 
     def next(self, timeout_s: float | None) -> Batch | None:
@@ -55,18 +60,35 @@ class Batches:
         start = self._reader.position
         if self._target.replaces_table:
             self.wait(timeout_s)
-            entries, superseded = self._reader.newest()
-            if not entries:
+            newest, superseded = self._reader.newest()
+            if not newest:
                 return None
-            add_log_field("frame", str(entries[0].first_time_ns))
-            return batch_of(entries, start, superseded, whole_frames=True, dtypes=self._dtypes)
-        entries = self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
+            add_log_field("frame", str(newest[0].first_time_ns))
+            return batch_of(newest, start, superseded, whole_frames=True, dtypes=self._dtypes)
+        entries = self._entries(start, timeout_s)
+        self._read = (start, entries)
         if not entries:
             return None
         self._read_to = entries[-1].position
         add_log_field("frame", str(entries[0].first_time_ns))
         whole_frames = self._limit.whole_frames
-        return batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
+        batch = batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
+        return replace(batch, rest=entries[len(batch.entries) :])
+
+    def _entries(self, start: Position, timeout_s: float | None) -> Sequence[Entry]:
+        if left := self._left(start):
+            return left
+        self._read_rows = self._limit.rows
+        return self._prefetch.take(start, self._limit) or self._reader.read(self._limit, timeout_s)
+
+    def _left(self, start: Position) -> Sequence[Entry]:
+        """What was read before and follows a position; nothing if that was more than the limit allows now."""
+        if self._limit.rows < self._read_rows:
+            return ()
+        begin, entries = self._read
+        passed = bisect_right(entries, start, key=lambda entry: entry.position)
+        reached = entries[passed - 1].position if passed else begin
+        return entries[passed:] if reached == start else ()
 
     @contextmanager
     def reading_ahead(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from api2db.delivery._fitting import Fitted, Mismatch, fit
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError, TableChangedError
-from api2db.frames import JSON, duplicate_rows, encode_cell, python_values
+from api2db.frames import JSON, duplicate_rows, encode_cell, is_bytes, is_text, python_values
 from api2db.targets.port import ChangeOrigin, ChangeOrigins, Column, TableTarget
 from api2db.texts import redact
 
@@ -86,6 +86,37 @@ class Casting:
         self.columns = columns
         return fitted.rows, columns, reasons
 
+    def cast_mixed(self, batch: Batch, columns: Sequence[Column]) -> pa.Table | None:
+        """Cast entries of several schemas to the table's columns; None if that is not possible as the table is.
+
+        Args:
+            batch: Its ``put_schema`` is that of the first entries only.
+        """
+        if self._target.keys and self._target.overflow_column:
+            return None
+        tables = [self._cast_as_is(part, columns) for part in batch.by_schema() if part.num_rows]
+        found = [table for table in tables if table is not None]
+        if len(found) < len(tables):
+            return None
+        # A column that rows lack keeps its value if they replace others, or gets the table's default.
+        names = {frozenset(table.column_names) for table in found}
+        if len(names) > 1 and (self._target.keys or any(column.fills for column in columns)):
+            return None
+        try:
+            return batch.in_order(pa.concat_tables(found, promote_options="default"))
+        except pa.ArrowException:
+            return None
+
+    def _cast_as_is(self, batch: Batch, columns: Sequence[Column]) -> pa.Table | None:
+        """Rows of one schema, cast to the table's columns as they are; None if a value does not fit."""
+        fitted = self._fitted(batch.rows, columns)
+        if fitted.mismatches or batch.mismatches or rows_without_key(fitted.rows, self._target.keys):
+            return None
+        types = {column.name: column.type for column in columns}
+        return fitted.rows.cast(
+            pa.schema([(each.name, _one_kind(each.type, types[each.name])) for each in fitted.rows.schema])
+        )
+
     def _altered(self, columns: Sequence[Column]) -> Sequence[Column] | None:
         """The table's columns if another program has altered them; None if not. No row is rejected by old columns."""
         if self._target.replaces_table:
@@ -133,6 +164,12 @@ class Casting:
             forbidden[mismatch.name] = f", which can't be changed: {error}"
             logger.warning("the column %r stays %s: %s", mismatch.name, mismatch.column.declared, redact(str(error)))
             return None
+
+
+def _one_kind(type_: pa.DataType, home: pa.DataType) -> pa.DataType:
+    """The column's own type for text and bytes, which Arrow has several types for."""
+    is_same = (is_text(type_) and is_text(home)) or (is_bytes(type_) and is_bytes(home))
+    return home if is_same else type_
 
 
 def reasons_of(mismatches: Sequence[Mismatch], forbidden: Mapping[str, str] | None = None) -> dict[int, str]:

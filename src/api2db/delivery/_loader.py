@@ -39,7 +39,7 @@ class Loader(Protocol):
         """Load a batch or its first rows, set aside what is refused, and acknowledge.
 
         Returns:
-            What was loaded or set aside: the batch, or its first rows.
+            What was loaded or set aside: the batch, its first rows, or the batch and entries of its ``rest``.
         """
 
     def reject(self, batch: Batch, reason: str) -> None:

@@ -32,8 +32,12 @@ class Prefetch:
 
     @contextmanager
     def behind(self, position: Position, limit: ReadLimit) -> Iterator[None]:
-        """Within the block, read what follows a position. A small backlog is left to the next read."""
-        if self._reader.waiting_bytes < _LEAST_BYTES:
+        """Within the block, read what follows a position, unless that was done before and not taken.
+
+        A small backlog is left to the next read.
+        """
+        is_read = bool(self._entries) and self._start == (position, limit)
+        if is_read or self._reader.waiting_bytes < _LEAST_BYTES:
             yield
             return
         self._ended.clear()

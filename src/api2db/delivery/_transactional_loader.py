@@ -6,6 +6,8 @@ ledger under a lock, and delivery continues after the position there.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
 
 import pyarrow as pa
 
@@ -21,6 +23,9 @@ from api2db.targets.port import Column, LedgerRow, LedgerTarget, LedgerUpdate
 
 logger = logging.getLogger(__name__)
 _TRIALS = 200
+# How many entries of other schemas are tried with the first batch, and how many times more or fewer with the next one.
+_FIRST_MIXED = 64
+_STEP_MIXED = 4
 
 
 class TransactionalLoader(TableLoader):
@@ -34,6 +39,7 @@ class TransactionalLoader(TableLoader):
         self._parking = parking
         self._ledger: LedgerRow | None = None
         self._adopting = False
+        self._most_mixed = _FIRST_MIXED
 
     def recover(self) -> int:
         self._target.connect()
@@ -51,6 +57,8 @@ class TransactionalLoader(TableLoader):
     def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
+        if batch.rest and not (reasons or batch.retried) and (mixed := self._load_mixed(batch, columns)):
+            return mixed
         try:
             self._load(batch, rows, columns, reasons)
         except BatchRefusedError as error:
@@ -60,6 +68,26 @@ class TransactionalLoader(TableLoader):
 
     def reject(self, batch: Batch, reason: str) -> None:
         self._load_rest(batch, batch.rows, (), dict.fromkeys(range(batch.num_rows), reason))
+
+    def _load_mixed(self, batch: Batch, columns: Sequence[Column]) -> Batch | None:
+        """Load a batch and entries of its ``rest`` in one transaction; None if one of their rows is at fault.
+
+        Fewer entries are tried after that: what is tried in vain delays each batch before the row.
+        """
+        rest = list(takewhile(lambda entry: not (entry.retried or entry.refused), batch.rest[: self._most_mixed]))
+        if not rest:
+            return None
+        self._most_mixed = max(1, len(rest) // _STEP_MIXED)
+        mixed = replace(batch, entries=[*batch.entries, *rest], rest=())
+        rows = self._casting.cast_mixed(mixed, columns)
+        if rows is None:
+            return None
+        try:
+            self._load(mixed, rows, columns, {})
+        except BatchRefusedError:
+            return None
+        self._most_mixed = max(_FIRST_MIXED, len(rest) * _STEP_MIXED)
+        return mixed
 
     def _filled_alike(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         """The leading frames that lack the same columns with defaults, which the table fills."""

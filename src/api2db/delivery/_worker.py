@@ -215,7 +215,7 @@ class Worker:
         if batch is None:
             return 0 if self._reader.waiting_bytes else None  # if the disk failed to return it now, read it later
         try:
-            self._load(batch)
+            batch = self._load(batch)
         except TooLargeError as error:
             self._batches.fit(error.rows)
             return 0
@@ -238,13 +238,13 @@ class Worker:
         # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
         return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
 
-    def _load(self, batch: Batch) -> None:
-        """Deliver a batch in a span that has a link to each put whose frames it carries."""
+    def _load(self, batch: Batch) -> Batch:
+        """Deliver a batch in a span that has a link to each put whose frames it carries; return what was delivered."""
         collector, target = self._named
         traces = chain.from_iterable(entry.traces for entry in batch.entries)
         with tracing.begin("load", "consumer", traces, collector=collector, target=target) as span:
             before = self._reader.delivered
-            self._deliver(batch)
+            delivered = self._deliver(batch)
             after = self._reader.delivered
             span.set(
                 rows=after.rows - before.rows,
@@ -252,14 +252,19 @@ class Worker:
                 rejected=after.rejected - before.rejected,
                 position=list(self._reader.position),
             )
+        return delivered
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> Batch:
         if batch.refused is not None:
             self._loader.reject(batch, batch.refused)
-            return
+            return batch
         self._learn(batch.schema)
         with self._batches.reading_ahead():
-            self._loader.deliver(batch)
+            delivered = self._loader.deliver(batch)
+        if len(delivered.entries) > len(batch.entries):
+            for part in delivered.by_schema():
+                self._learn(part.schema)
+        return delivered
 
     def _first(self, timeout_s: float | None) -> Batch | None:
         """Connect when something waits; a batch is only read for a target that can be reached."""

@@ -47,6 +47,8 @@ class Batch:
         dtypes: The types that rows are cast to on their way into the target.
         source: The frame from which a user's own method made the rows; None for the journal's own rows. There is no
             position within rows that the journal does not have: all entries but the last end at ``start``.
+        rest: The entries read behind these that can't be in the batch, for instance because a type differs. A loader
+            may load some of them in the same transaction.
     """
 
     entries: Sequence[Entry]
@@ -55,6 +57,7 @@ class Batch:
     superseded: Superseded = _NOTHING_SUPERSEDED
     dtypes: Dtypes = _NO_DTYPES
     source: Source | None = None
+    rest: Sequence[Entry] = ()
 
     @property
     def end(self) -> Position:
@@ -114,9 +117,22 @@ class Batch:
         batches = [entry.batch for entry in self.entries]
         runs = [list(run) for _, run in groupby(batches, key=lambda batch: batch.schema)]
         if len(runs) > _MANY_RUNS and _are_small(batches):
-            return pa.Table.from_batches([_by_schema(batches, self.put_schema)], self.put_schema)
+            return pa.Table.from_batches([_conformed(batches, self.put_schema)], self.put_schema)
         joined = [batch for run in runs for batch in _joined(run)]
         return pa.Table.from_batches([conform(batch, self.put_schema) for batch in joined], self.put_schema)
+
+    def by_schema(self) -> "list[Batch]":
+        """The entries of each schema as a batch of their own; ``in_order`` puts their rows back in order."""
+        groups = [[self.entries[number] for number in group] for group in self._groups]
+        return [Batch(group, self.start, group[0].batch.schema, dtypes=self.dtypes) for group in groups]
+
+    def in_order(self, rows: pa.Table) -> pa.Table:
+        """The rows of all batches of ``by_schema``, one behind the other, in the order of the entries."""
+        return rows.take(_in_order(self._groups, [entry.batch for entry in self.entries]))
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        return _by_schema([entry.batch for entry in self.entries])
 
     def frame_times(self) -> Iterator[tuple[int, int]]:
         """For each slice of a frame, the frame's ``timestamp_ns`` and the slice's number of rows."""
@@ -139,7 +155,7 @@ class Batch:
                 break
             kept.append(entry)
             rows -= entry.batch.num_rows
-        return replace(self, entries=kept)
+        return replace(self, entries=kept, rest=())
 
     def _cut(self, entry: Entry, rows: int) -> list[Entry]:
         """The first rows of an entry that has more, as an entry of whole frames and a part of the next frame."""
@@ -282,8 +298,15 @@ def _are_small(batches: Sequence[pa.RecordBatch]) -> bool:
     return rows < _MANY_ROWS * len(batches)
 
 
-def _by_schema(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+def _conformed(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
     """Cast the batches of each schema together, and put the rows back in order. Schemas often come in turn."""
+    groups = _by_schema(batches)
+    found = pa.concat_batches([conform(pa.concat_batches([batches[at] for at in group]), schema) for group in groups])
+    return found.take(_in_order(groups, batches))
+
+
+def _by_schema(batches: Sequence[pa.RecordBatch]) -> list[list[int]]:
+    """The numbers of the batches that have the same schema."""
     groups: list[list[int]] = []
     for number, batch in enumerate(batches):
         recent = (group for group in reversed(groups[-_RECENT:]) if batches[group[0]].schema.equals(batch.schema))
@@ -292,7 +315,11 @@ def _by_schema(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Recor
             groups.append([number])
         else:
             group.append(number)
-    found = pa.concat_batches([conform(pa.concat_batches([batches[at] for at in group]), schema) for group in groups])
+    return groups
+
+
+def _in_order(groups: Sequence[Sequence[int]], batches: Sequence[pa.RecordBatch]) -> pa.Array:
+    """Where each row is among the rows of all groups, one behind the other."""
     numbers = np.concatenate([np.array(group) for group in groups])
     rows = np.array([batches[number].num_rows for number in numbers])
-    return found.take(pa.array(np.argsort(np.repeat(numbers, rows), kind="stable")))
+    return pa.array(np.argsort(np.repeat(numbers, rows), kind="stable"))
