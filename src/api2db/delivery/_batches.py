@@ -112,7 +112,9 @@ class Batches:
         self._limit = self._limit._replace(rows=max(1, batch.num_rows // 2))
 
     def grow(self) -> None:
-        """Take more rows, after a batch was loaded."""
+        """Take more rows, after a batch was loaded. What was loaded is dropped."""
+        position = self._reader.position
+        self._read = (position, self._left(position))
         if self._limit.rows < self._full_limit.rows:
             rows = self._limit.rows + max(1, self._limit.rows // self._growth)
             self._limit = self._limit._replace(rows=min(self._full_limit.rows, rows))

@@ -35,7 +35,7 @@ RETRIES = 5
 # The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
 _REST_S = 0.02
 _MANY_FRAMES = 10
-_MANY_ROWS = 50_000  # from which a batch leaves much free memory behind
+_MANY_BYTES = 2 << 20  # from which a batch leaves much free memory behind
 _SMALL_BYTES = 1 << 16
 # Broken connections in a row before the batch is halved, and before a single row is rejected.
 _BREAKS = 3
@@ -225,9 +225,11 @@ class Worker:
         self._succeeded()
         waiting_bytes = self._reader.waiting_bytes
         self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
-        if batch.num_rows >= _MANY_ROWS:
+        size_bytes, rest_s = batch.size_bytes, self._rest_s(batch, waiting_bytes)
+        del batch  # otherwise its memory is not free yet
+        if size_bytes >= _MANY_BYTES:
             give_back()
-        return self._rest_s(batch, waiting_bytes)
+        return rest_s
 
     def _rest_s(self, batch: Batch, waiting_bytes: int) -> float:
         """How long to rest after a batch."""

@@ -90,6 +90,11 @@ class Batch:
         return sum(entry.batch.num_rows for entry in self.entries)
 
     @property
+    def size_bytes(self) -> int:
+        """What its entries take of memory."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
     def schema(self) -> pa.Schema:
         """The schema of ``rows``."""
         return self.dtypes.schema(self.put_schema)

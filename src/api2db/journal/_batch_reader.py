@@ -24,6 +24,8 @@ from api2db.journal.port import ENTRY_BYTES, Entry, Position, ReadLimit, WholeFr
 
 _SMALL_BYTES: Final = 16 * 1024
 _LARGE_BYTES: Final = 256 * 1024  # as streams of their own
+# How many times its size a small record counts towards a limit: once as it is read, once as it is decoded.
+_TIMES_SIZE: Final = 2
 _WITHOUT_LIMIT: Final = ReadLimit(sys.maxsize, sys.maxsize)
 _ALONE: Final = Flag.RETRIED | Flag.REFUSED
 _SAME: Final = Flag.STREAM | Flag.TRACED
@@ -112,7 +114,7 @@ class BatchReader:
         rows = np.cumsum(block.headers["rows"][begin:end], dtype=np.int64)
         sizes = np.cumsum(block.headers["length"][begin:end], dtype=np.int64)
         in_rows = np.searchsorted(rows, self.limit.rows - self._rows, side="right")
-        in_bytes = np.searchsorted(sizes, self._left_bytes) + 1
+        in_bytes = np.searchsorted(_TIMES_SIZE * sizes, self._left_bytes) + 1
         return max(1, min(end - begin, int(in_rows), int(in_bytes)))
 
     def _take_together(self, block: Block, begin: int, end: int) -> int:
@@ -139,7 +141,7 @@ class BatchReader:
         batch = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
         self.entries.append(Entry(position, int(times_ns[-1]), batch, True, trace=trace, earlier=earlier))
         self._rows += batch.num_rows
-        self._size_bytes += batch.nbytes if is_stream else int(headers["length"].sum())
+        self._size_bytes += batch.nbytes if is_stream else _TIMES_SIZE * int(headers["length"].sum())
         return taken
 
     @property
