@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api2db import Stream2Sql
 from benchmarks.engines import running
@@ -20,6 +21,7 @@ from tests.servers.server import Server
 _LARGE_ROWS = 100_000
 # Each case: rows of the whole backlog, rows of a frame, and how fast it drains beside large frames.
 _CASES = ((1_000_000, 5, 0.5), (5_000_000, 1_000, 0.8))
+_MIXED_ROWS = 100_000
 _AIM_MB = 30
 _LEAST_ROWS = 100
 _AIM_STATUS_S = 0.4
@@ -49,6 +51,10 @@ def measure(folder: Path) -> Iterator[Figure]:
             found = small.drained()
             yield Figure(f"{title}, drained", found["rows_per_s"], "rows/s", floor=floor, aim=aim)
             yield _memory(f"{title}, draining", found["peak_mb"] - idle_mb, frame_rows)
+        mixed = _Backlog(folder / "mixed", server, _MIXED_ROWS, 5, "_put_mixed")
+        mixed.fill()
+        title = f"{_MIXED_ROWS // 5:,} frames of 5 rows of two schemas in turn, drained"
+        yield Figure(title, mixed.drained()["rows_per_s"], "rows/s")
 
 
 def _memory(title: str, above_mb: float, frame_rows: int) -> Figure:
@@ -78,8 +84,9 @@ def _status_s(home: Path) -> float:
 class _Backlog:
     """Rows that wait in the journal of a home for a server that is down."""
 
-    def __init__(self, home: Path, server: Server, rows: int, frame_rows: int) -> None:
+    def __init__(self, home: Path, server: Server, rows: int, frame_rows: int, put: str = "_put") -> None:
         home.mkdir(parents=True)
+        self._put = put
         self.home = home
         self.rows = rows
         self._server = server
@@ -89,7 +96,7 @@ class _Backlog:
     def fill(self) -> dict[str, float]:
         """Put, measure the status meanwhile, and kill the process that put."""
         self._server.stop()
-        return self.figures("_put", lambda: {"status_s": _status_s(self.home)})
+        return self.figures(self._put, lambda: {"status_s": _status_s(self.home)})
 
     def drained(self) -> dict[str, float]:
         """Start the server, then a process that opens the journal and delivers all of it."""
@@ -134,8 +141,19 @@ def _idle(stream: Stream2Sql, *_: int) -> None:
 
 
 def _put(stream: Stream2Sql, rows: int, frame_rows: int) -> None:
+    _put_all(stream, rows, [_batch(number, frame_rows) for number in range(min(_DIFFERENT_FRAMES, rows // frame_rows))])
+
+
+def _put_mixed(stream: Stream2Sql, rows: int, frame_rows: int) -> None:
+    """Put whole numbers and numbers with a fraction in turn, which have no common type."""
+    batches = [_batch(number, frame_rows) for number in range(_DIFFERENT_FRAMES)]
+    batches[1::2] = [_with_fractions(batch, "size") for batch in batches[1::2]]
+    _put_all(stream, rows, batches)
+
+
+def _put_all(stream: Stream2Sql, rows: int, batches: Sequence[pa.RecordBatch]) -> None:
+    frame_rows = batches[0].num_rows
     stream.start()
-    batches = [_batch(number, frame_rows) for number in range(min(_DIFFERENT_FRAMES, rows // frame_rows))]
     _forget_peak()
     for number in range(rows // frame_rows):
         stream.q.put(batches[number % len(batches)])
@@ -159,6 +177,11 @@ def _batch(number: int, rows: int) -> pa.RecordBatch:
     return pa.concat_batches([tick] * (rows // tick.num_rows))
 
 
+def _with_fractions(batch: pa.RecordBatch, column: str) -> pa.RecordBatch:
+    place = batch.schema.get_field_index(column)
+    return batch.set_column(place, column, pc.add(batch.column(place).cast(pa.float64()), 0.5))
+
+
 def _say(**figures: float) -> None:
     print(json.dumps(figures), flush=True)
 
@@ -173,7 +196,12 @@ def _memory_mb(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-_STEPS: dict[str, Callable[..., None]] = {"_idle": _idle, "_put": _put, "_deliver": _deliver}
+_STEPS: dict[str, Callable[..., None]] = {
+    "_idle": _idle,
+    "_put": _put,
+    "_put_mixed": _put_mixed,
+    "_deliver": _deliver,
+}
 
 if __name__ == "__main__":
     step, home, rows, frame_rows, *address = sys.argv[1:]
