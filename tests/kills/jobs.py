@@ -70,7 +70,7 @@ KINDS: dict[str, Callable[..., Stream]] = {
         COLLECTOR, f"{db}/iceberg_replaced", if_exists="replace", **options
     ),
     "iceberg_by_key": lambda db, **options: Stream2Iceberg(
-        COLLECTOR, f"{db}/iceberg_keyed", keys=["n", "row"], **options
+        COLLECTOR, f"{db}/iceberg_keyed", keys=["n", "row"], commit_every_s=0, **options
     ),
 }
 
