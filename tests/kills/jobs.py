@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from api2db import (
     Stream2Omnisci,
     Stream2Sql,
 )
+from api2db.errors import TargetUnavailableError
 from api2db.journal import ALL
 from api2db.journal._store import open_shared
 from api2db.store import Store, Store2Bigquery, Store2Delta, Store2Iceberg, Store2Local, Store2Omnisci, Store2Sql
@@ -245,7 +247,20 @@ def collect(project: Project, shape: str, url: str) -> None:
     collect_shape(shape, url, Path(project.home))
 
 
+def maintain(project: Project) -> None:
+    """Gather the files of a Delta table, and delete old ones, again and again, beside whoever loads into it."""
+    (stream,) = project.streams().values()
+    assert isinstance(stream, Stream2Delta)
+    done = os.open(Path(project.logs) / "maintained", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    say("ready")
+    while True:
+        with suppress(TargetUnavailableError):  # somebody replaced the rows meanwhile, or there is no table yet
+            os.write(done, f"{stream.optimize()}\n".encode())
+            stream.vacuum(1)
+
+
 JOBS: dict[str, Callable[..., None]] = {
+    "maintain": maintain,
     "collect": collect,
     "deliver": deliver,
     "freeze": freeze,
