@@ -85,7 +85,7 @@ MORE_OPTIONS = {"home": None, "durability": "full", "max_backlog_bytes": None, "
 MORE_OPTIONS |= {"stream_id": None}
 MORE_OF: dict[type[Stream], dict[str, Any]] = {
     Stream: {},
-    Stream2Local: {"chunk_size": 0, "dtypes": None},
+    Stream2Local: {"chunk_size": 0, "dtypes": None, "storage_options": None, "auth_path": None},
     Stream2Sql: {"keys": (), "on_conflict": "reject", "tls": None, "engine": None, "iam": False, "region": None}
     | {"max_connections": 8, "table_schema": None, "url": None, "dtypes": None},
 }
