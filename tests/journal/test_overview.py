@@ -1,5 +1,6 @@
 """Looking at a journal: nothing is written, nothing is held; and asking its owner."""
 
+import json
 import os
 import shutil
 import threading
@@ -142,6 +143,28 @@ def test_a_damaged_state_is_looked_past(opened: Opener, tmp_path: Path) -> None:
         harm(journal.folder / "state.sqlite")
         one, two = overview(journal.folder)
         assert (one.frames_waiting, two.frames_waiting) == (8, 11)
+
+
+@pytest.mark.parametrize("bad", ["none", "another type", "unsealed", "cut", "a changed digit", "all cut", "a list"])
+def test_a_damaged_report_of_a_killed_owner_does_not_change_the_counts(
+    opened: Opener, tmp_path: Path, bad: str
+) -> None:
+    journal = opened(tmp_path / "a")
+    journal.attach(STREAM)
+    for number in range(10):
+        journal.append([frame(number, rows=2)])
+    publish(journal.core, describe(journal.core))
+    copy = shutil.copytree(tmp_path / "a", tmp_path / "b") / "STORE/journal/flights"
+    report = copy / "status.json"
+    figures = json.loads(report.read_text())
+    sealed = figures["newest_segment"]
+    changed = sealed.replace("[10, 20,", "[10, 21,")
+    assert changed != sealed
+    newest = {"none": None, "another type": [1], "unsealed": {"number": 1}, "cut": sealed[:40]}.get(bad, changed)
+    text = json.dumps({**figures, "newest_segment": newest})
+    report.write_text({"all cut": text[:50], "a list": "[]"}.get(bad, text))
+    [stream] = overview(copy)
+    assert (stream.frames_waiting, stream.rows_waiting) == (10, 20)
 
 
 def test_a_put_that_a_kill_cut_short_is_not_counted(opened: Opener, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from api2db.journal._state_file import (
     read_streams,
     reading,
     registered,
+    unseal,
 )
 from api2db.journal._synced import NOTHING_SYNCED, Synced, known_ends
 from api2db.journal.port import Backlog, StreamOverview
@@ -66,7 +67,7 @@ def counted(folder: Path) -> list[StreamOverview]:
 
 
 def _known(folder: Path) -> _Known:
-    newest = (read_json(folder / STATUS_NAME) or {}).get("newest_segment", {})
+    newest = _newest(folder)
     try:
         with reading(folder) as connection:
             rows = read_streams(connection)
@@ -76,6 +77,16 @@ def _known(folder: Path) -> _Known:
     except DamagedStateError:
         preambles = read_preambles(folder)
         return _Known(registered(preambles[-1]) if preambles else [], newest, {}, known_ends(folder, {}), {})
+
+
+def _newest(folder: Path) -> Mapping[str, Any]:
+    """The last published summary of the newest segment; nothing if there is none, or if it is damaged."""
+    sealed = (read_json(folder / STATUS_NAME) or {}).get("newest_segment")
+    try:
+        summary: dict[str, Any] = unseal(sealed) if isinstance(sealed, str) else {}
+    except DamagedStateError:
+        return {}
+    return summary
 
 
 def _complete(segment: Segment, known: _Known, *, is_newest: bool) -> None:

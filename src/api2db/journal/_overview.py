@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from api2db.disk.atomic import read_json, write_json
 from api2db.journal._lock import LOCK_NAME
-from api2db.journal._state_file import StreamRow
+from api2db.journal._state_file import StreamRow, seal
 from api2db.journal.port import Backlog, Checkpoint, StreamOverview
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def publish(core: "Core", streams: list[StreamOverview]) -> None:
         newest = core.segment_set.segments.get(visible.segment)
         if newest is not None:
             summary = {**newest.summary(), "number": visible.segment, "end": visible.offset}
-    figures = {"at": time.time(), "streams": [asdict(stream) for stream in streams], "newest_segment": summary}
+    figures = {"at": time.time(), "streams": [asdict(stream) for stream in streams], "newest_segment": seal(summary)}
     write_json(core.folder / STATUS_NAME, figures)
 
 
