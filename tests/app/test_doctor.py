@@ -1,5 +1,6 @@
 """``api2db doctor`` and ``api2db explain``: they say what is wrong and where rows are, and change nothing."""
 
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from api2db import Stream2Sql
+from api2db import Stream2Local, Stream2Sql
 from api2db.stream.diagnosis import _covers
 from api2db.testing import ApiServer, Call, Reply
 from tests.app.commands import Command, Ended, command_of
@@ -80,6 +81,32 @@ def test_doctor_names_what_waits_and_what_was_rejected(api2db: Command, cities: 
     assert "1 row rejected" in journal["what"]
     assert "api2db rejected list" in journal["next_step"]
     assert [each["level"] for each in findings(ended, "target of cities")] == ["ok"]
+
+
+def test_doctor_says_which_rows_wait_for_a_stream_that_is_declared_no_more(api2db: Command, tmp_path: Path) -> None:
+    main = """
+        from api2db import Collector, Stream2Local, Stream2Sql
+        kept, gone = Stream2Sql("cities", "cities.sqlite", "sqlite"), Stream2Local("cities")
+        collectors = [Collector("cities", 1, lambda state: [], [{}])]
+        """
+    with Stream2Local("cities", home=tmp_path) as stream:
+        stream.flush(20)
+    stream.q.put(pd.DataFrame({"id": [1, 2]}))
+    stream.stop()
+    write_main(tmp_path, main.format("kept, gone"))
+    [journal] = findings(api2db("doctor", "--json"), f"→ {stream.identity}")
+    assert (journal["level"], "the next run delivers them" in journal["what"]) == ("ok", True)
+
+    write_main(tmp_path, main.format("kept"))
+    ended = api2db("doctor", "--json")
+    assert ended.code == 3
+    [journal] = findings(ended, f"→ {stream.identity}")
+    assert journal["level"] == "warning"
+    assert "2 rows waiting for a stream that main.py does not declare" in journal["what"]
+    step, _, command = journal["next_step"].partition("api2db ")
+    assert "add it to main.py again" in step
+    assert api2db(*shlex.split(command), "--yes").code == 0
+    assert findings(api2db("doctor", "--json"), f"→ {stream.identity}") == []
 
 
 def test_doctor_names_a_main_file_that_can_not_be_imported(api2db: Command, tmp_path: Path) -> None:

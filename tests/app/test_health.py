@@ -53,7 +53,7 @@ def test_all_is_well_where_nothing_is_wrong() -> None:
         ({"last_error": "no route\nto host", "rows_waiting": 5}, "error", "no route", "once the target is back"),
         ({"last_error": "a gap"}, "warning", "a gap", "rows are delivered"),
         ({"last_error": "stopped: KeyError", "rows_waiting": 1}, "error", "stopped: KeyError", "restart the run"),
-        ({"running": False, "rows_waiting": 5}, "error", "5 rows wait", "restart the run"),
+        ({"running": False, "rows_waiting": 5}, "error", "5 rows wait", "api2db forget 'cities/duckdb:x#cities'"),
         ({"rows_parked": 3}, "error", "3 rows parked", "fix the target"),
         ({"rows_rejected": 1}, "warning", "1 row rejected", "api2db rejected list"),
     ],

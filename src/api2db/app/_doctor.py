@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,11 +14,12 @@ from typing import Any, Final, Literal
 from rich.console import Console
 
 from api2db.app.figures import read_figures
-from api2db.app.health import troubles
+from api2db.app.health import forget_command, troubles
 from api2db.app.project import collectors_in, load
 from api2db.app.screen import print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector
+from api2db.journal import StreamOverview
 from api2db.progress import through
 from api2db.rest import Resource
 from api2db.store import store_figures
@@ -62,7 +63,7 @@ def examine(main_file: Path, home: Path) -> list[Finding]:
     for collector in through("examining collectors", collectors):
         found.append(_of_api(collector))
         found += [each for stream in _streams(collector) for each in _of_target(collector, stream, collectors)]
-    found += _of_journals(home)
+    found += _of_journals(home, _declared(collectors), main_file)
     return found
 
 
@@ -92,6 +93,15 @@ def _collectors(main_file: Path) -> tuple[list[Collector], Finding]:
 
 def _streams(collector: Collector) -> Sequence[Any]:
     return () if callable(collector.streams) else collector.streams
+
+
+def _declared(collectors: Sequence[Collector]) -> Callable[[StreamOverview], bool]:
+    """Tell which streams of journals are in the main file; all are taken to be, where it can't be known."""
+    names = {each.name for each in collectors if callable(each.streams)}
+    streams = [each for collector in collectors for each in _streams(collector)]
+    names |= {each.name for each in streams if not isinstance(each, Stream)}
+    known = {(each.name, each.identity) for each in streams if isinstance(each, Stream)}
+    return lambda seen: not collectors or seen.collector in names or (seen.collector, seen.identity) in known
 
 
 def _of_api(collector: Collector) -> Finding:
@@ -185,7 +195,7 @@ def _of_files(collectors: Sequence[Collector]) -> Iterator[Finding]:
     yield Finding("warning", "files", what, f"ulimit -n {need * 2}") if soft < need else Finding("ok", "files", what)
 
 
-def _of_journals(home: Path) -> Iterator[Finding]:
+def _of_journals(home: Path, is_declared: Callable[[StreamOverview], bool], main_file: Path) -> Iterator[Finding]:
     figures = read_figures(home)
     found = troubles(figures, store_figures(home))
     for trouble in found:
@@ -193,8 +203,10 @@ def _of_journals(home: Path) -> Iterator[Finding]:
         yield Finding(trouble.severity, about, trouble.what, trouble.next_step)
     wrong = {(trouble.collector, trouble.stream) for trouble in found}
     for name, stream in itertools.chain.from_iterable(((each.name, s) for s in each.streams) for each in figures):
-        if (name, stream.identity) not in wrong:
-            waits = f"{counted(stream.rows_waiting, 'row')} waiting"
+        about, waits = f"journal of {name} → {stream.identity}", f"{counted(stream.rows_waiting, 'row')} waiting"
+        if stream.rows_waiting and not stream.running and not is_declared(stream):
+            step = f"add it to {main_file} again, or drop its rows: {forget_command(stream)}"
+            yield Finding("warning", about, f"{waits} for a stream that {main_file} does not declare", step)
+        elif (name, stream.identity) not in wrong:
             why = "" if stream.running or not stream.rows_waiting else "; the next run delivers them"
-            about = f"journal of {name} → {stream.identity}"
             yield Finding("ok", about, f"{counted(stream.rows_delivered, 'row')} delivered, {waits}{why}")

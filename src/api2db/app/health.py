@@ -1,5 +1,6 @@
 """What is wrong with a project, since when, and what to do about it."""
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def _of_stream(collector: CollectorFigures, stream: StreamOverview) -> Iterator[
             identity,
             f"it is not running, and {rows} wait for it",
             oldest_s,
-            "restart the run if it belongs to it; else: api2db forget",
+            f"restart the run if it belongs to it; else: {forget_command(stream)}",
         )
     if stream.rows_parked:
         yield Trouble(
@@ -160,6 +161,11 @@ def _of_store(store: StoreFigures) -> Iterator[Trouble]:
             None,
             "see why: api2db rejected list; then api2db rejected retry, or drop",
         )
+
+
+def forget_command(stream: StreamOverview) -> str:
+    """Return the command that drops a stream and what waits for it."""
+    return f"api2db forget {shlex.quote(f'{stream.collector}/{stream.identity}')}"
 
 
 def first_line(text: str) -> str:
