@@ -36,9 +36,14 @@ def without_secrets(text: str, options: Mapping[str, str]) -> str:
     return redact(text)
 
 
-def describe_error(error: BaseException) -> str:
-    """Describe an error of users' code on one line: its class, its message without secrets, and where it was raised."""
-    said = " ".join(redact(str(error)).split())
+def describe_error(error: BaseException, hint: str = "") -> str:
+    """Describe an error of users' code on one line: its class, its message without secrets, and where it was raised.
+
+    Args:
+        error: The error.
+        hint: Stands behind its message.
+    """
+    said = " ".join(redact(f"{error}{hint}").split())
     said = said if len(said) <= _LONGEST_ERROR else f"{said[:_LONGEST_ERROR]}…"
     return f"{type(error).__name__}{f': {said}' if said else ''}{_place(error)}"
 
@@ -46,7 +51,10 @@ def describe_error(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """Return the innermost line outside of libraries, which is the one that a user can fix."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_foreign(frame.filename)]
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    if not frames:
+        return ""
+    function = "" if frames[-1].name == "<module>" else f" in {frames[-1].name}"
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno}{function})"
 
 
 def _is_foreign(file: str) -> bool:

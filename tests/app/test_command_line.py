@@ -535,17 +535,39 @@ def test_adopt_asks_first_and_does_nothing_on_no(
     assert overtaken.status().last_error is not None
 
 
-def test_a_main_file_that_raises_is_shown_from_its_own_line_on(tmp_path: Path) -> None:
+def test_a_main_file_that_raises_is_one_line_and_has_its_traceback_with_debug(tmp_path: Path) -> None:
     main_file = tmp_path / "main.py"
     main_file.write_text("def broken():\n    raise RuntimeError('no such thing, password=geheim')\n\nbroken()\n")
     command = [sys.executable, "-c", "from api2db.__main__ import main; main()", "run", str(main_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stderr.splitlines()
+    said = "RuntimeError: no such thing, password=*** (main.py:2 in broken)"
     assert done.returncode == 2
-    assert lines[0] == f"api2db: {main_file} can't be imported:"
-    places = [line.strip() for line in lines if line.strip().startswith("File ")]
-    assert places == [f'File "{main_file}", line 4, in <module>', f'File "{main_file}", line 2, in broken']
-    assert lines[-1] == "RuntimeError: no such thing, password=***"
+    assert done.stderr == f"api2db: {main_file} can't be imported: {said}; correct it; --debug shows the traceback\n"
+    debugged = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False).stderr
+    assert f'File "{main_file}", line 4, in <module>' in debugged
+    assert f'File "{main_file}", line 2, in broken' in debugged
+    assert debugged.endswith(done.stderr)
+    assert "geheim" not in debugged
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("pd.DataFram()", "AttributeError: module 'pandas' has no attribute 'DataFram'. Did you mean: 'DataFrame'?"),
+        ("len(5)", "TypeError: object of type 'int' has no len()"),
+    ],
+)
+def test_an_error_during_the_import_keeps_the_hint_of_python(
+    api2db: Command, tmp_path: Path, line: str, said: str
+) -> None:
+    (tmp_path / "main.py").write_text(f"import pandas as pd\n\n{line}\n")
+    ended = api2db("run")
+    assert ended.error == (
+        f"api2db: main.py can't be imported: {said} (main.py:3); correct it; --debug shows the traceback\n"
+    )
+    [finding] = [each for each in api2db("doctor", "--json").said["findings"] if each["about"] == "main.py"]
+    assert finding["what"] == f"main.py can't be imported: {said} (main.py:3)"
+    assert finding["next_step"] == "correct it; api2db run main.py --debug shows the traceback"
 
 
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError", "RuntimeError"])

@@ -63,7 +63,9 @@ def main() -> NoReturn:
         app(_with_addresses(arguments), prog_name="api2db")
     except Exception as error:  # noqa: BLE001 - the person at the terminal gets one line
         if len(arguments) < len(sys.argv) - 1:
-            traceback.print_exc()
+            from api2db.texts import redact
+
+            sys.stderr.write(redact(traceback.format_exc()))
         sys.stderr.write(f"api2db: {_said(error)}\n")
         sys.exit(UNUSABLE if isinstance(error, ConfigurationError) else FAILED)
     sys.exit(0)

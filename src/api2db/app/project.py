@@ -4,19 +4,20 @@ import importlib.util
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final
 
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector, registered
-from api2db.texts import describe_error, redact
+from api2db.texts import describe_error
 
 MODULE_NAME: Final = "__api2db_main__"
+IMPORT_STEP: Final = "correct it; --debug shows the traceback"
 _loading: list[Path] = []
 
 
@@ -75,7 +76,8 @@ def load(main_file: Path) -> MainFile:
                 raise KeyboardInterrupt from error
             if isinstance(error, Api2dbError):
                 raise
-            raise ConfigurationError(f"{main_file} can't be imported:{_why_not(error, path)}") from error
+            said = describe_error(error, _hint(error))
+            raise ConfigurationError(f"{main_file} can't be imported: {said}; {IMPORT_STEP}") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)
 
@@ -123,19 +125,13 @@ def collectors_named(names: Sequence[str], main_file: Path) -> list[Collector]:
     return [found[name] for name in names]
 
 
-def _why_not(error: Exception, main_file: Path) -> str:
-    """What to show of an error in the user's code, which may raise anything."""
-    if isinstance(error, ImportError | SyntaxError):
-        return f" {describe_error(error)}"
-    return f"\n{_users_traceback(error, main_file)}"
-
-
-def _users_traceback(error: Exception, main_file: Path) -> str:
-    """Return the traceback from the main file's own line on."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != str(main_file):
-        trace = trace.tb_next
-    return redact("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+def _hint(error: Exception) -> str:
+    """Python's own hint, such as ``Did you mean: 'DataFrame'?``; before 3.12 only its hook for errors makes one."""
+    shown = StringIO()
+    with redirect_stderr(shown):
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    _, found, hint = shown.getvalue().rpartition(f": {error}. Did you ")
+    return f". Did you {hint.splitlines()[0]}" if found else ""
 
 
 @contextmanager
