@@ -117,6 +117,15 @@ def test_doctor_names_a_main_file_that_can_not_be_imported(api2db: Command, tmp_
     assert "What to do next" in ended.out
 
 
+def test_doctor_advises_init_where_there_is_no_main_file(api2db: Command) -> None:
+    [main_file] = findings(api2db("doctor", "--json"), "main.py")
+    assert main_file["what"] == "there is no file main.py"
+    assert main_file["next_step"].endswith("create one: api2db init .")
+    assert api2db("init", ".").code == 0
+    [main_file] = findings(api2db("doctor", "--json"), "main.py")
+    assert main_file["level"] == "ok"
+
+
 def test_doctor_asks_each_api_for_a_page(api2db: Command, tmp_path: Path) -> None:
     def answer(call: Call) -> Reply:
         return Reply([{"id": 1}, {"id": 2}]) if call.path == "/good" else Reply({"message": "no"}, 403)

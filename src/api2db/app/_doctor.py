@@ -15,7 +15,7 @@ from rich.console import Console
 
 from api2db.app.figures import read_figures
 from api2db.app.health import forget_command, troubles
-from api2db.app.project import IMPORT_STEP, collectors_in, load
+from api2db.app.project import IMPORT_STEP, MISSING_STEP, collectors_in, load
 from api2db.app.screen import print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector
@@ -36,7 +36,6 @@ _FILES_OF_A_COLLECTOR: Final = 12
 _FILES_OF_A_STREAM: Final = 8
 _CLOCK_OFF_S: Final = 60.0
 _MIB: Final = 1 << 20
-_STEP_OF_MAIN_FILE: Final = "correct the file; see docs/collectors.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,11 @@ def _collectors(main_file: Path) -> tuple[list[Collector], Finding]:
         found = collectors_in(load(main_file))
     except Api2dbError as error:
         what, is_import, _ = str(error).partition(f"; {IMPORT_STEP}")
-        step = f"correct it; api2db run {main_file} --debug shows the traceback" if is_import else _STEP_OF_MAIN_FILE
-        return [], Finding("error", str(main_file), what, step)
+        what, is_missing, _ = what.partition(f"; {MISSING_STEP}")
+        step = "correct the file; see docs/collectors.md"
+        if is_import:
+            step = f"correct it; api2db run {main_file} --debug shows the traceback"
+        return [], Finding("error", str(main_file), what, MISSING_STEP if is_missing else step)
     return found, Finding("ok", str(main_file), f"{counted(len(found), 'collector')} imported")
 
 

@@ -17,6 +17,7 @@ from api2db.ingest import Collector, registered
 from api2db.texts import describe_error
 
 MODULE_NAME: Final = "__api2db_main__"
+MISSING_STEP: Final = "name your project's main file, or create one: api2db init ."
 IMPORT_STEP: Final = "correct it; --debug shows the traceback"
 _loading: list[Path] = []
 
@@ -58,9 +59,7 @@ def load(main_file: Path) -> MainFile:
     """
     path = main_file.absolute()
     if not path.is_file():
-        raise ConfigurationError(
-            f"there is no file {main_file}; name your project's main file, or create one: api2db init"
-        )
+        raise ConfigurationError(f"there is no file {main_file}; {MISSING_STEP}")
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{main_file} is not a Python file; its name must end in .py")
