@@ -12,6 +12,7 @@ import pytest
 
 from api2db import Stream2Local, Stream2Sql
 from api2db.stream.diagnosis import _covers
+from api2db.stream.stream import Stream
 from api2db.testing import ApiServer, Call, Reply
 from tests.app.commands import Command, Ended, command_of
 from tests.servers.server import Server
@@ -72,6 +73,31 @@ def test_a_condition_that_is_none_is_refused(api2db: Command, cities: Path) -> N
     ended = api2db("explain", "cities", "--where", "id")
     assert ended.code == 2
     assert "write column=value" in ended.error
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "files"])
+def test_a_column_that_a_target_lacks_is_named_with_those_it_has(api2db: Command, tmp_path: Path, dialect: str) -> None:
+    made = 'Stream2Local("cities")' if dialect == "files" else f'Stream2Sql("cities", "cities.db", "{dialect}")'
+    write_main(
+        tmp_path,
+        f"""
+        from api2db import Collector, Stream2Local, Stream2Sql
+        collectors = [Collector("cities", 1, lambda state: [], [{made}])]
+        """,
+    )
+    stream: Stream = Stream2Local("cities", home=tmp_path)
+    if dialect != "files":
+        stream = Stream2Sql("cities", "cities.db", dialect, home=tmp_path)
+    with stream:
+        stream.q.put(pd.DataFrame({"id": [1], "name": ["Ulm"]}))
+        assert stream.flush(20)
+    assert api2db("explain", "cities", "--where", "ID=1" if dialect == "duckdb" else "id=1").code == 0
+    ended = api2db("explain", "cities", "--where", "foo=foo")
+    assert ended.code == 1
+    assert "has no column foo; it has: id, name" in " ".join(ended.out.split())
+    assert "could not be searched" in ended.out
+    assert "never put" not in ended.out
+    assert "Error" not in ended.out
 
 
 def test_doctor_names_what_waits_and_what_was_rejected(api2db: Command, cities: Path) -> None:

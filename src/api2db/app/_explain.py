@@ -62,9 +62,17 @@ def print_places(main_file: Path, home: Path, name: str, conditions: Sequence[st
         rows = [[place.state, f"{place.rows:,}", place.place, place.why] for place in places]
         print_table(console, ["state", "rows", "place", "why"], rows)
     if not is_found:
-        said = " and ".join(conditions)
-        print(f"No row of {name} with {said} waits, is in a target, or was rejected: it was never put, or was deleted.")
+        print(_not_found(name, " and ".join(conditions), places))
     return is_found
+
+
+def _not_found(name: str, conditions: str, places: Sequence[Place]) -> str:
+    """What to say of rows that were not found; where a place was not searched, they may be there."""
+    if any(place.state == "unknown" for place in places):
+        return f"No row of {name} with {conditions} was found, but a place above could not be searched."
+    return (
+        f"No row of {name} with {conditions} waits, is in a target, or was rejected: it was never put, or was deleted."
+    )
 
 
 def _condition(text: str) -> tuple[str, str]:

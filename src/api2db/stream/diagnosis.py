@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnClause, Connection, Select, String, cast, column, s
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import quoted_name
 
-from api2db.errors import TargetUnavailableError
+from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.texts import redact
 
 if TYPE_CHECKING:
@@ -90,9 +90,13 @@ def found_in_table(
     """Return the rows of a table whose columns have these values, compared as text.
 
     Raises:
-        TargetUnavailableError: The database can't be reached, or there is no such table or column.
+        TargetUnavailableError: The database can't be reached, or there is no such table.
+        ConfigurationError: The table has no such column.
     """
     with _reached(engine) as connection:
+        with connection.execute(_search(schema, table_name, {}, 0)) as found:
+            columns = list(found.keys())
+        _check_columns(f"the table {table_name}", where, columns)  # SQLite would take the name for a text
         return [dict(row) for row in connection.execute(_search(schema, table_name, where, most)).mappings()]
 
 
@@ -105,14 +109,30 @@ def _search(schema: str | None, table_name: str, where: Mapping[str, str], most:
     return select(text("*")).select_from(place).where(*wanted).limit(most)
 
 
+def _check_columns(place: str, where: Mapping[str, str], found: Collection[str]) -> None:
+    """Refuse columns that are in none of the found ones, whatever their case: databases differ in it."""
+    known = {name.casefold() for name in found}
+    if missing := [name for name in where if name.casefold() not in known]:
+        columns = f"column{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        raise ConfigurationError(f"{place} has no {columns}; it has: {', '.join(found)}")
+
+
 def found_in_files(files: Sequence[Path], where: Mapping[str, str], most: int) -> list[Row]:
-    """Return the rows of Parquet files whose columns have these values, compared as text."""
+    """Return the rows of Parquet files whose columns have these values, compared as text.
+
+    Raises:
+        ConfigurationError: None of the files has such a column.
+    """
     found: list[Row] = []
+    columns: dict[str, None] = {}
     for path in files:
-        with_value = rows_where(pq.ParquetFile(path).read(), where)
-        found += with_value.slice(0, most - len(found)).to_pylist()
+        rows = pq.ParquetFile(path).read()
+        columns |= dict.fromkeys(rows.column_names)
+        found += rows_where(rows, where).slice(0, most - len(found)).to_pylist()
         if len(found) >= most:
             break
+    if files and not found:
+        _check_columns("the folder", where, columns)
     return found
 
 

@@ -235,8 +235,8 @@ class Stream(FileConverter):
             most: How many rows at most.
 
         Raises:
-            TargetError: The target can't be reached, or has no such column.
-            ConfigurationError: Rows of such a target can't be searched.
+            TargetError: The target can't be reached.
+            ConfigurationError: The target has no such column, or rows of such a target can't be searched.
         """
         raise ConfigurationError(f"{self!r} has a target whose rows api2db does not search")
 
