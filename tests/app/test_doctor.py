@@ -73,6 +73,9 @@ def test_a_condition_that_is_none_is_refused(api2db: Command, cities: Path) -> N
     ended = api2db("explain", "cities", "--where", "id")
     assert ended.code == 2
     assert "write column=value" in ended.error
+    ended = api2db("explain", "cities")
+    assert ended.code == 2
+    assert "such as --where id=42" in ended.error
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb", "files"])

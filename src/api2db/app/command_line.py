@@ -325,8 +325,9 @@ def _explain(
     main_file: MainFile = _MAIN_FILE,
     *,
     where: Annotated[
-        list[str], typer.Option(metavar="COLUMN=VALUE", help="What the rows have; may be given several times.")
-    ],
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="What the rows have; needed, and may be given several times."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     home: Home = None,
 ) -> None:
@@ -336,6 +337,8 @@ def _explain(
     """
     from api2db.app._explain import print_places
 
+    if not where:
+        raise ConfigurationError("explain needs to know what the rows have, such as --where id=42")
     if not print_places(main_file, home_of_command(home), collector, where, as_json=json):
         raise typer.Exit(FAILED)
 
