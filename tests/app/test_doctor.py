@@ -69,6 +69,13 @@ def test_each_row_is_found_where_it_is_with_the_reason(api2db: Command, cities: 
     assert {path: path.stat().st_mtime_ns for path in cities.rglob("*.segment")} == before
 
 
+def test_the_advice_about_rejected_rows_is_a_command_that_works(api2db: Command, cities: Path) -> None:
+    [place] = api2db("explain", "cities", "--where", "id=2", "--json").said["places"]
+    retry = place["why"].partition("then: api2db ")[2]
+    ended = api2db(*shlex.split(retry))
+    assert (ended.code, "1 row put again" in ended.out) == (0, True)
+
+
 def test_a_condition_that_is_none_is_refused(api2db: Command, cities: Path) -> None:
     ended = api2db("explain", "cities", "--where", "id")
     assert ended.code == 2
@@ -109,6 +116,7 @@ def test_doctor_names_what_waits_and_what_was_rejected(api2db: Command, cities: 
     [journal] = findings(ended, "journal of cities")
     assert "1 row rejected" in journal["what"]
     assert "api2db rejected list" in journal["next_step"]
+    assert "api2db rejected retry --all, or" in journal["next_step"]
     assert [each["level"] for each in findings(ended, "target of cities")] == ["ok"]
 
 

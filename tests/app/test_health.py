@@ -55,7 +55,7 @@ def test_all_is_well_where_nothing_is_wrong() -> None:
         ({"last_error": "stopped: KeyError", "rows_waiting": 1}, "error", "stopped: KeyError", "restart the run"),
         ({"running": False, "rows_waiting": 5}, "error", "5 rows wait", "api2db forget 'cities/duckdb:x#cities'"),
         ({"rows_parked": 3}, "error", "3 rows parked", "fix the target"),
-        ({"rows_rejected": 1}, "warning", "1 row rejected", "api2db rejected list"),
+        ({"rows_rejected": 1}, "warning", "1 row rejected", "api2db rejected retry --all"),
     ],
 )
 def test_each_trouble_of_a_stream_has_a_next_step(changes: dict[str, Any], severity: str, what: str, step: str) -> None:
@@ -74,3 +74,8 @@ def test_errors_stand_before_warnings_and_old_before_new() -> None:
     store = StoreFigures("cities", "store", "folder", "parquet", 60.0, last_error="disk full", error_at=NOW_S - 5)
     found = troubles([dataclasses.replace(polling(), streams=streams)], [store], NOW_S)
     assert [each.stream for each in found] == ["c", "store", "b", "a"]
+
+
+def test_rows_that_a_store_rejected_are_put_again_by_a_whole_command() -> None:
+    [found] = troubles([], [StoreFigures("cities", "store", "folder", "parquet", 60.0, rejected=1)], NOW_S)
+    assert "api2db rejected retry --all" in found.next_step

@@ -1,6 +1,7 @@
 """``api2db explain``: where rows of a collector are: waiting, in a target, or rejected, and why."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,7 +24,6 @@ from api2db.texts import counted
 
 _MOST: Final = 5
 _REASON: Final = "_api2db_reason"
-_NEXT_OF_REJECTED: Final = "fix the cause, then: api2db rejected retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +128,5 @@ def _rejected(home: Path, name: str, where: Mapping[str, str]) -> Iterator[Place
         found = rows_where(read_rows(home, file), where)
         if found.num_rows:
             reasons = "; ".join(dict.fromkeys(map(str, found.column(_REASON).to_pylist())))
-            yield Place("rejected", file.file, found.num_rows, f"{reasons}; {_NEXT_OF_REJECTED}")
+            step = f"fix the cause, then: api2db rejected retry {shlex.quote(file.file)}"
+            yield Place("rejected", file.file, found.num_rows, f"{reasons}; {step}")

@@ -13,6 +13,9 @@ from api2db.texts import counted
 
 Severity = Literal["error", "warning"]
 Timeliness = Literal["ok", "late", "failing", "stopped"]
+_STEP_OF_REJECTED: Final = (
+    "see why: api2db rejected list; once the cause is fixed: api2db rejected retry --all, or a FILE of the list"
+)
 _SLACK_S: Final = 2.0  # figures are published once a second
 
 
@@ -135,7 +138,7 @@ def _of_stream(collector: CollectorFigures, stream: StreamOverview) -> Iterator[
             identity,
             f"{counted(stream.rows_rejected, 'row')} rejected",
             None,
-            "see why: api2db rejected list; then api2db rejected retry, or drop",
+            _STEP_OF_REJECTED,
         )
 
 
@@ -159,7 +162,7 @@ def _of_store(store: StoreFigures) -> Iterator[Trouble]:
             store.store,
             f"{counted(store.rejected, 'row')} rejected",
             None,
-            "see why: api2db rejected list; then api2db rejected retry, or drop",
+            _STEP_OF_REJECTED,
         )
 
 
