@@ -213,6 +213,8 @@ def test_doctor_names_the_rights_that_are_missing_on_a_server(
     assert "SELECT on" not in rights["what"]
     assert "connections are in use" in connections["what"]
     assert "geheim" not in ended.out + ended.error
+    [place] = api2db("explain", "cities", "--where", "foo=1", "--json").said["places"]
+    assert place["why"] == "the table cities has no column foo; it has: id"
 
 
 @pytest.mark.parametrize(
