@@ -167,8 +167,7 @@ def sql(dialect: str, if_exists: str = "append", keys: Sequence[str] = ()) -> Ta
         partial(table_rows, dialect=dialect),
         newest_only=if_exists == "replace",
         dialect=dialect,
-        # DuckDB keeps no order of the rows that it finds without a row of their key.
-        in_order=client_of(dialect) not in LIVE_URLS and not (keys and dialect == "duckdb"),
+        in_order=client_of(dialect) not in LIVE_URLS,
     )
 
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -157,6 +158,19 @@ def test_a_key_may_have_several_columns_of_several_kinds(make: Make, dialect: st
 def test_where_all_columns_are_the_key_a_row_is_there_once(make: Make, dialect: str, tmp_path: Path) -> None:
     put(make(), {"id": [1, 2, 1]}, {"id": [2, 3]})
     assert rows_by(tmp_path, dialect, "id") == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize("rows", [9, 3000])
+def test_new_keys_are_added_in_the_order_in_which_they_were_put(
+    rows: int, make: Make, dialect: str, tmp_path: Path
+) -> None:
+    """``head`` shows the rows that were added last, where a table keeps that order."""
+    numbers = np.random.default_rng(rows).permutation(5 * rows).tolist()
+    first, second = numbers[rows:], numbers[:rows]
+    put(make(), {"id": first, "text": ["a"] * len(first)}, {"id": [*second, *first[:3]], "text": ["b"] * (rows + 3)})
+    ids = [row["id"] for row in table_rows(tmp_path, dialect)]
+    assert sorted(ids) == sorted(numbers)
+    assert [each for each in ids if each in set(second)] == second
 
 
 def test_a_replacing_frame_has_each_key_once(make: Make, dialect: str, tmp_path: Path) -> None:

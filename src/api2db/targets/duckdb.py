@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,15 @@ _IS_TABLE = (
 )
 
 
+def _hides_rowid(names: Iterable[str]) -> bool:
+    """Whether a column has the name of DuckDB's own number of a row."""
+    return any(name.lower() == "rowid" for name in names)
+
+
+def _in_order(staged: str, names: Sequence[str]) -> str:
+    return "" if _hides_rowid(names) else f" ORDER BY {staged}.rowid"
+
+
 class DuckdbDatabase(Database):
     """A DuckDB file, shared with the other streams of this process.
 
@@ -75,6 +84,7 @@ class DuckdbDatabase(Database):
         exact_text="encode(CAST({} AS VARCHAR))",
         fold=str.lower,
         schemas="SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()",
+        in_order=_in_order,
     )
 
     def __init__(self, path: Path, *, keyed: bool = False, schema: str | None = None) -> None:
@@ -203,7 +213,7 @@ class _DuckdbSession(Session):
         return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
 
     def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
-        taken = any(column.name.lower() == "rowid" for column in columns)
+        taken = _hides_rowid(column.name for column in columns)
         return None if taken or not self.rows(_IS_TABLE, (table,)) else "rowid DESC"
 
     def fetch(self, columns: Sequence[Column], sql: str) -> pa.Table:

@@ -46,7 +46,8 @@ class Merge:
                 self._update(session, staged, values, keys)
             absent = f"FROM {staged} LEFT JOIN {self._quoted} old ON {same} WHERE old.{keys[0]} IS NULL"
             new = ", ".join(f"{staged}.{name}" for name in names)
-            inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}")
+            in_order = self._database.dialect.in_order(staged, rows.column_names)
+            inserted = session.run(f"INSERT INTO {self._quoted} ({listed}) SELECT {new} {absent}{in_order}")
             missing = f"SELECT count(*) {absent}{current}"
             if inserted < rows.num_rows and session.rows(missing) != [(0,)]:
                 raise BatchRefusedError(f"{self._table} did not take all rows; a trigger or rule of it drops some")

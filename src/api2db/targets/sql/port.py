@@ -150,6 +150,8 @@ class Dialect:
         limited: The first rows of a query, given what it selects, what follows FROM, and their number.
         add_column: What ALTER TABLE has before the definition of a new column.
         join: The rows of a table, ``old``, and the staged rows with the same keys, ``new``.
+        in_order: Ends a SELECT so that it gives staged rows in their order, given their table and the names of its
+            columns; empty where a join keeps it.
         update_from: The UPDATE of a table's rows by the staged rows with the same keys.
         create_table: The CREATE TABLE statement, with unique keys unless ``key_index`` makes them unique.
         key_index: The statement in the same transaction that makes keys unique in a new table; None for none.
@@ -181,6 +183,7 @@ class Dialect:
     limited: Callable[[str, str, int], str] = _limited
     add_column: str = "ADD COLUMN"
     join: Callable[[str, str, Sequence[str]], str] = _join
+    in_order: Callable[[str, Sequence[str]], str] = lambda _staged, _names: ""
     update_from: Callable[[str, str, Sequence[str], Sequence[str]], str] = _update_from
     create_table: Callable[[str, Sequence[str], Sequence[str]], str] = _create_table
     key_index: Callable[[str, Sequence[str]], str | None] = lambda _table, _keys: None
