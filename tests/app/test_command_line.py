@@ -541,8 +541,9 @@ def test_a_main_file_that_raises_is_one_line_and_has_its_traceback_with_debug(tm
     command = [sys.executable, "-c", "from api2db.__main__ import main; main()", "run", str(main_file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = "RuntimeError: no such thing, password=*** (main.py:2 in broken)"
+    step = f"correct it; api2db run {main_file} --debug shows the traceback"
     assert done.returncode == 2
-    assert done.stderr == f"api2db: {main_file} can't be imported: {said}; correct it; --debug shows the traceback\n"
+    assert done.stderr == f"api2db: {main_file} can't be imported: {said}; {step}\n"
     debugged = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False).stderr
     assert f'File "{main_file}", line 4, in <module>' in debugged
     assert f'File "{main_file}", line 2, in broken' in debugged
@@ -562,12 +563,11 @@ def test_an_error_during_the_import_keeps_the_hint_of_python(
 ) -> None:
     (tmp_path / "main.py").write_text(f"import pandas as pd\n\n{line}\n")
     ended = api2db("run")
-    assert ended.error == (
-        f"api2db: main.py can't be imported: {said} (main.py:3); correct it; --debug shows the traceback\n"
-    )
+    step = "correct it; api2db run main.py --debug shows the traceback"
+    assert ended.error == f"api2db: main.py can't be imported: {said} (main.py:3); {step}\n"
     [finding] = [each for each in api2db("doctor", "--json").said["findings"] if each["about"] == "main.py"]
     assert finding["what"] == f"main.py can't be imported: {said} (main.py:3)"
-    assert finding["next_step"] == "correct it; api2db run main.py --debug shows the traceback"
+    assert finding["next_step"] == step
 
 
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "ImportError", "RuntimeError"])

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from api2db.app.figures import read_figures
 from api2db.app.health import forget_command, troubles
-from api2db.app.project import IMPORT_STEP, MISSING_STEP, collectors_in, load
+from api2db.app.project import MainFileError, collectors_in, load
 from api2db.app.screen import print_table
 from api2db.errors import Api2dbError, ConfigurationError
 from api2db.ingest import Collector
@@ -86,13 +86,10 @@ def print_findings(main_file: Path, home: Path, *, as_json: bool) -> bool:
 def _collectors(main_file: Path) -> tuple[list[Collector], Finding]:
     try:
         found = collectors_in(load(main_file))
+    except MainFileError as error:
+        return [], Finding("error", str(main_file), error.what, error.next_step)
     except Api2dbError as error:
-        what, is_import, _ = str(error).partition(f"; {IMPORT_STEP}")
-        what, is_missing, _ = what.partition(f"; {MISSING_STEP}")
-        step = "correct the file; see docs/collectors.md"
-        if is_import:
-            step = f"correct it; api2db run {main_file} --debug shows the traceback"
-        return [], Finding("error", str(main_file), what, MISSING_STEP if is_missing else step)
+        return [], Finding("error", str(main_file), str(error), "correct the file; see docs/collectors.md")
     return found, Finding("ok", str(main_file), f"{counted(len(found), 'collector')} imported")
 
 

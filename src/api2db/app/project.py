@@ -17,9 +17,21 @@ from api2db.ingest import Collector, registered
 from api2db.texts import describe_error
 
 MODULE_NAME: Final = "__api2db_main__"
-MISSING_STEP: Final = "name your project's main file, or create one: api2db init ."
-IMPORT_STEP: Final = "correct it; --debug shows the traceback"
 _loading: list[Path] = []
+
+
+class MainFileError(ConfigurationError):
+    """There is no main file, or it can't be imported.
+
+    Attributes:
+        what: What is wrong.
+        next_step: What to do about it.
+    """
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(f"{what}; {next_step}")
+        self.what = what
+        self.next_step = next_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +66,15 @@ def load(main_file: Path) -> MainFile:
     """Import a main file as Python would run it, except the code under ``if __name__ == "__main__"``.
 
     Raises:
-        ConfigurationError: There is no such file, or it can't be imported.
+        MainFileError: There is no such file, or it can't be imported.
+        ConfigurationError: Something in it is not configured as it must be.
         KeyboardInterrupt: Ctrl-C was pressed, and the import did not go on.
     """
     path = main_file.absolute()
     if not path.is_file():
-        raise ConfigurationError(f"there is no file {main_file}; {MISSING_STEP}")
+        raise MainFileError(
+            f"there is no file {main_file}", "name your project's main file, or create one: api2db init ."
+        )
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{main_file} is not a Python file; its name must end in .py")
@@ -75,8 +90,8 @@ def load(main_file: Path) -> MainFile:
                 raise KeyboardInterrupt from error
             if isinstance(error, Api2dbError):
                 raise
-            said = describe_error(error, _hint(error))
-            raise ConfigurationError(f"{main_file} can't be imported: {said}; {IMPORT_STEP}") from error
+            what = f"{main_file} can't be imported: {describe_error(error, _hint(error))}"
+            raise MainFileError(what, f"correct it; api2db run {main_file} --debug shows the traceback") from error
     made = tuple(collector for name, collector in registered().items() if before.get(name) is not collector)
     return MainFile(path, module, made)
 
