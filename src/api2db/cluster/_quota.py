@@ -1,5 +1,7 @@
 """What waits for a stream, and whether its quota allows more."""
 
+import shlex
+
 from api2db.cluster._log import Log
 from api2db.cluster._message import Counts, LogEnd, minus
 from api2db.cluster._saved_state import SavedState
@@ -47,7 +49,7 @@ class Quota:
         return (
             f"{identity.name} has {held} bytes in the cluster (waiting, parked, set aside); {size_bytes} more would "
             f"exceed its max_backlog_bytes of {identity.quota_bytes}; fix its target, raise the quota, or drop the "
-            "stream with: api2db forget"
+            f"stream with: api2db forget {shlex.quote(identity.name)}"
         )
 
     def accept(self) -> None:

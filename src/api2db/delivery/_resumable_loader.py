@@ -292,7 +292,7 @@ class ResumableLoader(TableLoader):
         end = checkpoint.end
         reason = (
             "whether this row is in the table is not known: the answer to the load was lost, and the target can't tell "
-            "any more; check the table, then put the row again with api2db rejected retry, or drop it"
+            "any more; check the table, then put the row again or drop it: api2db rejected --help"
         )
         passed = checkpoint.steps[-1].rows - left
         left_out = [] if checkpoint.source else checkpoint.refused

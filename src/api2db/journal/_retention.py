@@ -1,6 +1,7 @@
 """What a journal keeps on disk: quotas, and the segments that no stream needs any more."""
 
 import logging
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 
@@ -84,7 +85,8 @@ class Retention:
             message = (
                 f"{full[0].row.identity} has {full[0].stored_bytes} bytes on disk (waiting, parked, set aside); "
                 f"{size_bytes} more would exceed its max_backlog_bytes of {full[0].row.quota_bytes}; "
-                "fix its target, raise the quota, or drop the stream with: api2db forget"
+                "fix its target, raise the quota, or drop the stream with: api2db forget "
+                f"{shlex.quote(full[0].row.identity)}"
             )
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
