@@ -158,9 +158,15 @@ class ObjectFolder:
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete files; one that is not there is no error."""
-        if names:
-            with self._address.sorted_errors(), suppress(FileNotFoundError):
+        if not names:
+            return
+        try:
+            with self._address.sorted_errors():
                 self._obs.delete(self._store, list(names))
+        except FileNotFoundError:
+            if len(names) > 1:  # The library stops at the first file that is not there, and leaves the others.
+                for name in names:
+                    self.delete([name])
 
     def move(self, name: str, to: "ObjectFolder") -> None:
         """Copy a file to another folder, then delete it here. A call that was interrupted is finished by the next.
