@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from api2db.disk.atomic import make_folders, replacing, sync_folder
+from api2db.disk.atomic import make_folders, publish, removed_on_failure, sync_folder, write_temporary
 from api2db.disk.file_folder import LocalFolder, Stamp
 from api2db.errors import ConfigurationError, TargetUnavailableError
 from api2db.objects._address import Address, library
@@ -313,8 +313,10 @@ def _project_id(home: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except FileNotFoundError:
-        made = secrets.token_hex(_DIGITS)
         make_folders(path.parent)
-        with replacing(path) as file:
-            file.write(made.encode("ascii"))
-        return made
+        with write_temporary(path) as made:
+            made.file.write(secrets.token_hex(_DIGITS).encode("ascii"))
+        with suppress(FileExistsError), removed_on_failure(made.path):
+            publish(made.path, path)
+        sync_folder(path.parent)
+        return path.read_text(encoding="ascii")  # another store of the project may have been first
