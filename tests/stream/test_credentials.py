@@ -9,7 +9,7 @@ import pytest
 
 from api2db import Stream2Omnisci, Stream2Sql
 from api2db.errors import ConfigurationError
-from api2db.stream._credentials import Credentials, credentials
+from api2db.stream._credentials import Credentials, credentials, storage_options
 
 CANARY = "canary-7c1f"
 COMPLETE = {"username": "me", "password": CANARY, "host": "there"}
@@ -107,6 +107,14 @@ def test_a_relative_path_is_below_the_project_and_another_anywhere(tmp_path: Pat
 )
 def test_a_file_that_can_not_be_used_is_a_value_error_that_says_why(content: Any, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path, auth_path=written(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "account_key", "credential", "token", "password"])
+def test_a_secret_that_begins_with_a_dollar_is_not_shown_as_a_variable(name: str, tmp_path: Path) -> None:
+    secret = CANARY.replace("-", "_")
+    with pytest.raises(ConfigurationError, match=f"takes {name} from the environment variable which") as caught:
+        storage_options(None, written(tmp_path, {name: f"${secret}"}), tmp_path)
+    assert secret not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("name", ["username", "password", "host"])

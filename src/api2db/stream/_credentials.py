@@ -165,8 +165,9 @@ def _resolved(value: Any, name: str, path: Path) -> Any:
     if value.startswith("$$") or not _FROM_ENVIRONMENT.fullmatch(value):
         return value.removeprefix("$") if value.startswith("$$") else value
     if value[1:] not in os.environ:
-        # The message doesn't show the variable's name for a password: it may be a password that begins with $.
-        variable = "which the file names" if name == "password" else value[1:]
+        # The message doesn't show the variable's name for a secret: it may be a secret that begins with $.
+        is_public = name != "password" and name.partition(".")[0] in _FIELDS
+        variable = value[1:] if is_public else "which the file names"
         raise ConfigurationError(
             f"{path} takes {name} from the environment variable {variable}, which is not set; set it, or write $$ "
             "for a value that begins with $"
