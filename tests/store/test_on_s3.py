@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from api2db import Store2Local, Store2Sql, Stream2Local
-from api2db.errors import ConfigurationError, FolderBusyError, TargetUnavailableError
+from api2db.errors import ConfigurationError, DataError, FolderBusyError, TargetUnavailableError
 from api2db.shards import manifest as manifests
 from api2db.shards.shards import locked
 from api2db.store import _steps
@@ -170,6 +170,27 @@ def test_a_shard_written_under_the_name_of_one_that_was_taken_is_another_and_sta
     with interrupted(monkeypatch, _steps, "_read"):
         rounds.store()
     assert bucket.shards(shards) == [first]
+
+
+def test_a_shard_that_changed_while_it_was_loaded_is_named_by_its_address(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = bucket.new_address()
+    put(shards, bucket, tmp_path, range(1))
+    first = bucket.shards(shards)[0]
+    content = bucket.read(f"{shards}/{first}")
+    for name, value in bucket.options.items():
+        monkeypatch.setenv(name, value)
+    rounds = Store2Sql("flights", 60, "flights.sqlite", "sqlite", path=shards, home=tmp_path)
+    with interrupted(monkeypatch, _steps, "_load"):
+        rounds.store()
+    with Stream2Local("flights", fmt="parquet", home=tmp_path) as stream:
+        stream.stream(pd.DataFrame({"n": [5]}))
+    other = next((tmp_path / "STORE" / "flights" / "parquet").glob("[!.]*.parquet")).read_bytes()
+    assert other != content
+    bucket.write(f"{shards}/{first}", other)
+    with pytest.raises(DataError, match=f"{shards}/{first} is another file"):
+        rounds.store()
 
 
 @pytest.mark.parametrize("listed", ['"{}"', "{}", 'W/"{}"', "{}-in-another-form"])

@@ -191,8 +191,9 @@ def _load(rules: Rules, begun: Round, shards: Shards, load: Load) -> Round:
 def _again(rules: Rules, begun: Round) -> Shards:
     folder, named = rules.folder, begun.manifest.shards
     shards = _read(rules, [folder / shard.name for shard in named], begun.fmt, begun.types)
+    place = rules.elsewhere.get(folder, folder)
     wrong = [str(problem) for problem in shards.problems] or [
-        f"{folder / shard.name} is another file than it was"
+        f"{place}/{shard.name} is another file than it was"
         for shard, found in zip(named, shards.taken, strict=True)
         if shard != found
     ]
