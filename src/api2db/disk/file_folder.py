@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from api2db.disk.atomic import is_temporary, make_folders, publish, sync_folder
+from api2db.disk.atomic import make_folders, publish, sweep, sync_folder
 
 
 class Stamp(NamedTuple):
@@ -110,9 +110,8 @@ class LocalFolder:
         make_folders(self.here)
 
     def sweep(self, owner: str) -> None:
-        for path in self.here.glob(f".{owner}.*"):
-            if is_temporary(path):
-                path.unlink(missing_ok=True)
+        if self.here.is_dir():
+            sweep(self.here, owner)
 
     def names(self) -> list[str]:
         return [path.name for path in self.here.iterdir()] if self.here.is_dir() else []
