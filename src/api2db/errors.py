@@ -31,6 +31,8 @@ Each message says what happened, to what, and the next step. None holds a secret
 import queue
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 
 class Api2dbError(Exception):
@@ -73,6 +75,16 @@ def from_extra(library: str, extra: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingExtraError(library, extra) from error
+
+
+def module_from_extra(library: str, extra: str, module: str = "") -> Any:
+    """Return a library that an extra installs, or a module in it.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    with from_extra(library, extra):
+        return import_module(f"{library}.{module}" if module else library)
 
 
 class DataError(Api2dbError, ValueError):

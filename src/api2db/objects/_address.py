@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from api2db.errors import ConfigurationError, TargetUnavailableError, from_extra
+from api2db.errors import ConfigurationError, TargetUnavailableError, module_from_extra
 from api2db.texts import without_secrets
 
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
@@ -152,18 +152,13 @@ def is_address(place: object) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-@cache
 def library(module: str = "") -> Any:
     """The module obstore, or one in it.
 
     Raises:
         MissingExtraError: It is not installed.
     """
-    with from_extra("obstore", "objects"):
-        import obstore
-        import obstore.exceptions
-        import obstore.store
-    return getattr(obstore, module) if module else obstore
+    return module_from_extra("obstore", "objects", module)
 
 
 def _client_options(options: Mapping[str, str]) -> dict[str, str]:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from api2db.errors import BatchRefusedError, LedgerMovedError, TargetUnavailableError, from_extra
+from api2db.errors import BatchRefusedError, LedgerMovedError, TargetUnavailableError, module_from_extra
 from api2db.texts import without_secrets
 
 _MOVED = "Concurrent transaction failed"
@@ -70,14 +69,11 @@ def sorted_errors(place: TableLocation) -> Iterator[None]:
         raise TargetUnavailableError(f"{place.name}: the library deltalake failed: {place.said(error)}") from None
 
 
-@cache
-def library(module: str = "") -> Any:
-    """The module deltalake, or one in it.
+def library(name: str = "") -> Any:
+    """The module deltalake, or what it has under a name.
 
     Raises:
         MissingExtraError: It is not installed.
     """
-    with from_extra("deltalake", "delta"):
-        import deltalake
-        import deltalake.exceptions
-    return getattr(deltalake, module) if module else deltalake
+    deltalake = module_from_extra("deltalake", "delta")
+    return getattr(deltalake, name) if name else deltalake

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from api2db.errors import Api2dbError, TargetUnavailableError, from_extra
+from api2db.errors import Api2dbError, TargetUnavailableError, from_extra, module_from_extra
 from api2db.texts import redact
 
 _MASK = "***"
@@ -71,8 +70,7 @@ def library(module: str = "") -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
-    with from_extra("pyiceberg", "iceberg"):
-        return import_module(f"pyiceberg.{module}" if module else "pyiceberg")
+    return module_from_extra("pyiceberg", "iceberg", module)
 
 
 @cache
