@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from api2db.disk.atomic import make_folders, sync_file, sync_folder
 from api2db.errors import BatchRefusedError
 from api2db.targets.delta import _ledger
 from api2db.targets.delta._location import TableLocation, library, sorted_errors
-from api2db.targets.lake import UNDECIDED, LedgerEntry, read_back
+from api2db.targets.lake import UNDECIDED, LedgerEntry, is_empty, is_exact_as_float, newest_rows
 from api2db.targets.port import Column, LedgerRow
 from api2db.targets.types import from_delta
 
@@ -176,26 +176,16 @@ class Table:
 
     def is_empty_of(self, name: str) -> bool:
         """Whether a column has no value."""
-        return bool(self._column(name).null_count == self._column(name).length())
+        return is_empty(self._batches(name))
 
     def is_exact_as_float(self, name: str) -> bool:
         """Whether a double holds all integers of a column."""
-        found = pc.min_max(self._column(name))
-        least, most = found["min"].as_py(), found["max"].as_py()
-        return least is None or (least >= -(2**53) and most <= 2**53)
+        return is_exact_as_float(self._batches(name))
 
     def newest(self, count: int, by: str) -> pa.Table:
         """The rows with the greatest values in a column, the greatest first, in the columns' own types."""
-        best: pa.Table | None = None
-        for batch in self._table.to_pyarrow_dataset().to_batches():
-            rows = pa.Table.from_batches([batch])
-            rows = rows if best is None else pa.concat_tables([best, rows])
-            rows = rows.filter(rows.column(by).is_valid())
-            best = rows.take(pc.select_k_unstable(rows, k=count, sort_keys=[(by, "descending")]))
-        if best is None:
-            best = self.file_schema().empty_table()
-        arrays = [read_back(best.column(column.name), column) for column in self.columns]
-        return pa.table(arrays, [column.name for column in self.columns])
+        batches = self._table.to_pyarrow_dataset().to_batches()
+        return newest_rows(batches, self.columns, self.file_schema(), count, by)
 
     def rehearse(self, rows: pa.Table, *, changes_schema: bool) -> None:
         """Write rows into an empty table for a moment, which has the schema and the rules of this one."""
@@ -207,8 +197,8 @@ class Table:
             schema_mode = "overwrite" if changes_schema else None
             library("write_deltalake")(made, rows, mode="overwrite", schema_mode=schema_mode)
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        return self._table.to_pyarrow_dataset().to_table(columns=[name]).column(name)
+    def _batches(self, name: str) -> Iterator[pa.RecordBatch]:
+        yield from self._table.to_pyarrow_dataset().to_batches(columns=[name])
 
     def _size_bytes(self) -> int:
         actions = pa.table(self._table.get_add_actions())

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from api2db.errors import BatchRefusedError, LedgerMovedError, TableChangedError, TargetUnavailableError
 from api2db.targets.iceberg._catalog import CommitConflictError
 from api2db.targets.iceberg._merge import Replaced, merged, near
 from api2db.targets.iceberg._place import CatalogPlace, library
-from api2db.targets.lake import UNDECIDED, LedgerEntry, read_back
+from api2db.targets.lake import UNDECIDED, LedgerEntry, is_empty, is_exact_as_float, newest_rows
 from api2db.targets.port import Column, LedgerRow
 from api2db.targets.types import from_iceberg
 
@@ -30,7 +29,6 @@ _PROPERTIES = {
     "commit.manifest-merge.enabled": "true",
 }
 _PROMOTIONS = {("int", "long"), ("float", "double")}
-_LARGEST_EXACT_INTEGER = 2**53
 
 
 class Table:
@@ -175,28 +173,16 @@ class Table:
 
     def is_empty_of(self, name: str) -> bool:
         """Whether a column has no value."""
-        return all(batch.column(0).null_count == len(batch.column(0)) for batch in self._batches(name))
+        return is_empty(self._batches(name))
 
     def is_exact_as_float(self, name: str) -> bool:
         """Whether a double holds all integers of a column."""
-        found = [pc.min_max(batch.column(0)).as_py() for batch in self._batches(name)]
-        return all(
-            each["min"] is None or (each["min"] >= -_LARGEST_EXACT_INTEGER and each["max"] <= _LARGEST_EXACT_INTEGER)
-            for each in found
-        )
+        return is_exact_as_float(self._batches(name))
 
     def newest(self, count: int, by: str) -> pa.Table:
         """The rows with the greatest values in a column, the greatest first, in the columns' own types."""
-        best: pa.Table | None = None
-        for batch in self._table.scan().to_arrow_batch_reader():
-            rows = pa.Table.from_batches([batch])
-            rows = rows if best is None else pa.concat_tables([best, rows])
-            rows = rows.filter(rows.column(by).is_valid())
-            best = rows.take(pc.select_k_unstable(rows, k=count, sort_keys=[(by, "descending")]))
-        if best is None:
-            best = self.file_schema().empty_table()
-        arrays = [read_back(best.column(column.name), column) for column in self.columns]
-        return pa.table(arrays, [column.name for column in self.columns])
+        batches = self._table.scan().to_arrow_batch_reader()
+        return newest_rows(batches, self.columns, self.file_schema(), count, by)
 
     def rehearse(self, rows: pa.Table, *, changes_schema: bool) -> None:
         """Raise as a commit of rows would, without one."""
