@@ -1,15 +1,12 @@
 """The types of Delta Lake. It has fewer than Arrow, so the metadata of a column says what its text or numbers mean."""
 
-import re
-
 import pyarrow as pa
 
 from api2db.frames import JSON, is_bytes, is_json, is_text
-from api2db.targets.types._rules import Rule, Types, ValueLimit, is_exact_decimal, is_naive, named, outside
+from api2db.targets.types._lakes import limit_of_years, reader_of
+from api2db.targets.types._rules import Rule, Types, is_exact_decimal, is_naive, named
 
 _types = pa.types
-_DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
-_LIST = re.compile(r"array<(.+)>")
 _RULES = (
     Rule(is_json, named("string (json)"), "JSON text"),
     Rule(_types.is_boolean, named("boolean")),
@@ -51,19 +48,7 @@ _BACK = {
 }
 _REPEATABLE = {"boolean", "byte", "short", "integer", "long", "float", "double", "string"}
 
-
-def from_delta(declared: str) -> pa.DataType:
-    """Return the Arrow type for a column of Delta Lake; null for a column that api2db writes only nulls to.
-
-    Args:
-        declared: The type as the protocol of Delta Lake writes it, and the mark of api2db in brackets.
-    """
-    if found := _DECIMAL.fullmatch(declared):
-        return pa.decimal128(int(found[1]), int(found[2]))
-    if found := _LIST.fullmatch(declared):
-        return pa.list_(_BACK[found[1]]) if found[1] in _REPEATABLE else pa.null()
-    return _BACK.get(declared.removesuffix(" (undecided)"), pa.null())
-
+from_delta = reader_of(_BACK, "array", _REPEATABLE)
 
 DELTA = Types(
     target="Delta Lake",
@@ -71,13 +56,7 @@ DELTA = Types(
     rules=_RULES,
     back=from_delta,
     otherwise="string",
-    limits=(
-        ValueLimit(
-            lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
-            outside("0001-01-01", "9999-12-31"),
-            "outside the years 1 to 9999, which every reader of Delta Lake has",
-        ),
-    ),
+    limits=(limit_of_years("Delta Lake"),),
     names="Kept as they are. Names that differ only in case are one column.",
     notes=(
         "A word in brackets is in the metadata of the column, under the key `api2db`.",

@@ -1,15 +1,12 @@
 """The types of Iceberg. It has fewer than Arrow, so a column's documentation says what its text or numbers mean."""
 
-import re
-
 import pyarrow as pa
 
 from api2db.frames import JSON, is_bytes, is_json, is_text
-from api2db.targets.types._rules import Rule, Types, ValueLimit, is_exact_decimal, is_naive, named, outside
+from api2db.targets.types._lakes import limit_of_years, reader_of
+from api2db.targets.types._rules import Rule, Types, is_exact_decimal, is_naive, named
 
 _types = pa.types
-_DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
-_LIST = re.compile(r"list<(.+)>")
 _SHORT = {pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16()}
 _RULES = (
     Rule(is_json, named("string (json)"), "JSON text"),
@@ -50,19 +47,7 @@ _BACK = {
 }
 _REPEATABLE = {"boolean", "int", "long", "float", "double", "string"}
 
-
-def from_iceberg(declared: str) -> pa.DataType:
-    """Return the Arrow type for a column of Iceberg; null for a column that api2db writes only nulls to.
-
-    Args:
-        declared: The type as the specification of Iceberg writes it, and the mark of api2db in brackets.
-    """
-    if found := _DECIMAL.fullmatch(declared):
-        return pa.decimal128(int(found[1]), int(found[2]))
-    if found := _LIST.fullmatch(declared):
-        return pa.list_(_BACK[found[1]]) if found[1] in _REPEATABLE else pa.null()
-    return _BACK.get(declared.removesuffix(" (undecided)"), pa.null())
-
+from_iceberg = reader_of(_BACK, "list", _REPEATABLE)
 
 ICEBERG = Types(
     target="Iceberg",
@@ -70,13 +55,7 @@ ICEBERG = Types(
     rules=_RULES,
     back=from_iceberg,
     otherwise="string",
-    limits=(
-        ValueLimit(
-            lambda type_: bool(_types.is_date(type_) or _types.is_timestamp(type_)),
-            outside("0001-01-01", "9999-12-31"),
-            "outside the years 1 to 9999, which every reader of Iceberg has",
-        ),
-    ),
+    limits=(limit_of_years("Iceberg"),),
     names="Kept as they are. Names that differ only in case are one column.",
     notes=(
         "A word in brackets is in the documentation of the column, after `api2db:`.",
