@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import Protocol, TypedDict, Unpack
 
 import pandas as pd
 
@@ -14,6 +14,14 @@ from api2db.stream.diagnosis import Diagnosis, diagnosis_of_folder
 from api2db.stream.stream import Stream
 from api2db.targets.lake import LakeTarget
 from api2db.targets.port import IfExists, OnConflict
+
+
+class LakeOptions(TypedDict, total=False):
+    """Options of streams and stores into any lake."""
+
+    keys: Sequence[str]
+    partition_by: Sequence[str]
+    on_conflict: OnConflict
 
 
 class LakePlace(Hashable, Protocol):

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError
 from api2db.objects import Address
 from api2db.stream._credentials import storage_options as combined_options
-from api2db.stream._lake_stream import LakeStream
+from api2db.stream._lake_stream import LakeOptions, LakeStream
 from api2db.stream._options import (
     StreamOptions,
     for_own_table,
@@ -21,12 +21,8 @@ from api2db.targets.delta import DeltaTarget, TableLocation
 from api2db.targets.port import OnConflict
 
 
-class DeltaOptions(TypedDict, total=False):
+class DeltaOptions(LakeOptions, total=False):
     """Options of streams and stores into Delta Lake; ``Stream2Delta`` describes them."""
-
-    keys: Sequence[str]
-    partition_by: Sequence[str]
-    on_conflict: OnConflict
 
 
 class Stream2Delta(LakeStream):

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 from urllib.parse import urlsplit
 
 from api2db.disk.folders import relative_to_home
 from api2db.errors import ConfigurationError
 from api2db.stream._credentials import storage_options as combined_options
-from api2db.stream._lake_stream import LakeStream
+from api2db.stream._lake_stream import LakeOptions, LakeStream
 from api2db.stream._options import (
     StreamOptions,
     for_own_table,
@@ -26,14 +26,11 @@ _OWN_CATALOG = "catalog.db"
 _FILE_IO = "api2db.targets.iceberg._files.DurableFileIO"
 
 
-class IcebergOptions(TypedDict, total=False):
+class IcebergOptions(LakeOptions, total=False):
     """Options of streams and stores into Iceberg; ``Stream2Iceberg`` describes them."""
 
     namespace: str
     table: str | None
-    keys: Sequence[str]
-    partition_by: Sequence[str]
-    on_conflict: OnConflict
 
 
 class Stream2Iceberg(LakeStream):
