@@ -14,7 +14,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, Field, Transaction, write_deltalake
 from deltalake.schema import PrimitiveType
 
-from api2db import Store2Delta, Stream2Delta, Stream2Local
+from api2db import Stream2Delta
 from api2db.errors import (
     ConfigurationError,
     LedgerMovedError,
@@ -195,27 +195,6 @@ def test_small_files_are_gathered_and_no_reader_sees_a_row_twice(tmp_path: Path)
         assert stream.vacuum(dry_run=True) == []
     assert sorted(row["id"] for row in delta_rows(tmp_path)) == [0, 1, 2, 3, 4]
     assert len(DeltaTable(tmp_path / DELTA).file_uris()) == 2
-
-
-def test_head_needs_a_column_and_gives_the_types(tmp_path: Path) -> None:
-    with stream_into_delta(tmp_path) as stream:
-        assert stream.head().empty
-        stream.stream(pd.DataFrame({"id": [1, 3, 2], "of": pd.to_timedelta([1, 2, 3], unit="s")}))
-        with pytest.raises(ConfigurationError, match="head"):
-            stream.head()
-        found = stream.head(2, by="id")
-    assert found["id"].tolist() == [3, 2]
-    assert found["of"].tolist() == [pd.Timedelta(seconds=2), pd.Timedelta(seconds=3)]
-
-
-def test_a_store_loads_shards_once(tmp_path: Path) -> None:
-    with Stream2Local(COLLECTOR, home=tmp_path) as shards:
-        shards.q.put(frame(1, 2))
-        shards.q.put(frame(3))
-    store = Store2Delta(COLLECTOR, 1, DELTA, home=tmp_path)
-    store.store()
-    store.store()
-    assert [row["id"] for row in delta_rows(tmp_path)] == [1, 2, 3]
 
 
 def test_the_table_s_folder_is_its_owner_s_alone(tmp_path: Path) -> None:

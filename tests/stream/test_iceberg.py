@@ -19,7 +19,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField, StringType, UUIDType
 
-from api2db import Store2Iceberg, Stream2Iceberg, Stream2Local
+from api2db import Stream2Iceberg
 from api2db.errors import (
     BatchRefusedError,
     ConfigurationError,
@@ -287,27 +287,6 @@ def test_old_snapshots_go_with_the_files_that_only_they_need(tmp_path: Path, mon
     table = iceberg_catalog(tmp_path).load_table(TABLE)
     assert sorted(table.scan().to_arrow().column("id").to_pylist()) == [0, 1, 2, 3, 4, 5]
     assert len(table.snapshots()) == 2
-
-
-def test_head_needs_a_column_and_gives_the_types(tmp_path: Path) -> None:
-    with stream_into_iceberg(tmp_path) as stream:
-        assert stream.head().empty
-        stream.stream(pd.DataFrame({"id": [1, 3, 2], "of": pd.to_timedelta([1, 2, 3], unit="s")}))
-        with pytest.raises(ConfigurationError, match="head"):
-            stream.head()
-        found = stream.head(2, by="id")
-    assert found["id"].tolist() == [3, 2]
-    assert found["of"].tolist() == [pd.Timedelta(seconds=2), pd.Timedelta(seconds=3)]
-
-
-def test_a_store_loads_shards_once(tmp_path: Path) -> None:
-    with Stream2Local(COLLECTOR, home=tmp_path) as shards:
-        shards.q.put(frame(1, 2))
-        shards.q.put(frame(3))
-    store = Store2Iceberg(COLLECTOR, 1, ICEBERG, home=tmp_path)
-    store.store()
-    store.store()
-    assert [row["id"] for row in iceberg_rows(tmp_path)] == [1, 2, 3]
 
 
 def test_all_files_are_their_owner_s_alone(tmp_path: Path) -> None:

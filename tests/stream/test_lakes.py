@@ -1,4 +1,4 @@
-"""The ledger of tables of lakes: of two owners of a stream only one commits, whatever was committed before that."""
+"""Tables of any lake: of two owners of a stream only one commits, and what else all kinds of lake promise."""
 
 import subprocess
 import sys
@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from api2db import Stream2Delta, Stream2Iceberg
-from api2db.errors import BatchRefusedError, LedgerMovedError, TargetUnavailableError
+from api2db import Store2Delta, Store2Iceberg, Stream2Delta, Stream2Iceberg, Stream2Local
+from api2db.errors import BatchRefusedError, ConfigurationError, LedgerMovedError, TargetUnavailableError
 from api2db.stream.diagnosis import Diagnosis
 from api2db.stream.stream2delta import _location
 from api2db.stream.stream2iceberg import _place
@@ -29,12 +30,13 @@ WAYS: dict[str, dict[str, Any]] = {"append": {}, "keys": {"keys": ["id"]}, "repl
 
 
 class Lake(NamedTuple):
-    """A kind of lake: what makes a target, what reads its rows, and what makes a stream."""
+    """A kind of lake: what makes a target, what reads its rows, and what makes a stream or a store."""
 
     name: str
     target: Callable[..., LakeTarget]
     rows: Callable[[Path], list[dict[str, Any]]]
     stream: Callable[..., Stream2Delta | Stream2Iceberg]
+    store: Callable[[Path], Store2Delta | Store2Iceberg]
 
     def owner(self, home: Path, **options: Any) -> Any:
         """A target of the stream that has read its ledger."""
@@ -53,8 +55,14 @@ def _iceberg(home: Path, **options: Any) -> LakeTarget:
 
 
 LAKES = (
-    Lake("delta", _delta, delta_rows, stream_into_delta),
-    Lake("iceberg", _iceberg, iceberg_rows, stream_into_iceberg),
+    Lake("delta", _delta, delta_rows, stream_into_delta, lambda home: Store2Delta(COLLECTOR, 1, DELTA, home=home)),
+    Lake(
+        "iceberg",
+        _iceberg,
+        iceberg_rows,
+        stream_into_iceberg,
+        lambda home: Store2Iceberg(COLLECTOR, 1, ICEBERG, home=home),
+    ),
 )
 
 
@@ -165,6 +173,27 @@ def test_a_diagnosis_reaches_the_table_and_makes_nothing(lake: Lake, tmp_path: P
     with stream:
         stream.stream(frame(1))
         assert stream.diagnose() == Diagnosis()
+
+
+def test_head_needs_a_column_and_gives_the_types(lake: Lake, tmp_path: Path) -> None:
+    with lake.stream(tmp_path) as stream:
+        assert stream.head().empty
+        stream.stream(pd.DataFrame({"id": [1, 3, 2], "of": pd.to_timedelta([1, 2, 3], unit="s")}))
+        with pytest.raises(ConfigurationError, match="head"):
+            stream.head()
+        found = stream.head(2, by="id")
+    assert found["id"].tolist() == [3, 2]
+    assert found["of"].tolist() == [pd.Timedelta(seconds=2), pd.Timedelta(seconds=3)]
+
+
+def test_a_store_loads_shards_once(lake: Lake, tmp_path: Path) -> None:
+    with Stream2Local(COLLECTOR, home=tmp_path) as shards:
+        shards.q.put(frame(1, 2))
+        shards.q.put(frame(3))
+    store = lake.store(tmp_path)
+    store.store()
+    store.store()
+    assert [row["id"] for row in lake.rows(tmp_path)] == [1, 2, 3]
 
 
 def test_what_waits_when_a_program_ends_is_delivered_before_its_end(lake: Lake, tmp_path: Path) -> None:
