@@ -270,6 +270,25 @@ def test_a_gathering_that_another_commit_precedes_loses_nothing(
     assert ids(tmp_path) == [0, 1, 2, 3]
 
 
+def test_a_gathering_of_files_whose_rows_are_replaced_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, reached = LAKE.owner(tmp_path, keys=["id"]), None
+    for number in range(3):
+        reached = load(ours, reached, 1 + number, pa.table({"id": [number], "value": [0]}))
+    write = Table.write
+
+    def replace_first(table: Table, *arguments: Any) -> Any:
+        monkeypatch.undo()
+        load(ours, reached, 4, pa.table({"id": [1], "value": [9]}))
+        return write(table, *arguments)
+
+    monkeypatch.setattr(Table, "write", replace_first)
+    with pytest.raises(TargetUnavailableError):
+        LAKE.owner(tmp_path).optimize()
+    assert sorted((row["id"], row["value"]) for row in iceberg_rows(tmp_path)) == [(0, 0), (1, 9), (2, 0)]
+
+
 def test_old_snapshots_go_with_the_files_that_only_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with stream_into_iceberg(tmp_path) as stream:
         for number in range(4):
