@@ -1,19 +1,21 @@
 """LakeStream, which is what streams into tables of lakes share."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Protocol, TypedDict, Unpack
+from typing import Protocol, TypedDict, TypeVar, Unpack
 
 import pandas as pd
 
 from api2db.delivery import Group
 from api2db.errors import ConfigurationError
-from api2db.stream._options import IF_EXISTS, ON_CONFLICT, StreamOptions, column_names, one_of
+from api2db.stream._options import IF_EXISTS, ON_CONFLICT, StreamOptions, column_names, for_own_table, one_of
 from api2db.stream.diagnosis import Diagnosis, diagnosis_of_folder
 from api2db.stream.stream import Stream
 from api2db.targets.lake import LakeTarget
 from api2db.targets.port import IfExists, OnConflict
+
+_Target = TypeVar("_Target", bound=LakeTarget)
 
 
 class LakeOptions(TypedDict, total=False):
@@ -130,9 +132,12 @@ class LakeStream(Stream):
     def _target(self, *, table_is_own: bool = False) -> LakeTarget:
         raise NotImplementedError
 
-    @property
-    def _rest_s(self) -> float:
-        return 0.0 if self.is_store_instance else self.commit_every_s
+    def _made(self, kind: Callable[..., _Target], *, table_is_own: bool) -> _Target:
+        """Make a target of a kind of lake."""
+        if_exists = for_own_table(self.if_exists, table_is_own=table_is_own)
+        target = kind(self._place, if_exists, self.schema_rule, self.keys, self.partition_by, self.on_conflict)
+        target.rest_s = 0.0 if self.is_store_instance else self.commit_every_s
+        return target
 
 
 def _seconds(said: object) -> float:

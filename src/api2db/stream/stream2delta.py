@@ -12,7 +12,6 @@ from api2db.stream._credentials import storage_options as combined_options
 from api2db.stream._lake_stream import LakeOptions, LakeStream
 from api2db.stream._options import (
     StreamOptions,
-    for_own_table,
     passes_options_to,
     whole_number,
 )
@@ -129,16 +128,7 @@ class Stream2Delta(LakeStream):
         return self._target().vacuum(hours, dry_run=dry_run)
 
     def _target(self, *, table_is_own: bool = False) -> DeltaTarget:
-        target = DeltaTarget(
-            self._place,
-            for_own_table(self.if_exists, table_is_own=table_is_own),
-            self.schema_rule,
-            self.keys,
-            self.partition_by,
-            self.on_conflict,
-        )
-        target.rest_s = self._rest_s
-        return target
+        return self._made(DeltaTarget, table_is_own=table_is_own)
 
 
 def _location(uri: str | os.PathLike[str], options: Mapping[str, str], home: Path) -> TableLocation:
