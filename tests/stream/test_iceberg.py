@@ -28,7 +28,7 @@ from api2db.errors import (
     TargetUnavailableError,
 )
 from api2db.targets.iceberg import CatalogPlace, IcebergTarget
-from api2db.targets.iceberg._table import Table
+from api2db.targets.iceberg._table import Draft, Table
 from api2db.targets.port import LedgerRow, LedgerUpdate
 from tests.stream.cases import COLLECTOR, frame, rejected_rows
 from tests.stream.lakes import ICEBERG, iceberg_catalog, iceberg_rows, iceberg_types, stream_into_iceberg
@@ -167,6 +167,23 @@ def test_a_column_is_widened_where_every_row_stays_exact(tmp_path: Path, caplog:
     ]
     assert iceberg_types(tmp_path) == {"id": "long", "n": "double", "t": "string", "i": "long"}
     assert "the column 'n' is double instead of long" in caplog.text
+
+
+def test_values_that_come_before_a_column_gets_its_type_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote = Draft.promote
+
+    def be_late(draft: Draft, *arguments: Any) -> None:
+        monkeypatch.undo()
+        iceberg_catalog(tmp_path).load_table(TABLE).append(pa.table({"t": ["theirs"]}))
+        promote(draft, *arguments)
+
+    with stream_into_iceberg(tmp_path, commit_every_s=0) as stream:
+        stream.stream(pd.DataFrame({"t": [None]}))
+        monkeypatch.setattr(Draft, "promote", be_late)
+        stream.stream(pd.DataFrame({"t": [5]}))
+    assert [row["t"] for row in iceberg_rows(tmp_path)] == [None, "theirs"]
+    [rejected] = rejected_rows(tmp_path, "iceberg")
+    assert rejected["t"] == 5
 
 
 def test_a_table_beyond_the_bound_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

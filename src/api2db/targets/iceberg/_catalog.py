@@ -63,7 +63,8 @@ class GuardedCatalog:
             ]
             known = {type(each) for each in requirements}
             requirements = (*requirements, *(each for each in alike if type(each) not in known))
-        if any(isinstance(each, update.RemoveSnapshotsUpdate) for each in updates):
+        # A column is removed because it had no values, which a commit that came first may have changed.
+        if any(isinstance(each, (update.RemoveSnapshotsUpdate, update.AddSchemaUpdate)) for each in updates):
             newest = update.AssertRefSnapshotId(ref="main", snapshot_id=table.metadata.current_snapshot_id)
             requirements = (*requirements, newest)
         try:

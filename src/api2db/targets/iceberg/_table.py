@@ -96,17 +96,21 @@ class Table:
 
         Raises:
             BatchRefusedError: The table is too large for that.
+            TableChangedError: A column that was created for nulls has values by now.
         """
         changes = [(old, new) for old, new in zip(self.columns, columns, strict=True) if old != new]
         promoted = [new for old, new in changes if _is_promotion(old.declared, new.declared)]
         others = [(old, new) for old, new in changes if new not in promoted]
+        undecided = [old.name for old, _ in others if old.declared == UNDECIDED]
 
         def stage(draft: Draft) -> None:
             draft.promote(promoted)
+            # Their values go with the old column, and a commit that came first may have brought some.
+            if not all(map(self.is_empty_of, undecided)):
+                raise TableChangedError(f"another program wrote to {self._place.name} in a column without values")
             if others:
                 tasks = list(self._table.scan().plan_files())
-                are_empty = all(old.declared == UNDECIDED for old, _ in others)
-                rows = None if are_empty else self._all_rows(tasks, columns)
+                rows = None if len(undecided) == len(others) else self._all_rows(tasks, columns)
                 draft.change_schema([old.name for old, _ in others], [(new.name, new.declared) for _, new in others])
                 if rows is not None:
                     self._replace(draft, [Replaced(task.file) for task in tasks], rows)
