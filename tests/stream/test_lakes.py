@@ -196,6 +196,13 @@ def test_a_store_loads_shards_once(lake: Lake, tmp_path: Path) -> None:
     assert [row["id"] for row in lake.rows(tmp_path)] == [1, 2, 3]
 
 
+def test_an_integer_that_no_float_holds_stays_one(lake: Lake, tmp_path: Path) -> None:
+    with lake.stream(tmp_path, commit_every_s=0) as stream:
+        stream.stream(pd.DataFrame({"n": [2**53 + 1]}))
+        stream.stream(pd.DataFrame({"n": [0.5, 3.0]}))
+    assert [row["n"] for row in lake.rows(tmp_path)] == [2**53 + 1, 3]
+
+
 def test_what_waits_when_a_program_ends_is_delivered_before_its_end(lake: Lake, tmp_path: Path) -> None:
     made = f"from tests.stream.lakes import stream_into_{lake.name} as into; stream = into(Path({str(tmp_path)!r}))"
     program = f"from pathlib import Path; {made}; stream.start(); stream.q.put([{{'id': 1}}])"
