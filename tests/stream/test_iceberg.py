@@ -1,5 +1,6 @@
 """Stream2Iceberg: what it promises beyond the behaviour that all targets share."""
 
+import errno
 import json
 import logging
 import threading
@@ -28,6 +29,7 @@ from api2db.errors import (
     TargetUnavailableError,
 )
 from api2db.targets.iceberg import CatalogPlace, IcebergTarget
+from api2db.targets.iceberg._files import DurableFileIO
 from api2db.targets.iceberg._table import Draft, Table
 from api2db.targets.port import LedgerRow, LedgerUpdate
 from tests.stream.cases import COLLECTOR, frame, rejected_rows
@@ -323,6 +325,28 @@ def test_old_snapshots_go_with_the_files_that_only_they_need(tmp_path: Path, mon
     table = iceberg_catalog(tmp_path).load_table(TABLE)
     assert sorted(table.scan().to_arrow().column("id").to_pylist()) == [0, 1, 2, 3, 4, 5]
     assert len(table.snapshots()) == 2
+
+
+def test_a_file_that_cannot_be_deleted_keeps_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stream_into_iceberg(tmp_path) as stream:
+        for number in range(4):
+            stream.stream(frame(number))
+        stream.optimize()
+        monkeypatch.setattr("api2db.targets.iceberg._maintenance.time.time", lambda: 2**33)
+        first, *others = stream.expire_snapshots(1, dry_run=True)
+        delete = DurableFileIO.delete
+
+        def refuse_first(io: DurableFileIO, file: str) -> None:
+            if file == first:
+                raise PermissionError(errno.EACCES, "denied")
+            delete(io, file)
+
+        monkeypatch.setattr(DurableFileIO, "delete", refuse_first)
+        assert stream.expire_snapshots(1) == others
+    assert first in caplog.text
+    assert [Path(name.removeprefix("file://")).exists() for name in [first, *others]] == [True, *[False] * len(others)]
 
 
 def test_all_files_are_their_owner_s_alone(tmp_path: Path) -> None:

@@ -128,11 +128,12 @@ class Stream2Iceberg(LakeStream):
         Each commit writes down all snapshots that there are, so that commits become slower without this.
 
         Args:
-            retention_hours: The age from which a snapshot is forgotten. The newest one stays, and any with a name.
+            retention_hours: The age from which a snapshot is forgotten. The newest one stays, and any with a
+                name, unless it gets that name at this very moment.
             dry_run: Whether to change nothing.
 
         Returns:
-            The files.
+            The files; the log names those that could not be deleted.
 
         Raises:
             TargetUnavailableError: The table can't be reached.

@@ -1,9 +1,9 @@
 """Upkeep of a table: small files are gathered into larger ones, and old snapshots are forgotten with their files."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
@@ -11,6 +11,9 @@ import pyarrow as pa
 from api2db.errors import TargetUnavailableError
 from api2db.targets.iceberg._catalog import CommitConflictError
 from api2db.targets.iceberg._table import Draft, Table
+from api2db.texts import describe_error
+
+logger = logging.getLogger(__name__)
 
 _SMALL_BYTES: Final = 32 << 20
 _GATHERED_BYTES: Final = 128 << 20
@@ -54,11 +57,20 @@ def expire(table: Table, hours: int, *, dry_run: bool) -> list[str]:
         except CommitConflictError:
             library_table.refresh()
             continue
-        for file in files:
-            with suppress(FileNotFoundError):
-                library_table.io.delete(file)
-        return sorted(files)
+        return [file for file in sorted(files) if _is_deleted(library_table, file)]
     raise TargetUnavailableError("others commit all the time, so that no snapshot was forgotten; try again")
+
+
+def _is_deleted(table: Any, file: str) -> bool:
+    """Delete a file that no snapshot needs; one that can't be deleted keeps no other one."""
+    try:
+        table.io.delete(file)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        logger.warning("no snapshot needs %s any more, but it can't be deleted: %s", file, describe_error(error))
+        return False
+    return True
 
 
 def _replacement(old: Sequence[Any], new: Sequence[Any]) -> Callable[[Draft], None]:
