@@ -34,7 +34,7 @@ class Stream:
         self.reads: list[list[Entry]] = []
         self.has_read = threading.Semaphore(0)
         self.prefetch = Prefetch(self)  # type: ignore[arg-type]
-        self.reader.on_news(self.prefetch.tell_news)
+        self.reader.on_news(lambda _rows, _size_bytes: self.prefetch.tell_news())
         self.fails = False
 
     @property

@@ -41,6 +41,7 @@ from api2db.journal import (
     StreamNo,
     StreamOverview,
     Superseded,
+    Tell,
     check_can_be_forgotten,
     check_is_free,
     check_process,
@@ -120,7 +121,7 @@ class MemoryReader:
     def __init__(self, journal: "MemoryJournal", stream: _Stream) -> None:
         self.stream = stream
         self.attached = False
-        self.tell: Callable[[], None] = lambda: None
+        self._tell: Tell = lambda _rows, _size_bytes: None
         self.details: Callable[[], Mapping[str, Any]] = dict
         self._journal = journal
         self._changed = journal.changed
@@ -155,6 +156,11 @@ class MemoryReader:
     def waiting_bytes(self) -> int:
         with self._changed:
             return sum(record.size_bytes for record in self._behind(self.position))
+
+    @property
+    def waiting_rows(self) -> int:
+        with self._changed:
+            return sum(record.batch.num_rows for record in self._behind(self.position))
 
     def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         with self._journal.checked():
@@ -218,9 +224,12 @@ class MemoryReader:
         self._warning = redact(warning)
         self.set_error(None)
 
-    def on_news(self, tell: Callable[[], None]) -> None:
+    def on_news(self, tell: Tell) -> None:
         self._journal.check_process()
-        self.tell = tell
+        self._tell = tell
+
+    def tell(self) -> None:
+        self._tell(self.waiting_rows, self.waiting_bytes)
 
     def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         before = self._journal.kept.details.get(self.stream.identity.name, {})

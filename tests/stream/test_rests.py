@@ -1,5 +1,6 @@
 """The pause between two loads: small batches become larger ones, and nobody who waits for rows waits for the pause."""
 
+import random
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def test_frames_that_come_during_the_pause_are_one_commit(tmp_path: Path) -> Non
         assert stream.status().rows_delivered == 1
         assert stream.flush(30)
         assert versions(tmp_path) == before + 1
+    assert [row["id"] for row in delta_rows(tmp_path)] == list(range(9))
+
+
+@pytest.mark.parametrize("chunk_size", [4, 0], ids=["by rows", "by bytes"])
+def test_a_pause_that_has_begun_ends_once_a_full_batch_waits(tmp_path: Path, chunk_size: int) -> None:
+    text = "" if chunk_size else random.Random(1).randbytes(4 << 20).hex()
+    with stream_into_delta(tmp_path, commit_every_s=3600, chunk_size=chunk_size) as stream:
+        stream.q.put(frame(0))
+        eventually(partial(is_delivered, stream, 1))
+        stream.q.put(frame(1))
+        assert is_delivered(stream, 1)
+        for number in range(2, 9):
+            stream.q.put(frame(number).assign(text=text))
+        eventually(lambda: stream.status().rows_delivered > 1)
     assert [row["id"] for row in delta_rows(tmp_path)] == list(range(9))
 
 

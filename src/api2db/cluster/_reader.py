@@ -18,7 +18,17 @@ from api2db.cluster._quota import Quota
 from api2db.cluster._saved_state import SavedState
 from api2db.cluster._state import Place, StreamState
 from api2db.interrupts import uninterrupted, wait_for
-from api2db.journal import Backlog, Checkpoint, CheckpointKind, Delivered, Entry, Position, ReadLimit, Superseded
+from api2db.journal import (
+    Backlog,
+    Checkpoint,
+    CheckpointKind,
+    Delivered,
+    Entry,
+    Position,
+    ReadLimit,
+    Superseded,
+    Tell,
+)
 from api2db.texts import redact
 
 logger = logging.getLogger(__name__)
@@ -29,7 +39,7 @@ class ClusterReader:
 
     def __init__(self, core: Core, files: AsideFiles, state: StreamState, document: Document) -> None:
         self.newest_sequence = core.log.end.sequence
-        self.tell: Callable[[], None] = _nobody
+        self._tell: Tell = _nobody
         self.details: Callable[[], Mapping[str, Any]] = dict
         self._core = core
         self._files = files
@@ -79,6 +89,10 @@ class ClusterReader:
     @property
     def waiting_bytes(self) -> int:
         return max(0, self.quota.waiting[2])
+
+    @property
+    def waiting_rows(self) -> int:
+        return max(0, self.quota.waiting[1])
 
     def files(self, folder: Path) -> ClusterFolder:
         try:
@@ -187,10 +201,10 @@ class ClusterReader:
         self._warning = redact(warning)
         self.set_error(None)
 
-    def on_news(self, tell: Callable[[], None]) -> None:
+    def on_news(self, tell: Tell) -> None:
         self._core.check_process()
         with self._changed:
-            self.tell = tell
+            self._tell = tell
 
     def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         self._core.check_process()
@@ -222,6 +236,11 @@ class ClusterReader:
         with self._changed:
             wait_for(self._changed, lambda: self._has_passed(mark) or self._core.is_closed, timeout_s)
             return self._has_passed(mark)
+
+    def tell(self) -> None:
+        """Say that a waiting read would end; called with the journal's lock held."""
+        _, rows, size_bytes = self.quota.waiting
+        self._tell(max(0, rows), max(0, size_bytes))
 
     def accept(self, records: Iterable[Record]) -> None:
         """Take note of records that have become visible; called with the journal's lock held."""
@@ -275,5 +294,5 @@ def _lost_messages(position: Position, end: int) -> str:
     )
 
 
-def _nobody() -> None:
+def _nobody(rows: int, size_bytes: int) -> None:
     """Nobody waits for news."""

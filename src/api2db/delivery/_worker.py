@@ -46,7 +46,7 @@ _JITTER_S = 0.1
 _WAITABLE = (TargetUnavailableError, JournalWriteError, OSError)
 
 
-def _nobody() -> None:
+def _nobody(rows: int, size_bytes: int) -> None:
     """Nobody waits for news."""
 
 
@@ -99,7 +99,7 @@ class Worker:
         self._retry_requested = threading.Event()
         self._retries: list[int] = []  # of the calls of ``retrying`` that have not ended
         self._hurries: list[None] = []  # of the calls of ``hurrying`` that have not ended
-        self._full_bytes = limit.size_bytes
+        self._full = limit
         self._is_resting = False
         self._recovered = False
         self._troubled = False
@@ -204,9 +204,12 @@ class Worker:
         """Whether the last attempt reached the target; None before the first."""
         return self._recovered or (False if self._troubled else None)
 
-    def _tell_news(self) -> None:
+    def _tell_news(self, rows: int, size_bytes: int) -> None:
         self._batches.tell_news()
-        self._ready()
+        if self._is_resting and self._is_full(rows, size_bytes):
+            self.retry_now()
+        else:
+            self._ready()
 
     def _try(self, timeout_s: float | None) -> float | None:
         if self._stopping.is_set():  # after a failure, reading the head batch may have consumed the wake-up
@@ -223,6 +226,8 @@ class Worker:
             self._batches.search(batch)
             return 0
         self._succeeded()
+        # First, so that neither a put nor a call of ``hurrying`` at this moment is missed.
+        self._is_resting = self._target.rest_s > 0
         waiting_bytes = self._reader.waiting_bytes
         self._activity.delivered(batch, self._reader.position, self._loader.columns, more_waits=waiting_bytes > 0)
         size_bytes, rest_s = batch.size_bytes, self._rest_s(batch, waiting_bytes)
@@ -233,12 +238,14 @@ class Worker:
 
     def _rest_s(self, batch: Batch, waiting_bytes: int) -> float:
         """How long to rest after a batch."""
-        if self._target.rest_s and waiting_bytes < self._full_bytes:
-            self._is_resting = True  # first, so that a call of ``hurrying`` at this moment is not missed
-            if not self._hurries:
-                return self._target.rest_s
+        if self._is_resting and not self._hurries and not self._is_full(self._reader.waiting_rows, waiting_bytes):
+            return self._target.rest_s
         # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
         return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
+
+    def _is_full(self, rows: int, size_bytes: int) -> bool:
+        """Whether so much is a full batch."""
+        return rows >= self._full.rows or size_bytes >= self._full.size_bytes
 
     def _load(self, batch: Batch) -> Batch:
         """Deliver a batch in a span that has a link to each put whose frames it carries; return what was delivered."""

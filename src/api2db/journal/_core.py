@@ -163,4 +163,4 @@ class Core:
         self.lock.release()
         self.changed.notify_all()
         for stream in self.streams.values():
-            stream.tell_news()
+            stream.tell()

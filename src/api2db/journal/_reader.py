@@ -31,6 +31,7 @@ from api2db.journal.port import (
     Position,
     ReadLimit,
     Superseded,
+    Tell,
 )
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,12 @@ class SegmentedReader:
     def waiting_bytes(self) -> int:
         with self.core.changed:
             return self.stream.waiting.size_bytes
+
+    @property
+    @uninterrupted
+    def waiting_rows(self) -> int:
+        with self.core.changed:
+            return self.stream.waiting.rows
 
     @property
     @uninterrupted
@@ -194,10 +201,10 @@ class SegmentedReader:
         with self.core.changed:
             self._woken = True
             self.core.changed.notify_all()
-            self.stream.tell_news()
+            self.stream.tell()
 
     @uninterrupted
-    def on_news(self, tell: Callable[[], None]) -> None:
+    def on_news(self, tell: Tell) -> None:
         self.core.lock.check_process()
         with self.core.changed:
             self.stream.tell_news = tell

@@ -9,7 +9,7 @@ from api2db.journal._record import Header, Headers, Mask, RecordKind
 from api2db.journal._segment import BEGINNING, Count, Location, Segment, counts_of, rows_for, sums_of
 from api2db.journal._segment_set import SegmentSet
 from api2db.journal._state_file import StreamRow
-from api2db.journal.port import ALL, Delivered, Position
+from api2db.journal.port import ALL, Delivered, Position, Tell
 
 _RACES = 5
 _PLAIN_BYTES = 64 << 20
@@ -20,7 +20,7 @@ def parked_bytes(checkpoint: Mapping[str, Any] | None) -> int:
     return int((checkpoint or {}).get("size_bytes", 0))
 
 
-def _nobody() -> None:
+def _nobody(rows: int, size_bytes: int) -> None:
     """Nobody waits for news."""
 
 
@@ -57,7 +57,7 @@ class RegisteredStream:
     attached: bool = False
     refused_bytes: int = 0
     newest_sequence: int = 0
-    tell_news: Callable[[], None] = _nobody
+    tell_news: Tell = _nobody
     details: Callable[[], Mapping[str, Any]] = _no_details
     _oldest: tuple[Position, int | None] | None = None
 
@@ -91,7 +91,11 @@ class RegisteredStream:
             self.waiting.add(frames, rows, size_bytes)
             self.newest_sequence = header.sequence
             self.refused_bytes = 0
-            self.tell_news()
+            self.tell()
+
+    def tell(self) -> None:
+        """Say that a waiting read would end."""
+        self.tell_news(self.waiting.rows, self.waiting.size_bytes)
 
     def place(self) -> None:
         """Find the position in the segments, and count what waits behind it."""

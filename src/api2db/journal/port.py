@@ -39,6 +39,10 @@ class Position(NamedTuple):
     skip: int = 0
 
 
+Tell = Callable[[int, int], None]
+"""Called with the rows and the bytes that wait, as ``Reader.waiting_rows`` and ``Reader.waiting_bytes``."""
+
+
 class ReadLimit(NamedTuple):
     """The limits of one read: it stops at the first one reached, but returns at least one row.
 
@@ -298,6 +302,10 @@ class Reader(Protocol):
     def waiting_bytes(self) -> int:
         """The size of what is visible and not acknowledged."""
 
+    @property
+    def waiting_rows(self) -> int:
+        """The number of rows that are visible and not acknowledged; a record acknowledged in part counts whole."""
+
     def read(self, limit: ReadLimit, timeout_s: float | None = None, *, after: Position | None = None) -> list[Entry]:
         """Return the next durable entries.
 
@@ -350,7 +358,7 @@ class Health(Protocol):
 class News(Protocol):
     """How a stream's worker learns that there is something to read."""
 
-    def on_news(self, tell: Callable[[], None]) -> None:
+    def on_news(self, tell: Tell) -> None:
         """Have a function called whenever a waiting ``read`` would end: by any thread, with the journal's lock held."""
 
     def wake(self) -> None:

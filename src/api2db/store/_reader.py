@@ -17,6 +17,7 @@ from api2db.journal import (
     Position,
     ReadLimit,
     Superseded,
+    Tell,
 )
 from api2db.progress import tell
 from api2db.shards.shards import under_one_schema
@@ -100,6 +101,10 @@ class ManifestReader:
     def waiting_bytes(self) -> int:
         return 0  # All shards are in memory.
 
+    @property
+    def waiting_rows(self) -> int:
+        return 0
+
     def newest(self) -> tuple[list[Entry], Superseded]:
         """Return all shards together: a table that is replaced takes a round as one frame."""
         rows = sum(shard.batch.num_rows for shard in self._shards)
@@ -138,7 +143,7 @@ class ManifestReader:
     def wake(self) -> None:
         return
 
-    def on_news(self, tell: Callable[[], None]) -> None:
+    def on_news(self, tell: Tell) -> None:
         return  # Nothing more will come.
 
     def on_details(self, details: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
