@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,9 @@ from tests.rest.shapes import collect_shape
 
 COLLECTOR = "flights"
 _LONG_S = 60.0
+
+for _library in ("deltalake", "pyiceberg.catalog.sql", "pyiceberg.io.pyarrow"):  # once, instead of in each child
+    import_module(_library)
 
 KINDS: dict[str, Callable[..., Stream]] = {
     "duckdb": lambda db, **options: Stream2Sql(COLLECTOR, f"{db}/flights.duckdb", "duckdb", **options),
@@ -64,12 +68,14 @@ KINDS: dict[str, Callable[..., Stream]] = {
     "omnisci": lambda db, **options: Stream2Omnisci(COLLECTOR, **options),
     "delta": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta", commit_every_s=0, **options),
     "delta_replace": lambda db, **options: Stream2Delta(
-        COLLECTOR, f"{db}/delta_replaced", if_exists="replace", **options
+        COLLECTOR, f"{db}/delta_replaced", if_exists="replace", commit_every_s=0, **options
     ),
-    "delta_by_key": lambda db, **options: Stream2Delta(COLLECTOR, f"{db}/delta_keyed", keys=["n", "row"], **options),
+    "delta_by_key": lambda db, **options: Stream2Delta(
+        COLLECTOR, f"{db}/delta_keyed", keys=["n", "row"], commit_every_s=0, **options
+    ),
     "iceberg": lambda db, **options: Stream2Iceberg(COLLECTOR, f"{db}/iceberg", commit_every_s=0, **options),
     "iceberg_replace": lambda db, **options: Stream2Iceberg(
-        COLLECTOR, f"{db}/iceberg_replaced", if_exists="replace", **options
+        COLLECTOR, f"{db}/iceberg_replaced", if_exists="replace", commit_every_s=0, **options
     ),
     "iceberg_by_key": lambda db, **options: Stream2Iceberg(
         COLLECTOR, f"{db}/iceberg_keyed", keys=["n", "row"], commit_every_s=0, **options
