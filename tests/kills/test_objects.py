@@ -25,6 +25,7 @@ from tests.kills.test_random_kills import kill_often
 from tests.servers.buckets import BUCKET, Bucket, killing
 
 CALLS = ("fsync", "rename", "renameat2", "unlink", "write", "pwrite64")
+WAKING = ("write",)  # threads also wake each other with it: 5 of 49 to 80 calls are those of files
 IN_THE_SUITE = 6
 IN_THE_SUITE_AT_RANDOM = 20
 LARGE_ROWS = 200_000  # about 12 MB, uploaded in two parts
@@ -197,7 +198,10 @@ def kill_at_events(killed: Deliveries | Rounds, count: int | None, what: str) ->
     found = {str(event): killed.killed_at(event) for event in chosen}
     verdicts = {event: verdict for event, verdict in found.items() if verdict is not None}
     assert {event: verdict for event, verdict in verdicts.items() if not verdict.is_clean} == {}
-    assert len(verdicts) >= max(4, len(chosen) - 4), "there are more steps than these"
+    sure = [event for event in chosen if not (isinstance(event, Step) and event.call in WAKING)]
+    missed = [event for event in sure if str(event) not in verdicts]
+    assert verdicts
+    assert len(missed) <= min(4, len(sure) // 2), f"it came to its end before {missed}"
     return f"{what} killed at {len(verdicts)} of its {len(events)} requests and calls"
 
 
