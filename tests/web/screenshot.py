@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 from selenium.webdriver import Chrome
@@ -22,6 +23,7 @@ from selenium.webdriver.common.by import By
 from api2db import Stream2Local, Stream2Sql
 from api2db.app.figures import CollectorFigures, read_figures
 from api2db.app.history import MINUTES, History
+from api2db.delivery import _worker as worker
 from api2db.frames import to_batch
 from api2db.ingest.status import LiveStatus
 from api2db.journal import journal_store
@@ -61,11 +63,13 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "shop"
         home.mkdir()
-        with browser(WIDTH) as driver, _shop(home) as polled:
+        # Else the rows would be parked before the page shows that they wait.
+        slowly = patch.object(worker, "_FIRST_PAUSE_S", worker._LONGEST_PAUSE_S)
+        with browser(WIDTH) as driver, slowly, _shop(home) as polled:
             page = Page(home, "127.0.0.1", free_port())
             try:
                 driver.get(f"{page.url}/")
-                _put(home, "payments", ROWS["payments"])  # last: after some seconds they would be parked
+                _put(home, "payments", ROWS["payments"])  # last: after half a minute they would be parked
                 eventually(lambda: _is_well(driver, polled), 60)
                 picture = _as_svg(driver, page)
             finally:
@@ -74,10 +78,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _is_well(driver: Chrome, polled: Callable[[], None]) -> bool:
-    """Whether the page shows the young polls."""
+    """Whether the page shows the young polls, and as failing the one stream whose rows wait."""
     polled()
     shown = driver.find_element(By.TAG_NAME, "main").text
-    return "can't be reached" in shown and "failing" not in shown and "late" not in shown
+    return "can't be reached" in shown and shown.count("failing") == 1 and "late" not in shown and "parked" not in shown
 
 
 def _as_svg(driver: Chrome, page: Page) -> str:
