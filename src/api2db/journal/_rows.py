@@ -17,6 +17,8 @@ LARGE_BYTES = 32 * 1024
 Counts = npt.NDArray[np.int64]
 _IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 # Compressing takes longer than the rest of a put, and pays only for what stays on disk.
+# The most that LZ4 adds to what it can't compress: a share of it, and its frame with what Arrow puts around it.
+_LZ4_GROWS, _LZ4_BUFFER_BYTES = 255, 64
 _PLAIN, _LZ4 = pa.ipc.IpcWriteOptions(), pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -150,7 +152,7 @@ def decode_rows(header: Header, payload: bytes | memoryview, schemas: Mapping[in
         pyarrow.ArrowInvalid: The payload is not Arrow data.
     """
     if header.flags & Flag.STREAM:
-        with pa.ipc.open_stream(pa.py_buffer(payload)) as reader:
+        with pa.ipc.open_stream(pa.py_buffer(payload), options=_IN_THIS_THREAD) as reader:
             return reader.read_next_batch()
     return pa.ipc.read_record_batch(pa.py_buffer(payload), schemas[header.schema])
 
@@ -241,13 +243,27 @@ def _encode(rows: Rows, frame: int, layout: _Layout, flags: int, *, packed: bool
     if batch is not rows:
         layout = _layouts.of(batch.schema)
     if layout.has_dictionary or (batch.get_total_buffer_size() > LARGE_BYTES and batch.nbytes > LARGE_BYTES):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema, options=_LZ4 if packed else _PLAIN) as writer:
-            writer.write_batch(batch)
-        payload, flags, schema = sink.getvalue(), flags | Flag.STREAM, None
+        payload, flags, schema = _stream_of(batch, layout, packed=packed), flags | Flag.STREAM, None
     else:
         payload, schema = batch.serialize(), layout.serialized
     return Part(RecordKind.ROWS, payload, payload.size, zlib.crc32(payload), int(flags), batch.num_rows, frame, schema)
+
+
+def _stream_of(batch: pa.RecordBatch, layout: _Layout, *, packed: bool) -> pa.Buffer:
+    """A stream of one batch. Its memory is large enough from the start, where that is known, and so never copied."""
+    options = _LZ4 if packed else _PLAIN
+    if layout.has_dictionary:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+            writer.write_batch(batch)
+        return sink.getvalue()
+    room = pa.ipc.get_record_batch_size(batch)
+    room += room // _LZ4_GROWS + _LZ4_BUFFER_BYTES * sum(len(column.buffers()) for column in batch.columns)
+    memory = pa.allocate_buffer(room + len(layout.serialized) + len(END_OF_STREAM))
+    file = pa.FixedSizeBufferWriter(memory)
+    with pa.ipc.new_stream(file, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    return memory.slice(0, file.tell())
 
 
 def _without_views(frame: pa.RecordBatch) -> pa.RecordBatch:
