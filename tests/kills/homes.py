@@ -37,6 +37,7 @@ class Home:
         options: The streams' own.
         elsewhere: The folder of its databases, where that is not in the project.
         alternates: Whether the type of a column differs between frames.
+        begins_early: Whether small loads, too, begin ahead of their turn.
     """
 
     place: Path
@@ -45,6 +46,7 @@ class Home:
     options: Mapping[str, Any] = field(default_factory=dict)
     elsewhere: Path | None = None
     alternates: bool = False
+    begins_early: bool = False
 
     def __post_init__(self) -> None:
         for folder in (self.path, self.logs):
@@ -67,6 +69,7 @@ class Home:
         """What each child needs to know."""
         places = {"home": str(self.path), "db": str(self.databases), "logs": str(self.logs)}
         said = {"without": self.without, "options": dict(self.options), "alternates": self.alternates}
+        said["begins_early"] = self.begins_early
         return {**places, "kinds": list(self.kinds), **said}
 
     @property

@@ -121,6 +121,7 @@ class Project:
         without: What is taken away from it; nothing by default.
         options: The streams' own.
         alternates: Whether the type of a column differs between frames, so that they have no common schema.
+        begins_early: Whether small loads, too, begin ahead of their turn.
     """
 
     home: str
@@ -130,9 +131,12 @@ class Project:
     without: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     alternates: bool = False
+    begins_early: bool = False
 
     def streams(self) -> dict[str, Stream]:
         planted.take_away(self.without)
+        if self.begins_early:
+            planted.begin_early()
         return {kind: KINDS[kind](self.db, home=self.home, **self.options) for kind in self.kinds}
 
 

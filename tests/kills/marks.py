@@ -15,8 +15,10 @@ from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.heavydb import HeavydbTarget
 from api2db.targets.lake import LakeTarget
 from api2db.targets.sql import SqlTarget
+from api2db.targets.sql._ahead import _BegunLoad
 
 BEFORE, DURING, AFTER = "before", "in", "after"
+AHEAD = "ahead"  # a load has begun while another one was under way
 
 
 def mark_loads(path: Path) -> None:
@@ -27,6 +29,8 @@ def mark_loads(path: Path) -> None:
         os.write(descriptor, f"{os.getpid()} {mark}\n".encode())
 
     _around(SqlTarget, "load", lambda target: type(target._database).__name__, say, DURING, AFTER)
+    _around(_BegunLoad, "start", lambda load: type(load._ahead._database).__name__, say, None, AHEAD)
+    _around(_BegunLoad, "commit", lambda load: type(load._ahead._database).__name__, say, DURING, AFTER)
     _around(HeavydbTarget, "append", lambda target: type(target).__name__, say, DURING, AFTER)
     for kind in (ShardTarget, SingleFileTarget):
         _around(kind, "stage", lambda target: type(target).__name__, say, DURING, None)

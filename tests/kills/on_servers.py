@@ -30,6 +30,7 @@ class There:
 
     server: Server
     proxy: Proxy | None = None
+    order: str = "place"
     database: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,12 +54,13 @@ class There:
     def rows(self) -> list[Row]:
         """What the table holds, in the order in which it went in."""
         with closing(self.server.client(self.database)) as client, client.cursor() as cursor:
-            cursor.execute("SELECT * FROM flights ORDER BY place")
+            cursor.execute(f"SELECT * FROM flights ORDER BY {self.order}")
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
     def keep_order(self) -> None:
-        self.execute(ORDERED[self.kind])
+        if self.order == "place":
+            self.execute(ORDERED[self.kind])
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,6 @@ class PutsThere(Puts):
 def shorten(lock: str = "1", idle: str = "3") -> None:
     """Servers that give up sooner, so that a test need not wait as long as a user would."""
     begin, session = postgresql._BEGIN, mysql._SESSION
-    postgresql._BEGIN = begin.replace("'10s'", f"'{lock}s'").replace("'30s'", f"'{idle}s'")
+    postgresql._BEGIN, postgresql._IDLE_S = begin.replace("'10s'", f"'{lock}s'"), int(idle)
     mysql._SESSION = session.replace("_timeout = 10", f"_timeout = {lock}").replace("= 30", f"= {idle}")
     mysql._IDLE_S = int(idle) - 1

@@ -12,7 +12,7 @@ from tests.faults.children import acknowledged
 from tests.kills.checker import Verdict
 from tests.kills.fork_server import ForkServer
 from tests.kills.homes import Home
-from tests.kills.marks import AFTER, BEFORE, DURING, where_killed
+from tests.kills.marks import AFTER, AHEAD, BEFORE, DURING, where_killed
 
 SHORTEST_S, LONGEST_S = 0.001, 0.5
 
@@ -36,6 +36,7 @@ def kill_often(fork_server: ForkServer, home: Home, rounds: int, longest_s: floa
     fork_server.run("produce", home.project, frames=3)
     assert home.judgements() == dict.fromkeys(home.kinds, Verdict())
     where = ", ".join(f"{killed[moment]} {moment} a load" for moment in (BEFORE, DURING, AFTER))
+    where += f", {killed[AHEAD]} after the next one had begun" if killed[AHEAD] else ""
     return f"{rounds} random kills of {len(home.kinds)} streams, {len(acknowledged(home.log))} frames: {where}"
 
 

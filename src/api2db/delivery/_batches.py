@@ -1,7 +1,7 @@
 """The batches of a stream: what waits in the journal, up to a limit that adapts to what the target can load."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,10 +10,12 @@ from api2db.delivery._prefetch import Prefetch
 from api2db.delivery._refusals import SMALL_ROWS
 from api2db.delivery.batch import Batch, batch_of
 from api2db.journal import Entry, Position, ReadLimit, StreamReader
-from api2db.targets.port import Target
+from api2db.targets.port import BegunLoad, Target
 from api2db.tracing import add_log_field
 
 LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
+# A smaller load is not begun ahead of its turn: it takes little longer than its commit.
+_LEAST_BEGUN_BYTES = 8 << 20
 # After a batch that was too large, the limit grows slowly: a batch that is too large again was read in vain.
 _SLOWLY = 8
 
@@ -45,6 +47,13 @@ class Batches:
         self._read_to = reader.position
         self._read: tuple[Position, Sequence[Entry]] = (reader.position, ())
         self._read_rows = 0
+        self._begun: Batch | None = None
+        self._has_rest = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the next batch is being loaded already, so that it should be delivered at once."""
+        return self._begun is not None
 
     def tell_news(self) -> None:
         """Announce that there may be more to read; called by any thread."""
@@ -57,7 +66,8 @@ class Batches:
 
     def next(self, timeout_s: float | None) -> Batch | None:
         """Return the batch behind the stream's position; None if there is none in this time."""
-        start = self._reader.position
+        start, begun = self._reader.position, self._begun
+        self._begun = None
         if self._target.replaces_table:
             self.wait(timeout_s)
             newest, superseded = self._reader.newest()
@@ -71,6 +81,15 @@ class Batches:
             return None
         self._read_to = entries[-1].position
         add_log_field("frame", str(entries[0].first_time_ns))
+        if begun is not None and (begun.start, begun.end, len(begun.entries)) == (start, self._read_to, len(entries)):
+            return begun
+        if begun is not None and begun.begun is not None:
+            begun.begun.cancel()
+        batch = self._batch_of(entries, start)
+        self._has_rest = bool(batch.rest)
+        return batch
+
+    def _batch_of(self, entries: Sequence[Entry], start: Position) -> Batch:
         whole_frames = self._limit.whole_frames
         batch = batch_of(entries, start, whole_frames=whole_frames, keyed=self._keyed, dtypes=self._dtypes)
         return replace(batch, rest=entries[len(batch.entries) :])
@@ -91,12 +110,28 @@ class Batches:
         return entries[passed:] if reached == start else ()
 
     @contextmanager
-    def reading_ahead(self) -> Iterator[None]:
-        """Within the block, read what follows the last batch."""
+    def reading_ahead(self, begin: Callable[[Batch], BegunLoad | None] | None = None) -> Iterator[None]:
+        """Within the block, read what follows the last batch.
+
+        Args:
+            begin: Called in another thread with the next batch, once enough was read; returns its load if that begins.
+        """
         if self._target.replaces_table:
             yield
             return
-        with self._prefetch.behind(self._read_to, self._limit):
+        start = self._read_to
+
+        def enough(entries: Sequence[Entry]) -> bool:
+            if begin is None or self._has_rest or sum(entry.size_bytes for entry in entries) < _LEAST_BEGUN_BYTES:
+                return False
+            batch = self._batch_of(entries, start)
+            begun = None if batch.rest else begin(batch)
+            if begun is None:
+                return False
+            self._begun = replace(batch, begun=begun)
+            return True
+
+        with self._prefetch.behind(start, self._limit, enough):
             yield
 
     def fit(self, rows: int) -> None:

@@ -86,6 +86,11 @@ class Casting:
         self.columns = columns
         return fitted.rows, columns, reasons
 
+    def cast_ahead(self, batch: Batch, columns: Sequence[Column]) -> pa.Table | None:
+        """Cast to the table's types, in any thread; None if a value does not fit."""
+        fitted = self._fitted(batch.rows, columns)
+        return None if fitted.mismatches or batch.mismatches else fitted.rows
+
     def cast_mixed(self, batch: Batch, columns: Sequence[Column]) -> pa.Table | None:
         """Cast entries of several schemas to the table's columns; None if that is not possible as the table is.
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from api2db.delivery._casting import reasons_of, without
-from api2db.delivery._loader import acknowledge, drop_plan
+from api2db.delivery._loader import Loader, acknowledge, drop_plan
 from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
@@ -14,7 +14,7 @@ from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
 from api2db.targets.port import FilePlan, FrameRows, PlannedTarget
 
 
-class FileLoader:
+class FileLoader(Loader):
     """Delivers batches into one target; see ``Loader``."""
 
     columns = None

@@ -11,7 +11,7 @@ from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
 from api2db.errors import BatchRefusedError, TableChangedError
 from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
-from api2db.targets.port import Column, TableTarget
+from api2db.targets.port import BegunLoad, Column, TableTarget
 
 
 class Loader(Protocol):
@@ -45,8 +45,21 @@ class Loader(Protocol):
     def reject(self, batch: Batch, reason: str) -> None:
         """Set all rows of a batch aside, and acknowledge."""
 
+    @property
+    def can_begin(self) -> bool:
+        """Whether ``begin`` may ever return a load."""
+        return False
 
-class TableLoader(ABC):
+    def begin(self, _batch: Batch) -> BegunLoad | None:
+        """Begin to load a batch while ``deliver`` is under way with the one before it; called by another thread.
+
+        Returns:
+            What to deliver the batch with, as its ``begun``; None if it can't be begun now.
+        """
+        return None
+
+
+class TableLoader(Loader, ABC):
     """Base of the loaders of tables: handles batches without rows, makes the table follow the data, retries once.
 
     Args:

@@ -70,7 +70,7 @@ class _HandedOn:
     most_rows: int = sys.maxsize
 
 
-class OverrideLoader:
+class OverrideLoader(Loader):
     """Calls a method with each frame; see ``Loader``.
 
     Args:

@@ -1,7 +1,7 @@
 """Prefetch: the next batch is read while the target is busy with this one."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from api2db.errors import JournalError
@@ -31,10 +31,17 @@ class Prefetch:
             self._news.set()
 
     @contextmanager
-    def behind(self, position: Position, limit: ReadLimit) -> Iterator[None]:
+    def behind(
+        self, position: Position, limit: ReadLimit, enough: Callable[[Sequence[Entry]], bool] = lambda _: False
+    ) -> Iterator[None]:
         """Within the block, read what follows a position, unless that was done before and not taken.
 
         A small backlog is left to the next read.
+
+        Args:
+            position: Where to read.
+            limit: The most to read.
+            enough: Called in the thread with all that was read so far; returns whether to read no more.
         """
         is_read = bool(self._entries) and self._start == (position, limit)
         if is_read or self._reader.waiting_bytes < _LEAST_BYTES:
@@ -42,7 +49,7 @@ class Prefetch:
             return
         self._ended.clear()
         self._entries, self._start = [], (position, limit)
-        thread = threading.Thread(target=self._run, args=(position, limit), daemon=True)
+        thread = threading.Thread(target=self._run, args=(position, limit, enough), daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no thread can be started while the interpreter exits
@@ -60,7 +67,7 @@ class Prefetch:
         entries, self._entries = self._entries, []
         return entries if self._start == (position, limit) else []
 
-    def _run(self, after: Position, limit: ReadLimit) -> None:
+    def _run(self, after: Position, limit: ReadLimit, enough: Callable[[Sequence[Entry]], bool]) -> None:
         """Read until the limit is reached. An error, for instance of the disk, is raised again by the next read."""
         with suppress(JournalError, OSError):
             while not self._ended.is_set():
@@ -69,7 +76,7 @@ class Prefetch:
                 entries = self._reader.read(limit, after=after)
                 self._entries += entries
                 limit = _rest(limit, entries)
-                if limit.rows <= 0 or limit.size_bytes <= 0:
+                if enough(self._entries) or limit.rows <= 0 or limit.size_bytes <= 0:
                     return
                 after = entries[-1].position if entries else after
                 while not self._ended.is_set() and self._reader.waiting_bytes - seen_bytes < _LEAST_BYTES:

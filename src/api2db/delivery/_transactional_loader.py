@@ -17,9 +17,9 @@ from api2db.delivery._parking import ParkedBatches
 from api2db.delivery._refusals import SMALL_ROWS, TooManyRefusalsError, find_refused
 from api2db.delivery._rejected import Rejects
 from api2db.delivery.batch import Batch
-from api2db.errors import BatchRefusedError, ForeignLedgerError, TargetUnavailableError
+from api2db.errors import BatchRefusedError, ForeignLedgerError, TableChangedError, TargetUnavailableError
 from api2db.journal import CheckpointKind, Delivered, Position, StreamReader
-from api2db.targets.port import Column, LedgerRow, LedgerTarget, LedgerUpdate
+from api2db.targets.port import BegunLoad, Column, LedgerRow, LedgerTarget, LedgerUpdate
 
 logger = logging.getLogger(__name__)
 _TRIALS = 200
@@ -40,6 +40,7 @@ class TransactionalLoader(TableLoader):
         self._ledger: LedgerRow | None = None
         self._adopting = False
         self._most_mixed = _FIRST_MIXED
+        self._loaded: tuple[pa.Schema, Sequence[Column]] | None = None
 
     def recover(self) -> int:
         self._target.connect()
@@ -54,9 +55,33 @@ class TransactionalLoader(TableLoader):
             logger.warning("the table is gone, though rows were delivered into it; it is created again")
         return 0
 
+    @property
+    def can_begin(self) -> bool:
+        return self._target.can_begin
+
+    def begin(self, batch: Batch) -> BegunLoad | None:
+        """See ``Loader``. A batch is begun if it is like the one before it, and needs no change of the table."""
+        if self._loaded is None or batch.retried or batch.refused or not batch.num_rows:
+            return None
+        schema, columns = self._loaded
+        if not batch.schema.equals(schema) or any(column.fills for column in columns):
+            return None
+        rows = self._casting.cast_ahead(batch, columns)
+        return None if rows is None else self._target.begin(rows, columns)
+
+    def deliver(self, batch: Batch) -> Batch:
+        if batch.begun is None:
+            return super().deliver(batch)
+        try:
+            self._load(batch, batch.begun.rows, batch.begun.columns, {})
+        except (BatchRefusedError, TableChangedError):  # nothing was loaded
+            return super().deliver(replace(batch, begun=None))
+        return batch
+
     def _load_prepared(self, batch: Batch, columns: Sequence[Column]) -> Batch:
         batch = self._filled_alike(batch, columns)
         rows, columns, reasons = self._casting.cast(batch, batch.rows, columns)
+        self._loaded = batch.schema, columns
         if batch.rest and not (reasons or batch.retried) and (mixed := self._load_mixed(batch, columns)):
             return mixed
         try:
@@ -102,7 +127,8 @@ class TransactionalLoader(TableLoader):
         loaded = self._last_of_each_key(rows)
         after = LedgerRow(self._reader.epoch, *batch.end)
         update = LedgerUpdate(self._reader.key, self._ledger, after, loaded.num_rows, only_new=batch.retried)
-        self._target.load(loaded if loaded.num_rows else loaded.select([]), columns, update)
+        if batch.begun is None or not batch.begun.commit(update):
+            self._target.load(loaded if loaded.num_rows else loaded.select([]), columns, update)
         self._ledger = after
         delivered = Delivered(
             frames=batch.frames,

@@ -35,6 +35,8 @@ RETRIES = 5
 # The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
 _REST_S = 0.02
 _MANY_FRAMES = 10
+# So many batches in a row are loaded ahead of their turn; then other streams have theirs.
+_MOST_IN_A_ROW = 8
 _MANY_BYTES = 2 << 20  # from which a batch leaves much free memory behind
 _SMALL_BYTES = 1 << 16
 # Broken connections in a row before the batch is halved, and before a single row is rejected.
@@ -104,6 +106,7 @@ class Worker:
         self._recovered = False
         self._troubled = False
         self._breaks = 0
+        self._in_a_row = 0
         self._back_off = BackOff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, jitter_s=_JITTER_S)
         self._activity = Activity()
         self._activity.resume(reader.on_details(self._activity.as_json))
@@ -142,7 +145,11 @@ class Worker:
         fields = log_fields(collector=self._named.collector, stream=self._named.stream)
         with fields, counted_for(self._named.collector):
             try:
+                self._in_a_row = 0
                 wait_s = self._try(timeout_s)
+                while self._batches.has_begun and not self._stopping.is_set():
+                    self._in_a_row += 1
+                    wait_s = self._try(0)
             except _WAITABLE as error:
                 return self._failed(error)
         self._back_off.reset()
@@ -268,7 +275,8 @@ class Worker:
             self._loader.reject(batch, batch.refused)
             return batch
         self._learn(batch.schema)
-        with self._batches.reading_ahead():
+        can_begin = self._loader.can_begin and self._in_a_row < _MOST_IN_A_ROW
+        with self._batches.reading_ahead(self._loader.begin if can_begin else None):
             delivered = self._loader.deliver(batch)
         if len(delivered.entries) > len(batch.entries):
             for part in delivered.by_schema():

@@ -14,7 +14,7 @@ from api2db.delivery._fitting import Mismatch
 from api2db.errors import DataError
 from api2db.frames import conform, reason_of, unify
 from api2db.journal import Entry, Position, Superseded, split
-from api2db.targets.port import FrameRows
+from api2db.targets.port import BegunLoad, FrameRows
 
 _NOTHING_SUPERSEDED = Superseded()
 _NO_DTYPES = Dtypes()
@@ -49,6 +49,7 @@ class Batch:
             position within rows that the journal does not have: all entries but the last end at ``start``.
         rest: The entries read behind these that can't be in the batch, for instance because a type differs. A loader
             may load some of them in the same transaction.
+        begun: Its load, if that was begun ahead of its turn.
     """
 
     entries: Sequence[Entry]
@@ -58,6 +59,7 @@ class Batch:
     dtypes: Dtypes = _NO_DTYPES
     source: Source | None = None
     rest: Sequence[Entry] = ()
+    begun: BegunLoad | None = None
 
     @property
     def end(self) -> Position:

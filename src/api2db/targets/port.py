@@ -246,10 +246,54 @@ class TableTarget(Target, Protocol):
         """
 
 
+class BegunLoad(Protocol):
+    """A load that was begun ahead of its turn.
+
+    Attributes:
+        rows: What it loads.
+        columns: The table's columns when the rows were cast.
+    """
+
+    rows: pa.Table
+    columns: Sequence[Column]
+
+    def commit(self, update: LedgerUpdate) -> bool:
+        """Update the ledger and commit, after the load in front was committed.
+
+        Returns:
+            False if nothing was loaded, for whatever reason; ``LedgerTarget.load`` may follow.
+
+        Raises:
+            TargetError: As ``LedgerTarget.load``.
+        """
+
+    def cancel(self) -> None:
+        """Roll back; never raises."""
+
+
 class LedgerTarget(TableTarget, Protocol):
     """A target with transactions: rows and ledger are committed together, so the ledger says which rows are."""
 
     loader: Literal["transactional"] = "transactional"
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether ``begin`` may ever return a load."""
+        return False
+
+    def begin(self, rows: pa.Table, columns: Sequence[Column]) -> BegunLoad | None:
+        """Begin to load the next rows while other ones are prepared or loaded; called by another thread.
+
+        Any method that may change the table rolls them back.
+
+        Args:
+            rows: As ``load``.
+            columns: As ``load``; no value of ``rows`` is missing that the table would fill.
+
+        Returns:
+            None if that is not possible now.
+        """
+        return None
 
     def read_position(self, stream: str) -> LedgerRow | None:
         """Read the ledger under a lock, so after the end of any commit that is still under way."""

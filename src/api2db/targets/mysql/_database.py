@@ -93,6 +93,9 @@ class MysqlDatabase:
     def end_waiting(self) -> None:
         self._connections.end_waiting()
 
+    def second(self) -> None:
+        return None
+
     def end_silent(self, stream: str) -> None:
         """The server ends it by itself; see ``_SESSION``."""
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 # settings of TCP, a machine that vanishes in the middle of a COPY holds the ledger's row for two hours.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '10s';"
-    " SET LOCAL idle_in_transaction_session_timeout = '30s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '{}s';"
     " SET LOCAL synchronous_commit = 'on'; SET LOCAL TimeZone = 'UTC'; SET LOCAL statement_timeout = 0;"
     " SET LOCAL jit = off; SET LOCAL row_security = on; SET LOCAL tcp_keepalives_idle = 4;"
     " SET LOCAL tcp_keepalives_interval = 2; SET LOCAL tcp_keepalives_count = 3; SET LOCAL tcp_user_timeout = '10s'"
@@ -56,6 +56,9 @@ _SILENT = """
     FROM {} AS ledger JOIN pg_stat_activity ON backend_xid = ledger.xmax LEFT JOIN pg_stat_progress_copy USING (pid)
     WHERE stream = ? AND wait_event = 'ClientRead' AND usename = current_user
 """
+_IDLE_S = 30  # until the server ends a transaction whose client says nothing
+# The same for a load ahead of its turn: longer than such a load waits.
+_IDLE_AHEAD_S = 5
 _SILENT_S = 2.0  # longer than a client takes to encode the next rows of a COPY, or to send a piece of them
 
 
@@ -65,6 +68,7 @@ class PostgresqlDatabase:
     Args:
         schema: The schema of the table and of our own tables, created if it is missing; None: by the search path.
         creates: Whether what is missing is created.
+        idle_s: After how many seconds the server ends a transaction whose client says nothing; None for the usual.
     """
 
     def __init__(
@@ -74,8 +78,12 @@ class PostgresqlDatabase:
         schema: str | None = None,
         *,
         creates: bool = True,
+        idle_s: int | None = None,
     ) -> None:
         self._server = server
+        self._max_connections = max_connections
+        self._idle_s = idle_s
+        self._second: PostgresqlDatabase | None = None
         self._schema = schema
         self._creates = creates
         self.dialect = dialect_in(schema)
@@ -89,10 +97,23 @@ class PostgresqlDatabase:
             self._connections.reach(self._make_schema)
 
     def close(self) -> None:
+        if self._second is not None:
+            self._second.close()
         self._connections.leave()
 
     def end_waiting(self) -> None:
+        if self._second is not None:
+            self._second.end_waiting()
         self._connections.end_waiting()
+
+    def second(self) -> "PostgresqlDatabase | None":
+        if not self._connections.has_spare:
+            return None
+        if self._second is None:
+            self._second = PostgresqlDatabase(
+                self._server, self._max_connections, self._schema, creates=False, idle_s=_IDLE_AHEAD_S
+            )
+        return self._second
 
     def end_silent(self, stream: str) -> None:
         silent = _SILENT.format(self.dialect.table(LEDGER_TABLE))
@@ -133,7 +154,7 @@ class PostgresqlDatabase:
         with self._connections.lent() as connection:
             try:
                 self._path = self._path or _path(connection, self._schema)
-                connection.execute(_BEGIN + self._path)
+                connection.execute(_BEGIN.format(self._idle_s or _IDLE_S) + self._path)
                 with connection.working():
                     yield PostgresqlSession(connection, self._looked_at, self._schema)
                 connection.execute("COMMIT")

@@ -76,6 +76,7 @@ def dialect_in(schema: str | None) -> Dialect:
         replacement=_replacement,
         shown=_shown,
         descending="DESC NULLS LAST",
+        overlaps=True,
     )
 
 

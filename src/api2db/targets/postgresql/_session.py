@@ -43,6 +43,11 @@ _COLUMNS = """
         ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     WHERE pg_class.oid = to_regclass({}) ORDER BY attnum
 """
+_MAY_OVERLAP = (
+    "SELECT txid_current() FROM pg_class WHERE oid = to_regclass(?) AND relkind = 'r'"
+    " AND NOT (relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass OR relispartition)"
+    " AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND (indisunique OR indisexclusion))"
+)
 _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"
     " AND (relkind <> 'r' OR relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass)"
@@ -143,6 +148,9 @@ class PostgresqlSession(Session):
     def may_drop(self, table: str) -> bool:
         """Partitions and children may have triggers of their own, and so may the tables of a view."""
         return bool(self.rows(_MAY_DROP, (self._quoted(table),)))
+
+    def may_overlap(self, table: str) -> bool:
+        return bool(self.rows(_MAY_OVERLAP, (self._quoted(table),)))
 
     def _quoted(self, table: str) -> str:
         return qualified(self._schema, table)

@@ -1,7 +1,7 @@
 """The target that all SQL databases share: a table that follows the data, loaded in one transaction with the ledger."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -9,6 +9,7 @@ from api2db.errors import BatchRefusedError, ConfigurationError, TableChangedErr
 from api2db.targets._evolve import new_columns, placed
 from api2db.targets._newest import found_column
 from api2db.targets.port import (
+    BegunLoad,
     ChangeOrigins,
     Column,
     IfExists,
@@ -21,6 +22,7 @@ from api2db.targets.port import (
     SchemaRule,
     unknown_origin,
 )
+from api2db.targets.sql._ahead import Ahead
 from api2db.targets.sql._ledger import LEDGER_TABLE, Ledger
 from api2db.targets.sql._merge import Merge
 from api2db.targets.sql._table import Changes, Table
@@ -62,6 +64,7 @@ class SqlTarget(LedgerTarget):
         self.keys = tuple(keys)
         self._changes = Changes(database, table)
         self._ledger = Ledger(database)
+        self._ahead = Ahead(database, self._insert_ahead, self._ledger.step)
         self._table = Table(database, table, self.keys, self._changes)
         self._merge = Merge(database, table, self.keys)
         self._if_exists = if_exists
@@ -89,6 +92,7 @@ class SqlTarget(LedgerTarget):
             self._ready = True
 
     def close(self) -> None:
+        self._ahead.cancel()
         self._ready = False
         self._prepared = None
         self._database.close()
@@ -120,6 +124,7 @@ class SqlTarget(LedgerTarget):
         return rows
 
     def read_position(self, stream: str) -> LedgerRow | None:
+        self._ahead.cancel()
         self._database.end_silent(stream)
         with self._database.transaction() as session:
             session.require_transactions(LEDGER_TABLE, self._name)
@@ -155,7 +160,10 @@ class SqlTarget(LedgerTarget):
     def prepare(self, schema: pa.Schema, origins: ChangeOrigins = unknown_origin) -> Sequence[Column]:
         self._changes.origins = origins
         if self._prepared is None or not self._prepared[0].equals(schema):
+            self._ahead.cancel()
             self._prepared = schema, self._prepare(schema)
+        else:
+            self._ahead.open()
         return self._prepared[1]
 
     def fold(self, name: str) -> str:
@@ -164,18 +172,38 @@ class SqlTarget(LedgerTarget):
     def widen(self, column: Column, to: pa.DataType, origins: ChangeOrigins = unknown_origin) -> Column | None:
         if self._schema == "freeze":
             return None
+        self._ahead.cancel()
         self._prepared, self._changes.origins = None, origins
         with self._changes.recording() as changes, self._database.transaction() as session:
             return self._table.widen(session, changes, column, to)
 
+    @property
+    def can_begin(self) -> bool:
+        return self._database.dialect.overlaps and not (self.keys or self.replaces_table)
+
+    def begin(self, rows: pa.Table, columns: Sequence[Column]) -> BegunLoad | None:
+        return self._ahead.begin(rows, columns) if self.can_begin else None
+
+    def _insert_ahead(
+        self, session: Session, rows: pa.Table, columns: Sequence[Column], has_begun: Callable[[], None]
+    ) -> None:
+        if not session.may_overlap(self._name) or session.lock_columns(self._name) != list(columns):
+            raise DryRunEndedError
+        has_begun()
+        self._insert(session, rows, {column.name: column for column in columns})
+
     def load(self, rows: pa.Table, columns: Sequence[Column], update: LedgerUpdate) -> None:
+        self._ahead.open()
         try:
             with self._changes.recording() as changes, self._database.transaction() as session:
                 self._ledger.step(session, update)
+                self._ahead.has_begun()
                 self._load(session, rows, columns, changes, only_new=update.only_new)
         except TargetError:
+            self._ahead.cancel()
             self._prepared, self._surplus = None, set()
             raise
+        self._ahead.close()
         self._drop_surplus()
 
     def _drop_surplus(self) -> None:
@@ -195,6 +223,7 @@ class SqlTarget(LedgerTarget):
         self._kept |= {*kept}
 
     def dry_run(self, rows: pa.Table, columns: Sequence[Column], *, only_new: bool = False) -> None:
+        self._ahead.cancel()
         try:
             with self._database.transaction() as session:
                 self._load(session, rows, columns, [], only_new=only_new)
@@ -264,7 +293,10 @@ class SqlTarget(LedgerTarget):
         if self.keys and not self.replaces_table:
             self._merge.upsert(session, rows, by_name, only_new=only_new)
             return
-        loaded = session.insert(self._name, rows, by_name)
+        self._insert(session, rows, by_name)
+
+    def _insert(self, session: Session, rows: pa.Table, columns: Mapping[str, Column]) -> None:
+        loaded = session.insert(self._name, rows, columns)
         if loaded != rows.num_rows:
             raise BatchRefusedError(
                 f"{self._name} took {loaded} of {rows.num_rows} rows; a trigger or rule of the table drops some"

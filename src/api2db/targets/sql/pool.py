@@ -117,6 +117,11 @@ class Pool:
             self._emptied.notify()
         _close(closing)
 
+    def has_spare(self) -> bool:
+        """See ``Connections``."""
+        with self.lock:
+            return not self._waiting and self._has_room() and self._most() > 1
+
     @contextmanager
     def lend(self, user: "Connections") -> Iterator[Any]:
         """Borrow a connection for one transaction.
@@ -337,6 +342,11 @@ class Connections:
             self.leave()
             raise
         self.reached = True
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether this stream could use two connections at once, and none waits for one."""
+        return self._pool.has_spare()
 
     def lent(self) -> AbstractContextManager[Any]:
         """See ``Pool.lend``."""

@@ -84,6 +84,14 @@ class Session(Protocol):
         """Run a query for columns, and return its rows in their types."""
         return arrow_rows(columns, self.rows(sql))
 
+    def may_overlap(self, table: str) -> bool:
+        """Whether rows of two transactions can be inserted into a table at once, so that neither waits for the other.
+
+        A trigger, or an index that is unique, may make one wait until the other has ended. If so, the transaction gets
+        its number: rows are in the order of the transactions' numbers.
+        """
+        return False
+
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
         """Load rows by the database's bulk path; returns how many were inserted."""
 
@@ -161,6 +169,7 @@ class Dialect:
             have to stay. The table's name is not quoted.
         shown: What a SELECT has for a column, given its quoted name, so that the driver loses nothing.
         descending: Sorts the greatest values first, and nulls last.
+        overlaps: Whether ``Session.may_overlap`` is true of some tables.
     """
 
     types: Types
@@ -191,6 +200,7 @@ class Dialect:
     drop_surplus: Callable[[Session, str, Sequence[str]], Sequence[str]] = lambda _session, _table, _surplus: ()
     shown: Callable[[Column, str], str] = lambda _column, quoted: quoted
     descending: str = "DESC"
+    overlaps: bool = False
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         """The column type for an Arrow type; None for nulls."""
@@ -224,6 +234,10 @@ class Database(Protocol):
     def end_waiting(self) -> None:
         """See ``Target``."""
         return
+
+    def second(self) -> "Database | None":
+        """The same database, for a transaction beside one of this object; None if it has none to spare now."""
+        return None
 
     def end_silent(self, stream: str) -> None:
         """End the transaction that holds a stream's row of the ledger, if its client has fallen silent.
