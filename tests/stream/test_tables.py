@@ -566,3 +566,12 @@ def test_streams_that_begin_together_in_one_new_duckdb_file_hinder_none(
         assert stream.flush(20)
         stream.stop()
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_a_duckdb_table_has_the_rows_of_many_row_groups_in_the_order_in_which_they_were_put(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"n": range(300_000)}).assign(text=lambda all_rows: "row " + all_rows["n"].astype(str))
+    with stream_into("duckdb", tmp_path) as stream:
+        for start in range(0, len(rows), 70_000):
+            stream.q.put(rows.iloc[start : start + 70_000])
+    found = query(tmp_path, "duckdb", "SELECT n, text FROM flights ORDER BY rowid")
+    assert found == list(rows.itertuples(index=False, name=None))

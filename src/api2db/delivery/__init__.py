@@ -9,7 +9,7 @@ rows to the stream's dtypes, ``_casting`` makes a table follow the data, ``_fitt
 ``_rejected`` sets them aside, and ``_parking`` keeps a copy of the batch whose retries ran out.
 """
 
-from api2db.delivery._batches import LIMIT
+from api2db.delivery._batches import LARGE_LIMIT, LIMIT
 from api2db.delivery._dtypes import Dtypes
 from api2db.delivery._file_loader import FileLoader
 from api2db.delivery._loader import Loader
@@ -24,6 +24,7 @@ from api2db.journal import METADATA_KEY
 
 __all__ = [
     "ADDED_COLUMNS",
+    "LARGE_LIMIT",
     "LIMIT",
     "METADATA_KEY",
     "RETRIES",

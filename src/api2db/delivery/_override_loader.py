@@ -33,6 +33,7 @@ class OverrideTarget:
 
     keys: tuple[str, ...] = ()
     largest_bytes: int | None = None
+    large_batches = False
     replaces_table = False
     whole_frames = True
     rest_s = 0.0

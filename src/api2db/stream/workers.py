@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from api2db.delivery import (
+    LARGE_LIMIT,
     LIMIT,
     Dtypes,
     FileLoader,
@@ -114,7 +115,9 @@ def build_worker(
         reached = OverrideTarget(reached)
     if loader is None:
         raise AttributeError("a Stream has no target: inherit from it and override stream")
-    limit = LIMIT._replace(rows=options.chunk_rows) if options.chunk_rows else LIMIT
+    limit = LARGE_LIMIT if reached.large_batches else LIMIT
+    if options.chunk_rows:
+        limit = limit._replace(rows=options.chunk_rows)
     if target is not None and target.largest_bytes:  # a read ends after its limit, and what is too large is read twice
         limit = limit._replace(size_bytes=min(limit.size_bytes, target.largest_bytes * 2 // 3))
     applied = dtypes if call is None else None

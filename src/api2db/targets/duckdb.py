@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _IDLE_S = 0.2
 _LONGEST_HOLD_S = 3.0
 _PAUSE_S = 0.06
+_ROW_GROUP_ROWS = 122_880
 _HOLDER = re.compile(r"lock is held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 
@@ -53,6 +54,10 @@ _HAS_SCHEMA = (
 _IS_TABLE = (
     "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = current_schema()"
     " AND lower(table_name) = lower(?)"
+)
+_IS_THERE = (
+    f"{_IS_TABLE} UNION ALL SELECT 1 FROM duckdb_views() WHERE database_name = current_database()"
+    " AND schema_name = current_schema() AND lower(view_name) = lower(?)"
 )
 
 
@@ -77,7 +82,8 @@ class DuckdbDatabase(Database):
     """
 
     # Only this process has the file, so nothing is locked. The cursor is in its schema. There is no key index: it would
-    # block changes of a column's type.
+    # block changes of a column's type. A transaction with more rows than a row group is compressed by all threads and
+    # written straight into the file; the rows of a smaller one go through the log, and one thread compresses them.
     dialect = Dialect(
         types=DUCKDB,
         type_of=from_duckdb,
@@ -85,6 +91,7 @@ class DuckdbDatabase(Database):
         fold=str.lower,
         schemas="SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()",
         in_order=_in_order,
+        large_batches=True,
     )
 
     def __init__(self, path: Path, *, keyed: bool = False, schema: str | None = None) -> None:
@@ -197,20 +204,13 @@ class _DuckdbSession(Session):
         return self._cursor.execute(sql, values).fetchall()
 
     def columns(self, table: str) -> list[Column] | None:
-        """The catalogue is slow (3 ms). A known table is queried itself (0.3 ms)."""
-        if table in self._known_tables:
-            self._known_tables.discard(table)  # if it is gone by now, the transaction ends with that error
-            found = self.rows("SELECT name, type, dflt_value IS NOT NULL FROM pragma_table_info(?)", (quote(table),))
-        else:
-            found = self.rows(
-                "SELECT column_name, data_type, column_default IS NOT NULL FROM duckdb_columns()"
-                " WHERE database_name = current_database() AND schema_name = current_schema()"
-                " AND lower(table_name) = lower(?) ORDER BY column_index",
-                (table,),
-            )
-        if found:
-            self._known_tables.add(table)
-        return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found] or None
+        """Asks the table itself (0.3 ms): in a file just opened the view of all columns takes 12 ms."""
+        if table not in self._known_tables and not self.rows(_IS_THERE, (table, table)):
+            return None
+        self._known_tables.discard(table)  # if it is gone by now, the transaction ends with that error
+        found = self.rows("SELECT name, type, dflt_value IS NOT NULL FROM pragma_table_info(?)", (quote(table),))
+        self._known_tables.add(table)
+        return [Column(name, from_duckdb(declared), declared, fills) for name, declared, fills in found]
 
     def arrival(self, table: str, columns: Sequence[Column]) -> str | None:
         taken = _hides_rowid(column.name for column in columns)
@@ -235,7 +235,7 @@ class _DuckdbSession(Session):
             self._forget("_api2db_rows")
 
     def insert(self, table: str, rows: pa.Table, columns: Mapping[str, Column]) -> int:
-        self._cursor.register("_api2db_batch", rows)
+        self._cursor.register("_api2db_batch", _in_row_groups(rows))
         names = ", ".join(quote(name) for name in rows.column_names)
         values = ", ".join(_cast(name, columns) for name in rows.column_names)
         try:
@@ -246,6 +246,19 @@ class _DuckdbSession(Session):
     def _forget(self, registered: str) -> None:
         with suppress(_library().Error):  # after an error only a rollback can follow, which removes it too
             self._cursor.unregister(registered)
+
+
+def _in_row_groups(rows: pa.Table) -> pa.Table:
+    """Rows with a chunk for each whole row group.
+
+    DuckDB copies smaller chunks together, which takes as long as half of the load. It scans chunks in parallel, so the
+    rows that fill no row group stay as they are.
+    """
+    end = rows.num_rows // _ROW_GROUP_ROWS * _ROW_GROUP_ROWS
+    if not end:
+        return rows
+    whole = [rows.slice(at, _ROW_GROUP_ROWS).combine_chunks() for at in range(0, end, _ROW_GROUP_ROWS)]
+    return pa.concat_tables([*whole, rows.slice(end)])
 
 
 def _as_declared(array: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray | pa.Array:

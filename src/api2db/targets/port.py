@@ -188,6 +188,7 @@ class Target(Protocol):
     Attributes:
         keys: A row replaces the row with the same values in these columns. Empty: rows are added.
         largest_bytes: The largest size of one load in Arrow's memory; None for no limit.
+        large_batches: Whether much larger batches than usual are loaded in less time for each row.
         replaces_table: Whether only the newest frame counts (``replace``).
         whole_frames: Whether a batch must not end within a frame.
         rest_s: The pause between two loads, in seconds, while less than a full batch waits and nobody waits for it.
@@ -195,6 +196,7 @@ class Target(Protocol):
 
     keys: tuple[str, ...] = ()
     largest_bytes: int | None = None
+    large_batches: bool = False
     replaces_table: bool = False
     whole_frames: bool = False
     rest_s: float = 0.0

@@ -69,6 +69,7 @@ class SqlTarget(LedgerTarget):
         self._merge = Merge(database, table, self.keys)
         self._if_exists = if_exists
         self.replaces_table = if_exists == "replace"
+        self.large_batches = database.dialect.large_batches
         self._schema = schema
         self._ready = False
         self._prepared: tuple[pa.Schema, Sequence[Column]] | None = None

@@ -170,6 +170,7 @@ class Dialect:
         shown: What a SELECT has for a column, given its quoted name, so that the driver loses nothing.
         descending: Sorts the greatest values first, and nulls last.
         overlaps: Whether ``Session.may_overlap`` is true of some tables.
+        large_batches: As ``Target`` has it.
     """
 
     types: Types
@@ -201,6 +202,7 @@ class Dialect:
     shown: Callable[[Column, str], str] = lambda _column, quoted: quoted
     descending: str = "DESC"
     overlaps: bool = False
+    large_batches: bool = False
 
     def type_name(self, type_: pa.DataType, *, key: bool = False) -> str | None:
         """The column type for an Arrow type; None for nulls."""
