@@ -63,7 +63,7 @@ class Batches:
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until something can be read; return whether that is so. What was read before is dropped."""
         self._read = (self._reader.position, ())
-        return bool(self._reader.read(self._limit._replace(rows=1), timeout_s))
+        return bool(self._reader.read(self._limit._replace(rows=1, whole_frames=False), timeout_s))
 
     def next(self, timeout_s: float | None) -> Batch | None:
         """Return the batch behind the stream's position; None if there is none in this time."""
