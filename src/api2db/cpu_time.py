@@ -52,6 +52,12 @@ def count(collector: str) -> None:
         _spent_s[collector] = _spent_s.get(collector, 0.0) + now_s - since_s
 
 
+def add_to_block(helpers_s: float) -> None:
+    """Count what other threads have spent for the block that this thread is in."""
+    if _thread.since_s is not None:
+        _thread.since_s -= helpers_s
+
+
 def spent_s(collector: str) -> float:
     """The CPU time spent on a collector since this process began, seconds."""
     with _lock:

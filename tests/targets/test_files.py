@@ -1,6 +1,8 @@
 """A plan is on disk before a file can be seen, and finishing it twice is finishing it once."""
 
 import datetime
+import threading
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from api2db.cpu_time import counted_for, spent_s
 from api2db.disk.atomic import is_temporary
 from api2db.disk.file_folder import LocalFolder
 from api2db.errors import BatchRefusedError
 from api2db.frames import to_batch
+from api2db.targets._threads import on_all_processors
 from api2db.targets.files import ShardTarget, SingleFileTarget
 from api2db.targets.port import FilePlan, FrameRows
 
@@ -168,3 +172,44 @@ def test_texts_of_digits_in_a_csv_file_are_no_numbers(tmp_path: Path) -> None:
     target.finish(target.stage([FrameRows(0, pa.table({"v": ["7", "007"]}))], lambda: False), keep)
     with pytest.raises(BatchRefusedError, match=r"'v' is text in .*one\.csv, and int64 in these rows"):
         target.stage([FrameRows(1, pa.table({"v": [8]}))], lambda: False)
+
+
+def test_many_pieces_become_files_in_the_order_in_which_they_were_put(shards: ShardTarget, tmp_path: Path) -> None:
+    pieces = [FrameRows(100 + number % 2, pa.table({"id": [number] * 2})) for number in range(40)]  # names clash
+    plan = shards.stage(pieces, lambda: False)
+    shards.finish(plan, keep)
+    assert plan.duplicates == 40
+    assert [pd.read_parquet(tmp_path / file.final)["id"].tolist() for file in plan.files] == [[n] for n in range(40)]
+    assert [int(Path(file.final).stem) for file in plan.files] == list(range(100, 140))
+
+
+@pytest.mark.parametrize("bad", [0, 7, 39])
+def test_no_file_is_left_of_pieces_of_which_one_is_refused(tmp_path: Path, bad: int) -> None:
+    target = ShardTarget(LocalFolder(tmp_path), "parquet", ["id"])
+    target.acquire("me")
+    pieces = [FrameRows(number, pa.table({"x" if number == bad else "id": [number]})) for number in range(40)]
+    with pytest.raises(BatchRefusedError, match="no column is named 'id'"):
+        target.stage(pieces, lambda: False)
+    assert list(tmp_path.glob(".me.*.tmp")) == []
+
+
+def test_pieces_are_written_where_no_thread_can_be_started(
+    shards: ShardTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    shards.finish(shards.stage(PIECES, lambda: False), keep)
+    assert names(tmp_path) == ["100.parquet", "200.parquet"]
+
+
+def test_the_time_of_other_threads_counts_for_the_block_that_waits_for_them() -> None:
+    def spin(_item: int) -> None:
+        began_s = time.thread_time()
+        while time.thread_time() - began_s < 0.02:
+            pass
+
+    with counted_for("spinning"):
+        on_all_processors(spin, range(10))
+    assert spent_s("spinning") >= 0.2

@@ -34,6 +34,7 @@ from api2db.frames import (
     unify,
     whole_numbers_as_floats,
 )
+from api2db.targets._threads import on_all_processors
 from api2db.targets.port import FilePlan, FrameRows, PlannedFile, PlannedTarget
 from api2db.targets.types import in_words
 
@@ -79,14 +80,19 @@ class ShardTarget(PlannedTarget):
         return _newest(found, count, by, str(self._folder))
 
     def stage(self, pieces: Sequence[FrameRows], known: Callable[[], bool]) -> FilePlan:
-        plan = FilePlan()
         types = _known_types(self._folder.here, self._fmt, pieces, self._owner)
+        wanted = [piece for piece in pieces if not self._is_known(piece, known)]
+        written: list[str] = []
         try:
-            for piece in pieces:
-                self._stage_piece(piece, plan, known, types)
+            staged = on_all_processors(lambda piece: self._stage_piece(piece, types, written), wanted)
         except BaseException:
-            self.discard(plan)
+            _discard(self._folder.here, written)
             raise
+        plan = FilePlan()
+        for piece, (temporaries, duplicates) in zip(wanted, staged, strict=True):
+            plan.duplicates += duplicates
+            for temporary in temporaries:
+                plan.files.append(PlannedFile(temporary, self._free_name(piece.timestamp_ns, plan)))
         return plan
 
     def finish(self, plan: FilePlan, keep: Callable[[FilePlan], None]) -> None:
@@ -104,21 +110,30 @@ class ShardTarget(PlannedTarget):
         self._folder.settle(_name_of(plan))
 
     def discard(self, plan: FilePlan) -> None:
-        _discard(self._folder.here, plan)
+        _discard(self._folder.here, [file.temporary for file in plan.files])
 
     def _begin(self, plan: FilePlan) -> None:
         self._folder.begin(_name_of(plan), [file.final for file in plan.files])
 
-    def _stage_piece(self, piece: FrameRows, plan: FilePlan, known: Callable[[], bool], types: pa.Schema) -> None:
+    def _is_known(self, piece: FrameRows, known: Callable[[], bool]) -> bool:
+        """Whether the file of a piece is there since before the journal's positions were rebuilt."""
         name = f"{piece.timestamp_ns}.{self._fmt}"
-        if (not self._folder.is_near or self._folder.has(name)) and known() and self._folder.has(name):
-            return
-        rows, dropped = _without_duplicates(piece.rows, self._repeats)
-        plan.duplicates += dropped
+        return (not self._folder.is_near or self._folder.has(name)) and known() and self._folder.has(name)
+
+    def _stage_piece(self, piece: FrameRows, types: pa.Schema, written: list[str]) -> tuple[list[str], int]:
+        """Write the files of a piece; return their temporary names and the number of duplicates.
+
+        Args:
+            written: Gets each name as soon as its file is written.
+        """
+        rows, duplicates = _without_duplicates(piece.rows, self._repeats)
         step = self._chunk_rows or rows.num_rows
+        temporaries: list[str] = []
         for start in range(0, rows.num_rows, step):
-            temporary = _write(rows.slice(start, step), self._folder.here / self._owner, self._fmt, types)
-            plan.files.append(PlannedFile(temporary.name, self._free_name(piece.timestamp_ns, plan)))
+            name = _write(rows.slice(start, step), self._folder.here / self._owner, self._fmt, types).name
+            temporaries.append(name)
+            written.append(name)
+        return temporaries, duplicates
 
     def _free_name(self, number: int, plan: FilePlan) -> str:
         if plan.files:
@@ -183,7 +198,7 @@ class SingleFileTarget(PlannedTarget):
             self._folder.settle(_name_of(plan))
 
     def discard(self, plan: FilePlan) -> None:
-        _discard(self._folder.here, plan)
+        _discard(self._folder.here, [file.temporary for file in plan.files])
 
     @property
     def _said(self) -> str:
@@ -361,7 +376,7 @@ def _reach(folder: FileFolder) -> None:
         raise TargetUnavailableError(f"the folder {folder} can't be used: {error}") from error
 
 
-def _discard(folder: Path, plan: FilePlan) -> None:
-    for file in plan.files:
+def _discard(folder: Path, temporaries: Sequence[str]) -> None:
+    for name in temporaries:
         with suppress(OSError):
-            (folder / file.temporary).unlink()
+            (folder / name).unlink()
