@@ -3,8 +3,9 @@
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from api2db.delivery import _batches, _prefetch
 from api2db.errors import LedgerMovedError
 from api2db.targets.port import LedgerRow, LedgerUpdate
-from api2db.targets.postgresql import PostgresqlDatabase
+from api2db.targets.postgresql import PostgresqlDatabase, _session
 from api2db.targets.server import Password
 from api2db.targets.server import Server as TargetServer
 from api2db.targets.sql import SqlTarget, _ahead
@@ -44,6 +45,12 @@ def there(postgresql: Server) -> There:
 def _early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_batches, "_LEAST_BEGUN_BYTES", 1)
     monkeypatch.setattr(_prefetch, "_LEAST_BYTES", 1)
+
+
+@pytest.fixture
+def _hasty(_early: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads begin although other clients use the server."""
+    monkeypatch.setattr(_session, "_MAY_OVERLAP", _session._MAY_OVERLAP.replace(_session._IS_QUIET, "TRUE"))
 
 
 @pytest.fixture
@@ -125,6 +132,21 @@ def test_with_one_connection_nothing_is_begun(tmp_path: Path, there: There, comm
 
 
 @pytest.mark.usefixtures("_early")
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_load_begins_early_only_if_nobody_else_uses_the_server(
+    tmp_path: Path, there: There, commits: list[bool], *, is_busy: bool
+) -> None:
+    puts = waiting(tmp_path, there)
+    with closing(there.server.client(there.database)) as client:
+        client.execute("SELECT 1")
+        time.sleep(1.1)  # longer than what a client did a while ago counts
+        with meanwhile(lambda: client.execute("SELECT 1")) if is_busy else nullcontext():
+            puts.deliver()
+    assert puts.verdict() == Verdict()
+    assert any(commits) != is_busy
+
+
+@pytest.mark.usefixtures("_early")
 def test_columns_that_come_later_are_added_though_the_next_load_has_begun(
     tmp_path: Path, there: There, commits: list[bool]
 ) -> None:
@@ -140,7 +162,7 @@ def test_columns_that_come_later_are_added_though_the_next_load_has_begun(
     assert any(commits)
 
 
-@pytest.mark.usefixtures("_early", "_short_pauses")
+@pytest.mark.usefixtures("_hasty", "_short_pauses")
 @pytest.mark.parametrize("alter", ["ADD COLUMN c{} INT", "ALTER n TYPE BIGINT USING n + 0"])
 def test_another_program_may_alter_the_table_meanwhile(
     tmp_path: Path, there: There, commits: list[bool], alter: str
@@ -169,7 +191,7 @@ def test_a_row_that_does_not_fit_is_set_aside(tmp_path: Path, there: There, comm
     assert any(commits)
 
 
-@pytest.mark.usefixtures("_early", "_short_pauses")
+@pytest.mark.usefixtures("_hasty", "_short_pauses")
 def test_connections_may_break_at_any_time(tmp_path: Path, there: There, commits: list[bool]) -> None:
     puts, dice = waiting(tmp_path, there), random.Random(1)
 

@@ -43,10 +43,17 @@ _COLUMNS = """
         ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     WHERE pg_class.oid = to_regclass({}) ORDER BY attnum
 """
+# No client but the stream whose load is in front has used the server in the last second: a second load would take the
+# processor from the rows of others, which would wait longer. What the user may not see does not count.
+_IS_QUIET = (
+    "2 > (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    " AND (state <> 'idle' OR state_change > clock_timestamp() - interval '1 second'))"
+)
 _MAY_OVERLAP = (
     "SELECT txid_current() FROM pg_class WHERE oid = to_regclass(?) AND relkind = 'r'"
     " AND NOT (relhastriggers OR relhasrules OR relrowsecurity OR relhassubclass OR relispartition)"
     " AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND (indisunique OR indisexclusion))"
+    f" AND {_IS_QUIET}"
 )
 _MAY_DROP = (
     "SELECT 1 FROM pg_class WHERE oid = to_regclass(?)"

@@ -87,8 +87,8 @@ class Session(Protocol):
     def may_overlap(self, table: str) -> bool:
         """Whether rows of two transactions can be inserted into a table at once, so that neither waits for the other.
 
-        A trigger, or an index that is unique, may make one wait until the other has ended. If so, the transaction gets
-        its number: rows are in the order of the transactions' numbers.
+        A trigger, or an index that is unique, may make one wait until the other has ended, and other clients come
+        first. If it may be so, the transaction gets its number: rows are in the order of the transactions' numbers.
         """
         return False
 
