@@ -30,6 +30,7 @@ from api2db.errors import (
 )
 from api2db.targets.iceberg import CatalogPlace, IcebergTarget
 from api2db.targets.iceberg._files import DurableFileIO
+from api2db.targets.iceberg._maintenance import _files_of
 from api2db.targets.iceberg._table import Draft, Table
 from api2db.targets.port import LedgerRow, LedgerUpdate
 from tests.stream.cases import COLLECTOR, frame, rejected_rows
@@ -62,6 +63,29 @@ def test_streams_that_write_to_one_table_at_once_lose_nothing(tmp_path: Path) ->
     for thread in threads:
         thread.join()
     assert ids(tmp_path) == [1, 2, *range(10, 15), *range(20, 25), *range(30, 35)]
+    assert_no_file_is_left_over(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{}, {"keys": ("id",)}, {"if_exists": "replace"}], ids=str)
+def test_the_files_of_a_commit_that_came_second_are_deleted(tmp_path: Path, options: dict[str, Any]) -> None:
+    reached = load(LAKE.owner(tmp_path, **options), None, 1)
+    late, table = LAKE.owner(tmp_path, **options), iceberg_catalog(tmp_path).load_table(TABLE)
+    assert late.read_position(STREAM) == reached
+    table.append(ROWS)
+    load(late, reached, 2)
+    successor = LAKE.owner(tmp_path, **options)
+    reached = successor.read_position(STREAM)
+    load(successor, reached, 3)
+    with pytest.raises(LedgerMovedError):
+        load(late, reached, 3)
+    assert_no_file_is_left_over(tmp_path)
+
+
+def assert_no_file_is_left_over(home: Path) -> None:
+    table = iceberg_catalog(home).load_table(TABLE)
+    needed = _files_of(table, table.snapshots())
+    there = {f"file://{path}" for path in (home / ICEBERG).rglob("*") if path.suffix in {".parquet", ".avro"}}
+    assert there == needed
 
 
 def put_all(stream: Stream2Iceberg, first: int) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import pyarrow as pa
@@ -203,18 +204,33 @@ class Table:
         from api2db.targets.iceberg._transaction import FrugalTransaction
 
         before = None if entry is None else self.ledger(entry.stream)
-        for attempt in range(_MOST_ATTEMPTS):
-            draft = Draft(FrugalTransaction(self._table), entry)
-            stage(draft)
-            try:
-                draft.commit()
-            except CommitConflictError:
-                self._follow(entry, before)
-                time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))  # noqa: S311 - no secret
-            else:
-                self.columns = _columns_of(self._table.schema())
-                return
+        failed: list[Draft] = []
+        kept: set[str] = set()
+        try:
+            for attempt in range(_MOST_ATTEMPTS):
+                draft = Draft(FrugalTransaction(self._table), entry)
+                stage(draft)
+                try:
+                    draft.commit()
+                except CommitConflictError:
+                    failed.append(draft)
+                    self._follow(entry, before)
+                    time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))  # noqa: S311 - no secret
+                else:
+                    kept = draft.data_files
+                    self.columns = _columns_of(self._table.schema())
+                    return
+        finally:
+            self._delete_files_of(failed, kept)
         raise TargetUnavailableError(f"{self._place.name}: others commit all the time, so that no commit was possible")
+
+    def _delete_files_of(self, failed: Sequence["Draft"], kept: set[str]) -> None:
+        """Delete the files of commits that have failed, but for those kept; what can't be deleted stays."""
+        for draft in failed:
+            with suppress(OSError):
+                for file in draft.unused_files(self._table.metadata, self._table.io) - kept:
+                    with suppress(FileNotFoundError):
+                        self._table.io.delete(file)
 
     def _follow(self, entry: LedgerEntry | None, before: LedgerRow | None) -> None:
         """Become the newest version."""
@@ -319,11 +335,35 @@ class Draft:
     Args:
         tx: The library's transaction.
         entry: The ledger's row that it writes.
+
+    Attributes:
+        data_files: The files that it adds, whether they were written for it or for an attempt before it.
     """
 
     def __init__(self, tx: Any, entry: LedgerEntry | None) -> None:
         self._tx = tx
         self._entry = entry
+        self.data_files: set[str] = set()
+
+    def unused_files(self, metadata: Any, io: Any) -> set[str]:
+        """The files that were written for it, if the table certainly does not have it, and never will.
+
+        That is so if the table has another newest snapshot than the one that it requires, and none of its own.
+
+        Args:
+            metadata: The table's newest metadata.
+            io: Access to the table's files.
+        """
+        files = set(self.data_files)
+        for snapshot in self._tx.snapshots:
+            if metadata.current_snapshot_id == snapshot.parent_snapshot_id:
+                return set()
+            if metadata.snapshot_by_id(snapshot.snapshot_id) is not None:
+                return set()
+            manifests = snapshot.manifests(io)
+            files.update(each.manifest_path for each in manifests if each.added_snapshot_id == snapshot.snapshot_id)
+            files.add(snapshot.manifest_list)
+        return files
 
     @property
     def metadata(self) -> Any:
@@ -362,6 +402,7 @@ class Draft:
                 producer.delete_data_file(file)
             for file in new:
                 producer.append_data_file(file)
+        self.data_files.update(file.file_path for file in new)
 
     def commit(self) -> None:
         """Make the commit.

@@ -2,7 +2,8 @@
 
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableUpdate, _apply_table_update, _TableMetadataUpdateContext
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 
 
 class FrugalTransaction(Transaction):
@@ -21,6 +22,11 @@ class FrugalTransaction(Transaction):
         if self._seen[0] is not self._updates:
             self._seen = self._updates, _updated(self._table.metadata, self._updates)
         return self._seen[1]
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots that it adds."""
+        return [update.snapshot for update in self._updates if isinstance(update, AddSnapshotUpdate)]
 
 
 def _updated(metadata: TableMetadata, updates: tuple[TableUpdate, ...]) -> TableMetadata:
