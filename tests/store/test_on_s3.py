@@ -103,6 +103,14 @@ def test_a_store_into_a_database_takes_shards_from_a_bucket_by_the_environment(
     assert (taking.status().frames_waiting, taking.status().frames_delivered) == (0, 3)
 
 
+def test_the_status_says_that_the_bucket_can_t_be_reached(tmp_path: Path) -> None:
+    options = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true"}
+    taking = Store2Local("flights", 60, "s3://lake/x", home=tmp_path, move_composed_path="all", storage_options=options)
+    status = taking.status()
+    assert status.frames_waiting == 0
+    assert "s3://lake/x can't be reached" in str(status.last_error)
+
+
 def test_shards_that_are_being_published_are_left_to_the_next_round(bucket: Bucket, tmp_path: Path) -> None:
     shards, composed = bucket.new_address(), bucket.new_address()
     put(shards, bucket, tmp_path, range(3))
@@ -265,8 +273,13 @@ def test_a_composed_file_s_name_that_is_taken_is_not_overwritten(bucket: Bucket,
         ({"path": "s3://lake/a", "move_shards_path": "moved"}, "must both be addresses"),
         ({"move_shards_path": "s3://lake/a"}, "must both be addresses"),
         ({"path": "s3://lake/a", "move_composed_path": "s3://lake/a/"}, "the same address"),
+        ({"path": "s3://lake/a", "move_composed_path": "s3a://lake/a"}, "the same address"),
         (
             {"path": "s3://lake/a", "move_composed_path": "s3://lake/c", "move_shards_path": "s3://lake/c/m"},
+            "would see each row again",
+        ),
+        (
+            {"path": "s3://lake/a", "move_composed_path": "s3a://lake/c", "move_shards_path": "s3://lake/c/m"},
             "would see each row again",
         ),
         ({"path": "https://lake/a"}, "path must be a path, or an address"),

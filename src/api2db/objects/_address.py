@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from api2db.errors import ConfigurationError, TargetUnavailableError, module_from_extra
 from api2db.texts import without_secrets
 
+_S3A = "s3a://"  # Hadoop's name of s3://
 SCHEMES = ("s3", "s3a", "az", "azure", "abfs", "abfss", "adl", "gs")
 _PUT_OPTIONS = ("aws_conditional_put", "conditional_put")
 # Options of the HTTP client, which the library takes apart from those of the store.
@@ -86,7 +87,8 @@ class Address:
                 f"{what} must hold no password and no query; give secrets as storage_options or auth_path"
             )
         _check_put(options)
-        return cls(said.rstrip("/"), options)
+        url = said.rstrip("/")
+        return cls(f"s3://{url.removeprefix(_S3A)}" if url.startswith(_S3A) else url, options)
 
     @property
     def parent(self) -> "Address":

@@ -137,9 +137,16 @@ class Store(Stream):
             self._worker.retry_now()
 
     def status(self) -> StreamStatus:
-        """Return the figures of its rounds. A frame is a shard here, and waiting rows are not counted."""
+        """Return the figures of its rounds. A frame is a shard here, and waiting rows are not counted.
+
+        If the shards are in an object store that can't be reached, ``last_error`` says so, and none is counted.
+        """
         figures = self._figures()
-        waiting, oldest = self._waiting()
+        waiting, oldest, last_error = list[Path](), None, figures.last_error
+        try:
+            waiting, oldest = self._waiting()
+        except TargetUnavailableError as error:
+            last_error = redact(str(error))
         return StreamStatus(
             running=self._worker is not None,
             frames_waiting=len(waiting),
@@ -150,7 +157,7 @@ class Store(Stream):
             rows_rejected=figures.rejected,
             rows_superseded=0,
             duplicates_dropped=figures.duplicates,
-            last_error=figures.last_error,
+            last_error=last_error,
             lag_s=0.0 if oldest is None else max(0.0, time.time() - oldest),
         )
 
@@ -172,13 +179,11 @@ class Store(Stream):
     def _waiting(self) -> tuple[list[Path], float | None]:
         """The shards that wait, and when the oldest was written, in seconds since 1970; of a server's as far as known.
 
-        Those in an object store that can't be reached are not counted.
+        Raises:
+            TargetUnavailableError: They are in an object store that can't be reached.
         """
         if self._folder in self._elsewhere:
-            try:
-                found = shards_in(self._elsewhere[self._folder], self._format)
-            except TargetUnavailableError:
-                return [], None
+            found = shards_in(self._elsewhere[self._folder], self._format)
             return found, min((int(path.stem) / 1e9 for path in found if path.stem.isdecimal()), default=None)
         waiting = shards_of(self._folder, self._format) if self._folder.is_dir() else []
         return waiting, min((shard.stat().st_mtime for shard in waiting if shard.exists()), default=None)
@@ -220,7 +225,7 @@ class Store(Stream):
         if not path:
             return None
         if is_address(path):
-            return ObjectFolder(Address(path.rstrip("/")), self.home).here
+            return ObjectFolder(Address.checked(path, {}, "path"), self.home).here
         return self.home / path
 
     def _shown(self, folder: Path) -> str:
@@ -241,13 +246,14 @@ class Store(Stream):
             return
         if places["move_shards_path"] and ("path" in addresses) != ("move_shards_path" in addresses):
             raise ConfigurationError("path and move_shards_path must both be addresses of an object store, or paths")
-        options = combined_options(given, auth_path, self.home)
+        options, urls = combined_options(given, auth_path, self.home), dict[str, str]()
         for what, place in addresses.items():
             folder = ObjectFolder(Address.checked(place, options, what), self.home)
             if folder.here in self._elsewhere:
                 raise ConfigurationError(f"{what} is the same address as another one of this store; name another")
             self._elsewhere[folder.here] = folder
-        moved, composed = (addresses.get(what, "").rstrip("/") for what in ("move_shards_path", "move_composed_path"))
+            urls[what] = str(folder)
+        moved, composed = (urls.get(what, "") for what in ("move_shards_path", "move_composed_path"))
         if moved and composed and moved.startswith(f"{composed}/"):
             raise ConfigurationError(
                 f"readers of the composed files in {composed} would see each row again in the shards in {moved}; "
