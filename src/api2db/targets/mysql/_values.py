@@ -14,7 +14,8 @@ from api2db.targets.port import Column
 
 _types = pa.types
 _WORD = re.compile(r"'((?:[^']|'')*)'")
-_CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid", null_string="NULL")
+# Quotes are around each text, so that the word NULL in a text is none, and around nothing else: the server reads less.
+_CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed", null_string="NULL")
 
 
 def check_held(values: pa.ChunkedArray, column: Column) -> None:
@@ -70,6 +71,12 @@ def _written(column: pa.Array) -> pa.Array:
     """Cast a column to a type whose CSV text the server reads exactly."""
     if is_bytes(column.type):
         return pa.array([None if value is None else value.hex() for value in column.to_pylist()], pa.string())
+    if _types.is_floating(column.type):
+        return _without_nan(column)
+    if _types.is_date(column.type) or _types.is_time(column.type):
+        return column
+    if _types.is_timestamp(column.type):
+        return column.cast(pa.timestamp(column.type.unit))
     return _plain(column)
 
 
@@ -92,5 +99,9 @@ def _plain(column: Any) -> Any:
     if _types.is_decimal(type_) or _types.is_date(type_) or _types.is_time(type_):
         return column.cast(pa.string())
     if _types.is_floating(type_):
-        return pc.cast(pc.if_else(pc.is_nan(column), None, column), pa.string())
+        return pc.cast(_without_nan(column), pa.string())
     return column
+
+
+def _without_nan(column: Any) -> Any:
+    return pc.if_else(pc.is_nan(column), None, column)
