@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from api2db.cluster import GapError
+from api2db.cluster._connection import Message
 from api2db.cluster._jetstream import NO_STREAM, JetStream, RefusedError
 from api2db.errors import BacklogFullError, ClusterUnavailableError, JournalBusyError
 from api2db.journal import Delivered, Position, StreamIdentity
@@ -41,6 +42,22 @@ def test_a_collector_may_have_any_name_that_it_may_have_on_a_disk(machines: Mach
     assert [delivered(reader) for reader in readers] == [[0], [1]]
     assert machine.store.names() == sorted(names)
     assert set(machine.store.claims().owners) == set(names)
+
+
+def test_a_new_collector_waits_until_enough_servers_are_up(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machines.new()
+    connection = machine.cluster.ready().jetstream.connection
+    request = connection.request
+    refusals = [b'{"error": {"code": 400, "err_code": 10005, "description": "no suitable peers, peer offline"}}'] * 3
+
+    def refusing(subject: str, *args: Any, **kwargs: Any) -> Message:
+        if refusals and ".STREAM.CREATE." in subject:
+            return Message(subject, refusals.pop())
+        return request(subject, *args, **kwargs)
+
+    monkeypatch.setattr(connection, "request", refusing)
+    machine.journal().append([rows(1)])
+    assert not refusals
 
 
 def test_a_state_may_be_larger_than_a_message(machines: Machines) -> None:

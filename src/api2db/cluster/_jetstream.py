@@ -20,7 +20,7 @@ NO_MESSAGE: Final = 10037
 _NAME_IN_USE: Final = 10058
 _WRONG_LAST: Final = frozenset({10070, 10071, 10164})
 _FULL: Final = frozenset({10047, 10077, 10122})  # account, stream and server are full
-_BATCH_INCOMPLETE: Final = 10176
+_NOW_IMPOSSIBLE: Final = frozenset({10005, 10176})  # too few servers are up for a new stream; a batch is incomplete
 _UNAVAILABLE_CODE: Final = 503
 _END_STATUS: Final = "204"
 _NOTHING_STATUS: Final = "404"
@@ -268,6 +268,6 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
         raise MovedError(code, text)
     if code in _FULL:
         raise FullError(code, text)
-    if error.get("code") == _UNAVAILABLE_CODE or code == _BATCH_INCOMPLETE:
+    if error.get("code") == _UNAVAILABLE_CODE or code in _NOW_IMPOSSIBLE:
         raise ClusterUnavailableError(f"the cluster can't do it now: {text} ({code})")
     raise RefusedError(code, text)

@@ -15,7 +15,7 @@ from api2db.cluster._aside import AsideFiles, Removals
 from api2db.cluster._core import Core, usual
 from api2db.cluster._documents import Document
 from api2db.cluster._housekeeping import Housekeeping
-from api2db.cluster._jetstream import FullError, JetStream
+from api2db.cluster._jetstream import FullError, JetStream, until_answered
 from api2db.cluster._leases import Session
 from api2db.cluster._log import Log, log_config
 from api2db.cluster._names import Names
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 _SLICE: Final = ReadLimit(rows=131_072, size_bytes=8 << 20)
 _PLAIN_BYTES: Final = 1 << 20  # larger frames are compressed: each byte crosses the network several times
 _MOST_EPOCHS: Final = 2048
+_WAIT_S: Final = 20.0  # for enough servers for a new log
 
 Prepare: TypeAlias = Callable[[str, dict[str, Any] | None], dict[str, Any]]
 """Given a collector and what the cluster kept of its journal, returns what it keeps from now on."""
@@ -260,7 +261,8 @@ class ClusterJournal:
             open_count=core.kept["open_count"] + 1,
             epochs=[*core.kept["epochs"], secrets.token_hex(8)][-_MOST_EPOCHS:],
         )
-        core.jetstream.make_stream(log_config(core.names, core.name, core.jetstream.connection.address.replicas))
+        config = log_config(core.names, core.name, core.jetstream.connection.address.replicas)
+        until_answered(lambda: core.jetstream.make_stream(config), _WAIT_S)
         self.retention.take(core.kept["open_count"])
         self.publisher.begin()
         self.housekeeping.load_details()
