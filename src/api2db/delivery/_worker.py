@@ -32,9 +32,11 @@ from api2db.tracing import log_fields
 
 logger = logging.getLogger(__name__)
 RETRIES = 5
-# The rest after a batch of many frames if few bytes wait: as long as two or three loads of a nearby server.
+# The rest after a batch of frames that came fast, if few bytes wait: as long as ten loads of a nearby server. Without
+# it, each load would slow down those who put so much that the next load finds few frames again.
 _REST_S = 0.02
-_MANY_FRAMES = 10
+_MANY_FRAMES = 3
+_FAST_NS = 2_000_000  # from frame to frame
 # So many batches in a row are loaded ahead of their turn; then other streams have theirs.
 _MOST_IN_A_ROW = 8
 _MANY_BYTES = 2 << 20  # from which a batch leaves much free memory behind
@@ -247,8 +249,7 @@ class Worker:
         """How long to rest after a batch."""
         if self._is_resting and not self._hurries and not self._is_full(self._reader.waiting_rows, waiting_bytes):
             return self._target.rest_s
-        # Let small frames accumulate if they come fast: each load delays those who put, even if it has few rows.
-        return _REST_S if batch.frames >= _MANY_FRAMES and waiting_bytes < _SMALL_BYTES else 0
+        return _REST_S if waiting_bytes < _SMALL_BYTES and _came_fast(batch) else 0
 
     def _is_full(self, rows: int, size_bytes: int) -> bool:
         """Whether so much is a full batch."""
@@ -346,3 +347,9 @@ class Worker:
             self._loader.recover()
             if self._reader.position == batch.start:  # otherwise it was committed, and only the answer was lost
                 self._loader.reject(batch, reason)
+
+
+def _came_fast(batch: Batch) -> bool:
+    """Whether small frames should accumulate: each load delays those who put, even if it has few rows."""
+    took_ns = batch.entries[-1].timestamp_ns - batch.first_time_ns
+    return batch.frames >= _MANY_FRAMES and took_ns < batch.frames * _FAST_NS
