@@ -20,7 +20,7 @@ from tests.servers.server import Server
 
 _LARGE_ROWS = 100_000
 # Each case: rows of the whole backlog, rows of a frame, and how fast it drains beside large frames.
-_CASES = ((1_000_000, 5, 0.5), (5_000_000, 1_000, 0.8))
+_CASES = ((1_000_000, 5, 0.5), (5_000_000, 1_000, 0.9))
 _MIXED_ROWS = 100_000
 _AIM_MB = 30
 _LEAST_ROWS = 100

@@ -20,7 +20,8 @@ _BUSY_S = 5.0
 _IDLE_S = 3600.0
 _WINDOW_S = 20.0
 _READY_S = 120.0
-_AIM_IDLE_CPU = 1.0
+_AIMS = {("busy", "CPU"): 15.0, ("idle", "CPU"): 2.0, ("busy", "memory"): 250.0}
+_MOST_COLLECTORS = 100  # whose memory has an aim
 _PROCESS = Path("/proc/self")
 
 
@@ -51,9 +52,9 @@ def _measured(folder: Path, target: str, count: int, where: list[str]) -> Iterat
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found: dict[str, float] = json.loads(said.splitlines()[-1])
         title = f"{count} {case} collectors into {target}"
-        aim = _AIM_IDLE_CPU if case == "idle" else None
         for name, unit in _UNITS.items():
-            yield Figure(f"{title}: {name}", found[name], unit, aim=aim if name == "CPU" else None, less_is_better=True)
+            aim = None if name == "memory" and count > _MOST_COLLECTORS else _AIMS.get((case, name))
+            yield Figure(f"{title}: {name}", found[name], unit, aim=aim, less_is_better=True)
 
 
 _UNITS = {

@@ -28,11 +28,11 @@ def measure(folder: Path) -> Iterator[Figure]:
     floor = len(frame) / median_of(_RUNS, lambda run: duckdb_alone(folder / f"floor-{run}.duckdb", table))
     for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
         took_s = median_of(_RUNS, partial(into_duckdb, folder, frames))
-        yield Figure(f"flights into DuckDB, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
+        yield Figure(f"flights into DuckDB, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.75)
     floor = len(frame) / median_of(_RUNS, lambda run: parquet_alone(folder / f"floor-{run}.parquet", table))
     for name, frames in (("one frame", [frame]), ("frames of 20,000 rows", pieces)):
         took_s = median_of(_RUNS, partial(into_shards, folder, frames))
-        yield Figure(f"flights into shards, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.5)
+        yield Figure(f"flights into shards, {name}", len(frame) / took_s, "rows/s", floor=floor, aim=0.6)
 
 
 def into_duckdb(folder: Path, frames: list[pd.DataFrame], run: int) -> float:
