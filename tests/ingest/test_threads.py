@@ -16,7 +16,7 @@ import pytest
 from api2db import Stream2Local
 from api2db.errors import PollError
 from api2db.ingest import Collector, Runner
-from api2db.ingest._threads import Threads
+from api2db.ingest._threads import InTurn, Threads
 from api2db.ingest.status import LiveStatus
 from tests.ingest.tiny import TinyStream, stopping, wait_until
 
@@ -264,3 +264,20 @@ def test_a_call_finds_nothing_that_an_earlier_one_set_for_its_thread() -> None:
     first = threads.submit("api2db-poll-first", set_precision).result(20)
     wait_until(lambda: threads._idle)
     assert threads.submit("api2db-poll-second", precision).result(20) == (decimal.DefaultContext.prec, first)
+
+
+def test_calls_in_turn_are_made_one_after_the_other_whatever_one_raises(caplog: pytest.LogCaptureFixture) -> None:
+    in_turn, made, ended = InTurn("in-turn"), list[tuple[int, str]](), threading.Event()
+
+    def call(number: int) -> None:
+        made.append((number, threading.current_thread().name))
+        if number == 3:
+            raise RuntimeError("this one fails")
+        if number == 99:
+            ended.set()
+
+    for number in range(100):
+        in_turn.run(lambda number=number: call(number))  # type: ignore[misc]
+    assert ended.wait(20)
+    assert made == [(number, "in-turn") for number in range(100)]
+    assert [record.exc_text for record in caplog.records if "this one fails" in str(record.exc_text)]

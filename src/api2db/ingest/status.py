@@ -14,11 +14,12 @@ from typing import Any, Final, Literal
 
 from api2db import hypertext
 from api2db.ingest._clock import process_clock
-from api2db.ingest._threads import process_threads
+from api2db.ingest._threads import InTurn
 from api2db.journal import journal_store
 
 logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
+_FIRST_S: Final = 0.05  # the first figures wait so long for those that come with them: a quick poll ends meanwhile
 _RECENT_POLLS: Final = 200
 _POLLS: Final = "recent_polls"
 
@@ -183,7 +184,8 @@ class LiveStatus:
 
     def _call_to_publish(self) -> None:
         if self._home is not None:
-            process_clock().call_by(self._published_s + _PUBLISH_S, self._publish_soon)
+            due_s = max(self._published_s + _PUBLISH_S, time.monotonic() + _FIRST_S)
+            process_clock().call_by(due_s, self._publish_soon)
 
     def poll_ended(self, rows: int, error: str | None, next_poll_at: float | None = None) -> None:
         """Record the end of the poll that began last, and when the next one begins if that is delayed."""
@@ -222,7 +224,15 @@ class LiveStatus:
 
     def _publish_soon(self) -> None:
         """Publish in a thread. The clock calls this."""
-        process_threads().run(f"api2db-status-{self.figures.name}", self.publish)
+        _publishing().run(self.publish)
+
+
+_publishings: dict[int, InTurn] = {}
+
+
+def _publishing() -> InTurn:
+    """What publishes the figures of all collectors of this process; a forked child has its own."""
+    return _publishings.setdefault(os.getpid(), InTurn("api2db-status"))
 
 
 def publish_status(home: Path, status: CollectorStatus, polls: Sequence[PollRecord] = ()) -> None:

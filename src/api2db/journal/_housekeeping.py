@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from api2db.journal._control import last_request_ns, serve_requests
 from api2db.journal._core import Core
@@ -31,12 +31,15 @@ class House:
     """What the housekeeper knows of one journal.
 
     Attributes:
+        project: The folder of the project's journals.
         serving: Held while it is served; whoever closes the journal waits for that.
         changed: Whether its figures may have changed since they were published.
         has_details: Whether the details of its streams may have changed since they were published.
+        details: What was published of them last; None if that is not known.
     """
 
     core: Core
+    project: Path
     serving: threading.RLock = field(default_factory=threading.RLock)
     changed: bool = True
     gone: bool = False
@@ -44,6 +47,7 @@ class House:
     published: list[StreamOverview] | None = None
     published_s: float = 0.0
     has_details: bool = False
+    details: dict[str, Any] | None = None
     details_s: float = 0.0
 
     def serve(self, *, requests: bool) -> None:
@@ -77,7 +81,7 @@ class House:
         if self.has_details and time.monotonic() - self.details_s >= _DETAILS_S:
             self.has_details = False
             self.details_s = time.monotonic()
-            publish_details(self.core)
+            self.details = publish_details(self.core, self.details)
 
     def _finish_removals(self) -> None:
         if self.core.removals and not self.core.lock.is_lost:
@@ -99,7 +103,7 @@ class _Housekeeper:
         Raises:
             RuntimeError: No thread can be started.
         """
-        house = House(core)
+        house = House(core, core.folder.parent)
 
         def changed() -> None:
             house.changed = True
@@ -121,7 +125,7 @@ class _Housekeeper:
             house.gone = True
             if house.has_details or house.changed:
                 with suppress(OSError):
-                    publish_details(house.core)
+                    publish_details(house.core, house.details)
 
     def _run(self) -> None:
         seen: dict[Path, int | None] = {}
@@ -135,10 +139,10 @@ class _Housekeeper:
             if every := time.monotonic() - round_s >= _ROUND_S:
                 round_s = time.monotonic()
             # Read the times first: a request that comes while the folders are read is found the next time.
-            now = {folder: last_request_ns(folder) for folder in {house.core.folder.parent for house in houses}}
+            now = {folder: last_request_ns(folder) for folder in {house.project for house in houses}}
             asked = {folder for folder, time_ns in now.items() if every or seen.get(folder) != time_ns}
             for house in houses:
-                requests = house.published is None or house.core.folder.parent in asked
+                requests = house.published is None or house.project in asked
                 if requests or house.changed or house.has_details:
                     house.serve(requests=requests)
             seen = now

@@ -54,15 +54,21 @@ def publish(core: "Core", streams: list[StreamOverview]) -> None:
     write_json(core.folder / STATUS_NAME, figures)
 
 
-def publish_details(core: "Core") -> None:
-    """Write what the streams say of themselves, as ``publish`` does."""
-    before = details(core.folder)
+def publish_details(core: "Core", before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write what the streams say of themselves, as ``publish`` does; return it.
+
+    Args:
+        before: What was written last; None if that is not known.
+    """
+    if before is None:
+        before = details(core.folder)
     found = {
         stream.row.identity: stream.details() or before.get(stream.row.identity, {})
         for stream in list(core.streams.values())
     }
     if any(found.values()) and found != before:
         write_json(core.folder / DETAILS_NAME, found)
+    return found
 
 
 def withdraw(folder: Path) -> None:

@@ -35,7 +35,8 @@ class LearntDtypes:
 
     def learn(self, schema: pa.Schema) -> bool:
         """Add the columns of a batch; return False if it has the schema of the last one."""
-        if schema is self._last_schema:
+        last = self._last_schema
+        if last is not None and (schema is last or schema.equals(last, check_metadata=True)):
             return False
         learnt = merge_dtypes(self.dtypes, dtypes_of(schema))
         if learnt == self.dtypes and self._last_schema is not None:
