@@ -14,7 +14,7 @@ from api2db.targets.port import BegunLoad, Target
 from api2db.tracing import add_log_field
 
 LIMIT = ReadLimit(rows=262_144, size_bytes=16 << 20)
-LARGE_LIMIT = ReadLimit(rows=524_288, size_bytes=64 << 20)
+LARGE_LIMIT = ReadLimit(rows=245_760, size_bytes=64 << 20)  # two row groups of DuckDB
 # A smaller load is not begun ahead of its turn: it takes little longer than its commit.
 _LEAST_BEGUN_BYTES = 8 << 20
 # After a batch that was too large, the limit grows slowly: a batch that is too large again was read in vain.
