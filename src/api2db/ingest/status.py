@@ -19,7 +19,7 @@ from api2db.journal import journal_store
 
 logger = logging.getLogger("api2db.ingest")
 _PUBLISH_S: Final = 1.0
-_FIRST_S: Final = 0.05  # the first figures wait so long for those that come with them: a quick poll ends meanwhile
+_TOGETHER_S: Final = 0.05  # figures wait so long for those that come with them: a quick poll ends meanwhile
 _RECENT_POLLS: Final = 200
 _POLLS: Final = "recent_polls"
 
@@ -184,7 +184,9 @@ class LiveStatus:
 
     def _call_to_publish(self) -> None:
         if self._home is not None:
-            due_s = max(self._published_s + _PUBLISH_S, time.monotonic() + _FIRST_S)
+            due_s = self._published_s + _PUBLISH_S
+            if self._published_s > -math.inf:  # the very first figures say that there is such a collector
+                due_s = max(due_s, time.monotonic() + _TOGETHER_S)
             process_clock().call_by(due_s, self._publish_soon)
 
     def poll_ended(self, rows: int, error: str | None, next_poll_at: float | None = None) -> None:
